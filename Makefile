@@ -1,0 +1,49 @@
+# `make repro` builds the dataset version of params.yaml, `make test` proves the code; both do all of their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip
+UV_VERSION := 0.13.9
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Nothing that a user has set elsewhere may leak into the environment.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help setup repro test check lock clean status
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
+
+setup: $(READY)  ## make .venv out of requirements.lock
+
+$(READY): requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+		f"Python {v[0]}.{v[1]} is not supported. Remedy: make PYTHON=python3.12 repro (3.11 to 3.13)")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) sync --quiet --python $(BIN)/python requirements.lock
+	@$(UV) install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+repro: $(READY)  ## run what has changed, from crawl to report, and print the funnel
+	@dvc repro
+	@laion-dask status
+
+test: $(READY) check  ## lint, types and all tests
+	@python -m pytest
+
+check: $(READY)  ## lint and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+lock: $(READY)  ## resolve requirements.lock anew: hashes, no addresses
+	@$(UV) compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
+		--output-file requirements.lock pyproject.toml
+
+status: $(READY)  ## print the funnel of the current version
+	@laion-dask status
+
+clean:  ## remove work in progress and the embedded database; dataset versions stay in DVC's cache
+	@rm -rf .laion_dask
