@@ -1,0 +1,224 @@
+"""params.yaml in, one frozen model for each section out; what is unknown, missing or absurd is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
+class ParamsError(Exception):
+    """A parameter is unknown, missing or absurd; the message has key, value and remedy."""
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_switch(cls, value: object) -> object:
+        # pydantic would read true as 1.
+        if isinstance(value, bool):
+            message = f"{value} is refused: no parameter is a switch. Remedy: see its comment in params.yaml"
+            raise ValueError(message)  # noqa: TRY004 - pydantic turns a ValueError into its own
+        return value
+
+
+class Crawl(Section):
+    """Which WATs: the demo's, local files, or a seeded sample of Common Crawl."""
+
+    source: Literal["demo", "files", "commoncrawl"]
+    seed: int
+    wats: Annotated[int, Field(ge=1)] | None
+    files: tuple[str, ...]
+    crawls: tuple[str, ...]
+    base_url: str
+    demo_pages: Annotated[int, Field(ge=24, le=1_000_000)]
+    demo_wats: Annotated[int, Field(ge=1, le=10_000)]
+
+    @model_validator(mode="after")
+    def _source_has_its_list(self) -> Crawl:
+        if self.source == "files" and not self.files:
+            message = "source files needs crawl.files: give at least one path or glob"
+            raise ValueError(message)
+        if self.source == "commoncrawl" and not self.crawls:
+            message = "source commoncrawl needs crawl.crawls: give at least one id, e.g. [CC-MAIN-2024-22]"
+            raise ValueError(message)
+        return self
+
+
+class Extract(Section):
+    """Rules from WAT bytes to pairs."""
+
+    reader: Literal["fastwarc", "warcio"]
+    min_chars: Annotated[int, Field(ge=0, le=10_000)]
+    max_chars: Annotated[int, Field(ge=1, le=100_000)]
+    max_url_chars: Annotated[int, Field(ge=16, le=100_000)]
+    refused_extensions: tuple[str, ...]
+    language_model: str | None
+    language_confidence: Fraction
+    page_opt_out: Literal["drop", "record"]
+    opt_out_directives: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> Extract:
+        if self.min_chars > self.max_chars:
+            message = f"min_chars {self.min_chars} is above max_chars {self.max_chars}: no text could be kept"
+            raise ValueError(message)
+        return self
+
+
+class Catalog(Section):
+    """How pairs are made unique, cleared of removals and shuffled."""
+
+    buckets: Annotated[int, Field(ge=1, le=4096)]
+    shard_rows: Annotated[int, Field(ge=16, le=10_000)]
+    seed: int
+    removals: str
+
+    @model_validator(mode="after")
+    def _buckets_are_a_power_of_two(self) -> Catalog:
+        if self.buckets & (self.buckets - 1):
+            message = f"buckets {self.buckets} is not a power of two: buckets are cut by the first bits of the uid"
+            raise ValueError(message)
+        return self
+
+
+class Download(Section):
+    """How images are asked for, checked and stored."""
+
+    source: Literal["replay", "web"]
+    archive: tuple[str, ...]
+    contact: str | None
+    robots_tokens: tuple[str, ...]
+    rights: tuple[Literal["robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage"], ...]
+    opt_out_directives: tuple[str, ...]
+    connections_per_host: Annotated[int, Field(ge=1, le=64)]
+    host_interval_s: Annotated[float, Field(ge=0, le=3600)]
+    connections: Annotated[int, Field(ge=1, le=4096)]
+    timeout_s: Annotated[float, Field(gt=0, le=3600)]
+    retries: Annotated[int, Field(ge=0, le=10)]
+    max_retry_after_s: Annotated[float, Field(ge=0, le=3600)]
+    max_redirects: Annotated[int, Field(ge=0, le=20)]
+    max_bytes: Annotated[int, Field(ge=1_000)]
+    max_pixels: Annotated[int, Field(ge=1_000)]
+    resize: Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"]
+    side_px: Annotated[int, Field(ge=16, le=8192)]
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+
+    @model_validator(mode="after")
+    def _source_can_be_asked(self) -> Download:
+        if self.source == "web" and not self.contact:
+            message = "source web needs download.contact: a URL or e-mail address that a webmaster can write to"
+            raise ValueError(message)
+        if self.source == "replay" and not self.archive:
+            message = "source replay needs download.archive: globs of WARC files that hold the responses"
+            raise ValueError(message)
+        return self
+
+
+class Score(Section):
+    """Which CLIP and which heads."""
+
+    model: str
+    pretrained: str | None
+    heads: str | None
+    batch: Annotated[int, Field(ge=1, le=4096)]
+
+
+class Similarity(Section):
+    """The lowest cosine that is kept, by split."""
+
+    en: Cosine
+    multi: Cosine
+    nolang: Cosine
+
+
+class Filter(Section):
+    """Thresholds: the only place where numbers become verdicts."""
+
+    similarity: Similarity
+    min_words: Annotated[int, Field(ge=0, le=1_000)]
+    min_side_px: Annotated[int, Field(ge=0, le=100_000)]
+    max_aspect_ratio: Annotated[float, Field(ge=1)]
+    max_punsafe: Fraction
+    max_pwatermark: Fraction
+    hash_lists: tuple[str, ...]
+    duplicate_images: Literal["drop", "keep"]
+
+
+class Release(Section):
+    """What the released tables hold."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    rows_per_file: Annotated[int, Field(ge=1)]
+    high_resolution_px: Annotated[int, Field(ge=1)]
+    aesthetic: tuple[float, ...]
+
+
+class Report(Section):
+    """What is shown, and where MLflow files it."""
+
+    histogram_bins: Annotated[int, Field(ge=5, le=1_000)]
+    top_hosts: Annotated[int, Field(ge=1, le=1_000)]
+    gallery: Annotated[int, Field(ge=0, le=500)]
+    seed: int
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+class Params(Section):
+    """All of params.yaml, one section for each stage."""
+
+    crawl: Crawl
+    extract: Extract
+    catalog: Catalog
+    download: Download
+    score: Score
+    filter: Filter
+    release: Release
+    report: Report
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the file; raise `ParamsError` with every key that is wrong, its value and the remedy."""
+    try:
+        # ruamel reads YAML 1.2 as DVC does: `no` stays a word and 1e-3 a number.
+        values = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        message = f"{path} is missing: run from the project's folder, or restore it with `git checkout {path}`"
+        raise ParamsError(message) from None
+    except YAMLError as error:
+        message = f"{path} is not YAML: {error}"
+        raise ParamsError(message) from error
+    return parse(values, source=str(path))
+
+
+def parse(values: object, source: str = "parameters") -> Params:
+    """Check plain values as `load` does."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors(include_url=False)]
+        message = f"{source} is refused:\n" + "\n".join(f"  {line}" for line in lines)
+        raise ParamsError(message) from None
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    key = ".".join(str(step) for step in problem["loc"]) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"{key} = {problem['input']!r}: no such parameter. Remedy: remove it, or see the keys in params.yaml"
+    if problem["type"] == "missing":
+        return f"{key} is missing. Remedy: add it; params.yaml in Git has every key with its meaning"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{key} = {problem['input']!r}: {problem['msg']}. Remedy: see the comment of {key} in params.yaml"

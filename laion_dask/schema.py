@@ -1,0 +1,255 @@
+"""The vocabulary: every table and array once, with the name, type, unit and meaning of each column.
+
+Writers check against it (`Table.check`), the data dictionary is printed from it (`laion-dask columns`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+
+class SchemaError(Exception):
+    """A table does not have the columns and types that the vocabulary gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its Arrow type, its unit where it has one, and what it means."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the pipeline: who writes it, what a row is, and its columns in order."""
+
+    name: str
+    stage: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema."""
+        return pa.schema([pa.field(column.name, column.type) for column in self.columns])
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [column.name for column in self.columns]
+
+    def check(self, table: pa.Table) -> pa.Table:
+        """Return the table with metadata removed; `SchemaError` names what differs."""
+        if table.schema.remove_metadata().equals(self.schema):
+            return table.replace_schema_metadata(None)
+        found = {field.name: str(field.type) for field in table.schema}
+        wanted = {column.name: str(column.type) for column in self.columns}
+        parts = [f"missing {sorted(wanted.keys() - found.keys())}"] if wanted.keys() - found.keys() else []
+        parts += [f"unknown {sorted(found.keys() - wanted.keys())}"] if found.keys() - wanted.keys() else []
+        parts += [
+            f"{name} is {found[name]}, should be {wanted[name]}"
+            for name in wanted
+            if name in found and found[name] != wanted[name]
+        ]
+        message = f"table {self.name!r} differs from laion_dask/schema.py: {'; '.join(parts) or 'the order of columns'}"
+        raise SchemaError(message)
+
+
+_PAIR = (
+    Column("uid", pa.string(), "identity of the pair: md5 of text + url, 32 hex digits (cc2dataset, DataComp)"),
+    Column("url", pa.string(), "absolute image address, resolved against base and page, WHATWG-normalised"),
+    Column("text", pa.string(), "alt text after cleaning"),
+    Column("host", pa.string(), "host of the image address, lower case, punycode"),
+    Column("language", pa.string(), "ISO 639-1 code by fastText lid.176; empty where its confidence is too low"),
+    Column("language_confidence", pa.float32(), "probability of the most likely language", "0..1"),
+    Column("split", pa.string(), "en, multi or nolang"),
+    Column("license", pa.string(), "Creative Commons licence that the page links to; ? where it links to none"),
+)
+_PROVENANCE = (
+    Column("crawl", pa.string(), "crawl id, CC-MAIN-… or demo"),
+    Column("wat", pa.string(), "path of the WAT inside the crawl"),
+    Column("wat_order", pa.int32(), "place of the WAT in the crawl's list"),
+    Column("record_offset", pa.int64(), "offset of the record in the WAT as stored", "bytes"),
+    Column("link_index", pa.int32(), "place of the link among the links of its page"),
+    Column("page_url", pa.string(), "address of the page"),
+    Column("page_date", pa.string(), "when the page was fetched, from WARC-Date", "ISO 8601, UTC"),
+    Column("page_signals", pa.string(), "page-level opt-outs found, `;` between them; empty where none"),
+)
+
+WATS: Final = Table(
+    "wats",
+    "crawl",
+    "one WAT to read",
+    (
+        Column("order", pa.int32(), "place in the sampled list; earlier wins among equal pairs"),
+        Column("crawl", pa.string(), "crawl id, or demo, or files"),
+        Column("wat", pa.string(), "path inside the crawl: the WAT's name in provenance"),
+        Column("location", pa.string(), "where it is read: local path or URL"),
+        Column("bytes", pa.int64(), "size of a local WAT; -1 where it is not known", "bytes"),
+    ),
+)
+
+PAIRS: Final = Table("pairs", "extract", "one image link with alt text, as found", (*_PAIR, *_PROVENANCE))
+
+WORK: Final = Table(
+    "work",
+    "catalog",
+    "one pair to download",
+    (*_PAIR, Column("seen", pa.int32(), "how often the pair was found", "times"), *_PROVENANCE),
+)
+
+REMOVED: Final = Table(
+    "removed",
+    "catalog",
+    "one pair that a removal takes out before download",
+    (
+        Column("uid", pa.string(), "identity of the pair"),
+        Column("split", pa.string(), "en, multi or nolang"),
+        Column("reason", pa.string(), "removed_url, removed_domain or removed_uid"),
+    ),
+)
+
+IMAGES: Final = Table(
+    "images",
+    "download",
+    "one attempt to download a pair, successful or not; row i of a shard's score arrays is row i here",
+    (
+        Column("key", pa.string(), "shard number and row, as in the tar: position, not content"),
+        Column("uid", pa.string(), "identity of the pair"),
+        Column("url", pa.string(), "address that was asked for"),
+        Column("caption", pa.string(), "text of the pair (img2dataset's name for it)"),
+        Column("status", pa.string(), "success, failed_to_download or failed_to_resize (img2dataset)"),
+        Column("error_message", pa.string(), "what went wrong, null on success", ""),
+        Column("reason", pa.string(), "keep, or the reason out of the closed list"),
+        Column("http_status", pa.int32(), "status of the last response; 0 where there was none"),
+        Column("attempts", pa.int32(), "requests made for this image, redirects not counted"),
+        Column("final_url", pa.string(), "address after redirects"),
+        Column("content_type", pa.string(), "Content-Type of the response"),
+        Column("rights", pa.string(), "allowed, refused or unknown"),
+        Column("rights_signal", pa.string(), "the signal that decided; empty where none spoke"),
+        Column("rights_evidence", pa.string(), "its value as received, at most 1,000 characters"),
+        Column("format", pa.string(), "JPEG, PNG, WEBP, …: found in the bytes, not in the name"),
+        Column("bytes", pa.int64(), "size of the body as received", "bytes"),
+        Column("md5", pa.string(), "md5 of the original bytes, hex"),
+        Column("sha256", pa.string(), "sha256 of the original bytes, hex"),
+        Column("original_width", pa.int32(), "width of the original, upright", "px"),
+        Column("original_height", pa.int32(), "height of the original, upright", "px"),
+        Column("width", pa.int32(), "width as stored in the tar", "px"),
+        Column("height", pa.int32(), "height as stored in the tar", "px"),
+        *_PAIR[3:],
+        Column("seen", pa.int32(), "how often the pair was found", "times"),
+        *_PROVENANCE,
+    ),
+)
+
+SCORES: Final = Table(
+    "scores",
+    "score",
+    "one row of the shard's images table, in the same order; NaN where there is no image",
+    (
+        Column("uid", pa.string(), "identity of the pair"),
+        Column("slot", pa.int64(), "row of the embeddings in embeddings.zarr"),
+        Column("similarity", pa.float32(), "cosine of image and text embedding", "-1..1"),
+        Column("aesthetic", pa.float32(), "aesthetics score", "about 1..10"),
+        Column("punsafe", pa.float32(), "probability that the image is unsafe", "0..1"),
+        Column("pwatermark", pa.float32(), "probability that the image is watermarked", "0..1"),
+    ),
+)
+
+VERDICTS: Final = Table(
+    "verdicts",
+    "filter",
+    "one pair of the catalog and its fate",
+    (
+        Column("uid", pa.string(), "identity of the pair"),
+        Column("shard", pa.int32(), "shard of the attempt; -1 where it was removed before download"),
+        Column("split", pa.string(), "en, multi or nolang"),
+        Column("reason", pa.string(), "keep, or the reason out of the closed list"),
+    ),
+)
+
+RELEASE: Final = Table(
+    "release",
+    "release",
+    "one kept pair; names and types of LAION's joined tables, WIDTH and HEIGHT not swapped",
+    (
+        Column("URL", pa.string(), "image address"),
+        Column("TEXT", pa.string(), "alt text"),
+        Column("WIDTH", pa.int32(), "width of the original", "px"),
+        Column("HEIGHT", pa.int32(), "height of the original", "px"),
+        Column("LANGUAGE", pa.string(), "ISO 639-1 code; empty in nolang"),
+        Column("LICENSE", pa.string(), "Creative Commons licence linked on the page, else ?"),
+        Column("similarity", pa.float64(), "cosine of image and text embedding", "-1..1"),
+        Column("hash", pa.int64(), "first half of mmh3.hash64(URL + TEXT), signed, seed 0 (LAION's joined tables)"),
+        Column("punsafe", pa.float32(), "probability that the image is unsafe", "0..1"),
+        Column("pwatermark", pa.float32(), "probability that the image is watermarked", "0..1"),
+        Column("aesthetic", pa.float32(), "aesthetics score", "about 1..10"),
+        Column("uid", pa.string(), "identity of the pair: md5(TEXT + URL)"),
+        Column("key", pa.string(), "place in the image shards"),
+        Column("md5", pa.string(), "md5 of the original bytes"),
+        Column("sha256", pa.string(), "sha256 of the original bytes"),
+        Column("page_url", pa.string(), "page that showed the image"),
+        Column("crawl", pa.string(), "crawl id"),
+        Column("wat", pa.string(), "path of the WAT inside the crawl"),
+        Column("record_offset", pa.int64(), "offset of the page's record in the WAT", "bytes"),
+    ),
+)
+
+TOMBSTONES: Final = Table(
+    "tombstones",
+    "release",
+    "one pair that a removal or a list of known content keeps out of this and every later version",
+    (
+        Column("uid_sha256", pa.string(), "sha256 of the uid, hex: proves membership without naming the pair"),
+        Column("reason", pa.string(), "the reason out of the closed list"),
+    ),
+)
+
+TRUTH: Final = Table(
+    "truth",
+    "crawl",
+    "one image link of the demo crawl and what is true of it",
+    (
+        Column("page_url", pa.string(), "address of the page"),
+        Column("link_index", pa.int32(), "place of the link among the links of its page"),
+        Column("wat", pa.string(), "path of the WAT inside the crawl"),
+        Column("uid", pa.string(), "identity of the pair; empty where the link is no pair"),
+        Column("url", pa.string(), "image address, absolute"),
+        Column("text", pa.string(), "alt text as a reader should clean it"),
+        Column("language", pa.string(), "language the caption was written in; empty for texts in no language"),
+        Column("expected", pa.string(), "keep, or the reason with which this link must end"),
+        Column("matching", pa.bool_(), "the caption describes the picture"),
+        Column("unsafe", pa.bool_(), "the picture carries the drawn symbol that stands for unsafe content"),
+        Column("watermark", pa.bool_(), "the picture carries a watermark"),
+        Column("opted_out", pa.string(), "how the image is opted out, empty if it is not"),
+        Column("broken", pa.string(), "how the image is broken, empty if it is not"),
+        Column("near_duplicate", pa.bool_(), "the picture is a re-encoded or resized copy of another"),
+        Column("beauty", pa.float32(), "aesthetics the picture was drawn with", "1..10"),
+        Column("thing", pa.string(), "object drawn; empty where there is no picture"),
+        Column("color", pa.string(), "its color"),
+    ),
+)
+
+TABLES: Final = (WATS, TRUTH, PAIRS, WORK, REMOVED, IMAGES, SCORES, VERDICTS, RELEASE, TOMBSTONES)
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One Zarr array: its data type, dimensions and meaning."""
+
+    name: str
+    dtype: str
+    dims: tuple[str, str]
+    meaning: str
+
+
+ARRAYS: Final = (
+    Array("image", "float16", ("pair", "feature"), "image embeddings, unit length; NaN where there is no image"),
+    Array("text", "float16", ("pair", "feature"), "text embeddings, unit length; NaN where there is no image"),
+)

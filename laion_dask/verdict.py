@@ -1,0 +1,129 @@
+"""Rows and their fates in, counts that add up out: the closed list of reasons, and the ledger that proves it.
+
+A verdict is `keep`, or `drop` for one named reason. Every stage counts what it saw, kept and dropped; a ledger whose
+sides differ is a bug and fails the stage.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+KEEP: Final = "keep"
+
+REASONS: Final[dict[str, dict[str, str]]] = {
+    "extract": {
+        "no_alt": "the image link has no alt text, or an empty one",
+        "no_url": "the link object has no address",
+        "bad_url": "the address cannot be resolved to a valid http or https URL",
+        "refused_url": "the address is refused by a URL rule: scheme, extension, length or private host",
+        "text_too_short": "the cleaned text has fewer characters than extract.min_chars",
+        "page_opt_out": "the page reserves its rights: robots meta or header, tdm-reservation, Content-Usage",
+    },
+    "catalog": {
+        "duplicate_pair": "the same URL and text came earlier in the crawl",
+        "removed_url": "the URL stands in removals.csv",
+        "removed_domain": "the URL's domain stands in removals.csv",
+        "removed_uid": "the pair's uid stands in removals.csv",
+    },
+    "download": {
+        "robots": "robots.txt of the image's host refuses, or could not be reached",
+        "tdmrep": "/.well-known/tdmrep.json of the image's host reserves its rights",
+        "x_robots_tag": "the response's X-Robots-Tag refuses",
+        "tdm_reservation": "the response's tdm-reservation header reserves rights",
+        "content_usage": "the response's Content-Usage header refuses",
+        "private_address": "the name resolves to an address that is not public",
+        "unreachable": "no connection: unknown name, refused, reset or failed TLS",
+        "timeout": "the transfer did not end before its deadline",
+        "redirects": "more redirects than allowed, or one to an address that is refused",
+        "not_found": "the server answered 404 or 410",
+        "http_error": "the server answered with another status than 200",
+        "too_large": "the body has more bytes than download.max_bytes",
+        "not_an_image": "the body is not an image of a known format",
+        "truncated_image": "the image cannot be decoded to its end",
+        "too_many_pixels": "the header claims more pixels than download.max_pixels",
+    },
+    "filter": {
+        "removed_hash": "the image's hash stands in removals.csv",
+        "listed_hash": "the image's hash stands on a list of known content",
+        "image_too_small": "the shorter side is below filter.min_side_px",
+        "aspect_ratio": "the longer side is more than filter.max_aspect_ratio times the shorter",
+        "few_words": "the text has fewer words than filter.min_words",
+        "unsafe": "the unsafe score is above filter.max_punsafe",
+        "watermark": "the watermark score is above filter.max_pwatermark",
+        "low_similarity": "the similarity of image and text is below the threshold of its split",
+        "duplicate_image": "another kept pair has the same image bytes",
+    },
+}
+"""Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
+
+REASON_STAGE: Final[dict[str, str]] = {reason: stage for stage, reasons in REASONS.items() for reason in reasons}
+
+
+class LedgerError(Exception):
+    """Counts do not add up: rows vanished, appeared, or were dropped for a reason that is not on the list."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Rows seen, kept, and dropped by reason, of one stage and one kind of row."""
+
+    seen: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def keep(self, rows: int = 1) -> None:
+        """Count rows that go on."""
+        self.seen += rows
+        self.kept += rows
+
+    def drop(self, reason: str, rows: int = 1) -> None:
+        """Count rows that end here; `LedgerError` if the reason is not on the closed list."""
+        if reason not in REASON_STAGE:
+            message = f"unknown reason {reason!r}: add it to REASONS in laion_dask/verdict.py with its meaning"
+            raise LedgerError(message)
+        self.seen += rows
+        self.dropped[reason] += rows
+
+    def add(self, verdicts: Iterable[str]) -> None:
+        """Count verdicts, `keep` or a reason each."""
+        for verdict, rows in Counter(verdicts).items():
+            if verdict == KEEP:
+                self.keep(rows)
+            else:
+                self.drop(verdict, rows)
+
+    def check(self, where: str, *, expected: int | None = None) -> None:
+        """Raise `LedgerError` unless kept + dropped = seen (= expected, when the stage before says how many came)."""
+        ends = self.kept + self.dropped.total()
+        if ends != self.seen:
+            message = f"{where}: {self.seen:,} rows seen, but {self.kept:,} kept + {self.dropped.total():,} dropped"
+            raise LedgerError(message)
+        if expected is not None and expected != self.seen:
+            message = f"{where}: {expected:,} rows came from the stage before, {self.seen:,} were seen here"
+            raise LedgerError(message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON: seen, kept, dropped by reason in the order of the closed list."""
+        order = {reason: place for place, reason in enumerate(REASON_STAGE)}
+        dropped = {
+            reason: self.dropped[reason] for reason in sorted(self.dropped, key=lambda name: (order.get(name, 0), name))
+        }
+        return {"seen": self.seen, "kept": self.kept, "dropped": dropped}
+
+    @classmethod
+    def from_dict(cls, counts: Mapping[str, Any]) -> Ledger:
+        """Read what `as_dict` wrote."""
+        return cls(int(counts["seen"]), int(counts["kept"]), Counter(counts["dropped"]))
+
+    @classmethod
+    def total(cls, ledgers: Iterable[Mapping[str, Any]]) -> Ledger:
+        """Add up the ledgers of parts."""
+        sum_ = cls()
+        for counts in ledgers:
+            sum_.seen += counts["seen"]
+            sum_.kept += counts["kept"]
+            sum_.dropped.update(counts["dropped"])
+        return sum_
