@@ -1,0 +1,103 @@
+"""Dask configuration in, a client out: local processes, one process a GPU, or the address of a running scheduler.
+
+Machine settings are Dask configuration, never parameters. Defaults:
+
+    laion-dask:
+      cluster:
+        kind: auto          # auto, local, cuda, or an address such as tcp://scheduler:8786
+        workers: null       # processes of a local cluster; null: one for each core this process may use
+        dashboard: null     # address of the dashboard, e.g. :8787; null: none
+
+or, in the environment, DASK_LAION_DASK__CLUSTER__WORKERS=4.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dask
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_KINDS = "auto, local, cuda, or a scheduler's address such as tcp://host:8786"
+# One compute thread for each process: results of a forward pass do not depend on how many workers there are.
+_WORKER_ENV = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
+
+
+class ClusterError(Exception):
+    """The cluster that the configuration asks for cannot be had; the message has the remedy."""
+
+
+def setting(name: str, default: object = None) -> Any:  # noqa: ANN401 - Dask configuration is untyped
+    """Return a machine setting of the section `laion-dask.cluster`."""
+    return dask.config.get(f"laion-dask.cluster.{name}", default)
+
+
+def visible_gpus() -> int:
+    """Count the GPUs that this process may use; 0 without NVIDIA's driver."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in {"", "-1", "NoDevFiles"}:
+        return 0
+    try:
+        import pynvml  # noqa: PLC0415 - only where the machine has it
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except (ImportError, OSError):
+        return 0
+    except pynvml.NVMLError:
+        return 0
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_client(*, gpu: bool = False) -> Iterator[Client]:
+    """Yield a client of the configured cluster and close both afterwards; `gpu` asks for GPUs where there are any."""
+    from distributed import Client, LocalCluster  # noqa: PLC0415 - so that `laion-dask --help` answers at once
+
+    kind = str(setting("kind", "auto"))
+    workers = int(setting("workers") or cores())
+    if kind == "auto":
+        kind = "cuda" if gpu and visible_gpus() else "local"
+    if kind == "local":
+        with (
+            dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}),
+            LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="ERROR", **_dashboard()) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+    elif kind == "cuda":
+        if not visible_gpus():
+            message = "cluster.kind is cuda, but no GPU is visible: set laion-dask.cluster.kind to local or auto"
+            raise ClusterError(message)
+        from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
+
+        with LocalCUDACluster(rmm_pool_size=None, **_dashboard()) as cluster, Client(cluster) as client:
+            yield client
+    elif "://" in kind:
+        with Client(kind, timeout="30s") as client:
+            yield client
+    else:
+        message = f"laion-dask.cluster.kind = {kind!r} is not known. Remedy: use {_KINDS}"
+        raise ClusterError(message)
+
+
+def _dashboard() -> dict[str, Any]:
+    """Return the arguments of a local cluster that give it the dashboard of the configuration, or none."""
+    address = setting("dashboard")
+    if address:
+        return {"dashboard_address": address}
+    # With None, Dask still serves HTTP on port 8787 of every interface: a free one of the loopback meets nobody.
+    return {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}

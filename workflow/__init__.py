@@ -1,0 +1,1 @@
+"""One Dask graph for each stage; graphs wire, functions decide."""

@@ -1,0 +1,180 @@
+"""The frame of every stage: parameters in, cluster open, parts run, counts checked, out published, metrics written."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+from ruamel.yaml import YAML
+
+from laion_dask import params as parameters
+from laion_dask import parts
+from laion_dask.cluster import open_client
+from laion_dask.params import Params
+from laion_dask.parts import Done, Part, PartFunction
+from laion_dask.progress import Progress
+from laion_dask.verdict import Ledger
+
+PROJECT = Path(__file__).parents[1]
+Resources = Mapping[str, Any]
+
+
+class StageError(Exception):
+    """A stage cannot do its work; the message has the value and the remedy."""
+
+
+@contextmanager
+def no_resources(_: Params, __: Client) -> Iterator[Resources]:
+    """Open nothing: most stages need files only."""
+    yield {}
+
+
+def publish_all(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+    """Link all files of all parts into the stage's out."""
+    parts.publish_files(done, out)
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: how its parts are found, what happens to one, and how the results become its out."""
+
+    name: str
+    unit: str
+    """What its rows are called in the progress line."""
+    find_parts: Callable[[Params, Resources], Sequence[Part]]
+    function: PartFunction
+    publish: Callable[[Params, Sequence[Done], Path], Mapping[str, Any]] = publish_all
+    """Put the parts' files into the out; returns further counts for the metrics."""
+    resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
+    """Servers and connections that are open while the parts run; handed to every part, without a part in its key."""
+    follows: tuple[str, str, str] | None = None
+    """(own ledger, stage before, its ledger): as many rows must be seen here as were kept there."""
+    gpu: bool = False
+
+
+def home() -> Path:
+    """Return the folder of work in progress and of the embedded database: LAION_DASK_HOME, or .laion_dask."""
+    return Path(os.environ.get("LAION_DASK_HOME", ".laion_dask"))
+
+
+def data(stage: str) -> Path:
+    """Return the out of a stage; `StageError` when an earlier stage has not made it yet."""
+    folder = Path("data") / stage
+    if not folder.is_dir():
+        message = (
+            f"{folder} is missing. Remedy: run the stages in order with `dvc repro`, or `laion-dask {stage}` alone"
+        )
+        raise StageError(message)
+    return folder
+
+
+def metrics(stage: str) -> dict[str, Any]:
+    """Read the counts of a finished stage."""
+    return dict(json.loads((Path("metrics") / f"{stage}.json").read_text()))
+
+
+@functools.cache
+def code_digest(stage: str) -> str:
+    """Digest the modules that dvc.yaml lists for the stage: changed code makes other parts."""
+    deps = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"][stage]["deps"]
+    sources = sorted(
+        path
+        for dep in deps
+        if str(dep).startswith(("laion_dask", "workflow"))
+        for path in ([PROJECT / dep] if (PROJECT / dep).is_file() else sorted((PROJECT / dep).rglob("*")))
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    return parts.digest(*sources)
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Run one stage from params.yaml to `data/<stage>` and `metrics/<stage>.json`, and return its counts."""
+    began = time.monotonic()
+    settings = parameters.load()
+    out = Path("data") / stage.name
+    with open_client(gpu=stage.gpu) as client, stage.resources(settings, client) as resources:
+        todo = [
+            Part(part.name, parts.digest(part.key, code_digest(stage.name)), part.args, part.weight, part.redo)
+            for part in stage.find_parts(settings, resources)
+        ]
+        done = parts.run(
+            stage.function,
+            todo,
+            home() / "work" / stage.name,
+            client,
+            shared=resources,
+            progress=Progress(stage.name, stage.unit),
+        )
+    counts = total(stage, done)
+    fresh = out.with_name(f".{stage.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    counts.update(stage.publish(settings, done, fresh))
+    shutil.rmtree(out, ignore_errors=True)
+    fresh.rename(out)
+    path = Path("metrics") / f"{stage.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(counts, indent=2) + "\n")
+    print(summary(stage, counts, time.monotonic() - began), flush=True)  # noqa: T201 - this is what people read
+    return counts
+
+
+def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
+    """Add up the counts of the parts, ledger by ledger and number by number; `LedgerError` unless they add up."""
+    counts: dict[str, Any] = {"parts": len(done)}
+    follows = stage.follows
+    # A stage without any part has seen nothing, and is asked like the others what came from the stage before.
+    names = {name for part in done for name in part.counts} | ({follows[0]} if follows else set())
+    for name in sorted(names, key=lambda name: (name != stage.unit, name)):
+        values = [part.counts[name] for part in done if name in part.counts]
+        if not values or (isinstance(values[0], Mapping) and "seen" in values[0]):
+            ledger = Ledger.total(values)
+            expected = metrics(follows[1])[follows[2]]["kept"] if follows and follows[0] == name else None
+            ledger.check(f"{stage.name}.{name}", expected=expected)
+            counts[name] = ledger.as_dict()
+        elif isinstance(values[0], int | float):
+            counts[name] = sum(values)
+        elif isinstance(values[0], Mapping):
+            counts[name] = values[0]  # of a stage with one part: figures, not counts
+    return counts
+
+
+def summary(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
+    """Return the stage's result in one line."""
+    ledger = counts.get(stage.unit)
+    if not isinstance(ledger, Mapping):
+        return f"{stage.name:<9} {ledger or counts['parts']:>7,} {stage.unit if ledger else 'parts'} in {seconds:.1f} s"
+    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
+    text = f"{stage.name:<9} {ledger['seen']:>7,} {stage.unit} seen, {ledger['kept']:,} kept in {seconds:.1f} s"
+    return f"{text} (dropped: {reasons})" if reasons else text
+
+
+def main(stage: Stage) -> None:
+    """Run a stage as a program: errors that a user can mend end in one message and status 1, Ctrl-C in status 130."""
+    try:
+        run(stage)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{stage.name}: interrupted. Finished parts are kept; `make repro` goes on from here.\n")
+        sys.exit(130)
+    except OSError as error:
+        sys.stderr.write(
+            f"\n{stage.name}: {error}. Finished parts are kept; mend the cause and run `make repro` again.\n"
+        )
+        sys.exit(1)
+    except Exception as error:
+        # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
+        if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
+            raise
+        sys.stderr.write(f"\n{stage.name}: {error}\n")
+        sys.exit(1)
