@@ -97,7 +97,8 @@ def is_public_address(text: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public_address(str(inner))
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    # The registries call some multicast ranges global; no web server is reached there.
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
