@@ -1,0 +1,155 @@
+"""One shard's work list in, one shard out: a row for every attempt, the JPEGs of those that succeeded, and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from laion_dask import images, params, schema, shards
+from laion_dask.fetch import Fetched, Fetcher, open_fetcher
+from laion_dask.replay import ReplayAddress
+from laion_dask.verdict import KEEP, Ledger
+
+Hashes = tuple[str | None, str | None]
+
+_MAX_EVIDENCE_CHARS: Final = 1_000
+_NO_HASHES: Final[Hashes] = (None, None)
+_AHEAD: Final = 4  # rows, in multiples of the connections, that may be finished before an earlier one is
+
+
+def download(
+    out: Path,
+    *,
+    name: str,
+    work: Path,
+    settings: params.Download,
+    replay: ReplayAddress | None,
+    user_agent: str,
+    workers: int,
+) -> dict[str, Any]:
+    """Download one work list (Parquet, `schema.WORK`) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
+
+    `name` is the number of the shard in five digits; the key of a row is `name` and its place in four. `workers` is the
+    number of processes that download at the same time: they share the limits for each host. Returns the images' ledger,
+    the bytes received and the number of hosts.
+    """
+    rows = schema.WORK.check(pq.read_table(work)).to_pylist()
+    shard = _Shard(settings, name, rows, workers)
+    with shards.ShardWriter(out, name) as writer:
+        try:
+            asyncio.run(shard.run(writer, replay=replay, user_agent=user_agent))
+        except BaseExceptionGroup as group:
+            # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
+            raise group.exceptions[0] from None
+    ledger = Ledger()
+    ledger.add(shard.reasons)
+    ledger.check(f"download {name}", expected=len(rows))
+    return {"images": ledger.as_dict(), "bytes": shard.bytes, "hosts": len({row["host"] for row in rows})}
+
+
+class _Shard:
+    """The state of one download: the next row, finished rows that wait for an earlier one, what was counted."""
+
+    def __init__(self, settings: params.Download, name: str, rows: list[dict[str, Any]], workers: int) -> None:
+        self._settings = settings
+        self._name = name
+        self._rows = rows
+        self._workers = workers
+        self._todo = iter(range(len(rows)))
+        self._waiting: dict[int, tuple[dict[str, Any], bytes]] = {}
+        self._written = 0
+        self._window = asyncio.Semaphore(_AHEAD * settings.connections)
+        self.reasons: list[str] = []
+        self.bytes = 0
+
+    async def run(self, writer: shards.ShardWriter, *, replay: ReplayAddress | None, user_agent: str) -> None:
+        """Fetch all rows, as many at once as there are connections: each holds one body at most."""
+        cores = max(1, (os.cpu_count() or 1) // self._workers)
+        opening = open_fetcher(self._settings, replay=replay, user_agent=user_agent, workers=self._workers)
+        with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
+            async with opening as fetcher, asyncio.TaskGroup() as tasks:
+                for _ in range(min(self._settings.connections, len(self._rows))):
+                    tasks.create_task(self._work(fetcher, pool, writer))
+
+    async def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, writer: shards.ShardWriter) -> None:
+        while True:
+            # Rows are taken in order after the window opens, so the oldest unfinished row always runs.
+            await self._window.acquire()
+            place = next(self._todo, None)
+            if place is None:
+                self._window.release()
+                return
+            row = self._rows[place]
+            fetched = await fetcher.fetch(row["url"])
+            prepared, hashes = images.Prepared(fetched.reason, fetched.message), _NO_HASHES
+            if fetched.reason == KEEP:
+                loop = asyncio.get_running_loop()
+                prepared, hashes = await loop.run_in_executor(pool, partial(_prepare, fetched.body, self._settings))
+            key = f"{self._name}{place:04d}"
+            self._waiting[place] = attempt(key, row, fetched, prepared, hashes), prepared.jpg
+            self._write_ready(writer)
+
+    def _write_ready(self, writer: shards.ShardWriter) -> None:
+        while (ready := self._waiting.pop(self._written, None)) is not None:
+            row, jpg = ready
+            writer.add(row, jpg)
+            self.reasons.append(row["reason"])
+            self.bytes += row["bytes"]
+            self._written += 1
+            self._window.release()
+
+
+def _prepare(body: bytes, settings: params.Download) -> tuple[images.Prepared, Hashes]:
+    prepared = images.prepare(
+        body,
+        mode=settings.resize,
+        side_px=settings.side_px,
+        max_pixels=settings.max_pixels,
+        jpeg_quality=settings.jpeg_quality,
+    )
+    return prepared, images.digests(body)
+
+
+def attempt(
+    key: str,
+    work: Mapping[str, Any],
+    fetched: Fetched,
+    prepared: images.Prepared,
+    hashes: Hashes,
+) -> dict[str, Any]:
+    """Build the row of `schema.IMAGES` of one attempt; what is not known is null, sizes and hashes among it."""
+    status = shards.SUCCESS
+    if prepared.reason != KEEP:
+        status = shards.FAILED_TO_RESIZE if fetched.reason == KEEP else shards.FAILED_TO_DOWNLOAD
+    row = {
+        "key": key,
+        "uid": work["uid"],
+        "url": work["url"],
+        "caption": work["text"],
+        "status": status,
+        "error_message": prepared.message,
+        "reason": prepared.reason,
+        "http_status": fetched.status,
+        "attempts": fetched.attempts,
+        "final_url": fetched.final_url,
+        "content_type": fetched.content_type,
+        "rights": fetched.decision.rights,
+        "rights_signal": fetched.decision.signal,
+        "rights_evidence": fetched.decision.evidence[:_MAX_EVIDENCE_CHARS],
+        "format": prepared.format,
+        "bytes": len(fetched.body),
+        "md5": hashes[0],
+        "sha256": hashes[1],
+        "original_width": prepared.original_width or None,
+        "original_height": prepared.original_height or None,
+        "width": prepared.width or None,
+        "height": prepared.height or None,
+    }
+    return {column: row[column] if column in row else work[column] for column in schema.IMAGES.names}

@@ -1,0 +1,177 @@
+"""One request in, one reply out: within a deadline, read no further than allowed; no redirect, no retry, no opinion.
+
+Every way that an exchange can end is a `Reply`; an exception is a bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from laion_dask import guard
+from laion_dask.replay import ReplayAddress
+
+Headers = tuple[tuple[str, str], ...]
+
+_SMALL_BYTES: Final = 64 * 1024
+_KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the file descriptors
+_DNS_CACHE_S: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, or in `failure` the reason of the closed list why there is none; `retry`: another try may help."""
+
+    status: int = 0
+    headers: Headers = ()
+    body: bytes = b""
+    failure: str = ""
+    message: str = ""
+    retry: bool = False
+    retry_after_s: float = 0.0
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of a lower-case name."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far one exchange may go: seconds for all of it, bytes of the decoded body; `cut` keeps what came before."""
+
+    timeout_s: float
+    max_bytes: int
+    cut: bool = False
+
+
+@asynccontextmanager
+async def open_session(
+    replay: ReplayAddress | None, *, user_agent: str, connections: int
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the connections of one shard: to public addresses only, or to the replay server only."""
+    resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
+    connector = aiohttp.TCPConnector(
+        limit=connections,
+        ssl=_tls(replay.ca_pem if replay else None),
+        resolver=resolver,
+        ttl_dns_cache=_DNS_CACHE_S,
+        keepalive_timeout=_KEEPALIVE_S,
+        socket_factory=guard.socket_factory(replay),
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"},
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    ) as session:
+        yield session
+
+
+@lru_cache(maxsize=4)
+def _tls(ca_pem: str | None) -> ssl.SSLContext:
+    # Once for the process: a new context for each request costs tens of milliseconds of CPU.
+    return ssl.create_default_context(cadata=ca_pem)
+
+
+async def exchange(
+    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+) -> Reply:
+    """GET a target; `wanted` sees status and headers, and where it says no the body is not read."""
+    try:
+        async with (
+            asyncio.timeout(limits.timeout_s),
+            session.get(URL(target.href, encoded=True), allow_redirects=False) as response,
+        ):
+            headers = tuple((name, _clean(value)) for name, value in response.headers.items())
+            head = Reply(
+                response.status,
+                headers,
+                retry=response.status == 429 or response.status >= 500,
+                retry_after_s=retry_after_s(headers),
+            )
+            if wanted(head):
+                return await _whole(response, head, limits)
+            if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
+                # A short error page is read, so that the connection can be used again.
+                await response.read()
+            return head
+    except TimeoutError:
+        return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
+    except aiohttp.ClientResponseError:
+        return Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+    except (aiohttp.ClientError, OSError) as error:
+        return _no_connection(error)
+
+
+def _clean(value: str) -> str:
+    # aiohttp keeps bytes that are not UTF-8 as lone surrogates, which no table can hold.
+    return value.encode("utf-8", "replace").decode()
+
+
+def _no_connection(error: Exception) -> Reply:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, guard.PrivateAddressError):
+        return Reply(failure="private_address", message="the name has no public address")
+    if isinstance(error, aiohttp.InvalidURL):
+        return Reply(failure="unreachable", message="the address cannot be asked for")
+    # Coarse on purpose: messages hold ports of this machine, and whether a lost connection shows as a reset or as an
+    # end is a matter of microseconds; both would differ from run to run.
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        message = "the name does not resolve"
+    elif isinstance(error, aiohttp.ClientSSLError):
+        message = "TLS failed"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        message = "no connection"
+    else:
+        message = "the connection was lost"
+    return Reply(failure="unreachable", message=message, retry=True)
+
+
+async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) -> Reply:
+    too_large = Reply(head.status, head.headers, failure="too_large", message=f"more than {limits.max_bytes} bytes")
+    if not limits.cut and (response.content_length or 0) > limits.max_bytes:
+        return too_large
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limits.max_bytes:
+            if not limits.cut:
+                return too_large
+            del body[limits.max_bytes :]
+            break
+    return Reply(head.status, head.headers, bytes(body), retry=head.retry, retry_after_s=head.retry_after_s)
+
+
+def retry_after_s(headers: Headers) -> float:
+    """Return the seconds that a Retry-After header asks to wait (RFC 9110 10.2.3); 0 where there is none that is valid.
+
+    A date counts from the response's own Date, so that the clocks of two machines need not agree.
+    """
+    fields = {name.lower(): value.strip() for name, value in headers}
+    value = fields.get("retry-after", "")
+    if value.isdecimal():
+        return float(value)
+    until = _date(value)
+    if until is None:
+        return 0.0
+    now = _date(fields.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

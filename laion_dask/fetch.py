@@ -1,0 +1,235 @@
+"""URLs in, responses out: asked for politely, checked at every hop, refused where the owner has opted out.
+
+Every way that a URL can end is a `Fetched` with keep or a reason of the closed list; an exception is a bug.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import aiohttp
+import tenacity
+
+from laion_dask import guard, params
+from laion_dask.exchange import Limits, Reply, exchange, open_session
+from laion_dask.hosts import HostRules, Rules, Turns
+from laion_dask.replay import ReplayAddress
+from laion_dask.rights import Decision, decide_response, parse_robots, parse_tdmrep, strictest
+from laion_dask.verdict import KEEP
+
+ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
+ROBOTS_HOPS: Final = 5  # RFC 9309 2.3.1.2
+TDMREP_BYTES: Final = 1024 * 1024
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_GONE: Final = frozenset({404, 410})
+_NO_CONNECTION: Final = frozenset({"unreachable", "private_address"})
+_BACKOFF_S: Final = 0.25
+_SILENT: Final = Decision()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How a URL ended: `reason` keep and the decoded body, or a reason of the closed list and no body."""
+
+    reason: str
+    message: str | None
+    final_url: str
+    decision: Decision
+    status: int = 0
+    attempts: int = 1
+    content_type: str = ""
+    body: bytes = b""
+    retry: bool = False
+    retry_after_s: float = 0.0
+
+
+_Tried = TypeVar("_Tried", Reply, Fetched)
+
+
+@asynccontextmanager
+async def open_fetcher(
+    settings: params.Download, *, replay: ReplayAddress | None, user_agent: str, workers: int
+) -> AsyncIterator[Fetcher]:
+    """Open the fetcher of one shard; limits for each host are divided among `workers` processes."""
+    async with open_session(replay, user_agent=user_agent, connections=settings.connections) as session:
+        yield Fetcher(session, settings, replay=replay, workers=workers)
+
+
+class Fetcher:
+    """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, settings: params.Download, *, replay: ReplayAddress | None, workers: int
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._replayed = replay is not None
+        self._turns = Turns(settings.connections_per_host, settings.host_interval_s, workers)
+        self._rules = Rules(self._ask, (replay, settings.robots_tokens))
+
+    async def fetch(self, url: str) -> Fetched:
+        """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
+        attempts = 0
+
+        async def attempt() -> Fetched:
+            nonlocal attempts
+            attempts += 1
+            return await self._attempt(url)
+
+        fetched = await self._again(attempt, url)
+        return replace(fetched, attempts=attempts)
+
+    async def _attempt(self, url: str) -> Fetched:
+        """Ask once, following redirects; each hop is checked as the first one was."""
+        target = guard.parse(url)
+        if target is None:
+            return Fetched("unreachable", "not a valid http or https address", url, _SILENT)
+        for hop in range(self._settings.max_redirects + 1):
+            reply, decision, reason = await self._hop(target)
+            if reason == "private_address" and hop:
+                return Fetched("redirects", "a redirect to an address that is not public", target.href, decision)
+            if reason or reply.status not in _REDIRECTS:
+                return _ended(target, reply, decision, reason)
+            following = guard.parse(reply.header("location") or "", target.href) if reply.header("location") else None
+            if following is None:
+                return Fetched(
+                    "redirects", "a redirect to no valid address", target.href, decision, status=reply.status
+                )
+            target = following
+        message = f"more than {self._settings.max_redirects} redirects"
+        return Fetched("redirects", message, target.href, decision, status=reply.status)
+
+    async def _hop(self, target: guard.Target) -> tuple[Reply, Decision, str]:
+        """Ask for one address; the reason is empty where there is an answer that nobody refuses."""
+        settings = self._settings
+        if guard.is_private(target):
+            return Reply(message="the address is not public"), _SILENT, "private_address"
+        rules = await self._rules.of(target.origin)
+        robots = rules.robots.decide(target.href, settings.rights)
+        if rules.failure and "robots" in settings.rights:
+            # Nobody answers at all: the host is gone, which is not a refusal.
+            return Reply(message=rules.message), _SILENT, rules.failure
+        if robots.binds(settings.rights):
+            return Reply(message=_told(robots)), robots, robots.signal
+        tdmrep = rules.tdmrep.decide(target.href)
+        seen = strictest([robots, tdmrep], settings.rights)
+
+        def wanted(head: Reply) -> bool:
+            nonlocal seen
+            if head.status != 200:
+                return False
+            response = decide_response(
+                head.headers,
+                tokens=settings.robots_tokens,
+                directives=settings.opt_out_directives,
+                tdmrep=tdmrep,
+                binding=settings.rights,
+            )
+            seen = strictest([robots, response], settings.rights)
+            return not seen.binds(settings.rights)
+
+        limits = Limits(settings.timeout_s, settings.max_bytes)
+        async with self._turns.turn(target.host, self._delay_s(rules)):
+            reply = await exchange(self._session, target, limits, wanted)
+        if reply.failure:
+            return reply, seen, reply.failure
+        if reply.status == 200 and seen.binds(settings.rights):
+            return replace(reply, message=_told(seen)), seen, seen.signal
+        return reply, seen, ""
+
+    def _delay_s(self, rules: HostRules) -> float:
+        # Crawl-delay is no part of RFC 9309, but a wish. A replayed host is not there to be spared.
+        return 0.0 if self._replayed else min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s)
+
+    async def _ask(self, origin: str) -> HostRules:
+        """Ask an origin for robots.txt and tdmrep.json."""
+        tokens = self._settings.robots_tokens
+        robots = await self._file(f"{origin}/robots.txt", ROBOTS_BYTES)
+        failure = robots.failure if robots.failure in _NO_CONNECTION else ""
+        lost = bool(robots.failure) or robots.retry
+        tdmrep = Reply() if lost else await self._file(f"{origin}/.well-known/tdmrep.json", TDMREP_BYTES)
+        return HostRules(
+            parse_robots(robots.status, robots.body, tokens),
+            parse_tdmrep(tdmrep.status, tdmrep.body),
+            failure=failure,
+            message=robots.message,
+            lasting=not lost,
+        )
+
+    async def _file(self, url: str, max_bytes: int) -> Reply:
+        """Get a file that rules an origin; redirects may lead to other hosts, the rules stay the origin's."""
+
+        async def attempt() -> Reply:
+            target = guard.parse(url)
+            limits = Limits(self._settings.timeout_s, max_bytes, cut=True)
+            for _ in range(ROBOTS_HOPS + 1):
+                if target is None:
+                    break
+                if guard.is_private(target):
+                    return Reply(failure="private_address", message="the address is not public")
+                async with self._turns.turn(target.host):
+                    reply = await exchange(self._session, target, limits, lambda head: head.status == 200)
+                if reply.status not in _REDIRECTS:
+                    return reply
+                target = guard.parse(reply.header("location") or "", target.href)
+            # RFC 9309 2.3.1.2: a chain that leads nowhere may be treated as a file that does not exist.
+            return Reply(404)
+
+        return await self._again(attempt, url)
+
+    async def _again(self, attempt: Callable[[], Awaitable[_Tried]], url: str) -> _Tried:
+        """Try until it helps or the tries are used up; between them wait as Retry-After says, else longer each time."""
+
+        def helps(tried: Reply | Fetched) -> bool:
+            return tried.retry and tried.retry_after_s <= self._settings.max_retry_after_s
+
+        def wait_s(state: tenacity.RetryCallState) -> float:
+            told = state.outcome.result().retry_after_s if state.outcome is not None else 0.0
+            return max(told, backoff_s(url, state.attempt_number))
+
+        def last(state: tenacity.RetryCallState) -> object:
+            return state.outcome.result() if state.outcome is not None else None
+
+        trying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(helps),
+            stop=tenacity.stop_after_attempt(self._settings.retries + 1),
+            wait=wait_s,
+            retry_error_callback=last,
+        )
+        tried: _Tried = await trying(attempt)
+        return tried
+
+
+def backoff_s(url: str, attempt: int) -> float:
+    """Return the seconds to wait after failed attempt 1, 2, ...: doubling, spread by a hash against waves."""
+    spread = hashlib.sha256(f"{attempt} {url}".encode()).digest()[0] / 255
+    return float(_BACKOFF_S * 2 ** (attempt - 1) * (0.5 + spread))
+
+
+def _told(decision: Decision) -> str:
+    return f"refused by {decision.signal}"
+
+
+def _ended(target: guard.Target, reply: Reply, decision: Decision, reason: str) -> Fetched:
+    fetched = Fetched(
+        reason,
+        reply.message,
+        target.href,
+        decision,
+        status=reply.status,
+        content_type=reply.header("content-type") or "",
+        retry=reply.retry,
+        retry_after_s=reply.retry_after_s,
+    )
+    if reason:
+        return fetched
+    if reply.status == 200:
+        return replace(fetched, reason=KEEP, message=None, body=reply.body, retry=False)
+    return replace(
+        fetched, reason="not_found" if reply.status in _GONE else "http_error", message=f"HTTP {reply.status}"
+    )

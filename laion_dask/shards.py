@@ -1,0 +1,126 @@
+"""Rows and their JPEGs in, one shard out: tar, Parquet table and counts in img2dataset's layout; and back again.
+
+A tar holds `<key>.jpg`, `<key>.txt` and `<key>.json` side by side for each success, in the order of the rows. The same
+rows give the same bytes: no times, no owners, keys of JSON sorted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask import schema
+
+SUCCESS: Final = "success"
+FAILED_TO_DOWNLOAD: Final = "failed_to_download"
+FAILED_TO_RESIZE: Final = "failed_to_resize"
+
+_ROW_GROUP_ROWS: Final = 1_000
+
+
+class ShardError(Exception):
+    """A shard cannot be written or read."""
+
+
+class ShardWriter:
+    """A context manager that writes one shard: `<name>.tar` row by row, then `<name>_stats.json` and `<name>.parquet`.
+
+    The table is written last, when the block ends without an error: a folder without it holds no complete shard.
+    """
+
+    def __init__(self, out: Path, name: str) -> None:
+        self._out = out
+        self._name = name
+        self._rows: list[Mapping[str, Any]] = []
+        self._tar = tarfile.open(out / f"{name}.tar", "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed in __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tar.close()
+        if kind is None:
+            self._finish()
+
+    def add(self, row: Mapping[str, Any], jpg: bytes) -> None:
+        """Add an attempt (columns of `schema.IMAGES`); its JPEG goes into the tar where the status is success."""
+        self._rows.append(row)
+        if row["status"] != SUCCESS:
+            return
+        if not jpg:
+            raise ShardError(f"row {row['key']} is a success without an image: a bug of the caller")
+        self._member(f"{row['key']}.jpg", jpg)
+        self._member(f"{row['key']}.txt", row["caption"].encode())
+        self._member(f"{row['key']}.json", json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+
+    def _member(self, name: str, content: bytes) -> None:
+        # A fresh TarInfo has time, uid and gid zero, no names, and mode 0644.
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        self._tar.addfile(member, io.BytesIO(content))
+
+    def _finish(self) -> None:
+        stats = json.dumps(counts(self._rows), indent=2, sort_keys=True)
+        (self._out / f"{self._name}_stats.json").write_text(f"{stats}\n", encoding="utf-8")
+        table = schema.IMAGES.check(pa.Table.from_pylist(self._rows, schema=schema.IMAGES.schema))
+        pq.write_table(
+            table,
+            self._out / f"{self._name}.parquet",
+            compression="zstd",
+            row_group_size=_ROW_GROUP_ROWS,
+            version="2.6",
+        )
+
+
+def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count attempts under img2dataset's names; `status_dict` counts success and each error message."""
+    status: Counter[str] = Counter()
+    messages: Counter[str] = Counter()
+    for row in rows:
+        status[row["status"]] += 1
+        messages[row["error_message"] or SUCCESS] += 1
+    return {
+        "count": status.total(),
+        "successes": status[SUCCESS],
+        FAILED_TO_DOWNLOAD: status[FAILED_TO_DOWNLOAD],
+        FAILED_TO_RESIZE: status[FAILED_TO_RESIZE],
+        "status_dict": dict(sorted(messages.items())),
+    }
+
+
+def write_shard(out: Path, name: str, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
+    """Write a whole shard from (row of `schema.IMAGES`, JPEG or no bytes) in order."""
+    with ShardWriter(out, name) as shard:
+        for row, jpg in rows:
+            shard.add(row, jpg)
+
+
+def read_shard(tar: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, JPEG bytes) of a shard in order, reading the tar once from front to back.
+
+    Raises `ShardError` where the tar is missing or damaged.
+    """
+    try:
+        with tarfile.open(tar, "r|") as members:
+            for member in members:
+                content = members.extractfile(member) if member.name.endswith(".jpg") else None
+                if content is not None:
+                    yield member.name.removesuffix(".jpg"), content.read()
+    except (OSError, tarfile.TarError) as error:
+        raise ShardError(f"{tar} cannot be read: {error}. Remedy: remove its shard and run download again") from error
+
+
+def read_rows(parquet: Path) -> pa.Table:
+    """Read a shard's table, checked against `schema.IMAGES`."""
+    return schema.IMAGES.check(pq.read_table(parquet))

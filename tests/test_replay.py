@@ -1,0 +1,164 @@
+"""The loopback server answers as the archive recorded it, for any host, over http and https."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import pickle
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from laion_dask import guard
+from laion_dask.exchange import Limits, Reply, exchange, open_session
+from laion_dask.replay import Index, Replay, ReplayAddress, ReplayError, read, usage
+
+LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
+Response = tuple[str, str, list[tuple[str, str]], bytes]
+
+
+def write_warc(path: Path, responses: Sequence[Response]) -> Path:
+    with path.open("wb") as stream:
+        writer = WARCWriter(stream, gzip=path.suffix == ".gz")
+        for url, status, headers, body in responses:
+            http = StatusAndHeaders(status, headers, protocol="HTTP/1.1")
+            record = writer.create_warc_record(url, "response", io.BytesIO(body), len(body), http_headers=http)
+            writer.write_record(record)
+    return path
+
+
+def ask(address: ReplayAddress, *urls: str) -> list[Reply]:
+    async def run() -> list[Reply]:
+        async with open_session(address, user_agent="test", connections=8) as session:
+            targets = [guard.parse(url) for url in urls]
+            return [await exchange(session, target, LIMITS, lambda _: True) for target in targets if target]
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    plain = [("Content-Type", "text/plain")]
+    chunked = [*plain, ("Transfer-Encoding", "chunked")]
+    responses: list[Response] = [
+        ("http://a.example/x?q=1", "200 OK", [*plain, ("X-Robots-Tag", "noai"), ("Set-Cookie", "a=1")], b"first"),
+        ("http://a.example/x?q=1", "200 OK", plain, b"second"),
+        ("https://a.example/secure", "200 OK", plain, b"tls"),
+        ("http://a.example/both", "200 OK", plain, b"over http"),
+        ("https://a.example/both", "200 OK", plain, b"over https"),
+        ("http://a.example/gone", "410 Gone", plain, b"gone"),
+        ("http://a.example/odd", "999 Request denied", plain, b"denied"),
+        ("http://a.example/zip", "200 OK", [*plain, ("Content-Encoding", "gzip")], gzip.compress(b"unzipped")),
+        ("http://a.example/unzipped", "200 OK", [*plain, ("Content-Encoding", "gzip")], b"stored decoded"),
+        ("http://a.example/chunks", "200 OK", chunked, b"4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n"),
+        ("http://a.example/nochunks", "200 OK", chunked, b"kept without chunks"),
+        ("http://a.example/short", "200 OK", [*plain, ("Content-Length", "999")], b"short"),
+        ("<http://brackets.example/>", "200 OK", plain, b"wget"),
+        ("http://under_score.example/", "200 OK", plain, b"underscore"),
+        ("http://b\xfccher.example/", "200 OK", plain, b"idn"),
+        ("dns:a.example", "200 OK", plain, b"not http"),
+    ]
+    return write_warc(tmp_path_factory.mktemp("warc") / "a.warc.gz", responses)
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "body"),
+    [
+        ("http://a.example/x?q=1", 200, b"first"),
+        ("http://A.EXAMPLE/x?q=1#part", 200, b"first"),
+        ("https://a.example/secure", 200, b"tls"),
+        ("http://a.example/secure", 200, b"tls"),
+        ("https://a.example/x?q=1", 200, b"first"),
+        ("http://a.example/both", 200, b"over http"),
+        ("https://a.example/both", 200, b"over https"),
+        ("http://a.example/gone", 410, b"gone"),
+        ("http://a.example/odd", 999, b"denied"),
+        ("http://a.example/zip", 200, b"unzipped"),
+        ("http://a.example/unzipped", 200, b"stored decoded"),
+        ("http://a.example/chunks", 200, b"Wikipedia"),
+        ("http://a.example/nochunks", 200, b"kept without chunks"),
+        ("http://a.example/short", 200, b"short"),
+        ("http://a.example/never", 404, b"not in the archive\n"),
+        ("http://brackets.example/", 200, b"wget"),
+        ("http://under_score.example/", 200, b"underscore"),
+        ("https://b\xfccher.example/", 200, b"idn"),
+    ],
+)
+def test_every_url_is_answered_as_recorded(archive: Path, url: str, status: int, body: bytes) -> None:
+    with Replay([archive]) as replay:
+        (reply,) = ask(replay.address, url)
+    assert (reply.failure, reply.status, reply.body) == ("", status, body)
+
+
+def test_headers_are_replayed_except_those_of_the_connection(archive: Path) -> None:
+    with Replay([archive]) as replay:
+        first, chunks = ask(replay.address, "http://a.example/x?q=1", "http://a.example/chunks")
+    assert first.header("x-robots-tag") == "noai"
+    assert first.header("set-cookie") == "a=1"
+    assert chunks.header("transfer-encoding") is None
+    assert chunks.header("content-length") == "9"
+
+
+def test_an_unknown_host_gets_no_answer(archive: Path) -> None:
+    with Replay([archive]) as replay:
+        replies = ask(replay.address, "http://nowhere.example/", "https://nowhere.example/")
+    assert [reply.failure for reply in replies] == ["unreachable", "unreachable"]
+
+
+def test_requests_are_counted_and_the_peak_by_host_is_known(archive: Path) -> None:
+    with Replay([archive]) as replay:
+        ask(replay.address, "http://a.example/gone", "http://a.example/odd", "http://brackets.example/")
+        assert replay.requests == 3
+        assert replay.peak == {"a.example": 1, "brackets.example": 1}
+
+
+def test_the_address_can_be_pickled_and_nothing_listens_after_the_end(archive: Path) -> None:
+    with Replay([archive]) as replay:
+        address = replay.address
+        assert pickle.loads(pickle.dumps(address)) == address  # noqa: S301 - our own bytes
+        assert any(str(address.http_port) in line for line in usage(replay))
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((address.host, address.http_port), timeout=1).close()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReplayError, match=r"none\.warc"):
+        Replay([tmp_path / "none.warc"])
+
+
+def test_a_port_that_is_taken_leaves_nothing_running(archive: Path) -> None:
+    with Replay([archive]) as replay, pytest.raises(OSError, match="address already in use"):
+        Replay([archive], http_port=replay.address.http_port).__enter__()
+
+
+def test_what_comes_before_the_damage_is_served(archive: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.warc.gz"
+    cut.write_bytes(archive.read_bytes()[:1_500])
+    index = Index()
+    index.add(cut)
+    assert "http://a.example/x?q=1" in index.places
+    assert len(index.places) < 10
+
+
+def test_damaged_warcs_are_read_without_a_crash(shared_data: Path) -> None:
+    files = sorted(path for path in (shared_data / "warc_malformed").rglob("*") if path.is_file())
+    assert files
+    for path in files:
+        index = Index()
+        index.add(path)
+        for place in index.places.values():
+            read(place)
+
+
+def test_real_warcs_are_indexed_whole(shared_data: Path) -> None:
+    index = Index()
+    for path in sorted((shared_data / "warc_real").iterdir()):
+        index.add(path)
+    recorded = [read(place) for place in index.places.values()]
+    assert all(response is not None for response in recorded)
+    assert len(recorded) == 361

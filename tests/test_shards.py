@@ -1,0 +1,120 @@
+"""A shard has img2dataset's layout, the same bytes for the same rows, and can be read back."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from laion_dask import schema, shards
+
+
+def row(place: int, **values: object) -> dict[str, Any]:
+    plain = {
+        column.name: 0 if pa.types.is_integer(column.type) else 0.5 if pa.types.is_floating(column.type) else "x"
+        for column in schema.IMAGES.columns
+    }
+    return {**plain, "key": f"00007{place:04d}", "status": "success", "error_message": None, **values}
+
+
+ROWS = [
+    (row(0, caption="eins"), b"jpg zero"),
+    (row(1, status="failed_to_download", error_message="HTTP 404", md5=None, width=None), b""),
+    (row(2, caption="zwei ☂"), b"jpg two"),
+    (row(3, status="failed_to_resize", error_message="the body is empty"), b""),
+]
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    shards.write_shard(tmp_path, "00007", ROWS)
+    return tmp_path
+
+
+def test_the_tar_holds_the_successes_side_by_side_in_order(shard: Path) -> None:
+    with tarfile.open(shard / "00007.tar") as tar:
+        members = tar.getmembers()
+        caption = tar.extractfile("000070002.txt")
+        assert caption is not None
+        assert caption.read().decode() == "zwei ☂"
+    assert [member.name for member in members] == [
+        f"{key}.{kind}" for key in ("000070000", "000070002") for kind in ("jpg", "txt", "json")
+    ]
+    assert {(member.mtime, member.uid, member.gid, member.uname, member.mode) for member in members} == {
+        (0, 0, 0, "", 0o644)
+    }
+
+
+def test_the_json_member_is_the_row(shard: Path) -> None:
+    with tarfile.open(shard / "00007.tar") as tar:
+        member = tar.extractfile("000070000.json")
+        assert member is not None
+        text = member.read().decode()
+    assert json.loads(text) == ROWS[0][0]
+    assert list(json.loads(text)) == sorted(ROWS[0][0])
+
+
+def test_the_table_has_a_row_for_every_attempt(shard: Path) -> None:
+    table = shards.read_rows(shard / "00007.parquet")
+    assert table.to_pylist() == [values for values, _ in ROWS]
+    assert pq.read_schema(shard / "00007.parquet").names == schema.IMAGES.names
+
+
+def test_the_counts_have_the_names_of_img2dataset(shard: Path) -> None:
+    assert json.loads((shard / "00007_stats.json").read_text()) == {
+        "count": 4,
+        "successes": 2,
+        "failed_to_download": 1,
+        "failed_to_resize": 1,
+        "status_dict": {"HTTP 404": 1, "success": 2, "the body is empty": 1},
+    }
+
+
+def test_the_same_rows_give_the_same_bytes(shard: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.mkdir()
+    shards.write_shard(again, "00007", ROWS)
+    for path in sorted(again.iterdir()):
+        assert path.read_bytes() == (shard / path.name).read_bytes(), path.name
+
+
+def test_images_are_read_back_in_order(shard: Path) -> None:
+    assert list(shards.read_shard(shard / "00007.tar")) == [("000070000", b"jpg zero"), ("000070002", b"jpg two")]
+
+
+def test_a_shard_without_rows_is_a_shard(tmp_path: Path) -> None:
+    shards.write_shard(tmp_path, "00000", [])
+    assert list(shards.read_shard(tmp_path / "00000.tar")) == []
+    assert shards.read_rows(tmp_path / "00000.parquet").num_rows == 0
+
+
+def test_a_shard_that_was_not_finished_has_no_table(tmp_path: Path) -> None:
+    def broken() -> Iterator[tuple[dict[str, Any], bytes]]:
+        yield ROWS[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shards.write_shard(tmp_path, "00000", broken())
+    assert not (tmp_path / "00000.parquet").exists()
+
+
+def test_a_success_without_an_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(shards.ShardError, match="000070000"):
+        shards.write_shard(tmp_path, "00007", [(ROWS[0][0], b"")])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_tar_is_named_with_the_remedy(shard: Path, damage: str) -> None:
+    tar = shard / "00007.tar"
+    content = tar.read_bytes()
+    tar.unlink()
+    if damage == "cut":
+        tar.write_bytes(content[:700])
+    with pytest.raises(shards.ShardError, match="run download again"):
+        list(shards.read_shard(tar))
