@@ -1,0 +1,163 @@
+"""Numbers and figures of a version in, one self-contained HTML page out, with the numbers beside it as JSON.
+
+The page loads nothing, links nowhere and escapes every text that came from the web.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from laion_dask import gallery, params, statistics, tracking, truth
+from laion_dask.statistics import ALL
+from laion_dask.verdict import REASON_STAGE
+
+# LAION-5B as published (LAION blog, 31 March 2022): percentiles 5, 25, 50, 75 and 95 of its three parts.
+LAION_5B: Final = {
+    ("width", "en"): (132, 225, 340, 600, 1050),
+    ("width", "multi"): (140, 235, 366, 640, 1080),
+    ("width", "nolang"): (135, 225, 338, 600, 1080),
+    ("height", "en"): (125, 208, 320, 500, 1014),
+    ("height", "multi"): (120, 200, 320, 500, 1000),
+    ("height", "nolang"): (118, 200, 305, 500, 1000),
+    ("text length", "en"): (21, 37, 54, 78, 152),
+    ("text length", "multi"): (12, 27, 44, 67, 120),
+    ("text length", "nolang"): (13, 26, 41, 60, 99),
+}
+RATE_NAMES: Final = {
+    "unsafe": "Unsafe by score",
+    "watermark": "Watermarked by score",
+    "listed_hash": "On a list of known content",
+    "page_opt_out": "Page opts out",
+    "host_opt_out": "Host opts out, any signal",
+    "host_opt_out_robots": "by robots.txt",
+    "host_opt_out_tdmrep": "by tdmrep.json",
+    "host_opt_out_x_robots_tag": "by X-Robots-Tag",
+    "host_opt_out_tdm_reservation": "by tdm-reservation",
+    "host_opt_out_content_usage": "by Content-Usage",
+    "removed": "Removal requested",
+}
+# Six digits are more than any of these shares is worth, and the same on every machine.
+_DIGITS: Final = 6
+
+
+def write(
+    out: Path, data: Path, metrics: Path, settings: params.Params, digests: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Write report.html, figures/, statistics.json and truth.json into `out`; return the headline numbers.
+
+    `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. The headline has
+    `safety.<name>.<split>`, `truth.<decision>` and `kept.<split>`; what could not be judged is left out.
+    """
+    from laion_dask import figures  # noqa: PLC0415 - matplotlib takes a second, and other questions need only numbers
+
+    counts = read_metrics(metrics)
+    steps = statistics.funnel(counts)
+    numbers = statistics.collect(data, settings, counts)
+    decisions = truth.decisions(data, settings, counts)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = figures.write(out / "figures", steps, numbers, decisions)
+    page = _environment().get_template("report.html.j2").render(
+        settings=settings,
+        crawl=_crawl(data),
+        digests=dict(sorted(digests.items())),
+        steps=steps,
+        numbers=numbers,
+        all_pairs=next(split for split in numbers.splits if split.split == ALL),
+        safety=_by_name(numbers.safety),
+        rate_names=RATE_NAMES,
+        decisions=decisions,
+        reasons=REASON_STAGE,
+        laion_5b=LAION_5B,
+        picks=_picks(data, settings),
+        pictures={picture.name: (picture, _inline(picture.svg)) for picture in pictures},
+        sections=_sections(settings),
+    )  # fmt: skip
+    (out / "report.html").write_text(page, encoding="utf-8")
+    _write_json(out / "statistics.json", {"funnel": [asdict(step) for step in steps], **numbers.as_dict()})
+    _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
+    return headline(numbers, decisions)
+
+
+def headline(numbers: statistics.Statistics, decisions: list[truth.Decision]) -> dict[str, dict[str, Any]]:
+    """Return the numbers that two versions are compared by: safety, truth and kept, rounded to six digits."""
+    safety: dict[str, dict[str, Any]] = {}
+    for rate in numbers.safety:
+        if rate.rate is not None:
+            shares = {"rate": rate.rate, "low": rate.low, "high": rate.high}
+            rounded = {name: round(share, _DIGITS) for name, share in shares.items()}
+            safety.setdefault(rate.name, {})[rate.split] = {"count": rate.count, "total": rate.total, **rounded}
+    judged: dict[str, dict[str, float]] = {}
+    for decision in decisions:
+        found = {"precision": decision.precision, "recall": decision.recall}
+        judged[decision.name] = {name: round(share, _DIGITS) for name, share in found.items() if share is not None}
+    return {"safety": safety, "truth": judged, "kept": {split.split: split.kept for split in numbers.splits}}
+
+
+def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what each stage counted, by stage; the report's own file is left out."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.stem != "report"}
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("laion_dask"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["percent"] = _percent
+    environment.filters["plain"] = lambda name: name.replace("_", " ")
+    return environment
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "\N{EN DASH}" if share is None else f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def _crawl(data: Path) -> dict[str, Any]:
+    path = data / "crawl" / "wats.parquet"
+    if not path.is_file():
+        return {"ids": [], "wats": 0}
+    crawls = pq.read_table(path, columns=["crawl"])["crawl"].to_pylist()
+    return {"ids": sorted({str(crawl) for crawl in crawls}), "wats": len(crawls)}
+
+
+def _by_name(rates: tuple[statistics.Rate, ...]) -> dict[str, dict[str, statistics.Rate]]:
+    table: dict[str, dict[str, statistics.Rate]] = {}
+    for rate in rates:
+        table.setdefault(rate.name, {})[rate.split] = rate
+    return table
+
+
+def _picks(data: Path, settings: params.Params) -> dict[str, list[gallery.Pick]]:
+    picks: dict[str, list[gallery.Pick]] = {}
+    for pick in gallery.gallery(data, settings):
+        picks.setdefault(pick.verdict, []).append(pick)
+    order = list(REASON_STAGE)
+    return dict(sorted(picks.items(), key=lambda item: order.index(item[0]) if item[0] in order else -1))
+
+
+def _inline(svg: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+
+
+def _sections(settings: params.Params) -> dict[str, dict[str, str]]:
+    sections: dict[str, dict[str, str]] = {}
+    for name, value in tracking.flat_params(settings).items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = value
+    return sections
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,362 @@
+"""Tables of a version in, numbers out: funnel, histograms, languages, hosts, sizes, and safety rates with intervals.
+
+Shards are read one at a time and only counts are kept, so that memory does not grow with the number of pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from laion_dask import outcomes, params
+from laion_dask.outcomes import SPLITS
+from laion_dask.verdict import KEEP, REASONS
+
+# The ledgers through which a pair passes, in order: what one keeps, the next sees.
+FUNNEL: Final = (
+    ("extract", "links"),
+    ("catalog", "pairs"),
+    ("download", "images"),
+    ("score", "images"),
+    ("filter", "pairs"),
+    ("release", "pairs"),
+)
+HOST_SIGNALS: Final = ("robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage")
+PERCENTILES: Final = (5, 25, 50, 75, 95)
+MEASURES: Final = ("width", "height", "text length")
+SIMILARITY_RANGE: Final = (-0.2, 1.0)
+AESTHETIC_RANGE: Final = (0.0, 10.0)
+ALL: Final = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Rows that ended at one stage for one reason."""
+
+    reason: str
+    count: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelStep:
+    """One ledger of the funnel: seen = kept + all drops."""
+
+    stage: str
+    ledger: str
+    seen: int
+    kept: int
+    dropped: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How many pairs of one split were asked for, downloaded, scored and kept."""
+
+    split: str
+    attempts: int
+    downloaded: int
+    scored: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of scored pairs between `edges`, kept and dropped; values outside count in the first or last bin."""
+
+    split: str
+    edges: tuple[float, ...]
+    kept: tuple[int, ...]
+    dropped: tuple[int, ...]
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """Scored and kept pairs of one language; empty for texts in no language."""
+
+    language: str
+    scored: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What one image host answered, and how much of it was kept."""
+
+    host: str
+    attempts: int
+    downloaded: int
+    success: float
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its 95 % Wilson interval; `rate` is None where nothing was looked at."""
+
+    name: str
+    split: str
+    count: int
+    total: int
+    rate: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The 5th, 25th, 50th, 75th and 95th percentile of one measure over the kept pairs of one split."""
+
+    measure: str
+    unit: str
+    split: str
+    pairs: int
+    percentiles: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All numbers of one version, but for funnel and truth."""
+
+    splits: tuple[Split, ...]
+    similarity: tuple[Histogram, ...]
+    aesthetic: Histogram
+    aesthetic_levels: tuple[float, ...]
+    languages: tuple[Language, ...]
+    hosts: tuple[Host, ...]
+    hosts_total: int
+    safety: tuple[Rate, ...]
+    sizes: tuple[Size, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by."""
+    from scipy.stats import binomtest  # noqa: PLC0415 - 1 s, and only the report needs it
+
+    if total == 0:
+        return 0.0, 1.0
+    interval = binomtest(successes, total).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
+    """Return the steps from image link to released pair out of the stages' metrics; absent stages are left out."""
+    steps = []
+    for stage, ledger in FUNNEL:
+        counts = metrics.get(stage, {}).get(ledger)
+        if counts is None:
+            continue
+        meanings = {reason: meaning for reasons in REASONS.values() for reason, meaning in reasons.items()}
+        drops = tuple(Drop(reason, int(rows), meanings[reason]) for reason, rows in counts["dropped"].items() if rows)
+        steps.append(FunnelStep(stage, ledger, int(counts["seen"]), int(counts["kept"]), drops))
+    return steps
+
+
+def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[str, Any]]) -> Statistics:
+    """Read the stages' tables once and return the numbers; `MissingStageError` where a table is absent.
+
+    Unsafe and watermarked are counted over all downloaded images that have a score, by the limits of section filter,
+    whatever other rule dropped the pair (LAION-5B counted with 0.5 and 0.8). Opt-outs of pages come before a pair
+    has a split: out of `metrics` where they drop, out of `page_signals` where they are recorded.
+    """
+    tally = _Tally(settings)
+    columns = ["split", "language", "host", "caption", "original_width", "original_height", "rights", "rights_signal"]
+    for shard in outcomes.attempts(data, columns, ["similarity", "aesthetic", "punsafe", "pwatermark"]):
+        tally.add(shard.table)
+    before = outcomes.removed(data)
+    for split, rows in Counter(map(str, before["split"].to_pylist())).items():
+        tally.rate["removed", split] += rows
+        tally.base["pairs", split] += rows
+    _page_opt_outs(tally, data, metrics)
+    return tally.finish()
+
+
+def _page_opt_outs(tally: _Tally, data: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    links = metrics.get("extract", {}).get("links", {"seen": 0, "dropped": {}})
+    recorded = 0
+    for path in sorted((data / "extract").glob("*.parquet")):
+        signals = pq.read_table(path, columns=["page_signals"])["page_signals"]
+        recorded += sum(bool(signal) for signal in signals.to_pylist())
+    tally.rate["page_opt_out", ALL] += int(links["dropped"].get("page_opt_out", 0)) + recorded
+    tally.base["links", ALL] += int(links["seen"])
+
+
+# Safety rates: name, and what its total counts.
+_RATES: Final = (
+    ("unsafe", "unsafe_scored"),
+    ("watermark", "watermark_scored"),
+    ("listed_hash", "downloaded"),
+    ("page_opt_out", "links"),
+    ("host_opt_out", "attempts"),
+    *((f"host_opt_out_{signal}", "attempts") for signal in HOST_SIGNALS),
+    ("removed", "pairs"),
+)
+
+
+class _Tally:
+    """Counts over shards; grows with hosts, languages and distinct sizes, not with pairs."""
+
+    def __init__(self, settings: params.Params) -> None:
+        self.settings = settings
+        self.rate: Counter[tuple[str, str]] = Counter()
+        self.base: Counter[tuple[str, str]] = Counter()
+        self.languages: Counter[tuple[str, str]] = Counter()
+        self.hosts: Counter[tuple[str, str]] = Counter()
+        self.sizes: dict[tuple[str, str], Counter[int]] = {}
+        bins = settings.report.histogram_bins
+        self.similarity_edges = np.linspace(*SIMILARITY_RANGE, bins + 1)
+        self.aesthetic_edges = np.linspace(*AESTHETIC_RANGE, bins + 1)
+        self.histograms: dict[tuple[str, bool], np.ndarray[Any, np.dtype[np.int64]]] = {
+            (name, kept): np.zeros(bins, np.int64) for name in (*SPLITS, "aesthetic") for kept in (True, False)
+        }
+
+    def add(self, table: pa.Table) -> None:
+        """Count one shard."""
+        text = {name: np.asarray(table[name].to_pylist(), object) for name in ("split", "verdict", "language", "host")}
+        kept = text["verdict"] == KEEP
+        downloaded = table["downloaded"].to_numpy()
+        similarity, aesthetic, punsafe, pwatermark = (
+            table[name].to_numpy() for name in ("similarity", "aesthetic", "punsafe", "pwatermark")
+        )
+        scored = downloaded & np.isfinite(similarity)
+        rules = self.settings.filter
+        marks = {
+            "attempts": np.ones(len(kept), bool),
+            "pairs": np.ones(len(kept), bool),
+            "downloaded": downloaded,
+            "scored": scored,
+            "kept": kept,
+            "unsafe_scored": downloaded & np.isfinite(punsafe),
+            "watermark_scored": downloaded & np.isfinite(pwatermark),
+        }
+        events = {
+            "unsafe": downloaded & (punsafe > rules.max_punsafe),
+            "watermark": downloaded & (pwatermark > rules.max_pwatermark),
+            "listed_hash": text["verdict"] == "listed_hash",
+            "removed": text["verdict"] == "removed_hash",
+            **_host_opt_outs(table),
+        }
+        sizes = {
+            "width": table["original_width"].to_numpy(),
+            "height": table["original_height"].to_numpy(),
+            "text length": pc.utf8_length(table["caption"]).to_numpy(),
+        }
+        for split in SPLITS:
+            inside = text["split"] == split
+            self.base.update({(name, split): int((mark & inside).sum()) for name, mark in marks.items()})
+            self.rate.update({(name, split): int((event & inside).sum()) for name, event in events.items()})
+            for measure, values in sizes.items():
+                counts = self.sizes.setdefault((measure, split), Counter())
+                counts.update(values[kept & inside].astype(int).tolist())
+            for keep in (True, False):
+                rows = scored & inside & (kept == keep)
+                self.histograms[split, keep] += _histogram(similarity[rows], self.similarity_edges)
+        for keep in (True, False):
+            rows = downloaded & np.isfinite(aesthetic) & (kept == keep)
+            self.histograms["aesthetic", keep] += _histogram(aesthetic[rows], self.aesthetic_edges)
+        for name, mark in (("attempts", marks["attempts"]), ("downloaded", downloaded), ("kept", kept)):
+            self.hosts.update((name, host) for host in text["host"][mark])
+        for name, mark in (("scored", scored), ("kept", kept)):
+            self.languages.update((name, language or "") for language in text["language"][mark])
+
+    def finish(self) -> Statistics:
+        """Return the numbers; ties in rankings are broken by name, so that the order is fixed."""
+        for counts in (self.rate, self.base):
+            for name in {name for name, split in counts if split != ALL}:
+                counts[name, ALL] = sum(counts[name, split] for split in SPLITS)
+        splits = tuple(
+            Split(split, *(self.base[name, split] for name in ("attempts", "downloaded", "scored", "kept")))
+            for split in (*SPLITS, ALL)
+        )
+        similarity = tuple(
+            self._counted(split, self.similarity_edges, getattr(self.settings.filter.similarity, split))
+            for split in SPLITS
+        )
+        languages = sorted({language for _, language in self.languages})
+        hosts = sorted({host for _, host in self.hosts}, key=lambda host: (-self.hosts["attempts", host], host))
+        return Statistics(
+            splits=splits,
+            similarity=similarity,
+            aesthetic=self._counted("aesthetic", self.aesthetic_edges),
+            aesthetic_levels=self.settings.release.aesthetic,
+            languages=tuple(
+                sorted(
+                    (
+                        Language(code, self.languages["scored", code], self.languages["kept", code])
+                        for code in languages
+                    ),
+                    key=lambda row: (-row.scored, row.language),
+                )
+            ),
+            hosts=tuple(self._host(host) for host in hosts[: self.settings.report.top_hosts]),
+            hosts_total=len(hosts),
+            safety=tuple(self._rates()),
+            sizes=tuple(
+                Size(measure, "characters" if measure == "text length" else "px", split, found.total(), quantiles)
+                for measure in MEASURES
+                for split in SPLITS
+                if (found := self.sizes.get((measure, split))) and (quantiles := percentiles(found, PERCENTILES))
+            ),
+        )
+
+    def _counted(
+        self, name: str, edges: np.ndarray[Any, np.dtype[np.float64]], threshold: float | None = None
+    ) -> Histogram:
+        kept, dropped = (tuple(self.histograms[name, keep].tolist()) for keep in (True, False))
+        # 12 digits: the same text for the same edge on every machine.
+        return Histogram(name, tuple(round(float(edge), 12) for edge in edges), kept, dropped, threshold)
+
+    def _host(self, host: str) -> Host:
+        tries, downloaded = self.hosts["attempts", host], self.hosts["downloaded", host]
+        return Host(host, tries, downloaded, downloaded / tries, self.hosts["kept", host])
+
+    def _rates(self) -> list[Rate]:
+        rates = []
+        for name, base in _RATES:
+            for split in (ALL,) if base == "links" else (*SPLITS, ALL):
+                count, total = self.rate[name, split], self.base[base, split]
+                rates.append(Rate(name, split, count, total, count / total if total else None, *wilson(count, total)))
+        return rates
+
+
+def percentiles(counts: Mapping[int, int], levels: Sequence[int]) -> tuple[int, ...]:
+    """Return the smallest values that at least `levels` percent of the counted values do not exceed; () if none."""
+    values = sorted(counts)
+    running = np.cumsum([counts[value] for value in values])
+    if not values:
+        return ()
+    ranks = [max(1, math.ceil(level * int(running[-1]) / 100)) for level in levels]
+    return tuple(values[int(np.searchsorted(running, rank))] for rank in ranks)
+
+
+def _histogram(
+    values: np.ndarray[Any, np.dtype[np.float32]], edges: np.ndarray[Any, np.dtype[np.float64]]
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].astype(np.int64)
+
+
+def _host_opt_outs(table: pa.Table) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+    # A signal that binds is the reason; one that is only recorded stands in rights_signal.
+    reasons, rights, signals = (table[name].to_pylist() for name in ("reason", "rights", "rights_signal"))
+    found = np.asarray(
+        [
+            reason if reason in HOST_SIGNALS else (signal if right == "refused" and signal in HOST_SIGNALS else "")
+            for reason, right, signal in zip(reasons, rights, signals, strict=True)
+        ],
+        object,
+    )
+    return {"host_opt_out": found != "", **{f"host_opt_out_{signal}": found == signal for signal in HOST_SIGNALS}}

@@ -1,0 +1,228 @@
+"""One run for each version, in a database of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import stat
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sample_version
+from ruamel.yaml import YAML
+
+from laion_dask import report, tracking
+from laion_dask.params import Params
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
+    """A version with report, and a lock that fits its metrics."""
+    root = tmp_path_factory.mktemp("project")
+    data, metrics = sample_version.write(root, links=60, shards=1)
+    report.write(data / "report", data, metrics, defaults, {})
+    stages: dict[str, Any] = {}
+    for place, stage in enumerate(tracking.STAGES):
+        counts = metrics / f"{stage}.json"
+        outs = [
+            {"path": f"data/{stage}", "hash": "md5", "md5": f"{place:032x}.dir"},
+            {"path": f"metrics/{stage}.json", "hash": "md5", "md5": hashlib.md5(counts.read_bytes()).hexdigest()},
+        ]
+        stages[stage] = {"cmd": f"python -m workflow.{stage}", "outs": outs}
+    YAML().dump({"schema": "2.0", "stages": stages}, root / "dvc.lock")
+    return root
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy: the migrations take seconds."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    with tracking.quiet():
+        from mlflow import MlflowClient
+
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def project(built: Path, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "project"
+    shutil.copytree(built, root)
+    shutil.copyfile(database, root / "mlflow.db")
+    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return root
+
+
+def log(project: Path, settings: Params, uri: str | None = None) -> str:
+    return tracking.log_version(
+        report=project / "data" / "report",
+        metrics=project / "metrics",
+        settings=settings,
+        lock=project / "dvc.lock",
+        experiment="test",
+        uri=uri,
+    )
+
+
+@pytest.fixture
+def client(project: Path) -> Iterator[MlflowClient]:
+    with tracking.quiet():
+        from mlflow import MlflowClient
+
+        yield MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
+
+
+def with_threshold(settings: Params, value: float) -> Params:
+    similarity = settings.filter.similarity.model_copy(update={"en": value})
+    return settings.model_copy(update={"filter": settings.filter.model_copy(update={"similarity": similarity})})
+
+
+def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
+    project: Path,
+    client: MlflowClient,
+    defaults: Params,
+) -> None:
+    run = client.get_run(log(project, defaults))
+    assert run.info.status == "FINISHED"
+    assert run.data.params["filter.similarity.en"] == "0.5"
+    assert len(run.data.params) == len(tracking.flat_params(defaults))
+    counts = sample_version.load_metrics(project / "metrics")
+    found = run.data.metrics
+    assert found["extract.links.seen"] == counts["extract"]["links"]["seen"]
+    assert found["filter.pairs.dropped.low_similarity"] == counts["filter"]["pairs"]["dropped"]["low_similarity"]
+    assert found["filter.pairs.dropped.few_words"] == 0
+    assert found["safety.unsafe.en.low"] <= found["safety.unsafe.en.rate"] <= found["safety.unsafe.en.high"]
+    assert found["truth.duplicate_pair.precision"] == 1
+    assert found["kept.all"] == counts["release"]["pairs"]["kept"]
+    inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
+    assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(tracking.STAGES)}
+    files = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert files == {"report.html", "statistics.json", "truth.json", "figures"}
+    assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
+    assert run.data.tags["laion_dask.name"] == "demo"
+
+
+def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
+    project: Path,
+    client: MlflowClient,
+    defaults: Params,
+) -> None:
+    first = log(project, defaults)
+    # DVC may have linked its outs from the cache, which makes them read-only.
+    for path in (project / "data" / "report").rglob("*.*"):
+        path.chmod(stat.S_IRUSR)
+    assert log(project, defaults) == first
+    assert log(project, defaults) == first
+    run = client.get_run(first)
+    assert len(client.search_runs([run.info.experiment_id])) == 1
+    assert len(client.get_metric_history(first, "kept.all")) == 1
+    assert len(run.inputs.dataset_inputs) == len(tracking.STAGES)
+
+
+def test_another_threshold_or_other_data_is_another_run(
+    project: Path,
+    client: MlflowClient,
+    defaults: Params,
+) -> None:
+    first = log(project, defaults)
+    second = log(project, with_threshold(defaults, 0.35))
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().replace(f"{3:032x}.dir", f"{9:032x}.dir"))
+    third = log(project, defaults)
+    assert len({first, second, third}) == 3
+    assert [client.get_run(run).data.params["filter.similarity.en"] for run in (first, second)] == ["0.5", "0.35"]
+
+
+def test_without_a_lock_the_counts_name_the_version_and_no_digest_is_claimed(
+    project: Path,
+    client: MlflowClient,
+    defaults: Params,
+) -> None:
+    (project / "dvc.lock").unlink()
+    first = log(project, defaults)
+    assert log(project, defaults) == first
+    assert client.get_run(first).inputs.dataset_inputs == []
+    counts = project / "metrics" / "filter.json"
+    counts.write_text(counts.read_text().replace('"seen": ', '"seen": 1'))
+    assert log(project, defaults) != first
+
+
+def test_the_name_of_a_dvc_experiment_names_the_run(
+    project: Path,
+    client: MlflowClient,
+    defaults: Params,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "lower-threshold")
+    run = client.get_run(log(project, defaults))
+    assert run.info.run_name == "lower-threshold"
+    assert run.data.tags["dvc.experiment"] == "lower-threshold"
+
+
+def test_the_environment_says_where_runs_go_and_an_argument_overrules_it(
+    project: Path, database: Path, tmp_path: Path, defaults: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (project / "mlflow.db").read_bytes()
+    for name in ("environment", "argument"):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(database, tmp_path / name / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'environment' / 'mlflow.db'}")
+    one = log(project, defaults)
+    two = log(project, defaults, uri=f"sqlite:///{tmp_path / 'argument' / 'mlflow.db'}")
+    assert (tmp_path / "environment" / "mlruns" / one).is_dir()
+    assert (tmp_path / "argument" / "mlruns" / two).is_dir()
+    assert (project / "mlflow.db").read_bytes() == before
+
+
+def test_filing_leaves_terminal_logging_and_warnings_as_they_were(
+    project: Path, defaults: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = logging.root.manager.disable, list(warnings.filters)
+    log(project, defaults)
+    assert (logging.root.manager.disable, list(warnings.filters)) == before
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda root: (root / "dvc.lock").unlink(), id="no lock"),
+        pytest.param(lambda root: (root / "dvc.lock").write_text("schema: '2.0'\n"), id="lock without stages"),
+        pytest.param(lambda root: (root / "metrics" / "score.json").write_text("{}"), id="stage run without DVC"),
+        pytest.param(lambda root: (root / "metrics" / "score.json").unlink(), id="metrics gone"),
+    ],
+)
+def test_digests_that_may_be_of_other_data_are_left_out(built: Path, tmp_path: Path, damage: Any) -> None:  # noqa: ANN401
+    root = tmp_path / "project"
+    shutil.copytree(built, root)
+    assert list(tracking.dataset_digests(root / "dvc.lock")) == [f"data/{stage}" for stage in tracking.STAGES]
+    damage(root)
+    assert tracking.dataset_digests(root / "dvc.lock") == {}
+
+
+def test_a_copy_that_dvc_runs_an_experiment_in_belongs_to_the_real_repository(tmp_path: Path) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    copy.mkdir(parents=True)
+    assert tracking.project_root(copy / "dvc.lock") == tmp_path.resolve()
+    git = shutil.which("git")
+    if git:
+        subprocess.run([git, "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "deep").mkdir()
+    assert tracking.project_root(tmp_path / "deep" / "dvc.lock") == (tmp_path if git else tmp_path / "deep").resolve()
+
+
+def test_names_of_metrics_are_those_that_mlflow_takes(built: Path) -> None:
+    metrics = tracking.flat_metrics(built / "data" / "report", built / "metrics")
+    assert all(set(name) & set("*?\"'") == set() for name in metrics)
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert json.dumps(metrics, allow_nan=False)

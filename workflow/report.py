@@ -1,0 +1,38 @@
+"""Everything above in, one page, its figures and one MLflow run out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from laion_dask import parts, report, tracking
+from laion_dask.params import Params
+from laion_dask.parts import Done, Part
+from workflow.stage import Resources, Stage, main
+
+_LOCK = Path("dvc.lock")
+_METRICS = Path("metrics")
+
+
+def page(settings: Params, _: Resources) -> list[Part]:
+    """One part: the page shows the whole version."""
+    digests = tracking.dataset_digests(_LOCK)
+    inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
+    args = {"data": Path("data"), "metrics": _METRICS, "settings": settings, "digests": digests}
+    return [Part("report", parts.digest(settings, digests, *inputs), args, redo=not digests)]
+
+
+def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+    """Publish the page and file the version in MLflow: the same version twice is one run."""
+    parts.publish_files(done, out)
+    tracking.log_version(
+        report=out, metrics=_METRICS, settings=settings, lock=_LOCK, experiment=settings.report.experiment, uri=None
+    )
+    return {}
+
+
+STAGE = Stage(name="report", unit="figures", find_parts=page, function=report.write, publish=log)
+
+if __name__ == "__main__":
+    main(STAGE)
