@@ -1,0 +1,156 @@
+"""Scores in, verdicts out: the only place where a number meets a threshold.
+
+Rules apply in the order of `REASONS["filter"]`; the first that drops a pair names its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from laion_dask import params, schema
+from laion_dask.verdict import KEEP, Ledger
+
+_DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
+_IMAGE_COLUMNS: Final = ["uid", "caption", "split", "reason", "md5", "sha256", "original_width", "original_height"]
+
+WINNERS: Final = pa.schema([("sha256", pa.string()), ("uid", pa.string())])
+"""Of images that several passing pairs share: the digest, and the pair that stays."""
+
+Hashes = Mapping[str, frozenset[str]]
+
+
+class HashListError(Exception):
+    """A list of known content cannot be read; the message names file and line, never the entry."""
+
+
+def read_hash_lists(paths: Iterable[Path]) -> Hashes:
+    """Read lists of md5 and sha256 hex digests, one a line, `#` for comments; returns digests by kind."""
+    found: dict[str, set[str]] = {kind: set() for kind in _DIGEST_CHARS}
+    kind_of = {chars: kind for kind, chars in _DIGEST_CHARS.items()}
+    for path in paths:
+        if not path.is_file():
+            message = f"filter.hash_lists names {path}, which is missing. Remedy: correct the path or take it out"
+            raise HashListError(message)
+        with path.open(encoding="ascii", errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                entry = line.split("#", 1)[0].strip().lower()
+                if not entry:
+                    continue
+                kind = kind_of.get(len(entry))
+                if kind is None or not set(entry) <= set("0123456789abcdef"):
+                    message = f"{path}:{number}: no md5 or sha256 in hex. Remedy: 32 or 64 hex digits a line"
+                    raise HashListError(message)
+                found[kind].add(entry)
+    return {kind: frozenset(entries) for kind, entries in found.items()}
+
+
+def judge(
+    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes, winners: pa.Table
+) -> np.ndarray:
+    """Return a verdict for every row of a shard's images table: object (rows,), `keep` or a reason.
+
+    Rows that failed at download keep their reason. `scores` is joined by uid, whatever its order; NaN scores of heads
+    that did not run drop nothing. Raises `ValueError` when a scored row is missing.
+    """
+    places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
+    if places.null_count:
+        message = f"{places.null_count} pairs have no row in the scores: run the stage score again"
+        raise ValueError(message)
+    scores = scores.take(places)
+    verdicts = np.array(images["reason"].to_pylist(), dtype=object)
+    for reason, drops in _rules(images, scores, settings, listed, removed):
+        verdicts[(verdicts == KEEP) & drops] = reason
+    if settings.duplicate_images == "drop":
+        place = pc.index_in(images["sha256"], value_set=winners["sha256"].combine_chunks())
+        stays = winners["uid"].take(place)
+        loses = pc.fill_null(pc.not_equal(stays, images["uid"]), False)
+        verdicts[(verdicts == KEEP) & loses.to_numpy()] = "duplicate_image"
+    return verdicts
+
+
+def _rules(
+    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes
+) -> Iterable[tuple[str, np.ndarray]]:
+    width, height = (images[name].to_numpy() for name in ("original_width", "original_height"))
+    short, long = np.minimum(width, height), np.maximum(width, height)
+    words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(images["caption"]))).to_numpy()
+    thresholds = settings.similarity.model_dump()
+    lowest = np.array([thresholds[split] for split in images["split"].to_pylist()], np.float32)
+    yield "removed_hash", _matches(images, removed)
+    yield "listed_hash", _matches(images, listed)
+    yield "image_too_small", short < settings.min_side_px
+    yield "aspect_ratio", long > settings.max_aspect_ratio * short
+    yield "few_words", words < settings.min_words
+    yield "unsafe", scores["punsafe"].to_numpy() > settings.max_punsafe
+    yield "watermark", scores["pwatermark"].to_numpy() > settings.max_pwatermark
+    # Written so that a similarity that is not a number drops the pair.
+    yield "low_similarity", ~(scores["similarity"].to_numpy() >= lowest)
+
+
+def _matches(images: pa.Table, hashes: Hashes) -> np.ndarray:
+    matches = np.zeros(images.num_rows, bool)
+    for kind, entries in hashes.items():
+        if entries:
+            found = pc.is_in(images[kind], value_set=pa.array(sorted(entries), pa.string()))
+            matches |= found.to_numpy()
+    return matches
+
+
+def winners(
+    images: Sequence[Path], scores: Sequence[Path], settings: params.Filter, listed: Hashes, removed: Hashes
+) -> pa.Table:
+    """Find image bytes that several passing pairs share, and the one that stays: the lowest uid. Schema WINNERS.
+
+    DuckDB finds the digests that occur more than once, out of core; only those rows are judged here.
+    """
+    if not images or settings.duplicate_images == "keep":
+        return WINNERS.empty_table()
+    names = ", ".join(_IMAGE_COLUMNS)
+    with duckdb.connect() as connection:
+        connection.execute("set preserve_insertion_order = false")
+        shared = connection.sql(
+            f"with shared as (select sha256 from read_parquet($1) where reason = 'keep' group by 1 having count(*) > 1)"
+            f" select {names} from read_parquet($1) semi join shared using (sha256) where reason = 'keep' order by uid",
+            params=[[str(path) for path in images]],
+        ).to_arrow_table()
+        connection.register("shared", shared)
+        scored = connection.sql(
+            "select scores.* from read_parquet($1) scores semi join shared using (uid) order by uid",
+            params=[[str(path) for path in scores]],
+        ).to_arrow_table()
+    verdicts = judge(shared, scored, settings, listed, removed, WINNERS.empty_table())
+    passing = shared.select(["sha256", "uid"]).filter(pa.array(verdicts == KEEP))
+    lowest = passing.group_by("sha256").aggregate([("uid", "min")]).rename_columns(["sha256", "uid"])
+    return lowest.sort_by("sha256").cast(WINNERS)
+
+
+def select(
+    out: Path,
+    *,
+    name: str,
+    images: Path,
+    scores: Path,
+    settings: params.Filter,
+    winners_file: Path,
+    listed: Hashes,
+    removed: Hashes,
+) -> dict[str, Any]:
+    """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included."""
+    table = pq.read_table(images, columns=_IMAGE_COLUMNS)
+    verdicts = judge(table, pq.read_table(scores), settings, listed, removed, pq.read_table(winners_file))
+    shard = pa.array(np.full(table.num_rows, int(name), np.int32))
+    rows = pa.table(
+        {"uid": table["uid"], "shard": shard, "split": table["split"], "reason": pa.array(verdicts, pa.string())}
+    )
+    pq.write_table(schema.VERDICTS.check(rows), out / f"{name}.parquet", compression="zstd")
+    ledger = Ledger()
+    ledger.add(verdicts[np.array(table["reason"].to_pylist(), dtype=object) == KEEP].tolist())
+    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows}
