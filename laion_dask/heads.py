@@ -68,7 +68,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _layers(tensors: Mapping[str, np.ndarray], name: str) -> Layers:
-    layers = []
+    layers: list[tuple[np.ndarray, np.ndarray]] = []
     while f"{name}.w{len(layers)}" in tensors:
         weight = np.atleast_2d(tensors[f"{name}.w{len(layers)}"]).astype(np.float32)
         layers.append((weight, np.atleast_1d(tensors[f"{name}.b{len(layers)}"]).astype(np.float32)))

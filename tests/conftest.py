@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from laion_dask import params
+from laion_dask import catalog, params
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,3 +27,15 @@ def shared_data() -> Path:
 def defaults() -> params.Params:
     """Read params.yaml as committed."""
     return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def dsn() -> Iterator[str]:
+    """A real PostgreSQL, started once; each test makes its own tables."""
+    # The path of a Unix socket has about 100 characters: pytest's own folders may be too deep for that.
+    with tempfile.TemporaryDirectory() as folder, catalog.server(None, Path(folder) / "pg") as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            # Nothing here has to survive a power cut.
+            connection.execute("alter system set fsync = off")
+            connection.execute("select pg_reload_conf()")
+        yield dsn

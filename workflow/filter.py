@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import catalog, parts, schema, select
+from laion_dask import parts, removals, schema, select
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.verdict import Ledger, LedgerError
@@ -20,8 +20,8 @@ from workflow.stage import Resources, Stage, data, home, main, metrics
 def shards(settings: Params, _: Resources) -> list[Part]:
     """One part for each shard; equal images are looked for over all of them first."""
     rules = settings.filter
-    removals = Path(settings.catalog.removals)
-    hashes = [removal for removal in catalog.read_removals(removals) if removal.kind in {"md5", "sha256"}]
+    ledger = Path(settings.catalog.removals)
+    hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
     removed = {
         kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")
     }
@@ -31,7 +31,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     winners = home() / "work" / "filter-winners.parquet"
     winners.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(select.winners(images, scores, rules, listed, removed), winners)
-    common = parts.digest(rules, winners, removals, *(Path(path) for path in rules.hash_lists))
+    common = parts.digest(rules, winners, ledger, *(Path(path) for path in rules.hash_lists))
     todo = []
     for path, score in zip(images, scores, strict=True):
         args = {

@@ -1,0 +1,163 @@
+"""The command line: each step alone, and the questions that users ask."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="laion-dask",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Build image-text datasets from web crawls, so that anyone can rebuild, compare and audit them.\n\n"
+    "`make repro` (or `dvc repro`) runs all steps that have changed. The steps below run one alone, with params.yaml; "
+    "the questions are answered from the files of the current version.",
+)
+
+_STEPS = {
+    "crawl": "List the WAT files to read; for the demo, make them.",
+    "extract": "WAT files to image links with alt text and language.",
+    "catalog": "Pairs to a shuffled work list, through PostgreSQL.",
+    "download": "Work list to shards of checked, hashed, resized images.",
+    "score": "Shards to CLIP embeddings, similarity and safety scores.",
+    "filter": "Scores and thresholds to a verdict for every pair.",
+    "release": "Verdicts to LAION's tables, subsets, manifest and card.",
+    "report": "Everything to figures, one HTML page and one MLflow run.",
+}
+
+
+def _add_step(name: str, text: str) -> None:
+    @app.command(name, help=text, rich_help_panel="Steps, in order")
+    def step() -> None:
+        # Machine settings such as DASK_LAION_DASK__CLUSTER__WORKERS=4 hold here as they do under DVC.
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module(f"workflow.{name}").STAGE)
+
+
+for _name, _text in _STEPS.items():
+    _add_step(_name, _text)
+
+
+@app.command(rich_help_panel="Questions")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Print the funnel of the current version: what each step saw, kept and dropped, by reason."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = {
+        name: json.loads(path.read_text()) for name in _STEPS if (path := Path("metrics") / f"{name}.json").is_file()
+    }
+    if not found:
+        _fail(
+            "there is no version yet: metrics/ is empty. Remedy: run `make repro`, or run this in the project's folder"
+        )
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    units = {"extract": "links", "catalog": "pairs", "download": "images", "score": "images"}
+    table = Table(title="The funnel of this version", title_justify="left", header_style="bold")
+    for column in ("step", "seen", "kept", "dropped, by reason"):
+        table.add_column(
+            column, justify="right" if column in {"seen", "kept"} else "left", no_wrap=column != "dropped, by reason"
+        )
+    for name, counts in found.items():
+        ledger = counts.get(units.get(name, "pairs"))
+        if ledger:
+            reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
+            table.add_row(name, f"{ledger['seen']:,}", f"{ledger['kept']:,}", reasons)
+    # A file or a pipe has no width: a line must not be cut there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    release = found.get("release", {})
+    splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in ("en", "multi", "nolang"))
+    typer.echo(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
+    typer.echo(
+        "report: data/report/report.html; versions side by side: mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    )
+
+
+@app.command(rich_help_panel="Questions")
+def params(
+    file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
+) -> None:
+    """Check params.yaml and print the values that hold."""
+    from laion_dask.params import ParamsError, load
+
+    try:
+        checked = load(file)
+    except ParamsError as error:
+        _fail(str(error))
+    for section, values in checked.model_dump(mode="json").items():
+        for name, value in values.items():
+            typer.echo(f"{section}.{name} = {json.dumps(value)}")
+
+
+@app.command(rich_help_panel="Questions")
+def columns() -> None:
+    """Print the data dictionary: every table and array with its columns, types, units and meanings."""
+    from laion_dask.schema import ARRAYS, TABLES
+
+    for table in TABLES:
+        typer.echo(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
+        for column in table.columns:
+            unit = f" [{column.unit}]" if column.unit else ""
+            typer.echo(f"  {column.name:<20} {column.type!s:<8} {column.meaning}{unit}")
+    typer.echo("\nembeddings.zarr (written by score)")
+    for array in ARRAYS:
+        typer.echo(f"  {array.name:<20} {array.dtype:<8} ({', '.join(array.dims)}) {array.meaning}")
+
+
+@app.command(rich_help_panel="Questions")
+def demo_model() -> None:
+    """Print how well the demo's small CLIP and its heads do on held-out pictures."""
+    from laion_dask.demo.evaluate import evaluate, load, report
+
+    typer.echo(report(evaluate(load())))
+
+
+@app.command(rich_help_panel="Tools")
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="WARC files (.warc, .warc.gz) that hold the responses.")],
+    http_port: Annotated[int, typer.Option(help="Port for http; 0 takes a free one.")] = 0,
+    https_port: Annotated[int, typer.Option(help="Port for https; 0 takes a free one.")] = 0,
+) -> None:
+    """Answer for any host out of WARC files, on 127.0.0.1, over http and https, until Ctrl-C."""
+    from laion_dask.replay import serve
+
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        _fail(f"no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
+    serve(files, http_port, https_port)
+
+
+@app.command(rich_help_panel="Tools")
+def mlflow() -> None:
+    """File the current version in MLflow again: needed after `dvc checkout`, harmless at any time."""
+    from laion_dask import params as parameters
+    from laion_dask.tracking import log_version
+
+    settings = parameters.load()
+    run = log_version(
+        report=Path("data/report"),
+        metrics=Path("metrics"),
+        settings=settings,
+        lock=Path("dvc.lock"),
+        experiment=settings.report.experiment,
+        uri=None,
+    )
+    typer.echo(f"MLflow run {run}")
+
+
+def _fail(message: str) -> None:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

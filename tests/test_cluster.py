@@ -1,0 +1,88 @@
+"""Dask configuration in, a client out; what cannot be had is refused with the remedy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import dask
+import pytest
+
+from laion_dask import cluster
+from laion_dask.cluster import ClusterError, open_client
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.mark.parametrize("kind", ["slrum", "", "localhost:8786", "Local"])
+def test_an_unknown_kind_is_refused_with_the_remedy(kind: str) -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.kind": kind}),
+        pytest.raises(ClusterError, match=rf"kind = '{kind}' is not known\. Remedy: use auto, local, cuda, or a sched"),
+        open_client(),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_cuda_without_a_gpu_is_refused_before_dask_cuda_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)  # as on macOS, where it does not exist
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "cuda"}),
+        pytest.raises(ClusterError, match=r"no GPU is visible: set laion-dask\.cluster\.kind to local or auto"),
+        open_client(gpu=True),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("devices", ["", "-1", "NoDevFiles"])
+def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch, devices: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    assert cluster.visible_gpus() == 0
+
+
+def test_the_cores_are_those_that_this_process_may_use() -> None:
+    assert 1 <= cluster.cores() <= (os.cpu_count() or 1)
+
+
+def test_settings_come_from_the_dask_configuration() -> None:
+    with dask.config.set({"laion-dask.cluster.workers": 3}):
+        assert cluster.setting("workers") == 3
+    assert cluster.setting("no such setting", "default") == "default"
+
+
+def test_a_scheduler_that_does_not_answer_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    def refuse(address: str, **_: object) -> None:
+        message = f"Timed out trying to connect to {address}"
+        raise OSError(message)
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "tcp://scheduler.example:8786"}),
+        pytest.raises(OSError, match=r"tcp://scheduler\.example:8786"),
+        open_client(),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_auto_without_a_gpu_opens_local_processes_and_ends_them() -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "auto", "laion-dask.cluster.workers": 1}),
+        open_client(gpu=True) as client,
+    ):
+        server = client.cluster.scheduler.http_server
+        (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+        pid, threads = client.submit(lambda: (os.getpid(), os.environ.get("OMP_NUM_THREADS"))).result()
+        assert worker["nthreads"] == 1
+        assert pid != os.getpid()
+        assert threads == "1"
+        # No dashboard was asked for: not on its well-known port, and not for others to see.
+        assert (server.address, server.port == 8787) == ("127.0.0.1", False)
+    assert not Path(f"/proc/{pid}").exists()

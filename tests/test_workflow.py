@@ -1,0 +1,210 @@
+"""The whole way, on real components: a small demo crawl, real processes, PostgreSQL, http and https, a real CLIP."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from project import SMALL, STAGES, Project, processes_of
+
+from laion_dask import schema
+from laion_dask.verdict import Ledger, LedgerError
+
+FUNNEL = (
+    ("extract", "links"),
+    ("catalog", "pairs"),
+    ("download", "images"),
+    ("score", "images"),
+    ("filter", "pairs"),
+    ("release", "pairs"),
+)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The small demo, run once from crawl to report with two workers."""
+    project = Project.create(tmp_path_factory.mktemp("small") / "p", SMALL)
+    project.run(*STAGES)
+    return project
+
+
+def read(project: Project, pattern: str) -> pa.Table:
+    return pa.concat_tables(pq.read_table(path) for path in sorted((project.folder / "data").glob(pattern)))
+
+
+class TestTheFunnelAddsUp:
+    def test_every_stage_sees_what_the_one_before_kept(self, small: Project) -> None:
+        ledgers = [Ledger.from_dict(small.metrics(stage)[name]) for stage, name in FUNNEL]
+        for (stage, _), ledger in zip(FUNNEL, ledgers, strict=True):
+            ledger.check(stage)
+            assert ledger.seen > 0
+        assert [ledger.kept for ledger in ledgers[:-1]] == [ledger.seen for ledger in ledgers[1:]]
+
+    @pytest.mark.parametrize(("stage", "name"), [entry for entry in FUNNEL if entry[0] not in {"score", "release"}])
+    def test_a_reason_that_is_not_counted_breaks_it(self, small: Project, stage: str, name: str) -> None:
+        counts = small.metrics(stage)[name]
+        for reason in counts["dropped"]:
+            ledger = Ledger.from_dict(counts)
+            del ledger.dropped[reason]
+            with pytest.raises(LedgerError, match=stage):
+                ledger.check(stage)
+
+    def test_every_pair_of_the_catalog_has_exactly_one_verdict(self, small: Project) -> None:
+        verdicts = read(small, "filter/*.parquet")
+        pairs = read(small, "extract/*.parquet")
+        assert sorted(verdicts["uid"].to_pylist()) == sorted(set(pairs["uid"].to_pylist()))
+
+
+class TestTables:
+    @pytest.mark.parametrize(
+        ("pattern", "table"),
+        [
+            ("crawl/wats.parquet", schema.WATS),
+            ("crawl/truth.parquet", schema.TRUTH),
+            ("extract/*.parquet", schema.PAIRS),
+            ("catalog/work/*.parquet", schema.WORK),
+            ("catalog/removed.parquet", schema.REMOVED),
+            ("download/*.parquet", schema.IMAGES),
+            ("score/*.parquet", schema.SCORES),
+            ("filter/*.parquet", schema.VERDICTS),
+            ("release/en-*.parquet", schema.RELEASE),
+            ("release/tombstones.parquet", schema.TOMBSTONES),
+        ],
+    )
+    def test_a_stage_writes_the_table_of_the_vocabulary(
+        self, small: Project, pattern: str, table: schema.Table
+    ) -> None:
+        rows = read(small, pattern)
+        table.check(rows)
+        assert rows.num_rows > 0
+
+    def test_row_i_of_a_shard_is_slot_i_of_its_arrays(self, small: Project) -> None:
+        store = zarr.open_group(small.folder / "data" / "score" / "embeddings.zarr", mode="r")
+        image, text = np.asarray(store["image"]), np.asarray(store["text"])
+        for path in sorted((small.folder / "data" / "score").glob("*.parquet")):
+            scores = pq.read_table(path)
+            failed = np.array(pq.read_table(small.folder / "data" / "download" / path.name)["reason"]) != "keep"
+            slots = scores["slot"].to_numpy()
+            assert np.array_equal(np.isnan(image[slots]).all(axis=1), failed)
+            lengths = np.linalg.norm(image[slots].astype(np.float32)[~failed], axis=1)
+            assert np.allclose(lengths, 1, atol=2e-3)
+            cosines = (image[slots].astype(np.float32) * text[slots].astype(np.float32)).sum(axis=1)
+            assert np.allclose(cosines[~failed], scores["similarity"].to_numpy()[~failed], atol=2e-3)
+
+    def test_no_removed_or_listed_pair_is_in_the_release(self, small: Project) -> None:
+        verdicts = read(small, "filter/*.parquet").to_pylist()
+        out = {row["uid"] for row in verdicts if row["reason"].startswith(("removed_", "listed_"))}
+        kept = set(read(small, "release/*-0*.parquet")["uid"].to_pylist())
+        assert out
+        assert not out & kept
+
+
+class TestAgainstTheDemosTruth:
+    def test_opted_out_broken_duplicate_and_removed_pairs_are_exact(self, small: Project) -> None:
+        decisions = json.loads((small.folder / "data" / "report" / "truth.json").read_text())
+        exact = {
+            name: decision
+            for name, decision in ((entry["name"], entry) for entry in decisions)
+            if name not in {"keep", "unsafe", "watermark", "low_similarity"}
+            and not name.startswith(("language", "split"))
+        }
+        assert {"robots", "x_robots_tag", "duplicate_pair", "removed_url", "not_found"} <= exact.keys()
+        wrong = {name: entry for name, entry in exact.items() if entry["false_positives"] or entry["false_negatives"]}
+        assert wrong == {}
+
+
+class TestSameInputSameBytes:
+    @pytest.fixture(scope="class")
+    def killed(self, small: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+        """One worker; killed with -9 in extract, download and score, and run again."""
+        project = Project.create(tmp_path_factory.mktemp("killed") / "p", SMALL)
+        project.adopt(small, "crawl")
+        for stage in STAGES[1:-1]:
+            if stage in {"extract", "download", "score"}:
+                status, said, _ = project.interrupt(stage, signal.SIGKILL, workers=1)
+                assert status == -signal.SIGKILL, said
+                assert not (project.folder / "data" / stage).exists()
+            project.run(stage, workers=1)
+        return project
+
+    @pytest.mark.parametrize("stage", STAGES[1:-1])
+    def test_a_run_killed_half_way_and_resumed_equals_one_that_was_not(
+        self, small: Project, killed: Project, stage: str
+    ) -> None:
+        assert killed.digests(stage) == small.digests(stage)
+
+    def test_four_workers_equal_two(self, small: Project, tmp_path: Path) -> None:
+        project = Project.create(tmp_path / "p", SMALL)
+        project.run(*STAGES[:-1], workers=4)
+        assert project.digests(*STAGES[:-1]) == small.digests(*STAGES[:-1])
+
+
+class TestInterruption:
+    def test_ctrl_c_ends_within_ten_seconds_leaves_nothing_running_and_resumes(
+        self, small: Project, tmp_path: Path
+    ) -> None:
+        project = Project.create(tmp_path / "p", SMALL)
+        project.adopt(small, "crawl", "extract", "catalog")
+        status, said, seconds = project.interrupt("download", signal.SIGINT)
+        assert status == 130, said
+        assert seconds < 10
+        assert "interrupted" in said
+        assert "Traceback" not in said
+        time.sleep(0.5)
+        assert processes_of(project.folder) == []
+        project.run("download")
+        assert project.digests("download") == small.digests("download")
+
+
+class TestBadInput:
+    def test_an_unknown_parameter_stops_at_once_with_key_value_and_remedy(self, tmp_path: Path) -> None:
+        project = Project.create(tmp_path / "p", {})
+        with (project.folder / "params.yaml").open("a") as stream:
+            stream.write("fliter: 3\n")
+        process = project.start("crawl")
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "fliter = 3" in said
+        assert "Remedy" in said
+        assert "Traceback" not in said
+
+    def test_a_missing_and_a_damaged_wat_are_counted_and_the_rest_goes_on(self, small: Project, tmp_path: Path) -> None:
+        wats = sorted((small.folder / "data" / "crawl" / "wat").glob("*.gz"))
+        (tmp_path / "w").mkdir()
+        (tmp_path / "w" / "a.warc.wat.gz").write_bytes(wats[0].read_bytes())
+        (tmp_path / "w" / "b.warc.wat.gz").write_bytes(wats[1].read_bytes()[:50_000])
+        (tmp_path / "w" / "c.warc.wat.gz").write_bytes(b"this is no WAT\n" * 100)
+        gone = tmp_path / "w" / "d.warc.wat.gz"
+        gone.write_bytes(b"soon gone")
+        project = Project.create(tmp_path / "p", {"crawl.source": "files", "crawl.files": [f"{tmp_path}/w/*.gz"]})
+        project.run("crawl")
+        gone.unlink()
+        project.run("extract")
+        records = project.metrics("extract")["records"]
+        assert records["dropped"]["wat_unreadable"] >= 1
+        assert records["dropped"]["truncated"] == 1
+        assert project.metrics("extract")["links"]["kept"] > 50
+
+    def test_a_stage_without_its_input_says_what_to_run(self, tmp_path: Path) -> None:
+        project = Project.create(tmp_path / "p", SMALL)
+        process = project.start("score")
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "dvc repro" in said
+
+    def test_a_lost_database_is_a_clear_error_and_the_next_run_resumes(self, small: Project, tmp_path: Path) -> None:
+        project = Project.create(tmp_path / "p", SMALL)
+        project.adopt(small, "crawl", "extract")
+        process = project.start("catalog", LAION_DASK_DSN="postgresql://nobody@127.0.0.1:9/none")
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "LAION_DASK_DSN" in said
+        project.run("catalog")
+        assert project.digests("catalog") == small.digests("catalog")
