@@ -31,7 +31,7 @@ repro: $(READY)  ## run what has changed, from crawl to report, and print the fu
 	@laion-dask status
 
 test: $(READY) check  ## lint, types and all tests
-	@python -m pytest
+	@python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)  ## lint and types
 	@ruff check .

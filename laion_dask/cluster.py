@@ -14,6 +14,7 @@ or, in the environment, DASK_LAION_DASK__CLUSTER__WORKERS=4.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,10 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
-        with (
-            dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}),
-            LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="ERROR", **_dashboard()) as cluster,
-            Client(cluster) as client,
-        ):
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}), _interrupts_held():
+            # What a task raises is reported once, by the driver, with the traceback in a file.
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_dashboard())
+        with cluster, Client(cluster) as client:
             yield client
     elif kind == "cuda":
         if not visible_gpus():
@@ -84,7 +84,9 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
             raise ClusterError(message)
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
-        with LocalCUDACluster(rmm_pool_size=None, **_dashboard()) as cluster, Client(cluster) as client:
+        with _interrupts_held():
+            cluster = LocalCUDACluster(rmm_pool_size=None, **_dashboard())
+        with cluster, Client(cluster) as client:
             yield client
     elif "://" in kind:
         with Client(kind, timeout="30s") as client:
@@ -92,6 +94,16 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     else:
         message = f"laion-dask.cluster.kind = {kind!r} is not known. Remedy: use {_KINDS}"
         raise ClusterError(message)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: they inherit that, so that it reaches the driver alone, which ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _dashboard() -> dict[str, Any]:

@@ -83,7 +83,10 @@ def write(
             scored,
             "similarity",
             "Similarity of image and text",
-            "Scored pairs by cosine. Dashed: the threshold of the split. Orange to its right fell to another rule.",
+            (
+                "Scored pairs by cosine. Dashed: the threshold of the split. Orange to its right fell to another rule. "
+                "The first bar also holds all lower values."
+            ),
             lambda: _similarity(statistics),
         ),
         (

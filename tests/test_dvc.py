@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from project import ROOT, SMALL, Project
 
+pytestmark = pytest.mark.slow
+
 # DVC's own start takes a second; what is silenced are its libraries' deprecations, not ours.
 ENVIRONMENT = {
     **os.environ,

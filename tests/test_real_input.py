@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from project import STAGES, Project
 
+pytestmark = pytest.mark.slow
+
 # By WAT and WARC: rows with an alt text (README, "WAT files: counts"), distinct pairs, and those whose image lies
 # inside the WARC (README, "End to end"): archive.org pages, books.toscrape, Wikipedia's main page.
 COUNTS = {

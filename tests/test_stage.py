@@ -130,8 +130,8 @@ def test_the_summary_tells_what_was_dropped_and_why(counts: dict[str, Any], line
     assert frame.summary(STAGE, counts, 2.5) == line
 
 
-def test_the_summary_of_a_stage_without_a_ledger_tells_its_parts() -> None:
-    assert frame.summary(STAGE, {"parts": 24}, 0.04).split() == ["filter", "24", "parts", "in", "0.0", "s"]
+def test_the_summary_of_a_stage_without_a_ledger_says_that_it_is_done() -> None:
+    assert frame.summary(STAGE, {"parts": 24}, 0.04).split() == ["filter", "done", "in", "0.0", "s"]
 
 
 # Folders

@@ -94,7 +94,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
 ) -> None:
     run = client.get_run(log(project, defaults))
     assert run.info.status == "FINISHED"
-    assert run.data.params["filter.similarity.en"] == "0.5"
+    assert run.data.params["filter.similarity.en"] == str(defaults.filter.similarity.en)
     assert len(run.data.params) == len(tracking.flat_params(defaults))
     counts = sample_version.load_metrics(project / "metrics")
     found = run.data.metrics
@@ -140,7 +140,7 @@ def test_another_threshold_or_other_data_is_another_run(
     lock.write_text(lock.read_text().replace(f"{3:032x}.dir", f"{9:032x}.dir"))
     third = log(project, defaults)
     assert len({first, second, third}) == 3
-    assert [client.get_run(run).data.params["filter.similarity.en"] for run in (first, second)] == ["0.5", "0.35"]
+    assert [client.get_run(run).data.params["filter.similarity.en"] for run in (first, second)] == ["0.25", "0.35"]
 
 
 def test_without_a_lock_the_counts_name_the_version_and_no_digest_is_claimed(

@@ -154,7 +154,8 @@ def summary(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
     """Return the stage's result in one line."""
     ledger = counts.get(stage.unit)
     if not isinstance(ledger, Mapping):
-        return f"{stage.name:<9} {ledger or counts['parts']:>7,} {stage.unit if ledger else 'parts'} in {seconds:.1f} s"
+        made = f"{ledger:>7,} {stage.unit}" if ledger else f"{'done':>7}"
+        return f"{stage.name:<9} {made} in {seconds:.1f} s"
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
     text = f"{stage.name:<9} {ledger['seen']:>7,} {stage.unit} seen, {ledger['kept']:,} kept in {seconds:.1f} s"
     return f"{text} (dropped: {reasons})" if reasons else text
