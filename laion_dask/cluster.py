@@ -17,6 +17,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -99,6 +100,8 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back while workers start: they inherit that, so that it reaches the driver alone, which ends them."""
+    # Starting the first process starts this tracker too, which lifts the mask; so it is started before.
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -53,7 +53,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("https://a.example/both", "200 OK", plain, b"over https"),
         ("http://a.example/gone", "410 Gone", plain, b"gone"),
         ("http://a.example/odd", "999 Request denied", plain, b"denied"),
-        ("http://a.example/zip", "200 OK", [*plain, ("Content-Encoding", "gzip")], gzip.compress(b"unzipped")),
+        ("http://a.example/zip", "200 OK", [*plain, ("Content-Encoding", "gzip")], gzip.compress(b"unzipped", mtime=0)),
         ("http://a.example/unzipped", "200 OK", [*plain, ("Content-Encoding", "gzip")], b"stored decoded"),
         ("http://a.example/chunks", "200 OK", chunked, b"4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n"),
         ("http://a.example/nochunks", "200 OK", chunked, b"kept without chunks"),
