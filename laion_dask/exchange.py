@@ -84,10 +84,22 @@ def _tls(ca_pem: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=ca_pem)
 
 
+class ReplayGoneError(Exception):
+    """The replay server is not there any more; that says nothing of the hosts it answers for, so no row may say it."""
+
+
 async def exchange(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession,
+    target: guard.Target,
+    limits: Limits,
+    wanted: Callable[[Reply], bool],
+    *,
+    replayed: bool = False,
 ) -> Reply:
-    """GET a target; `wanted` sees status and headers, and where it says no the body is not read."""
+    """GET a target; `wanted` sees status and headers, and where it says no the body is not read.
+
+    Raises `ReplayGoneError` where the server that replays all hosts refuses a connection: while it runs it never does.
+    """
     try:
         async with (
             asyncio.timeout(limits.timeout_s),
@@ -111,6 +123,9 @@ async def exchange(
     except aiohttp.ClientResponseError:
         return Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
     except (aiohttp.ClientError, OSError) as error:
+        if replayed and isinstance(_cause(error), ConnectionRefusedError):
+            message = f"{target.href}: the replay server is gone. Remedy: run again; unfinished shards are fetched anew"
+            raise ReplayGoneError(message) from error
         return _no_connection(error)
 
 
@@ -119,8 +134,12 @@ def _clean(value: str) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
+def _cause(error: Exception) -> Exception:
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
 def _no_connection(error: Exception) -> Reply:
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = _cause(error)
     if isinstance(cause, guard.PrivateAddressError):
         return Reply(failure="private_address", message="the name has no public address")
     if isinstance(error, aiohttp.InvalidURL):

@@ -135,7 +135,7 @@ class Fetcher:
 
         limits = Limits(settings.timeout_s, settings.max_bytes)
         async with self._turns.turn(target.host, self._delay_s(rules)):
-            reply = await exchange(self._session, target, limits, wanted)
+            reply = await exchange(self._session, target, limits, wanted, replayed=self._replayed)
         if reply.failure:
             return reply, seen, reply.failure
         if reply.status == 200 and seen.binds(settings.rights):
@@ -173,7 +173,9 @@ class Fetcher:
                 if guard.is_private(target):
                     return Reply(failure="private_address", message="the address is not public")
                 async with self._turns.turn(target.host):
-                    reply = await exchange(self._session, target, limits, lambda head: head.status == 200)
+                    reply = await exchange(
+                        self._session, target, limits, lambda head: head.status == 200, replayed=self._replayed
+                    )
                 if reply.status not in _REDIRECTS:
                     return reply
                 target = guard.parse(reply.header("location") or "", target.href)

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from laion_dask import guard, params
-from laion_dask.exchange import retry_after_s
+from laion_dask.exchange import ReplayGoneError, retry_after_s
 from laion_dask.fetch import Fetched, backoff_s, open_fetcher
 from laion_dask.hosts import Turns
 from laion_dask.replay import Loopback, ReplayAddress
@@ -383,3 +383,12 @@ def test_the_back_off_grows_and_is_the_same_every_time() -> None:
     waits = [backoff_s("http://a.example/", attempt) for attempt in (1, 2, 3, 4)]
     assert waits == [backoff_s("http://a.example/", attempt) for attempt in (1, 2, 3, 4)]
     assert all(0.125 * 2**place <= wait <= 0.375 * 2**place for place, wait in enumerate(waits))
+
+
+def test_a_replay_server_that_is_gone_is_an_error_and_never_the_verdict_of_a_host(
+    defaults: params.Params, hosts: Hosts
+) -> None:
+    with Loopback(hosts.answer) as loopback:
+        address = loopback.address
+    with pytest.raises(ReplayGoneError, match=r"replay server is gone\. Remedy: run again"):
+        fetch(defaults, address, "http://a.example/ok")

@@ -278,6 +278,26 @@ def test_resources_reach_every_part_and_parts_that_fail_fail_the_stage() -> None
     assert not Path("metrics").exists()
 
 
+@pytest.mark.usefixtures("project")
+def test_workers_end_before_the_servers_that_they_talk_to(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    @contextmanager
+    def opened(*, gpu: bool = False) -> Iterator[Client]:
+        assert not gpu
+        yield client
+        ended.append("workers")
+
+    @contextmanager
+    def served(_: Params, __: Client) -> Iterator[Resources]:
+        yield {}
+        ended.append("server")
+
+    monkeypatch.setattr(frame, "open_client", opened)
+    frame.run(replace(STAGE, resources=served))
+    assert ended == ["workers", "server"]
+
+
 # As a program
 
 

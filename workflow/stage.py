@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,9 @@ def run(stage: Stage) -> dict[str, Any]:
     began = time.monotonic()
     settings = parameters.load()
     out = Path("data") / stage.name
-    with open_client(gpu=stage.gpu) as client, stage.resources(settings, client) as resources:
+    # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
+    with ExitStack() as servers, open_client(gpu=stage.gpu) as client:
+        resources = servers.enter_context(stage.resources(settings, client))
         todo = [
             Part(part.name, parts.digest(part.key, code_digest(stage.name)), part.args, part.weight, part.redo)
             for part in stage.find_parts(settings, resources)
