@@ -27,6 +27,7 @@ $(READY): requirements.lock pyproject.toml Makefile
 	@touch $@
 
 repro: $(READY)  ## run what has changed, from crawl to report, and print the funnel
+	@laion-dask params > /dev/null  # what no stage reads must be refused too
 	@dvc repro
 	@laion-dask status
 
