@@ -118,7 +118,7 @@ def catalog(
 ) -> dict[str, Any]:
     """Load one bucket, keep the first of equal uids, apply removals, shuffle; write its work list cut into shards.
 
-    Writes `work/<n>.parquet` (schema WORK, at most `shard_rows` rows each) and `removed.parquet` (schema REMOVED).
+    Writes `shards/<n>.parquet` (schema WORK, at most `shard_rows` rows each) and `removed.parquet` (schema REMOVED).
     """
     from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - the driver stays in the process that needs it
 
@@ -136,10 +136,10 @@ def catalog(
     if seen > rows.num_rows:
         ledger.drop("duplicate_pair", seen - rows.num_rows)
     pq.write_table(schema.REMOVED.check(removed), out / "removed.parquet", compression="zstd")
-    (out / "work").mkdir()
+    (out / "shards").mkdir()
     for shard, start in enumerate(range(0, kept.num_rows, shard_rows)):
         table = schema.WORK.check(kept.slice(start, shard_rows))
-        pq.write_table(table, out / "work" / f"{shard:05d}.parquet", compression="zstd")
+        pq.write_table(table, out / "shards" / f"{shard:05d}.parquet", compression="zstd")
     return {"pairs": ledger.as_dict()}
 
 

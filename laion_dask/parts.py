@@ -100,6 +100,8 @@ def run(
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob("*.tmp"):
         shutil.rmtree(leftover)
+    for told in work.glob("*.error.txt"):
+        told.unlink()
     finished = {part.name: _counts(work / part.key) for part in parts if not part.redo}
     counts = {name: found for name, found in finished.items() if found is not None}
     todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))

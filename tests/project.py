@@ -71,7 +71,7 @@ class Project:
     def interrupt(self, stage: str, how: signal.Signals, *, workers: int = 2) -> tuple[int, str, float]:
         """Start a stage, stop it when its first part is finished, and return its status, output and seconds to end."""
         process = self.start(stage, workers=workers)
-        work = self.folder / ".laion_dask" / "work" / stage
+        work = self.folder / ".laion_dask" / "parts" / stage
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             if any(work.glob("*/counts.json")):

@@ -87,7 +87,7 @@ def build(
                     dsn=dsn,
                 )
             )
-            shards = [pq.read_table(path) for path in sorted((out / "work").iterdir())]
+            shards = [pq.read_table(path) for path in sorted((out / "shards").iterdir())]
             work.append([schema.WORK.check(table) for table in shards])
             removed.append(schema.REMOVED.check(pq.read_table(out / "removed.parquet")))
     return Built(counts, work, pa.concat_tables(removed))

@@ -133,6 +133,7 @@ def test_a_failing_part_is_quarantined_with_its_traceback_while_others_finish(tm
     calls.clear()
     assert [part.counts["sum"] for part in run(numbers(1, 2, 3, 4), tmp_path, client)] == [1, 4, 9, 16]
     assert calls == [3]
+    assert not (tmp_path / "03.error.txt").exists()
 
 
 def fail(out: Path, *, number: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -85,7 +86,7 @@ class TestTables:
             ("crawl/wats.parquet", schema.WATS),
             ("crawl/truth.parquet", schema.TRUTH),
             ("extract/*.parquet", schema.PAIRS),
-            ("catalog/work/*.parquet", schema.WORK),
+            ("catalog/shards/*.parquet", schema.WORK),
             ("catalog/removed.parquet", schema.REMOVED),
             ("download/*.parquet", schema.IMAGES),
             ("score/*.parquet", schema.SCORES),
@@ -220,3 +221,14 @@ class TestBadInput:
         assert "LAION_DASK_DSN" in said
         project.run("catalog")
         assert project.digests("catalog") == small.digests("catalog")
+
+
+def test_a_server_that_the_environment_names_gives_the_same_work_list(small: Project, dsn: str, tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p", SMALL)
+    project.adopt(small, "crawl", "extract")
+    project.run("catalog", LAION_DASK_DSN=dsn)
+    assert project.digests("catalog") == small.digests("catalog")
+    assert not (project.folder / ".laion_dask" / "postgresql").exists()
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute("select count(*) from laion_dask.pairs").fetchone()
+    assert found == (small.metrics("extract")["links"]["kept"],)

@@ -50,9 +50,9 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
 
 def number_shards(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Give the shards of all buckets numbers without gaps, and join what was removed."""
-    shards = [path for part in done for path in sorted((part.folder / "work").glob("*.parquet"))]
+    shards = [path for part in done for path in sorted((part.folder / "shards").glob("*.parquet"))]
     for number, path in enumerate(shards):
-        parts.link(path, out / "work" / f"{number:05d}.parquet")
+        parts.link(path, out / "shards" / f"{number:05d}.parquet")
     removed = pa.concat_tables(pq.read_table(part.folder / "removed.parquet") for part in done)
     pq.write_table(schema.REMOVED.check(removed), out / "removed.parquet", compression="zstd")
     return {"shards": len(shards)}

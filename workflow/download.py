@@ -55,7 +55,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
             {"name": path.stem, "work": path, "settings": rules},
             weight=pq.read_metadata(path).num_rows,
         )
-        for path in sorted((data("catalog") / "work").glob("*.parquet"))
+        for path in sorted((data("catalog") / "shards").glob("*.parquet"))
     ]
 
 

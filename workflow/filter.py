@@ -28,7 +28,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     listed = select.read_hash_lists(Path(path) for path in rules.hash_lists)
     images = sorted(data("download").glob("*.parquet"))
     scores = [data("score") / path.name for path in images]
-    winners = home() / "work" / "filter-winners.parquet"
+    winners = home() / "parts" / "filter-winners.parquet"
     winners.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(select.winners(images, scores, rules, listed, removed), winners)
     common = parts.digest(rules, winners, ledger, *(Path(path) for path in rules.hash_lists))

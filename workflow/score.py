@@ -50,7 +50,7 @@ def join_arrays(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
             parts.link(source, embeddings.shard_file(store, name, place))
     missing = {name: array.nchunks - array.nchunks_initialized for name, array in group.arrays()}
     if any(missing.values()):
-        message = f"{store}: chunks are missing: {missing}. Remedy: remove .laion_dask/work/score and run again"
+        message = f"{store}: chunks are missing: {missing}. Remedy: remove .laion_dask/parts/score and run again"
         raise StageError(message)
     return {"slots": len(done) * rows, "dimension": dimension}
 

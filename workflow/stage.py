@@ -113,7 +113,7 @@ def run(stage: Stage) -> dict[str, Any]:
         done = parts.run(
             stage.function,
             todo,
-            home() / "work" / stage.name,
+            home() / "parts" / stage.name,
             client,
             shared=resources,
             progress=Progress(stage.name, stage.unit),
