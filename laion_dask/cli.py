@@ -51,6 +51,8 @@ def status(
     from rich.console import Console
     from rich.table import Table
 
+    from laion_dask.verdict import FUNNEL
+
     found = {
         name: json.loads(path.read_text()) for name in _STEPS if (path := Path("metrics") / f"{name}.json").is_file()
     }
@@ -61,14 +63,13 @@ def status(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    units = {"extract": "links", "catalog": "pairs", "download": "images", "score": "images"}
     table = Table(title="The funnel of this version", title_justify="left", header_style="bold")
     for column in ("step", "seen", "kept", "dropped, by reason"):
         table.add_column(
             column, justify="right" if column in {"seen", "kept"} else "left", no_wrap=column != "dropped, by reason"
         )
-    for name, counts in found.items():
-        ledger = counts.get(units.get(name, "pairs"))
+    for name, unit in FUNNEL:
+        ledger = found.get(name, {}).get(unit)
         if ledger:
             reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
             table.add_row(name, f"{ledger['seen']:,}", f"{ledger['kept']:,}", reasons)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
-from laion_dask.verdict import REASON_STAGE, REASONS, Ledger
+from laion_dask.verdict import FUNNEL, REASON_STAGE, REASONS, Ledger
 
 SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
@@ -175,5 +175,7 @@ def write_card(out: Path, manifest: Mapping[str, Any]) -> None:
         lstrip_blocks=True,
     )
     meanings = {reason: REASONS[stage][reason] for reason, stage in REASON_STAGE.items()}
-    card = environment.get_template("card.md.j2").render(manifest, meanings=meanings, columns=schema.RELEASE.columns)
+    card = environment.get_template("card.md.j2").render(
+        manifest, meanings=meanings, funnel=FUNNEL, columns=schema.RELEASE.columns
+    )
     (out / "README.md").write_text(card)

@@ -19,17 +19,8 @@ import pyarrow.parquet as pq
 
 from laion_dask import outcomes, params
 from laion_dask.outcomes import SPLITS
-from laion_dask.verdict import KEEP, REASONS
+from laion_dask.verdict import FUNNEL, KEEP, REASONS
 
-# The ledgers through which a pair passes, in order: what one keeps, the next sees.
-FUNNEL: Final = (
-    ("extract", "links"),
-    ("catalog", "pairs"),
-    ("download", "images"),
-    ("score", "images"),
-    ("filter", "pairs"),
-    ("release", "pairs"),
-)
 HOST_SIGNALS: Final = ("robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage")
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 MEASURES: Final = ("width", "height", "text length")

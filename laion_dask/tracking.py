@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ruamel.yaml import YAML
 
 from laion_dask import params
-from laion_dask.statistics import FUNNEL
-from laion_dask.verdict import REASONS
+from laion_dask.verdict import FUNNEL, REASONS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

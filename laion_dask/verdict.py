@@ -62,6 +62,17 @@ REASONS: Final[dict[str, dict[str, str]]] = {
 REASON_STAGE: Final[dict[str, str]] = {reason: stage for stage, reasons in REASONS.items() for reason in reasons}
 
 
+FUNNEL: Final = (
+    ("extract", "links"),
+    ("catalog", "pairs"),
+    ("download", "images"),
+    ("score", "images"),
+    ("filter", "pairs"),
+    ("release", "pairs"),
+)
+"""The ledgers through which a pair passes, by stage and name: what one keeps, the next sees."""
+
+
 class LedgerError(Exception):
     """Counts do not add up: rows vanished, appeared, or were dropped for a reason that is not on the list."""
 

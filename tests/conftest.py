@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from distributed import Client, LocalCluster
 
 from laion_dask import catalog, params
 
@@ -27,6 +29,25 @@ def shared_data() -> Path:
 def defaults() -> params.Params:
     """Read params.yaml as committed."""
     return params.load(ROOT / "params.yaml")
+
+
+@contextmanager
+def threads_of_this_process(workers: int) -> Iterator[Client]:
+    """Open a Dask cluster without processes of its own, so that a test sees what its tasks did."""
+    with (
+        LocalCluster(
+            processes=False,
+            n_workers=workers,
+            threads_per_worker=1,
+            # A free port: with None, Dask serves on 8787 and warns when another run has it.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            # What the tests raise in a worker is no news.
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="session")

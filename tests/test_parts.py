@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import threads_of_this_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,21 +31,7 @@ calls: list[int] = []
 
 @pytest.fixture(scope="module", params=list(WORKERS.values()), ids=list(WORKERS))
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            processes=False,
-            n_workers=request.param,
-            threads_per_worker=1,
-            # A free port: with None, Dask serves on 8787 and warns when another run has it.
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            # What the tests raise in a worker is no news.
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with threads_of_this_process(request.param) as client:
         yield client
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import threads_of_this_process
 
 from laion_dask import catalog, params, parts, select
 from laion_dask.clip import ModelError
@@ -187,19 +188,7 @@ def test_every_stage_has_code_of_its_own() -> None:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            processes=False,
-            n_workers=1,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with threads_of_this_process(1) as client:
         yield client
 
 

@@ -16,18 +16,9 @@ import zarr
 from project import SMALL, STAGES, Project, processes_of
 
 from laion_dask import schema
-from laion_dask.verdict import Ledger, LedgerError
+from laion_dask.verdict import FUNNEL, Ledger, LedgerError
 
 pytestmark = pytest.mark.slow
-
-FUNNEL = (
-    ("extract", "links"),
-    ("catalog", "pairs"),
-    ("download", "images"),
-    ("score", "images"),
-    ("filter", "pairs"),
-    ("release", "pairs"),
-)
 
 
 @pytest.fixture(scope="session")
