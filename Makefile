@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -45,6 +45,15 @@ lock: $(READY)  ## resolve requirements.lock anew: hashes, no addresses
 
 status: $(READY)  ## print the funnel of the current version
 	@laion-dask status
+
+bench-extract: $(READY)  ## extraction side by side with cc2dataset, warcio and the limit of reading
+	@python -m benchmarks.bench_extract
+
+bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare COPY
+	@python -m benchmarks.bench_catalog
+
+fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
+	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt
 
 clean:  ## remove work in progress and the embedded database; dataset versions stay in DVC's cache
 	@rm -rf .laion_dask

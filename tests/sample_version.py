@@ -44,7 +44,7 @@ def write(
     _write(data / "crawl" / "truth.parquet", schema.TRUTH, rows)
     wat = {"order": 0, "crawl": "demo", "wat": "wat/0.warc.wat.gz", "location": "wat/0", "bytes": 1}
     _write(data / "crawl" / "wats.parquet", schema.WATS, [wat])
-    _write(data / "extract" / "00.parquet", schema.PAIRS, pairs)
+    _write(data / "extract" / "pairs" / "00.parquet", schema.PAIRS, pairs)
     gone = [row | {"reason": row["expected"]} for row in pairs if row["expected"].startswith("removed_")]
     _write(data / "catalog" / "removed.parquet", schema.REMOVED, gone)
     _write(data / "filter" / "removed.parquet", schema.VERDICTS, [row | {"shard": -1} for row in gone])
@@ -73,7 +73,7 @@ def _link(rng: np.random.Generator, number: int, text: str | None) -> dict[str, 
         "record_offset": number, "link_index": number % 7, "page_url": f"https://page{number // 7}.example/",
         "page_date": "2024-01-01T00:00:00Z", "page_signals": "", "expected": expected, "matching": not wrong,
         "unsafe": unsafe, "watermark": watermark, "opted_out": "", "broken": "", "near_duplicate": False, "beauty": 5.0,
-        "thing": "star", "color": "red", "seen": 1,
+        "thing": "star", "color": "red", "seen": 1, "emails": 0, "phones": 0, "cards": 0, "accounts": 0, "ips": 0,
         "similarity": float(np.clip(rng.normal(0.22 if wrong else 0.72, 0.11), -1, 1)),
         "punsafe": float(np.clip(rng.normal(0.9 if unsafe else 0.08, 0.12), 0, 1)),
         "pwatermark": float(np.clip(rng.normal(0.95 if watermark else 0.1, 0.1), 0, 1)),

@@ -80,6 +80,7 @@ def _pair(number: int, row: Row) -> Row:
         "page_url": "https://page.example/",
         "page_date": "2024-01-01T00:00:00Z",
         "page_signals": "",
+        **dict.fromkeys(("emails", "phones", "cards", "accounts", "ips"), 0),
     }
 
 

@@ -2,99 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
-import tempfile
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_manager
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tables
+from catalogs import build, of_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import catalog, parts, schema
+from laion_dask import catalog, schema, spacing
 from laion_dask.catalog import uid_range
+from laion_dask.database import CatalogError
 from laion_dask.removals import Removal
-from laion_dask.verdict import Ledger
 
 # A server for each test would cost seconds; each build begins with an empty database instead.
 few = settings(deadline=None, max_examples=10)
-
-
-@dataclass(frozen=True)
-class Built:
-    """What the catalog made of all buckets, in their order."""
-
-    counts: list[dict[str, Any]]
-    work: list[list[pa.Table]]
-    removed: pa.Table
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return [row for shards in self.work for table in shards for row in table.to_pylist()]
-
-    @property
-    def urls(self) -> list[str]:
-        return [row["url"] for row in self.rows]
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger.total(counts["pairs"] for counts in self.counts)
-
-
-def empty(dsn: str) -> None:
-    with psycopg.connect(dsn) as connection:
-        connection.execute("drop schema if exists laion_dask cascade")
-
-
-def build(
-    dsn: str,
-    *found: pa.Table,
-    buckets: int = 1,
-    shard_rows: int = 10_000,
-    seed: int = 7,
-    removals: Sequence[Removal] = (),
-    fresh: bool = True,
-) -> Built:
-    if fresh:
-        empty(dsn)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [tables.write(Path(folder) / f"{place}.parquet", table) for place, table in enumerate(found)]
-        digest = parts.digest(*paths, buckets)
-        catalog.prepare(dsn, buckets, removals)
-        counts, work, removed = [], [], []
-        for bucket in range(buckets):
-            out = Path(folder) / f"bucket-{bucket}"
-            out.mkdir()
-            counts.append(
-                catalog.catalog(
-                    out,
-                    bucket=bucket,
-                    buckets=buckets,
-                    pairs=paths,
-                    shard_rows=shard_rows,
-                    seed=seed,
-                    load_digest=digest,
-                    dsn=dsn,
-                )
-            )
-            shards = [pq.read_table(path) for path in sorted((out / "shards").iterdir())]
-            work.append([schema.WORK.check(table) for table in shards])
-            removed.append(schema.REMOVED.check(pq.read_table(out / "removed.parquet")))
-    return Built(counts, work, pa.concat_tables(removed))
-
-
-def of_host(host: str, times: int) -> list[dict[str, Any]]:
-    return [{"host": host, "url": f"https://{host}/{place}.jpg"} for place in range(times)]
 
 
 # Equal pairs
@@ -128,6 +57,18 @@ def test_another_text_or_address_is_another_pair(dsn: str) -> None:
     assert {row["seen"] for row in built.rows} == {1}
 
 
+def in_database(dsn: str) -> pa.Table:
+    """Return all pairs that the database holds, as extraction found them."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(f"select {', '.join(schema.PAIRS.names)} from laion_dask.found").fetchall()
+    columns = zip(*rows, strict=True) if rows else [[]] * len(schema.PAIRS.names)
+    return (
+        pa.table([pa.array(column) for column in columns], names=schema.PAIRS.names)
+        .cast(schema.PAIRS.schema)
+        .sort_by("uid")
+    )
+
+
 def test_values_come_back_as_they_went_in(dsn: str) -> None:
     texts = [
         'it\'s "quoted"; drop table x',
@@ -136,9 +77,12 @@ def test_values_come_back_as_they_went_in(dsn: str) -> None:
         "tab\tand\nline",
         "%s $1",
     ]
-    found = tables.pairs(*({"text": text, "language_confidence": 0.1, "split": "multi"} for text in texts))
+    counts = {"emails": 1, "phones": 2, "cards": 3, "accounts": 4, "ips": 32_767}
+    values = {"language_confidence": 0.1, "split": "multi", "record_offset": 2**40, "page_signals": "noai", **counts}
+    found = tables.pairs(*({"text": text, **values} for text in texts))
     (shard,) = build(dsn, found).work[0]
     assert shard.select(schema.PAIRS.names).sort_by("uid").equals(found)
+    assert in_database(dsn).equals(found)
 
 
 # Removals
@@ -213,19 +157,56 @@ def test_the_order_does_not_depend_on_the_order_of_files_or_of_loading(dsn: str)
     assert whole == halves
 
 
+def most_above_share(dsn: str, sizes: list[int], width: int, seed: int = 7) -> int:
+    """Build one bucket of hosts with so many pairs; return by how much the fullest window exceeds a host's share."""
+    found = tables.pairs(*(row for number, size in enumerate(sizes) for row in of_host(f"h{number}.example", size)))
+    (shards,) = build(dsn, found, seed=seed).work
+    order = np.array([int(host[1:-8]) for shard in shards for host in shard["host"].to_pylist()])
+    assert len(order) == sum(sizes)
+    most = -len(order)
+    for host, size in enumerate(sizes):
+        places = np.flatnonzero(order == host)
+        inside = np.arange(1, size + 1) - np.searchsorted(places, places - width, side="right")
+        most = max(most, int(inside.max()) - math.ceil(min(width, len(order)) * size / len(order)))
+    return most
+
+
 @few
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 2**31 - 1), st.data())
-def test_no_window_is_crowded_by_one_host(dsn: str, sizes: list[int], seed: int, data: st.DataObject) -> None:
-    # The n pairs of a host stand at places (k + offset) / n of [0, 1). An interval of length L has at most n L + 1 of
-    # them, and at least n' L - 1 of a host with n' pairs. So a window of w rows has w >= N L - H (N rows, H hosts), and
-    # of one host at most n (w + H) / N + 1.
-    hosts = {f"h{number}.example": size for number, size in enumerate(sizes)}
-    found = tables.pairs(*(row for host, size in hosts.items() for row in of_host(host, size)))
-    order = [row["host"] for row in build(dsn, found, seed=seed).rows]
-    width = data.draw(st.integers(1, len(order)))
-    for start in range(len(order) - width + 1):
-        for host, times in Counter(order[start : start + width]).items():
-            assert times <= math.floor(hosts[host] * (width + len(hosts)) / len(order)) + 1
+@given(
+    st.one_of(
+        st.lists(st.integers(1, 60), min_size=1, max_size=12),
+        st.integers(1, 200).map(lambda rows: [rows, *[1] * rows]),
+        st.integers(1, 25).map(lambda most: list(range(1, most + 1))),
+    ),
+    st.integers(0, 2**31 - 1),
+    st.integers(1, 400),
+)
+def test_no_window_is_crowded_by_one_host(dsn: str, sizes: list[int], seed: int, width: int) -> None:
+    assert most_above_share(dsn, sizes, width, seed) <= spacing.EXCESS
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[3_000, *[1] * 3_000], [2_000, 500, *[7] * 100, *[1] * 800], [max(1, 900 // rank) for rank in range(1, 700)]],
+    ids=["half and singletons", "two large", "Zipf"],
+)
+def test_in_a_thousand_rows_a_host_has_its_share(dsn: str, sizes: list[int]) -> None:
+    assert most_above_share(dsn, sizes, 1000) <= spacing.EXCESS
+
+
+def test_across_the_seam_of_two_buckets_a_window_has_the_shares_of_both(dsn: str) -> None:
+    sizes = [600, 200, *[1] * 600]
+    found = tables.pairs(*(row for number, size in enumerate(sizes) for row in of_host(f"h{number}.example", size)))
+    first, second = build(dsn, found, buckets=2).work
+    ends = [[host for shard in shards for host in shard["host"].to_pylist()] for shards in (first, second)]
+    for before in range(0, 401, 20):
+        for name in ("h0.example", "h1.example"):
+            allowed = [
+                math.ceil(rows * end.count(name) / len(end)) + spacing.EXCESS
+                for end, rows in zip(ends, (before, 400 - before), strict=True)
+            ]
+            window = [*ends[0][len(ends[0]) - before :], *ends[1][: 400 - before]]
+            assert window.count(name) <= sum(allowed)
 
 
 def test_two_hosts_of_one_size_take_turns(dsn: str) -> None:
@@ -288,6 +269,40 @@ def test_every_uid_falls_into_the_bucket_of_its_first_bits_and_no_other(number: 
         assert after == uid_range(bucket + 1, buckets)[0]
 
 
+@few
+@given(st.lists(st.integers(0, 2**128 - 1), max_size=60, unique=True), st.integers(1, 7), st.sampled_from([1, 2, 8]))
+def test_reading_all_buckets_gives_every_row_once(
+    tmp_path_factory: pytest.TempPathFactory, uids: list[int], group: int, buckets: int
+) -> None:
+    found = tables.pairs(*({"uid": f"{uid:032x}"} for uid in uids))
+    path = tmp_path_factory.mktemp("pairs") / "0.parquet"
+    pq.write_table(found, path, row_group_size=group)
+    read = [catalog.read([path], bucket, buckets)["uid"].to_pylist() for bucket in range(buckets)]
+    assert [uid for some in read for uid in some] == found["uid"].to_pylist()
+    width = 2**128 // buckets
+    assert all(int(uid, 16) // width == bucket for bucket, some in enumerate(read) for uid in some)
+
+
+@pytest.mark.parametrize("uid", ["0" * 31, "0" * 33, "G" * 32, "A" * 32])
+def test_a_uid_that_is_none_is_refused(tmp_path: Path, uid: str) -> None:
+    path = tables.write(tmp_path / "0.parquet", tables.pairs({"uid": uid}))
+    with pytest.raises(CatalogError, match=r"a uid is not 32 hex digits\. Remedy: run the stage extract again"):
+        catalog.uid_bytes(catalog.read([path], 0, 1)["uid"])
+
+
+def test_files_of_another_layout_are_refused(tmp_path: Path) -> None:
+    path = tables.write(tmp_path / "0.parquet", tables.pairs({}).drop_columns(["ips"]))
+    with pytest.raises(schema.SchemaError, match=r"missing \['ips'\]"):
+        catalog.read([path], 0, 1)
+
+
+def test_a_character_that_text_in_the_database_cannot_hold_stays_in_the_work_list(dsn: str) -> None:
+    found = tables.pairs({"text": "a\0b", "page_signals": "c\0d"}, {"text": "plain"})
+    (shard,) = build(dsn, found).work[0]
+    assert shard.select(schema.PAIRS.names).sort_by("uid").equals(found)
+    assert sorted(in_database(dsn)["text"].to_pylist()) == ["a\ufffdb", "plain"]
+
+
 def test_another_number_of_buckets_gives_the_same_pairs(dsn: str) -> None:
     rows = [row for number in range(5) for row in of_host(f"h{number}.example", 9)]
     two = build(dsn, tables.pairs(*rows), buckets=2)
@@ -300,67 +315,16 @@ def test_another_number_of_buckets_gives_the_same_pairs(dsn: str) -> None:
         assert connection.execute("select count(*), count(distinct bucket) from laion_dask.pairs").fetchone() == (45, 8)
 
 
-# The database as a mirror of the files
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    return [
-        tables.write(tmp_path / f"{number}.parquet", tables.pairs(*of_host(f"h{number}.example", 400)))
-        for number in range(2)
-    ]
-
-
-def load(dsn: str, out: Path, files: list[Path], digest: str) -> dict[str, Any]:
-    out.mkdir()
-    return catalog.catalog(out, bucket=0, buckets=1, pairs=files, shard_rows=100, seed=7, load_digest=digest, dsn=dsn)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*.parquet")
-    }
-
-
-def test_a_dropped_database_is_filled_again_with_the_same_result(dsn: str, tmp_path: Path, files: list[Path]) -> None:
-    empty(dsn)
-    assert catalog.prepare(dsn, 1, []) == {}
-    load(dsn, tmp_path / "first", files, "abc")
-    assert catalog.prepare(dsn, 1, []) == {0: "abc"}
-    empty(dsn)
-    assert catalog.prepare(dsn, 1, []) == {}
-    load(dsn, tmp_path / "second", files, "abc")
-    assert catalog.prepare(dsn, 1, []) == {0: "abc"}
-    assert digests(tmp_path / "first") == digests(tmp_path / "second") != {}
-
-
-def test_a_bucket_that_is_loaded_is_not_read_again(dsn: str, tmp_path: Path, files: list[Path]) -> None:
-    empty(dsn)
-    catalog.prepare(dsn, 1, [])
-    counts = load(dsn, tmp_path / "first", files, "abc")
-    assert load(dsn, tmp_path / "second", [tmp_path / "not there.parquet"], "abc") == counts
-    # The driver wraps what its source of rows raises.
-    with pytest.raises(adbc_driver_manager.OperationalError, match="not there"):
-        load(dsn, tmp_path / "third", [tmp_path / "not there.parquet"], "another digest")
-
-
-def test_an_interrupted_load_leaves_no_half_bucket(dsn: str, tmp_path: Path, files: list[Path]) -> None:
-    empty(dsn)
-    catalog.prepare(dsn, 1, [])
-    before = load(dsn, tmp_path / "before", files, "abc")
-    body = bytearray(files[1].read_bytes())
-    body[len(body) // 3 : len(body) // 2] = bytes(len(body) // 2 - len(body) // 3)
-    files[1].write_bytes(body)
-    # While the rows of the first file are on their way.
-    with pytest.raises(adbc_driver_manager.OperationalError, match="IO"):
-        load(dsn, tmp_path / "broken", files, "def")
-    assert not list((tmp_path / "broken").iterdir())
-    assert catalog.prepare(dsn, 1, []) == {0: "abc"}
-    with psycopg.connect(dsn) as connection:
-        assert connection.execute("select count(*) from laion_dask.pairs").fetchone() == (before["pairs"]["seen"],)
-
-
 def test_no_pairs_at_all_give_an_empty_work_list(dsn: str) -> None:
     built = build(dsn, buckets=2)
     assert (built.ledger.as_dict(), built.work) == ({"seen": 0, "kept": 0, "dropped": {}}, [[], []])
+
+
+def test_pairs_of_several_crawls_are_one_list_and_the_earlier_crawl_wins(dsn: str) -> None:
+    same = {"url": "https://a.example/1.jpg", "text": "the same text"}
+    old = tables.pairs({**same, "crawl": "CC-MAIN-2014-35", "wat": "old.wat.gz", "wat_order": 0, "record_offset": 900})
+    new = tables.pairs({**same, "crawl": "CC-MAIN-2024-22", "wat": "new.wat.gz", "wat_order": 1, "record_offset": 100})
+    for found in ([old, new], [new, old]):
+        (row,) = build(dsn, *found).rows
+        assert (row["crawl"], row["wat"], row["seen"]) == ("CC-MAIN-2014-35", "old.wat.gz", 2)
+        assert sorted(in_database(dsn)["crawl"].to_pylist()) == ["CC-MAIN-2014-35", "CC-MAIN-2024-22"]

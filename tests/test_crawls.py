@@ -1,9 +1,11 @@
-"""Lists of WATs: local globs, listings over loopback http, samples without replacement, errors with a remedy."""
+"""Lists of WATs and what Common Crawl says of itself, over loopback http and s3; errors with a remedy."""
 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,25 +22,60 @@ CRAWL = "CC-MAIN-2018-13"
 PATHS = [f"crawl-data/{CRAWL}/segments/1.{n:02d}/wat/CC-{n:05d}.warc.wat.gz" for n in range(40)]
 
 
+@dataclass
+class Host:
+    """A host on the loopback: its address, the folder that it serves, what it was asked, and what it answers first."""
+
+    folder: Path
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+
 class Quiet(SimpleHTTPRequestHandler):
-    """Serve files without a word."""
+    """Serve files without a word, after the statuses that the host is told to answer first."""
+
+    def __init__(self, *args: object, host: Host) -> None:
+        self.host = host
+        super().__init__(*args, directory=str(host.folder))  # type: ignore[arg-type]
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Say nothing."""
 
+    def send_head(self) -> object:
+        """Answer GET and HEAD."""
+        self.host.asked.append(f"{self.command} {self.path}")
+        if self.host.answers:
+            self.send_response(self.host.answers.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        return super().send_head()
+
 
 @pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path / "bucket"
-    (folder / "crawl-data" / CRAWL).mkdir(parents=True)
-    write_listing(folder, PATHS)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = Thread(target=server.serve_forever)
+def host(tmp_path: Path) -> Iterator[Host]:
+    found = Host(tmp_path / "bucket")
+    (found.folder / "crawl-data" / CRAWL).mkdir(parents=True)
+    write_listing(found.folder, PATHS)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, host=found))
+    found.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", folder
+    yield found
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def bucket(host: Host) -> tuple[str, Path]:
+    return host.url, host.folder
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crawls, "RETRY_WAITS_S", (0.0, 0.0, 0.0))
 
 
 def write_listing(folder: Path, paths: list[str], crawl: str = CRAWL) -> None:
@@ -180,3 +217,166 @@ def test_a_glob_without_a_match_is_refused_with_the_remedy(defaults: params.Para
 def test_the_demo_has_no_listing_here(defaults: params.Params) -> None:
     with pytest.raises(crawls.CrawlError, match=r"written by laion_dask\.demo\.crawl"):
         crawls.list_wats(settings(defaults, source="demo"))
+
+
+# A host that is busy
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+def test_a_busy_host_is_asked_again(defaults: params.Params, host: Host, status: int) -> None:
+    host.answers = [status, status]
+    assert wats_of(remote(defaults, host.url)) == PATHS
+    assert len(host.asked) == 3
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_a_host_that_stays_busy_is_named_with_its_answer_and_how_often_it_was_asked(
+    defaults: params.Params, host: Host
+) -> None:
+    host.answers = [503] * 9
+    with pytest.raises(
+        crawls.CrawlError, match=r"status 503 .*too often, 4 times in 0 s\)\. Remedy: check crawl\.base"
+    ):
+        crawls.list_wats(remote(defaults, host.url))
+    assert len(host.asked) == 4
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("status", [400, 401, 404, 410])
+def test_an_answer_that_will_not_change_is_not_asked_for_again(
+    defaults: params.Params, host: Host, status: int
+) -> None:
+    host.answers = [status] * 9
+    with pytest.raises(crawls.CrawlError, match="Remedy"):
+        crawls.list_wats(remote(defaults, host.url))
+    assert len(host.asked) == 1
+
+
+# The list of crawls
+
+COLLECTIONS = [
+    {
+        "id": "CC-MAIN-2024-10",
+        "name": "February/March 2024 Index",
+        "from": "2024-02-20T23:05:23",
+        "to": "2024-03-05T10",
+    },
+    {"id": "CC-MAIN-2024-22", "name": "May 2024 Index", "from": "2024-05-18T00:11:51", "to": "2024-05-30T22:23:05"},
+    {"id": "CC-MAIN-2008-2009", "name": "Index of 2008 - 2009 ARC files"},
+]
+
+
+def test_crawls_come_newest_first_with_name_and_days(host: Host) -> None:
+    (host.folder / "collinfo.json").write_text(json.dumps(COLLECTIONS))
+    newest, *others = crawls.snapshots(f"{host.url}/collinfo.json")
+    assert newest == ("CC-MAIN-2024-22", "May 2024 Index", "2024-05-18", "2024-05-30")
+    assert [other.id for other in others] == ["CC-MAIN-2024-10", "CC-MAIN-2008-2009"]
+    assert others[1].begin == ""
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b'{"id": 1}', b'[{"name": "x"}]', b"\xff\xfe", b"[null]"])
+def test_what_is_no_list_of_crawls_is_refused(host: Host, data: bytes) -> None:
+    (host.folder / "collinfo.json").write_bytes(data)
+    with pytest.raises(crawls.CrawlError, match=r"collinfo\.json is no list of crawls .*Remedy: give the address of a"):
+        crawls.snapshots(f"{host.url}/collinfo.json")
+
+
+def test_a_list_of_crawls_that_is_not_there_is_refused(host: Host) -> None:
+    with pytest.raises(crawls.CrawlError, match=r"none\.json .*Remedy"):
+        crawls.snapshots(f"{host.url}/none.json")
+    with pytest.raises(crawls.CrawlError, match=r"127\.0\.0\.1:9/x cannot be read .*Remedy"):
+        crawls.snapshots("http://127.0.0.1:9/x")
+
+
+# Sizes
+
+
+def test_a_size_costs_one_head_request_and_no_byte(host: Host) -> None:
+    for name, size in (("a", 12_345), ("b", 0)):
+        (host.folder / name).write_bytes(b"x" * size)
+    assert crawls.sizes([f"{host.url}/a", f"{host.url}/b"]) == [12_345, 0]
+    assert host.asked == ["HEAD /a", "HEAD /b"]
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_a_size_that_cannot_be_had_is_refused_after_its_tries(host: Host) -> None:
+    with pytest.raises(crawls.CrawlError, match=r"/gone does not exist, though it is listed"):
+        crawls.sizes([f"{host.url}/gone"])
+    host.answers = [503] * 9
+    with pytest.raises(crawls.CrawlError, match=r"status 503 .*4 times"):
+        crawls.sizes([f"{host.url}/a"])
+
+
+def test_the_bucket_on_s3_answers_the_same(
+    defaults: params.Params, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", host.url)
+    bucket = host.folder / "commoncrawl"
+    bucket.mkdir()
+    write_listing(bucket, PATHS[:2])
+    wat = bucket / PATHS[0]
+    wat.parent.mkdir(parents=True)
+    wat.write_bytes(b"x" * 999)
+    table = crawls.list_wats(remote(defaults, "s3://commoncrawl"))
+    assert table["wat"].to_pylist() == PATHS[:2]
+    assert crawls.sizes(table["location"].to_pylist()[:1]) == [999]
+    assert host.asked[-1] == f"HEAD /commoncrawl/{PATHS[0]}"
+    assert all(asked.startswith(("GET", "HEAD")) for asked in host.asked)
+
+
+# Places that a user names
+
+
+def test_folders_globs_files_and_addresses_come_in_the_given_order_and_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("w/b.warc.wat.gz", "w/a.warc.wat.gz", "w/deep/c.wat", "w/notes.txt", "odd.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * len(name))
+    address = "https://data.example/x.warc.wat.gz"
+    table = schema.WATS.check(crawls.at([address, "odd.bin", "w", "w/*.gz", f"file://{tmp_path}/w/deep"]))
+    deep = str(tmp_path / "w/deep/c.wat")
+    assert table["location"].to_pylist() == [
+        *(address, "odd.bin", "w/a.warc.wat.gz", "w/b.warc.wat.gz", "w/deep/c.wat", deep)
+    ]
+    assert table["bytes"].to_pylist() == [-1, 7, 15, 15, 12, 12]
+    assert set(table["crawl"].to_pylist()) == {"files"}
+    assert table["wat"].to_pylist() == table["location"].to_pylist()
+
+
+@pytest.mark.parametrize("base", ["s3://commoncrawl/", "https://data.example/mirror/", "{here}/", ""])
+def test_a_wat_of_a_crawl_keeps_the_name_that_it_has_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / PATHS[0]).parent.mkdir(parents=True)
+    (tmp_path / PATHS[0]).touch()
+    (row,) = crawls.at([base.format(here=tmp_path) + PATHS[0]]).to_pylist()
+    assert (row["crawl"], row["wat"]) == (CRAWL, PATHS[0])
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("none.wat.gz", r"^none\.wat\.gz does not exist in .*Remedy: correct the path"),
+        ("*.nothing", r"^\*\.nothing does not exist in .*Remedy"),
+        ("empty", r"^empty holds no \*\.wat\.gz\. Remedy: give a folder with"),
+        ("gopher://data.example/x", r"gopher.*Remedy: a local path, https:// or s3://"),
+        ("", r"Remedy"),
+    ],
+)
+def test_a_place_without_a_wat_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(crawls.CrawlError, match=message):
+        crawls.at([place])
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="a file that nobody can read is found in /proc")
+def test_a_file_that_cannot_be_read_is_refused_before_anything_starts() -> None:
+    with pytest.raises(crawls.CrawlError, match=r"^/proc/self/mem cannot be read .*Remedy: make it readable"):
+        crawls.at(["/proc/self/mem"])

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from wat_bytes import READERS, image, members, page_json, record, wats
 
-from laion_dask import params, schema, text, verdict
-from laion_dask import wat as wat_module
-from laion_dask.extract import ROWS_PER_GROUP, extract, license_of, uid_of
+from laion_dask import params, schema, verdict
+from laion_dask.extract import extract
+from laion_dask.judge import uid_of
 
 
 @pytest.fixture
@@ -28,7 +25,7 @@ def settings(defaults: params.Params) -> params.Extract:
 
 def run(location: Path | str, out: Path, settings: params.Extract, **change: object) -> tuple[dict[str, Any], pa.Table]:
     """Extract one WAT."""
-    out.mkdir(exist_ok=True)
+    out.mkdir(exist_ok=True, parents=True)
     counts = extract(
         out,
         name="part",
@@ -39,7 +36,7 @@ def run(location: Path | str, out: Path, settings: params.Extract, **change: obj
         settings=settings.model_copy(update=change),
     )
     json.dumps(counts)
-    return counts, pq.read_table(out / "part.parquet")
+    return counts, pq.read_table(out / "pairs.parquet")
 
 
 def run_pages(
@@ -66,7 +63,7 @@ def test_links_and_alts_are_as_many_as_the_data_notes_say(
         links.check(name, expected=expected["img_src"])
         assert links.seen - links.dropped["no_alt"] == expected["img_src_alt_not_blank"], name
         assert table.num_rows == links.kept
-        assert counts["pages"] == counts["records"]["kept"]
+        assert counts["pages"] == counts["records"]["kept"] + counts["records"]["dropped"].get("no_image", 0)
         assert counts["bytes"] == (shared_data / name).stat().st_size
         schema.PAIRS.check(table)
 
@@ -79,55 +76,11 @@ def test_both_readers_write_the_same_bytes_for_every_wat(
     for path in wats(shared_data):
         fast, _ = run(path, tmp_path / "fastwarc", settings, reader="fastwarc")
         reference, _ = run(path, tmp_path / "warcio", settings, reader="warcio")
-        written = [(tmp_path / reader / "part.parquet").read_bytes() for reader in READERS]
+        written = [(tmp_path / reader / "pairs.parquet").read_bytes() for reader in READERS]
         assert written[0] == written[1], path.name
         assert reference.pop("fallback_to_warcio") == 0
-        assert fast.pop("fallback_to_warcio") == ("toimik" in path.parts), path.name
+        assert fast.pop("fallback_to_warcio") == ("toimik" in path.parts or "truncated" in path.name)
         assert fast == reference, path.name
-
-
-# What cc2dataset keeps of the oracle and we do not give under the same uid, by alt text, with the reason.
-NORMALISED = "the address is written in WHATWG normal form"
-INTENDED = {
-    "fragment only": ("bad_url", "a bare fragment is the page itself, no image"),
-    "empty url": ("bad_url", "an empty address is the page itself, no image"),
-    " ": ("no_alt", "a blank text says nothing"),
-    "ab": ("text_too_short", "shorter than extract.min_chars"),
-    "line1\nline2\ttab": ("keep", "white space in the text is collapsed"),
-    "an svg picture": ("refused_url", "extension, as LAION-5B"),
-    "a gif picture": ("refused_url", "extension, as LAION-5B"),
-    "url with spaces": ("keep", NORMALISED),
-    "malformed ipv6 url": ("bad_url", "no browser can resolve it"),
-    "very long url": ("refused_url", "longer than extract.max_url_chars"),
-    "w w w": ("keep", "the text is cut at extract.max_chars"),
-    "back\\slash": ("keep", NORMALISED),
-    "IDN host": ("keep", NORMALISED),
-    "localhost url": ("refused_url", "no public host"),
-    "loopback url": ("refused_url", "no public host"),
-}
-
-
-def test_the_oracle_of_cc2dataset_is_met_but_for_listed_differences(
-    shared_data: Path,
-    tmp_path: Path,
-    settings: params.Extract,
-) -> None:
-    folder = shared_data / "golden_cc2dataset"
-    counts, table = run(folder / "laion_oracle.warc.wat.gz", tmp_path, settings)
-    theirs = [json.loads(line) for line in (folder / "laion_oracle.warc.wat.gz.image.jsonl").read_text().splitlines()]
-    hashes = [json.loads(line) for line in (folder / "laion_oracle.hashes.jsonl").read_text().splitlines()]
-    ours = dict(zip(table["uid"].to_pylist(), table["text"].to_pylist(), strict=True))
-    for row, hashed in zip(theirs, hashes, strict=True):
-        assert uid_of(row["alt"], row["url"]) == row["uid"] == hashed["md5_alt_url(cc2dataset uid)"]
-        key = "w w w" if row["alt"].startswith("w w w") else row["alt"]
-        assert (row["uid"] in ours) is (key not in INTENDED), key
-    # What we keep under a uid of our own; cc2dataset drops the upper-case scheme.
-    more = [caption for uid, caption in ours.items() if uid not in {row["uid"] for row in theirs}]
-    renamed = ["IDN host", "back\\slash", "line1 line2 tab", "url with spaces", "w " * 999 + "w"]
-    assert sorted(more) == sorted([*renamed, "uppercase scheme"])
-    # Never rows of cc2dataset: an absent and an empty alt, data:, javascript:, ftp:.
-    fates = Counter(fate for fate, _ in INTENDED.values() if fate != "keep")
-    assert counts["links"]["dropped"] == fates + Counter({"no_alt": 2, "refused_url": 3})
 
 
 def test_good_pairs_beside_a_record_without_envelope_are_kept(
@@ -139,6 +92,8 @@ def test_good_pairs_beside_a_record_without_envelope_are_kept(
         shared_data / "golden_cc2dataset" / "one_record_without_envelope.warc.wat.gz", tmp_path, settings
     )
     assert counts["records"]["dropped"] == {"no_html": 1, "no_envelope": 1}
+    losses = pq.read_table(tmp_path / "losses.parquet").to_pylist()
+    assert [(row["wat"], row["reason"]) for row in losses] == [("a/b.warc.wat.gz", "no_envelope")]
     assert table.num_rows == 2
 
 
@@ -149,52 +104,39 @@ def test_angle_brackets_around_the_page_address_cost_no_relative_image(
 ) -> None:
     path = shared_data / "wat_derived" / "dolma__sample-0000.warc.wat.gz"
     counts, table = run(path, tmp_path, settings, min_chars=0, refused_extensions=(), max_url_chars=10_000)
-    assert counts["links"]["kept"] == 169 - counts["links"]["dropped"].get("refused_url", 0)
+    dropped = counts["links"]["dropped"]
+    assert counts["links"]["kept"] == 169 - dropped.get("url_scheme", 0) - dropped.get("private_host", 0)
     assert not any(url.startswith("<") for url in table["page_url"].to_pylist())
 
 
-def test_uids_of_ordinary_rows_are_those_of_cc2dataset(
-    shared_data: Path,
-    tmp_path: Path,
-    settings: params.Extract,
-) -> None:
-    rows = same = 0
-    for path in sorted((shared_data / "wat_derived").glob("*.gz")):
-        _, table = run(path, tmp_path, settings)
-        ours = {(row["record_offset"], row["link_index"]): row["uid"] for row in table.to_pylist()}
-        for page in wat_module.pages(str(path), "fastwarc", wat_module.Tally()):
-            base = urljoin(page.url, page.base)
-            for index, link in enumerate(page.links):
-                if uid := ours.get((page.offset, index)):
-                    # The rule of cc2dataset: an absolute address stays as it stands, any other is joined.
-                    absolute = link.url.startswith(("http://", "https://"))
-                    theirs = link.url if absolute else urljoin(base, link.url)
-                    rows += 1
-                    same += uid == hashlib.md5((link.alt + theirs).encode()).hexdigest()
-    # Measured: 3,534 of 4,756. 851 of the others are one page with a space in the folder of its images; the rest have
-    # white space or mojibake in their text, or a character that a URL escapes.
-    assert rows > 4_000
-    assert same / rows >= 0.74, (same, rows)
-
-
-def test_the_table_is_sorted_and_cut_into_row_groups_with_uid_statistics(
-    tmp_path: Path,
-    settings: params.Extract,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert ROWS_PER_GROUP == 50_000
-    monkeypatch.setattr("laion_dask.extract.ROWS_PER_GROUP", 10)
+def test_the_table_is_sorted_by_uid_record_and_link(tmp_path: Path, settings: params.Extract) -> None:
     links = [image(f"caption number {i % 20}", f"{i % 15}.jpg") for i in range(45)]
     counts, table = run_pages(tmp_path, settings, page_json(links), page_json(links))
     assert counts["links"] == {"seen": 90, "kept": 90, "dropped": {}}
     keys = list(zip(*(table[name].to_pylist() for name in ("uid", "record_offset", "link_index")), strict=True))
     assert keys == sorted(keys)
-    file = pq.ParquetFile(tmp_path / "out" / "part.parquet")
-    column = schema.PAIRS.names.index("uid")
-    ranges = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
-    assert [file.metadata.row_group(i).num_rows for i in range(9)] == [10] * 9
-    assert all(a.max <= b.min for a, b in pairwise(ranges))
-    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_many_chunks_give_the_bytes_of_one(
+    shared_data: Path, tmp_path: Path, settings: params.Extract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shared_data / "wat_derived" / "postlight-parser.warc.wat.gz"
+    run(path, tmp_path / "one", settings)
+    monkeypatch.setattr("laion_dask.extract._CHUNK", 100)
+    run(path, tmp_path / "many", settings)
+    assert (tmp_path / "one" / "pairs.parquet").read_bytes() == (tmp_path / "many" / "pairs.parquet").read_bytes()
+
+
+def test_the_reading_of_a_wat_is_recorded(shared_data: Path, tmp_path: Path, settings: params.Extract) -> None:
+    path = shared_data / "wat_derived" / "dolma__sample-0000.warc.wat.gz"
+    counts, table = run(path, tmp_path, settings)
+    row = json.loads((tmp_path / "read.json").read_text())
+    assert row.keys() == {*schema.READS.names, *schema.TIMES.names}
+    assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (row["bytes"], row["records"], row["pages"]) == (path.stat().st_size, 49, counts["pages"])
+    assert (row["links"], row["pairs"], row["losses"]) == (240, table.num_rows, 0)
+    assert (row["reader"], row["error"], row["etag"], row["requests"]) == ("fastwarc", "", "", 0)
+    assert row["seconds"] > 0
 
 
 def test_a_pair_carries_its_provenance(tmp_path: Path, settings: params.Extract) -> None:
@@ -210,12 +152,13 @@ def test_a_pair_carries_its_provenance(tmp_path: Path, settings: params.Extract)
         "host": "page.example",
         "language": "en",
         "split": "en",
-        "license": "https://creativecommons.org/licenses/by/4.0/",
+        "license": "CC-BY-4.0",
+        **dict.fromkeys(("emails", "phones", "cards", "accounts", "ips"), 0),
         "crawl": "CC-MAIN-X",
         "wat": "a/b.warc.wat.gz",
         "wat_order": 3,
         "record_offset": offset,
-        "link_index": 1,
+        "link_index": 0,
         "page_url": "https://page.example/a/",
         "page_date": "2024-05-20T00:00:00Z",
         "page_signals": "",
@@ -235,7 +178,7 @@ def test_a_pair_carries_its_provenance(tmp_path: Path, settings: params.Extract)
         (image(url=""), "bad_url"),
         (image(url={}), "bad_url"),
         (image("ab", "http://[::1"), "bad_url"),
-        (image("ab", "x.gif"), "refused_url"),
+        (image("ab", "x.gif"), "url_pattern"),
         (image("ab"), "text_too_short"),
         (image("  ab  c "), "text_too_short"),
         (image("ab cd"), "keep"),
@@ -264,6 +207,7 @@ def test_only_image_sources_are_links(tmp_path: Path, settings: params.Extract) 
     paths = ("IMG@/longdesc", "IMG@/data-src", "A@/href", "AREA@/href", "VIDEO@/poster", "img@/src", "IMG@/src ", 5)
     counts, _ = run_pages(tmp_path, settings, page_json([image() | {"path": path} for path in paths] + [{}, None]))
     assert counts["links"] == {"seen": 0, "kept": 0, "dropped": {}}
+    assert counts["records"]["dropped"] == {"no_image": 1}
     assert counts["pages"] == 1
 
 
@@ -331,36 +275,9 @@ def test_the_licence_counts_for_images_before_and_after_it(
 ) -> None:
     _, table = run(shared_data / "golden_cc2dataset" / "laion_oracle.warc.wat.gz", tmp_path, settings)
     licences = dict(zip(table["text"].to_pylist(), table["license"].to_pylist(), strict=True))
-    assert licences["before the licence link"] == "https://creativecommons.org/licenses/by/4.0/"
-    assert licences["after the licence link"] == "https://creativecommons.org/licenses/by/4.0/"
+    assert licences["before the licence link"] == "CC-BY-4.0"
+    assert licences["after the licence link"] == "CC-BY-4.0"
     assert licences["A red fox jumping"] == "?"
-
-
-BY = "https://creativecommons.org/licenses/by/4.0/"
-ZERO = "https://creativecommons.org/publicdomain/zero/1.0/"
-
-
-@pytest.mark.parametrize(
-    ("links", "head_links", "expected"),
-    [
-        ([], [], "?"),
-        ([{"path": "A@/href", "url": BY}], [], BY),
-        ([{"path": "A@/href", "url": BY}, {"path": "A@/href", "url": ZERO}], [], BY),
-        ([{"path": "A@/href", "url": BY}, {"path": "A@/href", "url": ZERO, "rel": "nofollow License"}], [], ZERO),
-        ([{"path": "A@/href", "url": BY}], [{"path": "LINK@/href", "url": ZERO, "rel": "license"}], ZERO),
-        ([], [{"path": "LINK@/href", "url": ZERO, "rel": "copyright"}], ZERO),
-        ([], [{"path": "LINK@/href", "url": ZERO, "rel": "stylesheet"}], "?"),
-        ([{"path": "IMG@/src", "url": BY}], [], "?"),
-        ([{"path": "A@/href", "url": "https://creativecommons.org/about/"}], [], "?"),
-        ([{"path": [], "url": BY}, {"path": {}, "url": BY}, {"path": "A@/href", "url": BY}], [], BY),
-        ([{"path": "A@/href", "url": None}, {"path": "A@/href", "url": 5}, {"path": "A@/href", "url": BY}], [], BY),
-    ],
-)
-def test_a_declared_licence_wins_over_a_mention(links: list[Any], head_links: list[Any], expected: str) -> None:
-    body = page_json([image(), *links], head={"Link": head_links})
-    page = wat_module.read_page(wat_module.Record(0, "metadata", "2024", len(body), body))
-    assert isinstance(page, wat_module.Page)
-    assert license_of(page) == expected
 
 
 def test_a_missing_wat_gives_an_empty_table_and_a_counted_reason(tmp_path: Path, settings: params.Extract) -> None:
@@ -371,10 +288,6 @@ def test_a_missing_wat_gives_an_empty_table_and_a_counted_reason(tmp_path: Path,
     assert schema.PAIRS.check(table).num_rows == 0
 
 
-def test_uids_do_not_crash_on_surrogates() -> None:
-    assert uid_of("a\ud800", "https://x.example/") == hashlib.md5(b"a?https://x.example/").hexdigest()
-
-
 def test_the_text_of_every_row_is_clean(shared_data: Path, tmp_path: Path, settings: params.Extract) -> None:
     _, table = run(shared_data / "wat_derived" / "postlight-parser.warc.wat.gz", tmp_path, settings)
     for caption, url, uid in zip(*(table[n].to_pylist() for n in ("text", "url", "uid")), strict=True):
@@ -382,4 +295,3 @@ def test_the_text_of_every_row_is_clean(shared_data: Path, tmp_path: Path, setti
         assert caption == " ".join(caption.split())
         assert uid == uid_of(caption, url)
     assert set(table["split"].to_pylist()) == {"en", "multi", "nolang"}
-    assert text.languages(table["text"].to_pylist()[:1], settings.language_confidence)

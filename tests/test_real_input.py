@@ -64,7 +64,7 @@ def test_every_image_link_is_counted(real: Project) -> None:
 @pytest.mark.parametrize("name", COUNTS)
 def test_rows_pairs_and_images_equal_the_stated_counts(real: Project, name: str) -> None:
     rows, pairs, images = COUNTS[name]
-    extracted = of_wat(real, "extract/*.parquet", name)
+    extracted = of_wat(real, "extract/pairs/*.parquet", name)
     assert extracted.num_rows == rows
     assert len(set(extracted["uid"].to_pylist())) == pairs
     attempts = of_wat(real, "download/*.parquet", name)

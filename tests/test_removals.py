@@ -17,6 +17,8 @@ HEADER = "kind,value,reason,date,source\n"
         ("url,HTTPS://A.Example:443/x/../1.jpg,,,", Removal("url", "https://a.example/1.jpg", "")),
         ("url,https://a.example/狐狐狐狐.jpg,,,", Removal("url", "https://a.example/" + "%E7%8B%90" * 4 + ".jpg", "")),
         ("url,https://localhost/1.jpg,,,", Removal("url", "https://localhost/1.jpg", "")),
+        ("url,HTTP://10.0.0.1:80/1.SVG,,,", Removal("url", "http://10.0.0.1/1.SVG", "")),
+        (f"url,https://A.Example/{'x' * 3000},,,", Removal("url", f"https://a.example/{'x' * 3000}", "")),
         ("domain,.Removed.Example.,,,", Removal("domain", "removed.example", "")),
         ("domain,Bücher.example,,,", Removal("domain", "xn--bcher-kva.example", "")),
         ("domain,example,,,", Removal("domain", "example", "")),

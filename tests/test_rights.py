@@ -182,6 +182,32 @@ def test_no_header_crashes_the_decision(headers: list[tuple[str, str]]) -> None:
         ([("tdm-reservation", "1")], [], ("tdm-reservation:header",)),
         ([("content-usage", "train-ai=n")], [], ("content-usage:train-ai=n",)),
         ([("content-usage", "train-ai=y")], [], ()),
+        # A header with several values, and several headers
+        ([("Content-Usage", "search=y, train-ai=n")], [], ("content-usage:train-ai=n",)),
+        ([("content-usage", "train-ai=y"), ("content-usage", "train-ai=n")], [], ("content-usage:train-ai=n",)),
+        ([("content-usage", "train-ai=n;exp=1")], [], ("content-usage:train-ai=n",)),
+        ([("content-usage", "search=n")], [], ()),
+        ([("content-usage", "Train-AI=n")], [], ()),
+        ([("x-robots-tag", "index"), ("x-robots-tag", "noai")], [], ("header-x-robots-tag:noai",)),
+        # AIPREF defines a header and a line of robots.txt, no meta.
+        ([], [("Content-Usage", "train-ai=n")], ()),
+        # X-Robots-Tag as http-equiv
+        ([], [("X-Robots-Tag", "noai")], ("meta-robots:noai",)),
+        ([], [("x-robots-tag", "googlebot: noai")], ()),
+        ([], [(" Robots ", " NONE ")], ("meta-robots:none",)),
+        ([], [("robots", "noarchive, noodp"), ("googlebot", "noindex"), ("robots", "noai;")], ("meta-robots:noai",)),
+        ([], [("laion-dask", "noindex, noimageindex")], ("meta-robots:noimageindex", "meta-robots:noindex")),
+        ([], [("fb:robots", "noai"), ("st:robots", "noindex")], ()),
+        # TDMRep: a meta supersedes the header, absence does not; a policy alone is no reservation.
+        ([("tdm-reservation", "1")], [("tdm-reservation", "0")], ()),
+        ([("tdm-reservation", "0")], [("tdm-reservation", "1")], ("tdm-reservation:meta",)),
+        ([("tdm-reservation", "1")], [("tdm-reservation", "1")], ("tdm-reservation:meta",)),
+        ([("tdm-reservation", "1")], [("tdm-reservation", "what")], ("tdm-reservation:header",)),
+        ([("tdm-reservation", "0"), ("tdm-reservation", "1")], [], ("tdm-reservation:header",)),
+        ([], [("tdm-reservation", "0"), ("tdm-reservation", " 1 ")], ("tdm-reservation:meta",)),
+        ([("tdm-policy", "https://x.example/")], [("tdm-policy", "https://x.example/")], ()),
+        ([("tdm-reservation", "0")], [("robots", "noai")], ("meta-robots:noai",)),
+        ([], [("rights", "all rights reserved"), ("copyright", "noai"), ("dc.rights", "noai")], ()),
         (
             [("tdm-reservation", "1"), ("X-Robots-Tag", "noai")],
             [("robots", "noai, none"), ("robots", "noai")],
@@ -195,6 +221,25 @@ def test_pages_reserve_their_rights(
     expected: tuple[str, ...],
 ) -> None:
     assert page_signals(headers, metas, POLICY) == expected
+
+
+def test_the_policy_and_the_tokens_decide_for_pages_too() -> None:
+    metas = [("robots", "noindex"), ("mybot", "noai")]
+    assert page_signals([], metas, ("noai",)) == ()
+    assert page_signals([], metas, POLICY) == ("meta-robots:noindex",)
+    assert page_signals([], metas, POLICY, TOKENS) == ("meta-robots:noai", "meta-robots:noindex")
+    assert page_signals([], metas, list(POLICY), set(TOKENS)) == ("meta-robots:noai", "meta-robots:noindex")
+
+
+def test_long_values_are_read_like_short_ones_and_not_remembered() -> None:
+    remembered = rights._refusals_of.cache_info().currsize  # noqa: SLF001 - its memory is what matters
+    for words in range(100):
+        long = ", ".join(["index"] * (100 + words))
+        assert page_signals([("x-robots-tag", f"{long}, noai")], [("robots", f"{long}, none")], POLICY) == (
+            "header-x-robots-tag:noai",
+            "meta-robots:none",
+        )
+    assert rights._refusals_of.cache_info().currsize == remembered  # noqa: SLF001
 
 
 def robots(text: str, url: str = IMAGE, tokens: tuple[str, ...] = TOKENS) -> Decision:

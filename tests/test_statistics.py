@@ -152,7 +152,7 @@ def test_opt_outs_that_are_recorded_but_do_not_bind_are_counted(tmp_path: Path, 
         for rate in statistics.collect(data, defaults, sample_version.load_metrics(metrics)).safety
     }
     sample_version.change(images, kept["uid"], {"rights": "refused", "rights_signal": "content_usage"})
-    pairs = data / "extract" / "00.parquet"
+    pairs = data / "extract" / "pairs" / "00.parquet"
     sample_version.change(pairs, kept["uid"], {"page_signals": "noai"})
     after = {
         (rate.name, rate.split): rate.count

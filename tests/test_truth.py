@@ -82,7 +82,7 @@ def test_a_pair_that_extract_lost_is_the_false_positive_of_the_reason_that_its_l
 ) -> None:
     data, metrics = version
     found = sample_version.load_metrics(metrics)
-    path = data / "extract" / "00.parquet"
+    path = data / "extract" / "pairs" / "00.parquet"
     uid = next(row["uid"] for row in labels(data) if row["expected"] == "not_found")
     table = pq.read_table(path)
     pq.write_table(table.filter([other != uid for other in table["uid"].to_pylist()]), path)
@@ -132,7 +132,7 @@ def test_a_copy_that_is_kept_beside_its_original_is_missed(version: tuple[Path, 
 def test_a_wrong_uid_shows_as_an_error_of_identity(version: tuple[Path, Path], defaults: Params) -> None:
     data, metrics = version
     uid = next(row["uid"] for row in labels(data) if row["expected"] == "not_found")
-    sample_version.change(data / "extract" / "00.parquet", uid, {"uid": "0" * 32})
+    sample_version.change(data / "extract" / "pairs" / "00.parquet", uid, {"uid": "0" * 32})
     identity = judge(data, metrics, defaults)["identity"]
     assert (identity.false_positives, identity.false_negatives) == (1, 1)
 

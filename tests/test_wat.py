@@ -1,139 +1,121 @@
-"""WAT records in: pages out, or the reason why there is none, whatever is wrong with them."""
+"""WAT records in: pages with images out, or the reason why there is none, and counts that add up."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from typing import Any
+from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from wat_bytes import image, page_json
+from wat_bytes import image, members, page_json, read, record
 
-from laion_dask import wat, wat_reader
-from laion_dask.wat import Link, Page, Tally
+from laion_dask import wat
+from laion_dask.wat import Page, Tally
+from laion_dask.wat_reader import Record
+
+KINDS = ("IMG@/src",)
+PAGE = page_json([image()])
+PLAIN = page_json([{"path": "A@/href", "url": "/"}])
 
 
-def read_body(body: bytes) -> Page | str:
+def judge(
+    body: bytes, *, declared: int | None = None, kind: str = "metadata", mended: str = ""
+) -> tuple[Page | None, Tally]:
     """Read one record."""
-    return wat.read_page(wat_reader.Record(0, "metadata", "2024-05-31T01:17:49Z", len(body), body))
+    tally = Tally()
+    declared = len(body) if declared is None else declared
+    found = wat.read_page(Record(9, kind, declared, body, "2024-05-31T01:17:49Z", mended), KINDS, tally)
+    assert tally.as_dict()["seen"] == 1
+    return found, tally
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("body", "declared", "kind", "reason", "mended"),
     [
-        (b"", "bad_json"),
-        (b"{", "bad_json"),
-        (b"null", "no_envelope"),
-        (b"[]", "no_envelope"),
-        (b"{}", "no_envelope"),
-        (b'{"Envelope": null}', "no_envelope"),
-        (b'{"Envelope": 5}', "no_envelope"),
-        (b'{"Envelope": {}}', "no_html"),
-        (b'{"Envelope": {"Payload-Metadata": []}}', "no_html"),
-        (b'{"Envelope": {"Payload-Metadata": {"HTTP-Response-Metadata": null}}}', "no_html"),
-        (b'{"Envelope": {"Payload-Metadata": {"HTTP-Response-Metadata": {"HTML-Metadata": {}}}}}', "no_html"),
-        (page_json(None), "no_html"),
-        (page_json("IMG@/src"), "no_html"),
-        (b"[" * 100_000, "bad_json"),
-        (b'{"Envelope": ' * 100_000, "bad_json"),
+        (PAGE, None, "metadata", "", ""),
+        (PAGE, len(PAGE) + 9, "metadata", "", "wrong_length"),
+        (PAGE[:-9], len(PAGE), "metadata", "truncated", ""),
+        (PAGE[:-9], None, "metadata", "wrong_length", ""),
+        (PAGE + b"{{", None, "metadata", "", ""),
+        (b"<" + PAGE, None, "metadata", "bad_json", ""),
+        (PLAIN, None, "metadata", "no_image", ""),
+        (PLAIN, len(PLAIN) + 1, "metadata", "no_image", "wrong_length"),
+        (PLAIN[:-3], len(PLAIN), "metadata", "truncated", ""),
+        (PLAIN[:-1] + b",", None, "metadata", "wrong_length", ""),
+        (b"", 0, "metadata", "bad_json", ""),
+        (b"", 5, "metadata", "truncated", ""),
+        (b"", -1, "metadata", "truncated", ""),
+        (b"no json", None, "metadata", "bad_json", ""),
+        (b"{}", None, "metadata", "no_envelope", ""),
+        (b'{"Envelope":{}}\r\n', None, "metadata", "no_html", ""),
+        (b"Software: x", None, "warcinfo", "no_html", ""),
+        (b"Software: x", 99, "warcinfo", "truncated", ""),
+        (PAGE, None, "", "bad_record", ""),
+        (page_json([{"path": "A@/href", "url": '"IMG@'}]), None, "metadata", "no_image", ""),
     ],
-)
-def test_a_record_with_levels_missing_ends_with_a_reason(body: bytes, reason: str) -> None:
-    assert read_body(body) == reason
-    assert reason in wat.RECORD_REASONS
+)  # fmt: skip
+def test_a_record_is_a_page_or_ends_with_a_reason(
+    body: bytes, declared: int | None, kind: str, reason: str, mended: str
+) -> None:
+    page, tally = judge(body, declared=declared, kind=kind)
+    assert (page is None) is bool(reason)
+    assert dict(tally.dropped) == ({reason: 1} if reason else {})
+    assert dict(tally.mended) == ({mended: 1} if mended else {})
+    listed = [defect.reason for defect in tally.defects]
+    assert listed == ([reason] if reason and reason not in wat.HARMLESS else []) + ([mended] if mended else [])
+    assert all(defect.offset == 9 for defect in tally.defects)
 
 
-def test_bodies_shorter_than_declared_are_truncated_unless_their_json_is_whole() -> None:
-    body = page_json([image()])
-    whole = wat_reader.Record(0, "metadata", "", len(body) + 9, body)
-    cut = wat_reader.Record(0, "metadata", "", len(body), body[:-9])
-    assert isinstance(wat.read_page(whole), Page)
-    assert wat.read_page(cut) == "truncated"
-    assert wat.read_page(wat_reader.Record(0, "metadata", "", -1, b"")) == "truncated"
-    assert wat.read_page(wat_reader.Record(0, "", "", -1, b"")) == "damaged"
-
-
-@pytest.mark.parametrize(
-    ("body", "links"),
-    [
-        (page_json([image(), {}, 7, None, "x", image(5)]), [image(), {}, {}, {}, {}, image(5)]),
-        (page_json([image(["a", "b"])]), [image(["a", "b"])]),
-        (page_json([image()], head=[], headers="x"), [image()]),
-        (page_json([image("caf\udc80")]), [image("caf\udc80")]),
-        (page_json([image("bad byte X")]).replace(b"X", b"\xff"), [image("bad byte \ufffd")]),
-        (page_json([image("tab X")]).replace(b"X", b"\t"), [image("tab \t")]),
-        (page_json([image(1)]).replace(b": 1,", b": NaN,").replace(b": 1}", b": 1e999}"), [image(float("inf"))]),
-        (b"\xef\xbb\xbf" + page_json([image()]), [image()]),
-    ],
-)
-def test_one_bad_link_costs_only_itself(body: bytes, links: list[dict[str, Any]]) -> None:
-    page = read_body(body)
-    assert isinstance(page, Page)
-    assert page.links == [Link(item.get("path"), item.get("url"), item.get("alt"), item.get("rel")) for item in links]
-
-
-def test_headers_are_a_string_or_a_list_and_metas_have_one_of_three_names() -> None:
-    headers = {"X-Robots-Tag": ["noai", "noindex"], "Content-Length": 5, "Server": "x"}
-    metas = [{"name": "robots", "content": "noai"}, {"property": "og:image", "content": "y"}, "x", {"content": "z"}]
-    metas.append({"http-equiv": "refresh"})
-    page = read_body(
-        page_json([image()], headers=headers, head={"Metas": metas, "Base": "/b/", "Link": [{"url": "u"}]})
-    )
-    assert isinstance(page, Page)
-    assert page.headers == (
-        ("X-Robots-Tag", "noai"),
-        ("X-Robots-Tag", "noindex"),
-        ("Content-Length", "5"),
-        ("Server", "x"),
-    )
-    assert page.metas == (("robots", "noai"), ("og:image", "y"), ("refresh", ""))
-    assert (page.base, page.head_links) == ("/b/", (Link(url="u"),))
+def test_lf_line_ends_are_counted_and_the_page_is_kept() -> None:
+    page, tally = judge(PAGE, mended="lf_line_ends")
+    assert page is not None
+    assert tally.mended == {"lf_line_ends": 1}
 
 
 def test_the_page_has_its_own_date_and_no_angle_brackets() -> None:
-    page = read_body(page_json([image()], url="<https://page.example/a/>"))
-    assert isinstance(page, Page)
+    page, _ = judge(page_json([image()], url="<https://page.example/a/>"))
+    assert page is not None
     assert (page.url, page.date, page.written) == (
         "https://page.example/a/",
         "2024-05-20T00:00:00Z",
         "2024-05-31T01:17:49Z",
     )
-    listed = read_body(page_json([image()], url=["https://a.example/", "https://b.example/"]))
-    assert isinstance(listed, Page)
+    listed, _ = judge(page_json([image()], url=["https://a.example/", "https://b.example/"]))
+    assert listed is not None
     assert listed.url == "https://a.example/"
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["Envelope", "Payload-Metadata", "HTTP-Response-Metadata", "HTML-Metadata", "Links", "path", "Head"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=20,
-)
+def test_headers_and_metas_are_read_where_they_may_speak_of_rights() -> None:
+    metas = [{"name": "description", "content": "a"}]
+    silent, _ = judge(page_json([image()], headers={"Server": "x"}, head={"Metas": metas}))
+    assert silent is not None
+    assert not [*wat.headers_of(silent.lists()), *wat.metas_of(silent.lists())]
+    metas.append({"name": "ROBOTS", "content": "noai"})
+    page, _ = judge(page_json([image()], headers={"TDM-Reservation": "1"}, head={"Metas": metas}))
+    assert page is not None
+    assert wat.headers_of(page.lists()) == (("TDM-Reservation", "1"),)
+    assert list(wat.metas_of(page.lists())) == [("description", "a"), ("ROBOTS", "noai")]
 
 
-@settings(max_examples=200, deadline=None)
-@given(JSON)
-def test_no_json_crashes_the_parser(tree: object) -> None:
-    page = read_body(json.dumps(tree).encode())
-    assert isinstance(page, Page) or page in wat.RECORD_REASONS
+def test_what_is_lost_is_listed_with_its_offset_and_all_else_is_kept(tmp_path: Path) -> None:
+    records = [record(PAGE), record(b"broken"), record(PAGE), record(b"{}"), record(PAGE), record(PLAIN)]
+    path = tmp_path / "x.warc.wat.gz"
+    path.write_bytes(members(*records))
+    pages, tally = read(path)
+    assert len(pages) == 3
+    assert tally.as_dict() == {"seen": 6, "kept": 3, "dropped": {"no_image": 1, "bad_json": 1, "no_envelope": 1}}
+    assert (tally.pages, tally.losses) == (4, 2)
+    offsets = [len(members(*records[:place])) for place in (1, 3)]
+    assert [(defect.offset, defect.reason) for defect in tally.defects] == list(
+        zip(offsets, ("bad_json", "no_envelope"), strict=True)
+    )
 
 
-@settings(max_examples=200, deadline=None)
-@given(JSON)
-def test_the_strict_and_the_lenient_parser_agree(tree: object) -> None:
-    body = page_json([image(tree)])
-    strict, lenient = wat._decode(body), wat._decode_leniently(body)  # noqa: SLF001
-    assert repr(strict) == repr(lenient)  # NaN differs from itself
+def test_the_list_of_defects_is_bounded_and_the_counts_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.warc.wat"
+    path.write_bytes(record(b"broken") * (wat.MAX_LISTED + 5))
+    _, tally = read(path)
+    assert tally.dropped["bad_json"] == wat.MAX_LISTED + 5
+    assert len(tally.defects) == wat.MAX_LISTED
 
 
 def test_a_tally_that_does_not_add_up_is_refused() -> None:

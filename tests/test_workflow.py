@@ -66,7 +66,7 @@ class TestTheFunnelAddsUp:
 
     def test_every_pair_of_the_catalog_has_exactly_one_verdict(self, small: Project) -> None:
         verdicts = read(small, "filter/*.parquet")
-        pairs = read(small, "extract/*.parquet")
+        pairs = read(small, "extract/pairs/*.parquet")
         assert sorted(verdicts["uid"].to_pylist()) == sorted(set(pairs["uid"].to_pylist()))
 
 
@@ -76,7 +76,7 @@ class TestTables:
         [
             ("crawl/wats.parquet", schema.WATS),
             ("crawl/truth.parquet", schema.TRUTH),
-            ("extract/*.parquet", schema.PAIRS),
+            ("extract/pairs/*.parquet", schema.PAIRS),
             ("catalog/shards/*.parquet", schema.WORK),
             ("catalog/removed.parquet", schema.REMOVED),
             ("download/*.parquet", schema.IMAGES),

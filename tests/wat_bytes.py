@@ -49,7 +49,7 @@ def members(*records: bytes) -> bytes:
 def read(location: Path | str, reader: str = "fastwarc") -> tuple[list[Page], Tally]:
     """Read a whole WAT."""
     tally = Tally()
-    return list(wat.pages(str(location), reader, tally)), tally
+    return list(wat.pages(str(location), reader, ("IMG@/src",), tally)), tally
 
 
 def wats(shared_data: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Pairs in, the work list in shards out: one task for each bucket, all inside PostgreSQL."""
+"""Pairs in, the work list in shards out: one task for each bucket, which PostgreSQL decides on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from distributed import Client
 
-from laion_dask import catalog, parts, removals, schema
+from laion_dask import catalog, database, parts, removals, schema
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
-from workflow.stage import Resources, Stage, data, home, main
+from workflow.stage import Resources, Stage, StageError, data, home, main
 
 
 @contextmanager
-def database(_: Params, __: Client) -> Iterator[Resources]:
+def postgresql(_: Params, __: Client) -> Iterator[Resources]:
     """Open PostgreSQL: the one that LAION_DASK_DSN names, or the embedded one."""
-    with catalog.server(os.environ.get("LAION_DASK_DSN"), home() / "postgresql") as dsn:
+    with database.server(os.environ.get("LAION_DASK_DSN"), home() / "postgresql") as dsn:
         yield {"dsn": dsn}
 
 
@@ -29,9 +29,11 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
     """One part for each bucket; it runs again when the database does not hold its rows any more."""
     rules = settings.catalog
     ledger = removals.read(Path(rules.removals))
-    pairs = sorted(data("extract").glob("*.parquet"))
+    wats = pq.read_table(data("extract") / "reads.parquet", columns=["order", "crawl", "wat", "pairs"])
+    _check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
+    pairs = sorted((data("extract") / "pairs").glob("*.parquet"))
     pairs_digest = parts.digest(*pairs)
-    held = catalog.prepare(resources["dsn"], rules.buckets, ledger)
+    held = database.prepare(resources["dsn"], rules.buckets, ledger, wats)
     todo = []
     for bucket in range(rules.buckets):
         load_digest = parts.digest(pairs_digest, bucket, rules.buckets)
@@ -48,14 +50,28 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
     return todo
 
 
+def _check_that_buckets_fit(pairs: int, buckets: int) -> None:
+    """Refuse buckets that no worker can hold, before hours have gone into them."""
+    if pairs <= buckets * catalog.MAX_ROWS:
+        return
+    enough = 1 << (-(-pairs // catalog.MAX_ROWS) - 1).bit_length()
+    message = (
+        f"catalog.buckets = {buckets}: {pairs:,} pairs make buckets of more than {catalog.MAX_ROWS:,}, and a worker "
+        f"needs about 1 kB for each. Remedy: {enough} or more; 500,000 pairs a bucket suit a worker of 1 GB"
+    )
+    raise StageError(message)
+
+
 def number_shards(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Give the shards of all buckets numbers without gaps, and join what was removed."""
-    shards = [path for part in done for path in sorted((part.folder / "shards").glob("*.parquet"))]
-    for number, path in enumerate(shards):
-        parts.link(path, out / "shards" / f"{number:05d}.parquet")
-    removed = pa.concat_tables(pq.read_table(part.folder / "removed.parquet") for part in done)
-    pq.write_table(schema.REMOVED.check(removed), out / "removed.parquet", compression="zstd")
-    return {"shards": len(shards)}
+    number = 0
+    with pq.ParquetWriter(out / "removed.parquet", schema.REMOVED.schema, compression="zstd") as removed:
+        for part in done:
+            for path in sorted((part.folder / "shards").glob("*.parquet")):
+                parts.link(path, out / "shards" / f"{number:05d}.parquet")
+                number += 1
+            removed.write_table(schema.REMOVED.check(pq.read_table(part.folder / "removed.parquet")))
+    return {"shards": number}
 
 
 STAGE = Stage(
@@ -64,7 +80,7 @@ STAGE = Stage(
     find_parts=buckets,
     function=catalog.catalog,
     publish=number_shards,
-    resources=database,
+    resources=postgresql,
     follows=("pairs", "extract", "links"),
 )
 

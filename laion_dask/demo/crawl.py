@@ -77,7 +77,8 @@ def truth(seed: int, pages: int, wats: int) -> pa.Table:
     for number, in_wat in enumerate(plan(seed, pages, wats).wats):
         for page in in_wat:
             place = {"page_url": page.url, "wat": _wat_path(number)}
-            for index, link in enumerate(page.links):
+            images = [link for link in page.links if ("path", IMAGE) in link.fields]
+            for index, link in enumerate(images):
                 if link.truth is not None:
                     known = {
                         name: getattr(link.truth, name) for name in schema.TRUTH.names if hasattr(link.truth, name)

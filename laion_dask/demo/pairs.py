@@ -106,7 +106,7 @@ class Pairs:
     def _make_logo(self, site: Site) -> Link:
         url = f"{site.images}assets/logo.{'svg' if site.logo == 'svg' else 'png'}"
         if site.logo == "svg":
-            return image_link(Truth(url, "Logo & claim", "refused_url"), url, "Logo & claim")
+            return image_link(Truth(url, "Logo & claim", "url_pattern"), url, "Logo & claim")
         if site.logo == "no_alt":
             return image_link(Truth(url, "", "no_alt"), url, None)
         scene = random_scene(self._rng, size="large")

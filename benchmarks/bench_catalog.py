@@ -1,0 +1,260 @@
+"""A number of pairs in, the speed and memory of the catalog beside the machine's own limits out; `make bench-catalog`.
+
+    python -m benchmarks.bench_catalog [--pairs 10000000] [--buckets 32] [--wats 24] [--profile]
+
+The stage runs as its users run it: a program, two workers, the embedded PostgreSQL, from start to end. Limits of the
+same run on the same files, with two processes too: reading them and writing them again, and a bare COPY of their rows
+into tables without keys. A tenth of the pairs shows that one worker gives the same bytes as two, and that the driver's
+memory does not grow. The last line is JSON. The exit status is 0 where a bar is missed, another where something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import hashlib
+import json
+import multiprocessing
+import os
+import pstats
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+
+from benchmarks import pairs as synthetic
+from laion_dask import catalog, database
+
+ROOT: Final = Path(__file__).parents[1]
+WORKERS: Final = 2
+SHARD_ROWS: Final = 10_000
+_MB: Final = 1_000_000
+_EVERY_S: Final = 0.1
+
+
+class BenchError(Exception):
+    """The stage failed, or gave other bytes than it must."""
+
+
+@dataclass
+class Run:
+    """What one run of the stage took."""
+
+    seconds: float = 0.0
+    peak_mb: dict[str, float] = field(default_factory=dict)
+    """Resident memory of the driver and of the largest worker (Linux)."""
+    cpu: dict[str, float] = field(default_factory=dict)
+    """Seconds of the processor of driver, workers and server."""
+
+
+def project(folder: Path, pairs: int, wats: int, buckets: int) -> int:
+    """Make a project folder with extracted pairs, and return their number."""
+    folder.mkdir()
+    yaml = YAML()
+    values = yaml.load(ROOT / "params.yaml")
+    values["catalog"] |= {"buckets": buckets, "shard_rows": SHARD_ROWS}
+    yaml.dump(values, folder / "params.yaml")
+    ledger = ["kind,value,reason,date,source", "url,https://nobody.example/1.jpg,asked,2024-01-01,mail"]
+    ledger += [f"domain,gone-{number}.example,asked,2024-01-01,mail" for number in range(1000)]
+    ledger += [f"uid,{number:032x},asked,2024-01-01,mail" for number in range(1000)]
+    (folder / "removals.csv").write_text("\n".join(ledger) + "\n")
+    return synthetic.make(folder, pairs, wats)
+
+
+def stage(folder: Path, workers: int) -> Run:
+    """Run the stage in a folder from nothing, and watch its processes; `BenchError` where it fails."""
+    for old in (".laion_dask", "data/catalog"):
+        shutil.rmtree(folder / old, ignore_errors=True)
+    settings = {"DASK_LAION_DASK__CLUSTER__WORKERS": str(workers), "LAION_DASK_HOME": ".laion_dask"}
+    environment = {name: value for name, value in os.environ.items() if name != "LAION_DASK_DSN"}
+    run, began = Run(), time.monotonic()
+    with (folder / "log").open("w+") as log:
+        driver = psutil.Popen(
+            [sys.executable, "-m", "workflow.catalog"],
+            cwd=folder,
+            env={**environment, **settings, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        while driver.poll() is None:
+            _watch(driver, folder, run)
+            time.sleep(_EVERY_S)
+        run.seconds = time.monotonic() - began
+        if driver.returncode:
+            log.seek(0)
+            message = f"the stage failed:\n{log.read()}"
+            raise BenchError(message)
+    return run
+
+
+def _watch(driver: psutil.Popen, folder: Path, run: Run) -> None:
+    """Note the peak memory and the time of every process so far; one that ends in between has told enough before."""
+    try:
+        workers = [child for child in driver.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.Error:
+        return
+    found = [("driver", driver, False), *(("workers", worker, False) for worker in workers)]
+    mark = folder / ".laion_dask" / "postgresql" / "postmaster.pid"
+    lines = mark.read_text().splitlines() if mark.is_file() else []
+    cpu: dict[str, float] = {}
+    try:
+        if lines:
+            server = psutil.Process(int(lines[0]))
+            found += [("server", server, True), *(("server", child, False) for child in server.children())]
+        for name, process, with_ended in found:
+            spent = process.cpu_times()
+            ended = spent.children_user + spent.children_system if with_ended else 0.0
+            cpu[name] = cpu.get(name, 0.0) + spent.user + spent.system + ended
+            run.peak_mb[name] = max(run.peak_mb.get(name, 0.0), _peak_mb(process.pid))
+    except (psutil.Error, OSError, ValueError):
+        return
+    for name, seconds in cpu.items():
+        run.cpu[name] = max(run.cpu.get(name, 0.0), seconds)
+
+
+def _peak_mb(process: int) -> float:
+    """Return the largest resident memory that a process ever had; of a server's, this counts shared buffers too."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    return int((status.partition("VmHWM:")[2].split() or ["0"])[0]) * 1024 / _MB
+
+
+def digest(folder: Path) -> str:
+    """Digest all files of the stage's out, with their paths."""
+    whole = hashlib.sha256()
+    for path in sorted((folder / "data" / "catalog").rglob("*.parquet")):
+        whole.update(path.relative_to(folder).as_posix().encode())
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
+
+
+def rewrite(path: str, target: str) -> int:
+    """Limit of the disk side: read one file and write it as shards, with no other work."""
+    table = pq.read_table(path, use_threads=False)
+    for start in range(0, table.num_rows, SHARD_ROWS):
+        out = Path(target) / f"{Path(path).stem}-{start}.parquet"
+        pq.write_table(table.slice(start, SHARD_ROWS), out, compression="zstd")
+    return int(table.num_rows)
+
+
+def copy(path: str, dsn: str) -> int:
+    """Limit of the database side: read one file and COPY its rows into a table of its own, with no other work."""
+    from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - needed in the process that copies
+
+    table = pq.read_table(path, use_threads=False)
+    with dbapi.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest(f"bare_{Path(path).stem}", table.to_reader(max_chunksize=8192), mode="create")
+        connection.commit()
+    return int(table.num_rows)
+
+
+def limit(function: Callable[[str, str], int], files: list[Path], argument: str) -> float:
+    """Return the seconds that two processes need for all files; they have started before."""
+    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_warm_up, range(2 * WORKERS)))
+        began = time.monotonic()
+        list(pool.map(function, map(str, files), [argument] * len(files)))
+        return time.monotonic() - began
+
+
+def _warm_up(_: int) -> int:
+    pa.set_cpu_count(1)
+    time.sleep(0.2)
+    return 0
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Run the embedded server with its data in a folder, which is removed."""
+    with database.server(None, folder) as dsn:
+        yield dsn
+    shutil.rmtree(folder)
+
+
+def profile(folder: Path, buckets: int) -> None:
+    """Print where one bucket's time goes, in one process."""
+    files = sorted((folder / "data" / "extract" / "pairs").glob("*.parquet"))
+    wats = pq.read_table(folder / "data" / "extract" / "reads.parquet")
+    with server(folder / "pg") as dsn:
+        database.prepare(dsn, buckets, [], wats)
+        profiler = cProfile.Profile()
+        for bucket in range(2):  # the first one is for imports and for memory that is new
+            out = folder / "profile" / str(bucket)
+            out.mkdir(parents=True)
+            rules: dict[str, Any] = {"buckets": buckets, "shard_rows": SHARD_ROWS, "seed": 7}
+            with profiler if bucket else tempfile.TemporaryFile():
+                catalog.catalog(out, bucket=bucket, pairs=files, load_digest="profile", dsn=dsn, **rules)
+    pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(15)
+
+
+def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) -> list[dict[str, Any]]:
+    """Run everything and print it; return the bars."""
+    small, whole = work / "tenth", work / "whole"
+    few = project(small, pairs // 10, wats, buckets)
+    one, two = [(stage(small, workers), digest(small)) for workers in (1, WORKERS)]
+    if one[1] != two[1]:
+        message = f"{few:,} pairs: one worker and two give different bytes"
+        raise BenchError(message)
+    began = time.monotonic()
+    many = project(whole, pairs, wats, buckets)
+    files = sorted((whole / "data" / "extract" / "pairs").glob("*.parquet"))
+    stored = sum(path.stat().st_size for path in files)
+    print(f"{many:,} pairs in {wats} WATs, {stored / _MB:,.0f} MB, made in {time.monotonic() - began:.0f} s")
+    run = stage(whole, WORKERS)
+    if profiled:
+        profile(whole, buckets)
+    shutil.rmtree(whole / ".laion_dask")
+    (whole / "rewritten").mkdir()
+    seconds = {"rewrite": limit(rewrite, files, str(whole / "rewritten"))}
+    with server(whole / "pg") as dsn:
+        seconds["bare COPY"] = limit(copy, files, dsn)
+    rate = many / run.seconds
+    spent = ", ".join(f"{name} {cpu:.0f} s" for name, cpu in run.cpu.items())
+    peaks = ", ".join(f"{name} {run.peak_mb[name]:,.0f} MB" for name in ("driver", "workers"))
+    print(f"catalog    {run.seconds:7.1f} s {rate:10,.0f} pairs/s, {WORKERS} workers, {buckets} buckets")
+    for name, took in seconds.items():
+        print(f"{name:10} {took:7.1f} s {many / took:10,.0f} pairs/s; the catalog reaches {took / run.seconds:.0%}")
+    print(f"processor: {spent}; {sum(run.cpu.values()) / many * 1e6:.1f} us a pair; peak memory: {peaks}")
+    tenths = ", ".join(
+        f"{name} {took.seconds:.1f} s" for name, (took, _) in zip(("one worker", "two"), (one, two), strict=True)
+    )
+    print(f"a tenth: {tenths}, equal bytes; driver {two[0].peak_mb['driver']:,.0f} MB")
+    return [
+        _bar("pairs/s end to end, 2 workers", rate, 150_000),
+        _bar("driver's peak MB, all pairs / a tenth", run.peak_mb["driver"] / two[0].peak_mb["driver"], 1.2, most=True),
+        _bar("peak MB of the largest worker", run.peak_mb["workers"], 1_500, most=True),
+    ]
+
+
+def _bar(name: str, value: float, bar: float, *, most: bool = False) -> dict[str, Any]:
+    holds = value <= bar if most else value >= bar
+    return {"name": name, "value": round(value, 3), "bar": f"{'<=' if most else '>='} {bar:g}", "holds": holds}
+
+
+def main() -> None:
+    """Read the arguments, measure in a folder that is removed, and print the bars as one line of JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--pairs", type=int, default=10_000_000)
+    arguments.add_argument("--wats", type=int, default=24)
+    arguments.add_argument("--buckets", type=int, default=32)
+    arguments.add_argument("--profile", action="store_true", help="print where the time of one bucket goes")
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-catalog-") as folder:
+        bars = measure(Path(folder), given.pairs, given.wats, given.buckets, profiled=given.profile)
+    print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(json.dumps({"bench": "catalog", "bars": bars}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""WATs in, seconds and memory out: the path of the stage, tasks of parts.py on a cluster of cluster.py."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from laion_dask import cluster, extract, params, parts
+from laion_dask.progress import Progress
+
+KB: Final = 1_000
+
+
+class Run(NamedTuple):
+    """What a run of the stage took."""
+
+    seconds: float
+    """From the first task to the last, without the start of the cluster and the first import in each worker."""
+    tasks: list[dict[str, Any]]
+    """Counts of every WAT, with `began`, `seconds`, `cpu` and `peak_mb`, in the order in which they were run."""
+
+
+def timed(out: Path, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - passed on to extract as they are
+    """Extract one WAT on a worker and add to its counts what it took.
+
+    `began` and `seconds` on the clock, `cpu` seconds of the processor, `peak_mb`: peak memory of the worker so far.
+    """
+    began, worked = time.monotonic(), time.process_time()
+    counts = extract.extract(out, **arguments)
+    took = {"began": began, "seconds": time.monotonic() - began, "cpu": time.process_time() - worked}
+    return counts | took | {"peak_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """Return the largest resident memory that this process ever had, in MB (Linux).
+
+    Not `ru_maxrss`: a process that was started by a large one inherits the large one's figure.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / KB / KB
+
+
+def run(wats: Sequence[Path], work: Path, *, workers: int, warm_up: Path) -> Run:
+    """Extract all WATs with so many workers of one thread, by the committed parameters.
+
+    Each worker first extracts `warm_up` once, which is not counted: imports and the language model are loaded by that.
+    """
+    import dask  # noqa: PLC0415 - the corpus and the other readers need no cluster
+
+    shutil.rmtree(work, ignore_errors=True)
+    rules = params.load().extract
+    todo = [_part(f"{number:06d}", path, number, rules) for number, path in enumerate(wats)]
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": workers}),
+        cluster.open_client() as client,
+    ):
+        addresses = list(client.scheduler_info(n_workers=-1)["workers"])
+        first = _part("warm-up", warm_up, 0, rules)
+        client.gather(
+            [
+                client.submit(
+                    parts.finish_part,
+                    timed,
+                    str(work / f"warm-up-{place}"),
+                    first.args,
+                    workers=[address],
+                    pure=False,
+                    key=f"warm-up-{place}",
+                )
+                for place, address in enumerate(addresses)
+            ]
+        )
+        began = time.perf_counter()
+        done = parts.run(timed, todo, work / "parts", client, progress=Progress("extract", "links"))
+        seconds = time.perf_counter() - began
+    tasks = sorted((one.counts for one in done), key=lambda counts: counts["began"])
+    shutil.rmtree(work)
+    for task in tasks:
+        if task.get("error"):
+            message = f"a WAT of the corpus cannot be read: {task['error']}"
+            raise RuntimeError(message)
+    return Run(seconds, tasks)
+
+
+def _part(name: str, path: Path, order: int, rules: params.Extract) -> parts.Part:
+    args = {
+        "name": name,
+        "location": str(path),
+        "crawl": "bench",
+        "wat": path.name,
+        "order": order,
+        "settings": rules,
+    }
+    # All weigh the same: they are to run in the order of their names.
+    return parts.Part(name, name, args)

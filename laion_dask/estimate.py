@@ -1,0 +1,123 @@
+"""A number of WATs and the sizes of some in, what they would give and cost out: pairs, bytes, core hours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+
+class Measure(NamedTuple):
+    """A measured value, its unit, and where it was measured."""
+
+    value: float
+    unit: str
+    source: str
+
+
+MEASURED: Final[Mapping[str, Measure]] = MappingProxyType(
+    {
+        # 18.50 TiB in 56,320 WATs; the crawl of September 2016 (10.35 TiB in 30,374 WATs) has 375 MB to a WAT.
+        "wat_bytes": Measure(
+            361e6,
+            "bytes a WAT",
+            "mean WAT of CC-MAIN-2018-39, commoncrawl.org: September 2018 crawl archive now available",
+        ),
+        "image_links": Measure(
+            733_994.0,
+            "image links a WAT",
+            "CC-MAIN-20220924151538-20220924181538-00000, cc2dataset, tests/test_single_warc.py (image_only)",
+        ),
+        "alt_links": Measure(
+            405_232.0,
+            "alt texts a WAT",
+            "CC-MAIN-20220924151538-20220924181538-00000, cc2dataset, tests/test_single_warc.py (image)",
+        ),
+        "kept": Measure(0.80, "pairs an alt text", "image links with alt text, default rules: make bench-extract"),
+        "different": Measure(
+            0.20, "pairs that differ", "130,000 WATs, 40 G pairs, 8 G of them different: cc2dataset, README"
+        ),
+        "bytes_per_second": Measure(
+            4.0e6, "WAT bytes/s and core", "of the WAT as stored; all rules, language, Parquet: make bench-extract"
+        ),
+        "efficiency": Measure(
+            0.90, "of a core alone", "when all are busy; two workers against one: make bench-extract"
+        ),
+        "bytes_per_pair": Measure(110.0, "bytes a pair", "pairs/*.parquet of make bench-extract"),
+    }
+)
+"""What an estimate rests on. For links one WAT stands for all: 130,000 others gave 308,000 a WAT (see `different`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What reading a number of WATs would give and cost, before equal pairs of different WATs are joined."""
+
+    wats: int
+    asked: int
+    """WATs of the sample whose sizes are known; 0: `MEASURED` tells the size."""
+    wat_bytes: float
+    """Mean size of a WAT as stored, bytes."""
+    wat_bytes_error: float
+    """Standard error of that mean; NaN where it does not come from at least two WATs asked for."""
+    read_bytes: float
+    image_links: float
+    alt_links: float
+    pairs: float
+    """Pairs by the default rules."""
+    written_bytes: float
+    core_hours: float
+    cores: int
+    hours: float
+    """On so many cores."""
+    bytes_per_second: float
+    """What the network must give, to keep these cores busy."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON, numbers rounded to what they can say."""
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else _rounded(value)
+            for name, value in asdict(self).items()
+        }
+
+
+def estimate(wats: int, cores: int, asked_bytes: Sequence[int] = ()) -> Estimate:
+    """Estimate from `MEASURED`, and from the sizes of a sample of the WATs where they were asked for (bytes).
+
+    Time grows with bytes, pairs with the number of WATs; cores are counted as `MEASURED["efficiency"]` of one alone.
+    """
+    sample = len(asked_bytes)
+    mean = sum(asked_bytes) / sample if sample else value("wat_bytes")
+    spread = math.sqrt(sum((size - mean) ** 2 for size in asked_bytes) / (sample - 1)) if sample > 1 else math.nan
+    speed = value("bytes_per_second")
+    share = value("efficiency") if cores > 1 else 1.0
+    alt_links = wats * value("alt_links")
+    pairs = alt_links * value("kept")
+    core_hours = wats * mean / speed / 3600
+    return Estimate(
+        wats=wats,
+        asked=sample,
+        wat_bytes=mean,
+        wat_bytes_error=spread / math.sqrt(sample) if sample else math.nan,
+        read_bytes=wats * mean,
+        image_links=wats * value("image_links"),
+        alt_links=alt_links,
+        pairs=pairs,
+        written_bytes=pairs * value("bytes_per_pair"),
+        core_hours=core_hours,
+        cores=cores,
+        hours=core_hours / (cores * share),
+        bytes_per_second=cores * share * speed,
+    )
+
+
+def value(name: str) -> float:
+    """Return a value of `MEASURED`."""
+    return MEASURED[name].value
+
+
+def _rounded(number: float) -> float:
+    """Keep four significant digits of what is no count of WATs or cores."""
+    return number if isinstance(number, int) else float(f"{number:.4g}")

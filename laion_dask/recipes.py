@@ -1,0 +1,122 @@
+"""The name of a published dataset in, the values of params.yaml that stand for it out.
+
+A recipe is a file of `experiments/recipes`: sections of params.yaml with only the values that the recipe sets, each
+with its source. Its header says whose rules these are, and what of them cannot be met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from laion_dask import params
+
+_SUFFIX: Final = ".yaml"
+
+
+class RecipeError(Exception):
+    """There is no such recipe, or its file cannot be read; the message has the name and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One recipe: the values that it sets, and what its header says about them."""
+
+    name: str
+    title: str
+    """The first line of the header."""
+    notes: str
+    """The rest of the header: whose rules these are, and what of them cannot be met."""
+    values: Mapping[str, Any]
+    """Sections of params.yaml with only the keys that the recipe sets."""
+
+
+def names() -> list[str]:
+    """Return the names of all recipes, sorted."""
+    files = (resources.files("experiments") / "recipes").iterdir()
+    return sorted(file.name.removesuffix(_SUFFIX) for file in files if file.name.endswith(_SUFFIX))
+
+
+def describe(name: str) -> Recipe:
+    """Read one recipe.
+
+    Raises `RecipeError` where there is none of that name or its file is not YAML, `params.ParamsError` where it sets
+    a key that params.yaml does not have.
+    """
+    text = _read(name)
+    try:
+        # ruamel reads YAML 1.2 as params.yaml is read: `no` stays a word and 1e-3 a number.
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise RecipeError(f"recipe {name!r} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {name!r} holds no sections. Remedy: write at least one, such as extract")
+    _refuse_unknown(values, params.Params, f"recipe {name!r}", "")
+    title, *notes = _header(text)
+    return Recipe(name, title, "\n".join(notes).strip("\n"), values)
+
+
+def apply(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values of params.yaml with those of the recipe laid over them; what it does not set stays.
+
+    `values` is left as it is. Lists are replaced, not joined. Raises as `describe`.
+    """
+    return _lay(describe(name).values, values)
+
+
+def load(name: str, base: Path = params.PARAMS_FILE) -> params.Params:
+    """Return the checked parameters of a recipe over those of a params.yaml.
+
+    Raises as `describe`, and `params.ParamsError` where the base is missing or the two together are refused.
+    """
+    return params.parse(apply(name, params.load(base).model_dump()), source=f"recipe {name!r} over {base}")
+
+
+def _read(name: str) -> str:
+    known = names()
+    if name not in known:
+        # Of a path, its last part is what was meant.
+        near = get_close_matches(Path(name).stem.lower(), known, n=1)
+        remedy = f"{near[0]!r}, perhaps" if near else f"one of {', '.join(known)}"
+        raise RecipeError(f"there is no recipe {name!r}. Remedy: {remedy}")
+    file = resources.files("experiments") / "recipes" / f"{name}{_SUFFIX}"
+    return file.read_text(encoding="utf-8")
+
+
+def _header(text: str) -> list[str]:
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
+    return lines or [""]
+
+
+def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], where: str, path: str) -> None:
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            near = get_close_matches(str(key), list(model.model_fields), n=1)
+            remedy = f"{path}{near[0]}, perhaps" if near else f"one of {', '.join(model.model_fields)}"
+            raise params.ParamsError(f"{where} sets {path}{key} = {value!r}: no such parameter. Remedy: {remedy}")
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if not isinstance(value, dict):
+                raise params.ParamsError(f"{where} sets {path}{key} = {value!r}. Remedy: write its keys below it")
+            _refuse_unknown(value, inner, where, f"{path}{key}.")
+
+
+def _lay(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
+    laid = dict(under)
+    for key, value in over.items():
+        below = laid.get(key)
+        laid[key] = _lay(value, below) if isinstance(value, dict) and isinstance(below, Mapping) else value
+    return laid
