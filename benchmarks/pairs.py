@@ -6,6 +6,7 @@ of web pages: addresses of about 80 characters, texts of 60, addresses of pages 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def _pairs_of(wat: int, rows: int) -> pa.Table:
         "wat_order": np.full(rows, wat, np.int32),
         "record_offset": place // _LINKS_OF_PAGE * 40_000,
         "link_index": (place % _LINKS_OF_PAGE).astype(np.int32),
-        "page_url": _join("https://www.", _hosts(page), "/blog/", _word(page, 21), "/", _tail(page, 23), "/index.html"),
+        "page_url": _join("https://www.", _hosts(page), "/blog/", _word(page, 21), "/", _tail(page, 23), ".html"),
         "page_date": _join("2024-05-17T23:", _two_digits(page, 24), ":", _two_digits(page, 25), "Z"),
         "page_signals": one,
     }
@@ -92,10 +93,16 @@ def _hosts(numbers: Numbers) -> pa.Array:
     """Return hosts of which the first has every twelfth pair, the second half as many, and so on (Zipf)."""
     share = np.cumsum(1 / np.arange(1, _HOSTS + 1))
     chosen = np.searchsorted(share / share[-1], shuffle_keys(numbers, 30) / 2.0**64)
-    names = [f"images-{rank}.{word}.example" for rank, word in zip(range(_HOSTS), _words() * _HOSTS, strict=False)]
-    return pa.array(names).take(pa.array(np.minimum(chosen, _HOSTS - 1)))
+    return _host_names().take(pa.array(np.minimum(chosen, _HOSTS - 1)))
 
 
+@functools.cache
+def _host_names() -> pa.Array:
+    words = _words()
+    return pa.array([f"images-{rank}.{words[rank % _WORDS]}.example" for rank in range(_HOSTS)])
+
+
+@functools.cache
 def _words() -> list[str]:
     letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
     drawn = letters[np.random.default_rng(1).integers(0, 26, (_WORDS, 9))]
@@ -113,7 +120,9 @@ def _two_digits(numbers: Numbers, salt: int) -> pa.Array:
 
 
 def _tail(numbers: Numbers, salt: int) -> pa.Array:
-    return _join(_word(numbers, salt), "-", _word(numbers, salt + 1), "-", pa.array(numbers).cast(pa.string()))
+    return _join(
+        _word(numbers, salt), "-", _word(numbers, salt + 1), "-", pa.array(numbers % np.uint64(10**8)).cast(pa.string())
+    )
 
 
 def _spaced(numbers: Numbers, words: int) -> pa.Array:
