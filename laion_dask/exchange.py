@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, Protocol
 
 import aiohttp
 from yarl import URL
@@ -54,10 +54,19 @@ class Limits:
     cut: bool = False
 
 
+class Ask(Protocol):
+    """The one way to an answer: the web, the replay server or an archive stand behind it.
+
+    `wanted` sees status and headers, and where it says no the body is not read.
+    """
+
+    async def __call__(self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+        """GET a target; no redirect is followed, nothing is tried again."""
+        ...
+
+
 @asynccontextmanager
-async def open_session(
-    replay: ReplayAddress | None, *, user_agent: str, connections: int
-) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(replay: ReplayAddress | None, *, user_agent: str, connections: int) -> AsyncIterator[Ask]:
     """Open the connections of one shard: to public addresses only, or to the replay server only."""
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
     connector = aiohttp.TCPConnector(
@@ -75,7 +84,7 @@ async def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
-        yield session
+        yield partial(exchange, session, replayed=replay is not None)
 
 
 @lru_cache(maxsize=4)

@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-import aiohttp
 import tenacity
 
 from laion_dask import guard, params
-from laion_dask.exchange import Limits, Reply, exchange, open_session
+from laion_dask.exchange import Ask, Limits, Reply, open_session
 from laion_dask.hosts import HostRules, Rules, Turns
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import Decision, decide_response, parse_robots, parse_tdmrep, strictest
@@ -56,21 +55,19 @@ async def open_fetcher(
     settings: params.Download, *, replay: ReplayAddress | None, user_agent: str, workers: int
 ) -> AsyncIterator[Fetcher]:
     """Open the fetcher of one shard; limits for each host are divided among `workers` processes."""
-    async with open_session(replay, user_agent=user_agent, connections=settings.connections) as session:
-        yield Fetcher(session, settings, replay=replay, workers=workers)
+    async with open_session(replay, user_agent=user_agent, connections=settings.connections) as ask:
+        yield Fetcher(ask, settings, replay=replay, workers=workers)
 
 
 class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, settings: params.Download, *, replay: ReplayAddress | None, workers: int
-    ) -> None:
-        self._session = session
+    def __init__(self, ask: Ask, settings: params.Download, *, replay: ReplayAddress | None, workers: int) -> None:
+        self._ask = ask
         self._settings = settings
         self._replayed = replay is not None
         self._turns = Turns(settings.connections_per_host, settings.host_interval_s, workers)
-        self._rules = Rules(self._ask, (replay, settings.robots_tokens))
+        self._rules = Rules(self._ask_rules, (replay, settings.robots_tokens))
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
@@ -135,7 +132,7 @@ class Fetcher:
 
         limits = Limits(settings.timeout_s, settings.max_bytes)
         async with self._turns.turn(target.host, self._delay_s(rules)):
-            reply = await exchange(self._session, target, limits, wanted, replayed=self._replayed)
+            reply = await self._ask(target, limits, wanted)
         if reply.failure:
             return reply, seen, reply.failure
         if reply.status == 200 and seen.binds(settings.rights):
@@ -146,7 +143,7 @@ class Fetcher:
         # Crawl-delay is no part of RFC 9309, but a wish. A replayed host is not there to be spared.
         return 0.0 if self._replayed else min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s)
 
-    async def _ask(self, origin: str) -> HostRules:
+    async def _ask_rules(self, origin: str) -> HostRules:
         """Ask an origin for robots.txt and tdmrep.json."""
         tokens = self._settings.robots_tokens
         robots = await self._file(f"{origin}/robots.txt", ROBOTS_BYTES)
@@ -173,9 +170,7 @@ class Fetcher:
                 if guard.is_private(target):
                     return Reply(failure="private_address", message="the address is not public")
                 async with self._turns.turn(target.host):
-                    reply = await exchange(
-                        self._session, target, limits, lambda head: head.status == 200, replayed=self._replayed
-                    )
+                    reply = await self._ask(target, limits, lambda head: head.status == 200)
                 if reply.status not in _REDIRECTS:
                     return reply
                 target = guard.parse(reply.header("location") or "", target.href)
