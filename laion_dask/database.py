@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from laion_dask import parts, schema
+from laion_dask import copy_format, parts, schema
 from laion_dask.removals import Removal
 
 RIGHTS_NEEDED: Final = (
@@ -58,7 +60,14 @@ max_wal_size = 4GB
 checkpoint_timeout = 1h
 max_locks_per_transaction = 256
 """
-_PER_TRANSACTION: Final = ("set local work_mem = '128MB'", "set local jit = off")
+# Buckets run side by side: a second process for one of them would only wait for a core, and plans for it sort.
+_PER_TRANSACTION: Final = (
+    "set local work_mem = '128MB'",
+    "set local jit = off",
+    "set local max_parallel_workers_per_gather = 0",
+    # Without statistics of a bucket that is new, plans sort it; hashing it costs half.
+    "set local enable_mergejoin = off",
+)
 _SQL_TYPES: Final = {
     pa.string(): 'text collate "C"',
     pa.int16(): "smallint",
@@ -71,6 +80,7 @@ _OF_WAT: Final = ("crawl", "wat")
 _PARTITIONS_AT_ONCE: Final = 100  # each takes three locks of the about 6,400 that a server has by default
 
 
+Ints = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 
 
@@ -146,15 +156,14 @@ def _configure(path: Path) -> None:
 @contextlib.contextmanager
 def _errors_explained(dsn: str) -> Iterator[None]:
     """Turn what a driver raises into a `CatalogError` with the remedy; what stays is a bug, and keeps its traceback."""
-    import adbc_driver_manager  # noqa: PLC0415 - the drivers stay in the process that needs them
-    import psycopg  # noqa: PLC0415 - as above
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
 
     try:
         yield
-    except (psycopg.Error, adbc_driver_manager.Error) as error:
+    except psycopg.Error as error:
         code = error.sqlstate or ""
         # libpq reports a lost or refused connection without a code.
-        if not code and isinstance(error, (psycopg.OperationalError, adbc_driver_manager.OperationalError)):
+        if not code and isinstance(error, psycopg.OperationalError):
             code = "08"
         known = next((known for known in _REMEDIES if code.startswith(known)), None)
         if known is None:
@@ -277,17 +286,15 @@ def opened(dsn: str, bucket: int) -> Iterator[Any]:
 
     A second task for the same bucket, in whatever run, waits for the first. Raises `CatalogError`.
     """
-    from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - the driver stays in the process that needs it
-
     conninfo = _complete(dsn)
-    with _errors_explained(dsn), dbapi.connect(conninfo) as connection, connection.cursor() as cursor:
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor(binary=True) as cursor:
         for statement in _PER_TRANSACTION:
             cursor.execute(statement)
         # The first number is ours: "LAIO" in ASCII.
-        cursor.execute(f"select pg_advisory_xact_lock({0x4C41494F}, {int(bucket)})")
-        cursor.fetchall()
+        cursor.execute("select pg_advisory_xact_lock(%s, %s)", (0x4C41494F, bucket))
         yield cursor
-        connection.commit()
 
 
 def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
@@ -295,55 +302,76 @@ def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa
 
     `rows` has the columns of schema.PAIRS, but `uid` as 16 bytes, and `number`: their place in the fixed order.
     """
-    cursor.execute("select digest from laion_dask.loads where bucket = $1", (bucket,))
-    if cursor.fetchone() == (digest,):
+    if cursor.execute("select digest from laion_dask.loads where bucket = %s", (bucket,)).fetchone() == (digest,):
         return
     cursor.execute(f"truncate laion_dask.{_table(bucket)}")
     numbered = rows.append_column("bucket", pa.repeat(pa.scalar(bucket, pa.int32()), rows.num_rows))
-    reader = numbered.select([name for name, _ in _stored()]).to_reader(max_chunksize=8192)
-    cursor.adbc_ingest(_table(bucket), reader, mode="append", db_schema_name="laion_dask")
-    cursor.execute("delete from laion_dask.loads where bucket = $1", (bucket,))
-    cursor.execute("insert into laion_dask.loads values ($1, $2, $3)", (bucket, digest, rows.num_rows))
+    names = [name for name, _ in _stored()]
+    chosen = ", ".join(f'"{name}"' for name in names)
+    with cursor.copy(f"copy laion_dask.{_table(bucket)} ({chosen}) from stdin (format binary)") as copy:
+        for block in copy_format.blocks(numbered.select(names)):
+            copy.write(block)
+    cursor.execute("delete from laion_dask.loads where bucket = %s", (bucket,))
+    cursor.execute("insert into laion_dask.loads values (%s, %s, %s)", (bucket, digest, rows.num_rows))
 
 
-def first_of_equals(cursor: Any, bucket: int) -> pa.Table:  # noqa: ANN401 - a driver's cursor
-    """Return `number` of the first row of each uid, and how often the uid was found (`times`), in any order."""
-    cursor.execute(
-        "select min(number) as number, count(*)::integer as times from laion_dask.pairs"
-        f" where bucket = {int(bucket)} group by uid"
-    )
-    return cursor.fetch_arrow_table()
+def held(cursor: Any, bucket: int) -> int:  # noqa: ANN401 - a driver's cursor
+    """Return how many pairs the bucket holds."""
+    (rows,) = cursor.execute(f"select count(*) from laion_dask.{_table(bucket)}").fetchone()
+    return int(rows)
 
 
-def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> pa.Table:  # noqa: ANN401 - a driver's cursor
-    """Return `number` of the rows that a removal names, and which of `kinds` names them: the first one's place there.
+def copies(cursor: Any, bucket: int) -> Ints:  # noqa: ANN401 - a driver's cursor
+    """Return `number` of each pair that was found before, and that of the first one with its uid: (copies, 2)."""
+    # Of the pairs of a crawl most are found once: what is known of them is not sent.
+    table = f"laion_dask.{_table(bucket)}"
+    again = f"select uid, min(number) as first from {table} group by uid having count(*) > 1"
+    found = cursor.execute(
+        f"select number, first from {table} join ({again}) again using (uid) where number > first"
+    ).fetchall()
+    return np.array(found, np.int64).reshape(-1, 2)
 
-    A domain's removal takes its subdomains too: hosts are cut label by label and looked up, so the ledger may be large.
-    Kinds that the ledger does not hold cost nothing.
+
+def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> Ints:  # noqa: ANN401 - a driver's cursor
+    """Return `number` of the pairs that a removal names, and which of `kinds` names them, by its place: (pairs, 2).
+
+    Of several kinds the first one counts. A domain's removal takes its subdomains too; the ledger may be large. Kinds
+    that the ledger does not hold cost nothing.
     """
-    cursor.execute("select distinct kind from laion_dask.removals")
-    held = {kind for (kind,) in cursor.fetchall()}
+    in_ledger = {kind for (kind,) in cursor.execute("select distinct kind from laion_dask.removals").fetchall()}
     chosen = [
-        f"select number, {place} as kind {_MATCHES[kind].format(bucket=int(bucket))}"
+        f"select number, {place} as kind {_MATCHES[kind].format(pairs=f'laion_dask.{_table(bucket)}')}"
         for place, kind in enumerate(kinds)
-        if kind in held
+        if kind in in_ledger
     ]
     if not chosen:
-        return pa.table({"number": pa.array([], pa.int32()), "kind": pa.array([], pa.int32())})
-    cursor.execute(
-        f"select number, min(kind) as kind from ({' union all '.join(chosen)}) named group by number order by number"
-    )
-    return cursor.fetch_arrow_table()
+        return np.empty((0, 2), np.int64)
+    named = f"select number, min(kind) from ({' union all '.join(chosen)}) named group by number order by number"
+    return np.array(cursor.execute(named).fetchall(), np.int64).reshape(-1, 2)
 
 
+# The last two labels of a name, with a dot between them; of a name with one label, the dot and the label.
+_TAIL: Final = "split_part({name}, '.', -2) || '.' || split_part({name}, '.', -1)"
+# Domains: few hosts share even the last two labels with a name of the ledger, and only those are cut label by label.
+# A ledger with names of one label makes all hosts likely.
 _MATCHES: Final = {
-    "url": """from laion_dask.pairs join laion_dask.removals on kind = 'url' and value = url where bucket = {bucket}""",
-    "uid": """from laion_dask.pairs join (select value::uuid as value from laion_dask.removals where kind = 'uid') uids
-        on value = uid where bucket = {bucket}""",
-    "domain": """from laion_dask.pairs join (
-        select host as named from (select distinct host from laion_dask.pairs where bucket = {bucket}) hosts, lateral (
-            select array_to_string((string_to_array(rtrim(host, '.'), '.'))[place:], '.') as domain
-            from generate_series(1, cardinality(string_to_array(host, '.'))) place
-        ) suffixes join laion_dask.removals on kind = 'domain' and value = domain group by host
-    ) domains on named = host where bucket = {bucket}""",
+    "url": "from {pairs} join laion_dask.removals on kind = 'url' and value = url",
+    "uid": """from {pairs} join (select value::uuid as value from laion_dask.removals where kind = 'uid') uids
+        on value = uid""",
+    "domain": f"""from {{pairs}} join (
+        with domains as materialized (
+            select value, {_TAIL.format(name="value")} as tail from laion_dask.removals where kind = 'domain'
+        ), hosts as materialized (
+            select host, rtrim(host, '.') as name from (select distinct host from {{pairs}}) hosts
+        ), likely as materialized (
+            select host, name from hosts join (select distinct tail from domains) of_ledger
+            on {_TAIL.format(name="name")} = tail
+            union
+            select host, name from hosts where exists (select from domains where position('.' in value) = 0)
+        )
+        select distinct host as named from likely, lateral (
+            select array_to_string((string_to_array(name, '.'))[place:], '.') as domain
+            from generate_series(1, cardinality(string_to_array(name, '.'))) place
+        ) suffixes join domains on value = domain
+    ) domains on named = host""",
 }

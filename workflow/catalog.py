@@ -29,7 +29,8 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
     """One part for each bucket; it runs again when the database does not hold its rows any more."""
     rules = settings.catalog
     ledger = removals.read(Path(rules.removals))
-    wats = pq.read_table(data("extract") / "reads.parquet", columns=["order", "crawl", "wat", "pairs"])
+    # Not by read_table: it imports pandas, which takes longer than many a run of this stage.
+    wats = pq.ParquetFile(data("extract") / "reads.parquet").read(["order", "crawl", "wat", "pairs"])
     _check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
     pairs = sorted((data("extract") / "pairs").glob("*.parquet"))
     pairs_digest = parts.digest(*pairs)
@@ -70,7 +71,7 @@ def number_shards(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, An
             for path in sorted((part.folder / "shards").glob("*.parquet")):
                 parts.link(path, out / "shards" / f"{number:05d}.parquet")
                 number += 1
-            removed.write_table(schema.REMOVED.check(pq.read_table(part.folder / "removed.parquet")))
+            removed.write_table(schema.REMOVED.check(pq.ParquetFile(part.folder / "removed.parquet").read()))
     return {"shards": number}
 
 
