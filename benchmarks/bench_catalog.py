@@ -4,8 +4,10 @@
 
 The stage runs as its users run it: a program, two workers, the embedded PostgreSQL, from start to end. Limits of the
 same run on the same files, with two processes too: reading them and writing them again, and a bare COPY of their rows
-into tables without keys. A tenth of the pairs shows that one worker gives the same bytes as two, and that the driver's
-memory does not grow. The last line is JSON. The exit status is 0 where a bar is missed, another where something failed.
+into tables without keys. A tenth of the pairs shows that one worker gives the same bytes as two, that a run whose
+processes are all killed leaves no half bucket and goes on to the same bytes, and that the driver's memory does not
+grow. The files are made once and kept in .bench/. The last line is JSON. The exit status is 0 where a bar is missed,
+another where something failed.
 """
 
 from __future__ import annotations
@@ -18,26 +20,29 @@ import multiprocessing
 import os
 import pstats
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import psutil
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from benchmarks import pairs as synthetic
-from laion_dask import catalog, database
+from laion_dask import catalog, copy_format, database
 
 ROOT: Final = Path(__file__).parents[1]
+BENCH: Final = ROOT / ".bench"
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
 _MB: Final = 1_000_000
@@ -61,7 +66,12 @@ class Run:
 
 def project(folder: Path, pairs: int, wats: int, buckets: int) -> int:
     """Make a project folder with extracted pairs, and return their number."""
-    folder.mkdir()
+    extracted, made = synthetic.make(BENCH, pairs, wats, WORKERS)
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "extract").symlink_to(extracted)
+    (folder / "metrics").mkdir()
+    counts = {"links": {"seen": made, "kept": made, "dropped": {}}}
+    (folder / "metrics" / "extract.json").write_text(json.dumps(counts))
     yaml = YAML()
     values = yaml.load(ROOT / "params.yaml")
     values["catalog"] |= {"buckets": buckets, "shard_rows": SHARD_ROWS}
@@ -70,24 +80,16 @@ def project(folder: Path, pairs: int, wats: int, buckets: int) -> int:
     ledger += [f"domain,gone-{number}.example,asked,2024-01-01,mail" for number in range(1000)]
     ledger += [f"uid,{number:032x},asked,2024-01-01,mail" for number in range(1000)]
     (folder / "removals.csv").write_text("\n".join(ledger) + "\n")
-    return synthetic.make(folder, pairs, wats)
+    return made
 
 
-def stage(folder: Path, workers: int) -> Run:
-    """Run the stage in a folder from nothing, and watch its processes; `BenchError` where it fails."""
-    for old in (".laion_dask", "data/catalog"):
-        shutil.rmtree(folder / old, ignore_errors=True)
-    settings = {"DASK_LAION_DASK__CLUSTER__WORKERS": str(workers), "LAION_DASK_HOME": ".laion_dask"}
-    environment = {name: value for name, value in os.environ.items() if name != "LAION_DASK_DSN"}
+def stage(folder: Path, workers: int, *, fresh: bool = True) -> Run:
+    """Run the stage in a folder, from nothing if `fresh`, and watch its processes; `BenchError` where it fails."""
+    if fresh:
+        _forget(folder)
     run, began = Run(), time.monotonic()
     with (folder / "log").open("w+") as log:
-        driver = psutil.Popen(
-            [sys.executable, "-m", "workflow.catalog"],
-            cwd=folder,
-            env={**environment, **settings, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        driver = _started(folder, workers, log)
         while driver.poll() is None:
             _watch(driver, folder, run)
             time.sleep(_EVERY_S)
@@ -97,6 +99,56 @@ def stage(folder: Path, workers: int) -> Run:
             message = f"the stage failed:\n{log.read()}"
             raise BenchError(message)
     return run
+
+
+def _forget(folder: Path) -> None:
+    for old in (".laion_dask", "data/catalog"):
+        shutil.rmtree(folder / old, ignore_errors=True)
+
+
+def _started(folder: Path, workers: int, log: IO[str]) -> psutil.Popen:
+    """Start the stage as a program, in a group of processes of its own."""
+    settings = {"DASK_LAION_DASK__CLUSTER__WORKERS": str(workers), "LAION_DASK_HOME": ".laion_dask"}
+    environment = {name: value for name, value in os.environ.items() if name != "LAION_DASK_DSN"}
+    return psutil.Popen(
+        [sys.executable, "-m", "workflow.catalog"],
+        cwd=folder,
+        env={**environment, **settings, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def killed(folder: Path, buckets: int) -> tuple[int, int]:
+    """Kill driver, workers and server when a quarter of the buckets is finished; return whole and half buckets."""
+    _forget(folder)
+    with (folder / "log").open("w+") as log:
+        driver = _started(folder, WORKERS, log)
+        parts = folder / ".laion_dask" / "parts" / "catalog"
+        while len(list(parts.glob("*/counts.json"))) < buckets // 4:
+            if driver.poll() is not None:
+                message = "the stage ended before it was killed"
+                raise BenchError(message)
+            time.sleep(_EVERY_S / 10)
+        mark = folder / ".laion_dask" / "postgresql" / "postmaster.pid"
+        postgresql = psutil.Process(int(mark.read_text().splitlines()[0]))
+        backends = postgresql.children()
+        os.killpg(driver.pid, signal.SIGKILL)
+        for process in (postgresql, *backends):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs([driver, postgresql, *backends], timeout=30)
+    loaded, half = 0, 0
+    with database.server(None, folder / ".laion_dask" / "postgresql") as dsn, psycopg.connect(dsn) as connection:
+        noted = dict(connection.execute("select bucket, pairs from laion_dask.loads").fetchall())
+        for bucket in range(buckets):
+            (rows,) = connection.execute(
+                "select count(*) from laion_dask.pairs where bucket = %s", (bucket,)
+            ).fetchone() or (0,)
+            loaded += rows > 0
+            half += rows != noted.get(bucket, 0)
+    return loaded, half
 
 
 def _watch(driver: psutil.Popen, folder: Path, run: Run) -> None:
@@ -150,12 +202,15 @@ def rewrite(path: str, target: str) -> int:
 
 def copy(path: str, dsn: str) -> int:
     """Limit of the database side: read one file and COPY its rows into a table of its own, with no other work."""
-    from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - needed in the process that copies
-
     table = pq.read_table(path, use_threads=False)
-    with dbapi.connect(dsn) as connection, connection.cursor() as cursor:
-        cursor.adbc_ingest(f"bare_{Path(path).stem}", table.to_reader(max_chunksize=8192), mode="create")
-        connection.commit()
+    # COPY takes columns of fixed width first.
+    names = sorted(table.column_names, key=lambda name: pa.types.is_string(table.schema.field(name).type))
+    target = f"bare_{Path(path).stem}"
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(f"create table {target} as select {', '.join(names)} from laion_dask.found limit 0")
+        with cursor.copy(f"copy {target} from stdin (format binary)") as copying:
+            for block in copy_format.blocks(table.select(names)):
+                copying.write(block)
     return int(table.num_rows)
 
 
@@ -201,16 +256,17 @@ def profile(folder: Path, buckets: int) -> None:
 def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) -> list[dict[str, Any]]:
     """Run everything and print it; return the bars."""
     small, whole = work / "tenth", work / "whole"
-    few = project(small, pairs // 10, wats, buckets)
-    one, two = [(stage(small, workers), digest(small)) for workers in (1, WORKERS)]
-    if one[1] != two[1]:
-        message = f"{few:,} pairs: one worker and two give different bytes"
-        raise BenchError(message)
     began = time.monotonic()
-    many = project(whole, pairs, wats, buckets)
+    few, many = project(small, pairs // 10, wats, buckets), project(whole, pairs, wats, buckets)
     files = sorted((whole / "data" / "extract" / "pairs").glob("*.parquet"))
     stored = sum(path.stat().st_size for path in files)
-    print(f"{many:,} pairs in {wats} WATs, {stored / _MB:,.0f} MB, made in {time.monotonic() - began:.0f} s")
+    print(f"{many:,} pairs in {wats} WATs, {stored / _MB:,.0f} MB, made or found in {time.monotonic() - began:.0f} s")
+    one, two = [(stage(small, workers), digest(small)) for workers in (1, WORKERS)]
+    loaded, half = killed(small, buckets)
+    resumed = stage(small, WORKERS, fresh=False)
+    if not one[1] == two[1] == digest(small):
+        message = f"{few:,} pairs: one worker, two, and two after all were killed give different bytes"
+        raise BenchError(message)
     run = stage(whole, WORKERS)
     if profiled:
         profile(whole, buckets)
@@ -218,6 +274,7 @@ def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) 
     (whole / "rewritten").mkdir()
     seconds = {"rewrite": limit(rewrite, files, str(whole / "rewritten"))}
     with server(whole / "pg") as dsn:
+        database.prepare(dsn, 1, [], pq.read_table(whole / "data" / "extract" / "reads.parquet"))
         seconds["bare COPY"] = limit(copy, files, dsn)
     rate = many / run.seconds
     spent = ", ".join(f"{name} {cpu:.0f} s" for name, cpu in run.cpu.items())
@@ -230,9 +287,11 @@ def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) 
         f"{name} {took.seconds:.1f} s" for name, (took, _) in zip(("one worker", "two"), (one, two), strict=True)
     )
     print(f"a tenth: {tenths}, equal bytes; driver {two[0].peak_mb['driver']:,.0f} MB")
+    print(f"all killed: {loaded} of {buckets} buckets loaded, {half} half; then {resumed.seconds:.1f} s, equal bytes")
     return [
         _bar("pairs/s end to end, 2 workers", rate, 150_000),
         _bar("driver's peak MB, all pairs / a tenth", run.peak_mb["driver"] / two[0].peak_mb["driver"], 1.2, most=True),
+        _bar("half buckets after all processes were killed", half, 0, most=True),
         _bar("peak MB of the largest worker", run.peak_mb["workers"], 1_500, most=True),
     ]
 

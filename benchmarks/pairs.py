@@ -1,14 +1,17 @@
 """A number of pairs in, files as the stage extract publishes them out: wide as real ones, copies and Zipf hosts.
 
 Every value follows from the number of its pair, so that copies agree and two runs make the same bytes. Widths are those
-of web pages: addresses of about 80 characters, texts of 60, addresses of pages of 70, names of WATs of 112.
+of web pages: addresses of about 80 characters, texts of 60, addresses of pages of 70, names of WATs of 112. What is
+made is kept, under a digest of the code that makes it.
 """
 
 from __future__ import annotations
 
 import functools
-import json
+import multiprocessing
+import shutil
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import schema
+from laion_dask import parts, runs, schema
 from laion_dask.spacing import shuffle_keys
 
 COPIES: Final = 0.08
-ROWS_PER_GROUP: Final = 50_000  # as the stage extract has it
 _HOSTS: Final = 200_000
 _WORDS: Final = 5_000
 _LINKS_OF_PAGE: Final = 12
@@ -30,21 +32,30 @@ _LINKS_OF_PAGE: Final = 12
 Numbers = npt.NDArray[np.uint64]
 
 
-def make(folder: Path, pairs: int, wats: int) -> int:
-    """Write `data/extract` and `metrics/extract.json` below a folder; return the number of pairs."""
+def make(kept: Path, pairs: int, wats: int, processes: int) -> tuple[Path, int]:
+    """Return an `extract` folder below `kept`, made if it is not there yet, and the number of its pairs."""
     rows = pairs // wats
-    out = folder / "data" / "extract"
-    (out / "pairs").mkdir(parents=True)
-    readings = []
-    for wat in range(wats):
-        table = _pairs_of(wat, rows)
-        pq.write_table(table, out / "pairs" / f"{wat:06d}.parquet", compression="zstd", row_group_size=ROWS_PER_GROUP)
-        readings.append(_reading(wat, rows, table["wat"][0].as_py()))
-    pq.write_table(pa.Table.from_pylist(readings, schema.READS.schema), out / "reads.parquet", compression="zstd")
-    (folder / "metrics").mkdir()
-    counts = {"links": {"seen": rows * wats, "kept": rows * wats, "dropped": {}}}
-    (folder / "metrics" / "extract.json").write_text(json.dumps(counts))
-    return rows * wats
+    folder = kept / f"pairs-{parts.digest(Path(__file__), Path(runs.__file__), schema.PAIRS.names, rows, wats)}"
+    if folder.is_dir():
+        return folder, rows * wats
+    fresh = folder.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    (fresh / "pairs").mkdir(parents=True)
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        names = list(pool.map(_write, [fresh / "pairs"] * wats, range(wats), [rows] * wats))
+    readings = [_reading(wat, rows, name) for wat, name in enumerate(names)]
+    pq.write_table(pa.Table.from_pylist(readings, schema.READS.schema), fresh / "reads.parquet", compression="zstd")
+    fresh.rename(folder)
+    return folder, rows * wats
+
+
+def _write(folder: Path, wat: int, rows: int) -> str:
+    """Write the pairs of one WAT as the stage extract does, and return the WAT's name."""
+    table = _pairs_of(wat, rows)
+    with runs.SortedRuns(folder / f"{wat:06d}.runs", schema.PAIRS.schema) as sorted_runs:
+        sorted_runs.add(table)
+        sorted_runs.write(folder / f"{wat:06d}.parquet")
+    return str(table["wat"][0].as_py())
 
 
 def _pairs_of(wat: int, rows: int) -> pa.Table:
