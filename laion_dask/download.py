@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +14,14 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from laion_dask import images, params, schema, shards
+from laion_dask.embedded import decide_file
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
 from laion_dask.replay import ReplayAddress
+from laion_dask.rights import Policy
 from laion_dask.verdict import KEEP, Ledger
 
 Hashes = tuple[str | None, str | None]
 
-_MAX_EVIDENCE_CHARS: Final = 1_000
 _NO_HASHES: Final[Hashes] = (None, None)
 _AHEAD: Final = 4  # rows, in multiples of the connections, that may be finished before an earlier one is
 
@@ -91,7 +93,7 @@ class _Shard:
             prepared, hashes = images.Prepared(fetched.reason, fetched.message), _NO_HASHES
             if fetched.reason == KEEP:
                 loop = asyncio.get_running_loop()
-                prepared, hashes = await loop.run_in_executor(pool, partial(_prepare, fetched.body, self._settings))
+                fetched, prepared, hashes = await loop.run_in_executor(pool, partial(_judge, fetched, self._settings))
             key = f"{self._name}{place:04d}"
             self._waiting[place] = attempt(key, row, fetched, prepared, hashes), prepared.jpg
             self._write_ready(writer)
@@ -104,6 +106,16 @@ class _Shard:
             self.bytes += row["bytes"]
             self._written += 1
             self._window.release()
+
+
+def _judge(fetched: Fetched, settings: params.Download) -> tuple[Fetched, images.Prepared, Hashes]:
+    """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
+    policy = Policy.of(settings)
+    decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.date)])
+    if not policy.binds(decision):
+        return replace(fetched, decision=decision), *_prepare(fetched.body, settings)
+    told = images.Prepared(decision.signal, f"refused by {decision.signal}")
+    return replace(fetched, decision=decision, reason=decision.signal), told, images.digests(fetched.body)
 
 
 def _prepare(body: bytes, settings: params.Download) -> tuple[images.Prepared, Hashes]:
@@ -142,7 +154,9 @@ def attempt(
         "content_type": fetched.content_type,
         "rights": fetched.decision.rights,
         "rights_signal": fetched.decision.signal,
-        "rights_evidence": fetched.decision.evidence[:_MAX_EVIDENCE_CHARS],
+        "rights_evidence": fetched.decision.evidence,
+        "rights_source": fetched.decision.source,
+        "rights_time": fetched.decision.time,
         "format": prepared.format,
         "bytes": len(fetched.body),
         "md5": hashes[0],
