@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +15,15 @@ import pyarrow.parquet as pq
 
 from laion_dask import hashes, images, params, schema, shards
 from laion_dask.decoders import Decoders
+from laion_dask.embedded import decide_file
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
 from laion_dask.replay import ReplayAddress
+from laion_dask.rights import Policy
 from laion_dask.verdict import KEEP, Ledger
 
 Hashes = dict[hashes.Digest, str]
-Prepare = Callable[[bytes], tuple[images.Prepared, Hashes]]
+Judge = Callable[[Fetched], tuple[Fetched, images.Prepared, Hashes]]
 
-_MAX_EVIDENCE_CHARS: Final = 1_000
 _AHEAD: Final = 4  # rows, in multiples of the connections, that may be finished before an earlier one is
 
 
@@ -75,14 +77,12 @@ class _Shard:
         cores = max(1, (os.cpu_count() or 1) // self._workers)
         opening = open_fetcher(self._settings, replay=replay, user_agent=user_agent, workers=self._workers)
         with _decoders(self._settings, cores) as decoders, ThreadPoolExecutor(cores, "decode") as pool:
-            prepare = partial(_prepare, decoders, self._settings.hashes)
+            judge = partial(_judge, decoders, self._settings)
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
                 for _ in range(min(self._settings.connections, len(self._rows))):
-                    tasks.create_task(self._work(fetcher, pool, prepare, writer))
+                    tasks.create_task(self._work(fetcher, pool, judge, writer))
 
-    async def _work(
-        self, fetcher: Fetcher, pool: ThreadPoolExecutor, prepare: Prepare, writer: shards.ShardWriter
-    ) -> None:
+    async def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, judge: Judge, writer: shards.ShardWriter) -> None:
         while True:
             # Rows are taken in order after the window opens, so the oldest unfinished row always runs.
             await self._window.acquire()
@@ -94,7 +94,7 @@ class _Shard:
             fetched = await fetcher.fetch(row["url"])
             prepared, digests = images.Prepared(fetched.reason, fetched.message), Hashes()
             if fetched.reason == KEEP:
-                prepared, digests = await asyncio.get_running_loop().run_in_executor(pool, prepare, fetched.body)
+                fetched, prepared, digests = await asyncio.get_running_loop().run_in_executor(pool, judge, fetched)
             key = f"{self._name}{place:04d}"
             self._waiting[place] = attempt(key, row, fetched, prepared, digests), prepared
             self._write_ready(writer)
@@ -123,8 +123,15 @@ def _decoders(settings: params.Download, count: int) -> Decoders:
     return Decoders(rules, count=count, timeout_s=settings.decode_timeout_s, memory_bytes=memory_bytes)
 
 
-def _prepare(decoders: Decoders, kinds: Collection[hashes.Digest], body: bytes) -> tuple[images.Prepared, Hashes]:
-    return decoders.prepare(body), hashes.digests(body, kinds)
+def _judge(decoders: Decoders, settings: params.Download, fetched: Fetched) -> tuple[Fetched, images.Prepared, Hashes]:
+    """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
+    policy = Policy.of(settings)
+    digests = hashes.digests(fetched.body, settings.hashes)
+    decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.date)])
+    if not policy.binds(decision):
+        return replace(fetched, decision=decision), decoders.prepare(fetched.body), digests
+    told = images.Prepared(decision.signal, f"refused by {decision.signal}")
+    return replace(fetched, decision=decision, reason=decision.signal), told, digests
 
 
 def attempt(
@@ -152,7 +159,9 @@ def attempt(
         "content_type": fetched.content_type,
         "rights": fetched.decision.rights,
         "rights_signal": fetched.decision.signal,
-        "rights_evidence": fetched.decision.evidence[:_MAX_EVIDENCE_CHARS],
+        "rights_evidence": fetched.decision.evidence,
+        "rights_source": fetched.decision.source,
+        "rights_time": fetched.decision.time,
         "format": prepared.format,
         "animated": prepared.animated if prepared.reason == KEEP else None,
         "bytes": len(fetched.body),

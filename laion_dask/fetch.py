@@ -13,22 +13,21 @@ from typing import Final, TypeVar
 
 import tenacity
 
-from laion_dask import guard, params
+from laion_dask import ai_txt, guard, params, robots, tdmrep
 from laion_dask.exchange import Ask, Limits, Reply, open_session
 from laion_dask.hosts import HostRules, Rules, Turns
 from laion_dask.replay import ReplayAddress
-from laion_dask.rights import Decision, decide_response, parse_robots, parse_tdmrep, strictest
+from laion_dask.rights import SILENT, Decision, Policy, utc
 from laion_dask.verdict import KEEP
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
 ROBOTS_HOPS: Final = 5  # RFC 9309 2.3.1.2
-TDMREP_BYTES: Final = 1024 * 1024
+RIGHTS_BYTES: Final = 512 * 1024 + 1  # of tdmrep.json and ai.txt: one more than is read, so that a cut shows
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _NO_CONNECTION: Final = frozenset({"unreachable", "private_address"})
 _BACKOFF_S: Final = 0.25
-_SILENT: Final = Decision()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class Fetched:
     body: bytes = b""
     retry: bool = False
     retry_after_s: float = 0.0
+    date: str | None = None
+    """The Date of the response, ISO 8601 in UTC."""
 
 
 _Tried = TypeVar("_Tried", Reply, Fetched)
@@ -67,7 +68,8 @@ class Fetcher:
         self._settings = settings
         self._replayed = replay is not None
         self._turns = Turns(settings.connections_per_host, settings.host_interval_s, workers)
-        self._rules = Rules(self._ask_rules, (replay, settings.robots_tokens))
+        self._policy = Policy.of(settings)
+        self._rules = Rules(self._ask_rules, (replay, settings.robots_tokens, settings.ai_tokens))
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
@@ -85,7 +87,7 @@ class Fetcher:
         """Ask once, following redirects; each hop is checked as the first one was."""
         target = guard.parse(url)
         if target is None:
-            return Fetched("unreachable", "not a valid http or https address", url, _SILENT)
+            return Fetched("unreachable", "not a valid http or https address", url, SILENT)
         for hop in range(self._settings.max_redirects + 1):
             reply, decision, reason = await self._hop(target)
             if reason == "private_address" and hop:
@@ -105,37 +107,29 @@ class Fetcher:
         """Ask for one address; the reason is empty where there is an answer that nobody refuses."""
         settings = self._settings
         if guard.is_private(target):
-            return Reply(message="the address is not public"), _SILENT, "private_address"
+            return Reply(message="the address is not public"), SILENT, "private_address"
         rules = await self._rules.of(target.origin)
-        robots = rules.robots.decide(target.href, settings.rights)
+        before = rules.before(target.href, self._policy)
         if rules.failure and "robots" in settings.rights:
             # Nobody answers at all: the host is gone, which is not a refusal.
-            return Reply(message=rules.message), _SILENT, rules.failure
-        if robots.binds(settings.rights):
-            return Reply(message=_told(robots)), robots, robots.signal
-        tdmrep = rules.tdmrep.decide(target.href)
-        seen = strictest([robots, tdmrep], settings.rights)
+            return Reply(message=rules.message), SILENT, rules.failure
+        if self._policy.binds(before):
+            return Reply(message=_told(before)), before, before.signal
+        seen = rules.after(target.href, before, (), self._policy)
 
         def wanted(head: Reply) -> bool:
             nonlocal seen
             if head.status != 200:
                 return False
-            response = decide_response(
-                head.headers,
-                tokens=settings.robots_tokens,
-                directives=settings.opt_out_directives,
-                tdmrep=tdmrep,
-                binding=settings.rights,
-            )
-            seen = strictest([robots, response], settings.rights)
-            return not seen.binds(settings.rights)
+            seen = rules.after(target.href, before, head.headers, self._policy)
+            return not self._policy.binds(seen)
 
         limits = Limits(settings.timeout_s, settings.max_bytes)
         async with self._turns.turn(target.host, self._delay_s(rules)):
             reply = await self._ask(target, limits, wanted)
         if reply.failure:
             return reply, seen, reply.failure
-        if reply.status == 200 and seen.binds(settings.rights):
+        if reply.status == 200 and self._policy.binds(seen):
             return replace(reply, message=_told(seen)), seen, seen.signal
         return reply, seen, ""
 
@@ -144,18 +138,32 @@ class Fetcher:
         return 0.0 if self._replayed else min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s)
 
     async def _ask_rules(self, origin: str) -> HostRules:
-        """Ask an origin for robots.txt and tdmrep.json."""
-        tokens = self._settings.robots_tokens
-        robots = await self._file(f"{origin}/robots.txt", ROBOTS_BYTES)
-        failure = robots.failure if robots.failure in _NO_CONNECTION else ""
-        lost = bool(robots.failure) or robots.retry
-        tdmrep = Reply() if lost else await self._file(f"{origin}/.well-known/tdmrep.json", TDMREP_BYTES)
+        """Ask an origin for robots.txt, tdmrep.json and ai.txt."""
+        first = await self._file(f"{origin}{robots.PATH}", ROBOTS_BYTES)
+        lost = bool(first.failure) or first.retry
+        reserved = Reply() if lost else await self._file(f"{origin}{tdmrep.PATH}", RIGHTS_BYTES)
+        trained = Reply() if lost else await self._file(f"{origin}{ai_txt.PATH}", RIGHTS_BYTES)
+        return self._read_rules(origin, first, reserved, trained)
+
+    def _read_rules(self, origin: str, first: Reply, reserved: Reply, trained: Reply) -> HostRules:
+        """Read an origin's files: robots.txt, tdmrep.json, ai.txt."""
+        settings, tokens = self._settings, self._policy.tokens
         return HostRules(
-            parse_robots(robots.status, robots.body, tokens),
-            parse_tdmrep(tdmrep.status, tdmrep.body),
-            failure=failure,
-            message=robots.message,
-            lasting=not lost,
+            robots.parse_robots(
+                first.status,
+                first.body,
+                settings.robots_tokens,
+                settings.ai_tokens,
+                source=f"{origin}{robots.PATH}",
+                time=utc(first.header("date")),
+            ),
+            tdmrep.parse_tdmrep(reserved.status, reserved.body, f"{origin}{tdmrep.PATH}", utc(reserved.header("date"))),
+            ai_txt.parse_ai_txt(
+                trained.status, trained.body, tokens, f"{origin}{ai_txt.PATH}", utc(trained.header("date"))
+            ),
+            failure=first.failure if first.failure in _NO_CONNECTION else "",
+            message=first.message,
+            lasting=not (first.failure or first.retry),
         )
 
     async def _file(self, url: str, max_bytes: int) -> Reply:
@@ -222,6 +230,7 @@ def _ended(target: guard.Target, reply: Reply, decision: Decision, reason: str) 
         content_type=reply.header("content-type") or "",
         retry=reply.retry,
         retry_after_s=reply.retry_after_s,
+        date=utc(reply.header("date")),
     )
     if reason:
         return fetched

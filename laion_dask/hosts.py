@@ -1,6 +1,6 @@
-"""Hosts in, turns and rules out: how often each host is asked, and what its robots.txt and tdmrep.json say.
+"""Hosts in, turns and rules out: how often each host is asked, and what its robots.txt, tdmrep.json and ai.txt say.
 
-Both files are asked for once for each origin (scheme, host and port), however many rows wait for them.
+The files are asked for once for each origin (scheme, host and port), however many rows wait for them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from laion_dask.rights import RobotsRules, TdmRep
+from laion_dask.ai_txt import AiTxt
+from laion_dask.rights import Decision, Policy, decide_response
+from laion_dask.robots import RobotsRules
+from laion_dask.tdmrep import TdmRep
 
 CACHE_S: Final = 24 * 3600.0
 """RFC 9309 2.4: a robots.txt should not be used for longer than 24 hours."""
@@ -28,9 +31,20 @@ class HostRules:
 
     robots: RobotsRules
     tdmrep: TdmRep
+    ai_txt: AiTxt = field(default_factory=AiTxt)
     failure: str = ""
     message: str = ""
     lasting: bool = True
+
+    def before(self, url: str, policy: Policy) -> Decision:
+        """Decide before a URL is asked for: by what no header can lift."""
+        return policy.strictest([self.robots.decide(url, policy), self.ai_txt.decide(url)])
+
+    def after(self, url: str, before: Decision, headers: Sequence[tuple[str, str]], policy: Policy) -> Decision:
+        """Decide by the files and the headers of the response together; without headers, by the files."""
+        content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+        by_type = self.ai_txt.decide(url, content_type)
+        return policy.strictest([before, by_type, decide_response(headers, policy, self.tdmrep.decide(url))])
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,27 @@ PARAMS_FILE = Path("params.yaml")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
+# RFC 9309, 2.2.1: letters, _ and -; some crawlers have digits too.
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+# In the order of laion_dask.rights.SIGNALS.
+Signal = Literal[
+    "robots",
+    "ai_txt",
+    "tdmrep",
+    "x_robots_tag",
+    "tdm_reservation",
+    "content_usage",
+    "content_signal",
+    "xmp_data_mining",
+    "xmp_tdm",
+    "c2pa",
+]
+_CONTACT = re.compile(
+    r"https?://[a-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?:[/?#][!-'*-~]*)?|[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9.-]+\.[a-z]{2,}",
+    re.IGNORECASE,
+)
 
 
 class ParamsError(Exception):
@@ -129,8 +151,10 @@ class Download(Section):
     source: Literal["replay", "web"]
     archive: tuple[str, ...]
     contact: str | None
-    robots_tokens: tuple[str, ...]
-    rights: tuple[Literal["robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage"], ...]
+    robots_tokens: tuple[Token, ...]
+    ai_tokens: tuple[Token, ...]
+    rights: tuple[Signal, ...]
+    rights_unknown: tuple[Signal, ...]
     opt_out_directives: tuple[str, ...]
     connections_per_host: Annotated[int, Field(ge=1, le=64)]
     host_interval_s: Annotated[float, Field(ge=0, le=3600)]
@@ -172,6 +196,16 @@ class Download(Section):
     def _source_can_be_asked(self) -> Download:
         if self.source == "web" and not self.contact:
             message = "source web needs download.contact: a URL or e-mail address that a webmaster can write to"
+            raise ValueError(message)
+        if self.contact and not _CONTACT.fullmatch(self.contact):
+            # It stands in the user agent: a word helps nobody, and a line break would be a header of its own.
+            message = (
+                f"contact {self.contact!r} is neither a URL nor an e-mail address. "
+                "Remedy: https://your.site/crawler or name@your.site, without spaces or brackets"
+            )
+            raise ValueError(message)
+        if stray := set(self.rights_unknown) - set(self.rights):
+            message = f"rights_unknown {sorted(stray)} are not in rights. Remedy: add them there, or remove them here"
             raise ValueError(message)
         if self.source == "replay" and not self.archive:
             message = "source replay needs download.archive: globs of WARC files that hold the responses"

@@ -275,6 +275,8 @@ class Replay(Loopback):
         if recorded is None:
             return web.Response(status=404, text="not in the archive\n")
         headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
+        # The server would put its own clock there, and a Date that was never received would go into the data set.
+        headers.setdefault("Date", "")
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
 
 

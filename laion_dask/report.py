@@ -38,10 +38,15 @@ RATE_NAMES: Final = {
     "page_opt_out": "Page opts out",
     "host_opt_out": "Host opts out, any signal",
     "host_opt_out_robots": "by robots.txt",
+    "host_opt_out_ai_txt": "by ai.txt",
     "host_opt_out_tdmrep": "by tdmrep.json",
     "host_opt_out_x_robots_tag": "by X-Robots-Tag",
     "host_opt_out_tdm_reservation": "by tdm-reservation",
     "host_opt_out_content_usage": "by Content-Usage",
+    "host_opt_out_content_signal": "by Content-Signal",
+    "host_opt_out_xmp_data_mining": "by data mining in XMP",
+    "host_opt_out_xmp_tdm": "by TDM reservation in XMP",
+    "host_opt_out_c2pa": "by C2PA manifest",
     "removed": "Removal requested",
 }
 # Six digits are more than any of these shares is worth, and the same on every machine.

@@ -1,61 +1,103 @@
 """What a host, a response or a page says about use of its content in, one decision with its evidence out.
 
-Binding or not is the caller's choice: every `decide` takes the signals that bind and prefers their refusals, and a
-refusal binds when `Decision.binds` says so. Errors and values that cannot be read are `unknown`, never `allowed`.
+Whatever signal speaks is read and recorded; a `Policy` says which of them bind. Errors and values that cannot be read
+are `unknown`, never `allowed`, and for some signals that binds too. The files of a host are read in `robots`, `tdmrep`
+and `ai_txt`, the bytes of an image in `embedded`; docs/rights.md has every case.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
-from protego import Protego
+from laion_dask import params
+from laion_dask.signals import content_usage, refusing, robots_directives
 
-from laion_dask.signals import content_usage, matches, normal_path, path_of, refusing, robots_directives
-
-SIGNALS: Final = ("robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage")
-"""In the order in which equally strict decisions are preferred."""
+SIGNALS: Final = (
+    *("robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
+    *("xmp_data_mining", "xmp_tdm", "c2pa"),
+)
+"""In the order in which equally strict decisions are preferred: that of the way to the picture."""
 
 PAGE_TOKENS: Final = ("laion-dask", "CCBot")
 """Whom a page means by "us": this project, and the crawler that fetched the page."""
 
 MAX_EVIDENCE_CHARS: Final = 1_000
 
-# RFC 9309, 2.5: at least 500 KiB have to be read.
-_MAX_FILE_BYTES: Final = 500 * 1024
-
-_RANK: Final = {"refused": 0, "allowed": 1, "unknown": 2}
+_RANK: Final = {"refused": 0, "unknown": 1, "allowed": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was said: allowed, refused or unknown, by which signal (empty: none spoke), and its value as received."""
+    """What was said, by which signal, and the evidence.
+
+    `rights` is allowed, refused or unknown; `signal` is empty where none spoke, and a signal that spoke in a way that
+    cannot be read is `unknown` by its name. `evidence` is the value as received; `source` says where it stood: the
+    address of a file, the name of a header, or `file` for the picture itself. `time` is the Date of the response that
+    carried it, ISO 8601 in UTC, None where it had none: no clock of ours, so that a repeated run has the same bytes.
+    """
 
     rights: str = "unknown"
     signal: str = ""
     evidence: str = ""
-
-    def binds(self, binding: Collection[str] = SIGNALS) -> bool:
-        """Tell whether this is a refusal by one of the signals that bind."""
-        return self.rights == "refused" and self.signal in binding
+    source: str = ""
+    time: str | None = None
 
 
-def strictest(decisions: Iterable[Decision], binding: Collection[str] = SIGNALS) -> Decision:
-    """Return the strictest decision: a binding refusal, another refusal, a permission, or unknown."""
-
-    def rank(decision: Decision) -> tuple[bool, int, int]:
-        place = SIGNALS.index(decision.signal) if decision.signal else len(SIGNALS)
-        return (not decision.binds(binding), _RANK[decision.rights], place)
-
-    return min(decisions, key=rank, default=Decision())
+SILENT: Final = Decision()
+"""Nobody said anything."""
 
 
-def _decision(rights: str, signal: str, evidence: str) -> Decision:
-    return Decision(rights, signal, evidence.encode("utf-8", "replace").decode()[:MAX_EVIDENCE_CHARS])
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What binds, whom and which directives it means: `download.rights` and its neighbours in params.yaml."""
+
+    binding: tuple[str, ...] = SIGNALS
+    unknown: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = PAGE_TOKENS
+    directives: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: params.Download) -> Policy:
+        """Take the policy out of the parameters; AI-training tokens are asked for like our own."""
+        tokens = tuple(dict.fromkeys((*settings.robots_tokens, *settings.ai_tokens)))
+        return cls(settings.rights, settings.rights_unknown, tokens, settings.opt_out_directives)
+
+    def binds(self, decision: Decision) -> bool:
+        """Tell whether a decision ends the matter: a binding signal refuses, or cannot be read and must be."""
+        if decision.signal not in self.binding:
+            return False
+        return decision.rights == "refused" or (decision.rights == "unknown" and decision.signal in self.unknown)
+
+    def strictest(self, decisions: Iterable[Decision]) -> Decision:
+        """Return the strictest: one that binds, a refusal, a word that cannot be read, a permission, silence."""
+
+        def rank(decision: Decision) -> tuple[bool, int, int]:
+            spoken = bool(decision.signal) or decision.rights != "unknown"
+            place = SIGNALS.index(decision.signal) if decision.signal else len(SIGNALS)
+            return (not self.binds(decision), _RANK[decision.rights] if spoken else len(_RANK), place)
+
+        return min(decisions, key=rank, default=SILENT)
+
+
+def decision(rights: str, signal: str, evidence: str, source: str, time: str | None) -> Decision:
+    """Make a decision whose evidence any table can hold: valid UTF-8, at most 1,000 characters."""
+    return Decision(rights, signal, evidence.encode("utf-8", "replace").decode()[:MAX_EVIDENCE_CHARS], source, time)
+
+
+def utc(date: str | None) -> str | None:
+    """Return an HTTP date as ISO 8601 in UTC, None where there is none that can be read."""
+    try:
+        found = parsedate_to_datetime(date or "")
+        # Without a zone it is GMT: the only one that HTTP knows (RFC 9110, 5.6.7).
+        aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    except (ValueError, OverflowError):
+        return None
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
@@ -118,14 +160,7 @@ def _refusals_of(value: str, tokens: tuple[str, ...], policy: tuple[str, ...]) -
 # --- responses -------------------------------------------------------------------------------------------------------
 
 
-def decide_response(
-    headers: Sequence[tuple[str, str]],
-    *,
-    tokens: Collection[str],
-    directives: Collection[str],
-    tdmrep: Decision = Decision(),
-    binding: Collection[str] = SIGNALS,
-) -> Decision:
+def decide_response(headers: Sequence[tuple[str, str]], policy: Policy, tdmrep: Decision = SILENT) -> Decision:
     """Decide by the headers of a response, before its body is read; `tdmrep` is what the host's tdmrep.json said.
 
     Within TDMRep a header supersedes the file: 0 lifts its reservation. Across protocols the strictest wins.
@@ -133,172 +168,29 @@ def decide_response(
     values: dict[str, list[str]] = {}
     for name, value in headers:
         values.setdefault(name.strip().lower(), []).append(value)
-    decisions = [tdmrep]
-    decisions += [
-        _decision("refused", "x_robots_tag", value)
+    time = utc(next(iter(values.get("date", [])), None))
+    found = [
+        decision("refused", "x_robots_tag", value, "x-robots-tag", time)
         for value in values.get("x-robots-tag", [])
-        if refusing(robots_directives(value, tokens), directives)
+        if refusing(robots_directives(value, policy.tokens), policy.directives)
     ]
-    reservations = {value.strip() for value in values.get("tdm-reservation", [])}
-    if "1" in reservations:
-        decisions.append(_decision("refused", "tdm_reservation", "1"))
-    elif "0" in reservations:
-        decisions[0] = _decision("allowed", "tdm_reservation", "0")
+    header = _tdm_header(values, time)
+    found += [header] if header.rights == "allowed" else [header, tdmrep]
     usage = ", ".join(values.get("content-usage", []))
     if preference := content_usage(usage):
-        decisions.append(_decision("refused" if preference == "n" else "allowed", "content_usage", usage))
-    return strictest(decisions, binding)
+        found.append(decision(_USAGE[preference], "content_usage", usage, "content-usage", time))
+    return policy.strictest(found)
 
 
-# --- files of a host -------------------------------------------------------------------------------------------------
+_USAGE: Final = {"n": "refused", "y": "allowed", "?": "unknown"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Usage:
-    """A Content-Usage or Content-Signal rule of robots.txt: where it holds, what it says, the line."""
-
-    path: str
-    refuses: bool
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class RobotsRules:
-    """robots.txt of one scheme, host and port, ready to be asked."""
-
-    tokens: tuple[str, ...]
-    refusal: str = ""
-    """Why everything is refused, empty where the file decides."""
-    rules: Protego | None = None
-    usage: tuple[_Usage, ...] = ()
-
-    @property
-    def crawl_delay_s(self) -> float:
-        """Longest Crawl-delay that is asked of one of our tokens, seconds; 0 where none is."""
-        delays = [self.rules.crawl_delay(token) for token in self.tokens] if self.rules else []
-        return max((float(delay) for delay in delays if delay is not None), default=0.0)
-
-    def decide(self, url: str, binding: Collection[str] = SIGNALS) -> Decision:
-        """Decide for an absolute URL of this host: a refusal of any token binds."""
-        if self.refusal:
-            return _decision("refused", "robots", self.refusal)
-        if self.rules is None:
-            return Decision("allowed")
-        decisions = [Decision("allowed", "robots")]
-        decisions += [
-            _decision("refused", "robots", f"robots.txt disallows the path for {token}")
-            for token in self.tokens
-            if not self.rules.can_fetch(url, token)
-        ]
-        path = path_of(url)
-        matching = [rule for rule in self.usage if matches(rule.path, path)]
-        longest = max((len(rule.path) for rule in matching), default=0)
-        # Longest path wins; of equally long ones that differ the most restrictive (AIPREF, attachment draft).
-        decisions += [
-            _decision("refused", "content_usage", rule.line)
-            for rule in matching
-            if rule.refuses and len(rule.path) == longest
-        ]
-        return strictest(decisions, binding)
-
-
-def parse_robots(status: int, body: bytes, tokens: Sequence[str]) -> RobotsRules:
-    """Read the answer to GET /robots.txt by RFC 9309, 2.3.1; status 0: unreachable (no connection, time-out).
-
-    2xx: the first 500 KiB count. Other 4xx than 429, and redirects without end: no rules. 429, 5xx and unreachable:
-    everything is refused (429 as Google does; the RFC would allow).
-    """
-    ours = tuple(tokens) or ("*",)
-    if status in {0, 429} or status >= 500:
-        return RobotsRules(ours, refusal=f"robots.txt answered {status}" if status else "robots.txt is unreachable")
-    if not 200 <= status < 300:
-        return RobotsRules(ours)
-    text = body[:_MAX_FILE_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
-    if len(body) > _MAX_FILE_BYTES:
-        text = text[: text.rfind("\n") + 1]
-    # RFC 9309, 2.2.1: a product token ends before `/1.0` and what follows; protego would compare the whole value.
-    text = _USER_AGENT.sub(r"\1\2", text)
-    return RobotsRules(ours, rules=Protego.parse(text), usage=tuple(_usage_rules(text, ours)))
-
-
-_USER_AGENT: Final = re.compile(
-    r"^([ \t]*user-?[ ]?agent[ \t]*:[ \t]*)([a-z_-]+)[^\r\n#]*", re.IGNORECASE | re.MULTILINE
-)
-
-
-def _usage_rules(text: str, tokens: Sequence[str]) -> Iterator[_Usage]:
-    """Yield the usage rules that concern us: of the groups that name a token, else of the groups for `*`.
-
-    Rules before any group concern everybody.
-    """
-    groups: dict[str, list[_Usage]] = {}
-    agents: list[str] = [""]
-    in_names = False
-    for raw in re.split(r"[\r\n]+", text):
-        line = raw.partition("#")[0].strip()
-        name, colon, value = line.partition(":")
-        key = name.strip().lower()
-        if not colon or key in {"sitemap", "host"}:
-            continue
-        if key in {"user-agent", "useragent", "user agent"}:
-            agents = [*(agents if in_names else []), value.strip().lower()]
-            in_names = True
-            continue
-        in_names = False
-        if key in {"content-usage", "content-signal"}:
-            rule = _usage_rule(key, value.strip(), line)
-            for agent in agents:
-                groups.setdefault(agent, []).extend([rule] if rule else [])
-        elif "" not in agents or groups.get(""):
-            for agent in agents:
-                groups.setdefault(agent, [])
-    named = [rule for token in tokens for rule in groups.get(token.lower(), groups.get("*", []))]
-    yield from dict.fromkeys([*groups.get("", []), *named])
-
-
-def _usage_rule(key: str, value: str, line: str) -> _Usage | None:
-    path = "/"
-    if value.startswith("/"):
-        path, _, value = value.partition(" ") if " " in value else value.partition("\t")
-    if key == "content-usage":
-        preference = content_usage(value)
-    else:
-        preference = content_usage(value.lower(), "ai-train", "no", "yes")
-    return _Usage(normal_path(path), preference in {"n", "no"}, line) if preference else None
-
-
-@dataclass(frozen=True, slots=True)
-class TdmRep:
-    """/.well-known/tdmrep.json of a host: rules as (location, reservation, rule as received), in order."""
-
-    rules: tuple[tuple[str, int | None, str], ...] = field(default=())
-
-    def decide(self, url: str) -> Decision:
-        """Decide by the first rule that matches the path: 1 refuses, 0 allows, anything else says nothing."""
-        path = path_of(url)
-        for location, reservation, rule in self.rules:
-            if matches(location, path):
-                if reservation is None:
-                    return Decision()
-                return _decision("refused" if reservation else "allowed", "tdmrep", rule)
-        return Decision()
-
-
-def parse_tdmrep(status: int, body: bytes) -> TdmRep:
-    """Read the answer to GET /.well-known/tdmrep.json: a JSON array of rules (TDMRep, file on the server).
-
-    Whatever cannot be read counts as a host without the protocol; a rule without location is left out.
-    """
-    if not 200 <= status < 300 or len(body) > _MAX_FILE_BYTES:
-        return TdmRep()
-    try:
-        tree = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return TdmRep()
-    rules = []
-    for item in tree if isinstance(tree, list) else []:
-        if isinstance(item, dict) and isinstance(item.get("location"), str) and "tdm-reservation" in item:
-            value = item["tdm-reservation"]
-            reservation = value if type(value) is int and value in {0, 1} else None
-            rules.append((normal_path(item["location"]), reservation, json.dumps(item, ensure_ascii=False)))
-    return TdmRep(tuple(rules))
+def _tdm_header(values: dict[str, list[str]], time: str | None) -> Decision:
+    """Read tdm-reservation: 1 reserves, 0 does not, any other value is unknown; a tdm-policy stands in the evidence."""
+    said = {value.strip() for value in values.get("tdm-reservation", [])} - {""}
+    if not said:
+        return SILENT
+    rights = "refused" if "1" in said else "allowed" if said == {"0"} else "unknown"
+    lines = [f"tdm-reservation: {value}" for value in sorted(said, reverse=True)]
+    lines += [f"tdm-policy: {value.strip()}" for value in values.get("tdm-policy", [])]
+    return decision(rights, "tdm_reservation", "; ".join(lines), "tdm-reservation", time)

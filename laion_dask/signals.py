@@ -52,11 +52,11 @@ def refusing(found: Iterable[str], directives: Collection[str]) -> list[str]:
 def content_usage(value: str, key: str = "train-ai", no: str = "n", yes: str = "y") -> str:
     """Return n, y or nothing for train-ai in an RFC 9651 dictionary (AIPREF drafts): keys and values case-sensitive.
 
-    Parameters are ignored, other values say nothing; of conflicting members the stricter counts.
+    Parameters are ignored, another value is `?`; of conflicting members the stricter counts.
     """
     members = (member.partition(";")[0].partition("=") for member in value.split(","))
     said = {preference.strip() for name, _, preference in members if name.strip() == key}
-    return no if no in said else yes if yes in said else ""
+    return no if no in said else yes if said == {yes} else "?" if said else ""
 
 
 # --- licences --------------------------------------------------------------------------------------------------------

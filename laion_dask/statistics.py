@@ -21,7 +21,10 @@ from laion_dask import outcomes, params
 from laion_dask.outcomes import SPLITS
 from laion_dask.verdict import FUNNEL, KEEP, REASONS
 
-HOST_SIGNALS: Final = ("robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage")
+HOST_SIGNALS: Final = (
+    *("robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
+    *("xmp_data_mining", "xmp_tdm", "c2pa"),
+)
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 MEASURES: Final = ("width", "height", "text length")
 SIMILARITY_RANGE: Final = (-0.2, 1.0)

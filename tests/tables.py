@@ -103,6 +103,8 @@ def _image(number: int, row: Row) -> Row:
         "rights": "allowed",
         "rights_signal": "",
         "rights_evidence": "",
+        "rights_source": "",
+        "rights_time": None,
         "format": "JPEG" if good else None,
         "animated": False if good else None,
         "bytes": len(body) if good else None,

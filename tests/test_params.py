@@ -55,8 +55,10 @@ ABSURD: dict[str, list[Any]] = {
     "download.source": ["ftp", None],
     "download.archive": ["one.warc.gz", None],
     "download.contact": [5, ["a@b.example"]],
-    "download.robots_tokens": ["CCBot", [1]],
+    "download.robots_tokens": ["CCBot", [1], ["CC Bot"], ["CCBot/2.0"]],
+    "download.ai_tokens": ["GPTBot", [None], ["*"]],
     "download.rights": [["noai"], "robots"],
+    "download.rights_unknown": [["all"], "c2pa"],
     "download.opt_out_directives": ["noai", None],
     "download.connections_per_host": [0, 65],
     "download.host_interval_s": [-1, 3601, float("nan")],
@@ -167,6 +169,8 @@ def test_an_unknown_key_is_refused_with_the_remedy(values: dict[str, Any], secti
         ({"crawl.source": "files"}, "crawl: source files needs crawl.files: give at least one path"),
         ({"crawl.source": "commoncrawl"}, "crawl: source commoncrawl needs crawl.crawls: give at least one id"),
         ({"download.source": "web"}, "download: source web needs download.contact: a URL or e-mail address"),
+        ({"download.contact": "me"}, "download: contact 'me' is neither a URL nor an e-mail address. Remedy: https://"),
+        ({"download.rights": []}, "download: rights_unknown ['c2pa', 'xmp_data_mining', 'xmp_tdm'] are not in rights"),
         ({"download.archive": []}, "download: source replay needs download.archive: globs of WARC files"),
         ({"extract.min_chars": 9, "extract.max_chars": 8}, "extract: min_chars 9 is above max_chars 8"),
         ({"extract.text_steps": ["escape", "spaces"]}, "extract: text_steps: escape comes last"),
@@ -181,6 +185,38 @@ def test_values_that_do_not_fit_each_other_are_refused(
         section, name = parent(values, key)
         section[name] = value
     assert named in refusal(values)
+
+
+@pytest.mark.parametrize(
+    ("contact", "accepted"),
+    [
+        ("https://lab.example.org/crawler", True),
+        ("http://lab.example.org:8080/?a=b#c", True),
+        ("HTTPS://Lab.Example.org", True),
+        ("data-team+crawl@lab.example.org", True),
+        ("lab.example.org", False),
+        ("https://localhost/", False),
+        ("https://", False),
+        ("me@lab", False),
+        ("@lab.example.org", False),
+        ("two@lab.example.org, three@lab.example.org", False),
+        ("https://lab.example.org/a)b", False),
+        ("https://lab.example.org/ ", False),
+        ("https://lab.example.org/\r\nCookie: a=b", False),
+        ("mailto:me@lab.example.org", False),
+        ("ftp://lab.example.org/", False),
+    ],
+)
+def test_on_the_web_the_contact_is_an_address_that_can_be_used(
+    values: dict[str, Any],
+    contact: str,
+    accepted: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    values["download"].update(source="web", contact=contact)
+    if accepted:
+        assert params.parse(values).download.contact == contact
+    else:
+        assert "neither a URL nor an e-mail address" in refusal(values)
 
 
 def test_every_wrong_key_is_named_at_once(values: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from laion_dask import params, recipes
 from laion_dask.extract import extract
 from laion_dask.params import ParamsError
 from laion_dask.recipes import RecipeError
+from laion_dask.rights import SIGNALS
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "recipes"
 FILE = FOLDER.parents[1] / "params.yaml"
@@ -126,19 +127,20 @@ class TestValues:
     def test_datacomp_extracts_as_cc2dataset(self) -> None:
         assert recipes.load("datacomp", FILE).extract == recipes.load("cc2dataset", FILE).extract
 
-    def test_no_recipe_of_today_reads_what_hosts_forbid(self) -> None:
-        """Robots.txt, rights signals, hash lists and removals speak for today, whatever was run then."""
+    def test_no_recipe_switches_off_what_speaks_for_today(self) -> None:
+        """Hash lists and removals hold whatever was run then, and rights signals but for the audit of what was run."""
         base = params.load(FILE)
         for name in NAMES:
             loaded = recipes.load(name, FILE)
             for section, key in (
                 ("download", "robots_tokens"),
-                ("download", "rights"),
                 ("download", "opt_out_directives"),
                 ("filter", "hash_lists"),
                 ("catalog", "removals"),
             ):
                 assert getattr(getattr(loaded, section), key) == getattr(getattr(base, section), key), (name, key)
+            binding = () if name == "laion-5b-as-run" else SIGNALS
+            assert set(loaded.download.rights) == set(binding), name
 
 
 class TestRefusals:

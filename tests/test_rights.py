@@ -8,17 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import rights
-from laion_dask.rights import Decision, decide_response, page_signals, parse_robots, parse_tdmrep, strictest
+from laion_dask import params, rights
+from laion_dask.rights import SILENT, Decision, Policy, decide_response, page_signals, utc
+from laion_dask.tdmrep import parse_tdmrep
 
 TOKENS = ("MyBot", "CCBot")
 POLICY = ("noai", "noimageai", "noml", "noindex", "noimageindex", "none")
+STRICT = Policy(tokens=TOKENS, directives=POLICY)
 IMAGE = "https://img.example/a/fox.jpg"
 
 
-def answer(*headers: tuple[str, str], policy: tuple[str, ...] = POLICY, tdmrep: Decision | None = None) -> Decision:
+def answer(*headers: tuple[str, str], policy: Policy = STRICT, tdmrep: Decision = SILENT) -> Decision:
     """Decide by headers."""
-    return decide_response(headers, tokens=TOKENS, directives=policy, tdmrep=tdmrep or Decision())
+    return decide_response(headers, policy, tdmrep)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +79,24 @@ def answer(*headers: tuple[str, str], policy: tuple[str, ...] = POLICY, tdmrep: 
 )
 def test_x_robots_tag_is_read_by_its_grammar(lines: list[str], refuses: bool) -> None:  # noqa: FBT001
     decision = answer(*(("X-Robots-Tag", line) for line in lines))
-    assert decision.binds() is refuses
+    assert STRICT.binds(decision) is refuses
     assert decision.signal == ("x_robots_tag" if refuses else "")
     assert decision.rights == ("refused" if refuses else "unknown")
     if refuses:
         assert decision.evidence in lines
+        assert decision.source == "x-robots-tag"
 
 
 def test_the_policy_says_which_directives_refuse() -> None:
-    assert not answer(("x-robots-tag", "noindex"), policy=("noai",)).binds()
-    assert not answer(("x-robots-tag", "none"), policy=("noai",)).binds()
-    assert answer(("x-robots-tag", "none"), policy=("noindex",)).binds()
-    assert answer(("x-robots-tag", "none"), policy=("none",)).binds()
-    assert answer(("x-robots-tag", "noai"), policy=("NoAI",)).binds()
+    def refuses(value: str, *directives: str) -> bool:
+        policy = Policy(tokens=TOKENS, directives=directives)
+        return policy.binds(answer(("x-robots-tag", value), policy=policy))
+
+    assert not refuses("noindex", "noai")
+    assert not refuses("none", "noai")
+    assert refuses("none", "noindex")
+    assert refuses("none", "none")
+    assert refuses("noai", "NoAI")
 
 
 @pytest.mark.parametrize(
@@ -99,8 +106,10 @@ def test_the_policy_says_which_directives_refuse() -> None:
         ([("tdm-reservation", "1")], None, "refused", "tdm_reservation"),
         ([("TDM-Reservation", " 1 ")], None, "refused", "tdm_reservation"),
         ([("tdm-reservation", "0")], None, "allowed", "tdm_reservation"),
-        ([("tdm-reservation", "yes")], None, "unknown", ""),
-        ([("tdm-reservation", "1.0")], None, "unknown", ""),
+        ([("tdm-reservation", "yes")], None, "unknown", "tdm_reservation"),
+        ([("tdm-reservation", "1.0")], None, "unknown", "tdm_reservation"),
+        ([("tdm-reservation", "")], None, "unknown", ""),
+        ([("tdm-reservation", "0"), ("tdm-reservation", "what")], None, "unknown", "tdm_reservation"),
         ([("tdm-reservation", "0"), ("tdm-reservation", "1")], None, "refused", "tdm_reservation"),
         ([], 1, "refused", "tdmrep"),
         ([], 0, "allowed", "tdmrep"),
@@ -113,9 +122,10 @@ def test_the_policy_says_which_directives_refuse() -> None:
         ([("Content-Usage", "search=y, train-ai=n;exp=1")], None, "refused", "content_usage"),
         ([("content-usage", "train-ai=y")], None, "allowed", "content_usage"),
         ([("content-usage", "train-ai=y"), ("content-usage", "train-ai=n")], None, "refused", "content_usage"),
-        ([("content-usage", "train-ai=N")], None, "unknown", ""),
+        ([("content-usage", "train-ai=N")], None, "unknown", "content_usage"),
         ([("content-usage", "Train-AI=n")], None, "unknown", ""),
-        ([("content-usage", "train-ai")], None, "unknown", ""),
+        ([("content-usage", "train-ai")], None, "unknown", "content_usage"),
+        ([("content-usage", "train-ai=y, train-ai=maybe")], None, "unknown", "content_usage"),
         ([("content-usage", "search=n")], None, "unknown", ""),
         ([("content-usage", "train-ai=n"), ("tdm-reservation", "0")], 1, "refused", "content_usage"),
     ],
@@ -132,19 +142,69 @@ def test_headers_and_the_tdm_file_together(
 
 
 def test_a_refusal_that_binds_comes_before_one_that_is_only_recorded() -> None:
+    policy = Policy(("content_usage",), tokens=TOKENS, directives=POLICY)
     headers = [("x-robots-tag", "noai"), ("content-usage", "train-ai=n")]
-    decision = decide_response(headers, tokens=TOKENS, directives=POLICY, binding=("content_usage",))
-    assert (decision.signal, decision.binds(("content_usage",))) == ("content_usage", True)
-    recorded = decide_response(headers[:1], tokens=TOKENS, directives=POLICY, binding=("content_usage",))
-    assert (recorded.rights, recorded.signal, recorded.binds(("content_usage",))) == ("refused", "x_robots_tag", False)
+    decision = answer(*headers, policy=policy)
+    assert (decision.signal, policy.binds(decision)) == ("content_usage", True)
+    recorded = answer(*headers[:1], policy=policy)
+    assert (recorded.rights, recorded.signal, policy.binds(recorded)) == ("refused", "x_robots_tag", False)
 
 
 def test_the_strictest_decision_wins() -> None:
     refused, allowed = Decision("refused", "robots"), Decision("allowed", "tdm_reservation")
-    assert strictest([]) == Decision()
-    assert strictest([Decision(), allowed]) == allowed
-    assert strictest([allowed, refused, Decision()]) == refused
-    assert strictest([Decision("refused", "content_usage"), refused]) == refused
+    unread = Decision("unknown", "content_usage")
+    assert STRICT.strictest([]) == SILENT
+    assert STRICT.strictest([SILENT, allowed]) == allowed
+    assert STRICT.strictest([SILENT, Decision("allowed")]) == Decision("allowed")
+    assert STRICT.strictest([allowed, unread]) == unread
+    assert STRICT.strictest([allowed, refused, unread, SILENT]) == refused
+    assert STRICT.strictest([Decision("refused", "content_usage"), refused]) == refused
+
+
+def test_what_cannot_be_read_binds_where_the_policy_says_so() -> None:
+    unread = Decision("unknown", "c2pa")
+    refused = Decision("refused", "robots")
+    assert Policy(unknown=("c2pa",)).binds(unread)
+    assert not Policy().binds(unread)
+    assert not Policy(("robots",), ("c2pa",)).binds(unread)
+    assert not Policy(unknown=("c2pa",)).binds(SILENT)
+    assert Policy(unknown=("c2pa",)).strictest([unread, refused]) == refused
+    assert Policy(("c2pa",), ("c2pa",)).strictest([unread, refused]) == unread
+
+
+def test_by_default_every_known_signal_binds_and_training_crawlers_speak_for_us(defaults: params.Params) -> None:
+    policy = Policy.of(defaults.download)
+    assert set(policy.binding) == set(rights.SIGNALS)
+    assert all(policy.binds(Decision("refused", signal)) for signal in rights.SIGNALS)
+    assert {"laion-dask", "CCBot", "GPTBot"} <= set(policy.tokens)
+    assert policy.binds(answer(("X-Robots-Tag", "GPTBot: noai"), policy=policy))
+    assert not policy.binds(answer(("X-Robots-Tag", "googlebot: noindex"), policy=policy))
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "2015-10-21T07:28:00Z"),
+        ("Wed, 21 Oct 2015 09:28:00 +0200", "2015-10-21T07:28:00Z"),
+        ("Wednesday, 21-Oct-15 07:28:00 GMT", "2015-10-21T07:28:00Z"),
+        ("Wed Oct 21 07:28:00 2015", "2015-10-21T07:28:00Z"),
+        ("yesterday", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_time_is_the_date_of_the_response(date: str | None, expected: str | None) -> None:
+    assert utc(date) == expected
+    headers = [("x-robots-tag", "noai"), *([("Date", date)] if date is not None else [])]
+    assert answer(*headers).time == expected
+
+
+def test_a_policy_of_the_owner_is_recorded_with_its_reservation() -> None:
+    decision = answer(("tdm-reservation", "1"), ("tdm-policy", "https://x.example/tdm"))
+    assert decision.evidence == "tdm-reservation: 1; tdm-policy: https://x.example/tdm"
+    assert decision.source == "tdm-reservation"
 
 
 def test_evidence_is_kept_as_received_and_short() -> None:
@@ -153,7 +213,7 @@ def test_evidence_is_kept_as_received_and_short() -> None:
     decision.evidence.encode("utf-8")
 
 
-@given(st.lists(st.tuples(st.sampled_from(["X-Robots-Tag", "tdm-reservation", "Content-Usage"]), st.text())))
+@given(st.lists(st.tuples(st.sampled_from(["X-Robots-Tag", "tdm-reservation", "Content-Usage", "Date"]), st.text())))
 def test_no_header_crashes_the_decision(headers: list[tuple[str, str]]) -> None:
     assert answer(*headers).rights in {"allowed", "refused", "unknown"}
     page_signals(headers, headers, POLICY)
@@ -240,150 +300,3 @@ def test_long_values_are_read_like_short_ones_and_not_remembered() -> None:
             "meta-robots:none",
         )
     assert rights._refusals_of.cache_info().currsize == remembered  # noqa: SLF001
-
-
-def robots(text: str, url: str = IMAGE, tokens: tuple[str, ...] = TOKENS) -> Decision:
-    """Ask a robots.txt."""
-    return parse_robots(200, text.encode(), tokens).decide(url)
-
-
-@pytest.mark.parametrize(
-    ("status", "rights_", "signal"),
-    [
-        (200, "refused", "robots"),
-        (206, "refused", "robots"),
-        (301, "allowed", ""),
-        (400, "allowed", ""),
-        (401, "allowed", ""),
-        (403, "allowed", ""),
-        (404, "allowed", ""),
-        (410, "allowed", ""),
-        (429, "refused", "robots"),
-        (500, "refused", "robots"),
-        (503, "refused", "robots"),
-        (0, "refused", "robots"),
-    ],
-)
-def test_the_status_of_robots_txt_decides_first(status: int, rights_: str, signal: str) -> None:
-    decision = parse_robots(status, b"User-agent: *\nDisallow: /", TOKENS).decide(IMAGE)
-    assert (decision.rights, decision.signal) == (rights_, signal)
-    assert decision.evidence or rights_ == "allowed"
-
-
-@pytest.mark.parametrize(
-    ("text", "rights_"),
-    [
-        ("", "allowed"),
-        ("User-agent: *\nDisallow:", "allowed"),
-        ("User-agent: *\nDisallow: /", "refused"),
-        ("\ufeffUser-agent: *\nDisallow: /", "refused"),
-        ("user-agent: ccbot\ndisallow: /a/", "refused"),
-        ("User-agent: CCBot/2.0\nDisallow: /a/", "refused"),
-        ("User-agent: CCBot (https://commoncrawl.org)\nDisallow: /a/", "refused"),
-        ("User-agent: GPTBot\nDisallow: /", "allowed"),
-        ("User-agent: MyBotX\nDisallow: /", "allowed"),
-        ("User-agent: MyBot\nAllow: /\n\nUser-agent: *\nDisallow: /", "refused"),
-        ("User-agent: MyBot\nUser-agent: CCBot\nAllow: /\n\nUser-agent: *\nDisallow: /", "allowed"),
-        ("User-agent: *\nDisallow: /a/\nAllow: /a/fox", "allowed"),
-        ("User-agent: *\nDisallow: /a/fox.jpg\nAllow: /a/fox.jpg", "allowed"),
-        ("User-agent: *\nDisallow: /*.jpg$", "refused"),
-        ("User-agent: *\nDisallow: /*.png$", "allowed"),
-        ("User-agent: *\nDisallow: /A/", "allowed"),
-        ("<html>not found</html>", "allowed"),
-        ("User-agent: *\nDisallow: /b/\nUser-agent: *\nDisallow: /a/", "refused"),
-        ("# User-agent: *\n# Disallow: /", "allowed"),
-    ],
-)
-def test_robots_txt_is_read_by_rfc_9309(text: str, rights_: str) -> None:
-    decision = robots(text)
-    assert (decision.rights, decision.signal) == (rights_, "robots")
-
-
-@pytest.mark.parametrize(
-    ("text", "refuses"),
-    [
-        ("User-agent: *\nContent-Usage: train-ai=n", True),
-        ("User-agent: *\nContent-Usage: train-ai=y", False),
-        ("User-agent: *\nContent-Usage: search=n", False),
-        ("User-agent: *\nAllow: /\nContent-Usage: /a/ train-ai=n", True),
-        ("User-agent: *\nAllow: /\nContent-Usage: /b/ train-ai=n", False),
-        ("User-agent: *\nContent-Usage: train-ai=n\nContent-Usage: /a/ train-ai=y", False),
-        ("User-agent: *\nContent-Usage: train-ai=y\nContent-Usage: /a/*.jpg$ train-ai=n", True),
-        ("User-agent: *\nContent-Usage: /a/ train-ai=y\nContent-Usage: /a/ train-ai=n", True),
-        ("User-agent: *\nContent-Usage: /a/\ttrain-ai=n # ours", True),
-        ("User-agent: otherbot\nContent-Usage: train-ai=n", False),
-        ("User-agent: otherbot\nUser-agent: ccbot\nContent-Usage: train-ai=n", True),
-        ("User-agent: otherbot\nAllow: /\nUser-agent: ccbot\nContent-Usage: train-ai=n", True),
-        ("User-agent: *\nContent-Signal: ai-train=no, search=yes, ai-input=yes", True),
-        ("User-Agent: *\nContent-Signal: search=yes,ai-train=no\nAllow: /", True),
-        ("User-agent: *\nContent-Signal: ai-train=yes", False),
-        ("User-agent: *\nContent-Signal: search=no", False),
-        ("Content-Signal: ai-train=no\nUser-agent: *\nAllow: /", True),
-        ("User-agent: MyBot\nUser-agent: CCBot\nAllow: /\nUser-agent: *\nContent-Signal: ai-train=no", False),
-        ("User-agent: MyBot\nAllow: /\nUser-agent: *\nContent-Signal: ai-train=no", True),
-        ("User-agent: *\nSitemap: https://x.example/s.xml\nContent-Signal: ai-train=no", True),
-    ],
-)
-def test_usage_rules_of_robots_txt(text: str, refuses: bool) -> None:  # noqa: FBT001
-    decision = robots(text)
-    assert decision.binds() is refuses
-    assert decision.signal == ("content_usage" if refuses else "robots")
-
-
-def test_a_disallow_comes_before_a_usage_rule() -> None:
-    text = "User-agent: *\nDisallow: /\nContent-Usage: train-ai=n"
-    assert robots(text).signal == "robots"
-    rules = parse_robots(200, text.encode(), TOKENS)
-    assert rules.decide(IMAGE, binding=("content_usage",)).signal == "content_usage"
-
-
-def test_only_the_first_500_kib_of_robots_txt_count() -> None:
-    padding = "# padding\n" * 60_000
-    assert robots("User-agent: *\nDisallow: /\n" + padding).binds()
-    assert not robots(padding + "User-agent: *\nDisallow: /\n").binds()
-
-
-def test_crawl_delay_is_the_longest_that_is_asked_of_us() -> None:
-    text = b"User-agent: MyBot\nCrawl-delay: 2\n\nUser-agent: *\nCrawl-delay: 5.5\n\nUser-agent: x\nCrawl-delay: 60"
-    assert parse_robots(200, text, TOKENS).crawl_delay_s == 5.5
-    assert parse_robots(404, b"", TOKENS).crawl_delay_s == 0.0
-
-
-@given(st.binary(max_size=300) | st.text().map(lambda text: f"User-agent: *\n{text}".encode("utf-8", "replace")))
-def test_no_robots_txt_crashes(body: bytes) -> None:
-    assert parse_robots(200, body, TOKENS).decide(IMAGE).rights in {"allowed", "refused"}
-
-
-@pytest.mark.parametrize(
-    ("rules", "rights_"),
-    [
-        ([], "unknown"),
-        ([{"location": "/", "tdm-reservation": 1}], "refused"),
-        ([{"location": "/", "tdm-reservation": 0}], "allowed"),
-        ([{"location": "/", "tdm-reservation": 2}], "unknown"),
-        ([{"location": "/", "tdm-reservation": "1"}], "unknown"),
-        ([{"location": "/", "tdm-reservation": True}], "unknown"),
-        ([{"location": "/a/*.jpg", "tdm-reservation": 1, "tdm-policy": "https://x.example/p"}], "refused"),
-        ([{"location": "/a/*.jpg$", "tdm-reservation": 1}], "refused"),
-        ([{"location": "/a/*.png", "tdm-reservation": 1}], "unknown"),
-        ([{"location": "/A/", "tdm-reservation": 1}], "unknown"),
-        ([{"location": "/a/", "tdm-reservation": 0}, {"location": "/", "tdm-reservation": 1}], "allowed"),
-        ([{"location": "/", "tdm-reservation": 1}, {"location": "/a/", "tdm-reservation": 0}], "refused"),
-        ([{"location": "/a/", "tdm-reservation": None}, {"location": "/", "tdm-reservation": 1}], "unknown"),
-        ([{"tdm-reservation": 1}], "unknown"),
-        ([{"location": "/"}], "unknown"),
-        ([7, None, {"location": 5, "tdm-reservation": 1}], "unknown"),
-        ({"location": "/", "tdm-reservation": 1}, "unknown"),
-        ({"policy": [{"location": "/", "tdm-reservation": 1}]}, "unknown"),
-    ],
-)
-def test_tdmrep_is_an_array_of_rules_and_the_first_match_wins(rules: object, rights_: str) -> None:
-    decision = parse_tdmrep(200, json.dumps(rules).encode()).decide(IMAGE)
-    assert (decision.rights, decision.signal) == (rights_, "" if rights_ == "unknown" else "tdmrep")
-
-
-@pytest.mark.parametrize(
-    ("status", "body"), [(404, b"[]"), (0, b""), (200, b""), (200, b"{"), (200, b"\xff"), (200, b"[" * 9999)]
-)
-def test_a_tdmrep_that_cannot_be_read_says_nothing(status: int, body: bytes) -> None:
-    assert parse_tdmrep(status, body).decide(IMAGE) == Decision()
