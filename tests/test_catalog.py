@@ -123,6 +123,14 @@ def test_a_removal_takes_out_its_pairs_and_no_others(dsn: str, row: dict[str, An
     assert built.ledger.dropped == ({reason: 1} if reason else {})
 
 
+def test_a_name_of_one_label_takes_out_all_below_it(dsn: str) -> None:
+    hosts = ["intranet", "a.intranet", "b.a.intranet.", "intranet.example", "aintranet"]
+    found = tables.pairs(*({"host": host, "url": f"https://{host}/1.jpg"} for host in hosts))
+    built = build(dsn, found, removals=[Removal("domain", name, "") for name in ("intranet", "other.example")])
+    assert sorted(row["host"] for row in built.rows) == ["aintranet", "intranet.example"]
+    assert built.ledger.dropped == {"removed_domain": 3}
+
+
 def test_what_is_removed_is_written_once_and_its_copies_count_as_duplicates(dsn: str) -> None:
     rows = [{"uid": tables.uid(9 - place // 2), "host": "removed.example", "wat_order": place} for place in range(6)]
     built = build(dsn, tables.pairs(*rows), removals=REMOVALS)
