@@ -127,10 +127,11 @@ def _known(score: float | None) -> float | None:
 
 def thumbnail(body: bytes, *, blur: bool) -> str:
     """Return a JPEG of at most 160 x 160 px as a data URI, without metadata; blurred beyond recognition if asked."""
-    from PIL import Image, ImageFilter  # noqa: PLC0415 - only the report draws
+    from PIL import ImageFilter  # noqa: PLC0415 - only the report draws
 
-    with Image.open(io.BytesIO(body)) as opened:
-        small = opened.convert("RGB")
+    from laion_dask import images  # noqa: PLC0415
+
+    small = images.upright(body)
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     if blur:
         small = small.filter(ImageFilter.GaussianBlur(BLUR_RADIUS_PX))

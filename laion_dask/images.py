@@ -134,6 +134,18 @@ def prepare(body: bytes, rules: Rules) -> Prepared:
         return _finish(image, body, rules)
 
 
+def upright(body: bytes) -> Image.Image:
+    """Decode a picture of a shard as it is meant to be seen: RGB in sRGB, upright, on white.
+
+    One that was encoded here comes out as its own pixels; one that was stored as received may need all of it.
+    """
+    with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+        image.load()
+        turn = _orientation(image)
+        size = image.size[::-1] if turn in _SIDEWAYS else image.size
+        return _Look(colors.flatten(image), size, turn, image.info.get("icc_profile")).at(size)
+
+
 def _unopened(body: bytes) -> Prepared:
     begins_as = next((name for name, sign in _SIGNATURES if re.match(sign, body, re.DOTALL)), None)
     if begins_as is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from laion_dask import clip, embeddings, heads, params, schema
+from laion_dask.images import upright
 from laion_dask.shards import read_shard
 from laion_dask.verdict import KEEP, Ledger
 
@@ -87,8 +86,7 @@ def _batches(table: pa.Table, tar: Path, model: clip.Clip, size: int) -> Iterato
 
 
 def _decode(body: bytes, model: clip.Clip) -> Any:  # noqa: ANN401 - a torch tensor
-    with Image.open(io.BytesIO(body)) as image:
-        return model.prepare(image.convert("RGB"))
+    return model.prepare(upright(body))
 
 
 def _batch(decoded: list[tuple[int, Future[Any]]], captions: list[str]) -> Batch:

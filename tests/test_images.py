@@ -109,6 +109,30 @@ def test_the_original_is_stored_byte_for_byte_with_its_metadata() -> None:
 
 
 @pytest.mark.parametrize("encode", ENCODINGS)
+def test_a_stored_picture_is_read_back_as_its_own_pixels(encode: Encoding) -> None:
+    result = prepared(encoded(photo(6, 400, 300), "PNG"), encode=encode)
+    assert np.array_equal(np.asarray(images.upright(result.picture)), levels(result))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_an_original_is_read_back_upright_on_white(turn: int) -> None:
+    seen = Image.new("RGBA", (60, 40), (0, 0, 0, 0))
+    ImageDraw.Draw(seen).rectangle((0, 0, 29, 19), fill=(200, 0, 0, 255))
+    undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored = seen.transpose(images._TURNS[undo[turn]]) if turn in undo else seen  # noqa: SLF001
+    body = prepared(encoded(stored, "PNG", exif=exif), encode="original", mode="no").picture
+    read = images.upright(body)
+    assert (read.size, read.mode) == ((60, 40), "RGB")
+    assert (read.getpixel((10, 8)), read.getpixel((50, 8)), read.getpixel((10, 32))) == (
+        (200, 0, 0),
+        (255, 255, 255),
+        (255, 255, 255),
+    )
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
 def test_each_encoding_stores_the_same_picture_under_its_extension(encode: Encoding) -> None:
     body = encoded(photo(2, 700, 500), "PNG")
     result = prepared(body, encode=encode)
