@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from laion_dask import images, params, schema, shards
+from laion_dask import archive as archives
+from laion_dask import exchange, images, params, schema, shards
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
 from laion_dask.replay import ReplayAddress
 from laion_dask.verdict import KEEP, Ledger
@@ -33,18 +34,23 @@ def download(
     replay: ReplayAddress | None,
     user_agent: str,
     workers: int,
+    archive: Path | None = None,
 ) -> dict[str, Any]:
     """Download one work list (Parquet, `schema.WORK`) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
     `name` is the number of the shard in five digits; the key of a row is `name` and its place in four. `workers` is the
-    number of processes that download at the same time: they share the limits for each host. Returns the images' ledger,
-    the bytes received and the number of hosts.
+    number of processes that download at the same time: they share the limits for each host. `archive` is the index of
+    the exchanges that stand in for the web (source archive). Returns the images' ledger, the bytes received and the
+    number of hosts.
     """
     rows = schema.WORK.check(pq.read_table(work)).to_pylist()
     shard = _Shard(settings, name, rows, workers)
-    with shards.ShardWriter(out, name) as writer:
+    with (
+        archives.open_way(out, name, settings, index=archive, user_agent=user_agent, scope=replay) as way,
+        shards.ShardWriter(out, name) as writer,
+    ):
         try:
-            asyncio.run(shard.run(writer, replay=replay, user_agent=user_agent))
+            asyncio.run(shard.run(writer, replay=replay, user_agent=user_agent, way=way))
         except BaseExceptionGroup as group:
             # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
             raise group.exceptions[0] from None
@@ -69,16 +75,26 @@ class _Shard:
         self.reasons: list[str] = []
         self.bytes = 0
 
-    async def run(self, writer: shards.ShardWriter, *, replay: ReplayAddress | None, user_agent: str) -> None:
+    async def run(
+        self, writer: shards.ShardWriter, *, replay: ReplayAddress | None, user_agent: str, way: archives.Way | None
+    ) -> None:
         """Fetch all rows, as many at once as there are connections: each holds one body at most."""
         cores = max(1, (os.cpu_count() or 1) // self._workers)
-        opening = open_fetcher(self._settings, replay=replay, user_agent=user_agent, workers=self._workers)
+        opening = open_fetcher(
+            self._settings,
+            replay=replay,
+            user_agent=user_agent,
+            workers=self._workers,
+            through=way.through if way else None,
+        )
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
                 for _ in range(min(self._settings.connections, len(self._rows))):
-                    tasks.create_task(self._work(fetcher, pool, writer))
+                    tasks.create_task(self._work(fetcher, pool, writer, way))
 
-    async def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, writer: shards.ShardWriter) -> None:
+    async def _work(
+        self, fetcher: Fetcher, pool: ThreadPoolExecutor, writer: shards.ShardWriter, way: archives.Way | None
+    ) -> None:
         while True:
             # Rows are taken in order after the window opens, so the oldest unfinished row always runs.
             await self._window.acquire()
@@ -87,7 +103,10 @@ class _Shard:
                 self._window.release()
                 return
             row = self._rows[place]
+            exchange.ASKER.set(f"row {row['uid']}")
             fetched = await fetcher.fetch(row["url"])
+            if way is not None:
+                way.conclude(fetched.final_url, fetched.reason, fetched.message, retry=fetched.retry)
             prepared, hashes = images.Prepared(fetched.reason, fetched.message), _NO_HASHES
             if fetched.reason == KEEP:
                 loop = asyncio.get_running_loop()

@@ -178,7 +178,7 @@ class Index:
     def add(self, path: Path) -> None:
         """Read a WARC file to its end, or to the damage that ends it; `ReplayError` where the file is missing."""
         if not path.is_file():
-            raise ReplayError(f"{path}: no such WARC file. Remedy: make it, or correct download.archive in params.yaml")
+            raise ReplayError(f"{path}: no such WARC file. Remedy: make it, or correct download.warcs in params.yaml")
         with path.open("rb") as stream:
             try:
                 for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=False):

@@ -42,6 +42,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "content_usage": "the response's Content-Usage header refuses",
         "private_address": "the name resolves to an address that is not public",
         "unreachable": "no connection: unknown name, refused, reset or failed TLS",
+        "not_archived": "the archive that stands in for the web has no answer to this, or not its body",
         "timeout": "the transfer did not end before its deadline",
         "redirects": "more redirects than allowed, or one to an address that is refused",
         "not_found": "the server answered 404 or 410",
