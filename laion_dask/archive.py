@@ -97,11 +97,12 @@ class Keeper:
 
         return kept
 
-    def conclude(self, url: str, reason: str, message: str | None, *, retry: bool) -> None:
+    def conclude(self, url: str, reason: str, message: str | None) -> None:
         """Write how the running task's row ended where no answer shows it; a row that was answered needs none."""
-        if reason in UNASKED:
-            reply = Reply(failure=reason, message=message or "", retry=retry)
-            self._keep(Exchange(url, exchange.ASKER.get(), warc_exchange.now(), None, reply))
+        target = guard.parse(url)
+        if reason in UNASKED and target is not None:
+            reply = Reply(failure=reason, message=message or "")
+            self._keep(Exchange(target.href, exchange.ASKER.get(), warc_exchange.now(), None, reply))
 
     def _keep(self, found: Exchange) -> None:
         if found.reply.body and not self._keep_body(found.reply):
@@ -206,6 +207,19 @@ class Answers:
         self.used[entry.path, entry.offset] = entry
         return answer(read(entry), limits, wanted)
 
+    def concluded(self, url: str) -> Reply | None:
+        """Return how the running task's row ended without being asked; None where it was asked."""
+        target = guard.parse(url)
+        asker = exchange.ASKER.get()
+        found = self._index.find(target.href) if target is not None else []
+        mine = [entry for entry in found if (entry.asker, entry.status) == (asker, 0) and entry.path.name == self._warc]
+        for entry in mine:
+            reply = read(entry).reply
+            if reply.failure in UNASKED:
+                self.used[entry.path, entry.offset] = entry
+                return reply
+        return None
+
     def _entries(self, url: str, asker: str) -> list[Entry]:
         found = self._index.find(url)
         # What this asker was told; of several archives, that of this shard.
@@ -256,10 +270,14 @@ def answer(found: Exchange, limits: Limits, wanted: Callable[[Reply], bool]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a download puts between itself and the web: `through` wraps the web, or takes its place."""
+    """What a download puts between itself and the web: `through` wraps the web, or takes its place.
+
+    Rows that are not asked at all because of others (`UNASKED`) are told to `conclude`, and known by `concluded`.
+    """
 
     through: Callable[[Ask], Ask]
-    conclude: Callable[..., None]
+    conclude: Callable[[str, str, str | None], None]
+    concluded: Callable[[str], Reply | None]
 
 
 @contextmanager
@@ -276,15 +294,19 @@ def open_way(
             raise cdxj.ArchiveError("source archive has no index: a bug of the caller")
         with cdxj.Index(index) as found:
             answers = Answers(found, name)
-            yield Way(lambda _: answers, _said)
+            yield Way(lambda _: answers, _said, answers.concluded)
         if settings.archive:
             write(out, name, list(answers.used.values()))
     elif settings.archive:
         with Keeper(out, name, user_agent) as keeper:
-            yield Way(lambda ask: keeper.through(ask, scope), keeper.conclude)
+            yield Way(lambda ask: keeper.through(ask, scope), keeper.conclude, _open)
     else:
         yield None
 
 
-def _said(*_: object, **__: object) -> None:
+def _said(_url: str, _reason: str, _message: str | None) -> None:
     """Say nothing: the archive says it already."""
+
+
+def _open(_url: str) -> None:
+    """Know nothing yet."""

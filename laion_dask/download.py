@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +14,10 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from laion_dask import archive as archives
-from laion_dask import exchange, images, params, schema, shards
+from laion_dask import exchange, images, params, schema, shards, verify
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
 from laion_dask.replay import ReplayAddress
+from laion_dask.rights import Decision
 from laion_dask.verdict import KEEP, Ledger
 
 Hashes = tuple[str | None, str | None]
@@ -44,7 +46,10 @@ def download(
     number of hosts.
     """
     rows = schema.WORK.check(pq.read_table(work)).to_pylist()
-    shard = _Shard(settings, name, rows, workers)
+    before: Mapping[str, verify.Before] = {}
+    if settings.verify is not None:
+        before = verify.with_pictures(verify.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
+    shard = _Shard(settings, name, rows, workers, before)
     with (
         archives.open_way(out, name, settings, index=archive, user_agent=user_agent, scope=replay) as way,
         shards.ShardWriter(out, name) as writer,
@@ -63,11 +68,19 @@ def download(
 class _Shard:
     """The state of one download: the next row, finished rows that wait for an earlier one, what was counted."""
 
-    def __init__(self, settings: params.Download, name: str, rows: list[dict[str, Any]], workers: int) -> None:
+    def __init__(
+        self,
+        settings: params.Download,
+        name: str,
+        rows: list[dict[str, Any]],
+        workers: int,
+        before: Mapping[str, verify.Before],
+    ) -> None:
         self._settings = settings
         self._name = name
         self._rows = rows
         self._workers = workers
+        self._before = before
         self._todo = iter(range(len(rows)))
         self._waiting: dict[int, tuple[dict[str, Any], bytes]] = {}
         self._written = 0
@@ -104,13 +117,18 @@ class _Shard:
                 return
             row = self._rows[place]
             exchange.ASKER.set(f"row {row['uid']}")
-            fetched = await fetcher.fetch(row["url"])
+            known = way.concluded(row["url"]) if way is not None else None
+            if known is not None:
+                fetched = Fetched(known.failure, known.message, row["url"], Decision(), attempts=0)
+            else:
+                fetched = await fetcher.fetch(row["url"])
             if way is not None:
-                way.conclude(fetched.final_url, fetched.reason, fetched.message, retry=fetched.retry)
+                way.conclude(row["url"], fetched.reason, fetched.message)
             prepared, hashes = images.Prepared(fetched.reason, fetched.message), _NO_HASHES
             if fetched.reason == KEEP:
                 loop = asyncio.get_running_loop()
-                prepared, hashes = await loop.run_in_executor(pool, partial(_prepare, fetched.body, self._settings))
+                prepare = partial(_prepare, fetched.body, self._settings, self._before.get(row["uid"]))
+                prepared, hashes = await loop.run_in_executor(pool, prepare)
             key = f"{self._name}{place:04d}"
             self._waiting[place] = attempt(key, row, fetched, prepared, hashes), prepared.jpg
             self._write_ready(writer)
@@ -125,7 +143,7 @@ class _Shard:
             self._window.release()
 
 
-def _prepare(body: bytes, settings: params.Download) -> tuple[images.Prepared, Hashes]:
+def _prepare(body: bytes, settings: params.Download, before: verify.Before | None) -> tuple[images.Prepared, Hashes]:
     prepared = images.prepare(
         body,
         mode=settings.resize,
@@ -133,7 +151,21 @@ def _prepare(body: bytes, settings: params.Download) -> tuple[images.Prepared, H
         max_pixels=settings.max_pixels,
         jpeg_quality=settings.jpeg_quality,
     )
-    return prepared, images.digests(body)
+    hashes = images.digests(body)
+    if before is not None and prepared.reason == KEEP:
+        prepared = _verified(prepared, hashes[1], before, settings.changed)
+    return prepared, hashes
+
+
+def _verified(
+    prepared: images.Prepared, sha256: str | None, before: verify.Before, mode: verify.Mode
+) -> images.Prepared:
+    """Refuse a picture that is not the one that an earlier version has of the pair; its hashes stay in the row."""
+    now = verify.pdq(prepared.jpg) if sha256 != before.sha256 else None
+    message = verify.refusal(verify.compare(before, sha256, now), mode)
+    if message is None:
+        return prepared
+    return replace(prepared, reason=verify.CHANGED_BYTES, message=message, jpg=b"", width=0, height=0)
 
 
 def attempt(

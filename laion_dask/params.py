@@ -133,6 +133,8 @@ class Download(Section):
     source: Literal["replay", "archive", "web"]
     warcs: tuple[str, ...]
     archive: bool
+    verify: str | None
+    changed: Literal["drop", "strict", "keep"]
     contact: str | None
     robots_tokens: tuple[str, ...]
     rights: tuple[Literal["robots", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage"], ...]

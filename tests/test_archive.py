@@ -251,17 +251,18 @@ def test_a_body_that_may_not_be_kept_is_in_no_file(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{NAME}.cdxj", f"{NAME}.warc.gz"]
 
 
-def test_a_row_that_ended_because_of_others_ends_so_again(tmp_path: Path) -> None:
+def test_a_row_that_was_not_asked_because_of_others_is_not_asked_again(tmp_path: Path) -> None:
+    exchange.ASKER.set("row 9")
     with archive.Keeper(tmp_path, NAME, "agent") as keeper:
-        exchange.ASKER.set("row 9")
-        keeper.conclude("http://a.example/x", "host_failing", "not asked", retry=True)
-        keeper.conclude("http://a.example/y", "not_found", "HTTP 404", retry=False)
+        keeper.conclude("http://a.example/x#part", "host_failing", "not asked")
+        keeper.conclude("http://a.example/y", "not_found", "HTTP 404")
     index = cdxj.collect([tmp_path / f"{NAME}.warc.gz"], tmp_path / "all.cdxj")
     with cdxj.Index(index) as found:
         answers = archive.Answers(found, NAME)
-        said = ask(answers, "http://a.example/x", "row 9")
-        assert ask(answers, "http://a.example/y", "row 9") == archive.NOT_ARCHIVED
-    assert said == Reply(failure="host_failing", message="not asked", retry=True)
+        assert answers.concluded("http://a.example/x#part") == Reply(failure="host_failing", message="not asked")
+        assert answers.concluded("http://a.example/y") is None
+        exchange.ASKER.set("row 8")
+        assert answers.concluded("http://a.example/x#part") is None
 
 
 def test_an_archive_that_ends_with_an_error_leaves_nothing(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ ABSURD: dict[str, list[Any]] = {
     "download.source": ["ftp", None],
     "download.warcs": ["one.warc.gz", None],
     "download.archive": ["yes", 1, None],
+    "download.verify": [True, ["earlier"]],
+    "download.changed": ["refuse", None],
     "download.contact": [5, ["a@b.example"]],
     "download.robots_tokens": ["CCBot", [1]],
     "download.rights": [["noai"], "robots"],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from distributed import Client
 
-from laion_dask import __version__, cdxj, download, parts
+from laion_dask import __version__, cdxj, download, parts, verify
 from laion_dask.params import Params
 from laion_dask.parts import Part
 from laion_dask.replay import Replay
@@ -58,10 +58,12 @@ def shards(settings: Params, resources: Resources) -> list[Part]:
         answers = parts.digest(*archives(settings))
     elif rules.source == "archive":
         answers = cdxj.digest(resources["archive"])
+    earlier = verify.shard_files(Path(rules.verify)) if rules.verify is not None else []
+    compared = parts.digest(*earlier)
     return [
         Part(
             path.stem,
-            parts.digest(path, rules, answers),
+            parts.digest(path, rules, answers, compared),
             {"name": path.stem, "work": path, "settings": rules},
             weight=pq.read_metadata(path).num_rows,
         )
