@@ -22,8 +22,7 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.exceptions import ArchiveLoadFailed
 from warcio.recordloader import ArcWarcRecord
 
-from laion_dask.replay import normal
-from laion_dask.warc_exchange import FIELD
+from laion_dask.replay import FIELD, normal
 
 # Files that are open at once while indexes are merged.
 _OPEN_FILES: Final = 200

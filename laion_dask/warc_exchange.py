@@ -23,8 +23,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from laion_dask.exchange import Headers, Reply, retry_after_s
-
-FIELD: Final = "Laion-Dask-Exchange"
+from laion_dask.replay import FIELD
 
 # The body is stored as decoded. What described it on the wire gets the prefix that Common Crawl gives it, so that no
 # reader decodes twice.

@@ -18,7 +18,7 @@ from warcio.archiveiterator import ArchiveIterator
 from laion_dask import archive, cdxj, exchange, guard, params, shards
 from laion_dask.download import download
 from laion_dask.exchange import Limits, Reply
-from laion_dask.replay import Loopback, ReplayAddress
+from laion_dask.replay import Loopback, Replay, ReplayAddress
 
 NAME = "00003"
 Rebuild = Callable[..., Path]
@@ -294,3 +294,17 @@ def test_an_index_that_does_not_fit_its_archive_says_what_to_do(
     for path in (tmp_path / "short.warc.gz", tmp_path / "none.warc.gz"):
         with pytest.raises(cdxj.ArchiveError, match="remove the"):
             archive.read(cdxj.parse(entry.line(path.name), tmp_path))
+
+
+def test_a_replay_server_answers_out_of_an_archive(kept: tuple[Path, Path, params.Download], tmp_path: Path) -> None:
+    out, work, settings = kept
+    with Replay([out / f"{NAME}.warc.gz"]) as replay:
+        changed = settings.model_copy(update={"archive": False})
+        run(tmp_path / "out", work, changed, address=replay.address)
+    rows = shards.read_rows(tmp_path / "out" / f"{NAME}.parquet").to_pylist()
+    found = {row["url"]: row["reason"] for row in rows if "same.example" not in row["url"]}
+    # What was too slow or too long is not in the archive: the server hangs up where it would come.
+    unheard = dict.fromkeys((f"http://a.example/{path}" for path in ("drip", "large", "endless")), "unreachable")
+    assert found == {url: reason for url, reason in ROWS if reason} | unheard
+    first = {row["url"]: row["sha256"] for row in shards.read_rows(out / f"{NAME}.parquet").to_pylist()}
+    assert all(row["sha256"] == first[row["url"]] for row in rows if row["reason"] == "keep")
