@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import sample_version
 import tables
 from aiohttp import web
 from faulty_hosts import QUICK
@@ -18,9 +19,10 @@ from test_archive import run
 from test_download import write_work
 from typer.testing import CliRunner
 
-from laion_dask import linkrot, linkrot_figure, params, schema, shards, verify
+from laion_dask import linkrot, linkrot_figure, params, schema, shards, tracking, verify
 from laion_dask.cli import app
 from laion_dask.replay import Loopback
+from laion_dask.report import write as write_report
 from laion_dask.verdict import KEEP
 
 NAME = "00003"
@@ -243,3 +245,20 @@ def test_versions_without_a_common_pair_say_so(now: Path, tmp_path: Path) -> Non
     assert done.exit_code == 0
     assert "no pair of the earlier download" in done.stdout
     assert linkrot_figure.write(tmp_path, linkrot.write(tmp_path, now, tmp_path, top_hosts=1)) is None
+
+
+def test_the_report_shows_link_rot_where_an_earlier_version_was_compared_with(
+    defaults: params.Params, tmp_path: Path
+) -> None:
+    data, metrics = sample_version.write(tmp_path / "version", links=60, shards=1)
+    changed = {"verify": str(data / "download")}
+    settings = defaults.model_copy(update={"download": defaults.download.model_copy(update=changed)})
+    write_report(tmp_path / "out", data, metrics, settings, {})
+    text = " ".join((tmp_path / "out" / "report.html").read_text(encoding="utf-8").split())
+    kept = json.loads((metrics / "download.json").read_text())["images"]["kept"]
+    assert f"{kept} pairs of the earlier version" in text
+    assert "same bytes" in text
+    assert (tmp_path / "out" / "figures" / "linkrot.svg").is_file()
+    values = tracking.flat_metrics(tmp_path / "out", metrics)
+    assert (values["linkrot.same_bytes.rate"], values["linkrot.pairs"]) == (1.0, kept)
+    assert "linkrot" not in (tmp_path / "out" / "statistics.json").read_text()
