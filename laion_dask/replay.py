@@ -182,6 +182,8 @@ class Index:
     places: dict[str, Place] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     tried_again: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    """URLs that an archive knows to have got no answer at all."""
 
     def add(self, path: Path) -> None:
         """Read a WARC file to its end, or to the damage that ends it; `ReplayError` where the file is missing."""
@@ -189,8 +191,11 @@ class Index:
             raise ReplayError(f"{path}: no such WARC file. Remedy: make it, or correct download.warcs in params.yaml")
         with path.open("rb") as stream:
             try:
-                for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=False):
+                kinds = WarcRecordType.response | WarcRecordType.metadata
+                for record in ArchiveIterator(stream, record_types=kinds, parse_http=False):
                     url = normal(record.headers.get("WARC-Target-URI") or "")
+                    if url is not None and record.record_type == WarcRecordType.metadata and record.headers.get(FIELD):
+                        self.silent.add(url)
                     if url is None or not record.is_http:
                         continue
                     if url not in self.places or url in self.tried_again:
@@ -286,7 +291,8 @@ class Replay(Loopback):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
-        if url is None or _host(url) not in self.index.hosts:
+        silent = url in self.index.silent and url not in self.index.places
+        if url is None or silent or _host(url) not in self.index.hosts:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=502)
