@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from laion_dask import cli_console, cli_crawls, cli_extract, cli_params
+from laion_dask import cli_console, cli_crawls, cli_extract, cli_linkrot, cli_params
 
 app = typer.Typer(
     name="laion-dask",
@@ -79,6 +79,9 @@ def status(
 app.command("crawls", help=cli_crawls.HELP, rich_help_panel="Questions")(cli_crawls.crawls)
 app.command("params", cls=cli_params.ExplainsTextSteps, rich_help_panel="Questions")(cli_params.params)
 app.command("recipes", rich_help_panel="Questions")(cli_params.recipes)
+
+
+app.command("linkrot", help=cli_linkrot.HELP, rich_help_panel="Questions")(cli_linkrot.linkrot)
 
 
 @app.command(rich_help_panel="Questions")

@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -52,6 +53,14 @@ class Limits:
     timeout_s: float
     max_bytes: int
     cut: bool = False
+
+
+ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
+"""For whom is asked, in the running task: `row <uid>`, or `host <origin>` for the files that rule an origin.
+
+One asker asks one thing after the other, so the answers that each one had are an order that a rerun can keep; the order
+in which rows that run side by side were answered is not.
+"""
 
 
 class Ask(Protocol):

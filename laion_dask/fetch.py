@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import tenacity
 
 from laion_dask import ai_txt, guard, params, robots, tdmrep
-from laion_dask.exchange import Ask, Limits, Reply, open_session
+from laion_dask.exchange import ASKER, Ask, Limits, Reply, open_session
 from laion_dask.hosts import HostRules, Rules, Turns
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import SILENT, Decision, Policy, utc
@@ -26,7 +26,7 @@ RIGHTS_BYTES: Final = 512 * 1024 + 1  # of tdmrep.json and ai.txt: one more than
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
-_NO_CONNECTION: Final = frozenset({"unreachable", "private_address"})
+_NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archived"})
 _BACKOFF_S: Final = 0.25
 
 
@@ -53,23 +53,46 @@ _Tried = TypeVar("_Tried", Reply, Fetched)
 
 @asynccontextmanager
 async def open_fetcher(
-    settings: params.Download, *, replay: ReplayAddress | None, user_agent: str, workers: int
+    settings: params.Download,
+    *,
+    replay: ReplayAddress | None,
+    user_agent: str,
+    workers: int,
+    through: Callable[[Ask], Ask] | None = None,
 ) -> AsyncIterator[Fetcher]:
-    """Open the fetcher of one shard; limits for each host are divided among `workers` processes."""
+    """Open the fetcher of one shard; limits for each host are divided among `workers` processes.
+
+    `through`: an archive that keeps the answers, or gives them in place of the web; it holds those of its shard only.
+    """
+    if settings.source == "archive":
+        # Nobody is there who had to be spared.
+        settings = settings.model_copy(update={"host_interval_s": 0.0})
     async with open_session(replay, user_agent=user_agent, connections=settings.connections) as ask:
-        yield Fetcher(ask, settings, replay=replay, workers=workers)
+        way = ask if through is None else through(ask)
+        yield Fetcher(way, settings, replay=replay, workers=workers, alone=through is not None)
 
 
 class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
-    def __init__(self, ask: Ask, settings: params.Download, *, replay: ReplayAddress | None, workers: int) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        settings: params.Download,
+        *,
+        replay: ReplayAddress | None,
+        workers: int,
+        alone: bool = False,
+    ) -> None:
         self._ask = ask
         self._settings = settings
-        self._replayed = replay is not None
+        self._archived = settings.source == "archive"
+        self._replayed = replay is not None or self._archived
         self._turns = Turns(settings.connections_per_host, settings.host_interval_s, workers)
         self._policy = Policy.of(settings)
-        self._rules = Rules(self._ask_rules, (replay, settings.robots_tokens, settings.ai_tokens))
+        # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
+        scope = (replay, settings.robots_tokens, settings.ai_tokens, object() if alone else None)
+        self._rules = Rules(self._ask_rules, scope)
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
@@ -139,6 +162,7 @@ class Fetcher:
 
     async def _ask_rules(self, origin: str) -> HostRules:
         """Ask an origin for robots.txt, tdmrep.json and ai.txt."""
+        ASKER.set(f"host {origin}")
         first = await self._file(f"{origin}{robots.PATH}", ROBOTS_BYTES)
         lost = bool(first.failure) or first.retry
         reserved = Reply() if lost else await self._file(f"{origin}{tdmrep.PATH}", RIGHTS_BYTES)
@@ -194,6 +218,8 @@ class Fetcher:
             return tried.retry and tried.retry_after_s <= self._settings.max_retry_after_s
 
         def wait_s(state: tenacity.RetryCallState) -> float:
+            if self._archived:
+                return 0.0
             told = state.outcome.result().retry_after_s if state.outcome is not None else 0.0
             return max(told, backoff_s(url, state.attempt_number))
 

@@ -29,7 +29,7 @@ LINE: Final = "#D5DBE1"
 _SPLIT_STYLE: Final[dict[Any, Any]] = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolang": ("#009E73", "^")}
 _WIDTH_IN: Final = 5.6
 _LANGUAGES: Final = 15
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "laion_dask",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -126,15 +126,19 @@ def write(
         ),
     ]
     pictures = []
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         for wanted, name, title, caption, draw in plots:
             if wanted:
-                figure = draw()
-                # No dates and no version of the writer: the same numbers give the same bytes.
-                figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-                figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-                pictures.append(Picture(name, title, caption, folder / f"{name}.svg"))
+                pictures.append(Picture(name, title, caption, save(draw(), folder / name)))
     return pictures
+
+
+def save(figure: Figure, stem: Path) -> Path:
+    """Write `<stem>.png` and `<stem>.svg`, and return the second; inside `rc_context(STYLE)`."""
+    # No dates and no version of the writer: the same numbers give the same bytes.
+    figure.savefig(stem.with_name(f"{stem.name}.png"), dpi=150, metadata={"Software": None})
+    figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None, "Creator": None})
+    return stem.with_name(f"{stem.name}.svg")
 
 
 def _frame(height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:  # noqa: ANN401 - of subplots

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -48,11 +48,15 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_no_switch(cls, value: object) -> object:
-        # pydantic would read true as 1.
-        if isinstance(value, bool):
-            message = f"{value} is refused: no parameter is a switch. Remedy: see its comment in params.yaml"
-            raise ValueError(message)  # noqa: TRY004 - pydantic turns a ValueError into its own
+    def _is_no_switch(cls, value: object, field: ValidationInfo) -> object:
+        # pydantic would read true as 1, and "yes" as true.
+        switch = cls.model_fields[str(field.field_name)].annotation is bool
+        if isinstance(value, bool) and not switch:
+            message = f"{value} is refused: this parameter is no switch. Remedy: see its comment in params.yaml"
+            raise ValueError(message)
+        if switch and not isinstance(value, bool):
+            message = f"{value!r} is refused: this parameter is true or false. Remedy: see its comment in params.yaml"
+            raise ValueError(message)
         return value
 
 
@@ -148,8 +152,11 @@ class Catalog(Section):
 class Download(Section):
     """How images are asked for, checked and stored."""
 
-    source: Literal["replay", "web"]
-    archive: tuple[str, ...]
+    source: Literal["replay", "archive", "web"]
+    warcs: tuple[str, ...]
+    archive: bool
+    verify: str | None
+    changed: Literal["drop", "strict", "keep"]
     contact: str | None
     robots_tokens: tuple[Token, ...]
     ai_tokens: tuple[Token, ...]
@@ -207,8 +214,14 @@ class Download(Section):
         if stray := set(self.rights_unknown) - set(self.rights):
             message = f"rights_unknown {sorted(stray)} are not in rights. Remedy: add them there, or remove them here"
             raise ValueError(message)
-        if self.source == "replay" and not self.archive:
-            message = "source replay needs download.archive: globs of WARC files that hold the responses"
+        if self.source in {"replay", "archive"} and not self.warcs:
+            message = f"source {self.source} needs download.warcs: globs of WARC files that hold the responses"
+            raise ValueError(message)
+        if self.source != "web" and any(Path(glob).is_relative_to("data/download") for glob in self.warcs):
+            message = (
+                "download.warcs lie in data/download, which is emptied before the stage runs. Remedy: take the archive "
+                "out of the way first, e.g. `dvc get . data/download --out earlier`, and name it there"
+            )
             raise ValueError(message)
         return self
 

@@ -7,6 +7,7 @@ reach it by resolving names to it, so URLs and host names stay as they are.
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import threading
 from collections import Counter
@@ -15,12 +16,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import ada_url
 import trustme
 from aiohttp import web
-from fastwarc.warc import ArchiveIterator, WarcRecordType
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from multidict import CIMultiDict
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -39,6 +40,10 @@ _NOT_REPLAYED: Final = frozenset(
         "upgrade",
     )
 )
+# What Common Crawl and this project's archives put before headers that no longer describe the body as stored.
+_OF_THE_WIRE: Final = "x-crawler-"
+FIELD: Final = "Laion-Dask-Exchange"
+"""Header of records of this project's archives: who asked and how it ended, as JSON (see `warc_exchange`)."""
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -72,6 +77,8 @@ class Recorded:
     reason: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    cut: bool = False
+    """There was a body, and it was not recorded."""
 
 
 class Loopback:
@@ -170,22 +177,31 @@ class Loopback:
 
 @dataclass(slots=True)
 class Index:
-    """URL -> place of its first response, and the hosts that occur."""
+    """URL -> place of its first response (of tries that an archive holds, the one that was not tried again)."""
 
     places: dict[str, Place] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
+    tried_again: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    """URLs that an archive knows to have got no answer at all."""
 
     def add(self, path: Path) -> None:
         """Read a WARC file to its end, or to the damage that ends it; `ReplayError` where the file is missing."""
         if not path.is_file():
-            raise ReplayError(f"{path}: no such WARC file. Remedy: make it, or correct download.archive in params.yaml")
+            raise ReplayError(f"{path}: no such WARC file. Remedy: make it, or correct download.warcs in params.yaml")
         with path.open("rb") as stream:
             try:
-                for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=False):
+                kinds = WarcRecordType.response | WarcRecordType.metadata
+                for record in ArchiveIterator(stream, record_types=kinds, parse_http=False):
                     url = normal(record.headers.get("WARC-Target-URI") or "")
+                    if url is not None and record.record_type == WarcRecordType.metadata and record.headers.get(FIELD):
+                        self.silent.add(url)
                     if url is None or not record.is_http:
                         continue
-                    self.places.setdefault(url, Place(path, record.stream_pos))
+                    if url not in self.places or url in self.tried_again:
+                        self.places[url] = Place(path, record.stream_pos)
+                        busy = bool(_told(record)["reply"].get("retry"))
+                        self.tried_again.add(url) if busy else self.tried_again.discard(url)
                     self.hosts.add(_host(url))
             except OSError:
                 # What comes before the damage is served; what comes after is as if it had not been recorded.
@@ -196,6 +212,11 @@ class Index:
         scheme, _, rest = url.partition("://")
         other = "http" if scheme == "https" else "https"
         return self.places.get(url) or self.places.get(f"{other}://{rest}")
+
+
+def _told(record: WarcRecord) -> dict[str, Any]:
+    """Return what an archive of this project says of an exchange; of any other record, that its body was read."""
+    return dict(json.loads(record.headers.get(FIELD) or '{"reply": {}, "read": true}'))
 
 
 def normal(url: str) -> str | None:
@@ -226,6 +247,7 @@ def _read(place: Place, decode: Literal["transfer", "none"]) -> Recorded | None:
             if record is None or record.http_headers is None:
                 return None
             body = record.reader.read()
+            told = _told(record)
         except OSError:
             return None
     status = record.http_headers.status_code or 0
@@ -236,9 +258,11 @@ def _read(place: Place, decode: Literal["transfer", "none"]) -> Recorded | None:
         (name, value)
         for name, value in headers
         if name.lower() not in _NOT_REPLAYED
+        and not name.lower().startswith(_OF_THE_WIRE)
         and not (name.lower() == "content-encoding" and "gzip" in value and not body.startswith(_GZIP))
     )
-    return Recorded(status, _clean(record.http_headers.reason_phrase or ""), kept, body)
+    cut = status == 200 and (not told.get("read") or bool(told["reply"].get("failure")) or bool(told.get("withheld")))
+    return Recorded(status, _clean(record.http_headers.reason_phrase or ""), kept, body, cut)
 
 
 def _clean(value: str) -> str:
@@ -248,7 +272,8 @@ def _clean(value: str) -> str:
 class Replay(Loopback):
     """The loopback server that answers out of WARC files: `with Replay(paths) as replay: replay.address`.
 
-    A URL of a known host that was not recorded gets 404; a host that does not occur gets its connection closed.
+    A URL of a known host that was not recorded gets 404; a host that does not occur gets its connection closed, and so
+    does a client that waits for a body which an archive does not hold.
     `ReplayError` where a file is missing.
     """
 
@@ -266,7 +291,8 @@ class Replay(Loopback):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
-        if url is None or _host(url) not in self.index.hosts:
+        silent = url in self.index.silent and url not in self.index.places
+        if url is None or silent or _host(url) not in self.index.hosts:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=502)
@@ -277,7 +303,20 @@ class Replay(Loopback):
         headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
         # The server would put its own clock there, and a Date that was never received would go into the data set.
         headers.setdefault("Date", "")
+        if recorded.cut:
+            return await self._break_off(request, recorded, headers)
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
+
+    async def _break_off(
+        self, request: web.BaseRequest, recorded: Recorded, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        """Send the headers and hang up: an empty body would be another answer than the one that was not recorded."""
+        response = web.StreamResponse(status=recorded.status, reason=recorded.reason, headers=headers)
+        response.content_length = 1
+        await response.prepare(request)
+        if request.transport is not None:
+            request.transport.close()
+        return response
 
 
 def serve(paths: Sequence[Path], http_port: int, https_port: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from laion_dask import gallery, params, statistics, tracking, truth
+from laion_dask import gallery, linkrot, params, statistics, tracking, truth, verify
 from laion_dask.statistics import ALL
 from laion_dask.verdict import REASON_STAGE
 
@@ -58,10 +58,12 @@ def write(
 ) -> dict[str, dict[str, Any]]:
     """Write report.html, figures/, statistics.json and truth.json into `out`; return the headline numbers.
 
-    `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. The headline has
+    `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. With
+    download.verify, linkrot.json and linkrot.parquet are written too. The headline has
     `safety.<name>.<split>`, `truth.<decision>` and `kept.<split>`; what could not be judged is left out.
     """
-    from laion_dask import figures  # noqa: PLC0415 - matplotlib takes a second, and other questions need only numbers
+    # matplotlib takes a second, and other questions need only numbers.
+    from laion_dask import figures, linkrot_figure  # noqa: PLC0415 - as said
 
     counts = read_metrics(metrics)
     steps = statistics.funnel(counts)
@@ -69,12 +71,20 @@ def write(
     decisions = truth.decisions(data, settings, counts)
     out.mkdir(parents=True, exist_ok=True)
     pictures = figures.write(out / "figures", steps, numbers, decisions)
+    rot = None
+    if settings.download.verify is not None:
+        before = Path(settings.download.verify)
+        rot = linkrot.write(out, data / "download", before, top_hosts=settings.report.top_hosts)
+        drawn = linkrot_figure.write(out / "figures", rot)
+        pictures += [drawn] if drawn is not None else []
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
         crawl=_crawl(data),
         digests=dict(sorted(digests.items())),
         steps=steps,
         numbers=numbers,
+        rot=rot,
+        rot_classes=verify.CLASSES,
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,

@@ -296,7 +296,35 @@ TRUTH: Final = Table(
     ),
 )
 
-TABLES: Final = (WATS, TRUTH, PAIRS, READS, TIMES, LOSSES, WORK, REMOVED, IMAGES, SCORES, VERDICTS, RELEASE, TOMBSTONES)
+LINKROT: Final = Table(
+    "linkrot",
+    "report",
+    "one pair that an earlier version has a picture of, and what became of it (download.verify)",
+    (
+        Column("uid", pa.string(), "identity of the pair"),
+        Column("url", pa.string(), "address that was asked for"),
+        Column("host", pa.string(), "host of the image address"),
+        Column("page_date", pa.string(), "when the page was fetched, from WARC-Date", "ISO 8601, UTC"),
+        Column("found", pa.string(), "same_bytes, same_picture, changed, newly_refused, gone or unreachable"),
+    ),
+)
+
+TABLES: Final = (
+    WATS,
+    TRUTH,
+    PAIRS,
+    READS,
+    TIMES,
+    LOSSES,
+    WORK,
+    REMOVED,
+    IMAGES,
+    SCORES,
+    VERDICTS,
+    RELEASE,
+    TOMBSTONES,
+    LINKROT,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "c2pa": "the picture's C2PA manifest does not allow mining or training, or cannot be read",
         "private_address": "the name resolves to an address that is not public",
         "unreachable": "no connection: unknown name, refused, reset or failed TLS",
+        "not_archived": "the archive that stands in for the web has no answer to this, or not its body",
         "timeout": "the transfer did not end before its deadline",
         "redirects": "more redirects than allowed, or one to an address that is refused",
         "not_found": "the server answered 404 or 410",
@@ -56,6 +57,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
         "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
+        "changed_bytes": "the address shows another picture than in download.verify (with strict: gives other bytes)",
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",

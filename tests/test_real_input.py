@@ -35,7 +35,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Project
             "extract.refused_extensions": [],
             "extract.page_opt_out": "record",
             "catalog.buckets": 1,
-            "download.archive": [str(path) for path in warcs],
+            "download.warcs": [str(path) for path in warcs],
             "filter.hash_lists": [],
             "filter.min_side_px": 1,
             "filter.max_aspect_ratio": 100.0,

@@ -15,7 +15,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from laion_dask import guard
-from laion_dask.exchange import Limits, Reply, exchange, open_session
+from laion_dask.exchange import Limits, Reply, open_session
 from laion_dask.replay import Index, Replay, ReplayAddress, ReplayError, read, usage
 
 LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
@@ -34,9 +34,9 @@ def write_warc(path: Path, responses: Sequence[Response]) -> Path:
 
 def ask(address: ReplayAddress, *urls: str) -> list[Reply]:
     async def run() -> list[Reply]:
-        async with open_session(address, user_agent="test", connections=8) as session:
+        async with open_session(address, user_agent="test", connections=8) as way:
             targets = [guard.parse(url) for url in urls]
-            return [await exchange(session, target, LIMITS, lambda _: True) for target in targets if target]
+            return [await way(target, LIMITS, lambda _: True) for target in targets if target]
 
     return asyncio.run(run())
 

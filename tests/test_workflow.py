@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import zarr
 from project import SMALL, STAGES, Project, processes_of
 
-from laion_dask import schema
+from laion_dask import linkrot, schema
 from laion_dask.verdict import FUNNEL, Ledger, LedgerError
 
 pytestmark = pytest.mark.slow
@@ -148,6 +149,33 @@ class TestSameInputSameBytes:
         project.adopt(small, "crawl")
         project.run(*STAGES[1:-1], workers=4)
         assert project.digests(*STAGES[1:-1]) == small.digests(*STAGES[1:-1])
+
+
+class TestArchive:
+    def test_a_download_is_rebuilt_from_its_archive_and_verified_against_itself(
+        self, small: Project, tmp_path: Path
+    ) -> None:
+        kept = Project.create(tmp_path / "kept", {**SMALL, "download.archive": True})
+        kept.adopt(small, "crawl", "extract", "catalog")
+        kept.run("download")
+        first = kept.digests("download")
+        shards = {name: digest for name, digest in first.items() if not name.endswith((".warc.gz", ".cdxj"))}
+        assert shards == small.digests("download")
+        earlier = shutil.copytree(kept.folder / "data" / "download", tmp_path / "earlier")
+        changes = {
+            "download.source": "archive",
+            "download.warcs": [f"{earlier}/*.warc.gz"],
+            "download.archive": True,
+            "download.verify": str(earlier),
+        }
+        rebuilt = Project.create(tmp_path / "rebuilt", {**SMALL, **changes})
+        rebuilt.adopt(kept, "catalog")
+        rebuilt.run("download", workers=1)
+        assert rebuilt.digests("download") == first
+        assert rebuilt.metrics("download") == kept.metrics("download")
+        report = linkrot.write(tmp_path / "report", rebuilt.folder / "data" / "download", earlier, top_hosts=3)
+        assert report.everything.share("same_bytes").count == small.metrics("download")["images"]["kept"]
+        assert report.everything.share("same_bytes").rate == 1
 
 
 class TestInterruption:
