@@ -95,7 +95,7 @@ def test_a_rebuild_without_a_network_has_every_byte_of_the_first_run(
     again = digests(rebuild({}))
     assert again == digests(kept[0])
     assert sorted(again) == [f"{NAME}.cdxj", f"{NAME}.parquet", f"{NAME}.tar", f"{NAME}.warc.gz", f"{NAME}_stats.json"]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("connections", [1, 3, 64])
