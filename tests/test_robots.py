@@ -39,7 +39,9 @@ def robots(text: str, url: str = IMAGE, tokens: tuple[str, ...] = TOKENS, ai_tok
 def test_the_status_of_robots_txt_decides_first(status: int, rights_: str, signal: str) -> None:
     decision = parse_robots(status, b"User-agent: *\nDisallow: /", TOKENS).decide(IMAGE, STRICT)
     assert (decision.rights, decision.signal) == (rights_, signal)
-    assert decision.evidence or rights_ == "allowed"
+    assert decision.evidence == ("robots.txt is unreachable" if status == 0 else f"robots.txt answered {status}") or (
+        200 <= status < 300
+    )
 
 
 @pytest.mark.parametrize(
