@@ -52,15 +52,15 @@ def decide_manifest(body: bytes, time: str | None) -> Decision:
     """
     if not any(mark in body for mark in _MARKS):
         return SILENT
-    library = _library()
-    if library is None:
+    c2pa = library()
+    if c2pa is None:
         return decision("unknown", "c2pa", NOT_INSTALLED, "file", time)
     kind = next((name for sign, name in _TYPES if sign.match(body)), "")
     try:
-        with library.Reader(kind, io.BytesIO(body), context=_context()) as reader:
+        with c2pa.Reader(kind, io.BytesIO(body), context=_context()) as reader:
             store = json.loads(reader.json())
             state = str(reader.get_validation_state())
-    except (library.C2paError, ValueError, TypeError) as error:
+    except (c2pa.C2paError, ValueError, TypeError) as error:
         # Only its kind: messages differ between versions of the library.
         kind = type(error).__name__.removeprefix("_")
         return decision("unknown", "c2pa", f"manifest cannot be read ({kind})", "file", time)
@@ -88,7 +88,8 @@ def _uses(store: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _library() -> ModuleType | None:
+def library() -> ModuleType | None:
+    """Return the library c2pa, None where it is not installed."""
     try:
         return importlib.import_module("c2pa")
     except ImportError:
@@ -97,7 +98,7 @@ def _library() -> ModuleType | None:
 
 @cache
 def _context() -> Any:  # noqa: ANN401 - the library has no types
-    library = importlib.import_module("c2pa")
+    c2pa = importlib.import_module("c2pa")
     # A picture must not make us ask anybody for anything: no manifests from elsewhere, no revocation lists.
     verify = {"remote_manifest_fetch": False, "ocsp_fetch": False}
-    return library.Context(library.Settings.from_dict({"verify": verify}))
+    return c2pa.Context(c2pa.Settings.from_dict({"verify": verify}))

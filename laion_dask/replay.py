@@ -175,6 +175,10 @@ class Loopback:
         return None
 
 
+# The server would put its own clock there, and a Date that was never received would go into the data set.
+NO_DATE: Final = ""
+
+
 @dataclass(slots=True)
 class Index:
     """URL -> place of its first response (of tries that an archive holds, the one that was not tried again)."""
@@ -299,10 +303,9 @@ class Replay(Loopback):
         place = self.index.find(url)
         recorded = self._read(place) if place is not None else None
         if recorded is None:
-            return web.Response(status=404, text="not in the archive\n")
+            return web.Response(status=404, text="not in the archive\n", headers={"Date": NO_DATE})
         headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
-        # The server would put its own clock there, and a Date that was never received would go into the data set.
-        headers.setdefault("Date", "")
+        headers.setdefault("Date", NO_DATE)
         if recorded.cut:
             return await self._break_off(request, recorded, headers)
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)

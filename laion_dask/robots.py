@@ -43,13 +43,16 @@ class RobotsRules:
     """Longest Crawl-delay that is asked of one of our own tokens; 0 where none is."""
     source: str = ""
     time: str | None = None
+    absence: str = ""
+    """How the host answered that has no rules."""
 
     def decide(self, url: str, policy: Policy) -> Decision:
         """Decide for an absolute URL of this host: a refusal of any token counts."""
         if self.refusal:
             return self._said("refused", "robots", self.refusal)
         if self.rules is None:
-            return Decision("allowed")
+            # Nobody spoke, and that is on record too.
+            return self._said("allowed", "", self.absence)
         refused = next((token for token in self.tokens if not self.rules.can_fetch(url, token)), "")
         line = f"robots.txt disallows the path for {refused}" if refused else ""
         found = [self._said("refused" if refused else "allowed", "robots", line)]
@@ -90,7 +93,7 @@ def parse_robots(
         refusal = f"robots.txt answered {status}" if status else "robots.txt is unreachable"
         return RobotsRules(ours, refusal, source=source, time=time)
     if not 200 <= status < 300:
-        return RobotsRules(ours)
+        return RobotsRules(ours, source=source, time=time, absence=f"robots.txt answered {status}")
     text = _text(body)
     everyone = tuple(dict.fromkeys((*ours, *ai_tokens)))
     known = {token.lower() for token in everyone}

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +30,7 @@ from laion_dask.verdict import Ledger
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 JPEG = [("Content-Type", "image/jpeg")]
+REMOTE = pictures.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
 
 
 def picture(seed: int, width: int = 320, height: int = 200, kind: str = "JPEG") -> bytes:
@@ -153,6 +155,50 @@ def test_a_success_carries_what_is_known_of_the_original(
         "noai",
     )
     assert (refused["bytes"], refused["sha256"]) == (0, None)
+
+
+def test_a_picture_that_refuses_in_its_own_bytes_is_known_by_its_hashes_and_not_stored(
+    tmp_path: Path, settings: params.Download
+) -> None:
+    """The decision says where it stood and when it came; no date means no time, whatever our clock says."""
+    dated = [*JPEG, ("Date", "Wed, 21 Oct 2015 07:28:00 GMT")]
+    refusing = pictures.with_xmp("JPEG", pictures.mining("DMI-PROHIBITED"))
+    answers: list[Response] = [
+        ("http://a.example/robots.txt", "200 OK", dated[1:], b"User-agent: *\nDisallow: /closed\n"),
+        ("http://a.example/no.jpg", "200 OK", dated, refusing),
+        ("http://a.example/undated.jpg", "200 OK", JPEG, refusing),
+        ("http://a.example/remote.jpg", "200 OK", JPEG, pictures.with_xmp("JPEG", REMOTE)),
+        ("http://a.example/noai.jpg", "200 OK", [*dated, ("X-Robots-Tag", "noai")], picture(1)),
+        ("http://a.example/yes.jpg", "200 OK", dated, picture(2)),
+        ("http://a.example/closed/a.jpg", "200 OK", dated, picture(3)),
+        ("http://b.example/free.jpg", "200 OK", dated, picture(4)),
+    ]
+    urls = [url for url, *_ in answers[1:]]
+    work = write_work(tmp_path / "work.parquet", urls)
+    with Replay([write_warc(tmp_path / "a.warc.gz", answers)]) as replay:
+        run(tmp_path / "strict", work, settings, replay.address)
+        lax = settings.model_copy(update={"rights": (), "rights_unknown": ()})
+        run(tmp_path / "lax", work, lax, replay.address)
+    names = ("reason", "rights", "rights_signal", "rights_source", "rights_time")
+    rows = shards.read_rows(tmp_path / "strict" / "00003.parquet").to_pylist()
+    time, robots = "2015-10-21T07:28:00Z", "http://a.example/robots.txt"
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("xmp_data_mining", "refused", "xmp_data_mining", "file", time),
+        ("xmp_data_mining", "refused", "xmp_data_mining", "file", None),
+        ("c2pa", "unknown", "c2pa", "file", None),
+        ("x_robots_tag", "refused", "x_robots_tag", "x-robots-tag", time),
+        ("keep", "allowed", "robots", robots, time),
+        ("robots", "refused", "robots", robots, time),
+        ("keep", "allowed", "", "http://b.example/robots.txt", None),
+    ]
+    first = rows[0]
+    assert (first["sha256"], first["bytes"]) == (hashlib.sha256(refusing).hexdigest(), len(refusing))
+    assert (first["status"], first["width"], first["format"]) == ("failed_to_download", None, None)
+    assert first["rights_evidence"] == "plus:DataMining http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"
+    assert [key for key, _ in shards.read_shard(tmp_path / "strict" / "00003.tar")] == [rows[4]["key"], rows[6]["key"]]
+    recorded = shards.read_rows(tmp_path / "lax" / "00003.parquet").to_pylist()
+    assert [row["reason"] for row in recorded] == ["keep"] * 7
+    assert [row["rights_signal"] for row in recorded] == [row["rights_signal"] for row in rows]
 
 
 def test_the_tar_holds_the_images_of_the_successes(tmp_path: Path, archive: Path, settings: params.Download) -> None:

@@ -22,6 +22,7 @@ from laion_dask.urls import is_public_address
 BODY = b"\x89PNG pretended image"
 BOMB = gzip.compress(bytes(30_000_000), 1)
 TDM = '[{"location": "/reserved/", "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}]'
+AI_TXT = "User-Agent: *\nDisallow: *.png\n"
 
 ROBOTS: dict[str, tuple[int, str]] = {
     "closed.example": (200, "User-agent: *\nDisallow: /\n"),
@@ -85,6 +86,8 @@ class Hosts:
             return web.Response(status=status, text=text)
         if path == "/.well-known/tdmrep.json":
             return web.Response(text=TDM) if host == "tdm.example" else web.Response(status=404)
+        if path == "/ai.txt":
+            return web.Response(text=AI_TXT if host == "artists.example" else "")
         self.times.append(time.monotonic())
         if path in REDIRECTS:
             headers = {"Location": REDIRECTS[path]} if REDIRECTS[path] else {}
@@ -164,6 +167,8 @@ def fetch(
         ("http://forbidden.example/ok", "keep", "", 1),
         ("http://moved-robots.example/ok", "robots", "robots", 1),
         ("http://usage.example/ok", "content_usage", "content_usage", 1),
+        ("http://artists.example/a.png", "ai_txt", "ai_txt", 1),
+        ("http://artists.example/ok", "ai_txt", "ai_txt", 1),
         ("http://tdm.example/reserved/a.png", "tdmrep", "tdmrep", 1),
         ("http://tdm.example/reserved/lifted", "keep", "tdm_reservation", 1),
         ("http://tdm.example/free.png", "keep", "tdmrep", 1),
@@ -251,6 +256,7 @@ def test_a_hosts_files_are_asked_for_once_however_many_wait(
     fetch(defaults, server.address, "http://many.example/later")
     assert hosts.asked["many.example/robots.txt"] == 1
     assert hosts.asked["many.example/.well-known/tdmrep.json"] == 1
+    assert hosts.asked["many.example/ai.txt"] == 1
 
 
 def test_an_unreachable_robots_txt_is_asked_for_again_by_the_next_shard(

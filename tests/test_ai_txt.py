@@ -1,0 +1,67 @@
+"""ai.txt in, decisions out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laion_dask.ai_txt import parse_ai_txt
+from laion_dask.rights import SILENT, Decision
+
+TOKENS = ("MyBot", "CCBot")
+JPG = "https://img.example/a/fox.jpg"
+BARE = "https://img.example/image?id=5"
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "content_type", "rights"),
+    [
+        ("User-Agent: *\nDisallow: *.jpg", JPG, "", "refused"),
+        ("User-Agent: *\nDisallow: *.JPG", JPG, "", "refused"),
+        ("User-Agent: *\nDisallow: *.jpg", "https://img.example/FOX.JPG?w=5", "", "refused"),
+        ("User-Agent: *\nDisallow: /*.jpg$", JPG, "", "refused"),
+        ("User-Agent: *\nDisallow: *.png", JPG, "", "unknown"),
+        ("User-Agent: *\nDisallow: *.png", JPG, "image/png", "refused"),
+        ("User-Agent: *\nDisallow: *.jpeg", BARE, "", "unknown"),
+        ("User-Agent: *\nDisallow: *.jpeg", BARE, "image/jpeg", "refused"),
+        ("User-Agent: *\nDisallow: *.tif", BARE, "Image/TIFF; charset=x", "refused"),
+        ("User-Agent: *\nDisallow: *.mp3", BARE, "image/jpeg", "unknown"),
+        ("User-Agent: *\nDisallow: /\nDisallow: *", BARE, "", "refused"),
+        ("User-Agent: *\nDisallow: /\nAllow: *.jpg", JPG, "", "allowed"),
+        ("User-Agent: *\nAllow: /\nDisallow: *.jpg", JPG, "", "refused"),
+        ("User-Agent: *\nAllow: /a/\nDisallow: /a/", JPG, "", "refused"),
+        ("User-Agent: *\nDisallow: /b/", JPG, "", "unknown"),
+        ("User-Agent: *\nDisallow:", JPG, "", "unknown"),
+        ("User-Agent: MyBot\nAllow: /\n\nUser-Agent: *\nDisallow: /", JPG, "", "refused"),
+        ("User-Agent: MyBot\nUser-Agent: CCBot/2.0\nAllow: /\n\nUser-Agent: *\nDisallow: /", JPG, "", "allowed"),
+        ("User-Agent: Other\nDisallow: /", JPG, "", "unknown"),
+        ("Disallow: /", JPG, "", "unknown"),
+        ("\ufeff# Spawning AI\r\nUser-Agent: *\r\nDisallow: *.jpg # ours\r\n", JPG, "", "refused"),
+        ("<!doctype html>\nUser-Agent: *\nDisallow: /", JPG, "", "unknown"),
+        ("# A page in Markdown\n- Disallow: nothing", JPG, "", "unknown"),
+        ("", JPG, "", "unknown"),
+    ],
+)
+def test_file_types_and_folders_are_refused(text: str, url: str, content_type: str, rights: str) -> None:
+    decision = parse_ai_txt(200, text.encode(), TOKENS).decide(url, content_type)
+    assert decision.rights == rights
+    assert decision.signal == ("ai_txt" if rights != "unknown" else "")
+
+
+@pytest.mark.parametrize("status", [0, 301, 403, 404, 500])
+def test_a_host_without_the_file_says_nothing(status: int) -> None:
+    assert parse_ai_txt(status, b"User-Agent: *\nDisallow: /", TOKENS).decide(JPG) == SILENT
+
+
+def test_evidence_is_the_line_with_its_file_and_date() -> None:
+    where, when = "https://img.example/ai.txt", "2015-10-21T07:28:00Z"
+    rules = parse_ai_txt(200, b"User-Agent: *\nDisallow: *.jpg", TOKENS, where, when)
+    assert rules.decide(JPG) == Decision("refused", "ai_txt", "Disallow: *.jpg", where, when)
+
+
+@given(
+    st.binary(max_size=300) | st.text().map(lambda text: f"User-Agent: *\nDisallow: {text}".encode("utf-8", "replace"))
+)
+def test_no_file_crashes(body: bytes) -> None:
+    assert parse_ai_txt(200, body, TOKENS).decide(JPG, "image/jpeg").rights in {"allowed", "refused", "unknown"}
