@@ -26,7 +26,8 @@ Headers = tuple[tuple[str, str], ...]
 
 _SMALL_BYTES: Final = 64 * 1024
 _KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the file descriptors
-_DNS_CACHE_S: Final = 300
+_MAX_HEADERS: Final = 128  # of at most _MAX_FIELD_BYTES each
+_MAX_FIELD_BYTES: Final = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,19 @@ class Limits:
 
 
 ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
-"""For whom is asked, in the running task: `row <uid>`, or `host <origin>` for the files that rule an origin.
+"""For whom is asked, in the running task: see `asks_for`.
 
 One asker asks one thing after the other, so the answers that each one had are an order that a rerun can keep; the order
 in which rows that run side by side were answered is not.
 """
+
+
+def asks_for(kind: str, name: str, round_number: int | None = None) -> None:
+    """Say for whom the running task asks from now on: kind `row` with its uid, or `host` with the origin it rules.
+
+    Without a round it is that of whoever asked before.
+    """
+    ASKER.set(f"{kind} {name} {round_number or ASKER.get().rpartition(' ')[2] or 1}")
 
 
 class Ask(Protocol):
@@ -82,7 +91,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         limit=connections,
         ssl=_tls(replay.ca_pem if replay else None),
         resolver=resolver,
-        ttl_dns_cache=_DNS_CACHE_S,
+        use_dns_cache=False,  # the resolver has one with limits
         keepalive_timeout=_KEEPALIVE_S,
         socket_factory=guard.socket_factory(replay),
     )
@@ -90,6 +99,9 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         connector=connector,
         headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"},
         timeout=aiohttp.ClientTimeout(total=None),
+        max_line_size=_MAX_FIELD_BYTES,
+        max_field_size=_MAX_FIELD_BYTES,
+        max_headers=_MAX_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
@@ -133,8 +145,8 @@ async def exchange(
             if wanted(head):
                 return await _whole(response, head, limits)
             if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-                # A short error page is read, so that the connection can be used again.
-                await response.read()
+                # A short error page is read, so that the connection can be used again; unpacked it may be long.
+                await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
             return head
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
@@ -206,9 +218,17 @@ def retry_after_s(headers: Headers) -> float:
     return max(0.0, (until - now).total_seconds())
 
 
+def server_date(headers: Headers) -> str | None:
+    """Return when a response was made by its Date header, as ISO 8601 in UTC; None where it has none that is valid."""
+    found = _date(next((value for name, value in headers if name.lower() == "date"), ""))
+    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if found else None
+
+
 def _date(value: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(value)
-    except ValueError:
+        found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # Also a time zone that takes year 1 or 9999 out of the calendar.
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
