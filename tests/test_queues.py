@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
+from hypothesis import settings as tested
 from hypothesis import strategies as st
 
 from laion_dask import params
@@ -20,6 +21,7 @@ def settings(defaults: params.Params, **changes: object) -> params.Download:
 HOSTS = ("a.one.example", "b.one.example", "c.one.example", "two.example", "three.example")
 
 
+@tested(deadline=None)
 @given(
     hosts=st.lists(st.sampled_from(HOSTS), max_size=60),
     ends=st.lists(st.tuples(st.integers(0, 100), st.sampled_from(["good", "good", "failed", "paused"])), max_size=60),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laion_dask.spool import Spool
 
 
+@settings(deadline=None)
 @given(order=st.permutations(range(12)), memory_bytes=st.integers(0, 60))
 def test_rows_come_out_in_order_with_their_own_images(order: list[int], memory_bytes: int) -> None:
     found = []
