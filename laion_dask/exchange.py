@@ -6,6 +6,7 @@ Every way that an exchange can end is a `Reply`; an exception is a bug.
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Final, Protocol
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from laion_dask import guard
@@ -26,6 +28,7 @@ Headers = tuple[tuple[str, str], ...]
 
 _SMALL_BYTES: Final = 64 * 1024
 _KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the file descriptors
+_FILES: Final = 65_536
 _MAX_HEADERS: Final = 128  # of at most _MAX_FIELD_BYTES each
 _MAX_FIELD_BYTES: Final = 8 * 1024
 
@@ -55,6 +58,8 @@ class Limits:
     max_bytes: int
     cut: bool = False
 
+
+_NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
 
 ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
 """For whom is asked, in the running task: see `asks_for`.
@@ -86,6 +91,7 @@ class Ask(Protocol):
 @asynccontextmanager
 async def open_session(replay: ReplayAddress | None, *, user_agent: str, connections: int) -> AsyncIterator[Ask]:
     """Open the connections of one shard: to public addresses only, or to the replay server only."""
+    _allow_files()
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
     connector = aiohttp.TCPConnector(
         limit=connections,
@@ -106,6 +112,15 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         trust_env=False,
     ) as session:
         yield partial(exchange, session, replayed=replay is not None)
+
+
+@cache
+def _allow_files() -> None:
+    # Connections to thousands of hosts are idle for a moment each; most systems begin with 1,024 files a process.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _FILES and soft != resource.RLIM_INFINITY:
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 @lru_cache(maxsize=4)
@@ -150,13 +165,21 @@ async def exchange(
             return head
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
-    except aiohttp.ClientResponseError:
-        return Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+    except (aiohttp.ClientResponseError, HttpProcessingError):
+        return _NOT_HTTP
+    except aiohttp.ClientPayloadError as error:
+        # Whether garbage comes with the headers or after them is a matter of microseconds; a cut is something else.
+        return _NOT_HTTP if _is_garbage(error) else _no_connection(error)
     except (aiohttp.ClientError, OSError) as error:
         if replayed and isinstance(_cause(error), ConnectionRefusedError):
             message = f"{target.href}: the replay server is gone. Remedy: run again; unfinished shards are fetched anew"
             raise ReplayGoneError(message) from error
         return _no_connection(error)
+
+
+def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, HttpProcessingError) and "Not enough data" not in cause.message
 
 
 def _clean(value: str) -> str:

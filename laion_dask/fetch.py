@@ -133,13 +133,18 @@ class Fetcher:
             if reason or reply.status not in _REDIRECTS:
                 return self._ended(target, reply, decision, reason, first=not hop)
             following = guard.parse(reply.header("location") or "", target.href) if reply.header("location") else None
+            ended = Fetched(
+                "redirects",
+                "a redirect to no valid address",
+                target.href,
+                decision,
+                status=reply.status,
+                server_date=server_date(reply.headers),
+            )
             if following is None:
-                return Fetched(
-                    "redirects", "a redirect to no valid address", target.href, decision, status=reply.status
-                )
+                return ended
             target = following
-        message = f"more than {self._settings.max_redirects} redirects"
-        return Fetched("redirects", message, target.href, decision, status=reply.status)
+        return replace(ended, message=f"more than {self._settings.max_redirects} redirects", final_url=target.href)
 
     async def _hop(self, target: guard.Target) -> tuple[Reply, Decision, str]:
         """Ask for one address; the reason is empty where there is an answer that nobody refuses."""

@@ -203,6 +203,7 @@ class TurnServer:
         finally:
             for turn in held.values():
                 turn.cancel()
+            await asyncio.gather(*held.values(), return_exceptions=True)
             writer.close()
             if task is not None:
                 self._tasks.discard(task)

@@ -16,6 +16,7 @@ from distributed.utils import get_ip
 from laion_dask import __version__, cdxj, download, parts, rounds, verify
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
+from laion_dask.progress import Downloads
 from laion_dask.replay import Replay
 from laion_dask.turns import TurnServer
 from workflow.stage import Resources, Run, Stage, StageError, data, home, main
@@ -134,6 +135,7 @@ STAGE = Stage(
     publish=publish,
     resources=network,
     further=again,
+    progress=Downloads,
     follows=("images", "catalog", "pairs"),
 )
 
