@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -74,10 +74,11 @@ class Keeper:
 
         async def kept(target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
             asker = exchange.ASKER.get()
-            known = _REMEMBERED.get((scope, asker, target.href)) if asker.startswith(_HOST) else None
+            remembered = (scope, asker.rpartition(" ")[0], target.href)
+            known = _REMEMBERED.get(remembered) if asker.startswith(_HOST) else None
             if known is not None:
                 # Asked for by an earlier shard of this process: nobody is asked twice, and this archive is whole.
-                self._keep(known)
+                self._keep(replace(known, asker=asker))
                 return answer(known, limits, wanted)
             date = warc_exchange.now()
             head: Reply | None = None
@@ -92,7 +93,7 @@ class Keeper:
             found = Exchange(target.href, asker, date, head, reply, read=read)
             self._keep(found)
             if asker.startswith(_HOST) and not reply.failure and not reply.retry:
-                _REMEMBERED.put((scope, asker, target.href), found)
+                _REMEMBERED.put(remembered, found)
             return reply
 
         return kept
@@ -143,6 +144,14 @@ def write(out: Path, name: str, entries: list[Entry]) -> None:
                     source.seek(entry.offset)
                     stream.write(source.read(entry.span))
     cdxj.write(sorted(lines), out / f"{name}.cdxj")
+
+
+def join(out: Path, name: str, folders: Sequence[Path]) -> None:
+    """Join the archives of a shard's rounds into one, where it has any."""
+    indexes = [folder / f"{name}.cdxj" for folder in folders]
+    if all(index.is_file() for index in indexes):
+        lines = ((line, index.parent) for index in indexes for line in index.read_bytes().splitlines())
+        write(out, name, [cdxj.parse(line, folder) for line, folder in lines])
 
 
 def _iso(digits: str) -> str:
@@ -270,12 +279,12 @@ def answer(found: Exchange, limits: Limits, wanted: Callable[[Reply], bool]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a download puts between itself and the web: `through` wraps the web, or takes its place.
+    """What a download puts between itself and the web: `through` wraps the web, or takes its place, where there is one.
 
     Rows that are not asked at all because of others (`UNASKED`) are told to `conclude`, and known by `concluded`.
     """
 
-    through: Callable[[Ask], Ask]
+    through: Callable[[Ask], Ask] | None
     conclude: Callable[[str, str, str | None], None]
     concluded: Callable[[str], Reply | None]
 
@@ -283,8 +292,8 @@ class Way:
 @contextmanager
 def open_way(
     out: Path, name: str, settings: params.Download, *, index: Path | None, user_agent: str, scope: object
-) -> Iterator[Way | None]:
-    """Open the way of one shard by `download.source` and `download.archive`; None where nothing stands between.
+) -> Iterator[Way]:
+    """Open the way of one shard by `download.source` and `download.archive`.
 
     `index` is that of all archives, of source archive; with `download.archive` the exchanges that were used are written
     again. `scope` tells the networks of one process apart.
@@ -301,7 +310,7 @@ def open_way(
         with Keeper(out, name, user_agent) as keeper:
             yield Way(lambda ask: keeper.through(ask, scope), keeper.conclude, _open)
     else:
-        yield None
+        yield Way(None, _said, _open)
 
 
 def _said(_url: str, _reason: str, _message: str | None) -> None:

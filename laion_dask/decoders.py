@@ -7,6 +7,7 @@ fresh process, because what kills a process (the kernel, out of memory) may have
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import fcntl
@@ -182,6 +183,27 @@ def _wait(end: int, event: int, deadline: float) -> None:
     left_s = deadline - time.monotonic()
     if left_s <= 0 or not waiting.poll(left_s * 1000):
         raise TimeoutError
+
+
+_KEPT: dict[tuple[object, ...], Decoders] = {}
+
+
+def kept(rules: Rules, *, count: int, timeout_s: float, memory_bytes: int) -> Decoders:
+    """Return decoders that this process keeps until it ends: starting one costs as much as a hundred pictures.
+
+    Of several rules only the last are kept.
+    """
+    key = (rules, count, timeout_s, memory_bytes)
+    if key not in _KEPT:
+        _end_kept()
+        _KEPT[key] = Decoders(rules, count=count, timeout_s=timeout_s, memory_bytes=memory_bytes).__enter__()
+    return _KEPT[key]
+
+
+@atexit.register
+def _end_kept() -> None:
+    while _KEPT:
+        _KEPT.popitem()[1].__exit__(None, None, None)
 
 
 class Decoders:

@@ -1,4 +1,4 @@
-"""One shard's work list in, one shard out: a row for every attempt, the pictures of the successes, and counts."""
+"""One shard's work list in, one shard out: a row for every attempt, the pictures of those that came, and counts."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import archive as archives
-from laion_dask import exchange, hashes, images, params, schema, shards, verify
-from laion_dask.decoders import Decoders
+from laion_dask import decoders, hashes, images, params, rounds, schema, shards, verify
 from laion_dask.embedded import decide_file
+from laion_dask.exchange import asks_for
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
+from laion_dask.queues import Queue
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import SILENT, Policy
+from laion_dask.spool import Spool
+from laion_dask.turns import TurnsAddress
 from laion_dask.verdict import KEEP, Ledger
 
-Hashes = dict[hashes.Digest, str]
-Judge = Callable[[Fetched, verify.Before | None], tuple[Fetched, images.Prepared, Hashes]]
+Hashes = Mapping[hashes.Digest, str]
+Judged = tuple[Fetched, images.Prepared, Hashes]
+Judge = Callable[[Fetched, verify.Before | None], Judged]
 
-_AHEAD: Final = 4  # rows, in multiples of the connections, that may be finished before an earlier one is
+_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a turn at their host
+_BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
 
 
 def download(
@@ -37,120 +44,151 @@ def download(
     replay: ReplayAddress | None,
     user_agent: str,
     workers: int,
+    turns: TurnsAddress | None = None,
     archive: Path | None = None,
+    before: Path | None = None,
+    round_number: int = 1,
 ) -> dict[str, Any]:
     """Download one work list (Parquet, `schema.WORK`) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
     `name` is the number of the shard in five digits; the key of a row is `name` and its place in four. `workers` is the
-    number of processes that download at the same time: they share the limits for each host. `archive` is the index of
-    the exchanges that stand in for the web (source archive). Returns the images' ledger, the bytes received and the
-    number of hosts.
+    number of processes that download at the same time: they share the limits for each host through the server at
+    `turns`, which only one worker alone can do without. `archive` is the index of the exchanges that stand in for the
+    web (source archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now
+    there are tried, as round `round_number`; `rounds.settle` joins them.
+
+    Beside the shard it leaves what is no part of a version: `tries/` and `later/`, see `rounds`. Returns the images'
+    ledger, the bytes received, the number of hosts, how many rows failed for now, and what hosts took longest.
     """
-    rows = schema.WORK.check(pq.read_table(work)).to_pylist()
-    before: Mapping[str, verify.Before] = {}
+    table = schema.WORK.check(pq.read_table(work))
+    earlier = rounds.Earlier.read(before, name) if before is not None else rounds.Earlier.none(table.num_rows)
+    rows = table.take(pa.array(earlier.places, pa.int64())).to_pylist()
+    compared: Mapping[str, verify.Before] = {}
     if settings.verify is not None:
-        before = verify.with_pictures(verify.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
-    shard = _Shard(settings, name, rows, workers, before)
+        compared = verify.with_pictures(verify.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
     with (
         archives.open_way(out, name, settings, index=archive, user_agent=user_agent, scope=replay) as way,
+        Spool(out) as spool,
         shards.ShardWriter(out, name) as writer,
     ):
+        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, way, compared)
+        opening = open_fetcher(
+            settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=way.through
+        )
         try:
-            asyncio.run(shard.run(writer, replay=replay, user_agent=user_agent, way=way))
+            asyncio.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
         except BaseExceptionGroup as group:
             # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
             raise group.exceptions[0] from None
-    ledger = Ledger()
-    ledger.add(shard.reasons)
-    ledger.check(f"download {name}", expected=len(rows))
-    return {"images": ledger.as_dict(), "bytes": shard.bytes, "hosts": len({row["host"] for row in rows})}
+    tries = rounds.write_tries(out, name, shard.tries)
+    rounds.write_later(out, name, shard.later)
+    counts = rounds.count(shard.ended, shard.later)
+    Ledger.from_dict(counts["images"]).check(f"download {name}", expected=len(rows))
+    return counts | {"slow": rounds.slowest(tries)}
 
 
 class _Shard:
-    """The state of one download: the next row, finished rows that wait for an earlier one, what was counted."""
+    """The state of one download: the rows that have not begun, what is under way, what has ended."""
 
     def __init__(
         self,
         settings: params.Download,
         name: str,
         rows: list[dict[str, Any]],
-        workers: int,
-        before: Mapping[str, verify.Before],
+        earlier: rounds.Earlier,
+        round_number: int,
+        spool: Spool,
+        writer: shards.ShardWriter,
+        way: archives.Way,
+        compared: Mapping[str, verify.Before],
     ) -> None:
         self._settings = settings
         self._name = name
         self._rows = rows
-        self._workers = workers
-        self._before = before
-        self._todo = iter(range(len(rows)))
-        self._waiting: dict[int, tuple[dict[str, Any], images.Prepared]] = {}
-        self._written = 0
-        self._window = asyncio.Semaphore(_AHEAD * settings.connections)
-        self.reasons: list[str] = []
-        self.bytes = 0
+        self._earlier = earlier
+        self._round = round_number
+        self._spool = spool
+        self._writer = writer
+        self._way = way
+        self._compared = compared
+        self._queue = Queue([row["host"] for row in rows], settings)
+        self._active = 0
+        self._body_bytes = 0
+        self._changed = asyncio.Event()
+        self.later: list[int] = []
+        self.tries: list[dict[str, Any]] = []
+        self.ended: list[dict[str, Any]] = []
 
-    async def run(
-        self, writer: shards.ShardWriter, *, replay: ReplayAddress | None, user_agent: str, way: archives.Way | None
-    ) -> None:
-        """Fetch all rows, as many at once as there are connections: each holds one body at most."""
-        cores = max(1, (os.cpu_count() or 1) // self._workers)
-        opening = open_fetcher(
-            self._settings,
-            replay=replay,
-            user_agent=user_agent,
-            workers=self._workers,
-            through=way.through if way else None,
-        )
-        with _decoders(self._settings, cores) as decoders, ThreadPoolExecutor(cores, "decode") as pool:
-            judge = partial(_judge, decoders, self._settings)
+    async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
+        """Fetch all rows; a row that may not begin yet holds up no other."""
+        judge = partial(_judge, _decoders(self._settings, cores), self._settings)
+        with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
-                for _ in range(min(self._settings.connections, len(self._rows))):
-                    tasks.create_task(self._work(fetcher, pool, judge, writer, way))
+                while not self._queue.done:
+                    self._changed.clear()
+                    while (given_up := self._queue.give_up()) is not None:
+                        self._give_up(given_up)
+                    while self._has_room() and (row := self._queue.start()) is not None:
+                        self._active += 1
+                        tasks.create_task(self._fetch(row, fetcher, pool, judge))
+                    if self._active:
+                        await self._changed.wait()
 
-    async def _work(
-        self,
-        fetcher: Fetcher,
-        pool: ThreadPoolExecutor,
-        judge: Judge,
-        writer: shards.ShardWriter,
-        way: archives.Way | None,
-    ) -> None:
-        while True:
-            # Rows are taken in order after the window opens, so the oldest unfinished row always runs.
-            await self._window.acquire()
-            place = next(self._todo, None)
-            if place is None:
-                self._window.release()
-                return
-            row = self._rows[place]
-            exchange.ASKER.set(f"row {row['uid']}")
-            known = way.concluded(row["url"]) if way is not None else None
-            if known is not None:
-                fetched = Fetched(known.failure, known.message, row["url"], SILENT, attempts=0)
-            else:
-                fetched = await fetcher.fetch(row["url"])
-            if way is not None:
-                way.conclude(row["url"], fetched.reason, fetched.message)
-            prepared, digests = images.Prepared(fetched.reason, fetched.message), Hashes()
-            if fetched.reason == KEEP:
-                before = self._before.get(row["uid"])
-                loop = asyncio.get_running_loop()
-                fetched, prepared, digests = await loop.run_in_executor(pool, judge, fetched, before)
-            key = f"{self._name}{place:04d}"
-            self._waiting[place] = attempt(key, row, fetched, prepared, digests), prepared
-            self._write_ready(writer)
+    def _has_room(self) -> bool:
+        return self._active < _AHEAD * self._settings.connections and self._body_bytes <= _BODY_BYTES
 
-    def _write_ready(self, writer: shards.ShardWriter) -> None:
-        while (ready := self._waiting.pop(self._written, None)) is not None:
-            row, prepared = ready
-            writer.add(row, prepared.picture, prepared.extension)
-            self.reasons.append(row["reason"])
-            self.bytes += row["bytes"]
-            self._written += 1
-            self._window.release()
+    def _give_up(self, row: int) -> None:
+        work = self._rows[row]
+        asks_for("row", work["uid"], self._round)
+        fetched = _not_asked(work["url"])
+        self._way.conclude(work["url"], fetched.reason, fetched.message)
+        self._end(row, *_undecoded(fetched))
+
+    async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, judge: Judge) -> None:
+        work = self._rows[row]
+        asks_for("row", work["uid"], self._round)
+        given_up = self._way.concluded(work["url"]) is not None
+        fetched = _not_asked(work["url"]) if given_up else await fetcher.fetch(work["url"])
+        # Whom the archive gave up it says itself; how its hosts fare now says nothing.
+        live = self._settings.source != "archive"
+        self._queue.end(row, failed=live and fetched.host_failed, paused=live and fetched.host_paused)
+        self._changed.set()
+        judged: Judged = _undecoded(fetched)
+        if fetched.reason == KEEP:
+            self._body_bytes += len(fetched.body)
+            loop = asyncio.get_running_loop()
+            judged = await loop.run_in_executor(pool, judge, fetched, self._compared.get(work["uid"]))
+            self._body_bytes -= len(fetched.body)
+        self._active -= 1
+        self._changed.set()
+        self._end(row, *judged)
+
+    def _end(self, row: int, fetched: Fetched, prepared: images.Prepared, digests: Hashes) -> None:
+        """Write a row that has ended, and those that have waited for it."""
+        work, place = self._rows[row], self._earlier.places[row]
+        key = f"{self._name}{place:04d}"
+        tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
+        for number, seconds in enumerate(fetched.seconds, start=1):
+            self.tries.append({**tried, "attempt": number, "seconds": seconds})
+        if fetched.later:
+            self.later.append(place)
+        fetched = replace(fetched, attempts=self._earlier.attempts[row] + fetched.attempts)
+        ended = attempt(key, work, fetched, prepared, digests, round_number=self._round)
+        self._spool.put(row, ended, prepared.picture, prepared.extension)
+        for done, picture, extension in self._spool.ready():
+            self._writer.add(done, picture, extension)
+            self.ended.append(done)
 
 
-def _decoders(settings: params.Download, count: int) -> Decoders:
+def _not_asked(url: str) -> Fetched:
+    return Fetched("host_failing", "not asked: the host fails", url, SILENT, attempts=0, later=True)
+
+
+def _undecoded(fetched: Fetched) -> Judged:
+    return fetched, images.Prepared(fetched.reason, fetched.message), {}
+
+
+def _decoders(settings: params.Download, count: int) -> decoders.Decoders:
     rules = images.Rules(
         mode=settings.resize,
         side_px=settings.side_px,
@@ -161,20 +199,20 @@ def _decoders(settings: params.Download, count: int) -> Decoders:
         pdq=settings.pdq,
     )
     memory_bytes = settings.decode_memory_mb * 1_000_000
-    return Decoders(rules, count=count, timeout_s=settings.decode_timeout_s, memory_bytes=memory_bytes)
+    return decoders.kept(rules, count=count, timeout_s=settings.decode_timeout_s, memory_bytes=memory_bytes)
 
 
 def _judge(
-    decoders: Decoders, settings: params.Download, fetched: Fetched, before: verify.Before | None
-) -> tuple[Fetched, images.Prepared, Hashes]:
+    ready: decoders.Decoders, settings: params.Download, fetched: Fetched, before: verify.Before | None
+) -> Judged:
     """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
     policy = Policy.of(settings)
     digests = hashes.digests(fetched.body, settings.hashes)
-    decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.date)])
+    decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.server_date)])
     if policy.binds(decision):
         told = images.Prepared(decision.signal, f"refused by {decision.signal}")
         return replace(fetched, decision=decision, reason=decision.signal), told, digests
-    prepared = decoders.prepare(fetched.body)
+    prepared = ready.prepare(fetched.body)
     if before is not None and prepared.reason == KEEP:
         prepared = _verified(prepared, digests.get("sha256"), before, settings.changed)
     return replace(fetched, decision=decision), prepared, digests
@@ -197,6 +235,8 @@ def attempt(
     fetched: Fetched,
     prepared: images.Prepared,
     digests: Hashes,
+    *,
+    round_number: int = 1,
 ) -> dict[str, Any]:
     """Build the row of `schema.IMAGES` of one attempt; what is not known is null, sizes and hashes among it."""
     status = shards.SUCCESS
@@ -212,6 +252,8 @@ def attempt(
         "reason": prepared.reason,
         "http_status": fetched.status,
         "attempts": fetched.attempts,
+        "round": round_number,
+        "server_date": fetched.server_date,
         "final_url": fetched.final_url,
         "content_type": fetched.content_type,
         "rights": fetched.decision.rights,

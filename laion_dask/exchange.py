@@ -6,6 +6,7 @@ Every way that an exchange can end is a `Reply`; an exception is a bug.
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Final, Protocol
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from laion_dask import guard
@@ -26,7 +28,9 @@ Headers = tuple[tuple[str, str], ...]
 
 _SMALL_BYTES: Final = 64 * 1024
 _KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the file descriptors
-_DNS_CACHE_S: Final = 300
+_FILES: Final = 65_536
+_MAX_HEADERS: Final = 128  # of at most _MAX_FIELD_BYTES each
+_MAX_FIELD_BYTES: Final = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,22 @@ class Limits:
     cut: bool = False
 
 
+_NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+
 ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
-"""For whom is asked, in the running task: `row <uid>`, or `host <origin>` for the files that rule an origin.
+"""For whom is asked, in the running task: see `asks_for`.
 
 One asker asks one thing after the other, so the answers that each one had are an order that a rerun can keep; the order
 in which rows that run side by side were answered is not.
 """
+
+
+def asks_for(kind: str, name: str, round_number: int | None = None) -> None:
+    """Say for whom the running task asks from now on: kind `row` with its uid, or `host` with the origin it rules.
+
+    Without a round it is that of whoever asked before.
+    """
+    ASKER.set(f"{kind} {name} {round_number or ASKER.get().rpartition(' ')[2] or 1}")
 
 
 class Ask(Protocol):
@@ -77,12 +91,13 @@ class Ask(Protocol):
 @asynccontextmanager
 async def open_session(replay: ReplayAddress | None, *, user_agent: str, connections: int) -> AsyncIterator[Ask]:
     """Open the connections of one shard: to public addresses only, or to the replay server only."""
+    _allow_files()
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
     connector = aiohttp.TCPConnector(
         limit=connections,
         ssl=_tls(replay.ca_pem if replay else None),
         resolver=resolver,
-        ttl_dns_cache=_DNS_CACHE_S,
+        use_dns_cache=False,  # the resolver has one with limits
         keepalive_timeout=_KEEPALIVE_S,
         socket_factory=guard.socket_factory(replay),
     )
@@ -90,10 +105,22 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         connector=connector,
         headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"},
         timeout=aiohttp.ClientTimeout(total=None),
+        max_line_size=_MAX_FIELD_BYTES,
+        max_field_size=_MAX_FIELD_BYTES,
+        max_headers=_MAX_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
         yield partial(exchange, session, replayed=replay is not None)
+
+
+@cache
+def _allow_files() -> None:
+    # Connections to thousands of hosts are idle for a moment each; most systems begin with 1,024 files a process.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _FILES and soft != resource.RLIM_INFINITY:
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 @lru_cache(maxsize=4)
@@ -133,18 +160,26 @@ async def exchange(
             if wanted(head):
                 return await _whole(response, head, limits)
             if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-                # A short error page is read, so that the connection can be used again.
-                await response.read()
+                # A short error page is read, so that the connection can be used again; unpacked it may be long.
+                await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
             return head
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
-    except aiohttp.ClientResponseError:
-        return Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+    except (aiohttp.ClientResponseError, HttpProcessingError):
+        return _NOT_HTTP
+    except aiohttp.ClientPayloadError as error:
+        # Whether garbage comes with the headers or after them is a matter of microseconds; a cut is something else.
+        return _NOT_HTTP if _is_garbage(error) else _no_connection(error)
     except (aiohttp.ClientError, OSError) as error:
         if replayed and isinstance(_cause(error), ConnectionRefusedError):
             message = f"{target.href}: the replay server is gone. Remedy: run again; unfinished shards are fetched anew"
             raise ReplayGoneError(message) from error
         return _no_connection(error)
+
+
+def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, HttpProcessingError) and "Not enough data" not in cause.message
 
 
 def _clean(value: str) -> str:
@@ -209,6 +244,8 @@ def retry_after_s(headers: Headers) -> float:
 def _date(value: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(value)
-    except ValueError:
+        found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # Also a time zone that takes year 1 or 9999 out of the calendar.
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -5,8 +5,10 @@ Every way that a URL can end is a `Fetched` with keep or a reason of the closed 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -14,11 +16,12 @@ from typing import Final, TypeVar
 import tenacity
 
 from laion_dask import ai_txt, guard, params, robots, tdmrep
-from laion_dask.exchange import ASKER, Ask, Limits, Reply, open_session
-from laion_dask.hosts import HostRules, Rules, Turns
+from laion_dask.exchange import Ask, Limits, Reply, asks_for, open_session
+from laion_dask.hosts import HostRules, Rules
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import SILENT, Decision, Policy, utc
-from laion_dask.verdict import KEEP
+from laion_dask.turns import TurnsAddress, Turnstile, open_turns
+from laion_dask.verdict import KEEP, LATER
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
 ROBOTS_HOPS: Final = 5  # RFC 9309 2.3.1.2
@@ -27,6 +30,8 @@ RIGHTS_BYTES: Final = 512 * 1024 + 1  # of tdmrep.json and ai.txt: one more than
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archived"})
+_REFUSED: Final = frozenset({"private_address", "refused_port"})
+_SLOW_DOWN: Final = frozenset({429, 503})
 _BACKOFF_S: Final = 0.25
 
 
@@ -43,9 +48,17 @@ class Fetched:
     content_type: str = ""
     body: bytes = b""
     retry: bool = False
+    """Another try may help at once."""
     retry_after_s: float = 0.0
-    date: str | None = None
-    """The Date of the response, ISO 8601 in UTC."""
+    later: bool = False
+    """Another try may help in a while; never where the owner refuses or the answer is final."""
+    host_failed: bool = False
+    """The host of the URL itself gave no answer, although it was asked."""
+    host_paused: bool = False
+    """The host asks to be left alone for longer than download.max_retry_after_s."""
+    server_date: str | None = None
+    seconds: tuple[float, ...] = ()
+    """Time of each try, with the wait for a turn at the host."""
 
 
 _Tried = TypeVar("_Tried", Reply, Fetched)
@@ -58,53 +71,55 @@ async def open_fetcher(
     replay: ReplayAddress | None,
     user_agent: str,
     workers: int,
+    turns: TurnsAddress | None = None,
     through: Callable[[Ask], Ask] | None = None,
 ) -> AsyncIterator[Fetcher]:
-    """Open the fetcher of one shard; limits for each host are divided among `workers` processes.
+    """Open the fetcher of one shard; `workers` processes share the limits for each host through the server of turns.
 
     `through`: an archive that keeps the answers, or gives them in place of the web; it holds those of its shard only.
+
+    Raises `ValueError` where several workers have no such server: each would take the limits for itself.
     """
-    if settings.source == "archive":
+    archived = settings.source == "archive"
+    if archived:
         # Nobody is there who had to be spared.
-        settings = settings.model_copy(update={"host_interval_s": 0.0})
-    async with open_session(replay, user_agent=user_agent, connections=settings.connections) as ask:
-        way = ask if through is None else through(ask)
-        yield Fetcher(way, settings, replay=replay, workers=workers, alone=through is not None)
+        settings = settings.model_copy(update={"host_interval_s": 0.0, "domain_interval_s": 0.0})
+    if workers > 1 and turns is None and not archived:
+        message = f"{workers} workers share the limits for a host. Remedy: open turns.TurnServer, and pass its address"
+        raise ValueError(message)
+    async with (
+        open_turns(settings, turns) as turnstile,
+        open_session(replay, user_agent=user_agent, connections=settings.connections) as ask,
+    ):
+        # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
+        scope = replay if through is None else object()
+        yield Fetcher(ask if through is None else through(ask), settings, turnstile, scope=scope)
 
 
 class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
-    def __init__(
-        self,
-        ask: Ask,
-        settings: params.Download,
-        *,
-        replay: ReplayAddress | None,
-        workers: int,
-        alone: bool = False,
-    ) -> None:
-        self._ask = ask
+    def __init__(self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable) -> None:
+        self._ask_now = ask
         self._settings = settings
         self._archived = settings.source == "archive"
-        self._replayed = replay is not None or self._archived
-        self._turns = Turns(settings.connections_per_host, settings.host_interval_s, workers)
+        self._turns = turns
+        self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
-        # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
-        scope = (replay, settings.robots_tokens, settings.ai_tokens, object() if alone else None)
-        self._rules = Rules(self._ask_rules, scope)
+        self._rules = Rules(self._ask_rules, (scope, settings.robots_tokens, settings.ai_tokens))
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
-        attempts = 0
+        seconds: list[float] = []
 
         async def attempt() -> Fetched:
-            nonlocal attempts
-            attempts += 1
-            return await self._attempt(url)
+            began = time.monotonic()
+            fetched = await self._attempt(url)
+            seconds.append(time.monotonic() - began)
+            return fetched
 
         fetched = await self._again(attempt, url)
-        return replace(fetched, attempts=attempts)
+        return replace(fetched, attempts=len(seconds), seconds=tuple(seconds))
 
     async def _attempt(self, url: str) -> Fetched:
         """Ask once, following redirects; each hop is checked as the first one was."""
@@ -113,31 +128,37 @@ class Fetcher:
             return Fetched("unreachable", "not a valid http or https address", url, SILENT)
         for hop in range(self._settings.max_redirects + 1):
             reply, decision, reason = await self._hop(target)
-            if reason == "private_address" and hop:
-                return Fetched("redirects", "a redirect to an address that is not public", target.href, decision)
+            if reason in _REFUSED and hop:
+                return Fetched("redirects", f"a redirect, and {reply.message}", target.href, decision)
             if reason or reply.status not in _REDIRECTS:
-                return _ended(target, reply, decision, reason)
+                return self._ended(target, reply, decision, reason, first=not hop)
             following = guard.parse(reply.header("location") or "", target.href) if reply.header("location") else None
+            ended = Fetched(
+                "redirects",
+                "a redirect to no valid address",
+                target.href,
+                decision,
+                status=reply.status,
+                server_date=utc(reply.header("date")),
+            )
             if following is None:
-                return Fetched(
-                    "redirects", "a redirect to no valid address", target.href, decision, status=reply.status
-                )
+                return ended
             target = following
-        message = f"more than {self._settings.max_redirects} redirects"
-        return Fetched("redirects", message, target.href, decision, status=reply.status)
+        return replace(ended, message=f"more than {self._settings.max_redirects} redirects", final_url=target.href)
 
     async def _hop(self, target: guard.Target) -> tuple[Reply, Decision, str]:
         """Ask for one address; the reason is empty where there is an answer that nobody refuses."""
         settings = self._settings
-        if guard.is_private(target):
-            return Reply(message="the address is not public"), SILENT, "private_address"
+        if refused := self._refused(target):
+            return refused, SILENT, refused.failure
         rules = await self._rules.of(target.origin)
         before = rules.before(target.href, self._policy)
         if rules.failure and "robots" in settings.rights:
             # Nobody answers at all: the host is gone, which is not a refusal.
             return Reply(message=rules.message), SILENT, rules.failure
         if self._policy.binds(before):
-            return Reply(message=_told(before)), before, before.signal
+            # An origin that could not say what it allows may be able to later.
+            return Reply(message=_told(before), retry=not rules.lasting), before, before.signal
         seen = rules.after(target.href, before, (), self._policy)
 
         def wanted(head: Reply) -> bool:
@@ -148,8 +169,7 @@ class Fetcher:
             return not self._policy.binds(seen)
 
         limits = Limits(settings.timeout_s, settings.max_bytes)
-        async with self._turns.turn(target.host, self._delay_s(rules)):
-            reply = await self._ask(target, limits, wanted)
+        reply = await self._ask(target, limits, wanted, delay_s=self._delay_s(rules))
         if reply.failure:
             return reply, seen, reply.failure
         if reply.status == 200 and self._policy.binds(seen):
@@ -158,11 +178,55 @@ class Fetcher:
 
     def _delay_s(self, rules: HostRules) -> float:
         # Crawl-delay is no part of RFC 9309, but a wish. A replayed host is not there to be spared.
-        return 0.0 if self._replayed else min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s)
+        spared = self._settings.source == "web"
+        return min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s) if spared else 0.0
+
+    def _refused(self, target: guard.Target) -> Reply | None:
+        """Refuse an address by what it spells out: a machine that is not public, a port that is not asked."""
+        if guard.is_private(target):
+            return Reply(failure="private_address", message="the address is not public")
+        if target.port not in self._settings.ports:
+            return Reply(failure="refused_port", message=f"port {target.port} is not asked")
+        return None
+
+    async def _ask(
+        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
+    ) -> Reply:
+        """Ask when it is this host's turn and a connection is free; a host that asks for a pause gets it."""
+        # The connection comes last: whoever waits for a slow host must not hold one.
+        async with self._turns.turn(target.host, delay_s), self._connections:
+            reply = await self._ask_now(target, limits, wanted)
+        if reply.status in _SLOW_DOWN and reply.retry_after_s and not self._archived:
+            self._turns.pause(target.host, min(reply.retry_after_s, self._settings.max_retry_after_s))
+        return reply
+
+    def _ended(self, target: guard.Target, reply: Reply, decision: Decision, reason: str, *, first: bool) -> Fetched:
+        """Build the end of an attempt from its last reply; `first`: no redirect led here."""
+        fetched = Fetched(
+            reason,
+            reply.message,
+            target.href,
+            decision,
+            status=reply.status,
+            content_type=reply.header("content-type") or "",
+            retry=reply.retry and not self._policy.binds(decision),
+            retry_after_s=reply.retry_after_s,
+            later=reply.retry or reason in LATER,
+            host_failed=first and reply.retry and not reply.status and not self._policy.binds(decision),
+            host_paused=first and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
+            server_date=utc(reply.header("date")),
+        )
+        if reason:
+            return fetched
+        if reply.status == 200:
+            return replace(fetched, reason=KEEP, message=None, body=reply.body)
+        return replace(
+            fetched, reason="not_found" if reply.status in _GONE else "http_error", message=f"HTTP {reply.status}"
+        )
 
     async def _ask_rules(self, origin: str) -> HostRules:
         """Ask an origin for robots.txt, tdmrep.json and ai.txt."""
-        ASKER.set(f"host {origin}")
+        asks_for("host", origin)
         first = await self._file(f"{origin}{robots.PATH}", ROBOTS_BYTES)
         lost = bool(first.failure) or first.retry
         reserved = Reply() if lost else await self._file(f"{origin}{tdmrep.PATH}", RIGHTS_BYTES)
@@ -199,10 +263,9 @@ class Fetcher:
             for _ in range(ROBOTS_HOPS + 1):
                 if target is None:
                     break
-                if guard.is_private(target):
-                    return Reply(failure="private_address", message="the address is not public")
-                async with self._turns.turn(target.host):
-                    reply = await self._ask(target, limits, lambda head: head.status == 200)
+                if refused := self._refused(target):
+                    return refused
+                reply = await self._ask(target, limits, lambda head: head.status == 200)
                 if reply.status not in _REDIRECTS:
                     return reply
                 target = guard.parse(reply.header("location") or "", target.href)
@@ -244,24 +307,3 @@ def backoff_s(url: str, attempt: int) -> float:
 
 def _told(decision: Decision) -> str:
     return f"refused by {decision.signal}"
-
-
-def _ended(target: guard.Target, reply: Reply, decision: Decision, reason: str) -> Fetched:
-    fetched = Fetched(
-        reason,
-        reply.message,
-        target.href,
-        decision,
-        status=reply.status,
-        content_type=reply.header("content-type") or "",
-        retry=reply.retry,
-        retry_after_s=reply.retry_after_s,
-        date=utc(reply.header("date")),
-    )
-    if reason:
-        return fetched
-    if reply.status == 200:
-        return replace(fetched, reason=KEEP, message=None, body=reply.body, retry=False)
-    return replace(
-        fetched, reason="not_found" if reply.status in _GONE else "http_error", message=f"HTTP {reply.status}"
-    )

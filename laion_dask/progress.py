@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 # Without a terminal a line every so often is enough for a log.
 _LOG_EVERY_S = 15.0
+_REASONS: Final = 3
+_HOSTS: Final = 2
 
 
 class Progress:
@@ -70,4 +73,53 @@ class Progress:
         if self._running:
             name, since = min(self._running.items(), key=lambda item: item[1])
             words.append(f"oldest {name} {now - since:.0f} s")
+        return "  ".join(words)
+
+
+class Downloads(Progress):
+    """Progress of a download: images/s, the share of successes, the top reasons, the slowest hosts, time left.
+
+    Takes the counts of `download.download`; parts that only join rounds have no `slow` and tell nothing new. Rates are
+    of this run: what an earlier one has finished counts for the parts, not for the speed.
+    """
+
+    def __init__(self, stage: str = "download", unit: str = "images") -> None:
+        super().__init__(stage, unit)
+        self._kept = self._tried = 0
+        self._reasons: Counter[str] = Counter()
+        self._slow: dict[str, float] = {}
+        self._first = time.monotonic()
+
+    def start(self, parts: int, ready: Sequence[int], todo: Sequence[int]) -> None:
+        """Begin a round: its parts and rows count anew, rates and reasons go on."""
+        self._running.clear()
+        self._weight_done = 0.0
+        super().start(parts, ready, todo)
+
+    def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
+        """Count a finished part."""
+        if "slow" in counts:
+            images = counts["images"]
+            self._tried += images["seen"]
+            self._kept += images["kept"]
+            self._reasons.update(images["dropped"])
+            for host in counts["slow"]:
+                self._slow[host["host"]] = max(host["seconds"] / host["tries"], self._slow.get(host["host"], 0.0))
+            self._slow = dict(sorted(self._slow.items(), key=lambda item: -item[1])[:_HOSTS])
+        super().finish(name, weight, counts)
+
+    def line(self) -> str:
+        """Return the state in one line."""
+        now = time.monotonic()
+        words = [f"{self.stage} {self._ready}/{self._parts} parts"]
+        if self._tried:
+            rate = self._tried / max(now - self._first, 1e-3)
+            words.append(f"{self._tried:,} {self.unit}, {rate:,.0f}/s, {self._kept / self._tried:.0%} good")
+        if self._weight_done:
+            left = (now - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
+            words.append(f"{max(left, 0):,.0f} s left")
+        if self._reasons:
+            words.append(", ".join(f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_REASONS)))
+        if self._slow:
+            words.append("slowest " + ", ".join(f"{host} {seconds:.1f} s" for host, seconds in self._slow.items()))
         return "  ".join(words)

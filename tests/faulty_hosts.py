@@ -77,7 +77,7 @@ def handler() -> Handler:
         host, path = request.host.partition(":")[0], request.path
         asked[host + path] += 1
         first = asked[host + path] == 1
-        if host == "silent.example" or path == "/reset" or (path == "/once-reset" and first):
+        if host == "silent.example" or path.startswith("/reset") or (path == "/once-reset" and first):
             return _hang_up(request)
         if path in {"/robots.txt", "/.well-known/tdmrep.json"}:
             return _rules(host, path, first=first)

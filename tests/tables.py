@@ -98,6 +98,8 @@ def _image(number: int, row: Row) -> Row:
         "reason": KEEP,
         "http_status": 200,
         "attempts": 1,
+        "round": 1,
+        "server_date": None,
         "final_url": pair["url"],
         "content_type": "image/jpeg",
         "rights": "allowed",

@@ -15,7 +15,7 @@ from faulty_hosts import QUICK, ROWS, handler, picture
 from test_download import write_work
 from warcio.archiveiterator import ArchiveIterator
 
-from laion_dask import archive, cdxj, exchange, guard, params, shards
+from laion_dask import archive, cdxj, exchange, guard, params, rounds, shards
 from laion_dask.download import download
 from laion_dask.exchange import Limits, Reply
 from laion_dask.replay import Loopback, Replay, ReplayAddress
@@ -48,7 +48,9 @@ def run(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +216,7 @@ def test_two_shards_ask_a_host_once_and_each_archive_is_whole(defaults: params.P
     assert digests(tmp_path / "again") == digests(tmp_path / "two")
 
 
-def ask(way: exchange.Ask, url: str, asker: str = "row 1") -> Reply:
+def ask(way: exchange.Ask, url: str, asker: str = "row 1 1") -> Reply:
     async def asked() -> Reply:
         exchange.ASKER.set(asker)
         target = guard.parse(url)
@@ -252,7 +254,7 @@ def test_a_body_that_may_not_be_kept_is_in_no_file(tmp_path: Path) -> None:
 
 
 def test_a_row_that_was_not_asked_because_of_others_is_not_asked_again(tmp_path: Path) -> None:
-    exchange.ASKER.set("row 9")
+    exchange.ASKER.set("row 9 1")
     with archive.Keeper(tmp_path, NAME, "agent") as keeper:
         keeper.conclude("http://a.example/x#part", "host_failing", "not asked")
         keeper.conclude("http://a.example/y", "not_found", "HTTP 404")
@@ -261,7 +263,7 @@ def test_a_row_that_was_not_asked_because_of_others_is_not_asked_again(tmp_path:
         answers = archive.Answers(found, NAME)
         assert answers.concluded("http://a.example/x#part") == Reply(failure="host_failing", message="not asked")
         assert answers.concluded("http://a.example/y") is None
-        exchange.ASKER.set("row 8")
+        exchange.ASKER.set("row 8 1")
         assert answers.concluded("http://a.example/x#part") is None
 
 
@@ -299,7 +301,8 @@ def test_an_index_that_does_not_fit_its_archive_says_what_to_do(
 def test_a_replay_server_answers_out_of_an_archive(kept: tuple[Path, Path, params.Download], tmp_path: Path) -> None:
     out, work, settings = kept
     with Replay([out / f"{NAME}.warc.gz"]) as replay:
-        changed = settings.model_copy(update={"archive": False})
+        # Where the server hangs up, the host seems to fail.
+        changed = settings.model_copy(update={"archive": False, "host_failures": 1_000})
         run(tmp_path / "out", work, changed, address=replay.address)
     rows = shards.read_rows(tmp_path / "out" / f"{NAME}.parquet").to_pylist()
     found = {row["url"]: row["reason"] for row in rows if "same.example" not in row["url"]}
@@ -308,3 +311,41 @@ def test_a_replay_server_answers_out_of_an_archive(kept: tuple[Path, Path, param
     assert found == {url: reason for url, reason in ROWS if reason} | unheard
     first = {row["url"]: row["sha256"] for row in shards.read_rows(out / f"{NAME}.parquet").to_pylist()}
     assert all(row["sha256"] == first[row["url"]] for row in rows if found.get(row["url"]) == "keep")
+
+
+def test_rounds_and_hosts_that_were_given_up_are_rebuilt_too(defaults: params.Params, tmp_path: Path) -> None:
+    update = {**QUICK, "archive": True, "retries": 0, "host_failures": 2}
+    settings = defaults.download.model_copy(update=update)
+    urls = [f"http://dead.example/reset/{row}" for row in range(5)]
+    urls += [f"http://a.example/{path}" for path in ("down", "busy", "once-reset", "ok/0", "gone", "reset")]
+    work = write_work(tmp_path / "work.parquet", urls)
+
+    def both(
+        folder: Path, rules: params.Download, address: ReplayAddress | None = None, index: Path | None = None
+    ) -> Path:
+        run(folder / "1", work, rules, address=address, index=index)
+        (folder / "2").mkdir()
+        download(
+            folder / "2",
+            name=NAME,
+            work=work,
+            settings=rules,
+            replay=address,
+            user_agent="laion-dask/test (+me)",
+            workers=1,
+            archive=index,
+            before=folder / "1",
+            round_number=2,
+        )
+        (folder / "all").mkdir()
+        rounds.settle(folder / "all", name=NAME, rounds=[folder / "1", folder / "2"])
+        return folder / "all"
+
+    with Loopback(handler()) as server:
+        first = both(tmp_path / "first", settings, address=server.address)
+    assert "host_failing" in reasons(first)
+    assert {"keep", "not_found", "unreachable"} <= set(reasons(first))
+    index = cdxj.collect([first / f"{NAME}.warc.gz"], tmp_path / "all.cdxj")
+    again = both(tmp_path / "again", settings.model_copy(update={"source": "archive"}), index=index)
+    assert digests(again) == digests(first)
+    assert len(digests(again)) == 5

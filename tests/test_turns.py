@@ -1,0 +1,188 @@
+"""Turns at hosts and domains: never more at once, never closer together, whoever asks and however many they are."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from laion_dask import params
+from laion_dask.fetch import open_fetcher
+from laion_dask.replay import Loopback, ReplayAddress
+from laion_dask.turns import Turns, TurnsAddress, TurnServer, TurnsGoneError, open_turns
+
+
+def limits(defaults: params.Params, **changes: object) -> params.Download:
+    given: dict[str, Any] = {"rights": (), "retries": 0, **changes}
+    return defaults.download.model_copy(update=given)
+
+
+async def slowly(request: web.BaseRequest) -> web.StreamResponse:
+    if "robots" not in request.path and "tdmrep" not in request.path:
+        await asyncio.sleep(0.03)
+    return web.Response(body=b"abc")
+
+
+def fetch(settings: params.Download, replay: ReplayAddress, turns: TurnsAddress, urls: list[str], workers: int) -> None:
+    async def run() -> None:
+        opening = open_fetcher(settings, replay=replay, user_agent="laion-dask/test", workers=workers, turns=turns)
+        async with opening as fetcher:
+            found = await asyncio.gather(*(fetcher.fetch(url) for url in urls))
+        assert {fetched.reason for fetched in found} == {"keep"}
+
+    asyncio.run(run())
+
+
+def test_more_processes_than_connections_stay_within_the_limits_of_host_and_domain(defaults: params.Params) -> None:
+    settings = limits(defaults, connections_per_host=2, connections_per_domain=3)
+    urls = [f"http://img{place % 4}.shop.example/{place}" for place in range(24)]
+    open_now: list[int] = [0, 0]
+
+    async def counted(request: web.BaseRequest) -> web.StreamResponse:
+        open_now[0] += 1
+        open_now[1] = max(open_now)
+        try:
+            return await slowly(request)
+        finally:
+            open_now[0] -= 1
+
+    context = multiprocessing.get_context("spawn")
+    with Loopback(counted) as server, TurnServer(settings) as turns:
+        others = [
+            context.Process(target=fetch, args=(settings, server.address, turns.address, urls, 3)) for _ in range(3)
+        ]
+        for other in others:
+            other.start()
+        for other in others:
+            other.join()
+        assert [other.exitcode for other in others] == [0, 0, 0]
+        assert max(server.peak.values()) == 2
+        assert open_now[1] == 3
+
+
+def test_several_workers_without_a_server_of_turns_are_refused(defaults: params.Params) -> None:
+    async def run() -> None:
+        async with open_fetcher(defaults.download, replay=None, user_agent="laion-dask/test", workers=2):
+            pass
+
+    with pytest.raises(ValueError, match=r"2 workers share the limits for a host\. Remedy: open turns\.TurnServer"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("hosts", "changes", "least_s"),
+    [
+        (["a.example"] * 4, {"host_interval_s": 0.1}, 0.3),
+        (["a.b.example", "c.b.example", "b.example", "d.b.example"], {"domain_interval_s": 0.1}, 0.3),
+        (["a.github.io", "b.github.io", "c.github.io"], {"domain_interval_s": 5.0}, 0.0),
+        (["10.0.0.1", "10.0.0.2"], {"domain_interval_s": 5.0}, 0.0),
+        (["a.example", "b.example"], {"host_interval_s": 5.0, "domain_interval_s": 5.0}, 0.0),
+    ],
+)
+def test_requests_are_as_far_apart_as_host_and_domain_want_from_shard_to_shard(
+    defaults: params.Params, hosts: list[str], changes: dict[str, object], least_s: float
+) -> None:
+    settings = limits(defaults, **changes)
+    with TurnServer(settings) as server:
+        began = time.monotonic()
+        for host in hosts:
+            # A client of its own for each turn, as each shard has.
+            asyncio.run(one_turn(settings, server.address, host))
+        took = time.monotonic() - began
+    assert least_s <= took < least_s + 2.0
+
+
+async def one_turn(settings: params.Download, address: TurnsAddress, host: str, delay_s: float = 0.0) -> None:
+    async with open_turns(settings, address) as turns, turns.turn(host, delay_s):
+        pass
+
+
+def test_a_crawl_delay_lengthens_the_interval(defaults: params.Params) -> None:
+    async def run() -> float:
+        turns = Turns(limits(defaults))
+        began = time.monotonic()
+        for _ in range(3):
+            async with turns.turn("a.example", 0.1):
+                pass
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) >= 0.2
+
+
+def test_a_pause_holds_back_all_workers_but_no_other_host(defaults: params.Params) -> None:
+    settings = limits(defaults)
+
+    async def run(address: TurnsAddress) -> tuple[float, float]:
+        async with open_turns(settings, address) as one, open_turns(settings, address) as two:
+            async with one.turn("a.example"):
+                pass
+            one.pause("a.example", 0.3)
+            began = time.monotonic()
+            async with one.turn("b.example"):
+                other = time.monotonic() - began
+            async with two.turn("a.example"):
+                return other, time.monotonic() - began
+
+    with TurnServer(settings) as server:
+        other, paused = asyncio.run(run(server.address))
+    assert other < 0.25
+    assert paused >= 0.29
+
+
+def test_a_worker_that_dies_gives_its_turns_back(defaults: params.Params) -> None:
+    settings = limits(defaults, connections_per_host=1)
+
+    async def run(address: TurnsAddress) -> None:
+        async with open_turns(settings, address) as dying:
+            held = dying.turn("a.example")
+            await held.__aenter__()
+        # Its connection is closed, and nothing was said.
+        async with asyncio.timeout(5), open_turns(settings, address) as other, other.turn("a.example"):
+            pass
+
+    with TurnServer(settings) as server:
+        asyncio.run(run(server.address))
+
+
+def test_who_stops_waiting_leaves_the_line(defaults: params.Params) -> None:
+    settings = limits(defaults, connections_per_host=1)
+
+    async def run(address: TurnsAddress) -> None:
+        async with open_turns(settings, address) as turns:
+            async with turns.turn("a.example"):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.1), turns.turn("a.example"):
+                        pass
+            async with asyncio.timeout(5), turns.turn("a.example"):
+                pass
+
+    with TurnServer(settings) as server:
+        asyncio.run(run(server.address))
+
+
+def test_a_server_of_turns_that_is_gone_is_an_error_and_no_verdict(defaults: params.Params) -> None:
+    settings = limits(defaults)
+    with TurnServer(settings) as server:
+        address = server.address
+    with pytest.raises(TurnsGoneError, match=r"server of turns is gone\. Remedy: run again"):
+        asyncio.run(one_turn(settings, address, "a.example"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: TurnsAddress(told.host, told.port, "guessed"),
+        lambda told: TurnsAddress(told.host, told.port, "x" * 100_000),
+    ],
+)
+def test_who_does_not_know_the_word_gets_no_turn(
+    defaults: params.Params, change: Callable[[TurnsAddress], TurnsAddress]
+) -> None:
+    settings = limits(defaults)
+    with TurnServer(settings) as server, pytest.raises(TurnsGoneError):
+        asyncio.run(one_turn(settings, change(server.address), "a.example"))
