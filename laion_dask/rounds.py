@@ -16,7 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import archive, parts, schema, shards
+from laion_dask import archive, schema, shards
 from laion_dask.verdict import Ledger
 
 _SLOWEST: Final = 5
@@ -46,8 +46,7 @@ class Earlier:
 def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
     """Write one shard (see `download.download`) out of its rounds' folders, the first of which has all rows.
 
-    Other files of a shard go along, those of a further round as `<name>-<round>`. Returns the counts that `download`
-    returns. Raises `shards.ShardError` where the rounds do not fit together.
+    Returns the counts that `download` returns. Raises `shards.ShardError` where the rounds do not fit together.
     """
     rows: dict[str, dict[str, Any]] = {}
     for folder in rounds:
@@ -65,21 +64,9 @@ def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
             raise shards.ShardError(f"{name}: the rounds have the image {found[0]} twice, or without its row")
     archive.join(out, name, rounds)
     write_tries(out, name, [row for folder in rounds for row in pq.read_table(tries_file(folder, name)).to_pylist()])
-    for number, folder in enumerate(rounds, start=1):
-        _take_along(folder, out, name, name if number == 1 else f"{name}-{number}")
     later = read_later(rounds[-1], name)
     write_later(out, name, later)
     return count(rows.values(), later)
-
-
-def _take_along(folder: Path, out: Path, name: str, new_name: str) -> None:
-    """Link what else a round has left under the name of the shard."""
-    joined = {f"{name}.tar", f"{name}.parquet", f"{name}_stats.json"}
-    if (out / f"{name}.cdxj").is_file():
-        joined |= {f"{name}.cdxj", f"{name}.warc.gz"}
-    for path in folder.glob(f"{name}*"):
-        if path.is_file() and path.name not in joined:
-            parts.link(path, out / f"{new_name}{path.name.removeprefix(name)}")
 
 
 def count(rows: Iterable[Mapping[str, Any]], later: Sequence[int]) -> dict[str, Any]:

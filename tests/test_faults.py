@@ -138,7 +138,9 @@ def test_what_follows_an_answer_is_never_the_answer_of_the_next_request(
 
 @pytest.mark.parametrize(
     ("path", "asked"),
-    [("404", 1), ("403", 1), ("loop", 4), ("429-in-an-hour", 1), ("429", 3), ("503", 3), ("500", 3), ("reset", 3)],
+    # reset: aiohttp asks a second time, in the same turn, where a connection is lost before an answer: it may have been
+    # one that the server had closed meanwhile (RFC 9112, 9.3.1).
+    [("404", 1), ("403", 1), ("loop", 4), ("429-in-an-hour", 1), ("429", 3), ("503", 3), ("500", 3), ("reset", 6)],
 )
 def test_only_what_may_help_is_tried_again(settings: params.Download, server: Faulty, path: str, asked: int) -> None:
     more = settings.model_copy(update={"retries": 2, "max_redirects": 3})

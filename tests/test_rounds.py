@@ -169,20 +169,6 @@ def test_one_more_round_fetches_only_what_is_left(
     assert [web_.asked[path] for path in PATHS] == [1, 2, 1, 2, 2, 1, 2]
 
 
-def test_other_files_of_a_shard_go_along_under_the_number_of_their_round(
-    tmp_path: Path, work: Path, settings: params.Params, server: Loopback
-) -> None:
-    (tmp_path / "parts").mkdir()
-    runs = Runs(tmp_path / "parts")
-    merged = run(runs, work, settings, server)[0]
-    for number, folder in enumerate(merged.part.args["rounds"], start=1):
-        (folder / "00000.warc.gz").write_text(f"round {number}")
-    shutil.rmtree(merged.folder)
-    merged = run(runs, work, settings, server)[0]
-    found = {path.name: path.read_text() for path in merged.folder.glob("*.warc.gz")}
-    assert found == {"00000.warc.gz": "round 1", "00000-2.warc.gz": "round 2", "00000-3.warc.gz": "round 3"}
-
-
 def test_every_try_is_timed_beside_the_shard(
     tmp_path: Path, work: Path, settings: params.Params, server: Loopback
 ) -> None:
