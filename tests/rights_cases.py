@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-import pictures
+import marked
 
 from laion_dask import params
 from laion_dask.ai_txt import parse_ai_txt
@@ -46,7 +46,7 @@ class Case:
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "image/jpeg"
     url: str = IMAGE
-    body: Callable[[], bytes] = field(default=pictures.picture)
+    body: Callable[[], bytes] = field(default=marked.picture)
     library: bool = True
     """Whether the library c2pa is installed."""
 
@@ -95,19 +95,19 @@ def _tag(sentence: str, *values: str, refused: bool = True) -> Case:
 
 
 def _xmp(value: str, kind: str = "JPEG") -> Callable[[], bytes]:
-    return lambda: pictures.with_xmp(kind, pictures.mining(value))
+    return lambda: marked.with_xmp(kind, marked.mining(value))
 
 
 def _signed(entries: dict[str, dict[str, str]] | None, **how: str) -> Callable[[], bytes]:
-    return cache(lambda: pictures.signed("JPEG", entries, **how))
+    return cache(lambda: marked.signed("JPEG", entries, **how))
 
 
 def _tdm(value: str) -> Callable[[], bytes]:
-    return lambda: pictures.with_xmp("PNG", pictures.packet(f"<tdm:reservation>{value}</tdm:reservation>"))
+    return lambda: marked.with_xmp("PNG", marked.packet(f"<tdm:reservation>{value}</tdm:reservation>"))
 
 
-_REMOTE: Final = pictures.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
-_BROKEN: Final = pictures.mining("unheard of").replace(b"</rdf:RDF>", b"")
+_REMOTE: Final = marked.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
+_BROKEN: Final = marked.mining("unheard of").replace(b"</rdf:RDF>", b"")
 
 ROBOTS: Final = (
     Case("robots", "robots.txt answers 404: there are no rules", "allowed", "", KEPT, status=404),
@@ -232,13 +232,13 @@ FILE: Final = (
         for kind in ("PNG", "WEBP", "TIFF", "AVIF", "GIF")
     ),
     _refused("xmp_data_mining", "`DMI-PROHIBITED` in a JPEG's extended XMP", STORED,
-             body=lambda: pictures.extended_jpeg(pictures.mining("DMI-PROHIBITED"))),
+             body=lambda: marked.extended_jpeg(marked.mining("DMI-PROHIBITED"))),
     _refused("xmp_data_mining", "`DMI-PROHIBITED` as attribute, by its bare name", STORED,
-             body=lambda: pictures.with_xmp("JPEG", pictures.packet(attributes='plus:DataMining="DMI-PROHIBITED"'))),
+             body=lambda: marked.with_xmp("JPEG", marked.packet(attributes='plus:DataMining="DMI-PROHIBITED"'))),
     _allowed("xmp_data_mining", "`DMI-ALLOWED`", body=_xmp("DMI-ALLOWED")),
     _allowed("xmp_data_mining", "`DMI-UNSPECIFIED` says nothing", body=_xmp("DMI-UNSPECIFIED")),
     _unread("xmp_data_mining", "a value that PLUS does not have", STORED, body=_xmp("DMI-PERHAPS")),
-    _unread("xmp_data_mining", "XMP that is no XML", STORED, body=lambda: pictures.with_xmp("JPEG", _BROKEN)),
+    _unread("xmp_data_mining", "XMP that is no XML", STORED, body=lambda: marked.with_xmp("JPEG", _BROKEN)),
     _refused("xmp_tdm", "`tdm:reservation` is 1", STORED, body=_tdm("1")),
     _allowed("xmp_tdm", "`tdm:reservation` is 0", body=_tdm("0")),
     _unread("xmp_tdm", "`tdm:reservation` is something else", STORED, body=_tdm("yes")),
@@ -254,9 +254,9 @@ FILE: Final = (
              body=_signed({"cawg.ai_inference": {"use": "notAllowed"}})),
     _allowed("c2pa", "the manifest has no word on training", body=_signed(None)),
     _unread("c2pa", "the manifest is cut off", STORED,
-            body=lambda: pictures.signed("JPEG", {"cawg.ai_training": {"use": "notAllowed"}})[:-1500]),
+            body=lambda: marked.signed("JPEG", {"cawg.ai_training": {"use": "notAllowed"}})[:-1500]),
     _unread("c2pa", "there is a manifest, the library is not installed", STORED, body=_signed(None), library=False),
-    _unread("c2pa", "the XMP names a manifest elsewhere", STORED, body=lambda: pictures.with_xmp("JPEG", _REMOTE)),
+    _unread("c2pa", "the XMP names a manifest elsewhere", STORED, body=lambda: marked.with_xmp("JPEG", _REMOTE)),
 )  # fmt: skip
 
 TOGETHER: Final = (

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import marked
 import numpy as np
-import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,7 +31,7 @@ from laion_dask.verdict import Ledger
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 JPEG = [("Content-Type", "image/jpeg")]
-REMOTE = pictures.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
+REMOTE = marked.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
 
 
 def picture(seed: int, width: int = 320, height: int = 200, kind: str = "JPEG") -> bytes:
@@ -179,12 +179,12 @@ def test_a_picture_that_refuses_in_its_own_bytes_is_known_by_its_hashes_and_not_
 ) -> None:
     """The decision says where it stood and when it came; no date means no time, whatever our clock says."""
     dated = [*JPEG, ("Date", "Wed, 21 Oct 2015 07:28:00 GMT")]
-    refusing = pictures.with_xmp("JPEG", pictures.mining("DMI-PROHIBITED"))
+    refusing = marked.with_xmp("JPEG", marked.mining("DMI-PROHIBITED"))
     answers: list[Response] = [
         ("http://a.example/robots.txt", "200 OK", dated[1:], b"User-agent: *\nDisallow: /closed\n"),
         ("http://a.example/no.jpg", "200 OK", dated, refusing),
         ("http://a.example/undated.jpg", "200 OK", JPEG, refusing),
-        ("http://a.example/remote.jpg", "200 OK", JPEG, pictures.with_xmp("JPEG", REMOTE)),
+        ("http://a.example/remote.jpg", "200 OK", JPEG, marked.with_xmp("JPEG", REMOTE)),
         ("http://a.example/noai.jpg", "200 OK", [*dated, ("X-Robots-Tag", "noai")], picture(1)),
         ("http://a.example/yes.jpg", "200 OK", dated, picture(2)),
         ("http://a.example/closed/a.jpg", "200 OK", dated, picture(3)),

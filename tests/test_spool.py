@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from laion_dask.spool import Spool
 
 
+EXTENSIONS = ("jpg", "png", "webp")
+
+
 @settings(deadline=None)
 @given(order=st.permutations(range(12)), memory_bytes=st.integers(0, 60))
 def test_rows_come_out_in_order_with_their_own_images(order: list[int], memory_bytes: int) -> None:
     found = []
     with TemporaryDirectory() as folder, Spool(Path(folder), memory_bytes) as spool:
         for place in order:
-            spool.put(place, {"place": place}, bytes([place]) * place)
+            spool.put(place, {"place": place}, bytes([place]) * place, EXTENSIONS[place % 3])
             # The row whose turn it is stays in memory: it is taken at once.
             assert spool.held_bytes <= memory_bytes + 12
             found += list(spool.ready())
         assert not list(Path(folder).iterdir())
-    assert found == [({"place": place}, bytes([place]) * place) for place in range(12)]
+    assert found == [({"place": place}, bytes([place]) * place, EXTENSIONS[place % 3]) for place in range(12)]
