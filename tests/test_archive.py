@@ -209,7 +209,8 @@ def test_two_shards_ask_a_host_once_and_each_archive_is_whole(defaults: params.P
         run(tmp_path / "one", work, settings, address=server.address, name="00000")
         between = server.requests
         run(tmp_path / "two", work, settings, address=server.address, name="00001")
-        assert (between, server.requests) == (3, 4)
+        # robots.txt, tdmrep.json, ai.txt and a picture; then a picture.
+        assert (between, server.requests) == (4, 5)
     index = cdxj.collect([tmp_path / "two" / "00001.warc.gz"], tmp_path / "all.cdxj")
     changed = settings.model_copy(update={"source": "archive"})
     run(tmp_path / "again", work, changed, index=index, name="00001")
