@@ -6,13 +6,14 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from laion_dask import images, params, schema, shards
+from laion_dask import images, params, shards, worklist
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
 from laion_dask.replay import ReplayAddress
 from laion_dask.verdict import KEEP, Ledger
@@ -33,16 +34,19 @@ def download(
     replay: ReplayAddress | None,
     user_agent: str,
     workers: int,
+    shard_rows: int = 10_000,
 ) -> dict[str, Any]:
-    """Download one work list (Parquet, `schema.WORK`) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
+    """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
-    `name` is the number of the shard in five digits; the key of a row is `name` and its place in four. `workers` is the
-    number of processes that download at the same time: they share the limits for each host. Returns the images' ledger,
-    the bytes received and the number of hosts.
+    The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
+    the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
+    processes that download at the same time: they share the limits for each host. Returns the images' ledger, the bytes
+    received and the number of hosts.
     """
-    rows = schema.WORK.check(pq.read_table(work)).to_pylist()
-    shard = _Shard(settings, name, rows, workers)
-    with shards.ShardWriter(out, name) as writer:
+    table = pq.read_table(work)
+    columns, rows = worklist.image_columns(table.schema), table.to_pylist()
+    shard = _Shard(settings, name, rows, workers, shard_rows)
+    with shards.ShardWriter(out, name, columns) as writer:
         try:
             asyncio.run(shard.run(writer, replay=replay, user_agent=user_agent))
         except BaseExceptionGroup as group:
@@ -57,10 +61,13 @@ def download(
 class _Shard:
     """The state of one download: the next row, finished rows that wait for an earlier one, what was counted."""
 
-    def __init__(self, settings: params.Download, name: str, rows: list[dict[str, Any]], workers: int) -> None:
+    def __init__(
+        self, settings: params.Download, name: str, rows: list[dict[str, Any]], workers: int, shard_rows: int
+    ) -> None:
         self._settings = settings
         self._name = name
         self._rows = rows
+        self._shard_rows = shard_rows
         self._workers = workers
         self._todo = iter(range(len(rows)))
         self._waiting: dict[int, tuple[dict[str, Any], bytes]] = {}
@@ -92,7 +99,7 @@ class _Shard:
             if fetched.reason == KEEP:
                 loop = asyncio.get_running_loop()
                 prepared, hashes = await loop.run_in_executor(pool, partial(_prepare, fetched.body, self._settings))
-            key = f"{self._name}{place:04d}"
+            key = shards.key(self._name, place, self._shard_rows)
             self._waiting[place] = attempt(key, row, fetched, prepared, hashes), prepared.jpg
             self._write_ready(writer)
 
@@ -124,8 +131,15 @@ def attempt(
     prepared: images.Prepared,
     hashes: Hashes,
 ) -> dict[str, Any]:
-    """Build the row of `schema.IMAGES` of one attempt; what is not known is null, sizes and hashes among it."""
+    """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
+
+    What is not known is null, sizes and hashes among it.
+    """
     status = shards.SUCCESS
+    if fetched.reason == KEEP and not worklist.as_expected(fetched.body, work.get(worklist.EXPECTED_HASH)):
+        # As img2dataset's verify_hash: other bytes are a failed download, whatever they show.
+        fetched = replace(fetched, reason="hash_mismatch", message="hash mismatch")
+        prepared = replace(prepared, reason=fetched.reason, message=fetched.message)
     if prepared.reason != KEEP:
         status = shards.FAILED_TO_RESIZE if fetched.reason == KEEP else shards.FAILED_TO_DOWNLOAD
     row = {
@@ -152,4 +166,4 @@ def attempt(
         "width": prepared.width or None,
         "height": prepared.height or None,
     }
-    return {column: row[column] if column in row else work[column] for column in schema.IMAGES.names}
+    return {**work, **row}

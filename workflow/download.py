@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, replace
 from glob import glob
 from pathlib import Path
+from typing import Any, Final
 
+import dask
 import pyarrow.parquet as pq
 from distributed import Client
 
-from laion_dask import __version__, download, parts
+import laion_dask
+from laion_dask import __version__, cluster, download, parts, worklist
 from laion_dask.params import Params
-from laion_dask.parts import Part
+from laion_dask.parts import Done, Part
+from laion_dask.progress import Progress
 from laion_dask.replay import Replay
-from workflow.stage import Resources, Stage, StageError, data, main
+from laion_dask.shards import SIZES, write_sizes
+from laion_dask.worklist import Cut, TableError
+from workflow.stage import Resources, Stage, StageError, alone, data, main, total
+
+WORK: Final = ".download"
+"""Work lists and finished shards of a download of tables that is not complete."""
 
 
 @contextmanager
@@ -51,12 +63,19 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     return [
         Part(
             path.stem,
-            parts.digest(path, rules, answers),
-            {"name": path.stem, "work": path, "settings": rules},
+            parts.digest(path, rules, answers, settings.catalog.shard_rows),
+            {"name": path.stem, "work": path, "settings": rules, "shard_rows": settings.catalog.shard_rows},
             weight=pq.read_metadata(path).num_rows,
         )
         for path in sorted((data("catalog") / "shards").glob("*.parquet"))
     ]
+
+
+def publish(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+    """Publish the shards, and the size of each."""
+    parts.publish_files(done, out)
+    write_sizes(out)
+    return {}
 
 
 STAGE = Stage(
@@ -64,9 +83,93 @@ STAGE = Stage(
     unit="images",
     find_parts=shards,
     function=download.download,
+    publish=publish,
     resources=network,
     follows=("images", "catalog", "pairs"),
 )
+
+
+def download_tables(
+    tables: Sequence[Path],
+    out: Path,
+    settings: Params,
+    cut: Cut,
+    progress: Progress,
+    *,
+    workers: int | None = None,
+    reach: Callable[[Params, Client], AbstractContextManager[Resources]] = network,
+) -> dict[str, Any]:
+    """Download tables of URLs into shards in a folder, without a project, and return the counts as the stage does.
+
+    Shards that an interrupted run has finished by the same rules from the same tables are not fetched again; what the
+    folder holds of an earlier download is replaced at the end. `reach` opens the way to the images. Raises what
+    `parts.run` raises, `TableError`, and `StageError` where another run writes there too.
+    """
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    with alone(work):
+        todo = _parts_of(_work_lists(tables, cut, work), settings, cut.shard_rows)
+        # More processes than shards would only start and end.
+        asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, len(todo)))
+        machine = {"laion-dask.cluster.workers": asked}
+        with ExitStack() as servers, dask.config.set(machine), cluster.open_client() as client:
+            resources = servers.enter_context(reach(settings, client))
+            done = parts.run(download.download, todo, work / "parts", client, shared=resources, progress=progress)
+        counts = total(replace(STAGE, follows=None), done)
+        fresh = work / "new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        publish(settings, done, fresh)
+        remove(out)
+        # The sizes come last: they say that all is there.
+        for path in sorted(fresh.iterdir(), key=lambda path: (path.name == SIZES, path.name)):
+            path.rename(out / path.name)
+        shutil.rmtree(work)
+    return counts
+
+
+def _parts_of(lists: Sequence[Path], settings: Params, shard_rows: int) -> list[Part]:
+    rules = settings.download
+    answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
+    code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
+    return [
+        Part(
+            path.stem,
+            parts.digest(path, rules, answers, shard_rows, code),
+            {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows},
+            weight=pq.read_metadata(path).num_rows,
+        )
+        for path in lists
+    ]
+
+
+def outs(out: Path) -> list[Path]:
+    """List what `download_tables` has left in a folder, `sizes.json`, which comes last, at the end."""
+    found = [path for path in out.glob("*") if re.fullmatch(r"\d{5,}(\.tar|\.parquet|_stats\.json)", path.name)]
+    return [*sorted(found), *([out / SIZES] if (out / SIZES).is_file() else [])]
+
+
+def remove(out: Path) -> None:
+    """Remove the shards of an earlier download; what is not ours stays."""
+    for path in reversed(outs(out)):
+        path.unlink()
+
+
+def _work_lists(tables: Sequence[Path], cut: Cut, work: Path) -> list[Path]:
+    """Cut the tables to work lists, unless an interrupted run has done so with the same tables."""
+    for path in tables:
+        if not path.is_file():
+            raise TableError(f"{path}: no such file. Remedy: give the path of an existing table")
+    # Known by path, size and time: their bytes would have to be read twice before the first image.
+    status = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
+    folder = work / "lists" / parts.digest(status, asdict(cut))
+    mark = folder / "rows.txt"
+    if not mark.is_file():
+        shutil.rmtree(work / "lists", ignore_errors=True)
+        rows = worklist.cut(tables, folder, cut)
+        mark.write_text(f"{rows}\n")
+    return sorted(folder.glob("*.parquet"))
+
 
 if __name__ == "__main__":
     main(STAGE)
