@@ -42,7 +42,9 @@ _RULES: Final = {
     "contact": "contact",
     "image_size": "side_px",
     "resize_mode": "resize",
-    "encode_quality": "jpeg_quality",
+    "smaller": "smaller",
+    "encode_format": "encode",
+    "encode_quality": "quality",
     "connections": "connections",
     "connections_per_host": "connections_per_host",
     "host_interval": "host_interval_s",
@@ -109,6 +111,14 @@ def download(
     resize_mode: Annotated[
         Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"] | None,
         typer.Option(help="keep_ratio: shorter side; keep_ratio_largest: longer side.", rich_help_panel=_PICTURES),
+    ] = None,
+    smaller: Annotated[
+        Literal["keep", "enlarge"] | None,
+        typer.Option(help="Images below --image-size stay, or are enlarged.", rich_help_panel=_PICTURES),
+    ] = None,
+    encode_format: Annotated[
+        Literal["jpg", "png", "webp", "original"] | None,
+        typer.Option(help="original: the body as received, with --resize-mode no.", rich_help_panel=_PICTURES),
     ] = None,
     encode_quality: Annotated[int | None, typer.Option(min=1, max=100, rich_help_panel=_PICTURES)] = None,
     shard_rows: Annotated[

@@ -1,10 +1,10 @@
-"""One shard's work list in, one shard out: a row for every attempt, the JPEGs of those that succeeded, and counts."""
+"""One shard's work list in, one shard out: a row for every attempt, the pictures of the successes, and counts."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,15 +13,16 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from laion_dask import images, params, shards, worklist
+from laion_dask import hashes, images, params, shards, worklist
+from laion_dask.decoders import Decoders
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
 from laion_dask.replay import ReplayAddress
 from laion_dask.verdict import KEEP, Ledger
 
-Hashes = tuple[str | None, str | None]
+Hashes = dict[hashes.Digest, str]
+Prepare = Callable[[bytes], tuple[images.Prepared, Hashes]]
 
 _MAX_EVIDENCE_CHARS: Final = 1_000
-_NO_HASHES: Final[Hashes] = (None, None)
 _AHEAD: Final = 4  # rows, in multiples of the connections, that may be finished before an earlier one is
 
 
@@ -70,7 +71,7 @@ class _Shard:
         self._shard_rows = shard_rows
         self._workers = workers
         self._todo = iter(range(len(rows)))
-        self._waiting: dict[int, tuple[dict[str, Any], bytes]] = {}
+        self._waiting: dict[int, tuple[dict[str, Any], images.Prepared]] = {}
         self._written = 0
         self._window = asyncio.Semaphore(_AHEAD * settings.connections)
         self.reasons: list[str] = []
@@ -80,12 +81,15 @@ class _Shard:
         """Fetch all rows, as many at once as there are connections: each holds one body at most."""
         cores = max(1, (os.cpu_count() or 1) // self._workers)
         opening = open_fetcher(self._settings, replay=replay, user_agent=user_agent, workers=self._workers)
-        with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
+        with _decoders(self._settings, cores) as decoders, ThreadPoolExecutor(cores, "decode") as pool:
+            prepare = partial(_prepare, decoders, self._settings.hashes)
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
                 for _ in range(min(self._settings.connections, len(self._rows))):
-                    tasks.create_task(self._work(fetcher, pool, writer))
+                    tasks.create_task(self._work(fetcher, pool, prepare, writer))
 
-    async def _work(self, fetcher: Fetcher, pool: ThreadPoolExecutor, writer: shards.ShardWriter) -> None:
+    async def _work(
+        self, fetcher: Fetcher, pool: ThreadPoolExecutor, prepare: Prepare, writer: shards.ShardWriter
+    ) -> None:
         while True:
             # Rows are taken in order after the window opens, so the oldest unfinished row always runs.
             await self._window.acquire()
@@ -95,33 +99,39 @@ class _Shard:
                 return
             row = self._rows[place]
             fetched = await fetcher.fetch(row["url"])
-            prepared, hashes = images.Prepared(fetched.reason, fetched.message), _NO_HASHES
+            prepared, digests = images.Prepared(fetched.reason, fetched.message), Hashes()
             if fetched.reason == KEEP:
-                loop = asyncio.get_running_loop()
-                prepared, hashes = await loop.run_in_executor(pool, partial(_prepare, fetched.body, self._settings))
+                prepared, digests = await asyncio.get_running_loop().run_in_executor(pool, prepare, fetched.body)
             key = shards.key(self._name, place, self._shard_rows)
-            self._waiting[place] = attempt(key, row, fetched, prepared, hashes), prepared.jpg
+            self._waiting[place] = attempt(key, row, fetched, prepared, digests), prepared
             self._write_ready(writer)
 
     def _write_ready(self, writer: shards.ShardWriter) -> None:
         while (ready := self._waiting.pop(self._written, None)) is not None:
-            row, jpg = ready
-            writer.add(row, jpg)
+            row, prepared = ready
+            writer.add(row, prepared.picture, prepared.extension)
             self.reasons.append(row["reason"])
             self.bytes += row["bytes"]
             self._written += 1
             self._window.release()
 
 
-def _prepare(body: bytes, settings: params.Download) -> tuple[images.Prepared, Hashes]:
-    prepared = images.prepare(
-        body,
+def _decoders(settings: params.Download, count: int) -> Decoders:
+    rules = images.Rules(
         mode=settings.resize,
         side_px=settings.side_px,
         max_pixels=settings.max_pixels,
-        jpeg_quality=settings.jpeg_quality,
+        smaller=settings.smaller,
+        encode=settings.encode,
+        quality=settings.quality,
+        pdq=settings.pdq,
     )
-    return prepared, images.digests(body)
+    memory_bytes = settings.decode_memory_mb * 1_000_000
+    return Decoders(rules, count=count, timeout_s=settings.decode_timeout_s, memory_bytes=memory_bytes)
+
+
+def _prepare(decoders: Decoders, kinds: Collection[hashes.Digest], body: bytes) -> tuple[images.Prepared, Hashes]:
+    return decoders.prepare(body), hashes.digests(body, kinds)
 
 
 def attempt(
@@ -129,7 +139,7 @@ def attempt(
     work: Mapping[str, Any],
     fetched: Fetched,
     prepared: images.Prepared,
-    hashes: Hashes,
+    digests: Hashes,
 ) -> dict[str, Any]:
     """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
 
@@ -158,9 +168,13 @@ def attempt(
         "rights_signal": fetched.decision.signal,
         "rights_evidence": fetched.decision.evidence[:_MAX_EVIDENCE_CHARS],
         "format": prepared.format,
+        "animated": prepared.animated if prepared.reason == KEEP else None,
         "bytes": len(fetched.body),
-        "md5": hashes[0],
-        "sha256": hashes[1],
+        "md5": digests.get("md5"),
+        "sha1": digests.get("sha1"),
+        "sha256": digests.get("sha256"),
+        "pdq": prepared.pdq,
+        "pdq_quality": prepared.pdq_quality,
         "original_width": prepared.original_width or None,
         "original_height": prepared.original_height or None,
         "width": prepared.width or None,

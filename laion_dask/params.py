@@ -143,7 +143,30 @@ class Download(Section):
     max_pixels: Annotated[int, Field(ge=1_000)]
     resize: Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"]
     side_px: Annotated[int, Field(ge=16, le=8192)]
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    smaller: Literal["keep", "enlarge"]
+    encode: Literal["jpg", "png", "webp", "original"]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    hashes: tuple[Literal["md5", "sha1", "sha256"], ...]
+    pdq: Literal["quick", "exact", "skip"]
+    decode_timeout_s: Annotated[float, Field(gt=0, le=3600)]
+    decode_memory_mb: Annotated[int, Field(ge=256, le=1_000_000)]
+
+    @model_validator(mode="after")
+    def _images_can_be_made(self) -> Download:
+        if self.encode == "original" and self.resize != "no":
+            message = (
+                f"encode original stores bodies as received, resize {self.resize} changes them. Remedy: resize: no"
+            )
+            raise ValueError(message)
+        return self
+
+    @field_validator("hashes")
+    @classmethod
+    def _hashes_hold_what_others_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not {"md5", "sha256"} <= set(value):
+            message = f"{list(value)} lacks one that lists and removals go by. Remedy: [md5, sha256], or sha1 too"
+            raise ValueError(message)
+        return value
 
     @model_validator(mode="after")
     def _source_can_be_asked(self) -> Download:

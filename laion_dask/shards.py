@@ -1,7 +1,8 @@
-"""Rows and their JPEGs in, one shard out: tar, Parquet table and counts in img2dataset's layout; and back again.
+"""Rows and their pictures in, one shard out: tar, Parquet table and counts in img2dataset's layout; and back again.
 
-A tar holds `<key>.jpg`, `<key>.txt` and `<key>.json` side by side for each success, in the order of the rows. The same
-rows give the same bytes: no times, no owners, keys of JSON sorted.
+A tar holds `<key>.jpg`, `<key>.txt` and `<key>.json` side by side for each success, in the order of the rows; pictures
+end in png, webp or what came, where `download.encode` says so. The same rows give the same bytes: no times, no owners,
+keys of JSON sorted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ FAILED_TO_RESIZE: Final = "failed_to_resize"
 SIZES: Final = "sizes.json"
 
 _ROW_GROUP_ROWS: Final = 1_000
+_TEXTS: Final = frozenset({"txt", "json"})  # every other member is a picture
 
 
 class ShardError(Exception):
@@ -58,15 +60,15 @@ class ShardWriter:
         if kind is None:
             self._finish()
 
-    def add(self, row: Mapping[str, Any], jpg: bytes) -> None:
-        """Add an attempt; its JPEG goes into the tar where the status is success. Other columns than ours are left."""
+    def add(self, row: Mapping[str, Any], picture: bytes, extension: str = "jpg") -> None:
+        """Add an attempt; a success has its picture in the tar. Values without a column are left out."""
         row = {name: row[name] for name in self._columns.names}
         self._rows.append(row)
         if row["status"] != SUCCESS:
             return
-        if not jpg:
+        if not picture:
             raise ShardError(f"row {row['key']} is a success without an image: a bug of the caller")
-        self._member(f"{row['key']}.jpg", jpg)
+        self._member(f"{row['key']}.{extension}", picture)
         self._member(f"{row['key']}.txt", row["caption"].encode())
         self._member(f"{row['key']}.json", _json(row))
 
@@ -143,16 +145,17 @@ def write_shard(out: Path, name: str, rows: Iterable[tuple[Mapping[str, Any], by
 
 
 def read_shard(tar: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, JPEG bytes) of a shard in order, reading the tar once from front to back.
+    """Yield (key, bytes of the picture) of a shard in order, reading the tar once from front to back.
 
     Raises `ShardError` where the tar is missing or damaged.
     """
     try:
         with tarfile.open(tar, "r|") as members:
             for member in members:
-                content = members.extractfile(member) if member.name.endswith(".jpg") else None
+                key, _, extension = member.name.rpartition(".")
+                content = members.extractfile(member) if extension not in _TEXTS else None
                 if content is not None:
-                    yield member.name.removesuffix(".jpg"), content.read()
+                    yield key, content.read()
     except (OSError, tarfile.TarError) as error:
         raise ShardError(f"{tar} cannot be read: {error}. Remedy: remove its shard and run download again") from error
 

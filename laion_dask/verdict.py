@@ -51,6 +51,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "not_an_image": "the body is not an image of a known format",
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
+        "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",

@@ -134,7 +134,8 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
                     "error_message": None if got else reason, "http_status": 200, "attempts": 1,
                     "final_url": row["url"], "content_type": "image/jpeg", "rights": "refused" if signal else "allowed",
                     "rights_signal": signal, "rights_evidence": "",
-                    "format": "JPEG", "bytes": 1000, "md5": "", "width": 96, "height": 96,
+                    "format": "JPEG", "bytes": 1000, "md5": "", "width": 96, "height": 96, "animated": False,
+                    "sha1": None, "pdq": None, "pdq_quality": None,
                 }
             )  # fmt: skip
             nan = {} if got else dict.fromkeys(("similarity", "punsafe", "pwatermark", "aesthetic"), float("nan"))

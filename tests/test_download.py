@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,59 @@ def test_the_tar_holds_the_images_of_the_successes(tmp_path: Path, archive: Path
     for row in rows:
         if row["reason"] == "keep":
             assert Image.open(io.BytesIO(stored[row["key"]])).size == (row["width"], row["height"])
+
+
+@pytest.mark.parametrize("encode", ["png", "webp"])
+def test_pictures_are_stored_in_the_encoding_that_is_asked_for(
+    tmp_path: Path, archive: Path, settings: params.Download, encode: str
+) -> None:
+    work = write_work(tmp_path / "work.parquet", ["http://a.example/0.jpg"])
+    changed = settings.model_copy(update={"encode": encode, "hashes": ("md5", "sha1", "sha256"), "resize": "border"})
+    with Replay([archive]) as replay:
+        run(tmp_path / "out", work, changed, replay.address)
+    (row,) = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
+    with tarfile.open(tmp_path / "out" / "00003.tar") as tar:
+        assert tar.getnames() == [f"000030000.{kind}" for kind in (encode, "txt", "json")]
+    ((_, body),) = shards.read_shard(tmp_path / "out" / "00003.tar")
+    with Image.open(io.BytesIO(body)) as stored:
+        assert (stored.format, stored.size) == (encode.upper(), (256, 256))
+    assert row["sha1"] == hashlib.sha1(picture(0), usedforsecurity=False).hexdigest()
+    assert (row["width"], row["height"], row["animated"], row["pdq_quality"]) == (256, 256, False, 100)
+    assert len(row["pdq"]) == 64
+
+
+def test_bodies_are_stored_as_received_where_it_is_asked_for(
+    tmp_path: Path, archive: Path, settings: params.Download
+) -> None:
+    work = write_work(tmp_path / "work.parquet", [url for url, _, _ in CASES])
+    changed = settings.model_copy(update={"encode": "original", "resize": "no"})
+    with Replay([archive]) as replay:
+        counts = run(tmp_path / "out", work, changed, replay.address)
+    stored = dict(shards.read_shard(tmp_path / "out" / "00003.tar"))
+    rows = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
+    assert counts["images"]["kept"] == len(stored) == sum(reason == "keep" for _, _, reason in CASES)
+    for row in rows:
+        if row["reason"] == "keep":
+            assert hashlib.sha256(stored[row["key"]]).hexdigest() == row["sha256"]
+            assert (row["width"], row["height"]) == (row["original_width"], row["original_height"])
+
+
+def test_an_image_that_takes_too_much_memory_costs_its_row_alone(tmp_path: Path, settings: params.Download) -> None:
+    large = io.BytesIO()
+    Image.new("RGBA", (6_000, 6_000)).save(large, "PNG")
+    bodies = [picture(0), large.getvalue(), picture(2), large.getvalue(), picture(4)]
+    urls = [f"http://a.example/{place}.jpg" for place in range(len(bodies))]
+    answers = [(url, "200 OK", JPEG, body) for url, body in zip(urls, bodies, strict=True)]
+    limits = {"decode_memory_mb": 300, "max_pixels": 40_000_000}
+    with Replay([write_warc(tmp_path / "a.warc.gz", answers)]) as replay:
+        work = write_work(tmp_path / "work.parquet", urls)
+        counts = run(tmp_path / "out", work, settings.model_copy(update=limits), replay.address)
+    assert counts["images"] == {"seen": 5, "kept": 3, "dropped": {"decoder_crashed": 2}}
+    rows = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
+    assert {row["error_message"] for row in rows} == {None, "decoding takes more memory than 300 MB"}
+    # What the body was is known all the same.
+    assert rows[1]["sha256"] == hashlib.sha256(bodies[1]).hexdigest()
+    assert (rows[1]["status"], rows[1]["animated"], rows[1]["pdq"]) == ("failed_to_resize", None, None)
 
 
 def test_the_same_shard_has_the_same_bytes_whoever_works_beside(

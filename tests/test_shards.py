@@ -16,10 +16,8 @@ from laion_dask import schema, shards
 
 
 def row(place: int, **values: object) -> dict[str, Any]:
-    plain = {
-        column.name: 0 if pa.types.is_integer(column.type) else 0.5 if pa.types.is_floating(column.type) else "x"
-        for column in schema.IMAGES.columns
-    }
+    blank = {pa.bool_(): False, pa.int16(): 0, pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.5, pa.string(): "x"}
+    plain = {column.name: blank[column.type] for column in schema.IMAGES.columns}
     return {**plain, "key": f"00007{place:04d}", "status": "success", "error_message": None, **values}
 
 
@@ -86,6 +84,15 @@ def test_the_same_rows_give_the_same_bytes(shard: Path, tmp_path: Path) -> None:
 
 def test_images_are_read_back_in_order(shard: Path) -> None:
     assert list(shards.read_shard(shard / "00007.tar")) == [("000070000", b"jpg zero"), ("000070002", b"jpg two")]
+
+
+@pytest.mark.parametrize("extension", ["png", "webp", "avif", "tif"])
+def test_pictures_of_every_extension_are_read_back(tmp_path: Path, extension: str) -> None:
+    with shards.ShardWriter(tmp_path, "00007") as writer:
+        writer.add(ROWS[0][0], b"picture", extension)
+    with tarfile.open(tmp_path / "00007.tar") as tar:
+        assert tar.getnames()[0] == f"000070000.{extension}"
+    assert list(shards.read_shard(tmp_path / "00007.tar")) == [("000070000", b"picture")]
 
 
 def test_a_shard_without_rows_is_a_shard(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""The program of a decoder: bodies in on standard input, prepared pictures out on standard output, one after the other.
+
+    python -m laion_dask.decoder_process
+
+The first message is the rules in JSON. Then each message is a body, and each answer a JSON object with the fields of
+`images.Prepared`, its bytes behind it. Bodies are hostile: the process has little memory, writes no file, and a body
+that takes too long, asks for too much or crashes a codec ends it, and nothing else. `decoders.py` is the other end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import warnings
+from typing import BinaryIO, Final
+
+BODY_HEAD: Final = struct.Struct("<Q")
+"""Before each message to the process: its length in bytes."""
+ANSWER_HEAD: Final = struct.Struct("<IQ")
+"""Before each answer: the lengths of its JSON and of the picture behind it."""
+READY: Final = "ready"
+"""The reason of the first answer, to the rules."""
+OUT_OF_MEMORY: Final = "memory"
+"""An answer with this reason is the last one."""
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    bodies = sys.stdin.buffer
+    # What a library prints must not land between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    settings = json.loads(_message(bodies) or b"{}")
+    _limit(settings["memory_bytes"])
+
+    from laion_dask import images  # noqa: PLC0415 - under the limits from the first line on
+
+    rules = images.Rules(**settings["rules"])
+    names = [field.name for field in dataclasses.fields(images.Prepared) if field.name != "picture"]
+    _answer(answers, {"reason": READY}, b"")
+    while (body := _message(bodies)) is not None:
+        # If the other end has gone, nobody else would end a body that hangs: SIGALRM's default is to kill.
+        signal.setitimer(signal.ITIMER_REAL, settings["timeout_s"] + 10.0)
+        try:
+            prepared = images.prepare(body, rules)
+        except MemoryError:
+            _answer(answers, {"reason": OUT_OF_MEMORY}, b"")
+            return
+        fields = {name: getattr(prepared, name) for name in names}
+        _answer(answers, fields, prepared.picture)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _limit(memory_bytes: int) -> None:
+    for kind, most in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
+        # A machine may allow less already, and then does not let it be raised.
+        hard = resource.getrlimit(kind)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (least, least))
+    # Pillow warns of broken EXIF and of large pictures; both are handled.
+    warnings.simplefilter("ignore")
+
+
+def _message(stream: BinaryIO) -> bytes | None:
+    head = stream.read(BODY_HEAD.size)
+    if len(head) < BODY_HEAD.size:
+        return None
+    return stream.read(BODY_HEAD.unpack(head)[0])
+
+
+def _answer(stream: BinaryIO, fields: dict[str, object], picture: bytes) -> None:
+    text = json.dumps(fields).encode()
+    stream.write(ANSWER_HEAD.pack(len(text), len(picture)) + text + picture)
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()
