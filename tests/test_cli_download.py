@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from aiohttp import web
 from conftest import threads_of_this_process
 from test_download import JPEG, Response, picture, write_warc
@@ -312,3 +314,25 @@ def test_progress_has_rates_success_reasons_slow_hosts_and_time_left() -> None:
     assert "s left" in line
     assert "not_found 30, timeout 10" in line
     assert "slowest slow.example 4.5 s, quick.example 0.5 s" in line
+
+
+# The documentation
+
+PARAMETERS_OF_IMG2DATASET = """
+    url_list image_size output_folder processes_count resize_mode resize_only_if_bigger upscale_interpolation
+    downscale_interpolation encode_quality encode_format skip_reencode output_format input_format url_col caption_col
+    bbox_col thread_count number_sample_per_shard extract_exif save_additional_columns timeout enable_wandb
+    wandb_project oom_shard_count compute_hash verify_hash distributor subjob_size retries disable_all_reencoding
+    min_image_size max_image_area max_aspect_ratio incremental_mode max_shard_retry user_agent_token
+    disallowed_header_directives
+"""
+
+
+def test_the_page_maps_every_parameter_of_img2dataset_to_options_that_exist() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "download.md").read_text()
+    table = [line for line in page.splitlines() if line.startswith("| `")]
+    mapped = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert set(PARAMETERS_OF_IMG2DATASET.split()) <= mapped
+    shown = typer.main.get_command(app).commands["download"]  # type: ignore[attr-defined]
+    options = {option for parameter in shown.params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) <= options
