@@ -6,24 +6,31 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import hashes, images, params, shards, worklist
+from laion_dask import hashes, images, params, rounds, shards, worklist
 from laion_dask.decoders import Decoders
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
+from laion_dask.queues import Queue
 from laion_dask.replay import ReplayAddress
+from laion_dask.rights import Decision
+from laion_dask.spool import Spool
+from laion_dask.turns import TurnsAddress
 from laion_dask.verdict import KEEP, Ledger
 
 Hashes = dict[hashes.Digest, str]
 Prepare = Callable[[bytes], tuple[images.Prepared, Hashes]]
 
 _MAX_EVIDENCE_CHARS: Final = 1_000
-_AHEAD: Final = 4  # rows, in multiples of the connections, that may be finished before an earlier one is
+_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a turn at their host
+_BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
 
 
 def download(
@@ -36,84 +43,127 @@ def download(
     user_agent: str,
     workers: int,
     shard_rows: int = 10_000,
+    turns: TurnsAddress | None = None,
+    before: Path | None = None,
+    round_number: int = 1,
 ) -> dict[str, Any]:
     """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
     The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
     the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
-    processes that download at the same time: they share the limits for each host. Returns the images' ledger, the bytes
-    received and the number of hosts.
+    processes that download at the same time: they share the limits for each host through the server at `turns`, which
+    only one worker alone can do without. With `before`, the folder of an earlier round of the shard, only the rows that
+    failed for now there are tried, as round `round_number`; `rounds.settle` joins them.
+
+    Beside the shard it leaves what is no part of a version: `tries/` and `later/`, see `rounds`. Returns the images'
+    ledger, the bytes received, the number of hosts, how many rows failed for now, and what hosts took longest.
     """
     table = pq.read_table(work)
-    columns, rows = worklist.image_columns(table.schema), table.to_pylist()
-    shard = _Shard(settings, name, rows, workers, shard_rows)
-    with shards.ShardWriter(out, name, columns) as writer:
+    columns = worklist.image_columns(table.schema)
+    none = rounds.Earlier.none(table.num_rows)
+    earlier = rounds.Earlier.read(before, name, shard_rows) if before is not None else none
+    rows = table.take(pa.array(earlier.places, pa.int64())).to_pylist()
+    with Spool(out) as spool, shards.ShardWriter(out, name, columns) as writer:
+        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, shard_rows)
+        opening = open_fetcher(settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns)
         try:
-            asyncio.run(shard.run(writer, replay=replay, user_agent=user_agent))
+            asyncio.run(shard.run(opening, decoders=max(1, (os.cpu_count() or 1) // workers)))
         except BaseExceptionGroup as group:
             # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
             raise group.exceptions[0] from None
-    ledger = Ledger()
-    ledger.add(shard.reasons)
-    ledger.check(f"download {name}", expected=len(rows))
-    return {"images": ledger.as_dict(), "bytes": shard.bytes, "hosts": len({row["host"] for row in rows})}
+    tries = rounds.write_tries(out, name, shard.tries)
+    rounds.write_later(out, name, shard.later)
+    counts = rounds.count(shard.ended, shard.later)
+    Ledger.from_dict(counts["images"]).check(f"download {name}", expected=len(rows))
+    return counts | {"slow": rounds.slowest(tries)}
 
 
 class _Shard:
-    """The state of one download: the next row, finished rows that wait for an earlier one, what was counted."""
+    """The state of one download: the rows that have not begun, what is under way, what has ended."""
 
     def __init__(
-        self, settings: params.Download, name: str, rows: list[dict[str, Any]], workers: int, shard_rows: int
+        self,
+        settings: params.Download,
+        name: str,
+        rows: list[dict[str, Any]],
+        earlier: rounds.Earlier,
+        round_number: int,
+        spool: Spool,
+        writer: shards.ShardWriter,
+        shard_rows: int,
     ) -> None:
         self._settings = settings
         self._name = name
         self._rows = rows
+        self._earlier = earlier
         self._shard_rows = shard_rows
-        self._workers = workers
-        self._todo = iter(range(len(rows)))
-        self._waiting: dict[int, tuple[dict[str, Any], images.Prepared]] = {}
-        self._written = 0
-        self._window = asyncio.Semaphore(_AHEAD * settings.connections)
-        self.reasons: list[str] = []
-        self.bytes = 0
+        self._round = round_number
+        self._spool = spool
+        self._writer = writer
+        # Rows without a valid address have no host that could fail for the others.
+        self._queue = Queue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
+        self._extensions: dict[int, str] = {}
+        self._active = 0
+        self._body_bytes = 0
+        self._changed = asyncio.Event()
+        self.later: list[int] = []
+        self.tries: list[dict[str, Any]] = []
+        self.ended: list[dict[str, Any]] = []
 
-    async def run(self, writer: shards.ShardWriter, *, replay: ReplayAddress | None, user_agent: str) -> None:
-        """Fetch all rows, as many at once as there are connections: each holds one body at most."""
-        cores = max(1, (os.cpu_count() or 1) // self._workers)
-        opening = open_fetcher(self._settings, replay=replay, user_agent=user_agent, workers=self._workers)
-        with _decoders(self._settings, cores) as decoders, ThreadPoolExecutor(cores, "decode") as pool:
-            prepare = partial(_prepare, decoders, self._settings.hashes)
+    async def run(self, opening: AbstractAsyncContextManager[Fetcher], decoders: int) -> None:
+        """Fetch all rows; a row that may not begin yet holds up no other."""
+        with _decoders(self._settings, decoders) as processes, ThreadPoolExecutor(decoders, "decode") as pool:
+            prepare = partial(_prepare, processes, self._settings.hashes)
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
-                for _ in range(min(self._settings.connections, len(self._rows))):
-                    tasks.create_task(self._work(fetcher, pool, prepare, writer))
+                while not self._queue.done:
+                    self._changed.clear()
+                    while (given_up := self._queue.give_up()) is not None:
+                        self._end(given_up, _not_asked(self._rows[given_up]["url"]))
+                    while self._has_room() and (row := self._queue.start()) is not None:
+                        self._active += 1
+                        tasks.create_task(self._fetch(row, fetcher, pool, prepare))
+                    if self._active:
+                        await self._changed.wait()
 
-    async def _work(
-        self, fetcher: Fetcher, pool: ThreadPoolExecutor, prepare: Prepare, writer: shards.ShardWriter
+    def _has_room(self) -> bool:
+        return self._active < _AHEAD * self._settings.connections and self._body_bytes <= _BODY_BYTES
+
+    async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, prepare: Prepare) -> None:
+        fetched = await fetcher.fetch(self._rows[row]["url"])
+        self._queue.end(row, failed=fetched.host_failed, paused=fetched.host_paused)
+        self._changed.set()
+        prepared, digests = None, Hashes()
+        if fetched.reason == KEEP:
+            self._body_bytes += len(fetched.body)
+            prepared, digests = await asyncio.get_running_loop().run_in_executor(pool, prepare, fetched.body)
+            self._body_bytes -= len(fetched.body)
+        self._active -= 1
+        self._changed.set()
+        self._end(row, fetched, prepared, digests)
+
+    def _end(
+        self, row: int, fetched: Fetched, prepared: images.Prepared | None = None, digests: Hashes | None = None
     ) -> None:
-        while True:
-            # Rows are taken in order after the window opens, so the oldest unfinished row always runs.
-            await self._window.acquire()
-            place = next(self._todo, None)
-            if place is None:
-                self._window.release()
-                return
-            row = self._rows[place]
-            fetched = await fetcher.fetch(row["url"])
-            prepared, digests = images.Prepared(fetched.reason, fetched.message), Hashes()
-            if fetched.reason == KEEP:
-                prepared, digests = await asyncio.get_running_loop().run_in_executor(pool, prepare, fetched.body)
-            key = shards.key(self._name, place, self._shard_rows)
-            self._waiting[place] = attempt(key, row, fetched, prepared, digests), prepared
-            self._write_ready(writer)
+        """Write a row that has ended, and those that have waited for it."""
+        work, place = self._rows[row], self._earlier.places[row]
+        key = shards.key(self._name, place, self._shard_rows)
+        prepared = prepared or images.Prepared(fetched.reason, fetched.message)
+        tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
+        for number, seconds in enumerate(fetched.seconds, start=1):
+            self.tries.append({**tried, "attempt": number, "seconds": seconds})
+        if fetched.later:
+            self.later.append(place)
+        fetched = replace(fetched, attempts=self._earlier.attempts[row] + fetched.attempts)
+        ended = attempt(key, work, fetched, prepared, digests or Hashes(), round_number=self._round)
+        self._spool.put(row, ended, prepared.picture)
+        self._extensions[row] = prepared.extension
+        for done, picture in self._spool.ready():
+            self._writer.add(done, picture, self._extensions.pop(len(self.ended)))
+            self.ended.append(done)
 
-    def _write_ready(self, writer: shards.ShardWriter) -> None:
-        while (ready := self._waiting.pop(self._written, None)) is not None:
-            row, prepared = ready
-            writer.add(row, prepared.picture, prepared.extension)
-            self.reasons.append(row["reason"])
-            self.bytes += row["bytes"]
-            self._written += 1
-            self._window.release()
+
+def _not_asked(url: str) -> Fetched:
+    return Fetched("host_failing", "not asked: the host fails", url, Decision(), attempts=0, later=True)
 
 
 def _decoders(settings: params.Download, count: int) -> Decoders:
@@ -140,6 +190,8 @@ def attempt(
     fetched: Fetched,
     prepared: images.Prepared,
     digests: Hashes,
+    *,
+    round_number: int = 1,
 ) -> dict[str, Any]:
     """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
 
@@ -162,6 +214,8 @@ def attempt(
         "reason": prepared.reason,
         "http_status": fetched.status,
         "attempts": fetched.attempts,
+        "round": round_number,
+        "server_date": fetched.server_date,
         "final_url": fetched.final_url,
         "content_type": fetched.content_type,
         "rights": fetched.decision.rights,

@@ -25,7 +25,8 @@ Headers = tuple[tuple[str, str], ...]
 
 _SMALL_BYTES: Final = 64 * 1024
 _KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the file descriptors
-_DNS_CACHE_S: Final = 300
+_MAX_HEADERS: Final = 128  # of at most _MAX_FIELD_BYTES each
+_MAX_FIELD_BYTES: Final = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         limit=connections,
         ssl=_tls(replay.ca_pem if replay else None),
         resolver=resolver,
-        ttl_dns_cache=_DNS_CACHE_S,
+        use_dns_cache=False,  # the resolver has one with limits
         keepalive_timeout=_KEEPALIVE_S,
         socket_factory=guard.socket_factory(replay),
     )
@@ -81,6 +82,9 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         connector=connector,
         headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"},
         timeout=aiohttp.ClientTimeout(total=None),
+        max_line_size=_MAX_FIELD_BYTES,
+        max_field_size=_MAX_FIELD_BYTES,
+        max_headers=_MAX_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
@@ -124,8 +128,8 @@ async def exchange(
             if wanted(head):
                 return await _whole(response, head, limits)
             if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-                # A short error page is read, so that the connection can be used again.
-                await response.read()
+                # A short error page is read, so that the connection can be used again; unpacked it may be long.
+                await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
             return head
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
@@ -197,9 +201,17 @@ def retry_after_s(headers: Headers) -> float:
     return max(0.0, (until - now).total_seconds())
 
 
+def server_date(headers: Headers) -> str | None:
+    """Return when a response was made by its Date header, as ISO 8601 in UTC; None where it has none that is valid."""
+    found = _date(next((value for name, value in headers if name.lower() == "date"), ""))
+    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if found else None
+
+
 def _date(value: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(value)
-    except ValueError:
+        found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # Also a time zone that takes year 1 or 9999 out of the calendar.
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -5,8 +5,10 @@ Every way that a URL can end is a `Fetched` with keep or a reason of the closed 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -14,11 +16,12 @@ from typing import Final, TypeVar
 import tenacity
 
 from laion_dask import guard, params
-from laion_dask.exchange import Ask, Limits, Reply, open_session
-from laion_dask.hosts import HostRules, Rules, Turns
+from laion_dask.exchange import Ask, Limits, Reply, open_session, server_date
+from laion_dask.hosts import HostRules, Rules
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import Decision, decide_response, parse_robots, parse_tdmrep, strictest
-from laion_dask.verdict import KEEP
+from laion_dask.turns import TurnsAddress, Turnstile, open_turns
+from laion_dask.verdict import KEEP, LATER
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
 ROBOTS_HOPS: Final = 5  # RFC 9309 2.3.1.2
@@ -27,6 +30,8 @@ TDMREP_BYTES: Final = 1024 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _NO_CONNECTION: Final = frozenset({"unreachable", "private_address"})
+_REFUSED: Final = frozenset({"private_address", "refused_port"})
+_SLOW_DOWN: Final = frozenset({429, 503})
 _BACKOFF_S: Final = 0.25
 _SILENT: Final = Decision()
 
@@ -44,7 +49,17 @@ class Fetched:
     content_type: str = ""
     body: bytes = b""
     retry: bool = False
+    """Another try may help at once."""
     retry_after_s: float = 0.0
+    later: bool = False
+    """Another try may help in a while; never where the owner refuses or the answer is final."""
+    host_failed: bool = False
+    """The host of the URL itself gave no answer, although it was asked."""
+    host_paused: bool = False
+    """The host asks to be left alone for longer than download.max_retry_after_s."""
+    server_date: str | None = None
+    seconds: tuple[float, ...] = ()
+    """Time of each try, with the wait for a turn at the host."""
 
 
 _Tried = TypeVar("_Tried", Reply, Fetched)
@@ -52,34 +67,49 @@ _Tried = TypeVar("_Tried", Reply, Fetched)
 
 @asynccontextmanager
 async def open_fetcher(
-    settings: params.Download, *, replay: ReplayAddress | None, user_agent: str, workers: int
+    settings: params.Download,
+    *,
+    replay: ReplayAddress | None,
+    user_agent: str,
+    workers: int,
+    turns: TurnsAddress | None = None,
 ) -> AsyncIterator[Fetcher]:
-    """Open the fetcher of one shard; limits for each host are divided among `workers` processes."""
-    async with open_session(replay, user_agent=user_agent, connections=settings.connections) as ask:
-        yield Fetcher(ask, settings, replay=replay, workers=workers)
+    """Open the fetcher of one shard; `workers` processes share the limits for each host through the server of turns.
+
+    Raises `ValueError` where several workers have no such server: each would take the limits for itself.
+    """
+    if workers > 1 and turns is None:
+        message = f"{workers} workers share the limits for a host. Remedy: open turns.TurnServer, and pass its address"
+        raise ValueError(message)
+    async with (
+        open_turns(settings, turns) as turnstile,
+        open_session(replay, user_agent=user_agent, connections=settings.connections) as ask,
+    ):
+        yield Fetcher(ask, settings, turnstile, scope=replay)
 
 
 class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
-    def __init__(self, ask: Ask, settings: params.Download, *, replay: ReplayAddress | None, workers: int) -> None:
-        self._ask = ask
+    def __init__(self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable) -> None:
+        self._ask_now = ask
         self._settings = settings
-        self._replayed = replay is not None
-        self._turns = Turns(settings.connections_per_host, settings.host_interval_s, workers)
-        self._rules = Rules(self._ask_rules, (replay, settings.robots_tokens))
+        self._turns = turns
+        self._connections = asyncio.Semaphore(settings.connections)
+        self._rules = Rules(self._ask_rules, (scope, settings.robots_tokens))
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
-        attempts = 0
+        seconds: list[float] = []
 
         async def attempt() -> Fetched:
-            nonlocal attempts
-            attempts += 1
-            return await self._attempt(url)
+            began = time.monotonic()
+            fetched = await self._attempt(url)
+            seconds.append(time.monotonic() - began)
+            return fetched
 
         fetched = await self._again(attempt, url)
-        return replace(fetched, attempts=attempts)
+        return replace(fetched, attempts=len(seconds), seconds=tuple(seconds))
 
     async def _attempt(self, url: str) -> Fetched:
         """Ask once, following redirects; each hop is checked as the first one was."""
@@ -88,10 +118,10 @@ class Fetcher:
             return Fetched("unreachable", "not a valid http or https address", url, _SILENT)
         for hop in range(self._settings.max_redirects + 1):
             reply, decision, reason = await self._hop(target)
-            if reason == "private_address" and hop:
-                return Fetched("redirects", "a redirect to an address that is not public", target.href, decision)
+            if reason in _REFUSED and hop:
+                return Fetched("redirects", f"a redirect, and {reply.message}", target.href, decision)
             if reason or reply.status not in _REDIRECTS:
-                return _ended(target, reply, decision, reason)
+                return self._ended(target, reply, decision, reason, first=not hop)
             following = guard.parse(reply.header("location") or "", target.href) if reply.header("location") else None
             if following is None:
                 return Fetched(
@@ -104,15 +134,15 @@ class Fetcher:
     async def _hop(self, target: guard.Target) -> tuple[Reply, Decision, str]:
         """Ask for one address; the reason is empty where there is an answer that nobody refuses."""
         settings = self._settings
-        if guard.is_private(target):
-            return Reply(message="the address is not public"), _SILENT, "private_address"
+        if refused := self._refused(target):
+            return refused, _SILENT, refused.failure
         rules = await self._rules.of(target.origin)
         robots = rules.robots.decide(target.href, settings.rights)
         if rules.failure and "robots" in settings.rights:
             # Nobody answers at all: the host is gone, which is not a refusal.
             return Reply(message=rules.message), _SILENT, rules.failure
         if robots.binds(settings.rights):
-            return Reply(message=_told(robots)), robots, robots.signal
+            return Reply(message=_told(robots), retry=not rules.lasting), robots, robots.signal
         tdmrep = rules.tdmrep.decide(target.href)
         seen = strictest([robots, tdmrep], settings.rights)
 
@@ -131,8 +161,7 @@ class Fetcher:
             return not seen.binds(settings.rights)
 
         limits = Limits(settings.timeout_s, settings.max_bytes)
-        async with self._turns.turn(target.host, self._delay_s(rules)):
-            reply = await self._ask(target, limits, wanted)
+        reply = await self._ask(target, limits, wanted, delay_s=self._delay_s(rules))
         if reply.failure:
             return reply, seen, reply.failure
         if reply.status == 200 and seen.binds(settings.rights):
@@ -141,7 +170,51 @@ class Fetcher:
 
     def _delay_s(self, rules: HostRules) -> float:
         # Crawl-delay is no part of RFC 9309, but a wish. A replayed host is not there to be spared.
-        return 0.0 if self._replayed else min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s)
+        spared = self._settings.source == "web"
+        return min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s) if spared else 0.0
+
+    def _refused(self, target: guard.Target) -> Reply | None:
+        """Refuse an address by what it spells out: a machine that is not public, a port that is not asked."""
+        if guard.is_private(target):
+            return Reply(failure="private_address", message="the address is not public")
+        if target.port not in self._settings.ports:
+            return Reply(failure="refused_port", message=f"port {target.port} is not asked")
+        return None
+
+    async def _ask(
+        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
+    ) -> Reply:
+        """Ask when it is this host's turn and a connection is free; a host that asks for a pause gets it."""
+        # The connection comes last: whoever waits for a slow host must not hold one.
+        async with self._turns.turn(target.host, delay_s), self._connections:
+            reply = await self._ask_now(target, limits, wanted)
+        if reply.status in _SLOW_DOWN and reply.retry_after_s:
+            self._turns.pause(target.host, min(reply.retry_after_s, self._settings.max_retry_after_s))
+        return reply
+
+    def _ended(self, target: guard.Target, reply: Reply, decision: Decision, reason: str, *, first: bool) -> Fetched:
+        """Build the end of an attempt from its last reply; `first`: no redirect led here."""
+        fetched = Fetched(
+            reason,
+            reply.message,
+            target.href,
+            decision,
+            status=reply.status,
+            content_type=reply.header("content-type") or "",
+            retry=reply.retry and not decision.binds(self._settings.rights),
+            retry_after_s=reply.retry_after_s,
+            later=reply.retry or reason in LATER,
+            host_failed=first and reply.retry and not reply.status and not decision.binds(self._settings.rights),
+            host_paused=first and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
+            server_date=server_date(reply.headers),
+        )
+        if reason:
+            return fetched
+        if reply.status == 200:
+            return replace(fetched, reason=KEEP, message=None, body=reply.body)
+        return replace(
+            fetched, reason="not_found" if reply.status in _GONE else "http_error", message=f"HTTP {reply.status}"
+        )
 
     async def _ask_rules(self, origin: str) -> HostRules:
         """Ask an origin for robots.txt and tdmrep.json."""
@@ -167,10 +240,9 @@ class Fetcher:
             for _ in range(ROBOTS_HOPS + 1):
                 if target is None:
                     break
-                if guard.is_private(target):
-                    return Reply(failure="private_address", message="the address is not public")
-                async with self._turns.turn(target.host):
-                    reply = await self._ask(target, limits, lambda head: head.status == 200)
+                if refused := self._refused(target):
+                    return refused
+                reply = await self._ask(target, limits, lambda head: head.status == 200)
                 if reply.status not in _REDIRECTS:
                     return reply
                 target = guard.parse(reply.header("location") or "", target.href)
@@ -210,23 +282,3 @@ def backoff_s(url: str, attempt: int) -> float:
 
 def _told(decision: Decision) -> str:
     return f"refused by {decision.signal}"
-
-
-def _ended(target: guard.Target, reply: Reply, decision: Decision, reason: str) -> Fetched:
-    fetched = Fetched(
-        reason,
-        reply.message,
-        target.href,
-        decision,
-        status=reply.status,
-        content_type=reply.header("content-type") or "",
-        retry=reply.retry,
-        retry_after_s=reply.retry_after_s,
-    )
-    if reason:
-        return fetched
-    if reply.status == 200:
-        return replace(fetched, reason=KEEP, message=None, body=reply.body, retry=False)
-    return replace(
-        fetched, reason="not_found" if reply.status in _GONE else "http_error", message=f"HTTP {reply.status}"
-    )

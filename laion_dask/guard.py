@@ -1,26 +1,36 @@
 """Addresses in, connections to public machines out: the guard that stands between a stranger's URL and a socket.
 
-Three checks, each on its own: the URL (scheme, literal address), the addresses that a name resolves to, and the address
-of the socket when it is made. A name is resolved once and the checked address is the one that is connected to, so
-that a name which changes its mind in between (DNS rebinding) gains nothing.
+Three checks, each on its own: the URL (scheme, port, literal address), the addresses that a name resolves to, and the
+address of the socket when it is made. A name is resolved once and the checked address is the one that is connected to,
+so that a name which changes its mind in between (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import ada_url
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
+from laion_dask.remembered import Remembered
 from laion_dask.replay import ReplayAddress
 from laion_dask.urls import is_public_address
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
+Lookup = Callable[[str, socket.AddressFamily], "Found"]
+
+_LOOKUPS: Final = 64  # at once; each may take many seconds, and a worker asks for hosts that nobody has heard of
+_NAMES: Final = 20_000
+_NAMES_S: Final = 300.0
+_MAX_ADDRESSES: Final = 16
+_NO_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
 class PrivateAddressError(OSError):
@@ -34,6 +44,7 @@ class Target:
     href: str
     origin: str
     host: str
+    port: int
 
 
 def parse(url: str, base: str | None = None) -> Target | None:
@@ -52,7 +63,8 @@ def parse(url: str, base: str | None = None) -> Target | None:
     parsed.hash = ""
     parsed.username = ""
     parsed.password = ""
-    return Target(parsed.href, f"{parsed.protocol}//{parsed.host}", parsed.hostname)
+    port = int(parsed.port or (443 if parsed.protocol == "https:" else 80))
+    return Target(parsed.href, f"{parsed.protocol}//{parsed.host}", parsed.hostname, port)
 
 
 def is_private(target: Target) -> bool:
@@ -65,21 +77,84 @@ def is_private(target: Target) -> bool:
     return not is_public_address(address)
 
 
-class PublicResolver(AbstractResolver):
-    """Resolves names, and hands out only public addresses; `PrivateAddressError` where a name has no other."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the system says of a name: its addresses by family, or the error that it has none."""
 
-    def __init__(self) -> None:
-        self._names = ThreadedResolver()
+    addresses: tuple[tuple[socket.AddressFamily, str], ...] = ()
+    error: OSError | None = None
+
+
+def look_up(host: str, family: socket.AddressFamily) -> Found:
+    """Ask the system's resolver, which blocks."""
+    try:
+        answers = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+    except OSError as error:
+        # Without the traceback, which would hold its frames for as long as the name is remembered.
+        return Found(error=error.with_traceback(None))
+    except UnicodeError:
+        # The IDNA codec of Python refuses labels that are empty or too long.
+        return Found(error=socket.gaierror(socket.EAI_NONAME, "not a name"))
+    found = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in answers)
+    return Found(tuple(found)[:_MAX_ADDRESSES])
+
+
+@cache
+def _names(_: Lookup) -> Remembered[tuple[str, int], Found]:
+    """Return what a way of looking names up has found, for all shards of the process."""
+    return Remembered(_NAMES, _NAMES_S)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    # asyncio's own has a handful of threads, and a few names that never answer would hold all the others up.
+    return ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="dns")
+
+
+class PublicResolver(AbstractResolver):
+    """Resolves names, and hands out only public addresses; `PrivateAddressError` where a name has no other.
+
+    However many wait for a name, it is looked up once; answers, that it does not exist among them, are kept for
+    300 s, failures of the resolver itself are not.
+    """
+
+    def __init__(self, lookup: Lookup = look_up) -> None:
+        self._lookup = lookup
+        self._known = _names(lookup)
+        self._asked: dict[tuple[str, int], asyncio.Future[Found]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the public addresses of a name."""
-        found = await self._names.resolve(host, port, family)
-        public = [result for result in found if is_public_address(result["host"])]
+        found = await self._find(host, family)
+        if found.error is not None:
+            # A fresh one each time: an error that is raised again and again collects tracebacks.
+            raise type(found.error)(*found.error.args)
+        public = [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
+            for kind, address in found.addresses
+            if is_public_address(address)
+        ]
         if not public:
             raise PrivateAddressError(f"{host} has no public address")
         return public
+
+    async def _find(self, host: str, family: socket.AddressFamily) -> Found:
+        key = (host, int(family))
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if key not in self._asked:
+            loop = asyncio.get_running_loop()
+            asked = loop.run_in_executor(_threads(), self._lookup, host, family)
+            self._asked[key] = asked
+            asked.add_done_callback(lambda _: self._asked.pop(key, None))
+        # One waiter whose time is over must not take the answer from the others.
+        found = await asyncio.shield(self._asked[key])
+        if found.error is None or getattr(found.error, "errno", None) in _NO_NAME:
+            self._known.put(key, found)
+        return found
 
     async def close(self) -> None:
         """Nothing is held."""

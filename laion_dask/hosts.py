@@ -1,4 +1,4 @@
-"""Hosts in, turns and rules out: how often each host is asked, and what its robots.txt and tdmrep.json say.
+"""Origins in, rules out: what their robots.txt and tdmrep.json say.
 
 Both files are asked for once for each origin (scheme, host and port), however many rows wait for them.
 """
@@ -6,14 +6,11 @@ Both files are asked for once for each origin (scheme, host and port), however m
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Final
 
+from laion_dask.remembered import Remembered
 from laion_dask.rights import RobotsRules, TdmRep
 
 CACHE_S: Final = 24 * 3600.0
@@ -33,59 +30,7 @@ class HostRules:
     lasting: bool = True
 
 
-@dataclass(slots=True)
-class _Lane:
-    turns: asyncio.Semaphore
-    next_start_s: float = 0.0
-
-
-class Turns:
-    """Lets requests to one host through: so many at once, and so many seconds apart."""
-
-    def __init__(self, connections_per_host: int, host_interval_s: float, workers: int) -> None:
-        # Worker processes do not talk to each other: each takes its share, so that the sum stays within the limit.
-        self._limit = max(1, connections_per_host // workers)
-        self._interval_s = host_interval_s * workers
-        self._workers = workers
-        self._lanes: dict[str, _Lane] = defaultdict(lambda: _Lane(asyncio.Semaphore(self._limit)))
-
-    @asynccontextmanager
-    async def turn(self, host: str, delay_s: float = 0.0) -> AsyncIterator[None]:
-        """Wait for a turn at a host, and hold it; `delay_s`: the interval that the host itself asks for."""
-        interval_s = max(self._interval_s, delay_s * self._workers)
-        lane = self._lanes[host]
-        async with lane.turns:
-            if interval_s:
-                now = time.monotonic()
-                start = max(now, lane.next_start_s)
-                lane.next_start_s = start + interval_s
-                await asyncio.sleep(start - now)
-            yield
-
-
-@dataclass(slots=True)
-class _Cache:
-    """Rules of origins, for all shards that a process downloads: newest last, a day at most."""
-
-    entries: OrderedDict[Hashable, tuple[float, HostRules]] = field(default_factory=OrderedDict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def get(self, key: Hashable) -> HostRules | None:
-        with self.lock:
-            entry = self.entries.get(key)
-            if entry is None or time.monotonic() - entry[0] > CACHE_S:
-                return None
-            return entry[1]
-
-    def put(self, key: Hashable, rules: HostRules) -> None:
-        with self.lock:
-            self.entries[key] = (time.monotonic(), rules)
-            self.entries.move_to_end(key)
-            if len(self.entries) > _CACHED_ORIGINS:
-                self.entries.popitem(last=False)
-
-
-_CACHE: Final = _Cache()
+_CACHE: Final[Remembered[Hashable, HostRules]] = Remembered(_CACHED_ORIGINS, CACHE_S)
 
 
 class Rules:

@@ -273,8 +273,10 @@ class Replay(Loopback):
         place = self.index.find(url)
         recorded = self._read(place) if place is not None else None
         if recorded is None:
-            return web.Response(status=404, text="not in the archive\n")
+            return web.Response(status=404, text="not in the archive\n", headers={"Date": ""})
         headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
+        # Where none was recorded, aiohttp would write the time of the replay.
+        headers.setdefault("Date", "")
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
 
 

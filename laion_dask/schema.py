@@ -182,7 +182,11 @@ IMAGES: Final = Table(
         Column("error_message", pa.string(), "what went wrong, null on success", ""),
         Column("reason", pa.string(), "keep, or the reason out of the closed list"),
         Column("http_status", pa.int32(), "status of the last response; 0 where there was none"),
-        Column("attempts", pa.int32(), "requests made for this image, redirects not counted"),
+        Column("attempts", pa.int32(), "tries made for this image, in all rounds; redirects not counted"),
+        Column("round", pa.int32(), "round of download.rounds that this result is of, from 1"),
+        Column(
+            "server_date", pa.string(), "Date header of the last response; null where none is valid", "ISO 8601, UTC"
+        ),
         Column("final_url", pa.string(), "address after redirects"),
         Column("content_type", pa.string(), "Content-Type of the response"),
         Column("rights", pa.string(), "allowed, refused or unknown"),
@@ -203,6 +207,20 @@ IMAGES: Final = Table(
         *_PAIR[3:],
         Column("seen", pa.int32(), "how often the pair was found", "times"),
         *_PROVENANCE,
+    ),
+)
+
+TRIES: Final = Table(
+    "tries",
+    "download",
+    "one try for an image and how long it took; of this machine and run, so it lies beside the version, not in it",
+    (
+        Column("key", pa.string(), "shard number and row"),
+        Column("host", pa.string(), "host of the image address"),
+        Column("round", pa.int32(), "round of download.rounds, from 1"),
+        Column("attempt", pa.int32(), "number of the try in its round, from 1"),
+        Column("reason", pa.string(), "how the row's round ended: keep, or the reason out of the closed list"),
+        Column("seconds", pa.float64(), "time of the try, with the wait for a turn at the host", "s"),
     ),
 )
 
@@ -294,7 +312,22 @@ TRUTH: Final = Table(
     ),
 )
 
-TABLES: Final = (WATS, TRUTH, PAIRS, READS, TIMES, LOSSES, WORK, REMOVED, IMAGES, SCORES, VERDICTS, RELEASE, TOMBSTONES)
+TABLES: Final = (
+    WATS,
+    TRUTH,
+    PAIRS,
+    READS,
+    TIMES,
+    LOSSES,
+    WORK,
+    REMOVED,
+    IMAGES,
+    TRIES,
+    SCORES,
+    VERDICTS,
+    RELEASE,
+    TOMBSTONES,
+)
 
 
 @dataclass(frozen=True, slots=True)

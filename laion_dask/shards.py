@@ -13,6 +13,7 @@ import math
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -71,6 +72,12 @@ class ShardWriter:
         self._member(f"{row['key']}.{extension}", picture)
         self._member(f"{row['key']}.txt", row["caption"].encode())
         self._member(f"{row['key']}.json", _json(row))
+
+    def adopt(self, row: Mapping[str, Any], members: Iterable[tuple[str, bytes]]) -> None:
+        """Add an attempt as it stands in another shard, with its files there; see `read_members`."""
+        self._rows.append(row)
+        for name, content in members:
+            self._member(name, content)
 
     def _member(self, name: str, content: bytes) -> None:
         # A fresh TarInfo has time, uid and gid zero, no names, and mode 0644.
@@ -156,6 +163,21 @@ def read_shard(tar: Path) -> Iterator[tuple[str, bytes]]:
                 content = members.extractfile(member) if extension not in _TEXTS else None
                 if content is not None:
                     yield key, content.read()
+    except (OSError, tarfile.TarError) as error:
+        raise ShardError(f"{tar} cannot be read: {error}. Remedy: remove its shard and run download again") from error
+
+
+def read_members(tar: Path) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Yield (key, its files as (name, bytes)) of a shard in order; memory holds the files of one key.
+
+    Raises `ShardError` where the tar is missing or damaged.
+    """
+    try:
+        with tarfile.open(tar, "r|") as members:
+            files = ((member.name, members.extractfile(member)) for member in members)
+            contents = ((name, content.read()) for name, content in files if content is not None)
+            for key, found in groupby(contents, key=lambda file: file[0].partition(".")[0]):
+                yield key, list(found)
     except (OSError, tarfile.TarError) as error:
         raise ShardError(f"{tar} cannot be read: {error}. Remedy: remove its shard and run download again") from error
 

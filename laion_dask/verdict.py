@@ -41,7 +41,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "tdm_reservation": "the response's tdm-reservation header reserves rights",
         "content_usage": "the response's Content-Usage header refuses",
         "private_address": "the name resolves to an address that is not public",
+        "refused_port": "the address has a port that is not in download.ports",
         "unreachable": "no connection: unknown name, refused, reset or failed TLS",
+        "host_failing": "not asked for: the host failed download.host_failures times in a row, or asked for a pause",
         "timeout": "the transfer did not end before its deadline",
         "redirects": "more redirects than allowed, or one to an address that is refused",
         "not_found": "the server answered 404 or 410",
@@ -66,6 +68,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
 }
 """Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
+
+LATER: Final = frozenset({"unreachable", "timeout", "host_failing"})
+"""Reasons of download that may not hold for long; so may `http_error` (429 and 5xx) and an unreachable robots.txt."""
 
 REASON_STAGE: Final[dict[str, str]] = {reason: stage for stage, reasons in REASONS.items() for reason in reasons}
 

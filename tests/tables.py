@@ -98,6 +98,7 @@ def _image(number: int, row: Row) -> Row:
         "reason": KEEP,
         "http_status": 200,
         "attempts": 1,
+        "round": 1,
         "final_url": pair["url"],
         "content_type": "image/jpeg",
         "rights": "allowed",

@@ -25,6 +25,7 @@ from warcio.warcwriter import WARCWriter
 from laion_dask import guard, params, schema, shards
 from laion_dask.download import download
 from laion_dask.replay import Replay, ReplayAddress
+from laion_dask.turns import TurnServer
 from laion_dask.verdict import Ledger
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
@@ -62,11 +63,27 @@ def write_work(path: Path, urls: Sequence[str]) -> Path:
     return path
 
 
-def run(out: Path, work: Path, settings: params.Download, address: ReplayAddress, workers: int = 1) -> dict[str, Any]:
+def run(
+    out: Path,
+    work: Path,
+    settings: params.Download,
+    address: ReplayAddress,
+    workers: int = 1,
+    **more: Any,  # noqa: ANN401 - of download
+) -> dict[str, Any]:
     out.mkdir(parents=True)
-    return download(
-        out, name="00003", work=work, settings=settings, replay=address, user_agent="laion-dask/test", workers=workers
-    )
+    with TurnServer(settings) as turns:
+        return download(
+            out,
+            name="00003",
+            work=work,
+            settings=settings,
+            replay=address,
+            user_agent="laion-dask/test",
+            workers=workers,
+            turns=turns.address,
+            **more,
+        )
 
 
 @pytest.fixture
@@ -229,7 +246,7 @@ def test_the_same_shard_has_the_same_bytes_whoever_works_beside(
         # A new server each time: no port and no certificate may show in the files.
         with Replay([archive]) as replay:
             run(tmp_path / name, work, changed, replay.address, workers)
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    names = sorted(path.name for path in (tmp_path / "one").iterdir() if path.is_file())
     assert names == ["00003.parquet", "00003.tar", "00003_stats.json"]
     for name in names:
         content = (tmp_path / "one" / name).read_bytes()
@@ -255,7 +272,8 @@ def test_an_empty_work_list_is_an_empty_shard(tmp_path: Path, archive: Path, set
     work = write_work(tmp_path / "work.parquet", [])
     with Replay([archive]) as replay:
         counts = run(tmp_path / "out", work, settings, replay.address)
-    assert counts == {"images": {"seen": 0, "kept": 0, "dropped": {}}, "bytes": 0, "hosts": 0}
+    ledger = {"seen": 0, "kept": 0, "dropped": {}}
+    assert counts == {"images": ledger, "bytes": 0, "hosts": 0, "later": 0, "slow": []}
 
 
 def test_an_error_that_is_no_verdict_shows_as_itself(

@@ -15,8 +15,8 @@ from aiohttp import web
 from laion_dask import guard, params
 from laion_dask.exchange import ReplayGoneError, retry_after_s
 from laion_dask.fetch import Fetched, backoff_s, open_fetcher
-from laion_dask.hosts import Turns
 from laion_dask.replay import Loopback, ReplayAddress
+from laion_dask.turns import TurnsAddress
 from laion_dask.urls import is_public_address
 
 BODY = b"\x89PNG pretended image"
@@ -59,6 +59,7 @@ REDIRECTS = {
     "/to-loopback": "http://127.0.0.1/ok",
     "/to-decimal": "http://2130706433/ok",
     "/to-metadata": "http://169.254.169.254/latest/",
+    "/to-port": "http://other.example:6379/ok",
     "/to-file": "file:///etc/passwd",
     "/to-data": "data:image/png;base64,AAAA",
     "/to-nothing": "",
@@ -125,13 +126,17 @@ def server(hosts: Hosts) -> Iterator[Loopback]:
 
 
 def fetch(
-    defaults: params.Params, address: ReplayAddress | None, *urls: str, workers: int = 1, **changes: object
+    defaults: params.Params,
+    address: ReplayAddress | None,
+    *urls: str,
+    turns: TurnsAddress | None = None,
+    **changes: object,
 ) -> list[Fetched]:
     quick: dict[str, Any] = {"timeout_s": 2.0, "retries": 1, "max_bytes": 100_000, "max_redirects": 3, **changes}
     settings = defaults.download.model_copy(update=quick)
 
     async def run() -> list[Fetched]:
-        opening = open_fetcher(settings, replay=address, user_agent="laion-dask/test (+me)", workers=workers)
+        opening = open_fetcher(settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, turns=turns)
         async with opening as fetcher:
             return list(await asyncio.gather(*(fetcher.fetch(url) for url in urls)))
 
@@ -141,6 +146,11 @@ def fetch(
 @pytest.mark.parametrize(
     ("url", "reason", "signal", "attempts"),
     [
+        ("http://a.example:80/ok", "keep", "", 1),
+        ("http://a.example:443/ok", "unreachable", "", 1),
+        ("http://a.example:8080/ok", "refused_port", "", 1),
+        ("https://a.example:22/ok", "refused_port", "", 1),
+        ("http://a.example/to-port", "redirects", "", 1),
         ("http://a.example/ok", "keep", "", 1),
         ("https://a.example/ok", "keep", "", 1),
         ("http://a.example/ok#fragment", "keep", "", 1),
@@ -273,26 +283,6 @@ def test_connections_to_one_host_stay_within_the_limit(defaults: params.Params, 
     assert server.peak["limit.example"] <= 2
 
 
-def test_workers_share_the_limits_for_a_host(defaults: params.Params, hosts: Hosts, server: Loopback) -> None:
-    urls = [f"http://slow.example/{place}" for place in range(3)]
-    fetch(defaults, server.address, *urls, workers=2, host_interval_s=0.1)
-    gaps = [later - earlier for earlier, later in zip(hosts.times, hosts.times[1:], strict=False)]
-    assert server.peak["slow.example"] == 1
-    assert min(gaps) > 0.15
-
-
-def test_a_crawl_delay_lengthens_the_interval() -> None:
-    async def run() -> float:
-        turns = Turns(2, 0.0, 1)
-        began = time.monotonic()
-        for _ in range(3):
-            async with turns.turn("a.example", 0.1):
-                pass
-        return time.monotonic() - began
-
-    assert asyncio.run(run()) >= 0.2
-
-
 def test_the_user_agent_is_the_one_given(defaults: params.Params, hosts: Hosts, server: Loopback) -> None:
     fetch(defaults, server.address, "http://a.example/ok")
     assert hosts.agents == {"laion-dask/test (+me)"}
@@ -314,7 +304,8 @@ def test_on_the_web_no_spelling_of_a_private_address_is_asked(
 def test_on_the_web_a_name_that_resolves_to_a_private_address_is_not_asked(
     defaults: params.Params, hosts: Hosts, server: Loopback, rights: tuple[str, ...]
 ) -> None:
-    (fetched,) = fetch(defaults, None, f"http://localhost:{server.address.http_port}/ok", rights=rights)
+    port = server.address.http_port
+    (fetched,) = fetch(defaults, None, f"http://localhost:{port}/ok", rights=rights, ports=(port,))
     assert fetched.reason == "private_address"
     assert not hosts.asked
 

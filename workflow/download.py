@@ -10,20 +10,23 @@ from dataclasses import asdict, replace
 from glob import glob
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import dask
 import pyarrow.parquet as pq
 from distributed import Client
+from distributed.utils import get_ip
 
 import laion_dask
-from laion_dask import __version__, cluster, download, parts, worklist
+from laion_dask import __version__, cluster, download, parts, rounds, worklist
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
+from laion_dask.parts import Done, Part, PartFunction
 from laion_dask.progress import Progress
 from laion_dask.replay import Replay
 from laion_dask.shards import SIZES, write_sizes
+from laion_dask.turns import TurnServer
 from laion_dask.worklist import Cut, TableError
-from workflow.stage import Resources, Stage, StageError, alone, data, main, total
+from workflow.stage import Resources, Run, Stage, StageError, alone, data, home, main, total
 
 WORK: Final = ".download"
 """Work lists and finished shards of a download of tables that is not complete."""
@@ -31,15 +34,28 @@ WORK: Final = ".download"
 
 @contextmanager
 def network(settings: Params, client: Client) -> Iterator[Resources]:
-    """Open the way to the images: the live web, or a loopback server that answers out of WARC files."""
+    """Open the way to the images: the live web or a loopback server that answers out of WARC files, and turns at hosts.
+
+    Turns are given by the driver to all workers, on whatever machine; the replay server answers on this one only.
+    """
     rules = settings.download
-    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    shared = {"user_agent": f"laion-dask/{__version__} (+{rules.contact or 'replay'})", "workers": workers}
-    if rules.source == "web":
-        yield {**shared, "replay": None}
-        return
-    with Replay(archives(settings)) as replay:
-        yield {**shared, "replay": replay.address}
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    agent = f"laion-dask/{__version__} (+{rules.contact or 'replay'})"
+    with TurnServer(rules, _reachable_from(workers, client)) as turns:
+        shared = {"user_agent": agent, "workers": max(1, len(workers)), "turns": turns.address}
+        if rules.source == "web":
+            yield {**shared, "replay": None}
+            return
+        with Replay(archives(settings)) as replay:
+            yield {**shared, "replay": replay.address}
+
+
+def _reachable_from(workers: Sequence[str], client: Client) -> str:
+    """Return the address of this machine at which the workers reach it: the loopback where all are here."""
+    if all(urlsplit(worker).scheme == "inproc" or urlsplit(worker).hostname == "127.0.0.1" for worker in workers):
+        return "127.0.0.1"
+    scheduler = urlsplit(client.scheduler_info(n_workers=0)["address"]).hostname
+    return str(get_ip(scheduler))
 
 
 def archives(settings: Params) -> list[Path]:
@@ -60,10 +76,12 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     """One part for each shard of the work list."""
     rules = settings.download
     answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
+    # One more round is no reason to fetch what a round before has fetched.
+    shaping = rules.model_dump(mode="json", exclude={"rounds"})
     return [
         Part(
             path.stem,
-            parts.digest(path, rules, answers, settings.catalog.shard_rows),
+            parts.digest(path, shaping, answers, settings.catalog.shard_rows),
             {"name": path.stem, "work": path, "settings": rules, "shard_rows": settings.catalog.shard_rows},
             weight=pq.read_metadata(path).num_rows,
         )
@@ -71,11 +89,46 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     ]
 
 
+def again(settings: Params, shared: Resources, first: Sequence[Done], run: Run) -> Sequence[Done]:
+    """Try again, as parts of their own, what failed for now; then join the rounds of each shard."""
+    tried = {part.part.name: [part] for part in first}
+    for number in range(2, settings.download.rounds + 1):
+        left = [ended[-1] for ended in tried.values() if ended[-1].counts["later"]]
+        for part in run(download.download, [_next_round(part, number) for part in left], shared) if left else []:
+            tried[part.part.args["name"]].append(part)
+    several = [_joined(ended) for ended in tried.values() if len(ended) > 1]
+    joined = {part.part.name: part for part in (run(rounds.settle, several, {}) if several else [])}
+    return [joined.get(name, ended[0]) for name, ended in tried.items()]
+
+
+def _next_round(part: Done, number: int) -> Part:
+    name = part.part.args["name"]
+    key = parts.digest(part.part.key, number, rounds.later_file(part.folder, name))
+    args = {**part.part.args, "before": part.folder, "round_number": number}
+    return Part(f"{name}-{number}", key, args, weight=part.counts["later"])
+
+
+def _joined(ended: Sequence[Done]) -> Part:
+    name = ended[0].part.name
+    key = parts.digest([[part.part.key, part.folder / f"{name}.parquet"] for part in ended])
+    return Part(name, key, {"name": name, "rounds": [part.folder for part in ended]}, weight=ended[0].part.weight)
+
+
 def publish(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Publish the shards, and the size of each."""
-    parts.publish_files(done, out)
-    write_sizes(out)
+    """Publish the shards and their sizes; how long each try took lies beside the version, where a clock may be."""
+    _publish_shards(done, out)
+    rounds.join_tries(
+        (rounds.tries_file(part.folder, part.part.name) for part in done), home() / "times" / "download.parquet"
+    )
     return {}
+
+
+def _publish_shards(done: Sequence[Done], out: Path) -> None:
+    for part in done:
+        for path in parts.files(part):
+            if path.parent == part.folder:
+                parts.link(path, out / path.name)
+    write_sizes(out)
 
 
 STAGE = Stage(
@@ -85,6 +138,7 @@ STAGE = Stage(
     function=download.download,
     publish=publish,
     resources=network,
+    further=again,
     follows=("images", "catalog", "pairs"),
 )
 
@@ -114,12 +168,20 @@ def download_tables(
         machine = {"laion-dask.cluster.workers": asked}
         with ExitStack() as servers, dask.config.set(machine), cluster.open_client() as client:
             resources = servers.enter_context(reach(settings, client))
-            done = parts.run(download.download, todo, work / "parts", client, shared=resources, progress=progress)
+            shards_at = work / "parts"
+            done = parts.run(download.download, todo, shards_at, client, shared=resources, progress=progress)
+
+            def run(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
+                # Rows of a further round have been counted in the progress of the first.
+                further = Progress("again", "images")
+                return parts.run(function, todo, shards_at, client, shared=shared, progress=further)
+
+            done = list(again(settings, resources, done, run))
         counts = total(replace(STAGE, follows=None), done)
         fresh = work / "new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
-        publish(settings, done, fresh)
+        _publish_shards(done, fresh)
         remove(out)
         # The sizes come last: they say that all is there.
         for path in sorted(fresh.iterdir(), key=lambda path: (path.name == SIZES, path.name)):
@@ -130,12 +192,13 @@ def download_tables(
 
 def _parts_of(lists: Sequence[Path], settings: Params, shard_rows: int) -> list[Part]:
     rules = settings.download
+    shaping = rules.model_dump(mode="json", exclude={"rounds"})
     answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
     code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
     return [
         Part(
             path.stem,
-            parts.digest(path, rules, answers, shard_rows, code),
+            parts.digest(path, shaping, answers, shard_rows, code),
             {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows},
             weight=pq.read_metadata(path).num_rows,
         )

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from laion_dask.verdict import Ledger
 
 PROJECT = Path(__file__).parents[1]
 Resources = Mapping[str, Any]
+Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
+"""Runs parts on the open cluster with what they share; only those that are not finished."""
 
 
 class StageError(Exception):
@@ -38,6 +40,11 @@ class StageError(Exception):
 def no_resources(_: Params, __: Client) -> Iterator[Resources]:
     """Open nothing: most stages need files only."""
     yield {}
+
+
+def no_more(_: Params, __: Resources, done: Sequence[Done], ___: Run) -> Sequence[Done]:
+    """Run nothing further: most stages are through when each part is."""
+    return done
 
 
 def publish_all(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
@@ -59,9 +66,12 @@ class Stage:
     """Put the parts' files into the out; returns further counts for the metrics."""
     resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
     """Servers and connections that are open while the parts run; handed to every part, without a part in its key."""
+    further: Callable[[Params, Resources, Sequence[Done], Run], Sequence[Done]] = no_more
+    """Run further parts that depend on how the first ones ended; returns the parts that make up the out."""
     follows: tuple[str, str, str] | None = None
     """(own ledger, stage before, its ledger): as many rows must be seen here as were kept there."""
     gpu: bool = False
+    progress: Callable[[str, str], Progress] = Progress
 
 
 def home() -> Path:
@@ -107,18 +117,14 @@ def run(stage: Stage) -> dict[str, Any]:
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
     with ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
-        todo = [
-            Part(part.name, parts.digest(part.key, code_digest(stage.name)), part.args, part.weight, part.redo)
-            for part in stage.find_parts(settings, resources)
-        ]
-        done = parts.run(
-            stage.function,
-            todo,
-            home() / "parts" / stage.name,
-            client,
-            shared=resources,
-            progress=Progress(stage.name, stage.unit),
-        )
+        progress = stage.progress(stage.name, stage.unit)
+
+        def run_parts(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
+            coded = [replace(part, key=parts.digest(part.key, code_digest(stage.name))) for part in todo]
+            return parts.run(function, coded, home() / "parts" / stage.name, client, shared=shared, progress=progress)
+
+        first = run_parts(stage.function, stage.find_parts(settings, resources), resources)
+        done = stage.further(settings, resources, first, run_parts)
     counts = total(stage, done)
     fresh = out.with_name(f".{stage.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -1,0 +1,58 @@
+"""Rows that end in any order in, the same rows in order out, with their images: in memory while few, else on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+MEMORY_BYTES: Final = 64 * 1024 * 1024
+
+
+class Spool:
+    """A context manager that holds what has ended before an earlier row has.
+
+    A row that takes a minute holds up the thousands that end after it: their images go into one unnamed file in
+    `folder` as soon as those in memory have `memory_bytes` together.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
+        self._end = 0
+        self._limit = memory_bytes
+        self._waiting: dict[int, tuple[dict[str, Any], bytes | tuple[int, int]]] = {}
+        self._next = 0
+        self.held_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def put(self, place: int, row: dict[str, Any], image: bytes) -> None:
+        """Take the row that stands at a place, counted from 0 without gaps."""
+        if self.held_bytes + len(image) <= self._limit or place == self._next:
+            self.held_bytes += len(image)
+            self._waiting[place] = row, image
+            return
+        self._file.seek(self._end)
+        self._file.write(image)
+        self._waiting[place] = row, (self._end, len(image))
+        self._end += len(image)
+
+    def ready(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Yield the rows whose turn it is: all up to the first one that is missing."""
+        while self._next in self._waiting:
+            row, image = self._waiting.pop(self._next)
+            self._next += 1
+            if isinstance(image, bytes):
+                self.held_bytes -= len(image)
+                yield row, image
+            else:
+                self._file.seek(image[0])
+                yield row, self._file.read(image[1])
