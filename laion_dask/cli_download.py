@@ -246,7 +246,7 @@ def _prepare(out: Path, *, overwrite: bool) -> bool:
             f"download: {out} holds a finished download. Remedy: --overwrite replaces it, "
             "or give another folder with --out"
         )
-    going_on = (work / "parts").is_dir()
+    going_on = bool((work / "parts").is_dir())
     try:
         work.mkdir(parents=True, exist_ok=True)
         (work / "lock").touch()

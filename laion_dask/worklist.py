@@ -52,9 +52,9 @@ _READ: Final[Mapping[Format, str]] = {
     "csv": "read_csv(?, header = true, all_varchar = true, delim = ',')",
     "tsv": "read_csv(?, header = true, all_varchar = true, delim = '\t')",
     "jsonl": "read_json(?, format = 'newline_delimited')",
-    # One field a line, whatever is in it: no URL holds this delimiter.
-    "txt": "(select trim(url) as url from read_csv(?, header = false, columns = {'url': 'VARCHAR'}, delim = '\x01', "
-    "quote = '', escape = '') where trim(url) <> '')",
+    # One field a line, whatever is in it: no URL holds this delimiter. Line ends may be mixed.
+    "txt": "(select trim(line, e' \\t\\r') as url from read_csv(?, header = false, columns = {'line': 'VARCHAR'}, "
+    "delim = '\x01', quote = '', escape = '', auto_detect = false, strict_mode = false) where url <> '')",
 }
 
 
