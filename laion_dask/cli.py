@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from laion_dask import cli_console, cli_crawls, cli_extract, cli_linkrot, cli_params
+from laion_dask import cli_console, cli_crawls, cli_download, cli_extract, cli_linkrot, cli_params
 
 app = typer.Typer(
     name="laion-dask",
@@ -40,11 +41,15 @@ def _add_step(name: str, text: str) -> None:
         stage.main(importlib.import_module(f"workflow.{name}").STAGE)
 
 
+_WITH_FILES: Mapping[str, tuple[Callable[..., None], str]] = {
+    "extract": (cli_extract.extract, cli_extract.HELP),
+    "download": (cli_download.download, cli_download.HELP),
+}
+
 for _name, _text in _STEPS.items():
-    if _name == "extract":
-        app.command(_name, help=cli_extract.HELP, short_help=_text, rich_help_panel="Steps, in order")(
-            cli_extract.extract
-        )
+    if _name in _WITH_FILES:
+        _function, _help = _WITH_FILES[_name]
+        app.command(_name, help=_help, short_help=_text, rich_help_panel="Steps, in order")(_function)
     else:
         _add_step(_name, _text)
 

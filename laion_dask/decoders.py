@@ -18,7 +18,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -185,19 +187,25 @@ def _wait(end: int, event: int, deadline: float) -> None:
         raise TimeoutError
 
 
-_KEPT: dict[tuple[object, ...], Decoders] = {}
+_KEPT: OrderedDict[tuple[object, ...], Decoders] = OrderedDict()
+_KEPT_RULES: Final = 4
+_KEEPING: Final = threading.Lock()
 
 
 def kept(rules: Rules, *, count: int, timeout_s: float, memory_bytes: int) -> Decoders:
     """Return decoders that this process keeps until it ends: starting one costs as much as a hundred pictures.
 
-    Of several rules only the last are kept.
+    A worker has one set of rules; of several in one process the last few are kept.
     """
     key = (rules, count, timeout_s, memory_bytes)
-    if key not in _KEPT:
-        _end_kept()
-        _KEPT[key] = Decoders(rules, count=count, timeout_s=timeout_s, memory_bytes=memory_bytes).__enter__()
-    return _KEPT[key]
+    with _KEEPING:
+        if key not in _KEPT:
+            ready = Decoders(rules, count=count, timeout_s=timeout_s, memory_bytes=memory_bytes)
+            _KEPT[key] = ready.__enter__()
+        _KEPT.move_to_end(key)
+        while len(_KEPT) > _KEPT_RULES:
+            _KEPT.popitem(last=False)[1].__exit__(None, None, None)
+        return _KEPT[key]
 
 
 @atexit.register

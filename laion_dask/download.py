@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import archive as archives
-from laion_dask import decoders, hashes, images, params, rounds, schema, shards, verify
+from laion_dask import decoders, hashes, images, params, rounds, shards, verify, worklist
 from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
@@ -44,24 +44,28 @@ def download(
     replay: ReplayAddress | None,
     user_agent: str,
     workers: int,
+    shard_rows: int = 10_000,
     turns: TurnsAddress | None = None,
     archive: Path | None = None,
     before: Path | None = None,
     round_number: int = 1,
 ) -> dict[str, Any]:
-    """Download one work list (Parquet, `schema.WORK`) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
+    """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
-    `name` is the number of the shard in five digits; the key of a row is `name` and its place in four. `workers` is the
-    number of processes that download at the same time: they share the limits for each host through the server at
-    `turns`, which only one worker alone can do without. `archive` is the index of the exchanges that stand in for the
-    web (source archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now
-    there are tried, as round `round_number`; `rounds.settle` joins them.
+    The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
+    the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
+    processes that download at the same time: they share the limits for each host through the server at `turns`, which
+    only one worker alone can do without. `archive` is the index of the exchanges that stand in for the web (source
+    archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now there are
+    tried, as round `round_number`; `rounds.settle` joins them.
 
     Beside the shard it leaves what is no part of a version: `tries/` and `later/`, see `rounds`. Returns the images'
     ledger, the bytes received, the number of hosts, how many rows failed for now, and what hosts took longest.
     """
-    table = schema.WORK.check(pq.read_table(work))
-    earlier = rounds.Earlier.read(before, name) if before is not None else rounds.Earlier.none(table.num_rows)
+    table = pq.read_table(work)
+    columns = worklist.image_columns(table.schema)
+    none = rounds.Earlier.none(table.num_rows)
+    earlier = rounds.Earlier.read(before, name, shard_rows) if before is not None else none
     rows = table.take(pa.array(earlier.places, pa.int64())).to_pylist()
     compared: Mapping[str, verify.Before] = {}
     if settings.verify is not None:
@@ -69,9 +73,9 @@ def download(
     with (
         archives.open_way(out, name, settings, index=archive, user_agent=user_agent, scope=replay) as way,
         Spool(out) as spool,
-        shards.ShardWriter(out, name) as writer,
+        shards.ShardWriter(out, name, columns) as writer,
     ):
-        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, way, compared)
+        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, shard_rows, way, compared)
         opening = open_fetcher(
             settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=way.through
         )
@@ -99,6 +103,7 @@ class _Shard:
         round_number: int,
         spool: Spool,
         writer: shards.ShardWriter,
+        shard_rows: int,
         way: archives.Way,
         compared: Mapping[str, verify.Before],
     ) -> None:
@@ -109,9 +114,11 @@ class _Shard:
         self._round = round_number
         self._spool = spool
         self._writer = writer
+        self._shard_rows = shard_rows
         self._way = way
         self._compared = compared
-        self._queue = Queue([row["host"] for row in rows], settings)
+        # Rows without a valid address have no host that could fail for the others.
+        self._queue = Queue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
         self._active = 0
         self._body_bytes = 0
         self._changed = asyncio.Event()
@@ -166,7 +173,7 @@ class _Shard:
     def _end(self, row: int, fetched: Fetched, prepared: images.Prepared, digests: Hashes) -> None:
         """Write a row that has ended, and those that have waited for it."""
         work, place = self._rows[row], self._earlier.places[row]
-        key = f"{self._name}{place:04d}"
+        key = shards.key(self._name, place, self._shard_rows)
         tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
         for number, seconds in enumerate(fetched.seconds, start=1):
             self.tries.append({**tried, "attempt": number, "seconds": seconds})
@@ -238,8 +245,15 @@ def attempt(
     *,
     round_number: int = 1,
 ) -> dict[str, Any]:
-    """Build the row of `schema.IMAGES` of one attempt; what is not known is null, sizes and hashes among it."""
+    """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
+
+    What is not known is null, sizes and hashes among it.
+    """
     status = shards.SUCCESS
+    if fetched.reason == KEEP and not worklist.as_expected(fetched.body, work.get(worklist.EXPECTED_HASH)):
+        # As img2dataset's verify_hash: other bytes are a failed download, whatever they show.
+        fetched = replace(fetched, reason="hash_mismatch", message="hash mismatch")
+        prepared = replace(prepared, reason=fetched.reason, message=fetched.message)
     if prepared.reason != KEEP:
         status = shards.FAILED_TO_RESIZE if fetched.reason == KEEP else shards.FAILED_TO_DOWNLOAD
     row = {
@@ -274,4 +288,4 @@ def attempt(
         "width": prepared.width or None,
         "height": prepared.height or None,
     }
-    return {column: row[column] if column in row else work[column] for column in schema.IMAGES.names}
+    return {**work, **row}

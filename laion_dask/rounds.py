@@ -35,12 +35,12 @@ class Earlier:
         return cls(range(rows), [0] * rows)
 
     @classmethod
-    def read(cls, folder: Path, name: str) -> Earlier:
+    def read(cls, folder: Path, name: str, shard_rows: int) -> Earlier:
         """Read what the round in a part's folder has left."""
         places = read_later(folder, name)
         table = pq.read_table(folder / f"{name}.parquet", columns=["key", "attempts"])
         tried = dict(zip(table["key"].to_pylist(), table["attempts"].to_pylist(), strict=True))
-        return cls(places, [tried[f"{name}{place:04d}"] for place in places])
+        return cls(places, [tried[shards.key(name, place, shard_rows)] for place in places])
 
 
 def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
@@ -49,12 +49,13 @@ def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
     Returns the counts that `download` returns. Raises `shards.ShardError` where the rounds do not fit together.
     """
     rows: dict[str, dict[str, Any]] = {}
+    columns = pq.read_schema(rounds[0] / f"{name}.parquet")
     for folder in rounds:
-        rows |= {row["key"]: row for row in shards.read_rows(folder / f"{name}.parquet").to_pylist()}
+        rows |= {row["key"]: row for row in pq.read_table(folder / f"{name}.parquet").to_pylist()}
     tars = [shards.read_members(folder / f"{name}.tar") for folder in rounds]
     images = heapq.merge(*tars, key=lambda found: found[0])
     found = next(images, None)
-    with shards.ShardWriter(out, name) as writer:
+    with shards.ShardWriter(out, name, columns) as writer:
         for key, row in rows.items():
             members: list[tuple[str, bytes]] = []
             if found is not None and found[0] == key:

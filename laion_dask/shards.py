@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,8 @@ SUCCESS: Final = "success"
 FAILED_TO_DOWNLOAD: Final = "failed_to_download"
 FAILED_TO_RESIZE: Final = "failed_to_resize"
 
+SIZES: Final = "sizes.json"
+
 _ROW_GROUP_ROWS: Final = 1_000
 _TEXTS: Final = frozenset({"txt", "json"})  # every other member is a picture
 
@@ -37,12 +40,14 @@ class ShardError(Exception):
 class ShardWriter:
     """A context manager that writes one shard: `<name>.tar` row by row, then `<name>_stats.json` and `<name>.parquet`.
 
-    The table is written last, when the block ends without an error: a folder without it holds no complete shard.
+    The table is written last, when the block ends without an error: a folder without it holds no complete shard. Its
+    columns are those of `schema.IMAGES`, or others that are given.
     """
 
-    def __init__(self, out: Path, name: str) -> None:
+    def __init__(self, out: Path, name: str, columns: pa.Schema | None = None) -> None:
         self._out = out
         self._name = name
+        self._columns = columns or schema.IMAGES.schema
         self._rows: list[Mapping[str, Any]] = []
         self._tar = tarfile.open(out / f"{name}.tar", "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed in __exit__
 
@@ -57,7 +62,8 @@ class ShardWriter:
             self._finish()
 
     def add(self, row: Mapping[str, Any], picture: bytes, extension: str = "jpg") -> None:
-        """Add an attempt (columns of `schema.IMAGES`); its picture goes into the tar where the status is success."""
+        """Add an attempt; a success has its picture in the tar. Values without a column are left out."""
+        row = {name: row[name] for name in self._columns.names}
         self._rows.append(row)
         if row["status"] != SUCCESS:
             return
@@ -65,7 +71,7 @@ class ShardWriter:
             raise ShardError(f"row {row['key']} is a success without an image: a bug of the caller")
         self._member(f"{row['key']}.{extension}", picture)
         self._member(f"{row['key']}.txt", row["caption"].encode())
-        self._member(f"{row['key']}.json", json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+        self._member(f"{row['key']}.json", _json(row))
 
     def adopt(self, row: Mapping[str, Any], members: Iterable[tuple[str, bytes]]) -> None:
         """Add an attempt as it stands in another shard, with its files there; see `read_members`."""
@@ -82,7 +88,7 @@ class ShardWriter:
     def _finish(self) -> None:
         stats = json.dumps(counts(self._rows), indent=2, sort_keys=True)
         (self._out / f"{self._name}_stats.json").write_text(f"{stats}\n", encoding="utf-8")
-        table = schema.IMAGES.check(pa.Table.from_pylist(self._rows, schema=schema.IMAGES.schema))
+        table = pa.Table.from_pylist(self._rows, schema=self._columns)
         pq.write_table(
             table,
             self._out / f"{self._name}.parquet",
@@ -90,6 +96,36 @@ class ShardWriter:
             row_group_size=_ROW_GROUP_ROWS,
             version="2.6",
         )
+
+
+def _json(row: Mapping[str, Any]) -> bytes:
+    # A further column of a table may hold what JSON does not know, such as dates: then as it is printed.
+    return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
+def key(name: str, place: int, shard_rows: int) -> str:
+    """Return the key of a row by img2dataset's rule: number of the shard, then the row in as many digits as it needs.
+
+    `shard_rows` is the size of full shards, so that all keys of a set are equally long (img2dataset: `compute_key`).
+    """
+    digits = math.ceil(math.log10(shard_rows)) if shard_rows > 1 else 0
+    return f"{int(name) * 10**digits + place:0{len(name) + digits}d}"
+
+
+def write_sizes(out: Path) -> None:
+    """Write `SIZES`: images in each tar of a folder, by name; open_clip and DataComp read the size of a set there.
+
+    Raises `ShardError` where numbers have a gap: readers that look for the last shard would stop before it, in silence.
+    """
+    found = sorted(out.glob("*_stats.json"))
+    names = [path.name.removesuffix("_stats.json") for path in found]
+    if [int(name) for name in names] != list(range(len(names))) or len({len(name) for name in names}) > 1:
+        raise ShardError(f"{out}: shards are not numbered from 0 without a gap: {', '.join(names[:9])}")
+    sizes = {
+        f"{name}.tar": json.loads(path.read_text(encoding="utf-8"))["successes"]
+        for name, path in zip(names, found, strict=True)
+    }
+    (out / SIZES).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
 
 
 def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

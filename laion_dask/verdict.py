@@ -55,6 +55,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "not_found": "the server answered 404 or 410",
         "http_error": "the server answered with another status than 200",
         "too_large": "the body has more bytes than download.max_bytes",
+        "hash_mismatch": "the bytes have another hash than the table says (laion-dask download --hash-col)",
         "not_an_image": "the body is not an image of a known format",
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",

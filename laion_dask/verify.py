@@ -46,7 +46,9 @@ CLASSES: Final = {
 CHANGED_BYTES: Final = "changed_bytes"
 _OTHER_PICTURE: Final = "another picture than the earlier version has"
 _OTHER_BYTES: Final = "the picture of the earlier version in other bytes"
-_UNDECIDED: Final = frozenset({"unreachable", "timeout", "host_failing", "not_archived", "decoder_crashed"})
+_UNDECIDED: Final = frozenset(
+    {"unreachable", "timeout", "host_failing", "refused_port", "not_archived", "decoder_crashed"}
+)
 
 Mode = Literal["drop", "strict", "keep"]
 

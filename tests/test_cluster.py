@@ -86,3 +86,12 @@ def test_auto_without_a_gpu_opens_local_processes_and_ends_them() -> None:
         # No dashboard was asked for: not on its well-known port, and not for others to see.
         assert (server.address, server.port == 8787) == ("127.0.0.1", False)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_workers_have_no_profiler_that_could_stop_them() -> None:
+    local = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 1}
+    with dask.config.set(local), open_client() as client:
+        found = client.run(lambda dask_worker: sorted(dask_worker.periodic_callbacks))
+    (callbacks,) = found.values()
+    assert "heartbeat" in callbacks
+    assert [name for name in callbacks if name.startswith("profile")] == []

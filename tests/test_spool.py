@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from laion_dask.spool import Spool
 
-
 EXTENSIONS = ("jpg", "png", "webp")
 
 

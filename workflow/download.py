@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, replace
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import dask
 import pyarrow.parquet as pq
 from distributed import Client
 from distributed.utils import get_ip
 
-from laion_dask import __version__, cdxj, download, parts, rounds, verify
+import laion_dask
+from laion_dask import __version__, cdxj, cluster, download, parts, rounds, verify, worklist
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Downloads
+from laion_dask.parts import Done, Part, PartFunction
+from laion_dask.progress import Downloads, Progress
 from laion_dask.replay import Replay
+from laion_dask.shards import SIZES, write_sizes
 from laion_dask.turns import TurnServer
-from workflow.stage import Resources, Run, Stage, StageError, data, home, main
+from laion_dask.worklist import Cut, TableError
+from workflow.stage import Resources, Run, Stage, StageError, alone, data, home, main, total
+
+WORK: Final = ".download"
+"""Work lists and finished shards of a download of tables that is not complete."""
 
 
 @contextmanager
@@ -32,7 +42,7 @@ def network(settings: Params, client: Client) -> Iterator[Resources]:
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     agent = f"laion-dask/{__version__} (+{rules.contact or 'replay'})"
     if rules.source == "archive":
-        yield {"user_agent": agent, "workers": 1, "replay": None, "archive": index(settings)}
+        yield {"user_agent": agent, "workers": max(1, len(workers)), "replay": None, "archive": index(settings)}
         return
     with TurnServer(rules, _reachable_from(workers, client)) as turns:
         shared = {"user_agent": agent, "workers": max(1, len(workers)), "turns": turns.address}
@@ -71,23 +81,26 @@ def index(settings: Params) -> Path:
 def shards(settings: Params, resources: Resources) -> list[Part]:
     """One part for each shard of the work list."""
     rules = settings.download
-    answers = "web"
-    if rules.source == "replay":
-        answers = parts.digest(*archives(settings))
-    elif rules.source == "archive":
-        answers = cdxj.digest(resources["archive"])
+    answers = _answers(settings, resources)
     compared = parts.digest(*(verify.shard_files(Path(rules.verify)) if rules.verify is not None else []))
     # One more round is no reason to fetch what a round before has fetched.
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
     return [
         Part(
             path.stem,
-            parts.digest(path, shaping, answers, compared),
-            {"name": path.stem, "work": path, "settings": rules},
+            parts.digest(path, shaping, answers, compared, settings.catalog.shard_rows),
+            {"name": path.stem, "work": path, "settings": rules, "shard_rows": settings.catalog.shard_rows},
             weight=pq.read_metadata(path).num_rows,
         )
         for path in sorted((data("catalog") / "shards").glob("*.parquet"))
     ]
+
+
+def _answers(settings: Params, resources: Resources) -> str:
+    """Digest what stands in for the web, if anything does."""
+    if settings.download.source == "replay":
+        return parts.digest(*archives(settings))
+    return cdxj.digest(resources["archive"]) if settings.download.source == "archive" else "web"
 
 
 def again(settings: Params, shared: Resources, first: Sequence[Done], run: Run) -> Sequence[Done]:
@@ -116,15 +129,20 @@ def _joined(ended: Sequence[Done]) -> Part:
 
 
 def publish(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Publish the shards; how long each try took lies beside the version, where a clock may be."""
-    for part in done:
-        for path in parts.files(part):
-            if path.parent == part.folder:
-                parts.link(path, out / path.name)
+    """Publish the shards and their sizes; how long each try took lies beside the version, where a clock may be."""
+    _publish_shards(done, out)
     rounds.join_tries(
         (rounds.tries_file(part.folder, part.part.name) for part in done), home() / "times" / "download.parquet"
     )
     return {}
+
+
+def _publish_shards(done: Sequence[Done], out: Path) -> None:
+    for part in done:
+        for path in parts.files(part):
+            if path.parent == part.folder:
+                parts.link(path, out / path.name)
+    write_sizes(out)
 
 
 STAGE = Stage(
@@ -138,6 +156,98 @@ STAGE = Stage(
     progress=Downloads,
     follows=("images", "catalog", "pairs"),
 )
+
+
+def download_tables(
+    tables: Sequence[Path],
+    out: Path,
+    settings: Params,
+    cut: Cut,
+    progress: Progress,
+    *,
+    workers: int | None = None,
+    reach: Callable[[Params, Client], AbstractContextManager[Resources]] = network,
+) -> dict[str, Any]:
+    """Download tables of URLs into shards in a folder, without a project, and return the counts as the stage does.
+
+    Shards that an interrupted run has finished by the same rules from the same tables are not fetched again; what the
+    folder holds of an earlier download is replaced at the end. `reach` opens the way to the images. Raises what
+    `parts.run` raises, `TableError`, and `StageError` where another run writes there too.
+    """
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    with alone(work):
+        todo = _parts_of(_work_lists(tables, cut, work), settings, cut.shard_rows)
+        # More processes than shards would only start and end.
+        asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, len(todo)))
+        machine = {"laion-dask.cluster.workers": asked}
+        with ExitStack() as servers, dask.config.set(machine), cluster.open_client() as client:
+            resources = servers.enter_context(reach(settings, client))
+            shards_at = work / "parts"
+            done = parts.run(download.download, todo, shards_at, client, shared=resources, progress=progress)
+
+            def run(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
+                # Rows of a further round have been counted in the progress of the first.
+                further = Progress("again", "images")
+                return parts.run(function, todo, shards_at, client, shared=shared, progress=further)
+
+            done = list(again(settings, resources, done, run))
+        counts = total(replace(STAGE, follows=None), done)
+        fresh = work / "new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        _publish_shards(done, fresh)
+        remove(out)
+        # The sizes come last: they say that all is there.
+        for path in sorted(fresh.iterdir(), key=lambda path: (path.name == SIZES, path.name)):
+            path.rename(out / path.name)
+        shutil.rmtree(work)
+    return counts
+
+
+def _parts_of(lists: Sequence[Path], settings: Params, shard_rows: int) -> list[Part]:
+    rules = settings.download
+    shaping = rules.model_dump(mode="json", exclude={"rounds"})
+    answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
+    code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
+    return [
+        Part(
+            path.stem,
+            parts.digest(path, shaping, answers, shard_rows, code),
+            {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows},
+            weight=pq.read_metadata(path).num_rows,
+        )
+        for path in lists
+    ]
+
+
+def outs(out: Path) -> list[Path]:
+    """List what `download_tables` has left in a folder, `sizes.json`, which comes last, at the end."""
+    found = [path for path in out.glob("*") if re.fullmatch(r"\d{5,}(\.tar|\.parquet|_stats\.json)", path.name)]
+    return [*sorted(found), *([out / SIZES] if (out / SIZES).is_file() else [])]
+
+
+def remove(out: Path) -> None:
+    """Remove the shards of an earlier download; what is not ours stays."""
+    for path in reversed(outs(out)):
+        path.unlink()
+
+
+def _work_lists(tables: Sequence[Path], cut: Cut, work: Path) -> list[Path]:
+    """Cut the tables to work lists, unless an interrupted run has done so with the same tables."""
+    for path in tables:
+        if not path.is_file():
+            raise TableError(f"{path}: no such file. Remedy: give the path of an existing table")
+    # Known by path, size and time: their bytes would have to be read twice before the first image.
+    status = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
+    folder = work / "lists" / parts.digest(status, asdict(cut))
+    mark = folder / "rows.txt"
+    if not mark.is_file():
+        shutil.rmtree(work / "lists", ignore_errors=True)
+        rows = worklist.cut(tables, folder, cut)
+        mark.write_text(f"{rows}\n")
+    return sorted(folder.glob("*.parquet"))
+
 
 if __name__ == "__main__":
     main(STAGE)

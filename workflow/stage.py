@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -167,6 +168,19 @@ def summary(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
     text = f"{stage.name:<9} {ledger['seen']:>7,} {stage.unit} seen, {ledger['kept']:,} kept in {seconds:.1f} s"
     return f"{text} (dropped: {reasons})" if reasons else text
+
+
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Refuse a second run on the same folder: it would clear away what the first is writing."""
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(
+                f"another run is writing into {work.parent}. Remedy: wait for it, or give another folder"
+            ) from error
+        yield
 
 
 def main(stage: Stage) -> None:

@@ -1,0 +1,47 @@
+"""Options as JSON in, a downloaded table out: `laion-dask download` as it runs, but for where the hosts are.
+
+    python -m benchmarks.run_ours '{"table": ..., "out": ..., "rules": {...}, ...}'
+
+Rules of the download section are those of params.yaml under `rules`. Robots.txt, tdmrep.json and all other signals are
+asked for and bind; every name is resolved to the loopback server, as in a replay.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from laion_dask import params, worklist
+from laion_dask.cli_download import Rates
+from laion_dask.replay import ReplayAddress
+from workflow.download import download_tables, network
+from workflow.stage import Resources
+
+
+def main() -> None:
+    """Download one table."""
+    wanted: dict[str, Any] = json.loads(sys.argv[1])
+    bundle = Path(wanted["bundle"]).read_text(encoding="utf-8")
+    address = ReplayAddress("127.0.0.1", wanted["http_port"], wanted["https_port"], bundle)
+    settings = params.load()
+    live = {"source": "web", "contact": "bench@bench.example", **wanted["rules"]}
+    settings = settings.model_copy(update={"download": settings.download.model_copy(update=live)})
+
+    @contextmanager
+    def reach(settings: params.Params, client: Client) -> Iterator[Resources]:
+        with network(settings, client) as resources:
+            yield {**resources, "replay": address}
+
+    cut = worklist.Cut(worklist.Asked(), shard_rows=wanted["shard_rows"])
+    out = Path(wanted["out"])
+    download_tables([Path(wanted["table"])], out, settings, cut, Rates(), workers=wanted["workers"], reach=reach)
+
+
+if __name__ == "__main__":
+    main()

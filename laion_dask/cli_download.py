@@ -1,0 +1,334 @@
+"""Tables of URLs named on the command line in, a folder of shards out, with rates, the funnel and how to look at it."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from laion_dask import cli_console, cli_extract
+from laion_dask.progress import Progress
+
+if TYPE_CHECKING:
+    from laion_dask import params, worklist
+
+HELP: Final = """Work list, or any table of URLs, to shards of checked, hashed, resized images.
+
+Without arguments: the step of the project in this folder, with its params.yaml.
+
+With tables (Parquet, CSV, TSV, JSON lines, or text with a URL a line) and --out: these alone, no project needed.
+
+\b
+  laion-dask download urls.parquet --out images --contact https://your.site/crawler
+  laion-dask download a.csv b.csv --out images --contact you@your.site --url-col link --caption-col alt
+  laion-dask download urls.txt --out images --replay saved.warc.gz
+
+It writes img2dataset's shards: 00000.tar, 00000.parquet, 00000_stats.json; docs/download.md maps its options to these.
+
+An interrupted run goes on when the same command is given again.
+"""
+
+_LONG_S: Final = 60.0
+_SHOWN: Final = 3
+# Options by the parameter of the download section that they set.
+_RULES: Final = {
+    "contact": "contact",
+    "image_size": "side_px",
+    "resize_mode": "resize",
+    "smaller": "smaller",
+    "encode_format": "encode",
+    "encode_quality": "quality",
+    "connections": "connections",
+    "connections_per_host": "connections_per_host",
+    "host_interval": "host_interval_s",
+    "timeout": "timeout_s",
+    "retries": "retries",
+    "max_bytes": "max_bytes",
+    "max_pixels": "max_pixels",
+}
+_COLUMNS: Final = "Columns of the table"
+_PICTURES: Final = "Images and shards"
+_MANNERS: Final = "How hosts are asked"
+
+
+def download(
+    tables: Annotated[
+        list[Path] | None, typer.Argument(metavar="TABLE", help="Tables of URLs; none: the project's step.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Rules of a published dataset: see `laion-dask recipes`.")
+    ] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", metavar="FILE", help="A params.yaml to take the rules from; default: the package's."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Processes; default: one for each core.")
+    ] = None,
+    overwrite: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--overwrite", help="Replace what an earlier download left in DIR.")
+    ] = False,
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="WARC", help="Answer out of WARC files instead of the web; may be repeated."),
+    ] = None,
+    input_format: Annotated[
+        Literal["parquet", "csv", "tsv", "jsonl", "txt"] | None,
+        typer.Option(help="Format of the tables; default: by the end of their names.", rich_help_panel=_COLUMNS),
+    ] = None,
+    url_col: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: url or URL.", rich_help_panel=_COLUMNS)
+    ] = None,
+    caption_col: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default: text, TEXT, caption or alt, if there.", rich_help_panel=_COLUMNS),
+    ] = None,
+    hash_col: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="md5, sha1, sha256 or sha512 of the original bytes, hex: others are refused.",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = None,
+    save_additional_columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Kept in Parquet and JSON; may be repeated.", rich_help_panel=_COLUMNS),
+    ] = None,
+    order: Annotated[
+        Literal["spread", "given"],
+        typer.Option(help="spread: shuffled, hosts spaced evenly; given: as in the tables.", rich_help_panel=_COLUMNS),
+    ] = "spread",
+    image_size: Annotated[int | None, typer.Option(min=16, max=8192, metavar="PX", rich_help_panel=_PICTURES)] = None,
+    resize_mode: Annotated[
+        Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"] | None,
+        typer.Option(help="keep_ratio: shorter side; keep_ratio_largest: longer side.", rich_help_panel=_PICTURES),
+    ] = None,
+    smaller: Annotated[
+        Literal["keep", "enlarge"] | None,
+        typer.Option(help="Images below --image-size stay, or are enlarged.", rich_help_panel=_PICTURES),
+    ] = None,
+    encode_format: Annotated[
+        Literal["jpg", "png", "webp", "original"] | None,
+        typer.Option(help="original: the body as received, with --resize-mode no.", rich_help_panel=_PICTURES),
+    ] = None,
+    encode_quality: Annotated[int | None, typer.Option(min=1, max=100, rich_help_panel=_PICTURES)] = None,
+    shard_rows: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="URLs in a shard.", rich_help_panel=_PICTURES)
+    ] = 10_000,
+    shard_digits: Annotated[
+        int, typer.Option(min=1, max=12, metavar="N", help="DataComp's readers: 8.", rich_help_panel=_PICTURES)
+    ] = 5,
+    max_bytes: Annotated[int | None, typer.Option(min=1_000, metavar="N", rich_help_panel=_PICTURES)] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1_000, metavar="N", rich_help_panel=_PICTURES)] = None,
+    contact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|EMAIL", help="Where a webmaster can write to; needed on the web.", rich_help_panel=_MANNERS
+        ),
+    ] = None,
+    rights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="strict|none|NAME,...",
+            help="Opt-outs that bind: all, none, or some; all are recorded.",
+            rich_help_panel=_MANNERS,
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="At once, a worker.", rich_help_panel=_MANNERS)
+    ] = None,
+    connections_per_host: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="At once, one host.", rich_help_panel=_MANNERS)
+    ] = None,
+    host_interval: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="S", help="Between two requests to a host.", rich_help_panel=_MANNERS),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, metavar="S", help="For a whole transfer.", rich_help_panel=_MANNERS)
+    ] = None,
+    retries: Annotated[int | None, typer.Option(min=0, max=10, metavar="N", rich_help_panel=_MANNERS)] = None,
+) -> None:
+    """Run the step of the project, or download what the arguments name."""
+    given = dict(locals())
+    if not tables:
+        usual = {"order": "spread", "shard_rows": 10_000, "shard_digits": 5, "overwrite": False}
+        if any(value != usual.get(name) for name, value in given.items() if value not in (None, [])):
+            cli_console.fail("download: which table? Give at least one Parquet, CSV, TSV, JSON lines or text file", 2)
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module("workflow.download").STAGE)
+        return
+    if out is None:
+        cli_console.fail(f"download: where to? Give --out DIR with {' '.join(map(str, tables))}", 2)
+    with cli_console.told("download", kept="Finished shards are kept; the same command goes on from here."):
+        from laion_dask import worklist
+
+        settings, source = _settings(recipe, params_file, given)
+        asked = worklist.Asked(url_col, caption_col, hash_col, _listed(save_additional_columns))
+        cut = worklist.Cut(asked, shard_rows, shard_digits, order, input_format)
+        resumed = _prepare(out, overwrite=overwrite)
+        named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
+        typer.echo(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+        _run(tables, out, settings, cut, workers)
+
+
+def _listed(names: list[str] | None) -> tuple[str, ...]:
+    return tuple(name.strip() for value in names or () for name in value.split(",") if name.strip())
+
+
+def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -> tuple[params.Params, str]:
+    """Return the rules of a file (else the package's), under those of a recipe, under options; and say where from."""
+    from laion_dask import params
+
+    base = file or cli_extract.packaged_params()
+    source = str(file) if file else "the package's"
+    if recipe:
+        from laion_dask import recipes
+
+        settings, source = recipes.load(recipe, base), f"{source}, recipe {recipe}"
+    else:
+        settings = params.load(base)
+    changed: dict[str, Any] = {key: given[name] for name, key in _RULES.items() if given[name] is not None}
+    missing = [str(path) for path in given["replay"] or () if not path.is_file()]
+    if missing:
+        cli_console.fail(f"download: no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
+    if given["replay"]:
+        changed |= {"source": "replay", "warcs": tuple(glob.escape(str(path)) for path in given["replay"])}
+    elif not changed.get("contact", settings.download.contact):
+        cli_console.fail(
+            "download: who is asking? The user agent has to name a contact. Remedy: --contact with a URL or an e-mail "
+            "address that a webmaster can write to"
+        )
+    else:
+        changed["source"] = "web"
+    if given["rights"] is not None:
+        changed["rights"] = _rights(given["rights"], params.load(cli_extract.packaged_params()).download.rights)
+    if not changed.keys() <= {"source", "warcs", "contact"}:
+        source += ", options"
+    values = settings.model_dump()
+    return params.parse(values | {"download": values["download"] | changed}, source="download"), source
+
+
+def _rights(words: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    if words in {"strict", "none"}:
+        return every if words == "strict" else ()
+    names = _listed([words])
+    unknown = [name for name in names if name not in every]
+    if unknown or not names:
+        cli_console.fail(
+            f"download: --rights {words}: no such signal: {', '.join(unknown)}. "
+            f"Remedy: strict, none, or some of {', '.join(every)}"
+        )
+    return names
+
+
+def _prepare(out: Path, *, overwrite: bool) -> bool:
+    """Make the folder ready, or refuse it; return whether an interrupted download goes on there."""
+    names = importlib.import_module("workflow.download")
+    found, work = names.outs(out), out / names.WORK
+    if found and found[-1].name != names.SIZES and not work.is_dir():
+        cli_console.fail(
+            f"download: {found[0]} is not of a download by this program. Remedy: give another folder with --out"
+        )
+    if overwrite:
+        shutil.rmtree(work, ignore_errors=True)
+    elif found and not work.is_dir():
+        cli_console.fail(
+            f"download: {out} holds a finished download. Remedy: --overwrite replaces it, "
+            "or give another folder with --out"
+        )
+    going_on = bool((work / "parts").is_dir())
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").touch()
+    except OSError as error:
+        cli_console.fail(
+            f"download: cannot write into {out} ({error.strerror}). Remedy: give another folder with --out"
+        )
+    return going_on
+
+
+def _run(tables: list[Path], out: Path, settings: params.Params, cut: worklist.Cut, workers: int | None) -> None:
+    rates, began = Rates(), time.monotonic()
+    run = importlib.import_module("workflow.download").download_tables
+    counts = run(tables, out, settings, cut, rates, workers=workers)
+    images, screen = counts["images"], cli_console.console()
+    screen.print(cli_console.funnel(f"The funnel of {out}", [("images", images)]))
+    seconds = time.monotonic() - began
+    read = f"read     {cli_console.short(counts['bytes'], 'B')} in {seconds:.1f} s"
+    screen.print(f"{read}: {rates.rates()}" if rates.rates() else f"{read}; all shards were finished before")
+    if rates.slowest():
+        screen.print(f"slowest  {rates.slowest()}")
+    tars = sorted(out.glob("*.tar"))
+    size = cli_console.short(sum(tar.stat().st_size for tar in tars), "B")
+    screen.print(f"wrote    {images['kept']:,} images, {size}, in {len(tars):,} shards: {out}/*.tar", soft_wrap=True)
+    screen.print("         *.parquet has every row and what became of it, sizes.json the images of each tar")
+    rows = f"{glob.escape(str(out))}/*.parquet"
+    shown = f"duckdb.read_parquet('{rows}').select('key, url, reason, width, height').limit(20).show()"
+    screen.print(f'look     python -c "import duckdb; {shown}"', soft_wrap=True)
+    if images["seen"] and not images["kept"]:
+        cli_console.fail(
+            f"download: not one of {images['seen']:,} URLs gave an image. Remedy: the funnel has the reasons; where "
+            "all is unreachable, look at the network and its name server first"
+        )
+
+
+class Rates(Progress):
+    """Progress of a download: images a second over all workers, what succeeds, why not, and which hosts are slow."""
+
+    def __init__(self) -> None:
+        super().__init__("download", "images")
+        self._kept = self._seen = self._bytes = 0
+        self._reasons: Counter[str] = Counter()
+        self._slow: dict[str, tuple[float, int]] = {}
+        self._last = 0.0
+
+    def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
+        """Count a finished shard."""
+        images = counts["images"]
+        self._seen += images["seen"]
+        self._kept += images["kept"]
+        self._bytes += counts["bytes"]
+        self._reasons.update(images["dropped"])
+        for host in counts.get("slow", ()):
+            seconds, tries = self._slow.get(host["host"], (0.0, 0))
+            self._slow[host["host"]] = (seconds + host["seconds"], tries + host["tries"])
+        self._last = time.monotonic()
+        super().finish(name, weight, counts)
+
+    def rates(self) -> str:
+        """Return what was done a second until the last shard was finished; empty before the first."""
+        if not self._last:
+            return ""
+        elapsed = max(self._last - self._began, 1e-3)
+        share = f"{self._kept / max(self._seen, 1):.1%} success"
+        return f"{self._kept / elapsed:,.0f} images/s, {self._bytes / elapsed / 1e6:,.1f} MB/s, {share}"
+
+    def slowest(self) -> str:
+        """Return the hosts with the longest mean time of a try; empty where none is known."""
+        slow = sorted(self._slow.items(), key=lambda item: (-item[1][0] / item[1][1], item[0]))[:_SHOWN]
+        return ", ".join(f"{host} {seconds / tries:.1f} s" for host, (seconds, tries) in slow)
+
+    def line(self) -> str:
+        """Return the state in one line: shards, rates, reasons, time left, slow hosts, the shard that takes longest."""
+        now = time.monotonic()
+        words = [f"download {self._ready}/{self._parts} shards"]
+        if self._last:
+            left = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
+            words += [self.rates(), f"{max(left - (now - self._last), 0):,.0f} s left"]
+            words += [", ".join(f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_SHOWN))]
+            words += [f"slowest {self.slowest()}"] if self._slow else []
+        if self._running:
+            name, since = min(self._running.items(), key=lambda item: item[1])
+            if not self._last or now - since > _LONG_S:
+                words.append(f"oldest {name} {now - since:.0f} s")
+        return "  ".join(filter(None, words))

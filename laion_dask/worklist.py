@@ -1,0 +1,257 @@
+"""Tables of URLs in, work lists out: Parquet, CSV, TSV, JSON lines or text, cut to shards, in bounded memory.
+
+A table is read by DuckDB, which sorts on disk what does not fit in memory. Every row gets into a work list, whatever
+its URL: what cannot be asked for is a counted failure of the download. CSV and TSV are read as text, so that 007 stays
+007.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask import guard, schema, spacing
+
+Format = Literal["parquet", "csv", "tsv", "jsonl", "txt"]
+Order = Literal["spread", "given"]
+
+EXPECTED_HASH: Final = "expected_hash"
+"""Column of a work list: the digest that the original bytes must have, lower-case hex; null where none is known."""
+
+FORMATS: Final[Mapping[str, Format]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".txt": "txt",
+}
+HASH_CHARS: Final = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
+URL_COLUMNS: Final = ("url", "URL")
+CAPTION_COLUMNS: Final = ("text", "TEXT", "caption", "alt")
+UID_COLUMNS: Final = ("uid",)
+
+_PACKED: Final = (".gz", ".zst")
+_OWN: Final = ("uid", "url", "text", "host")
+# Of what a download adds, under these names; and those that the work list takes.
+_RESERVED: Final = {*schema.IMAGES.names} - {*schema.WORK.names} | {*_OWN, EXPECTED_HASH}
+_MEMORY: Final = "1GB"
+_READ: Final[Mapping[Format, str]] = {
+    "parquet": "read_parquet(?)",
+    "csv": "read_csv(?, header = true, all_varchar = true, delim = ',')",
+    "tsv": "read_csv(?, header = true, all_varchar = true, delim = '\t')",
+    "jsonl": "read_json(?, format = 'newline_delimited')",
+    # One field a line, whatever is in it: no URL holds this delimiter. Line ends may be mixed.
+    "txt": "(select trim(line, e' \\t\\r') as url from read_csv(?, header = false, columns = {'line': 'VARCHAR'}, "
+    "delim = '\x01', quote = '', escape = '', auto_detect = false, strict_mode = false) where url <> '')",
+}
+
+
+class TableError(Exception):
+    """A table cannot be read as asked; the message has the file and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Names of columns; None: the first of the usual names that the table has, and no column where it has none."""
+
+    url: str | None = None
+    caption: str | None = None
+    hash: str | None = None
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How tables become work lists: which columns, how many rows to a shard, how many digits to its number.
+
+    Order `spread` shuffles by a hash of the uid, and spaces the hosts evenly within a shard; `given` keeps that of the
+    tables. `kind` is their format, where their names do not tell it.
+    """
+
+    asked: Asked
+    shard_rows: int = 10_000
+    digits: int = 5
+    order: Order = "spread"
+    kind: Format | None = None
+
+
+def format_of(path: Path) -> Format:
+    """Tell the format of a table by the end of its name; `TableError` where that says nothing."""
+    name = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    found = FORMATS.get(name.suffix.lower())
+    if found is None:
+        raise TableError(f"{path}: what format is it? Remedy: --input-format parquet, csv, tsv, jsonl or txt")
+    return found
+
+
+def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
+    """Write the rows of all tables as work lists `<shard>.parquet` of `shard_rows` rows each, and return their number.
+
+    Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` where a column of hashes is
+    asked for, and the further columns with their types. The same tables give the same bytes. Raises `TableError`.
+    """
+    digits = rules.digits
+    spill = out / "spill"
+    spill.mkdir(parents=True)
+    with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(spill)}) as connection:
+        _load(connection, paths, rules.asked, rules.kind)
+        names = [name for name, *_ in connection.sql("describe work").fetchall()]
+        in_turn = ", ".join(_quoted(name) for name in names)
+        sort = f"order by md5(uid), {in_turn}" if rules.order == "spread" else ""
+        rows = 0
+        try:
+            reader = connection.sql(f"select * from work {sort}").to_arrow_reader(rules.shard_rows)
+            for number, table in enumerate(_pieces(reader, rules.shard_rows)):
+                if number >= 10**digits:
+                    raise TableError(f"more than {10**digits:,} shards. Remedy: more --shard-digits or --shard-rows")
+                pq.write_table(_finished(table, rules.order), out / f"{number:0{digits}d}.parquet", compression="zstd")
+                rows += table.num_rows
+        except duckdb.Error as error:
+            raise _told(paths, error) from error
+    shutil.rmtree(spill)
+    return rows
+
+
+def image_columns(work: pa.Schema) -> pa.Schema:
+    """Return the columns of a shard's table: of the work list of a stage, or of any other as `cut` writes it."""
+    if work.names == schema.WORK.names:
+        return schema.IMAGES.schema
+    carried = {*schema.WORK.names} - {"uid", "url", "host"}
+    own = [field for field in schema.IMAGES.schema if field.name not in carried]
+    return pa.schema([*own, *(field for field in work if field.name not in {*_OWN, EXPECTED_HASH})])
+
+
+def as_expected(body: bytes, expected: str | None) -> bool:
+    """Say whether the original bytes have the digest that the table gives; its length tells the kind."""
+    if not expected:
+        return True
+    return hashlib.new(HASH_CHARS[len(expected)], body, usedforsecurity=False).hexdigest() == expected
+
+
+def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], asked: Asked, kind: Format | None) -> None:
+    """Make the view `work` over all tables."""
+    parts = []
+    types: dict[str, tuple[str, Path]] = {}
+    for number, path in enumerate(paths):
+        if not path.is_file():
+            raise TableError(f"{path}: no such file. Remedy: give the path of an existing table")
+        read = _READ[kind or format_of(path)].replace("?", _text(str(path)))
+        try:
+            found = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {read}").fetchall()}
+        except duckdb.Error as error:
+            raise _told([path], error) from error
+        for name in asked.extra:
+            before, where = types.setdefault(name, (found.get(name, ""), path))
+            if name in found and found[name] != before:
+                raise TableError(f"column {name!r} is {before} in {where}, {found[name]} in {path}. Remedy: one type")
+        parts.append(f"select {_columns(path, found, asked)} from {read}")
+        connection.execute(f"create view table_{number} as {parts[-1]}")
+        _refuse_wrong_hashes(connection, f"table_{number}", path, asked.hash)
+    union = " union all ".join(f"select * from table_{number}" for number in range(len(paths)))
+    connection.execute(f"create view work as {union}")
+
+
+def _columns(path: Path, found: Collection[str], asked: Asked) -> str:
+    url = _column(path, found, asked.url, URL_COLUMNS, "--url-col")
+    if url is None:
+        raise TableError(f"{path} has no column url, but {_listed(found)}. Remedy: name it with --url-col")
+    caption = _column(path, found, asked.caption, CAPTION_COLUMNS, "--caption-col")
+    uid = _column(path, found, None, UID_COLUMNS, "")
+    texts = {name: f"coalesce({_quoted(name)}::varchar, '')" for name in (url, caption, uid) if name is not None}
+    text = texts.get(caption or "", "''")
+    made = f"md5({text} || {texts[url]})"
+    own = [
+        f"coalesce(nullif({texts[uid]}, ''), {made}) as uid" if uid else f"{made} as uid",
+        f"{texts[url]} as url",
+        f"{text} as text",
+    ]
+    if asked.hash is not None:
+        _column(path, found, asked.hash, (), "--hash-col")
+        own.append(f"nullif(lower(trim({_quoted(asked.hash)}::varchar)), '') as {EXPECTED_HASH}")
+    for name in asked.extra:
+        if name in _RESERVED:
+            raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
+        _column(path, found, name, (), "--save-additional-columns")
+    return ", ".join([*own, *map(_quoted, asked.extra)])
+
+
+def _column(path: Path, found: Collection[str], name: str | None, usual: Iterable[str], option: str) -> str | None:
+    if name is not None and name not in found:
+        raise TableError(f"{path} has no column {name!r}, but {_listed(found)}. Remedy: correct {option}")
+    return name if name is not None else next((name for name in usual if name in found), None)
+
+
+def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:
+    if column is None:
+        return
+    lengths = ", ".join(map(str, HASH_CHARS))
+    wrong = f"length({EXPECTED_HASH}) not in ({lengths}) or not regexp_full_match({EXPECTED_HASH}, '[0-9a-f]+')"
+    try:
+        found = connection.sql(f"select {EXPECTED_HASH} from {table} where {wrong} limit 1").fetchall()
+    except duckdb.Error as error:
+        raise _told([path], error) from error
+    if found:
+        wrong = found[0][0]
+        kinds = ", ".join(f"{kind} {chars}" for chars, kind in HASH_CHARS.items())
+        raise TableError(
+            f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is no digest. "
+            f"Remedy: hex digits ({kinds}), or none for a row without one"
+        )
+
+
+def _pieces(reader: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Yield tables of exactly `rows` rows, the last one with what is left."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in reader:
+        waiting.append(batch)
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, rows)
+            rest = table.slice(rows)
+            waiting, count = rest.to_batches(), rest.num_rows
+    if count:
+        yield pa.Table.from_batches(waiting)
+
+
+def _finished(table: pa.Table, order: Order) -> pa.Table:
+    """Add the hosts; where they are to be spread, space them evenly."""
+    targets = [guard.parse(url) for url in table["url"].to_pylist()]
+    hosts = pa.array([target.host if target else "" for target in targets], pa.string())
+    table = table.add_column(3, "host", hosts)
+    if order == "spread" and table.num_rows:
+        numbers = hosts.dictionary_encode().indices.to_numpy()
+        digests = [hashlib.md5(uid.encode()).digest()[:8] for uid in table["uid"].to_pylist()]
+        table = table.take(pa.array(spacing.spaced(numbers, np.frombuffer(b"".join(digests), np.uint64))))
+    return table
+
+
+def _told(paths: Sequence[Path], error: duckdb.Error) -> TableError:
+    line = str(error).strip().splitlines()[0]
+    places = ", ".join(map(str, paths[:3])) + ("" if len(paths) <= 3 else f" and {len(paths) - 3} more")
+    return TableError(f"{places} cannot be read: {line}. Remedy: mend the file, or correct --input-format")
+
+
+def _listed(found: Collection[str]) -> str:
+    return ", ".join(found) or "none at all"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,123 @@
+"""Tables of any kind become work lists: every row once, in bounded pieces, hosts apart, hashes checked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laion_dask import schema, spacing, worklist
+from laion_dask.worklist import Asked, Cut, TableError, cut
+
+RED = {"url": "http://a.example/1,2.jpg", "text": 'a "red" fox,\tquick'}
+BLUE = {"url": "https://é.example/x", "text": ""}
+BAD = {"url": "no address", "text": "007"}
+TABLES = {
+    "t.csv": 'url,text\n"http://a.example/1,2.jpg","a ""red"" fox,\tquick"\nhttps://é.example/x,\nno address,007\n',
+    "t.tsv": 'url\ttext\nhttp://a.example/1,2.jpg\t"a ""red"" fox,\tquick"\nhttps://é.example/x\t\nno address\t007\n',
+    "t.jsonl": '{"url": "http://a.example/1,2.jpg", "text": "a \\"red\\" fox,\\tquick"}\n'
+    '{"url": "https://é.example/x", "text": null}\n{"text": "007", "url": "no address"}\n',
+}
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", TABLES)
+def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, packed: bool) -> None:  # noqa: FBT001 - a case
+    table = tmp_path / (f"{name}.gz" if packed else name)
+    content = TABLES[name].encode()
+    table.write_bytes(gzip.compress(content) if packed else content)
+    assert cut([table], tmp_path / "out", Cut(Asked(), shard_rows=2, order="given")) == 3
+    found = rows(tmp_path / "out")
+    assert [{"url": row["url"], "text": row["text"]} for row in found] == [RED, BLUE, BAD]
+    assert [row["host"] for row in found] == ["a.example", "xn--9ca.example", ""]
+    assert [row["uid"] for row in found] == [
+        hashlib.md5((row["text"] + row["url"]).encode()).hexdigest() for row in (RED, BLUE, BAD)
+    ]
+
+
+def test_a_text_has_a_url_a_line_and_empty_lines_are_none(tmp_path: Path) -> None:
+    lines = ["http://a.example/1,2.jpg", "", '  http://b.example/"q\t.jpg', "http://c.example/\r", "x"]
+    (tmp_path / "t.txt").write_bytes("\n".join(lines).encode())
+    assert cut([tmp_path / "t.txt"], tmp_path / "out", Cut(Asked(), order="given")) == 4
+    assert [row["url"] for row in rows(tmp_path / "out")] == [line.strip() for line in lines if line]
+
+
+def test_uids_of_the_table_are_kept_and_missing_ones_made(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("uid,URL,TEXT\nabc,http://a.example/,x\n,http://b.example/,y\n")
+    cut([tmp_path / "t.csv"], tmp_path / "out", Cut(Asked(), order="given"))
+    assert [row["uid"] for row in rows(tmp_path / "out")] == ["abc", hashlib.md5(b"yhttp://b.example/").hexdigest()]
+
+
+def test_hosts_are_spread_over_every_shard(tmp_path: Path) -> None:
+    urls = [f"http://h{host}.example/{row}" for host in range(10) for row in range(100)]
+    pq.write_table(pa.table({"url": urls}), tmp_path / "t.parquet")
+    cut([tmp_path / "t.parquet"], tmp_path / "out", Cut(Asked(), shard_rows=500))
+    for path in sorted((tmp_path / "out").glob("*.parquet")):
+        hosts = pq.read_table(path)["host"].to_pylist()
+        for host in set(hosts):
+            share = hosts.count(host) / len(hosts)
+            windows = (hosts[start : start + 50].count(host) for start in range(len(hosts) - 50))
+            assert max(windows) <= -(-share * 50 // 1) + spacing.EXCESS
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    urls=st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=20)),
+    shard_rows=st.integers(1, 7),
+    order=st.sampled_from(["spread", "given"]),
+)
+def test_no_row_vanishes_whatever_the_urls_are(
+    tmp_path_factory: pytest.TempPathFactory, urls: list[str], shard_rows: int, order: worklist.Order
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    pq.write_table(pa.table({"url": pa.array(urls, pa.string())}), folder / "t.parquet")
+    assert cut([folder / "t.parquet"], folder / "out", Cut(Asked(), shard_rows=shard_rows, order=order)) == len(urls)
+    paths = sorted((folder / "out").glob("*.parquet"))
+    sizes = [pq.read_metadata(path).num_rows for path in paths]
+    assert all(size == shard_rows for size in sizes[:-1])
+    assert [path.stem for path in paths] == [f"{number:05d}" for number in range(len(paths))]
+    assert sorted(row["url"] for row in rows(folder / "out")) == sorted(urls)
+
+
+def test_a_table_of_two_types_is_refused(tmp_path: Path) -> None:
+    for name, values in (("a", [1]), ("b", ["1"])):
+        pq.write_table(pa.table({"url": ["http://a.example/"], "n": values}), tmp_path / f"{name}.parquet")
+    with pytest.raises(TableError, match=r"column 'n' is BIGINT in .*a\.parquet, VARCHAR in .*b\.parquet"):
+        cut([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out", Cut(Asked(extra=("n",))))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("t.parquet", b"PAR1 no"), ("t.jsonl", b'{"url": "http://a.example/"}\n{"url": '), ("t.csv", b'url,text\n"a\n')],
+)
+def test_a_damaged_table_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TableError, match=rf"{name} cannot be read: .* Remedy: mend the file"):
+        cut([tmp_path / name], tmp_path / "out", Cut(Asked()))
+
+
+@pytest.mark.parametrize("kind", worklist.HASH_CHARS.values())
+def test_bytes_are_held_against_the_digest_that_its_length_tells(kind: str) -> None:
+    assert worklist.as_expected(b"x", hashlib.new(kind, b"x").hexdigest())
+    assert not worklist.as_expected(b"y", hashlib.new(kind, b"x").hexdigest())
+    assert worklist.as_expected(b"x", None)
+
+
+def test_the_columns_of_a_shard_are_those_of_the_stage_or_of_the_table() -> None:
+    assert worklist.image_columns(schema.WORK.schema) == schema.IMAGES.schema
+    own = pa.schema([(name, pa.string()) for name in ("uid", "url", "text", "host", worklist.EXPECTED_HASH)])
+    names = worklist.image_columns(own.append(pa.field("similarity", pa.float64()))).names
+    assert names[:4] == ["key", "uid", "url", "caption"]
+    assert names[-1] == "similarity"
+    assert not {"text", "wat", "split", worklist.EXPECTED_HASH} & set(names)
