@@ -273,8 +273,8 @@ def main() -> None:
     print(
         f"{len(pool)} pictures, {pictures_mb() * 1e3:.0f} KB on average; {HOSTS} hosts; the server answers after "
         f"{DELAY_MS} ms\nboth: {WORKERS} processes, {MODE} {clients.SIDE_PX}, JPEG 95, sha256, certificates checked\n"
-        "ours besides: md5, robots.txt and tdmrep.json of every host, all rights signals, guards, host limits; these are "
-        f"set wide ({known(dict(_WIDE))}) but for their own bar",
+        "ours besides: md5, robots.txt, tdmrep.json and ai.txt of every host, all rights signals, guards, host limits; "
+        f"these are set wide ({known(dict(_WIDE))}) but for their own bar",
         flush=True,
     )
     try:

@@ -211,7 +211,10 @@ def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -
     else:
         changed["source"] = "web"
     if given["rights"] is not None:
-        changed["rights"] = _rights(given["rights"], params.load(cli_extract.packaged_params()).download.rights)
+        usual = params.load(cli_extract.packaged_params()).download
+        changed["rights"] = _rights(given["rights"], usual.rights)
+        # A word that cannot be read binds where its signal does.
+        changed["rights_unknown"] = tuple(name for name in usual.rights_unknown if name in changed["rights"])
     if not changed.keys() <= {"source", "warcs", "contact"}:
         source += ", options"
     values = settings.model_dump()
