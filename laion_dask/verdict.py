@@ -51,6 +51,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
     },
+    "score": {
+        "unreadable_image": "the stored image cannot be decoded again",
+    },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
         "listed_hash": "the image's hash stands on a list of known content",

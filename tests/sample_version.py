@@ -138,7 +138,7 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
                 }
             )  # fmt: skip
             nan = {} if got else dict.fromkeys(("similarity", "punsafe", "pwatermark", "aesthetic"), float("nan"))
-            scores.append(row | nan | {"slot": place})
+            scores.append(row | nan | {"slot": place, "reason": reason})
             verdicts.append(row | {"shard": number, "reason": row["verdict"]})
             if got:
                 body = _picture(row)
