@@ -200,7 +200,10 @@ def finish_part(function: PartFunction, folder: str, args: Mapping[str, Any], *,
     if found is not None and not redo:
         return found
     with _attempt(final):
-        return _write(function, final, args, redo=redo)
+        counts = _write(function, final, args, redo=redo)
+    for died in final.parent.glob(f"{final.name}.*.attempt"):
+        died.unlink(missing_ok=True)
+    return counts
 
 
 @contextmanager

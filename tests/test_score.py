@@ -258,11 +258,11 @@ class TestTheStage:
     ) -> None:
         project = self.project(shards, tmp_path / "p", folders)
         text = (project.folder / "params.yaml").read_text()
-        changed = text.replace("name: english", f"name: english\n    expect_sha256: {'0' * 64}", 1)
+        changed = text.replace("name: english", f"name: english\n    expect_sha256: {'a' * 64}", 1)
         assert changed != text
         (project.folder / "params.yaml").write_text(changed)
         process = project.start("score")
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert f"expected is {'0' * 64}" in said
+        assert f"expected is {'a' * 64}" in said
         assert "Traceback" not in said
