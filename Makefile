@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -54,6 +54,9 @@ bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare 
 
 bench-download: $(READY)  ## download side by side with img2dataset, from a server on loopback
 	@python -m benchmarks.bench_download
+
+bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rate and clip-retrieval
+	@python -m benchmarks.bench_score
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

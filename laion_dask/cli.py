@@ -99,7 +99,7 @@ def columns() -> None:
         for column in table.columns:
             unit = f" [{column.unit}]" if column.unit else ""
             typer.echo(f"  {column.name:<20} {column.type!s:<8} {column.meaning}{unit}")
-    typer.echo("\nembeddings.zarr (written by score)")
+    typer.echo("\nembeddings.zarr (written by score; a group for each model of score.models)")
     for array in ARRAYS:
         typer.echo(f"  {array.name:<20} {array.dtype:<8} ({', '.join(array.dims)}) {array.meaning}")
 

@@ -27,14 +27,19 @@ if TYPE_CHECKING:
 
 _KINDS = "auto, local, cuda, or a scheduler's address such as tcp://host:8786"
 # One compute thread for each process: results of a forward pass do not depend on how many workers there are.
-# Dask's profiler looks at all threads every 10 ms. In Python before 3.11.9 a garbage collection that falls into such a
-# look stops the process for ever (python/cpython issue 106883): seen in a download after a minute.
-_NO_PROFILER = {"distributed.worker.profile.enabled": False}
 _WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
+}
+_DASK = {
+    # Dask's profiler looks at all threads every 10 ms. In Python before 3.11.9 a garbage collection that falls into
+    # such a look stops the process for ever (python/cpython issue 106883): seen in a download after a minute.
+    "distributed.worker.profile.enabled": False,
+    # A part that kills its worker is stopped by the notes that parts.py keeps of it. The scheduler's own count blames
+    # every task that a dead worker had, also those that only waited there.
+    "distributed.scheduler.allowed-failures": 1_000,
 }
 
 
@@ -77,8 +82,7 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
-        config = {"distributed.nanny.pre-spawn-environ": _WORKER_ENV, **_NO_PROFILER}
-        with dask.config.set(config), _interrupts_held():
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV, **_DASK}), _interrupts_held():
             # What a task raises is reported once, by the driver, with the traceback in a file.
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_dashboard())
         with cluster, Client(cluster) as client:
@@ -89,8 +93,9 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
             raise ClusterError(message)
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
-        with dask.config.set(_NO_PROFILER), _interrupts_held():
-            cluster = LocalCUDACluster(rmm_pool_size=None, **_dashboard())
+        with dask.config.set(_DASK), _interrupts_held():
+            # Two threads for each GPU: one part is read and written while another computes.
+            cluster = LocalCUDACluster(rmm_pool_size=None, threads_per_worker=2, **_dashboard())
         with cluster, Client(cluster) as client:
             yield client
     elif "://" in kind:

@@ -1,10 +1,13 @@
-"""Embeddings in, Zarr arrays out: one Zarr shard for each shard of images, so that no two writers share one."""
+"""Embeddings in, Zarr arrays out: one Zarr shard for each shard of images, so that no two writers share one.
+
+A store has one group for each model, with the arrays of `schema.ARRAYS`: `<model>/image` and `<model>/text`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import zarr
@@ -15,43 +18,76 @@ STORE: Final = "embeddings.zarr"
 # Rows of one Zarr chunk at most: what a reader decodes to see one embedding.
 _CHUNK_ROWS: Final = 1024
 
-
-def write_shard(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
-    """Write the arrays of one shard, float16 (rows, features) each, as a store that holds exactly one Zarr shard."""
-    rows, dimension = arrays[schema.ARRAYS[0].name].shape
-    group = create(path, about, shards=1, shard_rows=rows, dimension=dimension)
-    for name, array in group.arrays():
-        array[:] = arrays[name]
+About = Mapping[str, Mapping[str, str]]
+"""What identifies the embeddings, by the name of the model: the attributes of its group."""
 
 
-def create(path: Path, about: Mapping[str, str], *, shards: int, shard_rows: int, dimension: int) -> zarr.Group:
+def write_shard(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], about: About) -> None:
+    """Write the arrays of one shard as a store that holds exactly one Zarr shard.
+
+    `arrays` by model and name of `schema.ARRAYS`: float16 (rows, features) each.
+    """
+    first = schema.ARRAYS[0].name
+    dimensions = {model: of[first].shape[1] for model, of in arrays.items()}
+    rows = next(iter(arrays.values()))[first].shape[0]
+    group = create(path, about, shards=1, shard_rows=rows, dimensions=dimensions)
+    for model, of in arrays.items():
+        for name, values in of.items():
+            array(group, f"{model}/{name}")[:] = values
+
+
+def create(path: Path, about: About, *, shards: int, shard_rows: int, dimensions: Mapping[str, int]) -> zarr.Group:
     """Create the empty arrays for so many shards; a Zarr shard is a shard of images, so no two writers share one."""
-    group = zarr.create_group(store=path, attributes=dict(about))
+    group = zarr.create_group(store=path)
     # The largest divisor of the shard's rows that is small enough: chunks must fill a Zarr shard exactly.
     chunk = next(rows for rows in range(min(_CHUNK_ROWS, shard_rows), 0, -1) if shard_rows % rows == 0)
-    for array in schema.ARRAYS:
-        group.create_array(
-            array.name,
-            shape=(shards * shard_rows, dimension),
-            shards=(shard_rows, dimension),
-            chunks=(chunk, dimension),
-            dtype=array.dtype,
-            fill_value=float("nan"),
-            dimension_names=array.dims,
-            attributes={"meaning": array.meaning},
-            # A shard without any image is written too: a missing file then always means a missing part.
-            config={"write_empty_chunks": True},
-        )
+    for model, dimension in dimensions.items():
+        of_model = group.create_group(model, attributes=dict(about[model]))
+        for one in schema.ARRAYS:
+            of_model.create_array(
+                one.name,
+                shape=(shards * shard_rows, dimension),
+                shards=(shard_rows, dimension),
+                chunks=(chunk, dimension),
+                dtype=one.dtype,
+                fill_value=float("nan"),
+                dimension_names=one.dims,
+                attributes={"meaning": one.meaning},
+                # A shard without any image is written too: a missing file then always means a missing part.
+                config={"write_empty_chunks": True},
+            )
     return group
 
 
-def shard_file(store: Path, array: str, number: int) -> Path:
-    """Return the file that holds one shard of an array, by the layout of Zarr 3."""
-    return store / array / "c" / str(number) / "0"
+def names(store: Path) -> list[str]:
+    """Return the paths of all arrays of a store, `<model>/<array>`, sorted."""
+    group = zarr.open_group(store, mode="r")
+    return sorted(f"{model}/{name}" for model, of in group.groups() for name in of.array_keys())
 
 
-def about(store: Path) -> dict[str, str]:
-    """Return what the store says of the model; empty where there is no store."""
+def dimensions(store: Path) -> dict[str, int]:
+    """Return how many features the embeddings of each model have."""
+    group = zarr.open_group(store, mode="r")
+    return {model: int(array(of, schema.ARRAYS[0].name).shape[1]) for model, of in sorted(group.groups())}
+
+
+def array(group: zarr.Group, path: str) -> zarr.Array[Any]:
+    """Return an array of a group, such as `demo/image` of a store."""
+    found = group[path]
+    if not isinstance(found, zarr.Array):
+        message = f"{path} is no array. Remedy: see the names in `laion-dask columns`"
+        raise TypeError(message)
+    return found
+
+
+def shard_file(store: Path, name: str, number: int) -> Path:
+    """Return the file that holds one shard of an array (`<model>/<array>`), by the layout of Zarr 3."""
+    return store / name / "c" / str(number) / "0"
+
+
+def about(store: Path) -> dict[str, dict[str, str]]:
+    """Return what the store says of each model; empty where there is no store."""
     if not store.exists():
         return {}
-    return {name: str(value) for name, value in zarr.open_group(store, mode="r").attrs.items()}
+    groups = sorted(zarr.open_group(store, mode="r").groups())
+    return {model: {name: str(value) for name, value in of.attrs.items()} for model, of in groups}

@@ -140,10 +140,15 @@ def upright(body: bytes) -> Image.Image:
     One that was encoded here comes out as its own pixels; one that was stored as received may need all of it.
     """
     with Image.open(io.BytesIO(body), formats=FORMATS) as image:
-        image.load()
-        turn = _orientation(image)
-        size = image.size[::-1] if turn in _SIDEWAYS else image.size
-        return _Look(colors.flatten(image), size, turn, image.info.get("icc_profile")).at(size)
+        return as_seen(image)
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """Decode an opened picture, at the size that was asked for, to RGB in sRGB, upright, on white."""
+    image.load()
+    turn = _orientation(image)
+    size = image.size[::-1] if turn in _SIDEWAYS else image.size
+    return _Look(colors.flatten(image), size, turn, image.info.get("icc_profile")).at(size)
 
 
 def _unopened(body: bytes) -> Prepared:

@@ -231,13 +231,59 @@ class Download(Section):
         return self
 
 
-class Score(Section):
-    """Which CLIP and which heads."""
+Split = Literal["en", "multi", "nolang"]
+SPLITS: tuple[Split, ...] = ("en", "multi", "nolang")
 
-    model: str
-    pretrained: str | None
+
+class Model(Section):
+    """One CLIP: what it is, which texts it reads, and what its weights must be."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    model: Annotated[str, Field(min_length=1)]
+    pretrained: Annotated[str, Field(min_length=1)] | None = None
+    splits: Literal["all"] | tuple[Split, ...] = "all"
+    expect_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _splits_are_known(cls, value: object) -> object:
+        listed = list(value) if isinstance(value, list | tuple) else []
+        known = bool(listed) and all(split in SPLITS for split in listed)
+        if value == "all" or (known and len({*listed}) == len(listed)):
+            return value
+        message = f"splits = {value!r} is refused. Remedy: all, or a list of {', '.join(SPLITS)} without repetition"
+        raise ValueError(message)
+
+    def reads(self, split: str) -> bool:
+        """Say whether the model reads the texts of a split."""
+        return self.splits == "all" or split in self.splits
+
+
+class Score(Section):
+    """Which CLIPs, which heads, and how images come to them."""
+
+    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=16)]
     heads: str | None
-    batch: Annotated[int, Field(ge=1, le=4096)]
+    batch: Annotated[int, Field(ge=1, le=4096)] | None
+    decode: Literal["full", "reduced"]
+    compile: Literal["none", "default", "max-autotune"]
+
+    @model_validator(mode="after")
+    def _every_split_is_read(self) -> Score:
+        names = [model.name for model in self.models]
+        if len({*names}) < len(names):
+            message = (
+                f"models has a name twice: {', '.join(names)}. Remedy: another name, it stands in columns and arrays"
+            )
+            raise ValueError(message)
+        silent = [split for split in SPLITS if not any(model.reads(split) for model in self.models)]
+        if silent:
+            message = (
+                f"no model reads the texts of {', '.join(silent)}: they would all be dropped. Remedy: splits of one"
+            )
+            raise ValueError(message)
+        return self
 
 
 class Similarity(Section):

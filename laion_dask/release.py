@@ -140,9 +140,13 @@ def write_tombstones(out: Path, verdicts: Sequence[Path]) -> int:
 
 
 def write_manifest(
-    out: Path, settings: params.Params, counts: Mapping[str, Any], model: Mapping[str, str], tombstones: int
+    out: Path,
+    settings: params.Params,
+    counts: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, str]],
+    tombstones: int,
 ) -> dict[str, Any]:
-    """Write `manifest.json`: every file with rows and sha256, all parameters, counts, model and package versions."""
+    """Write `manifest.json`: every file with rows and sha256, all parameters, counts, models and package versions."""
     files = {}
     for path in sorted(path for path in out.rglob("*.parquet")):
         with path.open("rb") as stream:
@@ -157,7 +161,7 @@ def write_manifest(
         "files": files,
         "counts": counts,
         "tombstones": tombstones,
-        "model": dict(model),
+        "models": {name: dict(model) for name, model in models.items()},
         # How a version is reported does not make it another version.
         "parameters": settings.model_dump(mode="json", exclude={"report"}),
         "packages": {name: version(name) for name in _PACKAGES},

@@ -5,7 +5,8 @@ Writers check against it (`Table.check`), the data dictionary is printed from it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -229,16 +230,25 @@ TRIES: Final = Table(
 SCORES: Final = Table(
     "scores",
     "score",
-    "one row of the shard's images table, in the same order; NaN where there is no image",
+    "one row of the shard's images table, in the same order, NaN where there is no image; and similarity_<model> each",
     (
         Column("uid", pa.string(), "identity of the pair"),
         Column("slot", pa.int64(), "row of the embeddings in embeddings.zarr"),
-        Column("similarity", pa.float32(), "cosine of image and text embedding", "-1..1"),
+        Column("reason", pa.string(), "keep, or why there is no score: the reason of the download or of this stage"),
+        Column("similarity", pa.float32(), "cosine of image and text embedding, by the model for the split", "-1..1"),
         Column("aesthetic", pa.float32(), "aesthetics score", "about 1..10"),
         Column("punsafe", pa.float32(), "probability that the image is unsafe", "0..1"),
         Column("pwatermark", pa.float32(), "probability that the image is watermarked", "0..1"),
     ),
 )
+
+
+def scores(models: Sequence[str]) -> Table:
+    """Return SCORES with the own similarity of each model of `score.models`, at the end."""
+    meaning = "cosine of image and text embedding by the model {}; NaN where it does not read the pair's split"
+    own = tuple(Column(f"similarity_{name}", pa.float32(), meaning.format(name), "-1..1") for name in models)
+    return replace(SCORES, columns=(*SCORES.columns, *own))
+
 
 VERDICTS: Final = Table(
     "verdicts",
@@ -348,7 +358,7 @@ TABLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One Zarr array: its data type, dimensions and meaning."""
+    """One Zarr array in the group of each model: its data type, dimensions and meaning."""
 
     name: str
     dtype: str
@@ -358,5 +368,10 @@ class Array:
 
 ARRAYS: Final = (
     Array("image", "float16", ("pair", "feature"), "image embeddings, unit length; NaN where there is no image"),
-    Array("text", "float16", ("pair", "feature"), "text embeddings, unit length; NaN where there is no image"),
+    Array(
+        "text",
+        "float16",
+        ("pair", "feature"),
+        "text embeddings, unit length; NaN also where it does not read the split",
+    ),
 )

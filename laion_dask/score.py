@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,83 +10,113 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import clip, embeddings, heads, params, schema
-from laion_dask.images import upright
+from laion_dask import clip, embeddings, golden, measures, models, params, schema
+from laion_dask.measures import Embedded
 from laion_dask.shards import read_shard
+from laion_dask.trays import Batch, Stopwatch, batches
 from laion_dask.verdict import KEEP, Ledger
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of the shard's table that have an image, with what the two towers read."""
-
-    rows: list[int]
-    tensors: list[Any]
-    texts: list[str]
+_UNREADABLE = "unreadable_image"
 
 
 def score(out: Path, *, name: str, images: Path, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
     """Embed and score one shard; write `<name>.parquet` (schema SCORES) and `embeddings.zarr` with one Zarr shard.
 
-    The arrays `image` and `text` are float16 (shard_rows, dimension), unit length, row i for row i of the images table.
+    The arrays `<model>/image` and `<model>/text` are float16 (shard_rows, dimension), unit length, row i for row i of
+    the images table. An image that cannot be decoded costs its row. Counts: the ledger `images`, and under `seconds`
+    what the part waited for, which is of this run and goes into no version.
     """
-    model = clip.load(settings.model, settings.pretrained)
-    table = pq.read_table(images, columns=["key", "uid", "caption", "reason"])
-    columns = {column: np.full(table.num_rows, np.nan, np.float32) for column in ("similarity", *heads.HEADS)}
-    arrays = {array.name: np.full((shard_rows, model.dimension), np.nan, np.float16) for array in schema.ARRAYS}
-    for batch in _batches(table, tar, model, settings.batch):
-        image, text = model.embed(batch.tensors, batch.texts)
-        arrays["image"][batch.rows], arrays["text"][batch.rows] = image, text
-        columns["similarity"][batch.rows] = np.einsum("ij,ij->i", image, text)
-        for head, layers in heads.load(settings.heads).items():
-            columns[head][batch.rows] = heads.score(image, layers, probability=heads.HEADS[head])
-    scored = int(np.isfinite(columns["similarity"]).sum())
+    watch = Stopwatch()
+    loaded = load(settings)
+    table = pq.read_table(images, columns=["key", "uid", "caption", "split", "reason"])
+    reasons = np.array(table["reason"].to_pylist(), dtype=object)
+    embedded = {one: _blank(shard_rows, model) for one, model in loaded.items()}
+    found = 0
+    for batch in _seen(batches(table, read_shard(tar), settings, loaded, watch), embedded, watch):
+        found += len(batch.rows) + len(batch.unreadable)
+        reasons[batch.unreadable] = _UNREADABLE
     expected = table["reason"].to_pylist().count(KEEP)
-    if scored != expected:
-        message = f"shard {name}: {expected} rows have an image by {images.name}, {scored} were found in {tar.name}"
+    if found != expected:
+        message = f"shard {name}: {expected} rows have an image by {images.name}, {found} were found in {tar.name}"
         raise ValueError(message)
-    embeddings.write_shard(out / embeddings.STORE, arrays, attributes(model))
-    slots = np.arange(table.num_rows, dtype=np.int64) + int(name) * shard_rows
-    scores = pa.table({"uid": table["uid"], "slot": slots, **columns})
-    pq.write_table(schema.SCORES.check(scores), out / f"{name}.parquet", compression="zstd")
+    with watch.measure("forward"):
+        columns = _columns(table, embedded, reasons, settings)
+    with watch.measure("write"):
+        arrays = {one: {"image": _half(rows.image), "text": _half(rows.text)} for one, rows in embedded.items()}
+        embeddings.write_shard(out / embeddings.STORE, arrays, about(settings))
+        slots = np.arange(table.num_rows, dtype=np.int64) + int(name) * shard_rows
+        scores = pa.table({"uid": table["uid"], "slot": slots, "reason": pa.array(reasons, pa.string()), **columns})
+        checked = schema.scores([*loaded]).check(scores)
+        pq.write_table(checked, out / f"{name}.parquet", compression="zstd")
     ledger = Ledger()
-    ledger.keep(scored)
-    return {"images": ledger.as_dict()}
+    ledger.keep(int((reasons == KEEP).sum()))
+    if dropped := int((reasons == _UNREADABLE).sum()):
+        ledger.drop(_UNREADABLE, dropped)
+    return {"images": ledger.as_dict(), "seconds": watch.seconds}
 
 
-def attributes(model: clip.Clip) -> dict[str, str]:
-    """Return what identifies the embeddings, for the attributes of the arrays."""
-    return {
-        "model": model.name,
-        "weights_sha256": model.weights_sha256,
-        "preprocessing": model.preprocessing,
-        "normalization": "unit length (L2)",
+def load(settings: params.Score) -> dict[str, clip.Clip]:
+    """Return the models of `score.models` by name, loaded and checked once for each process."""
+    golden.check()
+    return {spec.name: models.load(spec, settings.compile) for spec in settings.models}
+
+
+def about(settings: params.Score) -> dict[str, dict[str, str]]:
+    """Return what identifies the embeddings of each model, for the attributes of its arrays."""
+    return {spec.name: models.about(spec, models.load(spec, settings.compile)) for spec in settings.models}
+
+
+def _seen(found: Iterator[Batch], embedded: dict[str, Embedded], watch: Stopwatch) -> Iterator[Batch]:
+    """Pass batches through the towers; a GPU computes one batch while the results of the last are fetched."""
+    waiting: tuple[Batch, list[Any]] | None = None
+    for batch in found:
+        with watch.measure("forward"):
+            queued = [
+                (one.model.see(batch.pixels[one.model.preparation.key]), one.model.read(tokens) if len(rows) else None)
+                for one, (rows, tokens) in zip(embedded.values(), batch.texts, strict=True)
+            ]
+            if waiting is not None:
+                _keep(*waiting, embedded)
+        if waiting is not None:
+            yield waiting[0]
+        waiting = batch, queued
+    if waiting is not None:
+        with watch.measure("forward"):
+            _keep(*waiting, embedded)
+        yield waiting[0]
+
+
+def _keep(batch: Batch, queued: Sequence[tuple[Any, Any]], embedded: dict[str, Embedded]) -> None:
+    for one, (image, text), (rows, _) in zip(embedded.values(), queued, batch.texts, strict=True):
+        one.image[batch.rows] = one.model.rows(image)
+        if text is not None:
+            one.text[rows] = one.model.rows(text)
+
+
+def _columns(
+    table: pa.Table, embedded: dict[str, Embedded], reasons: np.ndarray, settings: params.Score
+) -> dict[str, np.ndarray]:
+    """Return all columns of scores, float32 (rows of the table,): similarities, and what heads make of embeddings."""
+    count = table.num_rows
+    own = {
+        name: np.einsum("ij,ij->i", one.image[:count], one.text[:count]).astype(np.float32)
+        for name, one in embedded.items()
     }
+    split = np.array(table["split"].to_pylist(), dtype=object)
+    similarity = np.full(count, np.nan, np.float32)
+    # The first model that reads a split comes last here, and stays.
+    for spec in reversed(settings.models):
+        read = np.array([spec.reads(one) for one in split], bool)
+        similarity[read] = own[spec.name][read]
+    measured = measures.measure(embedded, np.flatnonzero(reasons == KEEP), settings)
+    columns = {"similarity": similarity} | {name: values[:count] for name, values in measured.items()}
+    return columns | {f"similarity_{name}": values for name, values in own.items()}
 
 
-def _batches(table: pa.Table, tar: Path, model: clip.Clip, size: int) -> Iterator[Batch]:
-    """Decode the images of a shard ahead of the forward pass; batches depend on the shard alone, not on the machine."""
-    row_of = {key: row for row, key in enumerate(table["key"].to_pylist())}
-    captions = [str(caption) for caption in table["caption"].to_pylist()]
-    with ThreadPoolExecutor(max_workers=2) as decoders:
-        pending: list[tuple[int, Future[Any]]] = []
-        ready: list[tuple[int, Future[Any]]] = []
-        for key, body in read_shard(tar):
-            pending.append((row_of[key], decoders.submit(_decode, body, model)))
-            if len(pending) == size:
-                # The batch before this one is computed while this one decodes.
-                if ready:
-                    yield _batch(ready, captions)
-                ready, pending = pending, []
-        for rest in (ready, pending):
-            if rest:
-                yield _batch(rest, captions)
+def _blank(rows: int, model: clip.Clip) -> Embedded:
+    image, text = (np.full((rows, model.dimension), np.nan, np.float32) for _ in range(2))
+    return Embedded(model, image, text)
 
 
-def _decode(body: bytes, model: clip.Clip) -> Any:  # noqa: ANN401 - a torch tensor
-    return model.prepare(upright(body))
-
-
-def _batch(decoded: list[tuple[int, Future[Any]]], captions: list[str]) -> Batch:
-    rows = [row for row, _ in decoded]
-    return Batch(rows, [future.result() for _, future in decoded], [captions[row] for row in rows])
+def _half(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float16)

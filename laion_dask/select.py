@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
-from laion_dask.verdict import KEEP, Ledger
+from laion_dask.verdict import KEEP, REASONS, Ledger
 
 _DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
 _IMAGE_COLUMNS: Final = ["uid", "caption", "split", "reason", "md5", "sha256", "original_width", "original_height"]
@@ -57,8 +57,8 @@ def judge(
 ) -> np.ndarray:
     """Return a verdict for every row of a shard's images table: object (rows,), `keep` or a reason.
 
-    Rows that failed at download keep their reason. `scores` is joined by uid, whatever its order; NaN scores of heads
-    that did not run drop nothing. Raises `ValueError` when a scored row is missing.
+    Rows that failed at download or in scoring keep their reason. `scores` is joined by uid, whatever its order; NaN
+    scores of heads that did not run drop nothing. Raises `ValueError` when a scored row is missing.
     """
     places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
     if places.null_count:
@@ -66,6 +66,7 @@ def judge(
         raise ValueError(message)
     scores = scores.take(places)
     verdicts = np.array(images["reason"].to_pylist(), dtype=object)
+    verdicts = np.where(verdicts == KEEP, np.array(scores["reason"].to_pylist(), dtype=object), verdicts)
     for reason, drops in _rules(images, scores, settings, listed, removed):
         verdicts[(verdicts == KEEP) & drops] = reason
     if settings.duplicate_images == "drop":
@@ -152,5 +153,6 @@ def select(
     )
     pq.write_table(schema.VERDICTS.check(rows), out / f"{name}.parquet", compression="zstd")
     ledger = Ledger()
-    ledger.add(verdicts[np.array(table["reason"].to_pylist(), dtype=object) == KEEP].tolist())
+    # What ended in an earlier stage was counted there.
+    ledger.add(verdict for verdict in verdicts.tolist() if verdict == KEEP or verdict in REASONS["filter"])
     return {"pairs": ledger.as_dict(), "verdicts": table.num_rows}

@@ -84,7 +84,7 @@ def log_version(
         name = version(lock, metrics, settings)
         run = _find_or_create(client, _experiment(client, experiment, place), name, settings)
         _log_values(client, run, flat_metrics(report, metrics), flat_params(settings))
-        for key, value in _tags(name, settings, root).items():
+        for key, value in (_tags(name, settings, root) | _weights(metrics)).items():
             client.set_tag(run.info.run_id, key, value)
         _log_datasets(client, run, settings.release.name, dataset_digests(lock))
         _log_files(client, run, report)
@@ -148,6 +148,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _stage_metrics(folder: Path) -> dict[str, Any]:
     files = {stage: folder / f"{stage}.json" for stage in STAGES}
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in files.items() if path.is_file()}
+
+
+def _weights(metrics: Path) -> dict[str, str]:
+    """Return the sha256 of each model's weights as tags, by the model's name in `score.models`."""
+    digests = _stage_metrics(metrics).get("score", {}).get("weights_sha256", {})
+    return {f"laion_dask.weights_sha256.{name}": str(digest) for name, digest in digests.items()}
 
 
 def _md5(path: Path) -> str:

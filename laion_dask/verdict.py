@@ -62,6 +62,9 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
         "changed_bytes": "the address shows another picture than in download.verify (with strict: gives other bytes)",
     },
+    "score": {
+        "unreadable_image": "the stored image cannot be decoded again",
+    },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
         "listed_hash": "the image's hash stands on a list of known content",

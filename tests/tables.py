@@ -127,6 +127,7 @@ def _score(number: int, _: Row) -> Row:
     return {
         "uid": uid(number),
         "slot": number,
+        "reason": KEEP,
         "similarity": 0.9,
         "aesthetic": 5.5,
         "punsafe": 0.1,

@@ -86,10 +86,11 @@ ABSURD: dict[str, list[Any]] = {
     "download.pdq": ["yes", None],
     "download.decode_timeout_s": [0, -1.0],
     "download.decode_memory_mb": [0, 100],
-    "score.model": [None, 32],
-    "score.pretrained": [1, []],
+    "score.models": [[], None, "demo"],
     "score.heads": [1, []],
     "score.batch": [0, 4097],
+    "score.decode": ["half", None],
+    "score.compile": ["yes", None],
     "filter.similarity": [0.3, None],
     "filter.similarity.en": [1.1, -1.1, float("nan"), None],
     "filter.similarity.multi": [28, "0.3x"],
@@ -110,6 +111,15 @@ ABSURD: dict[str, list[Any]] = {
     "report.gallery": [-1, 501],
     "report.seed": [None, "three"],
     "report.experiment": ["", None],
+}
+DEMO = {"name": "demo", "model": "demo"}
+ABSURD_MODEL: dict[str, list[Any]] = {
+    "name": ["Demo", "", "b-32", None, "a" * 25],
+    "model": [None, 32, ""],
+    "pretrained": [1, [], ""],
+    "splits": ["en", [], ["english"], ["en", "en"], None],
+    "expect_sha256": ["abc", "F" * 64, 5],
+    "precision": ["float16", None],
 }
 
 
@@ -156,6 +166,26 @@ def test_an_absurd_value_is_refused_with_key_value_and_remedy(values: dict[str, 
     assert "Remedy: " in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, bad in ABSURD_MODEL.items() for value in bad], ids=repr
+)
+def test_an_absurd_model_is_refused_with_key_value_and_remedy(values: dict[str, Any], key: str, value: object) -> None:
+    values["score"]["models"] = [DEMO | {key: value}]
+    message = refusal(values)
+    assert f"  score.models.0.{key}" in message
+    assert repr(value) in message
+    assert "Remedy: " in message
+
+
+def test_of_a_model_only_its_names_are_required_and_the_rest_has_defaults(values: dict[str, Any]) -> None:
+    values["score"]["models"] = [DEMO]
+    assert params.parse(values).score.models == params.load(FILE).score.models
+    values["score"]["models"] = [{"name": "demo"}]
+    assert "score.models.0.model is missing. Remedy: add it" in refusal(values)
+    values["score"]["models"] = [DEMO | {"tpyo": 7}]
+    assert "score.models.0.tpyo = 7: no such parameter. Remedy: remove it" in refusal(values)
+
+
 @pytest.mark.parametrize("key", [*params.Params.model_fields, *ABSURD])
 def test_a_missing_key_is_refused_with_the_remedy(values: dict[str, Any], key: str) -> None:
     section, name = parent(values, key)
@@ -186,6 +216,8 @@ def test_an_unknown_key_is_refused_with_the_remedy(values: dict[str, Any], secti
         ({"extract.text_steps": ["escape", "spaces"]}, "extract: text_steps: escape comes last"),
         ({"extract.language_detector": "gcld3"}, "extract.language_detector: gcld3 does not build any more"),
         ({"catalog.buckets": 12}, "catalog: buckets 12 is not a power of two"),
+        ({"score.models": [DEMO, DEMO]}, "score: models has a name twice: demo, demo. Remedy: another name"),
+        ({"score.models": [DEMO | {"splits": ["en"]}]}, "score: no model reads the texts of multi, nolang"),
     ],
 )
 def test_values_that_do_not_fit_each_other_are_refused(

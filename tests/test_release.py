@@ -251,7 +251,7 @@ def test_the_manifest_proves_every_file_and_the_card_tells_the_counts(
     for split in SPLITS:
         built.release(out, split)
     tombstones = release.write_tombstones(out, built.paths()["verdicts"])
-    model = {"model": "demo", "weights_sha256": "f" * 64}
+    model = {"demo": {"model": "demo", "splits": "all", "weights_sha256": "f" * 64}}
     manifest = release.write_manifest(out, defaults, counts, model, tombstones)
     release.write_card(out, manifest)
 
@@ -276,6 +276,8 @@ def test_the_manifest_proves_every_file_and_the_card_tells_the_counts(
     assert "| extract | 4,321 | 4,000 | no_alt 300, bad_url 21 |" in card
     assert "| en | 4,000 |" in card
     assert "This is a demonstration" in card
+    assert f"Model demo: demo, texts of all, weights sha256 `{'f' * 64}`." in card
+    assert manifest["models"] == model
     assert all(f"| {column.name} |" in card for column in schema.RELEASE.columns)
 
     again = release.write_manifest(out, defaults, counts, model, tombstones)

@@ -81,7 +81,7 @@ class TestTables:
             ("catalog/shards/*.parquet", schema.WORK),
             ("catalog/removed.parquet", schema.REMOVED),
             ("download/*.parquet", schema.IMAGES),
-            ("score/*.parquet", schema.SCORES),
+            ("score/*.parquet", schema.scores(["demo"])),
             ("filter/*.parquet", schema.VERDICTS),
             ("release/en-*.parquet", schema.RELEASE),
             ("release/tombstones.parquet", schema.TOMBSTONES),
@@ -96,7 +96,7 @@ class TestTables:
 
     def test_row_i_of_a_shard_is_slot_i_of_its_arrays(self, small: Project) -> None:
         store = zarr.open_group(small.folder / "data" / "score" / "embeddings.zarr", mode="r")
-        image, text = np.asarray(store["image"]), np.asarray(store["text"])
+        image, text = np.asarray(store["demo/image"]), np.asarray(store["demo/text"])
         for path in sorted((small.folder / "data" / "score").glob("*.parquet")):
             scores = pq.read_table(path)
             failed = np.array(pq.read_table(small.folder / "data" / "download" / path.name)["reason"]) != "keep"

@@ -31,8 +31,8 @@ def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, 
     tombstones = release.write_tombstones(out, sorted(data("filter").glob("*.parquet")))
     counts = {stage: metrics(stage) for stage in ("crawl", "extract", "catalog", "download", "score", "filter")}
     counts["release"] = total(STAGE, done)
-    model = embeddings.about(data("score") / embeddings.STORE)
-    manifest = release.write_manifest(out, settings, counts, model, tombstones)
+    models = embeddings.about(data("score") / embeddings.STORE)
+    manifest = release.write_manifest(out, settings, counts, models, tombstones)
     release.write_card(out, manifest)
     return {"tombstones": tombstones, "files": len(manifest["files"])}
 

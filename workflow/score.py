@@ -8,16 +8,17 @@ from typing import Any
 
 import zarr
 
-from laion_dask import clip, embeddings, heads, parts, score
+from laion_dask import embeddings, measures, models, parts, score
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from workflow.stage import Resources, Stage, StageError, data, main
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
-    """One part for each shard; its key holds the images, the model and the heads."""
+    """One part for each shard; its key holds the images, the models and the heads."""
     rules = settings.score
-    model = parts.digest(*filter(None, (clip.weights(rules.model, rules.pretrained), heads.path(rules.heads))))
+    # Here, before any worker: a model is fetched once, and refused once.
+    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
     todo = []
     for images in sorted(data("download").glob("*.parquet")):
         tar = images.with_suffix(".tar")
@@ -28,7 +29,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
             "shard_rows": settings.catalog.shard_rows,
             "settings": rules,
         }
-        key = parts.digest(images, tar, settings.catalog.shard_rows, rules, model)
+        key = parts.digest(images, tar, settings.catalog.shard_rows, rules, decided)
         todo.append(Part(images.stem, key, args, weight=tar.stat().st_size))
     return todo
 
@@ -42,17 +43,24 @@ def join_arrays(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
         return {"slots": 0}
     rows, store = settings.catalog.shard_rows, out / embeddings.STORE
     first = done[0].folder / embeddings.STORE
-    dimension = dict(zarr.open_group(first, mode="r").arrays())["image"].shape[1]
-    group = embeddings.create(store, embeddings.about(first), shards=len(done), shard_rows=rows, dimension=dimension)
+    dimensions, about = embeddings.dimensions(first), embeddings.about(first)
+    embeddings.create(store, about, shards=len(done), shard_rows=rows, dimensions=dimensions)
+    arrays = embeddings.names(store)
     for place, part in enumerate(done):
-        for name in group.array_keys():
+        for name in arrays:
             source = embeddings.shard_file(part.folder / embeddings.STORE, name, 0)
             parts.link(source, embeddings.shard_file(store, name, place))
-    missing = {name: array.nchunks - array.nchunks_initialized for name, array in group.arrays()}
+    group = zarr.open_group(store, mode="r")
+    found = {name: embeddings.array(group, name) for name in arrays}
+    missing = {name: array.nchunks - array.nchunks_initialized for name, array in found.items()}
     if any(missing.values()):
         message = f"{store}: chunks are missing: {missing}. Remedy: remove .laion_dask/parts/score and run again"
         raise StageError(message)
-    return {"slots": len(done) * rows, "dimension": dimension}
+    return {
+        "slots": len(done) * rows,
+        "dimensions": dimensions,
+        "weights_sha256": {name: of["weights_sha256"] for name, of in about.items()},
+    }
 
 
 STAGE = Stage(

@@ -145,7 +145,8 @@ def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
     follows = stage.follows
     # A stage without any part has seen nothing, and is asked like the others what came from the stage before.
     names = {name for part in done for name in part.counts} | ({follows[0]} if follows else set())
-    for name in sorted(names, key=lambda name: (name != stage.unit, name)):
+    # A clock must never get into the files of a version.
+    for name in sorted(names - {"seconds"}, key=lambda name: (name != stage.unit, name)):
         values = [part.counts[name] for part in done if name in part.counts]
         if not values or (isinstance(values[0], Mapping) and "seen" in values[0]):
             ledger = Ledger.total(values)

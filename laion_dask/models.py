@@ -1,0 +1,272 @@
+"""A model's name in, the loaded model out: open_clip's architectures, hub names, local folders and checkpoints.
+
+Weights are tensors only: a file that would run code when it is read is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import pickle
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from laion_dask import devices, params, pixels, towers
+from laion_dask.clip import DEMO_MODEL, Clip, ModelError
+from laion_dask.devices import Slices
+
+_LOCAL: Final = "local-dir:"
+_HUB: Final = "hf-hub:"
+_CONFIG: Final = "open_clip_config.json"
+# The order in which open_clip looks for weights in a folder.
+_WEIGHTS: Final = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+# The hub's first choice for a repository; open_clip falls back to the .bin of the same name.
+_HUB_FILE: Final = _WEIGHTS[0]
+# Two tasks of one process must not load a model twice.
+_loading = threading.Lock()
+
+
+def weights(spec: params.Model) -> Path:
+    """Return the file with the weights, fetched to the cache of open_clip where a tag or hub name asks for it.
+
+    Raises `ModelError` with the file, the tag and the command that fetches it.
+    """
+    if spec.model == "demo" or spec.model.startswith(_LOCAL):
+        return _in_folder(DEMO_MODEL if spec.model == "demo" else Path(spec.model.removeprefix(_LOCAL)), spec)
+    if spec.model.startswith(_HUB):
+        return _of_hub(spec.model.removeprefix(_HUB), spec)
+    if spec.pretrained is None:
+        message = (
+            f"{_where(spec)}: no weights are named, so they would be random. Remedy: pretrained with a tag of "
+            f"`python -c \"import open_clip; print(open_clip.list_pretrained_tags_by_model('{spec.model}'))\"`, or the "
+            "path of a checkpoint"
+        )
+        raise ModelError(message)
+    file = Path(spec.pretrained)
+    return file if file.is_file() else _of_tag(spec)
+
+
+def sha256(file: Path) -> str:
+    """Return the digest of a weights file, as `sha256sum` prints it."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def identify(spec: params.Model) -> str:
+    """Return the sha256 of the weights; `ModelError` where it is not the expected one."""
+    file = weights(spec)
+    found = sha256(file)
+    if spec.expect_sha256 is not None and found != spec.expect_sha256:
+        message = (
+            f"{_where(spec)}: the weights in {file} have sha256 {found}, expected is {spec.expect_sha256}. Remedy: "
+            "fetch the file again, or correct expect_sha256 if these weights are meant"
+        )
+        raise ModelError(message)
+    return found
+
+
+def load(spec: params.Model, compiled: str = "none") -> Clip:
+    """Load a model, once for each process; `compiled` is a mode of torch.compile, or none. Raises `ModelError`."""
+    with _loading:
+        return _load(spec, compiled)
+
+
+@functools.cache
+def _load(spec: params.Model, compiled: str) -> Clip:
+    import open_clip  # noqa: PLC0415 - seconds
+    import torch  # noqa: PLC0415
+
+    digest = identify(spec)
+    device = devices.find()
+    name = f"{_LOCAL}{DEMO_MODEL}" if spec.model == "demo" else spec.model
+    # A model with a vocabulary of its own carries it in its folder.
+    merges = Path(name.removeprefix(_LOCAL)) / "bpe.txt.gz"
+    extra = {"bpe_path": str(merges)} if name.startswith(_LOCAL) and merges.is_file() else {}
+    options = {"force_quick_gelu": True} if _trained_with_quick_gelu(spec) else {}
+    try:
+        with _quiet():
+            network, _, transforms = open_clip.create_model_and_transforms(
+                name, pretrained=spec.pretrained, device=device, weights_only=True, **options
+            )
+            tokenizer = open_clip.get_tokenizer(name, **extra)
+        preparation = pixels.from_transforms(transforms)
+    except pickle.UnpicklingError as error:
+        message = (
+            f"{_where(spec)}: {weights(spec)} is refused: it holds more than tensors, and reading it could run any "
+            f"code ({str(error).splitlines()[0]}). Remedy: weights as .safetensors, or a checkpoint of tensors only"
+        )
+        raise ModelError(message) from error
+    # It asserts where weights and architecture do not fit.
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
+        message = (
+            f"{_where(spec)} cannot be loaded: {error}. Remedy: check the names with "
+            "`python -c 'import open_clip; print(open_clip.list_pretrained())'`; without a network, a tokenizer of the "
+            "hub must be in its cache, or in the folder of local-dir:PATH"
+        )
+        raise ModelError(message) from error
+    network.eval().requires_grad_(requires_grad=False)
+    if device == "cuda":
+        network = network.to(memory_format=torch.channels_last)
+    if compiled != "none":
+        for tower in ("encode_image", "encode_text"):
+            setattr(network, tower, torch.compile(getattr(network, tower), mode=compiled, dynamic=False))
+    return _sized(
+        Clip(
+            name=spec.model if spec.pretrained is None else f"{spec.model}/{Path(spec.pretrained).name}",
+            weights_sha256=digest,
+            dimension=0,
+            preparation=preparation,
+            precision=spec.precision,
+            device=device,
+            network=network,
+            tokenizer=tokenizer,
+            # A compiled tower wants one shape.
+            cut_texts=compiled == "none" and towers.can_be_cut(network, tokenizer),
+            image_slices=Slices(1),
+            text_slices=Slices(1),
+        )
+    )
+
+
+def _sized(model: Clip) -> Clip:
+    """Find the dimension and how many rows fit a forward pass, by a first look at nothing."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415
+
+    blank = devices.tray(1, model.preparation.side, model.device).fill_(128)
+    tokens = model.tokens(["a"])
+    dimensions = {int(model.see(blank).shape[-1]), int(model.read(tokens).shape[-1])}
+    if len(dimensions) != 1:
+        message = (
+            f"{model.name}: its towers give {sorted(dimensions)} features. Remedy: a model whose towers fit together"
+        )
+        raise ModelError(message)
+    with torch.inference_mode():
+        images, texts = (
+            devices.rows_that_fit(forward, devices.upload(sample, model.device), model.device)
+            for forward, sample in ((model._see, blank), (model._read, tokens))  # noqa: SLF001 - our own class
+        )
+    return replace(model, dimension=dimensions.pop(), image_slices=Slices(images), text_slices=Slices(texts))
+
+
+def _in_folder(folder: Path, spec: params.Model) -> Path:
+    # safetensors first, then by name: the choice that open_clip makes.
+    found = sorted(folder.glob("*.safetensors")) + sorted([*folder.glob("*.bin"), *folder.glob("*.pth")])
+    known = [folder / name for name in _WEIGHTS if folder / name in found]
+    if (folder / _CONFIG).is_file() and found:
+        return (known or found)[0]
+    missing = _CONFIG if found else _WEIGHTS[0]
+    message = (
+        f"{_where(spec)}: {folder / missing} is missing. Remedy: a folder as open_clip saves it, with {_CONFIG} and "
+        "the weights; `huggingface-cli download ORG/NAME --local-dir FOLDER` fetches one"
+    )
+    raise ModelError(message)
+
+
+def _of_hub(repository: str, spec: params.Model) -> Path:
+    from open_clip.pretrained import download_pretrained_from_hf  # noqa: PLC0415 - seconds
+
+    try:
+        with _quiet():
+            return Path(download_pretrained_from_hf(repository))
+    except Exception as error:
+        # Anything: the hub's client raises errors of its own and of its transport.
+        raise _missing(spec, f"{repository}/{_HUB_FILE}", f"huggingface-cli download {repository}", error) from error
+
+
+def _of_tag(spec: params.Model) -> Path:
+    import open_clip  # noqa: PLC0415 - seconds
+    from open_clip.pretrained import download_pretrained  # noqa: PLC0415
+
+    known = open_clip.get_pretrained_cfg(spec.model, str(spec.pretrained))
+    if not known:
+        tags = open_clip.list_pretrained_tags_by_model(spec.model)
+        message = f"{_where(spec)}: neither a file nor a tag of this model. Remedy: " + (
+            f"one of {', '.join(tags)}, or the path of a checkpoint" if tags else "a model of open_clip.list_models()"
+        )
+        raise ModelError(message)
+    try:
+        with _quiet():
+            return Path(download_pretrained(known))
+    except Exception as error:
+        # Anything: urllib, the hub's client and its transport raise errors of their own.
+        place = str(known.get("hf_hub") or known.get("url"))
+        file = f"{place}{_HUB_FILE}" if place.endswith("/") else place
+        command = (
+            f"python -c \"import open_clip; open_clip.create_model('{spec.model}', pretrained='{spec.pretrained}')\""
+        )
+        raise _missing(spec, file, command, error) from error
+
+
+def _missing(spec: params.Model, file: str, command: str, error: Exception) -> ModelError:
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelError(
+        f"{_where(spec)}: the weights {file} (tag {spec.pretrained or spec.model}) are not on this machine and cannot "
+        f"be fetched: {cause}. Remedy: where there is a network, run `{command}` and bring its cache here, or give the "
+        "path of the file in pretrained"
+    )
+
+
+def _trained_with_quick_gelu(spec: params.Model) -> bool:
+    """Say whether a tag was trained with QuickGELU while its architecture's name says nothing of it.
+
+    open_clip only warns, and the embeddings are then those of no model: OpenAI's ViT-B-32 is such a pair.
+    """
+    if spec.pretrained is None or Path(spec.pretrained).is_file():
+        return False
+    import open_clip  # noqa: PLC0415
+
+    tagged = bool(open_clip.get_pretrained_cfg(spec.model, spec.pretrained).get("quick_gelu", False))
+    named = bool((open_clip.get_model_config(spec.model) or {}).get("quick_gelu", False))
+    if named and not tagged:
+        plain = spec.model.removesuffix("-quickgelu")
+        message = f"{_where(spec)}: this tag was trained without QuickGELU. Remedy: model {plain}"
+        raise ModelError(message)
+    return tagged and not named
+
+
+def _where(spec: params.Model) -> str:
+    tag = f", pretrained {spec.pretrained!r}" if spec.pretrained else ""
+    return f"score.models, {spec.name}: model {spec.model!r}{tag}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what open_clip and the hub say on the way: what matters is raised, or checked here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def about(spec: params.Model, model: Clip) -> dict[str, str]:
+    """Return what identifies the embeddings of a model, for the attributes of its arrays and the manifest."""
+    preparation = getattr(model.network.visual, "preprocess_cfg", {})
+    return {
+        "model": model.name,
+        "weights_sha256": model.weights_sha256,
+        "preprocessing": json.dumps(dict(preparation), sort_keys=True, default=str),
+        "precision": model.precision,
+        "splits": spec.splits if isinstance(spec.splits, str) else ",".join(spec.splits),
+        "normalization": "unit length (L2)",
+    }

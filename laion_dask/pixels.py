@@ -1,0 +1,98 @@
+"""Image bytes in, uint8 pixels for every model out: one decode for all, then each model's own transforms."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from laion_dask.images import as_seen
+
+# A JPEG is decoded at half, a quarter or an eighth of its size; the result must stay this much above what is needed, so
+# that the model's own resize still does the last step.
+_MARGIN: Final = 1.0
+
+
+class UnreadableImageError(Exception):
+    """The bytes cannot be decoded to their end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What a model does to an image before its network sees numbers: open_clip's transforms, cut at the tensor.
+
+    `steps` turn an RGB image into one of `side` (height, width); `(value / 255 - mean) / std` follows on the device.
+    """
+
+    key: str
+    """Models with equal steps share their pixels."""
+    steps: Callable[[Image.Image], Image.Image]
+    side: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def needed_px(self) -> int:
+        """The shorter side, in pixels, below which an image would have to be enlarged."""
+        return max(self.side)
+
+
+def from_transforms(transforms: Any) -> Preparation:  # noqa: ANN401 - torchvision is imported where it is used
+    """Take the transforms that open_clip gives for inference apart.
+
+    Steps on images, ToTensor, Normalize; raises `ValueError` for any other order, which a new version might bring.
+    """
+    from torchvision.transforms import Compose, Normalize, ToTensor  # noqa: PLC0415
+
+    steps = list(transforms.transforms)
+    kinds = [isinstance(step, ToTensor) for step in steps]
+    cut = kinds.index(True) if any(kinds) else len(steps)
+    if len(steps) != cut + 2 or not isinstance(steps[-1], Normalize):
+        message = f"transforms {transforms} do not end in ToTensor and Normalize. Remedy: install requirements.lock"
+        raise ValueError(message)
+    resize = Compose(steps[:cut])
+    width, height = resize(Image.new("RGB", (32, 32))).size
+    mean, std = (tuple(float(value) for value in values) for values in (steps[-1].mean, steps[-1].std))
+    return Preparation(repr(resize), resize, (height, width), mean, std)
+
+
+def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
+    """Decode an image to upright RGB (`images.as_seen`); a JPEG at the smallest of 1, 1/2, 1/4, 1/8 whose shorter side has `needed_px`.
+
+    With None always at its full size. Raises `UnreadableImageError`.
+    """
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            if needed_px is not None and image.format == "JPEG":
+                least = round(needed_px * _MARGIN)
+                # draft() asks for both sides: the longer one rounded down, so that it never forbids a step.
+                scale = least / min(image.size)
+                if scale < 1:
+                    image.draft("RGB", (int(image.width * scale), int(image.height * scale)))
+            return as_seen(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers of hostile files raise anything (struct, Type-, KeyError): costs this image
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def prepare(image: Image.Image, preparations: Sequence[Preparation], into: Sequence[np.ndarray]) -> None:
+    """Write the pixels of one image for every preparation: uint8 (height, width, 3) each."""
+    for preparation, target in zip(preparations, into, strict=True):
+        np.copyto(target, np.asarray(preparation.steps(image)))
+
+
+def normalised(pixels: Any, preparation: Preparation) -> Any:  # noqa: ANN401 - torch tensors
+    """Return float32 (rows, 3, height, width), channels last, of uint8 (rows, height, width, 3) on the same device.
+
+    Equal bit for bit to ToTensor and Normalize: the same operations in the same order.
+    """
+    import torch  # noqa: PLC0415
+
+    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (preparation.mean, preparation.std))
+    # A permuted view of rows stored pixel by pixel is the memory layout that "channels last" means.
+    return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
