@@ -61,9 +61,9 @@ def from_transforms(transforms: Any) -> Preparation:  # noqa: ANN401 - torchvisi
 
 
 def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
-    """Decode an image to upright RGB (`images.as_seen`); a JPEG at the smallest of 1, 1/2, 1/4, 1/8 whose shorter side has `needed_px`.
+    """Decode an image to RGB as it is meant to be seen; a JPEG at the smallest of 1, 1/2, 1/4, 1/8 that is enough.
 
-    With None always at its full size. Raises `UnreadableImageError`.
+    Enough: the shorter side has `needed_px`; with None always its full size. Raises `UnreadableImageError`.
     """
     try:
         with Image.open(io.BytesIO(body)) as image:
