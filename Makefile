@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-score fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -51,6 +51,9 @@ bench-extract: $(READY)  ## extraction side by side with cc2dataset, warcio and 
 
 bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare COPY
 	@python -m benchmarks.bench_catalog
+
+bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rate and clip-retrieval
+	@python -m benchmarks.bench_score
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

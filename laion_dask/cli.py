@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from laion_dask import cli_console, cli_crawls, cli_extract, cli_params
+from laion_dask import cli_console, cli_crawls, cli_export, cli_extract, cli_params, cli_score
 
 app = typer.Typer(
     name="laion-dask",
@@ -45,6 +45,8 @@ for _name, _text in _STEPS.items():
         app.command(_name, help=cli_extract.HELP, short_help=_text, rich_help_panel="Steps, in order")(
             cli_extract.extract
         )
+    elif _name == "score":
+        app.command(_name, help=cli_score.HELP, short_help=_text, rich_help_panel="Steps, in order")(cli_score.score)
     else:
         _add_step(_name, _text)
 
@@ -91,7 +93,7 @@ def columns() -> None:
         for column in table.columns:
             unit = f" [{column.unit}]" if column.unit else ""
             typer.echo(f"  {column.name:<20} {column.type!s:<8} {column.meaning}{unit}")
-    typer.echo("\nembeddings.zarr (written by score)")
+    typer.echo("\nembeddings.zarr (written by score; a group for each model of score.models)")
     for array in ARRAYS:
         typer.echo(f"  {array.name:<20} {array.dtype:<8} ({', '.join(array.dims)}) {array.meaning}")
 
@@ -102,6 +104,9 @@ def demo_model() -> None:
     from laion_dask.demo.evaluate import evaluate, load, report
 
     typer.echo(report(evaluate(load())))
+
+
+app.command("export", help=cli_export.HELP, rich_help_panel="Tools")(cli_export.export)
 
 
 @app.command(rich_help_panel="Tools")

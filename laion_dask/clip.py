@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from laion_dask import devices, pixels
+from laion_dask import devices, pixels, towers
 from laion_dask.devices import Slices
 from laion_dask.pixels import Preparation
 
@@ -36,6 +36,8 @@ class Clip:
     device: str
     network: Any
     tokenizer: Any
+    cut_texts: bool
+    """Whether the text tower need not see what is behind the longest text of a batch (towers.py)."""
     image_slices: Slices
     text_slices: Slices
 
@@ -48,8 +50,9 @@ class Clip:
         return self._run(self._read, tokens, self.text_slices)
 
     def tokens(self, texts: Sequence[str]) -> Any:  # noqa: ANN401 - a torch tensor
-        """Return what the text tower reads: tokens (rows, context)."""
-        return self.tokenizer(list(texts))
+        """Return what the text tower reads: tokens (rows, context), or fewer positions where all texts are short."""
+        tokens = self.tokenizer(list(texts))
+        return towers.cut(tokens) if self.cut_texts else tokens
 
     def rows(self, embeddings: Any) -> np.ndarray:  # noqa: ANN401 - a torch tensor
         """Fetch embeddings from the device, float32 (rows, dimension).
@@ -87,6 +90,8 @@ class Clip:
 
     def _read(self, tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
         with devices.autocast(self.device, self.precision):
+            if self.cut_texts:
+                return unit(towers.encode_text(self.network, tokens))
             return unit(self.network.encode_text(tokens))
 
 

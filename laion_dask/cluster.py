@@ -33,6 +33,9 @@ _WORKER_ENV = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
+# A part that kills its worker is stopped by the notes that parts.py keeps of it. The scheduler's own count blames every
+# task that a dead worker had, also those that only waited there.
+_SCHEDULER = {"distributed.scheduler.allowed-failures": 1_000}
 
 
 class ClusterError(Exception):
@@ -74,7 +77,7 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}), _interrupts_held():
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV, **_SCHEDULER}), _interrupts_held():
             # What a task raises is reported once, by the driver, with the traceback in a file.
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_dashboard())
         with cluster, Client(cluster) as client:
@@ -85,8 +88,9 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
             raise ClusterError(message)
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
-        with _interrupts_held():
-            cluster = LocalCUDACluster(rmm_pool_size=None, **_dashboard())
+        with dask.config.set(_SCHEDULER), _interrupts_held():
+            # Two threads for each GPU: one part is read and written while another computes.
+            cluster = LocalCUDACluster(rmm_pool_size=None, threads_per_worker=2, **_dashboard())
         with cluster, Client(cluster) as client:
             yield client
     elif "://" in kind:

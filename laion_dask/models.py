@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from laion_dask import devices, params, pixels
+from laion_dask import devices, params, pixels, towers
 from laion_dask.clip import DEMO_MODEL, Clip, ModelError
 from laion_dask.devices import Slices
 
@@ -111,7 +111,8 @@ def _load(spec: params.Model, compiled: str) -> Clip:
             f"code ({str(error).splitlines()[0]}). Remedy: weights as .safetensors, or a checkpoint of tensors only"
         )
         raise ModelError(message) from error
-    except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+    # It asserts where weights and architecture do not fit.
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
         message = (
             f"{_where(spec)} cannot be loaded: {error}. Remedy: check the names with "
             "`python -c 'import open_clip; print(open_clip.list_pretrained())'`; without a network, a tokenizer of the "
@@ -134,6 +135,8 @@ def _load(spec: params.Model, compiled: str) -> Clip:
             device=device,
             network=network,
             tokenizer=tokenizer,
+            # A compiled tower wants one shape.
+            cut_texts=compiled == "none" and towers.can_be_cut(network, tokenizer),
             image_slices=Slices(1),
             text_slices=Slices(1),
         )

@@ -2,17 +2,22 @@
 
 A part is written once. Its function gets a folder with a temporary name; its counts are written last; then the folder
 gets its final name, which is a digest of the part's inputs, parameters and code. A finished folder is never written
-again, so a task that Dask runs twice, a dead worker or a killed run cost time, not truth.
+again, so a task that Dask runs twice, a dead worker or a killed run cost time, not truth. A part whose worker dies runs
+again elsewhere; one that has killed three is set aside with what is known of their ends.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import socket
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +36,18 @@ PartFunction = Callable[..., Counts]
 
 # A part that fails does not stop the others; after this many, something larger is wrong.
 _MAX_FAILED_PARTS = 3
+# A worker may die for many reasons; a part whose workers died this often is the reason.
+_MAX_DEATHS = 3
 # Enough to keep every worker busy while the driver looks away; more would only hold memory in the scheduler.
 _WINDOW_PER_WORKER = 4
 
 
 class PartsFailedError(Exception):
     """Some parts raised: names, causes and where their tracebacks lie. Finished parts are kept."""
+
+
+class PartKilledError(Exception):
+    """A part whose workers died, again and again, while they ran it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ def run(
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob("*.tmp"):
         shutil.rmtree(leftover)
-    for told in work.glob("*.error.txt"):
+    for told in (*work.glob("*.error.txt"), *work.glob("*.attempt")):
         told.unlink()
     finished = {part.name: _counts(work / part.key) for part in parts if not part.redo}
     counts = {name: found for name, found in finished.items() if found is not None}
@@ -137,14 +148,13 @@ def _as_finished(
     progress: Progress,
 ) -> Iterable[tuple[Part, Counts | BaseException]]:
     """Keep a window of tasks under way; yield each part with its counts, or with what it raised."""
-    from distributed import as_completed  # noqa: PLC0415 - with the client, distributed is loaded anyway
+    from distributed import KilledWorker, as_completed  # noqa: PLC0415 - with the client, distributed is loaded anyway
 
     waiting = list(reversed(todo))
     by_key: dict[str, Part] = {}
     futures = as_completed()
 
-    def submit() -> None:
-        part = waiting.pop()
+    def submit(part: Part) -> None:
         # The key carries a nonce: a part that is submitted again after a failure must not get the old answer.
         key = f"{part.name}-{part.key}-{uuid4().hex}"
         by_key[key] = part
@@ -165,22 +175,61 @@ def _as_finished(
 
     window = _WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     for _ in range(min(window, len(waiting))):
-        submit()
+        submit(waiting.pop())
     for future in futures:
         part = by_key.pop(future.key)
         error = future.exception()
-        yield part, error if error is not None else future.result()
+        result = future.result() if error is None else {}
         future.release()
+        if isinstance(error, KilledWorker):
+            # The scheduler blames every task that a dead worker had, also those that only waited there.
+            submit(part)
+            continue
+        yield part, error if error is not None else result
         if waiting:
-            submit()
+            submit(waiting.pop())
 
 
 def finish_part(function: PartFunction, folder: str, args: Mapping[str, Any], *, redo: bool = False) -> Counts:
-    """Run on a worker: write one part under a temporary name, its counts last, and rename it."""
+    """Run on a worker: write one part under a temporary name, its counts last, and rename it.
+
+    Raises `PartKilledError` instead of killing one more worker, and what the function raises.
+    """
     final = Path(folder)
     found = _counts(final)
     if found is not None and not redo:
         return found
+    with _attempt(final):
+        counts = _write(function, final, args, redo=redo)
+    for died in final.parent.glob(f"{final.name}.*.attempt"):
+        died.unlink(missing_ok=True)
+    return counts
+
+
+@contextmanager
+def _attempt(final: Path) -> Iterator[None]:
+    """Leave a note for as long as this process works on the part: a worker that dies leaves it behind."""
+    died = sorted(final.parent.glob(f"{final.name}.*.attempt"))
+    if len(died) >= _MAX_DEATHS:
+        ends = "\n".join(note.read_text(errors="replace").rstrip() for note in died)
+        raise PartKilledError(f"killed its worker {len(died)} times\n{ends}")
+    note = final.with_name(f"{final.name}.{uuid4().hex}.attempt")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with note.open("w") as stream:
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} died in this part; its last words:\n")
+        stream.flush()
+        # Of a crash in native code, the traceback of every thread; of a kill from outside there are no words.
+        if multiprocessing.parent_process() is not None:
+            faulthandler.enable(stream, all_threads=True)
+        try:
+            yield
+        finally:
+            if multiprocessing.parent_process() is not None:
+                faulthandler.disable()
+            note.unlink(missing_ok=True)
+
+
+def _write(function: PartFunction, final: Path, args: Mapping[str, Any], *, redo: bool) -> Counts:
     temporary = final.with_name(f"{final.name}.{uuid4().hex}.tmp")
     temporary.mkdir(parents=True)
     try:

@@ -21,6 +21,7 @@ class Progress:
         self._began = self._logged = time.monotonic()
         self._parts = self._ready = self._rows = 0
         self._weight_todo = self._weight_done = 0.0
+        self._seconds: dict[str, float] = {}
         self._bar: Any = None
 
     def start(self, parts: int, ready: Sequence[int], todo: Sequence[int]) -> None:
@@ -42,15 +43,23 @@ class Progress:
         self._running[name] = time.monotonic()
 
     def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
-        """Count a finished part; its rows are what its first ledger saw."""
+        """Count a finished part; its rows are what its first ledger saw, `seconds` what it waited for."""
         self._running.pop(name, None)
         self._ready += 1
         self._weight_done += weight or 1
         ledger = next((value for value in counts.values() if isinstance(value, Mapping) and "seen" in value), None)
         self._rows += int(ledger["seen"]) if ledger else 0
+        seconds = counts.get("seconds")
+        for what, spent in seconds.items() if isinstance(seconds, Mapping) else ():
+            self._seconds[what] = self._seconds.get(what, 0.0) + spent
         if self._bar is None and time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
             print(self.line(), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+
+    def shares(self) -> str:
+        """Return which share of the parts' time went where, e.g. decode 12 %, forward 80 %, over all finished parts."""
+        total = sum(self._seconds.values())
+        return ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in self._seconds.items()) if total else ""
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -64,6 +73,8 @@ class Progress:
         words = [f"{self.stage:<9}", f"{self._ready}/{self._parts} parts"]
         if self._rows:
             words.append(f"{self._rows:,} {self.unit}, {self._rows / elapsed:,.0f}/s")
+        if shares := self.shares():
+            words.append(shares)
         if self._weight_done:
             left = elapsed * (self._weight_todo - self._weight_done) / self._weight_done
             words.append(f"{max(left, 0):.0f} s left")

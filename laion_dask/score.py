@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,41 @@ _Detected = tuple[Detector, np.ndarray]
 
 
 def score(out: Path, *, name: str, images: Path, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
-    """Embed and score one shard; write `<name>.parquet` (schema SCORES) and `embeddings.zarr` with one Zarr shard.
+    """Embed and score one shard of the download: its images table and its tar, as `score_rows` does."""
+    table = pq.read_table(images, columns=["key", "uid", "caption", "split", "reason"])
+    return score_rows(out, name=name, table=table, pictures=read_shard(tar), shard_rows=shard_rows, settings=settings)
+
+
+def score_rows(
+    out: Path,
+    *,
+    name: str,
+    table: pa.Table,
+    pictures: Iterable[tuple[str, bytes]],
+    shard_rows: int,
+    settings: params.Score,
+) -> dict[str, Any]:
+    """Embed and score a table; write `<name>.parquet` (schema SCORES) and `embeddings.zarr` with one Zarr shard.
+
+    `table` has key, uid, caption, split and reason; `pictures` are (key, bytes) of the rows to keep, in their order.
 
     The arrays `<model>/image` and `<model>/text` are float16 (shard_rows, dimension), unit length, row i for row i of
-    the images table. An image that cannot be decoded costs its row. Counts: the ledger `images`, and under `seconds`
+    the table. An image that cannot be decoded costs its row. Counts: the ledger `images`, and under `seconds`
     what the part waited for, which is of this run and goes into no version.
     """
     watch = Stopwatch()
     loaded = load(settings)
-    table = pq.read_table(images, columns=["key", "uid", "caption", "split", "reason"])
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
     embedded = {one: _blank(shard_rows, model) for one, model in loaded.items()}
     detectors = [(one, np.full(table.num_rows, np.nan, np.float32)) for one in measures.detectors(settings)]
-    decoded = batches(table, read_shard(tar), settings, loaded, watch, [one.preparation for one, _ in detectors])
+    decoded = batches(table, pictures, settings, loaded, watch, [one.preparation for one, _ in detectors])
     found = 0
     for batch in _seen(decoded, embedded, detectors, watch):
         found += len(batch.rows) + len(batch.unreadable)
         reasons[batch.unreadable] = _UNREADABLE
     expected = table["reason"].to_pylist().count(KEEP)
     if found != expected:
-        message = f"shard {name}: {expected} rows have an image by {images.name}, {found} were found in {tar.name}"
+        message = f"shard {name}: {expected} rows have an image by its table, {found} were found in its tar"
         raise ValueError(message)
     with watch.measure("forward"):
         columns = _columns(table, embedded, reasons, settings) | {one.column: values for one, values in detectors}

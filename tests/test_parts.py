@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import pytest
 from conftest import threads_of_this_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import params, parts
+from laion_dask import cluster, params, parts
 from laion_dask.parts import COUNTS_FILE, Done, Part, PartsFailedError, finish_part
 from laion_dask.progress import Progress
 
@@ -149,11 +153,75 @@ finish_part(killed, {str(tmp_path / part.key)!r}, {{}})
 """
     died = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert died.returncode == -9
-    (leftover,) = tmp_path.iterdir()
+    (leftover,) = tmp_path.glob("*.tmp")
     assert leftover.name.startswith(part.key)
     assert leftover.suffix == ".tmp"
     run([part], tmp_path, client)
     assert [path.name for path in tmp_path.iterdir()] == [part.key]
+
+
+def kill(out: Path, *, number: int, deadly: int, lives: int, diary: Path) -> dict[str, Any]:
+    with (diary / str(number)).open("a") as stream:
+        stream.write("x")
+    if number == deadly and (diary / str(number)).stat().st_size <= lives:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(out, number=number)
+
+
+@pytest.fixture(scope="class")
+def mortal() -> Iterator[Client]:
+    workers = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 2}
+    with dask.config.set(workers), cluster.open_client() as client:
+        yield client
+
+
+class TestWorkersThatDie:
+    def attempts(self, diary: Path) -> dict[int, int]:
+        return {int(path.name): path.stat().st_size for path in diary.iterdir()}
+
+    def test_a_worker_that_dies_costs_its_part_once(self, tmp_path: Path, mortal: Client) -> None:
+        (diary := tmp_path / "diary").mkdir()
+        shared = {"deadly": 3, "lives": 1, "diary": diary}
+        work = tmp_path / "work"
+        done = parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=Progress("square", "numbers"))
+        assert [part.counts["sum"] for part in done] == [0, 1, 4, 9, 16, 25]
+        assert self.attempts(diary)[3] == 2
+        assert not list(work.glob("*.attempt"))
+
+    def test_a_part_that_kills_three_workers_is_set_aside_and_the_others_finish(
+        self, tmp_path: Path, mortal: Client
+    ) -> None:
+        (diary := tmp_path / "diary").mkdir()
+        shared = {"deadly": 3, "lives": 99, "diary": diary}
+        work = tmp_path / "work"
+        with pytest.raises(PartsFailedError) as failed:
+            parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=Progress("square", "numbers"))
+        message = str(failed.value)
+        assert message.startswith(
+            "1 of 6 parts failed; 5 are finished and kept:\n  03: PartKilledError: killed its worker"
+        )
+        assert "3 times (traceback: " in message
+        assert self.attempts(diary)[3] == 3
+        told = (work / "03.error.txt").read_text()
+        assert "PartKilledError" in told
+        assert told.count("died in this part; its last words:") == 3
+
+    def test_a_crash_in_native_code_leaves_its_traceback(self, tmp_path: Path) -> None:
+        (part,) = numbers(2)
+        process = multiprocessing.get_context("spawn").Process(
+            target=finish_part, args=(crash, str(tmp_path / part.key), {})
+        )
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGSEGV
+        (note,) = tmp_path.glob("*.attempt")
+        assert "Segmentation fault" in note.read_text()
+        assert "in crash" in note.read_text()
+
+
+def crash(out: Path) -> dict[str, Any]:
+    ctypes.string_at(0)
+    return {"out": out.name}
 
 
 def test_two_attempts_of_one_part_give_one_folder(tmp_path: Path) -> None:
@@ -238,3 +306,18 @@ def test_progress_tells_parts_rows_time_left_and_the_oldest_part() -> None:
     assert line.startswith("extract    2/4 parts  1,234 links, ")
     assert " s left  oldest 000003 " in line
     progress.stop()
+
+
+def test_progress_tells_where_the_time_of_the_parts_went() -> None:
+    progress = Progress("score", "images")
+    progress.start(2, ready=[], todo=[1, 1])
+    progress.begin("00000")
+    progress.begin("00001")
+    ledger = {"seen": 500, "kept": 500, "dropped": {}}
+    seconds = {"decode": 1.0, "transfer": 0.0, "forward": 8.0, "write": 1.0}
+    progress.finish("00000", 1, {"images": ledger, "seconds": seconds})
+    assert progress.shares() == "decode 10%, transfer 0%, forward 80%, write 10%"
+    line = progress.line()
+    assert line.startswith("score      1/2 parts  500 images, ")
+    assert "/s  decode 10%, transfer 0%, forward 80%, write 10%  " in line
+    assert " s left  oldest 00001 " in line

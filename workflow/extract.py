@@ -58,7 +58,7 @@ def extract_files(
     work.mkdir(parents=True, exist_ok=True)
     # More processes than WATs would only start and end.
     asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, table.num_rows))
-    with _alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
+    with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
         code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
         todo = [replace(part, key=parts.digest(part.key, code)) for part in _find_parts(table, settings, _by_stat)]
         with cluster.open_client() as client:
@@ -132,7 +132,7 @@ def _refuse_nothing(done: Sequence[Done]) -> None:
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
+def alone(work: Path) -> Iterator[None]:
     """Refuse a second run on the same folder: it would clear away what the first is writing."""
     with (work / "lock").open("w") as lock:
         try:
