@@ -124,12 +124,14 @@ def stage(corpus: Corpus, tables: Sequence[Path], work: Path, weights: str, deco
     import dask  # noqa: PLC0415 - the other ways need no cluster
 
     from benchmarks.score_rivals import spec  # noqa: PLC0415
-    from laion_dask import cluster, params, parts, score  # noqa: PLC0415
+    from laion_dask import cluster, head_params, params, parts, score  # noqa: PLC0415
     from laion_dask.progress import Progress  # noqa: PLC0415
 
     shutil.rmtree(work, ignore_errors=True)
-    heads = "demo" if weights == "demo" else None
-    rules = params.Score(models=(spec(params.Model, weights),), heads=heads, batch=64, decode=decode, compile="none")
+    heads = (head_params.Head(kind="demo"),) if weights == "demo" else ()
+    rules = params.Score(
+        models=(spec(params.Model, weights),), heads=heads, tags=(), batch=64, decode=decode, compile="none"
+    )
     todo = [
         parts.Part(
             table.stem,

@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from laion_dask import cli_console, cli_crawls, cli_download, cli_extract, cli_linkrot, cli_params
+from laion_dask import (
+    cli_console,
+    cli_crawls,
+    cli_download,
+    cli_export,
+    cli_extract,
+    cli_linkrot,
+    cli_params,
+    cli_score,
+)
 
 app = typer.Typer(
     name="laion-dask",
@@ -44,6 +53,7 @@ def _add_step(name: str, text: str) -> None:
 _WITH_FILES: Mapping[str, tuple[Callable[..., None], str]] = {
     "extract": (cli_extract.extract, cli_extract.HELP),
     "download": (cli_download.download, cli_download.HELP),
+    "score": (cli_score.score, cli_score.HELP),
 }
 
 for _name, _text in _STEPS.items():
@@ -110,6 +120,9 @@ def demo_model() -> None:
     from laion_dask.demo.evaluate import evaluate, load, report
 
     typer.echo(report(evaluate(load())))
+
+
+app.command("export", help=cli_export.HELP, rich_help_panel="Tools")(cli_export.export)
 
 
 @app.command(rich_help_panel="Tools")

@@ -1,18 +1,27 @@
-"""Embeddings of named models in, named columns of the scores out: what heads make of them.
+"""Embeddings of named models in, named columns of the scores out: what heads and prompts make of them.
 
-One table (schema SCORES) has these columns behind the similarities; all are NaN where there is no image.
+One table (schema SCORES) has these columns behind the similarities; all are NaN, null or -1 where there is no image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
-from laion_dask import heads, params
+from laion_dask import head_params, heads, params, tags, watermark
 from laion_dask.clip import Clip, ModelError
+from laion_dask.schema import SCORES, Column
+from laion_dask.watermark import Detector
+
+_MEANINGS: Final = {
+    "violence": ("similarity to a violent prompt less that to a peaceful one; above 0 it counts as violent", ""),
+    "simulacra": ("aesthetics score of simulacra-aesthetic-models", "about 1..10"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +33,73 @@ class Embedded:
     text: np.ndarray
 
 
-def measure(embedded: Mapping[str, Embedded], rows: np.ndarray, settings: params.Score) -> dict[str, np.ndarray]:
-    """Return the columns beside the similarities, float32 (all rows of the shard,), by their names.
+def detectors(settings: params.Score) -> list[Detector]:
+    """Return the networks of `score.heads` that read images instead of embeddings, loaded."""
+    return [watermark.load(spec) for spec in settings.heads if spec.kind == "watermark"]
 
-    `embedded` holds every model of `score.models` by its name, in that order; `rows` are those that have an image. The
-    file of `score.heads` reads the embeddings of the first model. Raises `ModelError` where they do not fit.
+
+def measure(
+    embedded: Mapping[str, Embedded], rows: np.ndarray, captions: Sequence[str], settings: params.Score
+) -> dict[str, np.ndarray]:
+    """Return the columns beside the similarities, (all rows of the shard,), by their names, but those of `detectors`.
+
+    `embedded` holds every model of `score.models` by its name, in that order; `rows` are those that have an image,
+    `captions` the texts of all rows. Raises `ModelError` where a head does not fit its model.
     """
-    first = next(iter(embedded.values()))
-    columns = {head: np.full(len(first.image), np.nan, np.float32) for head in heads.HEADS}
-    for head, layers in heads.load(settings.heads).items():
-        features = layers[0][0].shape[1]
-        if features != first.model.dimension:
-            message = (
-                f"score.heads = {settings.heads!r}: {head} reads {features} features, {first.model.name} gives "
-                f"{first.model.dimension}. Remedy: heads made for the first of score.models, or null"
-            )
-            raise ModelError(message)
-        columns[head][rows] = heads.score(first.image[rows], layers, probability=heads.HEADS[head])
-    return columns
+    total = len(next(iter(embedded.values())).image)
+    blanks: dict[str, Any] = {"float": np.nan, "int16": -1, "string": None}
+    dtypes: dict[str, Any] = {"float": np.float32, "int16": np.int16, "string": object}
+    filled = {
+        one.name: np.full(total, blanks[str(one.type)], dtypes[str(one.type)])
+        for one in [*SCORES.columns, *columns(settings)]
+        if one.name in head_params.DEMO_COLUMNS or one not in SCORES.columns
+    }
+    for spec in settings.heads:
+        if spec.kind != "watermark":
+            model = _model(embedded, spec.model)
+            for head in heads.load(spec):
+                _check(head, spec, model)
+                filled[head.column][rows] = head.score(model.image[rows])
+    texts = [captions[row] for row in rows]
+    for tag in settings.tags:
+        model = _model(embedded, tag.model)
+        for name, values in tags.score(tag, model.image[rows], texts, _embedder(model.model)).items():
+            filled[name][rows] = values
+    return filled
+
+
+def columns(settings: params.Score) -> list[Column]:
+    """Return the columns that heads and tags add to SCORES, in order; `ModelError` where two have one name."""
+    own = set(SCORES.names)
+    names = [column for head in settings.heads for column in head.columns if column not in own]
+    described = [
+        Column(name, pa.float32(), *_MEANINGS.get(name, ("score of a head of the user", ""))) for name in names
+    ]
+    found = [*described, *(column for tag in settings.tags for column in tags.columns(tag))]
+    all_names = [column.name for column in found]
+    if twice := sorted({name for name in all_names if all_names.count(name) > 1}):
+        message = f"score.tags fills {', '.join(twice)} twice. Remedy: other names for a group or label in their files"
+        raise ModelError(message)
+    return found
 
 
 def files(settings: params.Score) -> list[Path]:
     """Return the files that decide the columns, so that a changed one makes other parts."""
-    return [file for file in [heads.path(settings.heads)] if file is not None]
+    return [*(heads.file(spec) for spec in settings.heads), *(tags.path(spec) for spec in settings.tags)]
+
+
+def _model(embedded: Mapping[str, Embedded], name: str | None) -> Embedded:
+    return next(iter(embedded.values())) if name is None else embedded[name]
+
+
+def _check(head: heads.Head, spec: head_params.Head, one: Embedded) -> None:
+    if head.features != one.model.dimension:
+        message = (
+            f"score.heads, kind {spec.kind}: {heads.file(spec)} reads {head.features} features, {one.model.name} gives "
+            f"{one.model.dimension}. Remedy: model with the name of the one in score.models that the head was made for"
+        )
+        raise ModelError(message)
+
+
+def _embedder(model: Clip) -> tags.Embed:
+    return lambda prompts: model.rows(model.read(model.tokens(prompts)))

@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from laion_dask import head_params
+from laion_dask.section import Section
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -39,25 +42,6 @@ _CONTACT = re.compile(
 
 class ParamsError(Exception):
     """A parameter is unknown, missing or absurd; the message has key, value and remedy."""
-
-
-class Section(BaseModel):
-    """A section of params.yaml: frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_no_switch(cls, value: object, field: ValidationInfo) -> object:
-        # pydantic would read true as 1, and "yes" as true.
-        switch = cls.model_fields[str(field.field_name)].annotation is bool
-        if isinstance(value, bool) and not switch:
-            message = f"{value} is refused: this parameter is no switch. Remedy: see its comment in params.yaml"
-            raise ValueError(message)
-        if switch and not isinstance(value, bool):
-            message = f"{value!r} is refused: this parameter is true or false. Remedy: see its comment in params.yaml"
-            raise ValueError(message)
-        return value
 
 
 class Crawl(Section):
@@ -264,10 +248,21 @@ class Score(Section):
     """Which CLIPs, which heads, and how images come to them."""
 
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=16)]
-    heads: str | None
+    heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)]
+    tags: Annotated[tuple[head_params.Tag, ...], Field(max_length=16)]
     batch: Annotated[int, Field(ge=1, le=4096)] | None
     decode: Literal["full", "reduced"]
     compile: Literal["none", "default", "max-autotune"]
+
+    @field_validator("heads", "tags", mode="before")
+    @classmethod
+    def _null_is_none_of_them(cls, value: object) -> object:
+        return () if value is None else value
+
+    @model_validator(mode="after")
+    def _heads_and_tags_fit(self) -> Score:
+        head_params.check(self.heads, self.tags, [model.name for model in self.models])
+        return self
 
     @model_validator(mode="after")
     def _every_split_is_read(self) -> Score:

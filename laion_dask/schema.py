@@ -243,11 +243,11 @@ SCORES: Final = Table(
 )
 
 
-def scores(models: Sequence[str]) -> Table:
-    """Return SCORES with the own similarity of each model of `score.models`, at the end."""
+def scores(models: Sequence[str], measured: Sequence[Column] = ()) -> Table:
+    """Return SCORES with the own similarity of each model of `score.models`, then what heads and tags add."""
     meaning = "cosine of image and text embedding by the model {}; NaN where it does not read the pair's split"
     own = tuple(Column(f"similarity_{name}", pa.float32(), meaning.format(name), "-1..1") for name in models)
-    return replace(SCORES, columns=(*SCORES.columns, *own))
+    return replace(SCORES, columns=(*SCORES.columns, *own, *measured))
 
 
 VERDICTS: Final = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +15,60 @@ from laion_dask.measures import Embedded
 from laion_dask.shards import read_shard
 from laion_dask.trays import Batch, Stopwatch, batches
 from laion_dask.verdict import KEEP, Ledger
+from laion_dask.watermark import Detector
 
 _UNREADABLE = "unreadable_image"
+_Detected = tuple[Detector, np.ndarray]
+"""A network that reads images, and its scores (rows of the table,)."""
 
 
 def score(out: Path, *, name: str, images: Path, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
-    """Embed and score one shard; write `<name>.parquet` (schema SCORES) and `embeddings.zarr` with one Zarr shard.
+    """Embed and score one shard of the download: its images table and its tar, as `score_rows` does."""
+    table = pq.read_table(images, columns=["key", "uid", "caption", "split", "reason"])
+    return score_rows(out, name=name, table=table, pictures=read_shard(tar), shard_rows=shard_rows, settings=settings)
+
+
+def score_rows(
+    out: Path,
+    *,
+    name: str,
+    table: pa.Table,
+    pictures: Iterable[tuple[str, bytes]],
+    shard_rows: int,
+    settings: params.Score,
+) -> dict[str, Any]:
+    """Embed and score a table; write `<name>.parquet` (schema SCORES) and `embeddings.zarr` with one Zarr shard.
+
+    `table` has key, uid, caption, split and reason; `pictures` are (key, bytes) of the rows to keep, in their order.
 
     The arrays `<model>/image` and `<model>/text` are float16 (shard_rows, dimension), unit length, row i for row i of
-    the images table. An image that cannot be decoded costs its row. Counts: the ledger `images`, and under `seconds`
+    the table. An image that cannot be decoded costs its row. Counts: the ledger `images`, and under `seconds`
     what the part waited for, which is of this run and goes into no version.
     """
     watch = Stopwatch()
     loaded = load(settings)
-    table = pq.read_table(images, columns=["key", "uid", "caption", "split", "reason"])
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
     embedded = {one: _blank(shard_rows, model) for one, model in loaded.items()}
+    detectors = [(one, np.full(table.num_rows, np.nan, np.float32)) for one in measures.detectors(settings)]
+    decoded = batches(table, pictures, settings, loaded, watch, [one.preparation for one, _ in detectors])
     found = 0
-    for batch in _seen(batches(table, read_shard(tar), settings, loaded, watch), embedded, watch):
+    for batch in _seen(decoded, embedded, detectors, watch):
         found += len(batch.rows) + len(batch.unreadable)
         reasons[batch.unreadable] = _UNREADABLE
     expected = table["reason"].to_pylist().count(KEEP)
     if found != expected:
-        message = f"shard {name}: {expected} rows have an image by {images.name}, {found} were found in {tar.name}"
+        message = f"shard {name}: {expected} rows have an image by its table, {found} were found in its tar"
         raise ValueError(message)
     with watch.measure("forward"):
-        columns = _columns(table, embedded, reasons, settings)
+        columns = _columns(table, embedded, reasons, settings) | {one.column: values for one, values in detectors}
     with watch.measure("write"):
         arrays = {one: {"image": _half(rows.image), "text": _half(rows.text)} for one, rows in embedded.items()}
         embeddings.write_shard(out / embeddings.STORE, arrays, about(settings))
         slots = np.arange(table.num_rows, dtype=np.int64) + int(name) * shard_rows
-        scores = pa.table({"uid": table["uid"], "slot": slots, "reason": pa.array(reasons, pa.string()), **columns})
-        checked = schema.scores([*loaded]).check(scores)
+        kind = schema.scores([*loaded], measures.columns(settings))
+        typed = {one.name: pa.array(columns[one.name], one.type) for one in kind.columns if one.name in columns}
+        scores = pa.table({"uid": table["uid"], "slot": slots, "reason": pa.array(reasons, pa.string()), **typed})
+        checked = kind.check(scores)
         pq.write_table(checked, out / f"{name}.parquet", compression="zstd")
     ledger = Ledger()
     ledger.keep(int((reasons == KEEP).sum()))
@@ -66,27 +88,38 @@ def about(settings: params.Score) -> dict[str, dict[str, str]]:
     return {spec.name: models.about(spec, models.load(spec, settings.compile)) for spec in settings.models}
 
 
-def _seen(found: Iterator[Batch], embedded: dict[str, Embedded], watch: Stopwatch) -> Iterator[Batch]:
-    """Pass batches through the towers; a GPU computes one batch while the results of the last are fetched."""
-    waiting: tuple[Batch, list[Any]] | None = None
+def _seen(
+    found: Iterator[Batch], embedded: dict[str, Embedded], detectors: Sequence[_Detected], watch: Stopwatch
+) -> Iterator[Batch]:
+    """Pass batches through the networks; a GPU computes one batch while the results of the last are fetched."""
+    waiting: tuple[Batch, list[Any], list[Any]] | None = None
     for batch in found:
         with watch.measure("forward"):
             queued = [
                 (one.model.see(batch.pixels[one.model.preparation.key]), one.model.read(tokens) if len(rows) else None)
                 for one, (rows, tokens) in zip(embedded.values(), batch.texts, strict=True)
             ]
+            detected = [one.score(batch.pixels[one.preparation.key]) for one, _ in detectors]
             if waiting is not None:
-                _keep(*waiting, embedded)
+                _keep(*waiting, embedded, detectors)
         if waiting is not None:
             yield waiting[0]
-        waiting = batch, queued
+        waiting = batch, queued, detected
     if waiting is not None:
         with watch.measure("forward"):
-            _keep(*waiting, embedded)
+            _keep(*waiting, embedded, detectors)
         yield waiting[0]
 
 
-def _keep(batch: Batch, queued: Sequence[tuple[Any, Any]], embedded: dict[str, Embedded]) -> None:
+def _keep(
+    batch: Batch,
+    queued: Sequence[tuple[Any, Any]],
+    detected: Sequence[Any],
+    embedded: dict[str, Embedded],
+    detectors: Sequence[_Detected],
+) -> None:
+    for (_, values), probabilities in zip(detectors, detected, strict=True):
+        values[batch.rows] = probabilities.cpu().numpy()
     for one, (image, text), (rows, _) in zip(embedded.values(), queued, batch.texts, strict=True):
         one.image[batch.rows] = one.model.rows(image)
         if text is not None:
@@ -96,7 +129,7 @@ def _keep(batch: Batch, queued: Sequence[tuple[Any, Any]], embedded: dict[str, E
 def _columns(
     table: pa.Table, embedded: dict[str, Embedded], reasons: np.ndarray, settings: params.Score
 ) -> dict[str, np.ndarray]:
-    """Return all columns of scores, float32 (rows of the table,): similarities, and what heads make of embeddings."""
+    """Return all columns of scores (rows of the table,): similarities, and what heads and prompts say."""
     count = table.num_rows
     own = {
         name: np.einsum("ij,ij->i", one.image[:count], one.text[:count]).astype(np.float32)
@@ -108,7 +141,8 @@ def _columns(
     for spec in reversed(settings.models):
         read = np.array([spec.reads(one) for one in split], bool)
         similarity[read] = own[spec.name][read]
-    measured = measures.measure(embedded, np.flatnonzero(reasons == KEEP), settings)
+    captions = [str(caption) for caption in table["caption"].to_pylist()]
+    measured = measures.measure(embedded, np.flatnonzero(reasons == KEEP), captions, settings)
     columns = {"similarity": similarity} | {name: values[:count] for name, values in measured.items()}
     return columns | {f"similarity_{name}": values for name, values in own.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,8 +67,9 @@ def batches(
     settings: params.Score,
     models: Mapping[str, Clip],
     watch: Stopwatch,
+    further: Sequence[Preparation] = (),
 ) -> Iterator[Batch]:
-    """Decode a shard's images (key, bytes) ahead of the forward pass.
+    """Decode a shard's images (key, bytes) ahead of the forward pass, for the models and for further networks.
 
     `table` has key, caption and split. Batches depend on the shard alone, not on the machine's load.
     """
@@ -76,7 +77,7 @@ def batches(
     captions = [str(caption) for caption in table["caption"].to_pylist()]
     split = table["split"].to_pylist()
     first = next(iter(models.values()))
-    preparations = {model.preparation.key: model.preparation for model in models.values()}
+    preparations = {one.key: one for one in [*(model.preparation for model in models.values()), *further]}
     reads = [np.array([spec.reads(one) for one in split], bool) for spec in settings.models]
     size = settings.batch or max(model.image_slices.rows for model in models.values())
     needed = max(one.needed_px for one in preparations.values()) if settings.decode == "reduced" else None

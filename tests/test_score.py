@@ -17,7 +17,7 @@ import zarr
 from project import SMALL, Project
 
 from laion_dask import embeddings, models, params, pixels, schema, score
-from laion_dask.heads import HEADS
+from laion_dask.head_params import DEMO_COLUMNS
 from laion_dask.shards import read_shard
 
 ROWS = 30
@@ -37,7 +37,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def rules(folders: Mapping[str, Path], splits: Mapping[str, Any], **values: Any) -> params.Score:  # noqa: ANN401
     listed = [{"name": name, "model": f"local-dir:{folders[name]}", "splits": of} for name, of in splits.items()]
-    return params.Score(models=listed, **{"heads": None, "batch": 8, "decode": "full", "compile": "none"} | values)
+    return params.Score(
+        models=listed, **{"heads": None, "tags": None, "batch": 8, "decode": "full", "compile": "none"} | values
+    )
 
 
 def run(out: Path, shard: tuple[Path, Path], settings: params.Score, rows: int = 32) -> dict[str, Any]:
@@ -185,25 +187,25 @@ def test_an_image_that_the_table_promises_and_the_tar_lacks_is_an_error(
 ) -> None:
     images, _ = small_clips.shard(tmp_path / "one", "00000", 6)
     _, tar = small_clips.shard(tmp_path / "two", "00000", 6, failed=[5])
-    with pytest.raises(ValueError, match=r"6 rows have an image by 00000\.parquet, 5 were found in 00000\.tar"):
+    with pytest.raises(ValueError, match=r"6 rows have an image by its table, 5 were found in its tar"):
         run(tmp_path / "out", (images, tar), rules(folders, {"english": "all"}))
 
 
 def test_heads_of_another_dimension_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     shard = small_clips.shard(tmp_path / "shard", "00000", 3)
     with pytest.raises(
-        score.clip.ModelError, match=r"reads 128 features, .* gives 32\. Remedy: heads made for the first"
+        score.clip.ModelError, match=r"reads 128 features, .* gives 32\. Remedy: model with the name of"
     ):
-        run(tmp_path / "out", shard, rules(folders, {"english": "all"}, heads="demo"))
+        run(tmp_path / "out", shard, rules(folders, {"english": "all"}, heads=[{"kind": "demo"}]))
 
 
 def test_heads_read_the_embeddings_of_the_first_model(folders: dict[str, Path], tmp_path: Path) -> None:
     shard = small_clips.shard(tmp_path / "shard", "00000", 5, failed=[2])
-    settings = rules(folders, {"english": "all"}, heads="demo")
+    settings = rules(folders, {"english": "all"}, heads=[{"kind": "demo"}])
     demo = params.Model(name="demo", model="demo")
     run(tmp_path / "out", shard, settings.model_copy(update={"models": (demo, *settings.models)}))
     table = pq.read_table(tmp_path / "out" / "00000.parquet")
-    for head in HEADS:
+    for head in DEMO_COLUMNS:
         assert np.flatnonzero(np.isfinite(table[head].to_numpy())).tolist() == [0, 1, 3, 4]
 
 

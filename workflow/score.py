@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import dask
 import zarr
 
-from laion_dask import embeddings, measures, models, parts, score
+import laion_dask
+from laion_dask import cluster, embeddings, folders, measures, models, params, parts, score
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
-from workflow.stage import Resources, Stage, StageError, data, main
+from laion_dask.progress import Progress
+from workflow.extract import remove
+from workflow.stage import Resources, Stage, StageError, alone, data, main, total
+
+OUTS: Final = (folders.IMAGES, "score")
+"""What `score_folder` leaves in its folder; the last one says that all are there."""
+WORK: Final = ".score"
+"""Finished tars of a scoring that is not complete."""
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
@@ -35,13 +46,18 @@ def shards(settings: Params, _: Resources) -> list[Part]:
 
 
 def join_arrays(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Join the shards' arrays into one store: each part's Zarr shard becomes the one at its place."""
+    """Publish the scores and the arrays of all shards."""
+    return join(settings.catalog.shard_rows, done, out)
+
+
+def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+    """Join the arrays of shards of so many rows into one store: each part's Zarr shard becomes the one at its place."""
     tables = [path for part in done for path in part.folder.glob("*.parquet")]
     for path in tables:
         parts.link(path, out / path.name)
     if not done:
         return {"slots": 0}
-    rows, store = settings.catalog.shard_rows, out / embeddings.STORE
+    store = out / embeddings.STORE
     first = done[0].folder / embeddings.STORE
     dimensions, about = embeddings.dimensions(first), embeddings.about(first)
     embeddings.create(store, about, shards=len(done), shard_rows=rows, dimensions=dimensions)
@@ -72,6 +88,53 @@ STAGE = Stage(
     follows=("images", "download", "images"),
     gpu=True,
 )
+
+
+def score_folder(
+    folder: Path, out: Path, rules: params.Score, progress: Progress, workers: int | None = None
+) -> dict[str, Any]:
+    """Score the tars of a folder that others made into `OUTS` of another, without a project; return the counts.
+
+    Tars that an interrupted run has scored by the same rules are not read again; what the folder holds of an earlier
+    run is replaced at the end. Raises what `parts.run` and `folders.find` raise, and `StageError` where another run
+    writes there too.
+    """
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    tars = folders.find(folder)
+    with ThreadPoolExecutor() as pool:
+        counted = list(pool.map(folders.count, tars))
+    rows = max(1, *counted)
+    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
+    code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
+    todo = []
+    for place, tar in enumerate(tars):
+        # Path, size and time stand for a tar: its bytes would have to be read twice before the first image.
+        identity = [str(tar.resolve()), tar.stat().st_size, tar.stat().st_mtime_ns]
+        name = f"{place:05d}"
+        args = {"name": name, "tar": tar, "shard_rows": rows, "settings": rules}
+        key = parts.digest(identity, name, rows, rules, decided, code)
+        todo.append(Part(name, key, args, weight=tar.stat().st_size))
+    # More processes than tars would only start and end.
+    asked = min(int(workers or cluster.setting("workers") or cluster.cores()), len(tars))
+    with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
+        with cluster.open_client(gpu=True) as client:
+            done = parts.run(folders.score_tar, todo, work / "parts", client, progress=progress)
+        counts = total(replace(STAGE, follows=None), done)
+        fresh = work / "new"
+        remove(fresh)
+        for name in OUTS:
+            (fresh / name).mkdir(parents=True)
+        counts.update(join(rows, done, fresh / "score"))
+        for part in done:
+            for path in (part.folder / folders.IMAGES).glob("*.parquet"):
+                parts.link(path, fresh / folders.IMAGES / path.name)
+        for name in OUTS:
+            remove(out / name)
+            (fresh / name).rename(out / name)
+        remove(work)
+    return counts
+
 
 if __name__ == "__main__":
     main(STAGE)

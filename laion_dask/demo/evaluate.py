@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from laion_dask import heads
+from laion_dask import heads, tensors
 from laion_dask.demo.captions import LANGUAGES, caption, code_caption
 from laion_dask.demo.scenes import Scene, draw, random_scene
 
@@ -124,12 +124,8 @@ def embed_texts(clip: SmallClip, texts: Sequence[str]) -> Array:
 
 def head_scores(folder: Path, embeddings: Array) -> dict[str, Array]:
     """Return for every head one score an image, as the pipeline computes it: beauty 1 to 10, or a probability."""
-    layers = heads.load(str(folder / "heads.safetensors"))
-    columns = dict(zip(HEADS, heads.HEADS, strict=True))
-    return {
-        head: heads.score(embeddings, layers[column], probability=heads.HEADS[column])
-        for head, column in columns.items()
-    }
+    loaded = heads.demo(tensors.read(folder / "heads.safetensors"))
+    return {name: head.score(embeddings) for name, head in zip(HEADS, loaded, strict=True)}
 
 
 def write(scene: Scene, language: str, rng: np.random.Generator) -> str:

@@ -1,0 +1,147 @@
+"""A folder of tars named on the command line in; embeddings, similarity and scores of its images out."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from laion_dask import cli_console
+from laion_dask.cli_extract import packaged_params
+
+if TYPE_CHECKING:
+    from laion_dask import params
+
+HELP: Final = """Shards to CLIP embeddings, similarity and safety scores.
+
+Without arguments: the step of the project in this folder, with its params.yaml.
+
+With a folder of tars as img2dataset or webdataset write them, and --out: these alone, no project needed.
+
+\b
+  laion-dask score shards/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --out scored
+  laion-dask score shards/ --model ViT-L-14 --pretrained openai --out scored \\
+      --heads aesthetic_v1=sa_0_4_vit_l_14_linear.pth --heads nsfw_laion=clip_nsfw_vit_l_14.npz
+  laion-dask score shards/ --params params.yaml --out scored
+
+--heads is KIND=FILE, KIND:COLUMN=FILE for a column of another name, or demo; see docs/heads.md for the kinds.
+
+An interrupted run goes on when the same command is given again. `laion-dask export` goes on from its results.
+"""
+
+
+def score(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder with tars; none: the project's step.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="open_clip's name, hf-hub:ORG/NAME, local-dir:PATH, or demo.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="TAG", help="open_clip's tag, or the path of a checkpoint.")
+    ] = None,
+    heads: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=FILE", help="A head on the embeddings; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", metavar="FILE", help="A params.yaml to take the models and all rules from."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Processes; default: one for each core or GPU.")
+    ] = None,
+    overwrite: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--overwrite", help="Replace what an earlier scoring left in the folder.")
+    ] = False,
+) -> None:
+    """Run the step of the project, or score the folder that the argument names."""
+    if folder is None:
+        if model or pretrained or heads or out or params_file or workers or overwrite:
+            cli_console.fail("score: which images? Give a folder of tars with the options", 2)
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module("workflow.score").STAGE)
+        return
+    if out is None:
+        cli_console.fail(f"score: where to? Give --out DIR with {folder}", 2)
+    if model is None and (params_file is None or pretrained or heads):
+        cli_console.fail("score: by which model? Give --model NAME, with --pretrained TAG where it has several", 2)
+    with cli_console.told("score", kept="Finished tars are kept; the same command goes on from here."):
+        from laion_dask import folders
+
+        rules = _rules(params_file, model, pretrained, heads or [])
+        tars = folders.find(folder)
+        resumed = _prepare(out, overwrite=overwrite)
+        names = ", ".join(one.model for one in rules.models)
+        listed = f"{len(tars):,} tar{'s' * (len(tars) != 1)}"
+        typer.echo(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
+        _run(folder, out, rules, workers)
+
+
+def _rules(file: Path | None, model: str | None, pretrained: str | None, heads: list[str]) -> params.Score:
+    """Return the rules of a file (else the package's), by one model and its heads where they are given."""
+    from ruamel.yaml import YAML
+
+    from laion_dask import params
+
+    base = file or packaged_params()
+    if model is None:
+        return params.load(base).score
+    values: dict[str, Any] = YAML(typ="safe", pure=True).load(base)
+    # A folder of others has no splits: one model reads all.
+    chosen: dict[str, Any] = {"name": "demo" if model == "demo" else "clip", "model": model, "pretrained": pretrained}
+    values["score"] |= {"models": [chosen], "heads": [_head(head) for head in heads], "tags": []}
+    return params.parse(values, "the command line").score
+
+
+def _head(text: str) -> dict[str, str]:
+    kind, _, file = text.partition("=")
+    kind, _, column = kind.partition(":")
+    return {"kind": kind} | ({"file": file} if file else {}) | ({"column": column} if column else {})
+
+
+def _prepare(out: Path, *, overwrite: bool) -> bool:
+    """Make the folder ready, or refuse it; return whether an interrupted scoring goes on there."""
+    from laion_dask import embeddings
+
+    names = importlib.import_module("workflow.score")
+    work = out / names.WORK
+    found = [name for name in names.OUTS if (out / name).exists()]
+    if found and not (out / "score" / embeddings.STORE).exists() and not work.is_dir():
+        cli_console.fail(f"score: {out / found[0]} is not of a scoring. Remedy: give another folder with --out")
+    if overwrite:
+        names.remove(work)
+    elif found and not work.is_dir():
+        by = ", ".join(about["model"] for about in embeddings.about(out / "score" / embeddings.STORE).values())
+        cli_console.fail(
+            f"score: {out} holds a finished scoring{f' by {by}' if by else ''} ({', '.join(found)}). Remedy: "
+            "--overwrite replaces it, or give another folder with --out"
+        )
+    going_on = bool((work / "parts").is_dir())
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").touch()
+    except OSError as error:
+        cli_console.fail(f"score: cannot write into {out} ({error.strerror}). Remedy: give another folder with --out")
+    return going_on
+
+
+def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> None:
+    from laion_dask.progress import Progress
+
+    progress, began = Progress("score", "images"), time.monotonic()
+    counts = importlib.import_module("workflow.score").score_folder(folder, out, rules, progress, workers)
+    seconds, images = time.monotonic() - began, counts["images"]
+    screen = cli_console.console()
+    screen.print(cli_console.funnel(f"The funnel of {out}", [("images", images)]))
+    shares = f" ({progress.shares()})" if progress.shares() else ""
+    screen.print(
+        f"scored   {images['seen']:,} images in {seconds:.1f} s, {images['seen'] / seconds:,.0f} images/s{shares}"
+    )
+    screen.print(
+        f"wrote    {out / 'score'}: embeddings.zarr and scores; {out / 'images'}: what they are of", soft_wrap=True
+    )
+    screen.print(f"go on    laion-dask export clip-retrieval --from {out} --out DIR", soft_wrap=True)
