@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +18,7 @@ from laion_dask import cluster, extract, params, parts, reads
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
-from workflow.stage import Resources, Stage, StageError, data, home, main, total
+from workflow.stage import Resources, Stage, StageError, alone, data, home, main, total
 
 OUTS: Final = ("pairs", "losses.parquet", "times.parquet", "reads.parquet")
 """What `extract_files` leaves in its folder; the last one says that all are there."""
@@ -129,19 +127,6 @@ def _refuse_nothing(done: Sequence[Done]) -> None:
         raise StageError(
             f"none of the {len(done)} WATs can be read; {first.part.args['location']}: {first.counts['error']}"
         )
-
-
-@contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Refuse a second run on the same folder: it would clear away what the first is writing."""
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StageError(
-                f"another run is writing into {work.parent}. Remedy: wait for it, or give another folder"
-            ) from error
-        yield
 
 
 if __name__ == "__main__":

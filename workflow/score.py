@@ -16,8 +16,8 @@ from laion_dask import cluster, embeddings, folders, measures, models, params, p
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
-from workflow.extract import alone, remove
-from workflow.stage import Resources, Stage, StageError, data, main, total
+from workflow.extract import remove
+from workflow.stage import Resources, Stage, StageError, alone, data, main, total
 
 OUTS: Final = (folders.IMAGES, "score")
 """What `score_folder` leaves in its folder; the last one says that all are there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from laion_dask.verdict import Ledger
 
 PROJECT = Path(__file__).parents[1]
 Resources = Mapping[str, Any]
+Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
+"""Runs parts on the open cluster with what they share; only those that are not finished."""
 
 
 class StageError(Exception):
@@ -37,6 +40,11 @@ class StageError(Exception):
 def no_resources(_: Params, __: Client) -> Iterator[Resources]:
     """Open nothing: most stages need files only."""
     yield {}
+
+
+def no_more(_: Params, __: Resources, done: Sequence[Done], ___: Run) -> Sequence[Done]:
+    """Run nothing further: most stages are through when each part is."""
+    return done
 
 
 def publish_all(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
@@ -58,9 +66,12 @@ class Stage:
     """Put the parts' files into the out; returns further counts for the metrics."""
     resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
     """Servers and connections that are open while the parts run; handed to every part, without a part in its key."""
+    further: Callable[[Params, Resources, Sequence[Done], Run], Sequence[Done]] = no_more
+    """Run further parts that depend on how the first ones ended; returns the parts that make up the out."""
     follows: tuple[str, str, str] | None = None
     """(own ledger, stage before, its ledger): as many rows must be seen here as were kept there."""
     gpu: bool = False
+    progress: Callable[[str, str], Progress] = Progress
 
 
 def home() -> Path:
@@ -106,18 +117,14 @@ def run(stage: Stage) -> dict[str, Any]:
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
     with ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
-        todo = [
-            Part(part.name, parts.digest(part.key, code_digest(stage.name)), part.args, part.weight, part.redo)
-            for part in stage.find_parts(settings, resources)
-        ]
-        done = parts.run(
-            stage.function,
-            todo,
-            home() / "parts" / stage.name,
-            client,
-            shared=resources,
-            progress=Progress(stage.name, stage.unit),
-        )
+        progress = stage.progress(stage.name, stage.unit)
+
+        def run_parts(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
+            coded = [replace(part, key=parts.digest(part.key, code_digest(stage.name))) for part in todo]
+            return parts.run(function, coded, home() / "parts" / stage.name, client, shared=shared, progress=progress)
+
+        first = run_parts(stage.function, stage.find_parts(settings, resources), resources)
+        done = stage.further(settings, resources, first, run_parts)
     counts = total(stage, done)
     fresh = out.with_name(f".{stage.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -162,6 +169,19 @@ def summary(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
     text = f"{stage.name:<9} {ledger['seen']:>7,} {stage.unit} seen, {ledger['kept']:,} kept in {seconds:.1f} s"
     return f"{text} (dropped: {reasons})" if reasons else text
+
+
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Refuse a second run on the same folder: it would clear away what the first is writing."""
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(
+                f"another run is writing into {work.parent}. Remedy: wait for it, or give another folder"
+            ) from error
+        yield
 
 
 def main(stage: Stage) -> None:
