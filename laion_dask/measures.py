@@ -35,7 +35,7 @@ class Embedded:
 
 def detectors(settings: params.Score) -> list[Detector]:
     """Return the networks of `score.heads` that read images instead of embeddings, loaded."""
-    return [watermark.load(spec) for spec in settings.heads if spec.kind == "watermark"]
+    return [watermark.load(spec) for spec in settings.heads or () if spec.kind == "watermark"]
 
 
 def measure(
@@ -54,14 +54,14 @@ def measure(
         for one in [*SCORES.columns, *columns(settings)]
         if one.name in head_params.DEMO_COLUMNS or one not in SCORES.columns
     }
-    for spec in settings.heads:
+    for spec in settings.heads or ():
         if spec.kind != "watermark":
             model = _model(embedded, spec.model)
             for head in heads.load(spec):
                 _check(head, spec, model)
                 filled[head.column][rows] = head.score(model.image[rows])
     texts = [captions[row] for row in rows]
-    for tag in settings.tags:
+    for tag in settings.tags or ():
         model = _model(embedded, tag.model)
         for name, values in tags.score(tag, model.image[rows], texts, _embedder(model.model)).items():
             filled[name][rows] = values
@@ -71,11 +71,11 @@ def measure(
 def columns(settings: params.Score) -> list[Column]:
     """Return the columns that heads and tags add to SCORES, in order; `ModelError` where two have one name."""
     own = set(SCORES.names)
-    names = [column for head in settings.heads for column in head.columns if column not in own]
+    names = [column for head in settings.heads or () for column in head.columns if column not in own]
     described = [
         Column(name, pa.float32(), *_MEANINGS.get(name, ("score of a head of the user", ""))) for name in names
     ]
-    found = [*described, *(column for tag in settings.tags for column in tags.columns(tag))]
+    found = [*described, *(column for tag in settings.tags or () for column in tags.columns(tag))]
     all_names = [column.name for column in found]
     if twice := sorted({name for name in all_names if all_names.count(name) > 1}):
         message = f"score.tags fills {', '.join(twice)} twice. Remedy: other names for a group or label in their files"
@@ -85,7 +85,7 @@ def columns(settings: params.Score) -> list[Column]:
 
 def files(settings: params.Score) -> list[Path]:
     """Return the files that decide the columns, so that a changed one makes other parts."""
-    return [*(heads.file(spec) for spec in settings.heads), *(tags.path(spec) for spec in settings.tags)]
+    return [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
 
 
 def _model(embedded: Mapping[str, Embedded], name: str | None) -> Embedded:

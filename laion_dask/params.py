@@ -248,20 +248,15 @@ class Score(Section):
     """Which CLIPs, which heads, and how images come to them."""
 
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=16)]
-    heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)]
-    tags: Annotated[tuple[head_params.Tag, ...], Field(max_length=16)]
+    heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)] | None
+    tags: Annotated[tuple[head_params.Tag, ...], Field(max_length=16)] | None
     batch: Annotated[int, Field(ge=1, le=4096)] | None
     decode: Literal["full", "reduced"]
     compile: Literal["none", "default", "max-autotune"]
 
-    @field_validator("heads", "tags", mode="before")
-    @classmethod
-    def _null_is_none_of_them(cls, value: object) -> object:
-        return () if value is None else value
-
     @model_validator(mode="after")
     def _heads_and_tags_fit(self) -> Score:
-        head_params.check(self.heads, self.tags, [model.name for model in self.models])
+        head_params.check(self.heads or (), self.tags or (), [model.name for model in self.models])
         return self
 
     @model_validator(mode="after")

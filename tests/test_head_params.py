@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import params
+from laion_dask import measures, params
 from laion_dask.params import ParamsError
 
 FILE = Path(__file__).parents[1] / "params.yaml"
@@ -58,10 +58,11 @@ def test_every_kind_has_a_column_of_its_own_or_the_one_that_it_is_given(values: 
         *({"kind": kind, "file": "x"} for kind in kinds),
         {"kind": "aesthetic_v2", "file": "x", "column": "aesthetic_v2"},
     ]
-    found = [column for head in params.parse(values).score.heads for column in head.columns]
+    found = [column for head in params.parse(values).score.heads or () for column in head.columns]
     assert found == ["aesthetic", "punsafe", "violence", "simulacra", "pwatermark", "aesthetic_v2"]
 
 
 def test_null_means_none_of_them(values: dict[str, Any]) -> None:
     values["score"] |= {"heads": None, "tags": None}
-    assert (params.parse(values).score.heads, params.parse(values).score.tags) == ((), ())
+    assert measures.columns(params.parse(values).score) == []
+    assert measures.files(params.parse(values).score) == []
