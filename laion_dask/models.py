@@ -15,9 +15,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from laion_dask import devices, params, pixels, towers
+from laion_dask import devices, hub, params, pixels, towers
 from laion_dask.clip import DEMO_MODEL, Clip, ModelError
 from laion_dask.devices import Slices
 
@@ -42,7 +42,7 @@ _loading = threading.Lock()
 
 
 def weights(spec: params.Model) -> Path:
-    """Return the file with the weights, fetched to the cache of open_clip where a tag or hub name asks for it.
+    """Return the file with the weights, fetched where a tag or hub name asks for it and the hub's cache lacks it.
 
     Raises `ModelError` with the file, the tag and the command that fetches it.
     """
@@ -98,16 +98,21 @@ def _load(spec: params.Model, compiled: str) -> Clip:
     merges = Path(name.removeprefix(_LOCAL)) / "bpe.txt.gz"
     extra = {"bpe_path": str(merges)} if name.startswith(_LOCAL) and merges.is_file() else {}
     options = {"force_quick_gelu": True} if _trained_with_quick_gelu(spec) else {}
+    file = weights(spec)
+
+    def make() -> tuple[Any, Any, Any]:
+        network, _, transforms = open_clip.create_model_and_transforms(
+            name, pretrained=spec.pretrained, device=device, weights_only=True, **options
+        )
+        return network, transforms, open_clip.get_tokenizer(name, **extra)
+
     try:
         with _quiet():
-            network, _, transforms = open_clip.create_model_and_transforms(
-                name, pretrained=spec.pretrained, device=device, weights_only=True, **options
-            )
-            tokenizer = open_clip.get_tokenizer(name, **extra)
+            network, transforms, tokenizer = hub.cached_or_fetched(make, f"what {name} needs beside its weights")
         preparation = pixels.from_transforms(transforms)
     except pickle.UnpicklingError as error:
         message = (
-            f"{_where(spec)}: {weights(spec)} is refused: it holds more than tensors, and reading it could run any "
+            f"{_where(spec)}: {file} is refused: it holds more than tensors, and reading it could run any "
             f"code ({str(error).splitlines()[0]}). Remedy: weights as .safetensors, or a checkpoint of tensors only"
         )
         raise ModelError(message) from error
@@ -119,6 +124,8 @@ def _load(spec: params.Model, compiled: str) -> Clip:
             "hub must be in its cache, or in the folder of local-dir:PATH"
         )
         raise ModelError(message) from error
+    if weights(spec) != file:
+        raise ModelError(f"{_where(spec)}: the hub has had newer weights than {file}. Remedy: run again, with these")
     network.eval().requires_grad_(requires_grad=False)
     if device == "cuda":
         network = network.to(memory_format=torch.channels_last)
@@ -174,7 +181,7 @@ def _in_folder(folder: Path, spec: params.Model) -> Path:
     missing = _CONFIG if found else _WEIGHTS[0]
     message = (
         f"{_where(spec)}: {folder / missing} is missing. Remedy: a folder as open_clip saves it, with {_CONFIG} and "
-        "the weights; `huggingface-cli download ORG/NAME --local-dir FOLDER` fetches one"
+        "the weights; `hf download ORG/NAME --local-dir FOLDER` fetches one"
     )
     raise ModelError(message)
 
@@ -182,12 +189,14 @@ def _in_folder(folder: Path, spec: params.Model) -> Path:
 def _of_hub(repository: str, spec: params.Model) -> Path:
     from open_clip.pretrained import download_pretrained_from_hf  # noqa: PLC0415 - seconds
 
+    file = f"{repository}/{_HUB_FILE}"
     try:
         with _quiet():
-            return Path(download_pretrained_from_hf(repository))
+            return Path(hub.cached_or_fetched(lambda: download_pretrained_from_hf(repository), file))
     except Exception as error:
         # Anything: the hub's client raises errors of its own and of its transport.
-        raise _missing(spec, f"{repository}/{_HUB_FILE}", f"huggingface-cli download {repository}", error) from error
+        command = f"hf download {repository} --local-dir FOLDER"
+        raise _missing(spec, file, command, f"give {_LOCAL}FOLDER as the model", error) from error
 
 
 def _of_tag(spec: params.Model) -> Path:
@@ -201,25 +210,26 @@ def _of_tag(spec: params.Model) -> Path:
             f"one of {', '.join(tags)}, or the path of a checkpoint" if tags else "a model of open_clip.list_models()"
         )
         raise ModelError(message)
+    # Every tag of open_clip 3.3 is on the hub; older ones had an address of their own.
+    place = str(known.get("hf_hub") or known.get("url"))
+    file = f"{place}{_HUB_FILE}" if place.endswith("/") else place
     try:
         with _quiet():
-            return Path(download_pretrained(known))
+            return Path(hub.cached_or_fetched(lambda: download_pretrained(known), file))
     except Exception as error:
         # Anything: urllib, the hub's client and its transport raise errors of their own.
-        place = str(known.get("hf_hub") or known.get("url"))
-        file = f"{place}{_HUB_FILE}" if place.endswith("/") else place
         command = (
             f"python -c \"import open_clip; open_clip.create_model('{spec.model}', pretrained='{spec.pretrained}')\""
         )
-        raise _missing(spec, file, command, error) from error
+        raise _missing(spec, file, command, "give the path of the file as pretrained", error) from error
 
 
-def _missing(spec: params.Model, file: str, command: str, error: Exception) -> ModelError:
+def _missing(spec: params.Model, file: str, command: str, instead: str, error: Exception) -> ModelError:
     cause = str(error).splitlines()[0] if str(error) else type(error).__name__
     return ModelError(
         f"{_where(spec)}: the weights {file} (tag {spec.pretrained or spec.model}) are not on this machine and cannot "
-        f"be fetched: {cause}. Remedy: where there is a network, run `{command}` and bring its cache here, or give the "
-        "path of the file in pretrained"
+        f"be fetched: {cause}. Remedy: where there is a network, run `{command}`; then bring what it fetched to "
+        f"{hub.cache()} here, or {instead}"
     )
 
 

@@ -6,15 +6,19 @@ import json
 import os
 import pickle
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import small_clips
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
-from laion_dask import clip, models, params
+from laion_dask import clip, hub, models, params
 from laion_dask.clip import ModelError
 
 
@@ -114,41 +118,111 @@ def test_other_weights_than_expected_are_refused_before_they_are_read(folder: Pa
     assert models.sha256(place / "open_clip_model.safetensors") in message
 
 
+@pytest.fixture(scope="module")
+def refused_without_a_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process that reaches no hub is told of two models, and how many seconds each took."""
+    program = """if True:
+        import json, sys, time
+        import open_clip
+        from laion_dask import models, params
+        from laion_dask.clip import ModelError
+        told = {}
+        for model, pretrained in json.loads(sys.argv[1]):
+            began = time.monotonic()
+            try:
+                models.weights(params.Model(name="one", model=model, pretrained=pretrained))
+            except ModelError as error:
+                told[model] = (str(error), time.monotonic() - began)
+        print(json.dumps(told))
+    """
+    place = tmp_path_factory.mktemp("no hub")
+    with socket.socket() as closed:
+        # Bound and not listening: whoever asks is refused.
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        asked = [("ViT-B-32", "laion2b_s34b_b79k"), ("hf-hub:nobody/nothing", None)]
+        ended = subprocess.run(
+            [sys.executable, "-c", program, json.dumps(asked)],
+            env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(place), "HF_HUB_CACHE": str(place / "hub")},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    return {"told": json.loads(ended.stdout), "said": ended.stderr, "cache": str(place / "hub"), "hub": address}
+
+
 @pytest.mark.parametrize(
-    ("model", "pretrained", "named"),
+    ("model", "named"),
     [
-        # An address of the loopback on which nobody listens stands for a machine without a network.
         (
             "ViT-B-32",
-            "laion2b_s34b_b79k",
             [
-                "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/",
+                "the weights laion/CLIP-ViT-B-32-laion2B-s34B-b79K/open_clip_model.safetensors ",
                 "(tag laion2b_s34b_b79k)",
                 "python -c \"import open_clip; open_clip.create_model('ViT-B-32', pretrained='laion2b_s34b_b79k')\"",
             ],
         ),
         (
             "hf-hub:nobody/nothing",
-            None,
             [
-                "nobody/nothing/open_clip_model.safetensors",
+                "the weights nobody/nothing/open_clip_model.safetensors ",
                 "(tag hf-hub:nobody/nothing)",
-                "`huggingface-cli download nobody/nothing`",
+                "`hf download nobody/nothing --local-dir FOLDER`",
+                "give local-dir:FOLDER as the model",
             ],
         ),
     ],
 )
-def test_without_a_network_the_error_names_file_tag_and_the_command_that_fetches(
-    model: str, pretrained: str | None, named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_network_the_error_names_file_tag_and_the_command_that_fetches_and_comes_at_once(
+    refused_without_a_hub: dict[str, Any], model: str, named: list[str]
+) -> None:
+    message, seconds = refused_without_a_hub["told"][model]
+    for words in (
+        "are not on this machine and cannot be fetched",
+        f"{refused_without_a_hub['hub']} gave no answer: ",
+        f"bring what it fetched to {refused_without_a_hub['cache']} here",
+        *named,
+    ):
+        assert words in message
+    file = named[0].removeprefix("the weights ").strip()
+    assert f"fetching {file} from {refused_without_a_hub['hub']}\n" in refused_without_a_hub["said"]
+    # The hub's own client tries for 46 s.
+    assert seconds < 15
+
+
+def test_a_hub_that_takes_the_call_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
+
+        def wanted() -> None:
+            raise LocalEntryNotFoundError("not in the cache")
+
+        with pytest.raises(hub.HubError, match=rf"{address} gave no answer"):
+            hub.cached_or_fetched(wanted, "weights")
+
+
+def test_weights_in_the_hubs_cache_are_found_without_a_request(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    cached = tmp_path / "models--nobody--something"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, cached / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    message = refusal(spec(model, pretrained=pretrained))
-    assert "are not on this machine and cannot be fetched" in message
-    for words in named:
-        assert words in message
+    # A request would end here.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    model = models.load(spec("hf-hub:nobody/something"))
+    assert model.weights_sha256 == models.sha256(folder / "open_clip_model.safetensors")
+    assert "fetching" not in capfd.readouterr().err
+    assert not constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,16 @@ WORK: Final = ".score"
 """Finished tars of a scoring that is not complete."""
 
 
+def weights(settings: Params) -> None:
+    """Find or fetch the weights of all models; `ModelError` where they are missing."""
+    for spec in settings.score.models:
+        models.weights(spec)
+
+
 def shards(settings: Params, _: Resources) -> list[Part]:
     """One part for each shard; its key holds the images, the models and the heads."""
     rules = settings.score
-    # Here, before any worker: a model is fetched once, and refused once.
+    # Here, before any worker: a model is refused once.
     decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
     todo = []
     for images in sorted(data("download").glob("*.parquet")):
@@ -85,6 +91,7 @@ STAGE = Stage(
     find_parts=shards,
     function=score.score,
     publish=join_arrays,
+    check=weights,
     follows=("images", "download", "images"),
     gpu=True,
 )
@@ -102,10 +109,11 @@ def score_folder(
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     tars = folders.find(folder)
+    # Before the tars are read: what is missing is told at once.
+    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
     with ThreadPoolExecutor() as pool:
         counted = list(pool.map(folders.count, tars))
     rows = max(1, *counted)
-    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
     code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
     todo = []
     for place, tar in enumerate(tars):

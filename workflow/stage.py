@@ -42,6 +42,10 @@ def no_resources(_: Params, __: Client) -> Iterator[Resources]:
     yield {}
 
 
+def no_check(_: Params) -> None:
+    """Start at once: most stages need nothing that could be missing."""
+
+
 def no_more(_: Params, __: Resources, done: Sequence[Done], ___: Run) -> Sequence[Done]:
     """Run nothing further: most stages are through when each part is."""
     return done
@@ -64,6 +68,8 @@ class Stage:
     function: PartFunction
     publish: Callable[[Params, Sequence[Done], Path], Mapping[str, Any]] = publish_all
     """Put the parts' files into the out; returns further counts for the metrics."""
+    check: Callable[[Params], object] = no_check
+    """Raise what would end every part, before a cluster is started for them."""
     resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
     """Servers and connections that are open while the parts run; handed to every part, without a part in its key."""
     further: Callable[[Params, Resources, Sequence[Done], Run], Sequence[Done]] = no_more
@@ -113,6 +119,7 @@ def run(stage: Stage) -> dict[str, Any]:
     """Run one stage from params.yaml to `data/<stage>` and `metrics/<stage>.json`, and return its counts."""
     began = time.monotonic()
     settings = parameters.load()
+    stage.check(settings)
     out = Path("data") / stage.name
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
     with ExitStack() as servers, open_client(gpu=stage.gpu) as client:

@@ -1,0 +1,99 @@
+"""What open_clip makes with the hub's help in; out the same from this machine's cache, else from a hub that answers.
+
+The hub's client waits for a hub that does not answer: six tries with pauses of 23 s in all, each of up to 60 s, for
+every name that a file may have. A machine without a network is one that gives no answer to the first request.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+# The mode is the process's; two tasks of it must not end it for each other.
+_offline: Final = threading.Lock()
+
+
+class HubError(ConnectionError):
+    """The hub was asked once and did not answer; the message has its address and the cause."""
+
+
+def cache() -> str:
+    """Return the folder with what was fetched: HF_HUB_CACHE, or its default."""
+    from huggingface_hub import constants  # noqa: PLC0415 - seconds
+
+    return str(constants.HF_HUB_CACHE)
+
+
+def cached_or_fetched(make: Callable[[], T], what: str) -> T:
+    """Return what `make` returns without a request where the cache has all it needs, else with the hub's help.
+
+    What is in the cache is not looked up again: every worker loads the same weights, and none asks for them. `what` is
+    named to whoever waits. Raises `HubError` where the hub does not answer, and what `make` raises.
+    """
+    try:
+        with _cache_alone():
+            return make()
+    except Exception as error:
+        # Anything: open_clip and transformers wrap the hub's errors in their own.
+        if not _wanted_the_hub(error):
+            raise
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    sys.stderr.write(f"fetching {what} from {constants.ENDPOINT}\n")
+    _ask(constants.ENDPOINT, constants.HF_HUB_ETAG_TIMEOUT)
+    return make()
+
+
+@contextmanager
+def _cache_alone() -> Iterator[None]:
+    """Let the hub's client look into its cache and send nothing, as HF_HUB_OFFLINE=1 does from the start."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    with _offline:
+        before = constants.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
+
+
+def _wanted_the_hub(error: BaseException | None) -> bool:
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
+
+    while error is not None:
+        if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _ask(address: str, timeout_s: float) -> None:
+    """Raise `HubError` unless one request is answered in time, with whatever status."""
+    from huggingface_hub import get_session  # noqa: PLC0415
+
+    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def request() -> None:
+        try:
+            get_session().head(address, timeout=timeout_s, follow_redirects=False)
+        except Exception as error:  # noqa: BLE001 - it is raised below, by the thread that waits
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    # A thread that may be left behind: looking a name up has no timeout, and each address of a name has its own.
+    threading.Thread(target=request, daemon=True).start()
+    try:
+        error = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        message = f"{address} gave no answer within {timeout_s} s (HF_HUB_ETAG_TIMEOUT is how long it may take)"
+        raise HubError(message) from None
+    if error is not None:
+        message = f"{address} gave no answer: {error}"
+        raise HubError(message) from error
