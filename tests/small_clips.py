@@ -20,8 +20,15 @@ from laion_dask.shards import write_shard
 from laion_dask.verdict import KEEP
 
 
-def folder(path: Path, *, seed: int, dimension: int = 32, preprocess: dict[str, Any] | None = None) -> Path:
-    """Save a small CLIP as open_clip does: config, weights and the demo's vocabulary."""
+def folder(
+    path: Path,
+    *,
+    seed: int,
+    dimension: int = 32,
+    preprocess: dict[str, Any] | None = None,
+    vocab_size: int | None = None,
+) -> Path:
+    """Save a small CLIP as open_clip does: config, weights and the demo's vocabulary, if no other size is asked for."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -36,6 +43,8 @@ def folder(path: Path, *, seed: int, dimension: int = 32, preprocess: dict[str, 
         "head_width": 32,
     }
     config["model_cfg"]["text_cfg"] |= {"layers": 1, "width": 32, "heads": 2}
+    if vocab_size is not None:
+        config["model_cfg"]["text_cfg"]["vocab_size"] = vocab_size
     config["preprocess_cfg"] = config.get("preprocess_cfg", {}) | (preprocess or {})
     path.mkdir(parents=True)
     (path / "open_clip_config.json").write_text(json.dumps(config))

@@ -208,10 +208,12 @@ def test_a_hub_that_takes_the_call_and_says_nothing_is_not_waited_for(monkeypatc
 
 
 def test_weights_in_the_hubs_cache_are_found_without_a_request(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from huggingface_hub import constants
 
+    # Names of the hub come with open_clip's own tokenizer.
+    folder = small_clips.folder(tmp_path / "full", seed=1, vocab_size=49_408)
     cached = tmp_path / "models--nobody--something"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("0" * 40)
