@@ -226,7 +226,7 @@ def test_a_server_that_stops_sending_is_cut_off_and_what_came_is_kept(
 ) -> None:
     shelf.content = random.Random(2).randbytes(2 * BLOCK)
     # Long enough for a busy machine to answer the other requests in.
-    monkeypatch.setattr(ranges, "REQUEST_S", 2.0)
+    monkeypatch.setattr(ranges, "REQUEST_S", 5.0)
     shelf.plan = [lambda _: False, stall_after(300)]
     assert read_all(shelf.url(kind))[0] == shelf.content
     assert shelf.ranges == [(0, 1000), (1000, 2000), (1300, 2000)]
