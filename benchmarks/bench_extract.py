@@ -15,18 +15,17 @@ import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import corpus as corpora
-from benchmarks import stage_path
+from benchmarks import environments, stage_path
 from benchmarks.corpus import MB, Corpus
 
 ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = ROOT / ".bench"
+BENCH: Final = environments.BENCH
 LOCK: Final = Path(__file__).with_name("cc2dataset.lock")
 
 TITLES: Final = {
@@ -72,17 +71,8 @@ class Bar:
 
 
 def environment_of_cc2dataset() -> Path:
-    """Return the Python of cc2dataset's environment; make it out of the lock where it is new."""
-    folder = BENCH / "cc2dataset"
-    python, mark = folder / "bin" / "python", folder / LOCK.name
-    if not mark.is_file() or mark.read_bytes() != LOCK.read_bytes():
-        print("making the environment of cc2dataset (about 800 MB)", flush=True)
-        uv = Path(sysconfig.get_path("scripts")) / "uv"
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        subprocess.run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCK], check=True)
-        shutil.copyfile(LOCK, mark)
-    return python
+    """Return the Python of cc2dataset's environment."""
+    return environments.python_of(LOCK, "cc2dataset (about 800 MB)")
 
 
 def ask(reader: str, files: Sequence[Path], *options: str) -> Result:

@@ -14,14 +14,13 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import score_store
+from benchmarks import environments, score_store
 from benchmarks import shards as corpora
 from benchmarks.bench_extract import BENCH, ROOT, Bar, BenchError
 from benchmarks.shards import KB, Corpus
@@ -38,17 +37,8 @@ Result = dict[str, Any]
 
 
 def environment_of_clip_retrieval() -> Path:
-    """Return the Python of clip-retrieval's environment; make it out of the lock where it is new."""
-    folder = BENCH / "clip_retrieval"
-    python, mark = folder / "bin" / "python", folder / LOCK.name
-    if not mark.is_file() or mark.read_bytes() != LOCK.read_bytes():
-        print("making the environment of clip-retrieval (about 5 GB)", flush=True)
-        uv = Path(sysconfig.get_path("scripts")) / "uv"
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        subprocess.run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCK], check=True)
-        shutil.copyfile(LOCK, mark)
-    return python
+    """Return the Python of clip-retrieval's environment."""
+    return environments.python_of(LOCK, "clip-retrieval (about 5 GB)")
 
 
 def random_weights(path: Path) -> Path:

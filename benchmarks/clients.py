@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Mapping
@@ -21,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import environments
+
 ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = ROOT / ".bench"
+BENCH: Final = environments.BENCH
 LOCK: Final = Path(__file__).with_name("img2dataset.lock")
 SIDE_PX: Final = 256
 IMG2DATASET_THREADS: Final = 64
@@ -85,17 +85,8 @@ class Used:
 
 
 def environment_of_img2dataset() -> Path:
-    """Return the Python of img2dataset's environment; make it out of the lock where it is new."""
-    folder = BENCH / "img2dataset"
-    python, mark = folder / "bin" / "python", folder / LOCK.name
-    if not mark.is_file() or mark.read_bytes() != LOCK.read_bytes():
-        print("making the environment of img2dataset (about 650 MB)", flush=True)
-        uv = Path(sysconfig.get_path("scripts")) / "uv"
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        subprocess.run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCK], check=True)
-        shutil.copyfile(LOCK, mark)
-    return python
+    """Return the Python of img2dataset's environment."""
+    return environments.python_of(LOCK, "img2dataset (about 650 MB)")
 
 
 def img2dataset(table: Path, out: Path, server: Server, *, shard_rows: int, mode: str, workers: int) -> Used:
