@@ -18,7 +18,7 @@ from typing import Any
 from distributed import Client
 
 from laion_dask import params, worklist
-from laion_dask.cli_download import Rates
+from laion_dask.progress import Downloads
 from laion_dask.replay import ReplayAddress
 from workflow.download import download_tables, network
 from workflow.stage import Resources
@@ -40,7 +40,7 @@ def main() -> None:
 
     cut = worklist.Cut(worklist.Asked(), shard_rows=wanted["shard_rows"])
     out = Path(wanted["out"])
-    download_tables([Path(wanted["table"])], out, settings, cut, Rates(), workers=wanted["workers"], reach=reach)
+    download_tables([Path(wanted["table"])], out, settings, cut, Downloads(), workers=wanted["workers"], reach=reach)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import glob
 import importlib
 import shutil
 import time
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from laion_dask import cli_console, cli_extract
-from laion_dask.progress import Progress
+from laion_dask.progress import Downloads
 
 if TYPE_CHECKING:
     from laion_dask import params, worklist
@@ -35,7 +34,6 @@ It writes img2dataset's shards: 00000.tar, 00000.parquet, 00000_stats.json; docs
 An interrupted run goes on when the same command is given again.
 """
 
-_LONG_S: Final = 60.0
 _SHOWN: Final = 3
 # Options by the parameter of the download section that they set.
 _RULES: Final = {
@@ -261,7 +259,7 @@ def _prepare(out: Path, *, overwrite: bool) -> bool:
 
 
 def _run(tables: list[Path], out: Path, settings: params.Params, cut: worklist.Cut, workers: int | None) -> None:
-    rates, began = Rates(), time.monotonic()
+    rates, began = Downloads(), time.monotonic()
     run = importlib.import_module("workflow.download").download_tables
     counts = run(tables, out, settings, cut, rates, workers=workers)
     images, screen = counts["images"], cli_console.console()
@@ -283,55 +281,3 @@ def _run(tables: list[Path], out: Path, settings: params.Params, cut: worklist.C
             f"download: not one of {images['seen']:,} URLs gave an image. Remedy: the funnel has the reasons; where "
             "all is unreachable, look at the network and its name server first"
         )
-
-
-class Rates(Progress):
-    """Progress of a download: images a second over all workers, what succeeds, why not, and which hosts are slow."""
-
-    def __init__(self) -> None:
-        super().__init__("download", "images")
-        self._kept = self._seen = self._bytes = 0
-        self._reasons: Counter[str] = Counter()
-        self._slow: dict[str, tuple[float, int]] = {}
-        self._last = 0.0
-
-    def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
-        """Count a finished shard."""
-        images = counts["images"]
-        self._seen += images["seen"]
-        self._kept += images["kept"]
-        self._bytes += counts["bytes"]
-        self._reasons.update(images["dropped"])
-        for host in counts.get("slow", ()):
-            seconds, tries = self._slow.get(host["host"], (0.0, 0))
-            self._slow[host["host"]] = (seconds + host["seconds"], tries + host["tries"])
-        self._last = time.monotonic()
-        super().finish(name, weight, counts)
-
-    def rates(self) -> str:
-        """Return what was done a second until the last shard was finished; empty before the first."""
-        if not self._last:
-            return ""
-        elapsed = max(self._last - self._began, 1e-3)
-        share = f"{self._kept / max(self._seen, 1):.1%} success"
-        return f"{self._kept / elapsed:,.0f} images/s, {self._bytes / elapsed / 1e6:,.1f} MB/s, {share}"
-
-    def slowest(self) -> str:
-        """Return the hosts with the longest mean time of a try; empty where none is known."""
-        slow = sorted(self._slow.items(), key=lambda item: (-item[1][0] / item[1][1], item[0]))[:_SHOWN]
-        return ", ".join(f"{host} {seconds / tries:.1f} s" for host, (seconds, tries) in slow)
-
-    def line(self) -> str:
-        """Return the state in one line: shards, rates, reasons, time left, slow hosts, the shard that takes longest."""
-        now = time.monotonic()
-        words = [f"download {self._ready}/{self._parts} shards"]
-        if self._last:
-            left = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
-            words += [self.rates(), f"{max(left - (now - self._last), 0):,.0f} s left"]
-            words += [", ".join(f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_SHOWN))]
-            words += [f"slowest {self.slowest()}"] if self._slow else []
-        if self._running:
-            name, since = min(self._running.items(), key=lambda item: item[1])
-            if not self._last or now - since > _LONG_S:
-                words.append(f"oldest {name} {now - since:.0f} s")
-        return "  ".join(filter(None, words))

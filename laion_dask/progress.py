@@ -96,7 +96,7 @@ class Downloads(Progress):
 
     def __init__(self, stage: str = "download", unit: str = "images") -> None:
         super().__init__(stage, unit)
-        self._kept = self._tried = 0
+        self._kept = self._tried = self._bytes = 0
         self._reasons: Counter[str] = Counter()
         self._slow: dict[str, float] = {}
         self._first = time.monotonic()
@@ -113,11 +113,24 @@ class Downloads(Progress):
             images = counts["images"]
             self._tried += images["seen"]
             self._kept += images["kept"]
+            self._bytes += counts.get("bytes", 0)
             self._reasons.update(images["dropped"])
             for host in counts["slow"]:
                 self._slow[host["host"]] = max(host["seconds"] / host["tries"], self._slow.get(host["host"], 0.0))
             self._slow = dict(sorted(self._slow.items(), key=lambda item: -item[1])[:_HOSTS])
         super().finish(name, weight, counts)
+
+    def rates(self) -> str:
+        """Return what was done a second until now, and the share of successes; empty before the first part."""
+        if not self._tried:
+            return ""
+        elapsed = max(time.monotonic() - self._first, 1e-3)
+        speeds = f"{self._tried / elapsed:,.0f} {self.unit}/s, {self._bytes / elapsed / 1e6:,.1f} MB/s"
+        return f"{speeds}, {self._kept / self._tried:.1%} success"
+
+    def slowest(self) -> str:
+        """Return the hosts with the longest mean time of a try; empty where none is known."""
+        return ", ".join(f"{host} {seconds:.1f} s" for host, seconds in self._slow.items())
 
     def line(self) -> str:
         """Return the state in one line."""
@@ -132,5 +145,5 @@ class Downloads(Progress):
         if self._reasons:
             words.append(", ".join(f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_REASONS)))
         if self._slow:
-            words.append("slowest " + ", ".join(f"{host} {seconds:.1f} s" for host, seconds in self._slow.items()))
+            words.append(f"slowest {self.slowest()}")
         return "  ".join(words)

@@ -23,8 +23,9 @@ from conftest import threads_of_this_process
 from test_download import JPEG, Response, picture, write_warc
 from typer.testing import CliRunner
 
-from laion_dask import cli_download, cluster
+from laion_dask import cluster
 from laion_dask.cli import app
+from laion_dask.progress import Downloads
 from laion_dask.replay import Replay
 from workflow.download import SIZES, WORK
 
@@ -209,14 +210,14 @@ def test_an_interrupted_download_goes_on_and_asks_for_nothing_twice(
     table = write(here / "t.parquet")
     options = [table, "--replay", "../a.warc.gz", "--shard-rows", 2, "--workers", 1]
     assert run(*options, "--out", "whole")[0] == 0
-    finish = cli_download.Rates.finish
+    finish = Downloads.finish
 
-    def interrupted(self: cli_download.Rates, name: str, weight: int, counts: dict[str, Any]) -> None:
+    def interrupted(self: Downloads, name: str, weight: int, counts: dict[str, Any]) -> None:
         finish(self, name, weight, counts)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(cli_download.Rates, "finish", interrupted)
+        patched.setattr(Downloads, "finish", interrupted)
         status, _, told = run(*options, "--out", "o")
     assert status == 130
     assert "Finished shards are kept" in told
@@ -301,16 +302,17 @@ def test_where_no_url_gives_an_image_the_command_fails(here: Path) -> None:
 
 
 def test_progress_has_rates_success_reasons_slow_hosts_and_time_left() -> None:
-    rates = cli_download.Rates()
+    rates = Downloads()
     rates.start(4, [], [100] * 4)
     rates.begin("00001")
     images = {"seen": 100, "kept": 60, "dropped": {"not_found": 30, "timeout": 10}}
     slow = [{"host": "slow.example", "tries": 2, "seconds": 9.0}, {"host": "quick.example", "tries": 4, "seconds": 2.0}]
     rates.finish("00000", 100, {"images": images, "bytes": 5_000_000, "hosts": 2, "slow": slow})
     line = rates.line()
-    assert "download 1/4 shards" in line
-    assert "images/s" in line
-    assert "60.0% success" in line
+    assert "download 1/4 parts" in line
+    assert "100 images, " in line
+    assert "60% good" in line
+    assert re.fullmatch(r"[\d,]+ images/s, [\d,.]+ MB/s, 60\.0% success", rates.rates())
     assert "s left" in line
     assert "not_found 30, timeout 10" in line
     assert "slowest slow.example 4.5 s, quick.example 0.5 s" in line
