@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -57,6 +57,9 @@ bench-download: $(READY)  ## download side by side with img2dataset, from a serv
 
 bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rate and clip-retrieval
 	@python -m benchmarks.bench_score
+
+bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
+	@python -m benchmarks.bench_score_gpu
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

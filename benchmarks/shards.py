@@ -62,17 +62,19 @@ class Corpus:
         return sorted(self.folder.glob("*.tar"))
 
 
-def cached(folder: Path, *, images: int, shard_rows: int, seed: int = 5, processes: int = 2) -> Corpus:
-    """Return the corpus, made where it is new."""
-    wanted = {"images": images, "shard_rows": shard_rows, "seed": seed}
+def cached(
+    folder: Path, *, images: int, shard_rows: int, seed: int = 5, processes: int = 2, side_px: int | None = None
+) -> Corpus:
+    """Return the corpus, made where it is new; with `side_px` as the download leaves pictures: longer side so long."""
+    wanted = {"images": images, "shard_rows": shard_rows, "seed": seed, "side_px": side_px}
     mark = folder / "corpus.json"
     if not mark.is_file() or json.loads(mark.read_text()) != wanted:
-        print(f"making {images:,} JPEGs of {_LOW_KB} to {_HIGH_KB} KB in {folder.name}", flush=True)
+        print(f"making {images:,} JPEGs in {folder.name}", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with ProcessPoolExecutor(processes) as pool:
             pictures = list(
-                pool.map(_picture, [(seed, number) for number in range(min(images, _PICTURES))], chunksize=8)
+                pool.map(_picture, [(seed, number, side_px) for number in range(min(images, _PICTURES))], chunksize=8)
             )
         for first in range(0, images, shard_rows):
             _shard(folder, first, min(shard_rows, images - first), shard_rows, seed, pictures)
@@ -118,8 +120,17 @@ def _drawn(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     return np.asarray(image, np.float32)
 
 
-def _picture(job: tuple[int, int]) -> bytes:
-    return picture(np.random.default_rng(job))
+def _picture(job: tuple[int, int, int | None]) -> bytes:
+    seed, number, side_px = job
+    body = picture(np.random.default_rng((seed, number)))
+    if side_px is None:
+        return body
+    with Image.open(io.BytesIO(body)) as image:
+        scale = side_px / max(image.size)
+        small = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=95)
+    return out.getvalue()
 
 
 def _shard(folder: Path, first: int, count: int, shard_rows: int, seed: int, pictures: Sequence[bytes]) -> None:
@@ -128,8 +139,10 @@ def _shard(folder: Path, first: int, count: int, shard_rows: int, seed: int, pic
 
     rng = np.random.default_rng([seed, first])
     name = f"{first // shard_rows:05d}"
-    blank = {field.name: None if field.nullable and field.type == pa.string() else 0 for field in schema.IMAGES.schema}
-    blank |= {field.name: "" for field in schema.IMAGES.schema if field.type == pa.string()}
+    blank = {
+        field.name: "" if field.type == pa.string() else False if field.type == pa.bool_() else 0
+        for field in schema.IMAGES.schema
+    }
 
     def rows() -> Iterator[tuple[dict[str, Any], bytes]]:
         for number in range(first, first + count):

@@ -51,7 +51,10 @@ class Clip:
 
     def tokens(self, texts: Sequence[str]) -> Any:  # noqa: ANN401 - a torch tensor
         """Return what the text tower reads: tokens (rows, context), or fewer positions where all texts are short."""
-        tokens = self.tokenizer(list(texts))
+        return self.cut(self.tokenizer(list(texts)))
+
+    def cut(self, tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
+        """Return tokens (rows, context) without the positions that no text reaches, where the tower allows that."""
         return towers.cut(tokens) if self.cut_texts else tokens
 
     def rows(self, embeddings: Any) -> np.ndarray:  # noqa: ANN401 - a torch tensor
@@ -84,15 +87,13 @@ class Clip:
             return slices.run(forward, devices.upload(rows, self.device))
 
     def _see(self, images: Any) -> Any:  # noqa: ANN401 - torch tensors
-        prepared = pixels.normalised(images, self.preparation)
-        with devices.autocast(self.device, self.precision):
-            return unit(self.network.encode_image(prepared))
+        prepared = pixels.normalised(images, self.preparation).to(devices.dtype(self.precision))
+        return unit(self.network.encode_image(prepared))
 
     def _read(self, tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
-        with devices.autocast(self.device, self.precision):
-            if self.cut_texts:
-                return unit(towers.encode_text(self.network, tokens))
-            return unit(self.network.encode_text(tokens))
+        if self.cut_texts:
+            return unit(towers.encode_text(self.network, tokens))
+        return unit(self.network.encode_text(tokens))
 
 
 def unit(features: Any) -> Any:  # noqa: ANN401 - torch tensors

@@ -13,6 +13,7 @@ or, in the environment, DASK_LAION_DASK__CLUSTER__WORKERS=4.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -93,17 +94,27 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
             raise ClusterError(message)
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
-        with dask.config.set(_DASK), _interrupts_held():
-            # Two threads for each GPU: one part is read and written while another computes.
-            cluster = LocalCUDACluster(rmm_pool_size=None, threads_per_worker=2, **_dashboard())
+        # Dask's workers may have no processes of their own unless this says so: theirs decode (ahead.py).
+        with dask.config.set({"distributed.worker.daemon": False, **_DASK}), _interrupts_held():
+            # Three parts at once on each GPU: it computes one while another is written and a third one started.
+            cluster = LocalCUDACluster(
+                rmm_pool_size=None, threads_per_worker=3, silence_logs="CRITICAL", **_dashboard()
+            )
         with cluster, Client(cluster) as client:
             yield client
+            client.run(_end_children)
     elif "://" in kind:
         with Client(kind, timeout="30s") as client:
             yield client
     else:
         message = f"laion-dask.cluster.kind = {kind!r} is not known. Remedy: use {_KINDS}"
         raise ClusterError(message)
+
+
+def _end_children() -> None:
+    """End the processes of a worker: it waits for them when it ends, and its nanny does not wait that long."""
+    for child in multiprocessing.active_children():
+        child.terminate()
 
 
 @contextmanager

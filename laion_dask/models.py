@@ -126,13 +126,12 @@ def _load(spec: params.Model, compiled: str) -> Clip:
         raise ModelError(message) from error
     if weights(spec) != file:
         raise ModelError(f"{_where(spec)}: the hub has had newer weights than {file}. Remedy: run again, with these")
-    network.eval().requires_grad_(requires_grad=False)
+    # Found out in full precision: in half, sums in another order differ by more than the tolerance.
+    cut_texts = towers.can_be_cut(network.eval(), tokenizer)
+    network.to(devices.dtype(spec.precision)).requires_grad_(requires_grad=False)
     if device == "cuda":
         network = network.to(memory_format=torch.channels_last)
-    if compiled != "none":
-        for tower in ("encode_image", "encode_text"):
-            setattr(network, tower, torch.compile(getattr(network, tower), mode=compiled, dynamic=False))
-    return _sized(
+    model = _sized(
         Clip(
             name=spec.model if spec.pretrained is None else f"{spec.model}/{Path(spec.pretrained).name}",
             weights_sha256=digest,
@@ -142,12 +141,22 @@ def _load(spec: params.Model, compiled: str) -> Clip:
             device=device,
             network=network,
             tokenizer=tokenizer,
-            # A compiled tower wants one shape.
-            cut_texts=compiled == "none" and towers.can_be_cut(network, tokenizer),
+            cut_texts=cut_texts,
             image_slices=Slices(1),
             text_slices=Slices(1),
         )
     )
+    return model if compiled == "none" else _compiled(model, compiled)
+
+
+def _compiled(model: Clip, mode: str) -> Clip:
+    """Compile the image tower, which does nearly all of the work, for batches of one size."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415
+
+    model.network.encode_image = torch.compile(model.network.encode_image, mode=mode, dynamic=False)
+    return replace(model, image_slices=Slices(model.image_slices.rows, fixed=True))
 
 
 def _sized(model: Clip) -> Clip:

@@ -94,6 +94,9 @@ def _seen(
     """Pass batches through the networks; a GPU computes one batch while the results of the last are fetched."""
     waiting: tuple[Batch, list[Any], list[Any]] | None = None
     for batch in found:
+        if not len(batch.rows):
+            yield batch  # all of its images are unreadable
+            continue
         with watch.measure("forward"):
             queued = [
                 (one.model.see(batch.pixels[one.model.preparation.key]), one.model.read(tokens) if len(rows) else None)

@@ -157,14 +157,44 @@ def read_shard(tar: Path) -> Iterator[tuple[str, bytes]]:
     Raises `ShardError` where the tar is missing or damaged.
     """
     try:
-        with tarfile.open(tar, "r|") as members:
-            for member in members:
-                key, _, extension = member.name.rpartition(".")
-                content = members.extractfile(member) if extension not in _TEXTS else None
-                if content is not None:
-                    yield key, content.read()
+        with tar.open("rb") as file:
+            for name, size in _plain_members(file):
+                key, _, extension = name.rpartition(".")
+                body = file.read(size)
+                if len(body) + len(file.read(-size % tarfile.BLOCKSIZE)) < size + -size % tarfile.BLOCKSIZE:
+                    raise tarfile.ReadError("unexpected end of data")
+                if extension not in _TEXTS:
+                    yield key, body
+            if file.peek(1) or not file.tell():
+                with tarfile.open(fileobj=file, mode="r|") as members:
+                    for member in members:
+                        key, _, extension = member.name.rpartition(".")
+                        content = members.extractfile(member) if extension not in _TEXTS else None
+                        if content is not None:
+                            yield key, content.read()
     except (OSError, tarfile.TarError) as error:
         raise ShardError(f"{tar} cannot be read: {error}. Remedy: remove its shard and run download again") from error
+
+
+def _plain_members(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
+    """Yield (name, size) of members, the file standing at their content, as long as they are plain files of USTAR.
+
+    That is what img2dataset, webdataset and this module write. `tarfile` takes 60 us for each, as long as decoding a
+    small picture. The first that is anything else ends it, with the file standing at its header: `tarfile` does those.
+    """
+    while True:
+        at = file.tell()
+        header = file.read(tarfile.BLOCKSIZE)
+        kind, prefix = header[156:157], header[345:346]
+        # The sum of all bytes, those of the sum itself taken as spaces (POSIX 1003.1, ustar).
+        if len(header) == tarfile.BLOCKSIZE and kind == tarfile.REGTYPE and prefix == b"\0":
+            name, size, total = header[:100].rstrip(b"\0"), header[124:136], header[148:156].strip(b" \0")
+            plain = size[:11].isdigit() and total.isdigit()
+            if plain and int(total, 8) == sum(header) - sum(header[148:156]) + 8 * ord(" "):
+                yield name.decode("utf-8", "surrogateescape"), int(size[:11], 8)
+                continue
+        file.seek(at)
+        return
 
 
 def read_members(tar: Path) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from laion_dask import devices, params, pixels
+from laion_dask import ahead, devices, params
+from laion_dask.ahead import BODIES_AT_ONCE, Ahead, Room
 from laion_dask.clip import Clip
-from laion_dask.pixels import Preparation, UnreadableImageError
+from laion_dask.pixels import Preparation
 
 # Trays that are being filled while the towers look at another.
 _AHEAD: Final = 2
@@ -53,11 +55,11 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class _Tray:
-    """Room for one batch; decoding threads write into it, each into a place of its own."""
+    """Room for one batch; decoders write into it, each into places of its own."""
 
-    room: dict[str, Any]
+    room: Room
     rows: list[int] = field(default_factory=list)
-    decoded: list[Future[bool]] = field(default_factory=list)
+    decoded: list[Future[list[bool]]] = field(default_factory=list)
     texts: list[tuple[np.ndarray, Future[Any] | None]] = field(default_factory=list)
 
 
@@ -81,40 +83,65 @@ def batches(
     reads = [np.array([spec.reads(one) for one in split], bool) for spec in settings.models]
     size = settings.batch or max(model.image_slices.rows for model in models.values())
     needed = max(one.needed_px for one in preparations.values()) if settings.decode == "reduced" else None
-    source = iter(images)
+    fill = _Filling(first.device, preparations, size, needed, iter(images), row_of)
     filling: deque[_Tray] = deque()
-    with ThreadPoolExecutor(devices.decode_threads(first.device)) as pool:
-
-        def fill() -> _Tray | None:
-            tray = _Tray({key: devices.tray(size, one.side, first.device) for key, one in preparations.items()})
-            views = {key: room.numpy() for key, room in tray.room.items()}
-            for key, body in source:
-                into = [views[one][len(tray.rows)] for one in preparations]
-                tray.decoded.append(pool.submit(_decode, body, needed, [*preparations.values()], into))
-                tray.rows.append(row_of[key])
-                if len(tray.rows) == size:
-                    break
-            if not tray.rows:
-                return None
-            rows = np.array(tray.rows)
-            for model, read in zip(models.values(), reads, strict=True):
-                wanted = rows[read[rows]]
-                texts = [captions[row] for row in wanted]
-                tray.texts.append((wanted, pool.submit(model.tokens, texts) if texts else None))
-            return tray
-
+    try:
         while True:
             with watch.measure("decode"):
-                while len(filling) < _AHEAD and (tray := fill()) is not None:
+                while len(filling) < _AHEAD and (tray := fill.next()) is not None:
+                    rows = np.array(tray.rows)
+                    for model, read in zip(models.values(), reads, strict=True):
+                        wanted = rows[read[rows]]
+                        texts = [captions[row] for row in wanted]
+                        tray.texts.append((wanted, fill.ahead.read(model.tokenizer, texts) if texts else None))
                     filling.append(tray)
                 if not filling:
                     return
                 ready = filling.popleft()
-                good = np.array([future.result() for future in ready.decoded], bool)
-                tokens = [(rows, future.result() if future else None) for rows, future in ready.texts]
+                good = np.array([one for future in ready.decoded for one in future.result()], bool)
+                tokens = [
+                    (rows, model.cut(future.result()) if future else None)
+                    for model, (rows, future) in zip(models.values(), ready.texts, strict=True)
+                ]
             with watch.measure("transfer"):
                 batch = _batch(ready, good, tokens, first.device)
+                fill.ahead.uploaded(ready.room)
             yield batch
+    finally:
+        fill.ahead.close()
+
+
+class _Filling:
+    """Trays out of a shard's images, in order; each is filled while the ones before it are computed."""
+
+    def __init__(
+        self,
+        device: str,
+        preparations: Mapping[str, Preparation],
+        size: int,
+        needed_px: int | None,
+        source: Iterator[tuple[str, bytes]],
+        row_of: Mapping[str, int],
+    ) -> None:
+        self.ahead: Ahead = ahead.start(device)
+        self._preparations = [*preparations.values()]
+        self._size, self._needed_px = size, needed_px
+        self._source, self._row_of = source, row_of
+
+    def next(self) -> _Tray | None:
+        """Hand the images of one batch over to the decoders; None where there are no more."""
+        tray = _Tray(self.ahead.room(self._size, self._preparations))
+        source = islice(self._source, self._size)
+        while some := list(islice(source, BODIES_AT_ONCE)):
+            bodies = [body for _, body in some]
+            tray.decoded.append(
+                self.ahead.decode(bodies, self._needed_px, self._preparations, tray.room, len(tray.rows))
+            )
+            tray.rows += [self._row_of[key] for key, _ in some]
+        if not tray.rows:
+            self.ahead.uploaded(tray.room)
+            return None
+        return tray
 
 
 def _batch(tray: _Tray, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], device: str) -> Batch:
@@ -124,7 +151,7 @@ def _batch(tray: _Tray, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], d
     rows = np.array(tray.rows)
     bad = rows[~good]
     count = len(rows)
-    chosen = {key: room[:count] for key, room in tray.room.items()}
+    chosen = {key: room[:count] for key, room in tray.room.tensors.items()}
     if len(bad):
         places = torch.from_numpy(np.flatnonzero(good))
         chosen = {key: room[places] for key, room in chosen.items()}
@@ -140,13 +167,3 @@ def _batch(tray: _Tray, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], d
 def _without(bad: np.ndarray, rows: np.ndarray, tokens: Any) -> tuple[np.ndarray, Any]:  # noqa: ANN401 - torch tensors
     stays = ~np.isin(rows, bad)
     return rows[stays], tokens if tokens is None else tokens[stays]
-
-
-def _decode(body: bytes, needed_px: int | None, preparations: list[Preparation], into: list[np.ndarray]) -> bool:
-    """Write one image's pixels for every preparation; return whether its bytes could be decoded."""
-    try:
-        image = pixels.decode(body, needed_px)
-    except UnreadableImageError:
-        return False
-    pixels.prepare(image, preparations, into)
-    return True

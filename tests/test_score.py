@@ -66,6 +66,15 @@ def out(shard: tuple[Path, Path], folders: dict[str, Path], tmp_path_factory: py
     return out
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_of_nothing_but_unreadable_images_costs_its_rows(
+    folders: dict[str, Path], tmp_path: Path, batch: int
+) -> None:
+    shard = small_clips.shard(tmp_path, "00000", 6, bad=[2, 3])
+    counts = run(tmp_path / "out", shard, rules(folders, {"english": "all"}, batch=batch), rows=6)
+    assert counts["images"] == {"seen": 6, "kept": 4, "dropped": {"unreadable_image": 2}}
+
+
 class TestSeveralModels:
     def test_every_texts_similarity_comes_from_the_first_model_that_reads_its_split(self, out: Path) -> None:
         table = schema.scores(["english", "others"]).check(pq.read_table(out / "00002.parquet"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from laion_dask import schema, shards
 
@@ -125,3 +129,56 @@ def test_a_damaged_tar_is_named_with_the_remedy(shard: Path, damage: str) -> Non
         tar.write_bytes(content[:700])
     with pytest.raises(shards.ShardError, match="run download again"):
         list(shards.read_shard(tar))
+
+
+class TestTarsOfOthers:
+    """`tarfile` reads what `read_shard` reads, whoever wrote it."""
+
+    @given(
+        members=st.lists(
+            st.tuples(
+                st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=120),
+                st.sampled_from(["jpg", "txt", "json", "png"]),
+                st.binary(max_size=1_100),
+            ),
+            max_size=6,
+        ),
+        form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+        folder=st.sampled_from(["", "./", "a/very/long/folder/" * 5]),
+    )
+    def test_pictures_are_those_that_tarfile_finds(
+        self, members: list[tuple[str, str, bytes]], form: int, folder: str
+    ) -> None:
+        buffer = io.BytesIO()
+        written = []
+        with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
+            for name, extension, body in members:
+                info = tarfile.TarInfo(f"{folder}{name}.{extension}")
+                info.size = len(body)
+                try:
+                    tar.addfile(info, io.BytesIO(body))
+                except ValueError:  # a name that this form cannot hold
+                    continue
+                if extension in {"jpg", "png"}:
+                    written.append((info.name.rpartition(".")[0], body))
+        with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            assert list(shards.read_shard(Path(file.name))) == written
+
+    @pytest.mark.parametrize("at", [130, 150, 512, 700])
+    def test_a_tar_that_is_cut_or_damaged_is_refused(self, tmp_path: Path, at: int) -> None:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            info = tarfile.TarInfo("1.jpg")
+            info.size = 900
+            tar.addfile(info, io.BytesIO(b"x" * 900))
+        (tmp_path / "cut.tar").write_bytes(buffer.getvalue()[:at])
+        with pytest.raises(shards.ShardError, match="Remedy"):
+            list(shards.read_shard(tmp_path / "cut.tar"))
+        if at < 512:
+            damaged = bytearray(buffer.getvalue())
+            damaged[at] ^= 1
+            (tmp_path / "damaged.tar").write_bytes(damaged)
+            with pytest.raises(shards.ShardError, match="Remedy"):
+                list(shards.read_shard(tmp_path / "damaged.tar"))

@@ -1,0 +1,308 @@
+"""Shards in, the speed of scoring on a GPU beside its limits and the bars of the project out; `make bench-score-gpu`.
+
+    python -m benchmarks.bench_score_gpu [--images 49152] [--only ceiling,l14,b32,parity] [--quick]
+
+Everything is measured in this run on this machine, with random weights, on JPEGs that are made for it (shards.py), as
+the stage download leaves them: 256 pixels on the longer side, quality 95. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import environments
+from benchmarks import shards as corpora
+from benchmarks.bench_extract import Bar
+from benchmarks.shards import KB, Corpus
+
+SECTIONS: Final = ("ceiling", "l14", "b32", "parity")
+_SHARD_ROWS: Final = 8_192
+_SIDE_PX: Final = 256
+_PARITY_ROWS: Final = 64
+_GB: Final = 1e9
+
+
+def main() -> None:
+    """Measure, print, and end with one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_score_gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=49_152, help="JPEGs of the corpus (default 49,152)")
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="without torch.compile, decoding at reduced size and parity of ViT-L/14"
+    )
+    wanted = parser.parse_args()
+    import torch  # noqa: PLC0415 - so that --help answers at once
+
+    if not torch.cuda.is_available():
+        sys.exit("bench-score-gpu: no GPU is visible. Remedy: run it where `nvidia-smi` shows one")
+    _tell_the_machine()
+    folder = environments.BENCH / "score-gpu"
+    cores = len(os.sched_getaffinity(0))
+    corpus = corpora.cached(
+        folder / f"shards-{wanted.images}",
+        images=wanted.images,
+        shard_rows=_SHARD_ROWS,
+        processes=cores,
+        side_px=_SIDE_PX,
+    )
+    print(f"{corpus.images:,} JPEGs in {len(corpus.tars)} tars, {corpus.bytes_ / corpus.images / KB:.0f} KB each")
+    sections, bars = wanted.only.split(","), []
+    peak = _matrix_rate() if "ceiling" in sections else float("nan")
+    if "l14" in sections:
+        bars += large(corpus, folder, peak, ("none",) if wanted.quick else ("none", "default"))
+    if "b32" in sections:
+        bars += small(corpus, folder, cores, ("full",) if wanted.quick else ("full", "reduced"))
+    if "parity" in sections:
+        bars += parity(corpus, folder, ("ViT-B-32",) if wanted.quick else ("ViT-B-32", "ViT-L-14"))
+    print()
+    for bar in bars:
+        told = bar.as_dict()
+        print(f"{'holds' if bar.holds else 'MISSED':8}{bar.name}: {told['value']:g} (bar {told['bar']})")
+    print(json.dumps({"bench": "score-gpu", "bars": [bar.as_dict() for bar in bars]}))
+
+
+def large(corpus: Corpus, folder: Path, peak: float, modes: Sequence[str]) -> list[Bar]:
+    """ViT-L/14 in bf16: the pure forward pass, as it is and compiled, and the stage from tars on one process a GPU."""
+    bars = []
+    for compiled in modes:
+        rules = _rules(folder, "ViT-L-14", "bf16", compiled)
+        began = time.perf_counter()
+        pure, flop = _pure(rules)
+        ready = time.perf_counter() - began
+        ours, shares = _stage(corpus, rules, folder)
+        tera = pure * flop / 1e12
+        print(
+            f"ViT-L/14, bf16, compile {compiled}: pure forward pass {pure:,.0f} images/s with texts, "
+            f"{tera:.0f} TFLOP/s, {tera / peak:.0%} of a matrix product's {peak:.0f} (ready after {ready:.0f} s); "
+            f"from tars {ours:,.0f} images/s, {ours / pure:.1%} ({shares})",
+            flush=True,
+        )
+        name = "ViT-L/14, bf16" + ("" if compiled == "none" else ", compiled")
+        bars += [
+            Bar(f"{name}, from tars, share of the pure forward pass", ours / pure, 0.85),
+            Bar(f"{name}, from tars, images/s", ours, 2_000),
+        ]
+    return bars
+
+
+def small(corpus: Corpus, folder: Path, cores: int, ways: Sequence[str]) -> list[Bar]:
+    """ViT-B/32 in bf16, which decoding bounds: images/s of one core, of all, and the share that the stage reaches."""
+    rules = _rules(folder, "ViT-B-32", "bf16")
+    pure, _ = _pure(rules)
+    bars = []
+    for decode in ways:
+        asked = rules.model_copy(update={"decode": decode})
+        one, every = (_decoding(corpus, asked, number) for number in (1, cores))
+        bound = min(pure, every)
+        ours, shares = _stage(corpus, asked, folder)
+        print(
+            f"ViT-B/32, bf16, decode {decode}: pure forward pass {pure:,.0f} images/s; decoding alone {one:,.0f} on "
+            f"one core, {every:,.0f} on {cores}; from tars {ours:,.0f} images/s, {ours / bound:.1%} of the bound "
+            f"({shares})",
+            flush=True,
+        )
+        bars.append(Bar(f"ViT-B/32, bf16, decode {decode}, from tars, share of the bound", ours / bound, 0.9))
+    return bars
+
+
+def parity(corpus: Corpus, folder: Path, names: Sequence[str]) -> list[Bar]:
+    """Similarities of the GPU beside those of the processor in float32, over the rows of one shard."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    from laion_dask import devices, models, params, score  # noqa: PLC0415
+    from laion_dask.shards import read_shard  # noqa: PLC0415
+
+    table = pq.read_table(corpus.tables[0], columns=["key", "uid", "caption", "split", "reason"])[:_PARITY_ROWS]
+    table = table.slice(0, _PARITY_ROWS)
+    keys = set(table["key"].to_pylist())
+    pictures = [(key, body) for key, body in read_shard(corpus.tars[0]) if key in keys]
+
+    def similarity(rules: params.Score) -> np.ndarray:
+        models._load.cache_clear()  # noqa: SLF001 - a second device in one process is a matter of measuring only
+        out = folder / "parity"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        score.score_rows(out, name="00000", table=table, pictures=pictures, shard_rows=_PARITY_ROWS, settings=rules)
+        return np.asarray(pq.read_table(out / "00000.parquet")["similarity"].to_numpy())
+
+    bars = []
+    for model in names:
+        find = devices.find
+        devices.find = lambda: "cpu"
+        try:
+            wanted = similarity(_rules(folder, model, "fp32"))
+        finally:
+            devices.find = find
+        for precision in ("fp32", "bf16", "fp16"):
+            error = float(np.abs(similarity(_rules(folder, model, precision)) - wanted).max())
+            print(
+                f"{model}, {precision} on the GPU, float32 on the processor: similarities differ by {error:.1e}",
+                flush=True,
+            )
+            bars.append(Bar(f"{model}, {precision}, largest difference in similarity", error, 2e-3, at_most=True))
+    models._load.cache_clear()  # noqa: SLF001 - as above
+    return bars
+
+
+def _rules(folder: Path, model: str, precision: str, compiled: str = "none") -> Any:  # noqa: ANN401 - params.Score
+    import open_clip  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from laion_dask import params  # noqa: PLC0415
+
+    weights = folder / f"{model}.pt"
+    if not weights.is_file():
+        torch.manual_seed(5)
+        torch.save(open_clip.create_model(model).state_dict(), weights)
+    spec = params.Model(name="bench", model=model, pretrained=str(weights), precision=precision)
+    return params.Score(models=(spec,), heads=(), tags=(), batch=None, decode="full", compile=compiled)
+
+
+def _pure(rules: Any) -> tuple[float, float]:  # noqa: ANN401 - params.Score
+    """Return images/s of both towers on uint8 pixels and short texts in the GPU's memory, and operations an image."""
+    import torch  # noqa: PLC0415
+
+    from laion_dask import devices, score  # noqa: PLC0415
+
+    model = score.load(rules)["bench"]
+    rows = model.image_slices.rows
+    pixels = devices.tray(rows, model.preparation.side, "cuda").random_(0, 256).cuda()
+    tokens = model.tokens(["a photo of small red house by sea two dogs"] * rows).cuda()
+
+    def look() -> None:
+        model.see(pixels)
+        model.read(tokens)
+
+    rate = rows / _seconds(look, 20)
+    transformer = model.network.visual.transformer
+    width, layers = transformer.width, transformer.layers
+    positions = model.network.visual.positional_embedding.shape[0]
+    # 12 width^2 weights a layer, used once a position, and attention's two products; 2 operations each.
+    image = layers * positions * 2 * (12 * width**2 + 2 * positions * width)
+    text, length = model.network.transformer, tokens.shape[1]
+    texts = text.layers * length * 2 * (12 * text.width**2 + 2 * length * text.width)
+    torch.cuda.synchronize()
+    return rate, float(image + texts)
+
+
+def _stage(corpus: Corpus, rules: Any, folder: Path) -> tuple[float, str]:  # noqa: ANN401 - params.Score
+    """Run the stage's tasks on dask-cuda, one process a GPU; images/s once the workers have loaded the model."""
+    import dask  # noqa: PLC0415
+
+    from benchmarks.bench_score import warm  # noqa: PLC0415
+    from laion_dask import cluster, parts, score  # noqa: PLC0415
+    from laion_dask.progress import Progress  # noqa: PLC0415
+
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    todo = [_part(table, corpus.shard_rows, rules) for table in corpus.tables]
+    # The first part starts the processes that decode.
+    first = _part(corpus.tables[0], corpus.shard_rows, rules)
+    progress = Progress("score", "images")
+    with dask.config.set({"laion-dask.cluster.kind": "cuda"}), cluster.open_client(gpu=True) as client:
+        client.run(warm, rules)
+        parts.run(score.score, [first], folder / "first", client, progress=Progress("score", "images"))
+        began = time.perf_counter()
+        done = parts.run(score.score, todo, work, client, progress=progress)
+        seconds = time.perf_counter() - began
+    for used in (work, folder / "first"):
+        shutil.rmtree(used)
+    return sum(part.counts["images"]["kept"] for part in done) / seconds, str(progress.shares())
+
+
+def _part(table: Path, rows: int, rules: Any) -> Any:  # noqa: ANN401 - params.Score, parts.Part
+    from laion_dask import parts  # noqa: PLC0415
+
+    tar = table.with_suffix(".tar")
+    args = {"name": table.stem, "images": table, "tar": tar, "shard_rows": rows, "settings": rules}
+    return parts.Part(table.stem, table.stem, args, weight=tar.stat().st_size)
+
+
+def _decoding(corpus: Corpus, rules: Any, processes: int) -> float:  # noqa: ANN401 - params.Score
+    """Return images/s of processes that read tars, decode and prepare, and do nothing else."""
+    from laion_dask import score  # noqa: PLC0415
+
+    preparation = score.load(rules)["bench"].preparation
+    jobs = [(corpus.tars[place % len(corpus.tars)], preparation, rules.decode) for place in range(processes)]
+    with ProcessPoolExecutor(processes, mp_context=_clean()) as pool:
+        list(pool.map(_decode, [(tar, one, how, 32) for tar, one, how in jobs]))
+        return sum(pool.map(_decode, [(tar, one, how, 2_048) for tar, one, how in jobs]))
+
+
+def _clean() -> Any:  # noqa: ANN401 - a multiprocessing context
+    import multiprocessing  # noqa: PLC0415
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["laion_dask.pixels", "open_clip.transform"])
+    return context
+
+
+def _decode(job: tuple[Path, Any, str, int]) -> float:
+    from laion_dask import pixels  # noqa: PLC0415
+    from laion_dask.shards import read_shard  # noqa: PLC0415
+
+    tar, preparation, how, most = job
+    needed = preparation.needed_px if how == "reduced" else None
+    room = np.empty((*preparation.side, 3), np.uint8)
+    began, count = time.perf_counter(), 0
+    for _, body in read_shard(tar):
+        pixels.prepare(pixels.decode(body, needed), [preparation], [room])
+        count += 1
+        if count == most:
+            break
+    return count / (time.perf_counter() - began)
+
+
+def _matrix_rate() -> float:
+    """Return TFLOP/s of a large bf16 matrix product on random numbers."""
+    import torch  # noqa: PLC0415
+
+    side = 8_192
+    one, two = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * side**3 / _seconds(lambda: one @ two, 20) / 1e12
+
+
+def _seconds(run: Callable[[], object], rounds: int) -> float:
+    """Return the seconds of one run: the middle of three times so many, after as many to warm up as a quarter."""
+    import torch  # noqa: PLC0415
+
+    times = []
+    for place in range(4):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(rounds if place else max(2, rounds // 4)):
+            run()
+        torch.cuda.synchronize()
+        if place:
+            times.append((time.perf_counter() - began) / rounds)
+    return sorted(times)[1]
+
+
+def _tell_the_machine() -> None:
+    import open_clip  # noqa: PLC0415
+    import PIL  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    memory = torch.cuda.get_device_properties(0).total_memory / _GB
+    print(
+        f"{torch.cuda.get_device_name()}, {memory:.0f} GB, {len(os.sched_getaffinity(0))} cores; Python "
+        f"{platform.python_version()}, torch {torch.__version__}, open_clip {open_clip.__version__}, Pillow "
+        f"{PIL.__version__}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
