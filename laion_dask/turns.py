@@ -268,7 +268,9 @@ class _Lines:
         self._waiting.append(line)
 
     def _send(self) -> None:
-        self._writer.write("\n".join([*self._waiting, ""]).encode())
+        # Who has gone takes his turns with him: nothing is owed to him.
+        if not self._writer.is_closing():
+            self._writer.write("\n".join([*self._waiting, ""]).encode())
         self._waiting.clear()
 
 
