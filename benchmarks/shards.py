@@ -62,9 +62,11 @@ class Corpus:
         return sorted(self.folder.glob("*.tar"))
 
 
-def cached(folder: Path, *, images: int, shard_rows: int, seed: int = 5, processes: int = 2) -> Corpus:
-    """Return the corpus, made where it is new."""
-    wanted = {"images": images, "shard_rows": shard_rows, "seed": seed}
+def cached(
+    folder: Path, *, images: int, shard_rows: int, side_px: int | None = None, seed: int = 5, processes: int = 2
+) -> Corpus:
+    """Return the corpus, made where it is new; with `side_px` its JPEGs are resized to that longer side."""
+    wanted = {"images": images, "shard_rows": shard_rows, "seed": seed} | ({"side_px": side_px} if side_px else {})
     mark = folder / "corpus.json"
     if not mark.is_file() or json.loads(mark.read_text()) != wanted:
         print(f"making {images:,} JPEGs of {_LOW_KB} to {_HIGH_KB} KB in {folder.name}", flush=True)
@@ -74,6 +76,8 @@ def cached(folder: Path, *, images: int, shard_rows: int, seed: int = 5, process
             pictures = list(
                 pool.map(_picture, [(seed, number) for number in range(min(images, _PICTURES))], chunksize=8)
             )
+        if side_px:
+            pictures = [_resized(body, side_px) for body in pictures]
         for first in range(0, images, shard_rows):
             _shard(folder, first, min(shard_rows, images - first), shard_rows, seed, pictures)
         mark.write_text(json.dumps(wanted))
@@ -120,6 +124,15 @@ def _drawn(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 def _picture(job: tuple[int, int]) -> bytes:
     return picture(np.random.default_rng(job))
+
+
+def _resized(body: bytes, side_px: int) -> bytes:
+    """Resize as the stage download does by default: the longer side, JPEG of quality 95."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(body)) as image:
+        image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+        image.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
 
 
 def _shard(folder: Path, first: int, count: int, shard_rows: int, seed: int, pictures: Sequence[bytes]) -> None:

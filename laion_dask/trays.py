@@ -90,7 +90,7 @@ def batches(
             views = {key: room.numpy() for key, room in tray.room.items()}
             for key, body in source:
                 into = [views[one][len(tray.rows)] for one in preparations]
-                tray.decoded.append(pool.submit(_decode, body, needed, [*preparations.values()], into))
+                tray.decoded.append(pool.submit(_decode, body, [*preparations.values()], into, needed))
                 tray.rows.append(row_of[key])
                 if len(tray.rows) == size:
                     break
@@ -142,11 +142,11 @@ def _without(bad: np.ndarray, rows: np.ndarray, tokens: Any) -> tuple[np.ndarray
     return rows[stays], tokens if tokens is None else tokens[stays]
 
 
-def _decode(body: bytes, needed_px: int | None, preparations: list[Preparation], into: list[np.ndarray]) -> bool:
+def _decode(body: bytes, preparations: list[Preparation], into: list[np.ndarray], needed_px: int | None) -> bool:
     """Write one image's pixels for every preparation; return whether its bytes could be decoded."""
     try:
         image = pixels.decode(body, needed_px)
     except UnreadableImageError:
         return False
-    pixels.prepare(image, preparations, into)
+    pixels.prepare(image, preparations, into, quick=needed_px is not None)
     return True
