@@ -28,7 +28,9 @@ def rules(weights: str, decode: str = "full") -> params.Score:
     from laion_dask import head_params, params  # noqa: PLC0415
 
     demo = weights == "demo"
-    model = {"name": "demo", "model": "demo"} if demo else {"name": "b32", "model": "ViT-B-32", "pretrained": weights}
+    model: dict[str, Any] = (
+        {"name": "demo", "model": "demo"} if demo else {"name": "b32", "model": "ViT-B-32", "pretrained": weights}
+    )
     heads = (head_params.Head(kind="demo"),) if demo else ()
     return params.Score(
         models=(params.Model(**model),), heads=heads, tags=(), batch=_BATCH, decode=decode, compile="none"

@@ -81,7 +81,7 @@ def beside(spec: params.Model) -> None:
 def _of_transformers(spec: params.Model, kind: str, name: str) -> None:
     import transformers  # noqa: PLC0415 - seconds
 
-    auto = transformers.AutoTokenizer if kind == "tokenizer" else transformers.AutoConfig
+    auto: Any = transformers.AutoTokenizer if kind == "tokenizer" else transformers.AutoConfig
     what = "tokenizer" if kind == "tokenizer" else "configuration of the text tower"
     try:
         with _quiet():
