@@ -151,9 +151,13 @@ def _stage_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _weights(metrics: Path) -> dict[str, str]:
-    """Return the sha256 of each model's weights as tags, by the model's name in `score.models`."""
-    digests = _stage_metrics(metrics).get("score", {}).get("weights_sha256", {})
-    return {f"laion_dask.weights_sha256.{name}": str(digest) for name, digest in digests.items()}
+    """Return as tags the sha256 of models by their name in `score.models`, of heads by column, of tags by group."""
+    score = _stage_metrics(metrics).get("score", {})
+    return {
+        f"laion_dask.{kind}.{name}": str(digest)
+        for kind in ("weights_sha256", "heads_sha256", "tags_sha256")
+        for name, digest in score.get(kind, {}).items()
+    }
 
 
 def _md5(path: Path) -> str:

@@ -188,7 +188,7 @@ def _metrics(folder: Path, rows: list[dict[str, Any]], work: list[dict[str, Any]
         if stage == "extract":
             values["records"] = {"seen": 60, "kept": 60, "dropped": {}}
         if stage == "score":
-            values["weights_sha256"] = {"demo": "f" * 64}
+            values |= {"weights_sha256": {"demo": "f" * 64}, "heads_sha256": {"aesthetic": "e" * 64}}
         if stage == "filter":
             values["kept"] = dict(sorted(Counter(row["split"] for row in work if row["verdict"] == KEEP).items()))
         (folder / f"{stage}.json").write_text(json.dumps(values, indent=2))

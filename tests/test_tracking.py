@@ -111,6 +111,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
     assert run.data.tags["laion_dask.name"] == "demo"
     assert run.data.tags["laion_dask.weights_sha256.demo"] == "f" * 64
+    assert run.data.tags["laion_dask.heads_sha256.aesthetic"] == "e" * 64
 
 
 def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
