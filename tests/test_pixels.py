@@ -120,13 +120,13 @@ def test_the_quick_way_of_resizing_is_off_by_two_grey_levels_and_more_on_noise_a
     rng = np.random.default_rng(7)
     noise = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
     assert preparation.quick is not None
-    for image, most in ((pixels.decode(small_clips.jpeg(8, size)), 2), (noise, 20)):
+    for image, most, mean in ((pixels.decode(small_clips.jpeg(8, size)), 2, 0.15), (noise, 20, 0.35)):
         exact, quick = (np.empty((*preparation.side, 3), np.uint8) for _ in range(2))
         pixels.prepare(image, [preparation], [exact])
         pixels.prepare(image, [preparation], [quick], quick=True)
         off = np.abs(exact.astype(int) - quick.astype(int))
         assert off.max() <= most
-        assert off.mean() < 0.05
+        assert off.mean() <= mean
 
 
 @pytest.mark.parametrize(
