@@ -74,8 +74,7 @@ def write(
         languages=[code for code, _ in numbers["languages"]["top"] if code],
         size_category=next((name for limit, name in _SIZES if numbers["pairs"]["all"] < limit), "n>1T"),
         configs=[
-            {"name": "default" if table.name == MAIN else table.name, "folder": table.folder, "splits": table.splits}
-            for table in tables
+            {"name": table.name, "folder": table.folder, "splits": table.splits} for table in tables
         ],
         first=shown[0] if shown else "",
         splits=SPLITS,

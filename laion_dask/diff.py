@@ -220,6 +220,11 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
+def for_page(found: Diff) -> dict[str, Any]:
+    """Return what the report page shows: the fields of Diff, and its statistics as `rows` of text."""
+    return {**found.as_dict(), "rows": side_by_side(found.statistics)}
+
+
 def side_by_side(statistics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Return the numbers of two versions as rows of text: what, old, new; only what both or one of them has."""
     rows: list[tuple[str, list[Any]]] = [

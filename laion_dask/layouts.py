@@ -80,7 +80,7 @@ RE_LAION: Final = Table(
 DATACOMP: Final = Table(
     "datacomp",
     "release",
-    "one kept pair in the columns of DataComp's metadata, and clip_<model>_similarity_score of each model",
+    "one kept pair in the columns of DataComp's metadata, and clip_NAME_similarity_score of each model",
     (
         *(_UID, _as("url", _URL), _as("text", _TEXT)),
         *(_as("original_width", _WIDTH), _as("original_height", _HEIGHT), _SHA256),

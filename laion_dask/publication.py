@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from laion_dask import card, composition, croissant, embeddings, manifest, params, queries, removals
+from laion_dask import card, card_figures, composition, croissant, embeddings, manifest, params, queries, removals
 
 
 def publish(
@@ -28,7 +28,8 @@ def describe(out: Path, made: manifest.Made, tombstones: int) -> dict[str, Any]:
     """Write them for a release that was made with and from this."""
     numbers = composition.measure(out)
     root = manifest.root(out)
-    card.write(out, made, numbers, root, tombstones)
+    pictures = [card.Picture(*drawn) for drawn in card_figures.write(out, numbers, made.settings)]
+    card.write(out, made, numbers, root, tombstones, pictures)
     files = manifest.describe(out)
     croissant.write(out, made, numbers, root, files)
     described = out / croissant.NAME

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from laion_dask.diff import Version
-from laion_dask.manifest import NAME
+from laion_dask.manifest import NAME, digest
 
 _EXPERIMENTS = "refs/exps/"
 _RELEASE, _VERDICTS = "data/release", "data/filter"
@@ -50,6 +50,12 @@ def opened(name: str, project: Path = Path()) -> Iterator[Version]:
             yield Version(name, release)  # what is removed has no reason then, but is known
         else:
             yield Version(name, release, verdicts)
+
+
+def identity(name: str, project: Path = Path()) -> str:
+    """Return what the name means now: the digest of the manifest in a folder, or the commit of a revision."""
+    path = Path(name) / NAME
+    return digest(path) if path.is_file() else find_commit(name, project)
 
 
 def find_commit(name: str, project: Path = Path()) -> str:

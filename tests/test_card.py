@@ -61,6 +61,14 @@ def test_numbers_are_those_of_the_version(built: Path) -> None:
     assert all(limit in card for limit in limits.limits(params.load(), {"over": {}})[:5])
 
 
+def test_the_figures_of_the_card_are_there_and_have_no_clock(built: Path) -> None:
+    paths = re.findall(r"!\[[^]]{40,}\]\(([^)]+)\)", (built / "README.md").read_text())
+    assert paths == ["figures/scores.svg"]
+    drawn = (built / paths[0]).read_text()
+    assert "<svg" in drawn
+    assert "<dc:date>" not in drawn
+
+
 def test_no_text_of_the_web_becomes_markup(built: Path) -> None:
     assert _cell("a|b`c\n<script>") == "`a b c  script`"
     card = (built / "README.md").read_text()
@@ -74,7 +82,8 @@ def test_every_line_of_the_head_is_as_the_hub_reads_it(built: Path) -> None:
     assert found["license"] == "cc-by-4.0"
     assert found["size_categories"] == ["n<1K"]
     configs = {config["config_name"]: config for config in found["configs"]}
-    assert next(iter(configs)) == "default"
+    assert next(iter(configs)) == "pairs"
+    assert configs["pairs"]["default"]
     assert {"aesthetic_5", "aesthetic_7", *layouts.NAMES} <= configs.keys()
     assert configs["laion-5b"]["data_files"][0] == {"split": "en", "path": "laion-5b/en-*.parquet"}
     # A split without rows has no file, and none is named.
@@ -116,7 +125,7 @@ def test_every_configuration_loads_with_its_splits(built: Path, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.splitlines()
-    assert "default en=10 multi=10 nolang=10" in loaded
+    assert "pairs en=10 multi=10 nolang=10" in loaded
     assert "laion-5b en=10 multi=10 nolang=10" in loaded
     assert len(loaded) == len(head(built)["configs"])
 

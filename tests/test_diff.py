@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import duckdb
 import published
 import pytest
+import sample_version
 import tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from laion_dask import composition, diff, params, versions
+from laion_dask import composition, diff, params, report, versions
 from laion_dask.cli import app
 
 OLD = [
@@ -110,6 +112,21 @@ def test_a_version_compared_with_itself_is_the_same(both: tuple[Path, Path]) -> 
     assert (found.common, found.added, found.removed, found.moved) == (6, 0, 0, 0)
     assert all(moves.changed == moves.appeared == moves.vanished == 0 for moves in found.scores)
     assert found.parameters == ()
+
+
+def test_the_report_shows_what_changed(both: tuple[Path, Path], tmp_path: Path, defaults: params.Params) -> None:
+    data, metrics = sample_version.write(tmp_path, links=60, shards=1)
+    shutil.rmtree(data / "release", ignore_errors=True)
+    shutil.copytree(both[1], data / "release")
+    against = defaults.model_copy(update={"report": defaults.report.model_copy(update={"against": str(both[0])})})
+    report.write(tmp_path / "out", data, metrics, against, {})
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "4 pairs are in both, 2 were added, 2 removed, 1 moved" in page
+    assert "filter.max_punsafe" in page
+    changes = json.loads((tmp_path / "out" / "changes.json").read_text())
+    assert (changes["added"], changes["removed"]) == (2, 2)
+    report.write(tmp_path / "without", data, metrics, defaults, {})
+    assert 'id="changes"' not in (tmp_path / "without" / "report.html").read_text()
 
 
 FATES = st.lists(st.tuples(st.sampled_from("kdn"), st.sampled_from(published.SPLITS)), min_size=12, max_size=12)
