@@ -6,7 +6,7 @@ Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -80,7 +80,7 @@ def write(
         splits=SPLITS,
         shown=[*shown, "all"] if shown else [],
         tables=tables,
-        recipes=[recipes.describe(name) for name in getattr(settings, "recipe", ())],
+        recipes=_recipes(getattr(settings, "recipe", ())),
         numbers=numbers,
         rankings=_rankings(numbers),
         pictures=pictures,
@@ -132,6 +132,17 @@ def _tables(out: Path, made: Made) -> list[Shown]:
             for path in files:
                 rows[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
             found.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))
+    return found
+
+
+def _recipes(names: Iterable[str]) -> list[recipes.Recipe]:
+    """Return the recipes, each before the one that it extends: the headers of both hold for it."""
+    found = []
+    for name in names:
+        following: str | None = name
+        while following:
+            found.append(recipes.describe(following))
+            following = getattr(found[-1], "extends", None)
     return found
 
 

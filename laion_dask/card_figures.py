@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from laion_dask import params
+from laion_dask.composition import BIN, STEPS
 from laion_dask.release import SPLITS
 
 FOLDER: Final = "figures"
@@ -38,12 +39,12 @@ def write(out: Path, numbers: Mapping[str, Any], settings: params.Params) -> lis
         figure = Figure(figsize=(7.2, 2.6))
         panels = figure.subplots(1, 2)
         for panel, name in zip(panels, ("similarity", "aesthetic"), strict=True):
-            _histogram(panel, numbers["scores"].get(name, {}))
+            _histogram(panel, numbers["scores"].get(name, {}), BIN[name])
             panel.set_xlabel(name)
             panel.set_ylabel("share of the split's pairs")
         for split, (color, line) in _LINES.items():
             panels[0].axvline(getattr(settings.filter.similarity, split), color=color, linestyle=line, linewidth=0.6)
-        panels[0].legend()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_LINES))
         path = out / FOLDER / "scores.svg"
         path.parent.mkdir(exist_ok=True)
         # Without a date, which would be a clock.
@@ -56,11 +57,13 @@ def write(out: Path, numbers: Mapping[str, Any], settings: params.Params) -> lis
     ]
 
 
-def _histogram(panel: Any, score: Mapping[str, Any]) -> None:  # noqa: ANN401 - matplotlib's axes
+def _histogram(panel: Any, score: Mapping[str, Any], width: int) -> None:  # noqa: ANN401 - matplotlib's axes
     for split in SPLITS:
         if split in score:
-            edges, rows = zip(*score[split]["histogram"].items(), strict=True)
+            counts = {round(float(edge) * STEPS): rows for edge, rows in score[split]["histogram"].items()}
+            # An empty bin at either end and in gaps: the line begins, ends and rests at zero.
+            edges = range(min(counts) - width, max(counts) + 2 * width, width)
+            shares = [counts.get(edge, 0) / score[split]["pairs"] for edge in edges]
             color, line = _LINES[split]
-            shares = [count / score[split]["pairs"] for count in rows]
-            panel.plot([float(edge) for edge in edges], shares, line, color=color, label=split, drawstyle="steps-post")
+            panel.plot([edge / STEPS for edge in edges], shares, line, color=color, label=split, drawstyle="steps-post")
     panel.set_ylim(bottom=0)

@@ -32,8 +32,8 @@ TABLES: Final = {
 CUTS: Final = (("punsafe", 0.45), ("punsafe", 0.5), ("punsafe", 0.95), ("pwatermark", 0.8))
 _TOP: Final = 20
 # Scores are counted in hundredths, as fine as a card needs percentiles; histograms have bins of so many.
-_STEPS: Final = 100
-_BIN: Final = {"similarity": 2, "aesthetic": 50, "punsafe": 5, "pwatermark": 5}
+STEPS: Final = 100
+BIN: Final = {"similarity": 2, "aesthetic": 50, "punsafe": 5, "pwatermark": 5}
 
 
 def files(folder: Path, table: str = "") -> list[Path]:
@@ -101,13 +101,13 @@ def _by_split(connection: duckdb.DuckDBPyConnection, value: str, where: str = "t
 def _score(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
     """Return, by split, the pairs with this score, its percentiles, and counts by the lower edge of the bin."""
     # Half a millionth: a score of 0.28 in float32 is a little less than 0.28, and belongs to the bin that starts there.
-    step = f"floor({name}::double * {_STEPS} + 5e-7 * {_STEPS})"
+    step = f"floor({name}::double * {STEPS} + 5e-7 * {STEPS})"
     found = _by_split(connection, step, f"isfinite({name})")
     return {
         split: {
             "pairs": sum(counts.values()),
-            "percentiles": [value / _STEPS for value in percentiles(counts, PERCENTILES)],
-            "histogram": _histogram(counts, _BIN[name]),
+            "percentiles": [value / STEPS for value in percentiles(counts, PERCENTILES)],
+            "histogram": _histogram(counts, BIN[name]),
         }
         for split, counts in found.items()
     }
@@ -118,7 +118,7 @@ def _histogram(counts: Mapping[int, int], width: int) -> dict[str, int]:
     for value, rows in sorted(counts.items()):
         edge = value // width * width
         bins[edge] = bins.get(edge, 0) + rows
-    return {f"{edge / _STEPS:.2f}": rows for edge, rows in bins.items()}
+    return {f"{edge / STEPS:.2f}": rows for edge, rows in bins.items()}
 
 
 def _size(connection: duckdb.DuckDBPyConnection, column: str) -> dict[str, list[int]]:
