@@ -12,7 +12,7 @@ import pyarrow as pa
 import tables
 
 from laion_dask import params, publication, release, schema
-from laion_dask.verdict import KEEP, Ledger
+from laion_dask.verdict import FUNNEL, KEEP, Ledger
 
 MODELS = {"b32": {"model": "ViT-B-32", "splits": "en", "weights_sha256": "f" * 64}}
 SPLITS = ("en", "multi", "nolang")
@@ -85,8 +85,7 @@ def counts(made_of: list[Mapping[str, Any]]) -> dict[str, Any]:
     ledger = Ledger()
     ledger.add(row.get("reason", KEEP) for row in made_of)
     everything = {"seen": len(made_of), "kept": len(made_of), "dropped": {}}
-    units = {"extract": "links", "catalog": "pairs", "download": "images", "score": "images"}
-    found: dict[str, Any] = {stage: {unit: everything} for stage, unit in units.items()}
+    found: dict[str, Any] = {stage: {unit: everything} for stage, unit in FUNNEL}
     links = {"seen": len(made_of) + 9, "kept": len(made_of), "dropped": {"no_alt": 5, "page_opt_out": 4}}
     found["extract"] = {"links": links}
     kept = {"seen": ledger.kept, "kept": ledger.kept, "dropped": {}}

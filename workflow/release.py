@@ -9,9 +9,10 @@ from typing import Any
 from laion_dask import embeddings, parts, publication, release
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
+from laion_dask.verdict import FUNNEL
 from workflow.stage import Resources, Stage, data, main, metrics, total
 
-_BEFORE = ("crawl", "extract", "catalog", "download", "score", "filter")
+_BEFORE = ("crawl", *(stage for stage, _ in FUNNEL if stage != "release"))
 
 
 def splits(settings: Params, _: Resources) -> list[Part]:
