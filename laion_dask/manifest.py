@@ -195,6 +195,8 @@ def check(folder: Path, progress: Callable[[int], object] = lambda _: None) -> l
     manifest = read(folder)
     named: Mapping[str, Mapping[str, Any]] = manifest["files"]
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {NAME}
+    if "manifest" not in manifest:
+        there.discard("README.md")  # format 1 named tables only
     findings = [Finding(name, "missing", "is in the manifest") for name in sorted(named.keys() - there)]
     findings += [Finding(name, "extra", "is not in the manifest") for name in sorted(there - named.keys())]
     common = sorted(named.keys() & there)

@@ -190,3 +190,14 @@ def test_a_folder_without_a_manifest_is_refused_with_the_remedy(tmp_path: Path, 
     assert status == 1
     assert message in said
     assert "Remedy" in said
+
+
+def test_a_release_of_the_first_format_is_checked_by_what_its_manifest_names(copy: Path) -> None:
+    found = json.loads((copy / "manifest.json").read_text())
+    tables_ = {name: file for name, file in found["files"].items() if name.endswith(".parquet")}
+    (copy / "manifest.json").write_text(json.dumps({"name": "demo", "files": tables_}))
+    for name in ("croissant.json", "figures/scores.svg"):
+        (copy / name).unlink()
+    assert manifest.check(copy) == []
+    flip(copy / "multi-00000.parquet")
+    assert [(one.path, one.what) for one in manifest.check(copy)] == [("multi-00000.parquet", "content differs")]
