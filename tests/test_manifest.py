@@ -88,12 +88,12 @@ def test_lists_are_counted_and_never_told(built: Path) -> None:
 
 
 def test_a_second_build_gives_the_same_bytes(built: Path, defaults: params.Params) -> None:
-    before = {path.name: path.read_bytes() for path in built.glob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in built.rglob("*") if path.is_file()}
     rows = [*published.rows(30), *({"reason": reason} for reason in ("removed_hash", "removed_hash", "listed_hash"))]
     for number, row in enumerate(rows):
         row["uid"] = tables.uid(number)
     published.build(built.parents[1], rows, defaults)
-    assert {path.name: path.read_bytes() for path in built.glob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in built.rglob("*") if path.is_file()} == before
 
 
 def test_a_copy_elsewhere_is_what_the_manifest_says(copy: Path) -> None:
