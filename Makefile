@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -60,6 +60,9 @@ bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rat
 
 bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
 	@python -m benchmarks.bench_score_gpu
+
+bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
+	@python -m benchmarks.bench_release
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt
