@@ -107,7 +107,9 @@ def negcliploss(
                 logits = mine[rows] @ theirs.T
                 logits /= np.float32(temperature)
                 alone = np.where(member[rows], -np.inf, own[rows] / temperature)
-                normalizer[rows] += np.logaddexp(_logsumexp(logits), alone)
+                # A row without an embedding is none in the end.
+                with np.errstate(invalid="ignore"):
+                    normalizer[rows] += np.logaddexp(_logsumexp(logits), alone)
     return np.asarray(own - temperature / 2 * normalizer / max(number, 1), np.float32)
 
 

@@ -43,14 +43,15 @@ class WhereError(Exception):
 
 
 @functools.cache
-def _connection() -> duckdb.DuckDBPyConnection:
+def connection() -> duckdb.DuckDBPyConnection:
+    """Return the one connection of this process, which reaches nothing but what is handed to it."""
     return duckdb.connect(config=_CONFIG)
 
 
 @functools.cache
 def _row_by_row() -> frozenset[str]:
     """Names of all functions that are of one row, and give the same each time."""
-    rows = _connection().execute(
+    rows = connection().execute(
         "select function_name from duckdb_functions() group by 1"
         " having bool_and(function_type = 'scalar' and stability = 'CONSISTENT') or bool_and(function_type = 'macro')"
     )
@@ -89,17 +90,17 @@ def mask(expression: str, table: pa.Table) -> np.ndarray:
 
     What is not a number is null here: DuckDB holds NaN for larger than any number.
     """
-    connection = _connection()
+    own = connection()
     # DuckDB takes no table without any column: an expression may name none.
-    connection.register("pairs", _without_nan(table).append_column("_", pa.nulls(table.num_rows, pa.int8())))
+    own.register("pairs", _without_nan(table).append_column("_", pa.nulls(table.num_rows, pa.int8())))
     try:
-        result = connection.sql(f"select ({expression}) as holds from pairs")
+        result = own.sql(f"select ({expression}) as holds from pairs")
         kind = str(result.types[0])
         holds = pc.fill_null(result.to_arrow_table()["holds"], False) if kind == "BOOLEAN" else None
     except duckdb.Error as error:
         raise _refused(expression, str(error).splitlines()[0], "see docs/filters.md for its columns") from error
     finally:
-        connection.unregister("pairs")
+        own.unregister("pairs")
     if holds is None:
         raise _refused(expression, f"it gives a {kind}", "a comparison, which is true or false")
     if len(holds) != table.num_rows:
@@ -117,7 +118,7 @@ def _without_nan(table: pa.Table) -> pa.Table:
 
 def _parsed(expression: str) -> Mapping[str, Any]:
     statement = f"select ({expression}) from pairs"
-    ((text,),) = _connection().execute("select json_serialize_sql($1::varchar)", [statement]).fetchall()
+    ((text,),) = connection().execute("select json_serialize_sql($1::varchar)", [statement]).fetchall()
     tree = json.loads(text)
     if tree.get("error"):
         raise _refused(expression, str(tree.get("error_message")), "one SQL expression, as behind WHERE")
