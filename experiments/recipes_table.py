@@ -2,9 +2,9 @@
 
     python -m experiments.recipes_table [--work FOLDER] [--pages 3000] [--real ../shared/data] [--only NAME ...]
 
-Each recipe runs with `demo` laid over it (the demo's CLIP under every name, its files; docs/recipes.md). A stage runs once
-for all recipes that agree on its parameters and on those of the stages before it; what is finished stays in the folder,
-so that a second run makes only what is missing. The table is Markdown.
+Each recipe runs with `demo` laid over it (the demo's CLIP under every name, its files; docs/recipes.md). A stage runs
+once for all recipes that agree on its parameters and on those of the stages before it; what is finished stays in the
+folder, so that a second run makes only what is missing. The table is Markdown.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     lines = [f"On the demo, {given.pages:,} pages:", "", *table(given.only, demo(given.pages), work)]
     if given.real:
         lines += ["", f"On {len(REAL)} real WATs and WARCs:", "", *table(given.only, real(given.real), work)]
-    print("\n".join(lines))
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
