@@ -31,8 +31,10 @@ class Files:
     keep_uids: tuple[Path, ...] = ()
     """Sorted subset files, as of `uid_sets.prepare`."""
     drop_uids: tuple[Path, ...] = ()
-    removed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Hashes of removals.csv, by kind."""
+    removed: Mapping[str, Path] = field(default_factory=dict)
+    """Hashes of removals.csv by kind, as of `hash_lists.write`; only kinds that have any."""
+    listed: Mapping[str, Path] = field(default_factory=dict)
+    """The same of the lists of known content."""
 
 
 def bits(settings: filter_params.Filter) -> dict[str, tuple[str, int]]:
@@ -48,8 +50,7 @@ def columns(settings: filter_params.Filter, known: Sequence[str], files: Files) 
     rules = settings
     wanted = {*_IMAGE, "similarity"}
     # Where no list has an entry of a kind, its digests are not read.
-    kinds = {kind for kind, entries in files.removed.items() if entries}
-    wanted |= kinds | ({"md5", "sha256"} if rules.hash_lists else set())
+    wanted |= {*files.removed, *files.listed}
     wanted |= (
         {"original_width", "original_height"} if rules.min_side_px or rules.max_aspect_ratio < _NO_RATIO else set()
     )
@@ -79,7 +80,7 @@ def local(
     `pairs` has the columns of `columns` and those that are computed; `embedded` the stored image embeddings of each
     model that a rule reads, float32 (rows, features), NaN where there is no image.
     """
-    yield from _known_content(pairs, settings, files)
+    yield from _known_content(pairs, files)
     yield from _of_image_and_text(pairs, settings, files)
     if settings.max_punsafe < 1:
         yield "unsafe", "unsafe", _numbers(pairs["punsafe"]) > np.float32(settings.max_punsafe)
@@ -107,13 +108,10 @@ def local(
         yield "off_target", "off_target", ~on_target
 
 
-def _known_content(pairs: pa.Table, settings: filter_params.Filter, files: Files) -> Iterator[Rule]:
-    removed = hash_lists.as_arrays(files.removed)
-    if removed:
-        yield "removed_hash", "removed_hash", hash_lists.matches(pairs, removed)
-    if settings.hash_lists:
-        listed = hash_lists.arrays(tuple(Path(path) for path in settings.hash_lists), files.digest)
-        yield "listed_hash", "listed_hash", hash_lists.matches(pairs, listed)
+def _known_content(pairs: pa.Table, files: Files) -> Iterator[Rule]:
+    for reason, lists in (("removed_hash", files.removed), ("listed_hash", files.listed)):
+        if lists:
+            yield reason, reason, hash_lists.matches(pairs, lists, files.digest)
     if files.keep_uids or files.drop_uids:
         uids = uid_sets.halves(pairs["uid"])
         for reason, paths, inside in (

@@ -17,6 +17,7 @@ from laion_dask import (
     equal_images,
     filter_checks,
     filter_params,
+    hash_lists,
     parts,
     pool,
     removals,
@@ -74,15 +75,15 @@ def read_files(settings: Params, plan: Path) -> Files:
     wanted = settings.filter
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
-    removed = {
-        kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")
-    }
+    gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
+    known = hash_lists.read(Path(path) for path in wanted.hash_lists)
+    removed, listed = hash_lists.write(gone, plan / "removed"), hash_lists.write(known, plan / "listed")
     keep, drop = (
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
-    listed = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
-    return Files(parts.digest(ledger, *listed, *keep, *drop), keep, drop, removed)
+    others = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
+    return Files(parts.digest(ledger, *others, *keep, *drop), keep, drop, removed, listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
