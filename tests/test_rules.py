@@ -270,6 +270,11 @@ def test_only_the_columns_that_a_rule_reads_are_read() -> None:
         ({"computed": [{"column": "n", "kind": "normsim", "model": "m"}]}, "Remedy: add targets"),
         ({"computed": [{"column": "n", "kind": "negcliploss", "model": "m", "norm": 2}]}, "Remedy: add batch"),
         ({"languages": []}, "at least 1"),
+        ({"keywords": {"file": "words.txt"}}, "filter.keywords.above_punsafe is missing"),
+        ({"image_based": {"model": "demo"}}, "filter.image_based.centroids is missing"),
+        ({"balance": {"entries": "entries.txt", "t": 20}}, "filter.balance.seed is missing"),
+        ({"thresholds": [{**LIMITS, "column": "b; c", "min": 1}]}, "filter.thresholds.0.column = 'b; c'"),
+        ({"computed": [{"column": "n", "kind": "cosine", "model": "m"}]}, "filter.computed.0.kind = 'cosine'"),
         ({"balance": {"entries": "x", "t": 0, "seed": 1}}, "greater than or equal to 1"),
     ],
 )
