@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import head_params
+from laion_dask import group_params, head_params
 from laion_dask.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -295,6 +295,12 @@ class Filter(Section):
     max_pwatermark: Fraction
     hash_lists: tuple[str, ...]
     duplicate_images: Literal["drop", "keep"]
+    near_duplicates: Literal["drop", "keep"]
+    near_max_distance: group_params.Distance
+    near_min_cosine: Cosine
+    semantic_duplicates: Annotated[float, Field(ge=0, lt=1)] | None
+    evaluation_max_distance: group_params.Distance | None
+    evaluation_min_cosine: Cosine | None
 
 
 class Release(Section):
@@ -324,9 +330,21 @@ class Params(Section):
     catalog: Catalog
     download: Download
     score: Score
+    group: group_params.Group
     filter: Filter
     release: Release
     report: Report
+
+    @model_validator(mode="after")
+    def _filter_asks_for_what_group_records(self) -> Params:
+        rules = self.filter
+        distances = {
+            "filter.near_max_distance": rules.near_max_distance if rules.near_duplicates == "drop" else None,
+            "filter.evaluation_max_distance": rules.evaluation_max_distance,
+        }
+        models = [model.name for model in self.score.models]
+        group_params.check(self.group, distances, rules.semantic_duplicates, models)
+        return self
 
 
 def load(path: Path = PARAMS_FILE) -> Params:

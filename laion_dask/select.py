@@ -5,24 +5,20 @@ Rules apply in the order of `REASONS["filter"]`; the first that drops a pair nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import params, schema
+from laion_dask import duplicates, params, schema
 from laion_dask.verdict import KEEP, REASONS, Ledger
 
 _DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
-_IMAGE_COLUMNS: Final = ["uid", "caption", "split", "reason", "md5", "sha256", "original_width", "original_height"]
-
-WINNERS: Final = pa.schema([("sha256", pa.string()), ("uid", pa.string())])
-"""Of images that several passing pairs share: the digest, and the pair that stays."""
+IMAGE_COLUMNS: Final = ["uid", "caption", "split", "reason", "md5", "sha256", "original_width", "original_height"]
 
 Hashes = Mapping[str, frozenset[str]]
 
@@ -52,10 +48,8 @@ def read_hash_lists(paths: Iterable[Path]) -> Hashes:
     return {kind: frozenset(entries) for kind, entries in found.items()}
 
 
-def judge(
-    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes, winners: pa.Table
-) -> np.ndarray:
-    """Return a verdict for every row of a shard's images table: object (rows,), `keep` or a reason.
+def judge(images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes) -> np.ndarray:
+    """Return a verdict for every row of a shard's images table, before duplicates: object (rows,), `keep` or a reason.
 
     Rows that failed at download or in scoring keep their reason. `scores` is joined by uid, whatever its order; NaN
     scores of heads that did not run drop nothing. Raises `ValueError` when a scored row is missing.
@@ -69,11 +63,6 @@ def judge(
     verdicts = np.where(verdicts == KEEP, np.array(scores["reason"].to_pylist(), dtype=object), verdicts)
     for reason, drops in _rules(images, scores, settings, listed, removed):
         verdicts[(verdicts == KEEP) & drops] = reason
-    if settings.duplicate_images == "drop":
-        place = pc.index_in(images["sha256"], value_set=winners["sha256"].combine_chunks())
-        stays = winners["uid"].take(place)
-        loses = pc.fill_null(pc.not_equal(stays, images["uid"]), False)
-        verdicts[(verdicts == KEEP) & loses.to_numpy()] = "duplicate_image"
     return verdicts
 
 
@@ -105,51 +94,32 @@ def _matches(images: pa.Table, hashes: Hashes) -> np.ndarray:
     return matches
 
 
-def winners(
-    images: Sequence[Path], scores: Sequence[Path], settings: params.Filter, listed: Hashes, removed: Hashes
-) -> pa.Table:
-    """Find image bytes that several passing pairs share, and the one that stays: the lowest uid. Schema WINNERS.
-
-    DuckDB finds the digests that occur more than once, out of core; only those rows are judged here.
-    """
-    if not images or settings.duplicate_images == "keep":
-        return WINNERS.empty_table()
-    names = ", ".join(_IMAGE_COLUMNS)
-    with duckdb.connect() as connection:
-        connection.execute("set preserve_insertion_order = false")
-        shared = connection.sql(
-            f"with shared as (select sha256 from read_parquet($1) where reason = 'keep' group by 1 having count(*) > 1)"
-            f" select {names} from read_parquet($1) semi join shared using (sha256) where reason = 'keep' order by uid",
-            params=[[str(path) for path in images]],
-        ).to_arrow_table()
-        connection.register("shared", shared)
-        scored = connection.sql(
-            "select scores.* from read_parquet($1) scores semi join shared using (uid) order by uid",
-            params=[[str(path) for path in scores]],
-        ).to_arrow_table()
-    verdicts = judge(shared, scored, settings, listed, removed, WINNERS.empty_table())
-    passing = shared.select(["sha256", "uid"]).filter(pa.array(verdicts == KEEP))
-    lowest = passing.group_by("sha256").aggregate([("uid", "min")]).rename_columns(["sha256", "uid"])
-    return lowest.sort_by("sha256").cast(WINNERS)
-
-
 def select(
     out: Path,
     *,
     name: str,
     images: Path,
     scores: Path,
+    groups: Path,
     settings: params.Filter,
-    winners_file: Path,
+    losers_file: Path,
     listed: Hashes,
     removed: Hashes,
 ) -> dict[str, Any]:
     """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included."""
-    table = pq.read_table(images, columns=_IMAGE_COLUMNS)
-    verdicts = judge(table, pq.read_table(scores), settings, listed, removed, pq.read_table(winners_file))
+    table = pq.read_table(images, columns=IMAGE_COLUMNS)
+    verdicts = judge(table, pq.read_table(scores), settings, listed, removed)
+    near, lost = pq.read_table(groups, columns=duplicates.COLUMNS), pq.read_table(losers_file)
+    verdicts, stays = duplicates.decide(verdicts, table["uid"], near, lost, settings)
     shard = pa.array(np.full(table.num_rows, int(name), np.int32))
     rows = pa.table(
-        {"uid": table["uid"], "shard": shard, "split": table["split"], "reason": pa.array(verdicts, pa.string())}
+        {
+            "uid": table["uid"],
+            "shard": shard,
+            "split": table["split"],
+            "reason": pa.array(verdicts, pa.string()),
+            "stays": stays,
+        }
     )
     pq.write_table(schema.VERDICTS.check(rows), out / f"{name}.parquet", compression="zstd")
     ledger = Ledger()

@@ -74,7 +74,10 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "unsafe": "the unsafe score is above filter.max_punsafe",
         "watermark": "the watermark score is above filter.max_pwatermark",
         "low_similarity": "the similarity of image and text is below the threshold of its split",
+        "evaluation_set": "the image is as near as filter.evaluation to one of an evaluation set",
         "duplicate_image": "another kept pair has the same image bytes",
+        "near_duplicate": "another kept pair has nearly the same image, by filter.near_duplicates",
+        "semantic_duplicate": "another kept pair has an image of the same meaning, by filter.semantic_duplicates",
     },
 }
 """Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
@@ -90,6 +93,7 @@ FUNNEL: Final = (
     ("catalog", "pairs"),
     ("download", "images"),
     ("score", "images"),
+    ("group", "images"),
     ("filter", "pairs"),
     ("release", "pairs"),
 )

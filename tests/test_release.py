@@ -238,7 +238,14 @@ def test_tombstones_name_no_pair(tmp_path: Path) -> None:
 @pytest.fixture
 def counts() -> dict[str, Any]:
     ledger = {"seen": 4321, "kept": 4000, "dropped": {}}
-    stages = {"extract": "links", "catalog": "pairs", "download": "images", "score": "images", "filter": "pairs"}
+    stages = {
+        "extract": "links",
+        "catalog": "pairs",
+        "download": "images",
+        "score": "images",
+        "group": "images",
+        "filter": "pairs",
+    }
     found: dict[str, Any] = {stage: {unit: ledger} for stage, unit in stages.items()}
     found["extract"]["links"] = ledger | {"dropped": {"no_alt": 300, "bad_url": 21}}
     return found | {"crawl": {"wats": 1}, "release": {"pairs": ledger, "rows.en": 4000, "rows.multi": 0}}

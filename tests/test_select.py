@@ -13,7 +13,7 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import params, schema, select
+from laion_dask import duplicates, params, schema, select
 from laion_dask.select import HashListError, read_hash_lists
 from laion_dask.verdict import KEEP, REASONS, Ledger
 
@@ -30,6 +30,12 @@ RULES = params.Filter(
     max_pwatermark=0.8,
     hash_lists=(),
     duplicate_images="drop",
+    near_duplicates="keep",
+    near_max_distance=31,
+    near_min_cosine=0.9,
+    semantic_duplicates=None,
+    evaluation_max_distance=None,
+    evaluation_min_cosine=None,
 )
 
 
@@ -40,10 +46,8 @@ def judge(
     rules: params.Filter = RULES,
     listed: select.Hashes = NONE,
     removed: select.Hashes = NONE,
-    winners: pa.Table | None = None,
 ) -> list[str]:
-    empty = select.WINNERS.empty_table()
-    return list(select.judge(images, scores, rules, listed, removed, empty if winners is None else winners))
+    return list(select.judge(images, scores, rules, listed, removed))
 
 
 def just(number: float, up: float) -> float:
@@ -117,7 +121,8 @@ def wrong_in(reasons: list[str]) -> tuple[pa.Table, pa.Table]:
 
 
 def test_the_rules_stand_in_the_order_of_the_closed_list() -> None:
-    assert [*WRONG, "duplicate_image"] == list(REASONS["filter"])
+    last = ["evaluation_set", "duplicate_image", "near_duplicate", "semantic_duplicate"]
+    assert [*WRONG, *last] == list(REASONS["filter"])
 
 
 @settings(deadline=None)
@@ -179,85 +184,6 @@ def test_a_missing_list_is_refused_with_the_remedy(tmp_path: Path) -> None:
         read_hash_lists([tmp_path / "none.txt"])
 
 
-# Equal images
-
-
-def shards(tmp_path: Path, images: pa.Table, scores: pa.Table) -> tuple[list[Path], list[Path]]:
-    """Cut tables into shards of two rows; the scores lie in another order than the images."""
-    found: tuple[list[Path], list[Path]] = ([], [])
-    for number, start in enumerate(range(0, images.num_rows, 2)):
-        found[0].append(tables.write(tmp_path / "images" / f"{number:05}.parquet", images.slice(start, 2)))
-        uids = images.slice(start, 2)["uid"].to_pylist()
-        rows = [row for row in reversed(scores.to_pylist()) if row["uid"] in uids]
-        table = pa.Table.from_pylist(rows, schema=schema.SCORES.schema)
-        found[1].append(tables.write(tmp_path / "scores" / f"{number:05}.parquet", table))
-    return found
-
-
-SAME, OTHER = {"sha256": "1" * 64}, {"sha256": "2" * 64}
-
-
-def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> None:
-    rows = [
-        {},
-        {**SAME, "uid": tables.uid(9)},
-        SAME,
-        SAME,
-        {**OTHER},
-        {"reason": "timeout"},
-        {**OTHER, "uid": tables.uid(1)},
-    ]
-    images = tables.images(*rows)
-    scores = tables.scores(*({"uid": uid} for uid in images["uid"].to_pylist()))
-    # Of the three, the lowest uid fails another rule.
-    low = scores.to_pylist()
-    low[2]["similarity"] = 0.0
-    scores = pa.Table.from_pylist(low, schema=schema.SCORES.schema)
-    paths = shards(tmp_path, images, scores)
-    winners = select.winners(*paths, RULES, NONE, NONE)
-    assert winners.to_pylist() == [
-        {"sha256": "1" * 64, "uid": tables.uid(3)},
-        {"sha256": "2" * 64, "uid": tables.uid(1)},
-    ]
-    assert judge(images, scores, winners=winners) == [
-        KEEP,
-        "duplicate_image",
-        "low_similarity",
-        KEEP,
-        "duplicate_image",
-        "timeout",
-        KEEP,
-    ]
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=9))
-def test_each_image_that_passes_is_kept_exactly_once(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, bool]]
-) -> None:
-    images = tables.images(*({"sha256": str(picture) * 64} for picture, _ in rows))
-    scores = tables.scores(*({"punsafe": 0.1 if passes else 0.9} for _, passes in rows))
-    winners = select.winners(*shards(tmp_path_factory.mktemp("shards"), images, scores), RULES, NONE, NONE)
-    verdicts = judge(images, scores, winners=winners)
-    for picture in range(3):
-        found = [verdict for verdict, (own, passes) in zip(verdicts, rows, strict=True) if own == picture and passes]
-        assert found == ([KEEP] + ["duplicate_image"] * len(found))[: len(found)]
-
-
-def test_all_equal_images_stay_where_the_parameters_say_so(tmp_path: Path) -> None:
-    images, scores = tables.images(SAME, SAME), tables.scores({}, {})
-    keep = RULES.model_copy(update={"duplicate_images": "keep"})
-    assert select.winners(*shards(tmp_path, images, scores), keep, NONE, NONE).num_rows == 0
-    found = pa.table({"sha256": ["1" * 64], "uid": [tables.uid(0)]}, schema=select.WINNERS)
-    assert judge(images, scores, rules=keep, winners=found) == [KEEP, KEEP]
-
-
-@pytest.mark.parametrize("rows", [[], [{}, {}], [{"reason": "timeout"}, {"reason": "timeout"}]])
-def test_without_equal_images_nobody_wins(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    paths = shards(tmp_path, tables.images(*rows), tables.scores(*rows and [{}, {}]))
-    assert select.winners(*paths, RULES, NONE, NONE).equals(select.WINNERS.empty_table())
-
-
 # One shard
 
 
@@ -269,8 +195,9 @@ def test_a_shard_gets_a_verdict_for_every_attempt_and_counts_those_with_an_image
         name="00017",
         images=tables.write(tmp_path / "images", images),
         scores=tables.write(tmp_path / "scores", scores),
+        groups=tables.write(tmp_path / "groups", tables.groups({}, {"uid": tables.uid(2)}, {"uid": tables.uid(3)})),
         settings=RULES,
-        winners_file=tables.write(tmp_path / "winners", select.WINNERS.empty_table()),
+        losers_file=tables.write(tmp_path / "losers", duplicates.LOSERS.empty_table()),
         listed={"md5": frozenset({MD5})},
         removed=NONE,
     )

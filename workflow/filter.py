@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import parts, removals, schema, select
+from laion_dask import duplicates, parts, removals, schema, select
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.verdict import Ledger, LedgerError
@@ -18,7 +19,7 @@ from workflow.stage import Resources, Stage, data, home, main, metrics
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
-    """One part for each shard; equal images are looked for over all of them first."""
+    """One part for each shard; duplicates are looked for over all of them first."""
     rules = settings.filter
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
@@ -28,22 +29,27 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     listed = select.read_hash_lists(Path(path) for path in rules.hash_lists)
     images = sorted(data("download").glob("*.parquet"))
     scores = [data("score") / path.name for path in images]
-    winners = home() / "parts" / "filter-winners.parquet"
-    winners.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(select.winners(images, scores, rules, listed, removed), winners)
-    common = parts.digest(rules, winners, ledger, *(Path(path) for path in rules.hash_lists))
+    groups = [data("group") / path.name for path in images]
+    losers = home() / "parts" / "filter-losers.parquet"
+    losers.parent.mkdir(parents=True, exist_ok=True)
+    near = duplicates.edges(data("group"), rules)
+    judge = partial(select.judge, settings=rules, listed=listed, removed=removed)
+    lost = duplicates.find(images, scores, groups, near, rules, columns=select.IMAGE_COLUMNS, judge=judge)
+    pq.write_table(lost, losers)
+    common = parts.digest(rules, losers, ledger, *(Path(path) for path in rules.hash_lists))
     todo = []
-    for path, score in zip(images, scores, strict=True):
+    for path, score, group in zip(images, scores, groups, strict=True):
         args = {
             "name": path.stem,
             "images": path,
             "scores": score,
+            "groups": group,
             "settings": rules,
-            "winners_file": winners,
+            "losers_file": losers,
             "listed": listed,
             "removed": removed,
         }
-        todo.append(Part(path.stem, parts.digest(path, score, common), args, weight=path.stat().st_size))
+        todo.append(Part(path.stem, parts.digest(path, score, group, common), args, weight=path.stat().st_size))
     return todo
 
 
@@ -52,7 +58,9 @@ def add_removed(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]
     parts.publish_files(done, out)
     removed = pq.read_table(data("catalog") / "removed.parquet")
     shard = pa.array(np.full(removed.num_rows, -1, np.int32))
-    rows = pa.table({"uid": removed["uid"], "shard": shard, "split": removed["split"], "reason": removed["reason"]})
+    stays = pa.nulls(removed.num_rows, pa.string())
+    columns = [removed["uid"], shard, removed["split"], removed["reason"], stays]
+    rows = pa.table(columns, names=schema.VERDICTS.names)
     pq.write_table(schema.VERDICTS.check(rows), out / "removed.parquet", compression="zstd")
     pairs = Ledger.from_dict(metrics("catalog")["pairs"])
     verdicts = sum(part.counts["verdicts"] for part in done) + removed.num_rows
@@ -68,7 +76,7 @@ STAGE = Stage(
     find_parts=shards,
     function=select.select,
     publish=add_removed,
-    follows=("pairs", "score", "images"),
+    follows=("pairs", "group", "images"),
 )
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, 
     """Add tombstones, manifest and card to the tables."""
     parts.publish_files(done, out)
     tombstones = release.write_tombstones(out, sorted(data("filter").glob("*.parquet")))
-    counts = {stage: metrics(stage) for stage in ("crawl", "extract", "catalog", "download", "score", "filter")}
+    counts = {
+        stage: metrics(stage) for stage in ("crawl", "extract", "catalog", "download", "score", "group", "filter")
+    }
     counts["release"] = total(STAGE, done)
     models = embeddings.about(data("score") / embeddings.STORE)
     manifest = release.write_manifest(out, settings, counts, models, tombstones)
