@@ -195,9 +195,9 @@ class Source:
 def centres(out: Path, *, united: Path, parts: Sequence[Path], asked: int | None, seed: int) -> dict[str, Any]:
     """Learn the centres of the clusters from a sample of the images."""
     source = Source(united, parts)
-    number = clusters.how_many(len(source), asked)
-    found = clusters.centres(source.vectors(clusters.sample(len(source), number, seed)), number, seed)
-    np.save(out / "centres.npy", found)
+    number = clusters.how_many(len(source), asked) if len(source) else 0
+    sample = source.vectors(clusters.sample(len(source), number, seed))
+    np.save(out / "centres.npy", clusters.centres(sample, number, seed) if number else sample)
     return {"clusters": number}
 
 

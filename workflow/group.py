@@ -30,7 +30,8 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     for place, images in enumerate(sorted(data("download").glob("*.parquet"))):
         scores = data("score") / images.name
         array = embeddings.shard_file(store, f"{model}/image", place)
-        key = parts.digest("read", images, scores, array, model, rules.min_quality)
+        # Zarr writes no file for a shard without any image.
+        key = parts.digest("read", images, scores, array if array.exists() else None, model, rules.min_quality)
         args = {"images": images, "scores": scores, "store": store, "model": model, "min_quality": rules.min_quality}
         todo.append(Part(images.stem, key, args, weight=images.stat().st_size))
     return todo
