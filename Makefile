@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-group fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -57,6 +57,9 @@ bench-download: $(READY)  ## download side by side with img2dataset, from a serv
 
 bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rate and clip-retrieval
 	@python -m benchmarks.bench_score
+
+bench-group: $(READY)  ## near-duplicates among a million images, beside all with all
+	@python -m benchmarks.bench_group
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

@@ -42,7 +42,7 @@ SIZES: Final = (100_000, 300_000, 1_000_000)
 QUICK: Final = (10_000, 30_000, 100_000)
 _ASKED: Final = 1_000  # images of the sample that is compared with all
 _MB: Final = 1_000_000
-_EVERY_S: Final = 0.1
+_EVERY_S: Final = 0.5
 
 
 class BenchError(Exception):

@@ -79,9 +79,14 @@ def within(vectors: np.ndarray, floor: float, neighbours: int, crowd: int = CROW
         hits = []
         for low in range(0, ends, _TILE):
             cosines = block @ vectors[low : min(low + _TILE, ends)].T
-            b, a = np.nonzero(cosines >= np.float32(floor))
-            earlier = a + low < b + begin
-            b, a = b[earlier], a[earlier]
+            hit = cosines >= np.float32(floor)
+            if begin < low + _TILE:
+                hit &= np.arange(low, low + cosines.shape[1])[None] < np.arange(begin, begin + len(block))[:, None]
+            for row in np.flatnonzero(hit.sum(axis=1) > neighbours):
+                # A crowd: what cannot be among the nearest goes before it fills the memory.
+                places = np.flatnonzero(hit[row])
+                hit[row, places[np.argsort(-cosines[row, places], kind="stable")[neighbours:]]] = False
+            b, a = np.nonzero(hit)
             hits.append((a + low, b + begin, cosines[b, a]))
         if hits:
             a, b, cosine = (np.concatenate(column) for column in zip(*hits, strict=True))

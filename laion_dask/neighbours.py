@@ -102,9 +102,9 @@ def _distinct(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return hashes[first[order]], rank[of]
 
 
-def band(out: Path, *, united: Path, number: int, radius: int) -> dict[str, Any]:
+def band(out: Path, *, united: Path, number: int, radius: int, neighbours: int) -> dict[str, Any]:
     """Find the pairs of distinct hashes that one band of the index gives."""
-    found = pdq_index.within(np.load(united / "hashes.npy"), radius, number)
+    found = pdq_index.within(np.load(united / "hashes.npy"), radius, number, neighbours)
     np.savez(out / "pairs.npz", left=found.left, right=found.right, distance=found.distance)
     return {"crowded_buckets": found.crowded}
 
@@ -112,18 +112,19 @@ def band(out: Path, *, united: Path, number: int, radius: int) -> dict[str, Any]
 def near(out: Path, *, united: Path, bands: Sequence[Path], parts: Sequence[Path], neighbours: int) -> dict[str, Any]:
     """Join the pairs of all bands, from hashes to images, with the cosine of each: `near.parquet`, schema EDGES."""
     found = [np.load(folder / "pairs.npz") for folder in bands]
-    left, right, distance = (
-        np.concatenate([arrays[name] for arrays in found]) for name in ("left", "right", "distance")
-    )
-    pairs, first = np.unique(np.stack([left, right], axis=1), axis=0, return_index=True)
-    a, b, distance = _between_images(united, pairs, distance[first], neighbours)
+    left, right, bits = (np.concatenate([arrays[name] for arrays in found]) for name in ("left", "right", "distance"))
+    # One number for a pair sorts faster than two.
+    hashes = int(right.max(initial=0)) + 1
+    pairs, first = np.unique(left * hashes + right, return_index=True)
+    pairs = np.stack([pairs // hashes, pairs % hashes], axis=1)
+    a, b, distance = _between_images(united, pairs, bits[first], neighbours)
     source = Source(united, parts)
     cosines = [np.zeros(0, np.float32)]
     for low in range(0, len(a), _CHUNK):
         some = slice(low, low + _CHUNK)
         cosines.append(np.einsum("ij,ij->i", source.vectors(a[some]), source.vectors(b[some])))
     _write_edges(out / "near.parquet", source.uids, [(a, b, distance, np.concatenate(cosines))])
-    return {"near": len(a)}
+    return {"near": len(a), "full_near": _full(b, neighbours)}
 
 
 def _between_images(
@@ -245,7 +246,14 @@ def semantic(
         a, b, cosine = clusters.within(source.vectors(images), floor, neighbours)
         found.append((images[a], images[b], None, cosine))
     _write_edges(out / "semantic.parquet", source.uids, found)
-    return {"semantic": sum(len(edges[0]) for edges in found), "crowded_clusters": int(crowded)}
+    edges = sum(len(a) for a, *_ in found)
+    full = sum(_full(b, neighbours) for _, b, *_ in found)
+    return {"semantic": edges, "full_semantic": full, "crowded_clusters": int(crowded)}
+
+
+def _full(b: np.ndarray, neighbours: int) -> int:
+    """Count the images that have as many neighbours recorded as may be: those can have more."""
+    return int((np.unique(b, return_counts=True)[1] >= neighbours).sum())
 
 
 def _write_edges(path: Path, uids: pa.StringArray, found: list[tuple[Any, Any, Any, Any]]) -> None:

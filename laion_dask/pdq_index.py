@@ -20,8 +20,10 @@ MAX_DISTANCE: Final = 31
 _BITS: Final = 16
 _WINDOW: Final = 4  # bands of the word that is compared first
 _BATCH: Final = 1 << 18  # candidates at once: what fits a cache
-CROWD: Final = 4096
-"""Members of a bucket that others are compared with: the first ones; a bucket with more is counted as crowded."""
+_ROW_BITS: Final = 29  # of a row's number in a sort key: 500 million hashes
+_DISTANCE_BITS: Final = 5
+CROWD: Final = 1024
+"""Members of a bucket that others are compared with, or eight times the mean: the first ones. More are a crowd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,14 @@ def unpack(hexes: list[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(hexes)), np.uint8).reshape(-1, 32)
 
 
-def within(hashes: np.ndarray, radius: int, band: int, *, crowd: int = CROWD) -> Found:
+def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd: int = CROWD) -> Found:
     """Return the pairs of rows left < right of uint8 (rows, 32) that this band gives; a pair may come from many bands.
 
-    `radius` in bits, up to MAX_DISTANCE. All 16 bands together find every pair, but for those of crowded buckets.
+    `radius` in bits, up to MAX_DISTANCE. Of each right row the nearest `neighbours` are returned, the first ones where
+    they tie. All 16 bands together find every other pair, but for those of crowded buckets.
     """
     side = _Side.of(hashes, band)
+    crowd = max(crowd, 8 * len(hashes) >> _BITS)
     found, crowded = [], 0
     for mask in _masks(radius):
         partner = side.key ^ mask
@@ -60,7 +64,21 @@ def within(hashes: np.ndarray, radius: int, band: int, *, crowd: int = CROWD) ->
         crowded += int(np.unique(partner[end > last]).size)
         found.append(_compare(side, side, begin, np.maximum(begin, np.minimum(end, last)), radius))
     left, right, distance = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Found(np.minimum(left, right), np.maximum(left, right), distance, crowded)
+    return Found(*_nearest(np.minimum(left, right), np.maximum(left, right), distance, neighbours), crowded)
+
+
+def _nearest(
+    left: np.ndarray, right: np.ndarray, distance: np.ndarray, neighbours: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the nearest so many left rows of each right row, sorted by right, distance and left."""
+    key = (right << (_ROW_BITS + _DISTANCE_BITS)) | (distance.astype(np.int64) << _ROW_BITS) | left
+    key.sort()
+    right = key >> (_ROW_BITS + _DISTANCE_BITS)
+    first = np.flatnonzero(np.diff(right, prepend=-1))
+    rank = np.arange(len(key)) - np.repeat(first, np.diff(np.append(first, len(key))))
+    key = key[rank < neighbours]
+    distance = (key >> _ROW_BITS) & ((1 << _DISTANCE_BITS) - 1)
+    return key & ((1 << _ROW_BITS) - 1), key >> (_ROW_BITS + _DISTANCE_BITS), distance.astype(np.uint16)
 
 
 def nearest(hashes: np.ndarray, others: np.ndarray, radius: int) -> np.ndarray:

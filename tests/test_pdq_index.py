@@ -28,7 +28,7 @@ def all_with_all(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def found(hashes: np.ndarray, radius: int) -> dict[tuple[int, int], int]:
     pairs = {}
     for band in range(pdq_index.BANDS):
-        some = pdq_index.within(hashes, radius, band)
+        some = pdq_index.within(hashes, radius, band, 1_000)
         assert some.crowded == 0
         for left, right, distance in zip(some.left, some.right, some.distance, strict=True):
             pairs[int(left), int(right)] = int(distance)
@@ -64,12 +64,23 @@ def test_bits_that_differ_are_found_wherever_they_lie(radius: int) -> None:
 
 def test_a_crowd_is_compared_with_its_first_members_only_and_counted() -> None:
     hashes = planted(3, 1, 40, 3)
-    some = pdq_index.within(hashes, 31, 0, crowd=4)
+    some = pdq_index.within(hashes, 31, 0, 1_000, crowd=4)
     assert some.crowded >= 1
     assert len(some.left) < 40 * 20
     everything = found(hashes, 31)
     for left, right in zip(some.left, some.right, strict=True):
         assert (left, right) in everything
+
+
+def test_of_many_neighbours_a_band_gives_the_nearest_first_ones() -> None:
+    hashes = planted(3, 1, 40, 3)
+    every = pdq_index.within(hashes, 31, 0, 1_000)
+    some = pdq_index.within(hashes, 31, 0, 2)
+    expected = []
+    for right in np.unique(every.right):
+        mine = every.right == right
+        expected += sorted(zip(every.distance[mine], every.left[mine], strict=True))[:2]
+    assert list(zip(some.distance, some.left, strict=True)) == expected
 
 
 @settings(deadline=None, max_examples=20)
@@ -92,7 +103,7 @@ def test_without_others_nothing_is_near() -> None:
 @pytest.mark.parametrize("radius", [-1, 32])
 def test_a_distance_that_the_index_does_not_answer_for_is_refused(radius: int) -> None:
     with pytest.raises(ValueError, match=f"a distance of {radius} bits is refused"):
-        pdq_index.within(planted(1, 3, 0, 0), radius, 0)
+        pdq_index.within(planted(1, 3, 0, 0), radius, 0, 9)
 
 
 def test_hex_digits_become_bytes() -> None:

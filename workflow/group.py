@@ -51,10 +51,13 @@ def compare(settings: Params, _: Resources, read: Sequence[Done], run: Run) -> S
     (united,) = step(neighbours.unite, ("unite", {"parts": folders}), shape=None)
     common = {"united": united.folder}
     bands = [
-        (f"band-{number:02d}", {**common, "number": number, "radius": rules.pdq_distance})
+        (
+            f"band-{number:02d}",
+            {**common, "number": number, "radius": rules.pdq_distance, "neighbours": rules.neighbours},
+        )
         for number in range(pdq_index.BANDS)
     ]
-    found = step(neighbours.band, *bands, shape=rules.pdq_distance)
+    found = step(neighbours.band, *bands, shape=[rules.pdq_distance, rules.neighbours])
     args = {**common, "bands": [part.folder for part in found], "parts": folders, "neighbours": rules.neighbours}
     near = step(neighbours.near, ("near", args), shape=[rules.pdq_distance, rules.neighbours])
     shape = [rules.clusters, rules.seed]
