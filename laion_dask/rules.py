@@ -20,6 +20,9 @@ from laion_dask import balance, clip_losses, filter_params, hash_lists, uid_sets
 
 Rule = tuple[str, str, np.ndarray]
 
+GROUPED: Final = ("cluster", "centroid_cosine", "evaluation_distance", "evaluation_cosine")
+"""Columns of the stage group that rules may read; null where the image has no group."""
+
 _IMAGE: Final = ("uid", "split", "reason")
 
 
@@ -62,6 +65,8 @@ def columns(settings: filter_params.Filter, known: Sequence[str], files: Files) 
     wanted |= {"caption"} if rules.min_chars or rules.min_words or rules.keywords or rules.text_entities else set()
     wanted |= {"caption"} if rules.balance else set()
     wanted |= {"slot"} if rules.image_based or rules.computed else set()
+    wanted |= {"evaluation_distance"} if rules.evaluation_max_distance is not None else set()
+    wanted |= {"evaluation_cosine"} if rules.evaluation_min_cosine is not None else set()
     wanted |= {limits.column for limits in rules.thresholds} | {fraction.column for fraction in rules.top}
     own = [entry.column for entry in rules.computed]
     wanted |= {*where.columns(rules.where, [*known, *own])} if rules.where else set()
@@ -106,6 +111,8 @@ def local(
             embedded[based.model], Path(based.centroids), Path(based.targets), files.digest
         )
         yield "off_target", "off_target", ~on_target
+    if settings.evaluation_max_distance is not None or settings.evaluation_min_cosine is not None:
+        yield "evaluation_set", "evaluation_set", _too_close(pairs, settings)
 
 
 def _known_content(pairs: pa.Table, files: Files) -> Iterator[Rule]:
@@ -142,6 +149,15 @@ def _of_image_and_text(pairs: pa.Table, settings: filter_params.Filter, files: F
     if settings.text_entities is not None:
         entities = _words(Path(settings.text_entities), files.digest)
         yield "no_entity", "no_entity", ~any_word(pairs["caption"], entities)
+
+
+def _too_close(pairs: pa.Table, settings: filter_params.Filter) -> np.ndarray:
+    close = np.zeros(pairs.num_rows, bool)
+    if settings.evaluation_max_distance is not None:
+        close |= _numbers(pairs["evaluation_distance"]) <= settings.evaluation_max_distance
+    if settings.evaluation_min_cosine is not None:
+        close |= _numbers(pairs["evaluation_cosine"]) >= np.float32(settings.evaluation_min_cosine)
+    return close
 
 
 def any_word(texts: pa.ChunkedArray, words: pa.Array) -> np.ndarray:

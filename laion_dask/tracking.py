@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 VERSION_TAG: Final = "laion_dask.version"
 # The stages whose outs make a version; the report is a picture of it.
-STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "filter", "release")
+STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release")
 # MLflow's limits: of one batch, and of a dataset's digest (just a DVC directory hash).
 _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
