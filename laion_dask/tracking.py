@@ -17,12 +17,13 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ruamel.yaml import YAML
 
-from laion_dask import linkrot, params
+from laion_dask import linkrot, recipes
 from laion_dask.verdict import FUNNEL, REASONS
 
 if TYPE_CHECKING:
@@ -32,12 +33,54 @@ if TYPE_CHECKING:
 VERSION_TAG: Final = "laion_dask.version"
 # The stages whose outs make a version; the report is a picture of it.
 STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "filter", "release")
+# So many commits back are looked through for the version before.
+_PARENTS: Final = 10
 # MLflow's limits: of one batch, and of a dataset's digest (just a DVC directory hash).
 _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
 _PARAM_CHARS: Final = 6_000
 _DIGEST_CHARS: Final = 36
+# Of the release only what describes it: its tables are data, and DVC has them.
+_OF_RELEASE: Final = ("README.md", "manifest.json", "croissant.json")
 _METRIC_NAME: Final = re.compile(r"[^\w\-. :/]")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in Git's history a version is from; "" for what is not known."""
+
+    root: Path
+    """The project's folder: of mlflow.db, and where Git is asked."""
+    commit: str
+    """The commit that the version began from, or that holds it."""
+    experiment: str = ""
+    """Name of the DVC experiment."""
+    rev: str = ""
+    """The commit that holds the version; not known while its report is being made."""
+    recipe: str = ""
+    """The recipe that was asked for; without it, the one whose values the parameters have."""
+
+    @classmethod
+    def here(cls, lock: Path) -> Origin:
+        """Return what Git and DVC's environment say of the folder of a dvc.lock."""
+        root = project_root(lock)
+        experiment = os.environ.get("DVC_EXP_NAME", "")
+        return cls(root, _git(root, "rev-parse", "HEAD").strip(), experiment, recipe=recipes.of_experiment(experiment))
+
+    def parent(self, name: str) -> str:
+        """Return the version before `name` in Git's history, "" where there is none."""
+        for rev in _git(self.root, "log", f"-{_PARENTS}", "--format=%H", self.commit, "--", "dvc.lock").split():
+            with tempfile.TemporaryDirectory() as folder:
+                lock = Path(folder) / "dvc.lock"
+                (lock.parent / "metrics").mkdir()
+                lock.write_text(_git(self.root, "show", f"{rev}:./dvc.lock"), encoding="utf-8")
+                for stage in STAGES:
+                    counts = _git(self.root, "show", f"{rev}:./metrics/{stage}.json")
+                    (lock.parent / "metrics" / f"{stage}.json").write_text(counts, encoding="utf-8")
+                before = version(lock, lock.parent / "metrics", {}) if dataset_digests(lock) else ""
+            if before and before != name:
+                return before
+        return ""
 
 
 def dataset_digests(lock: Path) -> dict[str, str]:
@@ -60,34 +103,60 @@ def dataset_digests(lock: Path) -> dict[str, str]:
     return digests
 
 
-def version(lock: Path, metrics: Path, settings: params.Params) -> str:
-    """Return the digest that names a version: DVC's hashes and the parameters; without hashes, the stages' metrics."""
-    content: Mapping[str, Any] = dataset_digests(lock) or _stage_metrics(metrics)
-    text = json.dumps([content, settings.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def tracked_params(lock: Path) -> dict[str, Any]:
+    """Return the parameters that dvc.lock says the release was made with, by section; {} where it says nothing."""
+    if not lock.is_file():
+        return {}
+    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
+    return dict(stages.get(STAGES[-1], {}).get("params", {}).get("params.yaml", {}))
+
+
+def version(lock: Path, metrics: Path, values: Mapping[str, Any]) -> str:
+    """Return the digest that names a version: DVC's hashes with the parameters that its lock has.
+
+    So it is a function of a tracked file, the same years later and with other code. Where the lock says nothing of this
+    version, it is the digest of the stages' metrics and of `values`, plain parameters by section.
+    """
+    digests = dataset_digests(lock)
+    content: Mapping[str, Any] = digests or _stage_metrics(metrics)
+    return _digest([content, (tracked_params(lock) if digests else {}) or values])
 
 
 def log_version(
-    *, report: Path, metrics: Path, settings: params.Params, lock: Path, experiment: str, uri: str | None
+    *,
+    report: Path,
+    metrics: Path,
+    values: Mapping[str, Any],
+    lock: Path,
+    experiment: str,
+    uri: str | None,
+    release: Path | None = None,
+    origin: Origin | None = None,
 ) -> str:
     """File the version in MLflow and return the run's id; the same version again fills in the same run.
 
-    `report` is the folder with statistics.json, truth.json, report.html and figures/, `metrics` that of the stages'
-    counts. Without `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
+    `report` is the folder with statistics.json, truth.json, report.html, figures/ and tables/, `metrics` that of the
+    stages' counts, `values` are parameters by section; those in `lock` go before them. With `release` card and manifest
+    are filed too. `origin` says where in Git's history the files are from; without it, that is asked of Git and DVC.
+    Without `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
     """
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
 
-        root = project_root(lock)
-        place = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+        origin = origin or Origin.here(lock)
+        place = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{origin.root / 'mlflow.db'}"
         client = MlflowClient(tracking_uri=place)
-        name = version(lock, metrics, settings)
-        run = _find_or_create(client, _experiment(client, experiment, place), name, settings)
-        _log_values(client, run, flat_metrics(report, metrics), flat_params(settings))
-        for key, value in (_tags(name, settings, root) | _weights(metrics)).items():
+        name = version(lock, metrics, values)
+        digests = dataset_digests(lock)
+        laid = {**values, **(tracked_params(lock) if digests else {})}
+        title = str(laid["release"]["name"])
+        label = origin.experiment or f"{title}-{name[:8]}"
+        run = _find_or_create(client, _experiment(client, experiment, place), name, label)
+        _log_values(client, run, flat_metrics(report, metrics), flat_params(laid))
+        for key, value in (_tags(name, laid, origin) | _weights(metrics)).items():
             client.set_tag(run.info.run_id, key, value)
-        _log_datasets(client, run, settings.release.name, dataset_digests(lock))
-        _log_files(client, run, report)
+        _log_datasets(client, run, title, digests)
+        _log_files(client, run, report, release)
         client.set_terminated(run.info.run_id, end_time=run.info.end_time)
     return str(run.info.run_id)
 
@@ -98,15 +167,15 @@ def project_root(lock: Path) -> Path:
     before, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
     if inside:
         return Path(before)
-    top = _git(folder, "rev-parse", "--show-toplevel")
+    top = _git(folder, "rev-parse", "--show-toplevel").strip()
     return Path(top) if top else folder
 
 
-def flat_params(settings: params.Params) -> dict[str, str]:
+def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
     """Return every parameter by its dotted name, e.g. `filter.similarity.en`; lists and numbers as JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in _flat(settings.model_dump(mode="json"))
+        for name, value in _flat(values)
     }
 
 
@@ -156,16 +225,20 @@ def _weights(metrics: Path) -> dict[str, str]:
     return {f"laion_dask.weights_sha256.{name}": str(digest) for name, digest in digests.items()}
 
 
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _git(folder: Path, *arguments: str) -> str:
     git = shutil.which("git")
     if git is None:
         return ""
-    done = subprocess.run([git, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    done = subprocess.run([git, *arguments], cwd=folder, capture_output=True, check=False)
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 @contextmanager
@@ -197,12 +270,9 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(client.create_experiment(name, artifact_location=location))
 
 
-def _find_or_create(client: MlflowClient, experiment_id: str, name: str, settings: params.Params) -> Run:
+def _find_or_create(client: MlflowClient, experiment_id: str, name: str, label: str) -> Run:
     runs = client.search_runs([experiment_id], f"tags.`{VERSION_TAG}` = '{name}'", max_results=1)
-    if runs:
-        return runs[0]
-    label = os.environ.get("DVC_EXP_NAME") or f"{settings.release.name}-{name[:8]}"
-    return client.create_run(experiment_id, tags={VERSION_TAG: name}, run_name=label)
+    return runs[0] if runs else client.create_run(experiment_id, tags={VERSION_TAG: name}, run_name=label)
 
 
 def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], parameters: Mapping[str, str]) -> None:
@@ -220,21 +290,29 @@ def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], pa
         client.log_batch(run.info.run_id, params=missing[start : start + _PARAMS_A_BATCH])
 
 
-def _tags(name: str, settings: params.Params, root: Path) -> dict[str, str]:
-    tags = {VERSION_TAG: name, "laion_dask.name": settings.release.name, "laion_dask.source": settings.crawl.source}
+def _tags(name: str, values: Mapping[str, Any], origin: Origin) -> dict[str, str]:
+    tags = {VERSION_TAG: name, "laion_dask.name": values["release"]["name"]}
+    tags |= {"laion_dask.source": values["crawl"]["source"]}
     tags |= {"mlflow.source.name": "laion_dask", "mlflow.source.type": "PROJECT"}
-    # The commit before the one that will hold the new dvc.lock: the version above is what identifies the data.
-    if commit := _git(root, "rev-parse", "HEAD"):
-        tags["mlflow.source.git.commit"] = commit
-    if experiment := os.environ.get("DVC_EXP_NAME"):
-        tags["dvc.experiment"] = experiment
-    return tags
+    found = {
+        # The commit before the one that will hold the new dvc.lock: the version above is what identifies the data.
+        "mlflow.source.git.commit": origin.commit,
+        "dvc.experiment": origin.experiment,
+        "dvc.rev": origin.rev,
+        "laion_dask.recipe": origin.recipe or recipes.fitting(values),
+        "laion_dask.parent": origin.parent(name),
+    }
+    return tags | {key: value for key, value in found.items() if value}
 
 
-def _log_files(client: MlflowClient, run: Run, report: Path) -> None:
+def _log_files(client: MlflowClient, run: Run, report: Path, release: Path | None) -> None:
     # DVC's outs may be read-only, and MLflow copies modes: the second filing could not replace the files of the first.
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(report, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        for name in _OF_RELEASE if release is not None else ():
+            if release is not None and (release / name).is_file():
+                (Path(folder) / "release").mkdir(exist_ok=True)
+                shutil.copyfile(release / name, Path(folder) / "release" / name)
         client.log_artifacts(run.info.run_id, folder)
 
 

@@ -67,10 +67,11 @@ def log(project: Path, settings: Params, uri: str | None = None) -> str:
     return tracking.log_version(
         report=project / "data" / "report",
         metrics=project / "metrics",
-        settings=settings,
+        values=settings.model_dump(mode="json"),
         lock=project / "dvc.lock",
         experiment="test",
         uri=uri,
+        release=project / "data" / "release",
     )
 
 
@@ -95,7 +96,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     run = client.get_run(log(project, defaults))
     assert run.info.status == "FINISHED"
     assert run.data.params["filter.similarity.en"] == str(defaults.filter.similarity.en)
-    assert len(run.data.params) == len(tracking.flat_params(defaults))
+    assert len(run.data.params) == len(tracking.flat_params(defaults.model_dump(mode="json")))
     counts = sample_version.load_metrics(project / "metrics")
     found = run.data.metrics
     assert found["extract.links.seen"] == counts["extract"]["links"]["seen"]
@@ -107,7 +108,8 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(tracking.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert files == {"report.html", "statistics.json", "truth.json", "figures"}
+    assert files == {"report.html", "statistics.json", "truth.json", "figures", "tables", "release"}
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "release")] == ["release/manifest.json"]
     assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
     assert run.data.tags["laion_dask.name"] == "demo"
     assert run.data.tags["laion_dask.weights_sha256.demo"] == "f" * 64

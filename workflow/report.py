@@ -9,7 +9,7 @@ from typing import Any
 from laion_dask import parts, report, tracking
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
-from workflow.stage import Resources, Stage, main
+from workflow.stage import PROJECT, Resources, Stage, main
 
 _LOCK = Path("dvc.lock")
 _METRICS = Path("metrics")
@@ -19,6 +19,7 @@ def page(settings: Params, _: Resources) -> list[Part]:
     """One part: the page shows the whole version."""
     digests = tracking.dataset_digests(_LOCK)
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
+    inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
     args = {"data": Path("data"), "metrics": _METRICS, "settings": settings, "digests": digests}
     return [Part("report", parts.digest(settings, digests, *inputs), args, redo=not digests)]
 
@@ -27,7 +28,13 @@ def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Publish the page and file the version in MLflow: the same version twice is one run."""
     parts.publish_files(done, out)
     tracking.log_version(
-        report=out, metrics=_METRICS, settings=settings, lock=_LOCK, experiment=settings.report.experiment, uri=None
+        report=out,
+        metrics=_METRICS,
+        values=settings.model_dump(mode="json"),
+        lock=_LOCK,
+        experiment=settings.report.experiment,
+        uri=None,
+        release=Path("data/release"),
     )
     return {}
 
