@@ -22,8 +22,8 @@ from laion_dask.verdict import REASON_STAGE
 RATE_NAMES: Final = {
     "unsafe": "Unsafe by score",
     "watermark": "Watermarked by score",
-    "unsafe_kept": "Kept, and above 0.5 as LAION-5B counted",
-    "watermark_kept": "Kept, and above 0.8 as LAION-5B counted",
+    "unsafe_kept": "Unsafe in what is kept",
+    "watermark_kept": "Watermarked in what is kept",
     "listed_hash": "On a list of known content",
     "page_opt_out": "Page opts out",
     "host_opt_out": "Host opts out, any signal",
