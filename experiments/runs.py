@@ -77,7 +77,7 @@ def run(root: Path, trials: Sequence[Trial], say: Callable[[str], None] | None =
     failed: dict[str, str] = {}
     for place, trial in enumerate(todo, start=1):
         start = time.monotonic()
-        said = _run_one(root, trial, lambda stage, place=place, trial=trial: say(_head(place, todo, trial) + stage))
+        said = _run_one(root, trial, _head(place, todo, trial), say)
         now = time.monotonic()
         left = (now - began) / place * (len(todo) - place)
         if said:
@@ -93,7 +93,7 @@ def run(root: Path, trials: Sequence[Trial], say: Callable[[str], None] | None =
     return [versions.read(root, trial.name, trial.label) for trial in trials]
 
 
-def _run_one(root: Path, trial: Trial, say: Callable[[str], None]) -> str:
+def _run_one(root: Path, trial: Trial, head: str, say: Callable[[str], None]) -> str:
     """Run one experiment; returns "" or the end of what was said where it failed."""
     changes = [word for key, value in trial.changes.items() for word in ("-S", values.override(key, value))]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", trial.name, *changes]
@@ -113,7 +113,7 @@ def _run_one(root: Path, trial: Trial, say: Callable[[str], None]) -> str:
             told.write(line)
             lines.append(line.rstrip())
             if found := re.match(r"Running stage '(\w+)'", line):
-                say(found[1])
+                say(head + found[1])
     if process.returncode or trial.name not in versions.experiments(root):
         return "\n".join(["  " + line for line in lines if line][-_TAIL_LINES:]) + f"\n  (all of it: {log})"
     return ""

@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import product
 from typing import Any, Final
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -78,11 +79,14 @@ def lay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return laid
 
 
-def flat(values: Mapping[str, Any], model: type[Any] = params.Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(
+    values: Mapping[str, Any], model: type[BaseModel] = params.Params, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """Yield dotted keys and values of sections of params.yaml, no deeper than its parameters go."""
     for key, value in values.items():
-        inner = model.model_fields[key].annotation if key in getattr(model, "model_fields", {}) else None
-        if isinstance(value, Mapping) and hasattr(inner, "model_fields"):
+        field = model.model_fields.get(key)
+        inner = field.annotation if field is not None else None
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from flat(value, inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

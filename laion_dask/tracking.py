@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 VERSION_TAG: Final = "laion_dask.version"
+COMPARISON_TAG: Final = "laion_dask.comparison"
 # The stages whose outs make a version; the report is a picture of it.
 STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "filter", "release")
 # So many commits back are looked through for the version before.
@@ -144,7 +145,7 @@ def log_version(
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
 
         origin = origin or Origin.here(lock)
-        place = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{origin.root / 'mlflow.db'}"
+        place = uri or _place(origin.root)
         client = MlflowClient(tracking_uri=place)
         name = version(lock, metrics, values)
         digests = dataset_digests(lock)
@@ -159,6 +160,48 @@ def log_version(
         _log_files(client, run, report, release)
         client.set_terminated(run.info.run_id, end_time=run.info.end_time)
     return str(run.info.run_id)
+
+
+def filed(root: Path, uri: str | None = None) -> dict[str, dict[str, str]]:
+    """Return the tags of every version's run by the version, of all experiments in the project's MLflow."""
+    with quiet():
+        from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
+
+        client = MlflowClient(tracking_uri=uri or _place(root))
+        found: dict[str, dict[str, str]] = {}
+        for experiment in client.search_experiments():
+            token: str | None = None
+            while True:
+                page = client.search_runs([experiment.experiment_id], page_token=token)
+                found |= {run.data.tags[VERSION_TAG]: run.data.tags for run in page if VERSION_TAG in run.data.tags}
+                token = page.token
+                if not token:
+                    break
+        return found
+
+
+def log_comparison(root: Path, name: str, folder: Path, versions: Mapping[str, str], experiment: str) -> str:
+    """File figures and tables of a comparison as a run of their own, and return its id; the same name is the same run.
+
+    `versions` has the commit of each compared version by its label.
+    """
+    with quiet():
+        from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
+
+        place = _place(root)
+        client = MlflowClient(tracking_uri=place)
+        where = _experiment(client, experiment, place)
+        runs = client.search_runs([where], f"tags.`{COMPARISON_TAG}` = '{name}'", max_results=1)
+        run = runs[0] if runs else client.create_run(where, tags={COMPARISON_TAG: name}, run_name=f"compared: {name}")
+        client.set_tag(run.info.run_id, "laion_dask.versions", json.dumps(versions))
+        client.set_tag(run.info.run_id, "mlflow.note.content", (folder / "README.md").read_text(encoding="utf-8"))
+        client.log_artifacts(run.info.run_id, str(folder))
+        client.set_terminated(run.info.run_id, end_time=run.info.end_time)
+    return str(run.info.run_id)
+
+
+def _place(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
 def project_root(lock: Path) -> Path:
