@@ -14,6 +14,7 @@ from laion_dask import params, recipes, tracking
 
 ANSWERS: Final = Path("data") / "experiments"
 """Where answers go unless a folder is named: ignored by Git, so that asking leaves no trace in its status."""
+DEMO: Final = "demo"
 _INTERRUPTED: Final = 130
 
 
@@ -65,10 +66,18 @@ def picture(figure: Mapping[str, Any], folder: str = "") -> str:
     return f"![{figure['title']}]({folder}{figure['name']}.png)\n\n**{figure['title']}.** {figure['caption']}\n"
 
 
-def recipe(name: str, *, left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a recipe sets by dotted key, without some sections; raises as `recipes.describe`."""
-    sections = recipes.describe(name).values
-    return dict(values.flat({section: found for section, found in sections.items() if section not in left_out}))
+def recipe(name: str, base: Mapping[str, Any], *, demo: bool) -> dict[str, Any]:
+    """Return what a recipe changes in plain parameters, by dotted key; raises as `recipes.describe`.
+
+    With `demo` the recipe of that name is laid over it: the demo's models stand in for weights that have to be fetched.
+    Where there is no such recipe, the recipe's section score is left out.
+    """
+    stands_in = demo and DEMO in recipes.names()
+    laid = recipes.apply(f"{name} {DEMO}" if stands_in else name, base)
+    if demo and not stands_in:
+        laid["score"] = base["score"]
+    before = dict(values.flat(base))
+    return {key: value for key, value in values.flat(laid) if before.get(key, ...) != value}
 
 
 def show(answer: Answer, out: Path) -> None:

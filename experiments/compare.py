@@ -33,11 +33,6 @@ BASE: Final = "params"
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-def left_out(settings: params.Params, *, scores: bool) -> list[str]:
-    """Return the sections of a recipe that are not laid: on the demo its models, unless they are asked for."""
-    return [] if scores or settings.crawl.source != "demo" else ["score"]
-
-
 @app.command(help=HELP)
 def main(
     names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="As `laion-dask recipes` lists them.")],
@@ -49,8 +44,9 @@ def main(
 ) -> None:
     """Run every recipe and write the answer."""
     with ask.told("compare"):
-        without = left_out(params.load(), scores=scores)
-        wanted = [(name, {} if name == BASE else ask.recipe(name, left_out=without)) for name in names]
+        settings = params.load()
+        base, demo = settings.model_dump(mode="json"), settings.crawl.source == ask.DEMO and not scores
+        wanted = [(name, {} if name == BASE else ask.recipe(name, base, demo=demo)) for name in names]
         title = "compare " + " ".join(names)
         folder = out or ask.ANSWERS / "-".join(["compare", *names])
         ask.show(ask.ask(Path.cwd(), title, wanted, folder, mlflow=mlflow), folder)

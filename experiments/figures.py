@@ -21,6 +21,8 @@ _PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 _FINE: Final = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 # An UpSet figure with more columns than this is no longer read.
 _SETS_SHOWN: Final = 14
+# Of one letter of a label, in inches.
+_CHAR_IN: Final = 0.08
 
 
 def draw(stem: Path, make: Callable[[], Figure]) -> Path:
@@ -71,7 +73,8 @@ def _line(axes: Axes, x: Sequence[float], values: Sequence[float | None], color:
 
 def rows(found: Sequence[Row]) -> Figure:
     """Draw one line a version: kept share beside DataComp's, precision and recall, safety of what is kept."""
-    figure = Figure(figsize=(8.4, 1.5 + 0.42 * len(found)))
+    margin = _CHAR_IN * max(len(row.label) for row in found)
+    figure = Figure(figsize=(7.4 + margin, 1.5 + 0.42 * len(found)))
     shares, truth, safety = figure.subplots(1, 3, sharey=True)
     places = range(len(found))
     shares.set_yticks(places, [row.label for row in found])
@@ -115,7 +118,8 @@ def _dots(
 def matrix(found: Overlap) -> Figure:
     """Draw how much of what two versions keep is the same, for each two: pairs in both, of pairs in either."""
     size = len(found.labels)
-    figure = Figure(figsize=(2.6 + 0.52 * size, 1.9 + 0.46 * size))
+    margin = _CHAR_IN * max(map(len, found.labels))
+    figure = Figure(figsize=(1.3 + margin + 0.52 * size, 1.0 + 0.7 * margin + 0.46 * size))
     axes = figure.subplots()
     values = [[found.jaccard(one, other) for other in range(size)] for one in range(size)]
     lowest = min(map(min, values))
@@ -141,7 +145,8 @@ def upset(labels: Sequence[str], exactly: Mapping[tuple[int, ...], int], counts:
     shown = sorted(exactly.items(), key=lambda item: (-item[1], item[0]))
     rest = sum(count for _, count in shown[_SETS_SHOWN:])
     shown = shown[:_SETS_SHOWN]
-    figure = Figure(figsize=(3.4 + 0.42 * max(len(shown), 6), 2.6 + 0.27 * len(labels)))
+    margin = _CHAR_IN * max(map(len, labels))
+    figure = Figure(figsize=(2.4 + margin + 0.42 * max(len(shown), 6), 2.6 + 0.27 * len(labels)))
     grid = figure.add_gridspec(2, 2, width_ratios=[1, 2.4], height_ratios=[2.2, 0.27 * len(labels) + 0.3])
     bars, dots, totals = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1]), figure.add_subplot(grid[1, 0])
     columns = range(len(shown))

@@ -18,7 +18,7 @@ import typer
 
 from experiments import versions
 from experiments.versions import Version, VersionError
-from laion_dask import recipes, tracking
+from laion_dask import lineage, tracking
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -58,7 +58,7 @@ def restore(
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder)
                 _lay_out(version, copy)
-                name = tracking.version(copy / "dvc.lock", copy / "metrics", version.params)
+                name = lineage.version(copy / "dvc.lock", copy / "metrics", version.params)
                 if name in known:
                     say(f"{label}: filed already")
                     continue
@@ -83,10 +83,10 @@ def restore(
     return made
 
 
-def _origin(root: Path, version: Version, experiment: str) -> tracking.Origin:
+def _origin(root: Path, version: Version, experiment: str) -> lineage.Origin:
     # The commit of an experiment hangs on the one that it began from.
     began = versions.git(root, "rev-parse", f"{version.rev}~1").decode().strip() if experiment else version.rev
-    return tracking.Origin(root, began, experiment, version.rev, recipes.of_experiment(experiment))
+    return lineage.Origin(root, began, experiment, version.rev)
 
 
 def _lay_out(version: Version, folder: Path) -> None:

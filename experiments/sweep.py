@@ -45,12 +45,16 @@ def moving(words: Sequence[str]) -> str | None:
     return several[0].split("+")[0] if len(several) == 1 and numbers else None
 
 
-def label(changes: Mapping[str, Any]) -> str:
-    """Name a point of a grid by the ends of its keys, each value once for keys that move together."""
-    by_value: dict[str, list[str]] = {}
-    for key, value in changes.items():
-        by_value.setdefault(str(value), []).append(".".join(key.split(".")[-2:]))
-    return " ".join(f"{'+'.join(keys)}={value}" for value, keys in by_value.items())
+def label(keys: Sequence[str], point: Mapping[str, Any]) -> str:
+    """Name a point of a grid: the short names of its keys (as typed, joined by +) with their values."""
+    words = []
+    for joined in keys:
+        several = joined.split("+")
+        parts = [key.split(".") for key in several]
+        same = [name for name, *others in zip(*parts, strict=False) if all(other == name for other in others)]
+        name = same[-1] if len(several) > 1 and same else ".".join(parts[0][-2:])
+        words.append(f"{name}={point[several[0]]}")
+    return " ".join(words)
 
 
 @app.command(help=HELP)
@@ -65,7 +69,7 @@ def main(
         points = values.grid(words)
         title = name or "sweep " + " ".join(words)
         folder = out or ask.ANSWERS / re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")
-        wanted = [(label(point), point) for point in points]
+        wanted = [(label(words[::2], point), point) for point in points]
         answer = ask.ask(Path.cwd(), title, wanted, folder, key=moving(words), mlflow=mlflow)
         ask.show(answer, folder)
 

@@ -6,7 +6,6 @@ with its source. Its header says whose rules these are, and what of them cannot 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -79,22 +78,6 @@ def load(name: str, base: Path = params.PARAMS_FILE) -> params.Params:
     Raises as `describe`, and `params.ParamsError` where the base is missing or the two together are refused.
     """
     return params.parse(apply(name, params.load(base).model_dump()), source=f"recipe {name!r} over {base}")
-
-
-def fitting(values: Mapping[str, Any]) -> str:
-    """Return the recipe whose values plain parameters have, that with the most of them; "" where none fits."""
-    sizes = {name: _count(describe(name).values) for name in names() if apply(name, values) == values}
-    return max(sorted(sizes), key=lambda name: sizes[name], default="")
-
-
-def of_experiment(name: str) -> str:
-    """Return the recipe that a DVC experiment is named after, as `experiments.compare` does; "" where none is."""
-    stem = re.sub(r"-[0-9a-f]{8}$", "", name)
-    return stem if stem in names() else ""
-
-
-def _count(values: Any) -> int:  # noqa: ANN401 - any YAML value
-    return sum(map(_count, values.values())) if isinstance(values, Mapping) else 1
 
 
 def _read(name: str) -> str:

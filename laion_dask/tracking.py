@@ -5,25 +5,20 @@ The only module that imports mlflow, and it does so inside the functions that ne
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ruamel.yaml import YAML
-
-from laion_dask import linkrot, recipes
+from laion_dask import lineage, linkrot
 from laion_dask.verdict import FUNNEL, REASONS
 
 if TYPE_CHECKING:
@@ -32,10 +27,6 @@ if TYPE_CHECKING:
 
 VERSION_TAG: Final = "laion_dask.version"
 COMPARISON_TAG: Final = "laion_dask.comparison"
-# The stages whose outs make a version; the report is a picture of it.
-STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "filter", "release")
-# So many commits back are looked through for the version before.
-_PARENTS: Final = 10
 # MLflow's limits: of one batch, and of a dataset's digest (just a DVC directory hash).
 _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
@@ -44,83 +35,6 @@ _DIGEST_CHARS: Final = 36
 # Of the release only what describes it: its tables are data, and DVC has them.
 _OF_RELEASE: Final = ("README.md", "manifest.json", "croissant.json")
 _METRIC_NAME: Final = re.compile(r"[^\w\-. :/]")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where in Git's history a version is from; "" for what is not known."""
-
-    root: Path
-    """The project's folder: of mlflow.db, and where Git is asked."""
-    commit: str
-    """The commit that the version began from, or that holds it."""
-    experiment: str = ""
-    """Name of the DVC experiment."""
-    rev: str = ""
-    """The commit that holds the version; not known while its report is being made."""
-    recipe: str = ""
-    """The recipe that was asked for; without it, the one whose values the parameters have."""
-
-    @classmethod
-    def here(cls, lock: Path) -> Origin:
-        """Return what Git and DVC's environment say of the folder of a dvc.lock."""
-        root = project_root(lock)
-        experiment = os.environ.get("DVC_EXP_NAME", "")
-        return cls(root, _git(root, "rev-parse", "HEAD").strip(), experiment, recipe=recipes.of_experiment(experiment))
-
-    def parent(self, name: str) -> str:
-        """Return the version before `name` in Git's history, "" where there is none."""
-        for rev in _git(self.root, "log", f"-{_PARENTS}", "--format=%H", self.commit, "--", "dvc.lock").split():
-            with tempfile.TemporaryDirectory() as folder:
-                lock = Path(folder) / "dvc.lock"
-                (lock.parent / "metrics").mkdir()
-                lock.write_text(_git(self.root, "show", f"{rev}:./dvc.lock"), encoding="utf-8")
-                for stage in STAGES:
-                    counts = _git(self.root, "show", f"{rev}:./metrics/{stage}.json")
-                    (lock.parent / "metrics" / f"{stage}.json").write_text(counts, encoding="utf-8")
-                before = version(lock, lock.parent / "metrics", {}) if dataset_digests(lock) else ""
-            if before and before != name:
-                return before
-        return ""
-
-
-def dataset_digests(lock: Path) -> dict[str, str]:
-    """Return DVC's hash of each data out by its path, in the order of the stages.
-
-    Empty where dvc.lock is absent, lacks one of the stages, or does not fit the metrics on disk, as after a stage was
-    run without DVC: a digest of other data would be worse than none.
-    """
-    if not lock.is_file():
-        return {}
-    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
-    digests: dict[str, str] = {}
-    for stage in STAGES:
-        outs = {out["path"]: str(out.get("md5", "")) for out in stages.get(stage, {}).get("outs", [])}
-        metrics = {path: digest for path, digest in outs.items() if path == f"metrics/{stage}.json"}
-        data = {path: digest for path, digest in outs.items() if path not in metrics and digest}
-        if not data or not all(_md5(lock.parent / path) == digest for path, digest in metrics.items()):
-            return {}
-        digests |= data
-    return digests
-
-
-def tracked_params(lock: Path) -> dict[str, Any]:
-    """Return the parameters that dvc.lock says the release was made with, by section; {} where it says nothing."""
-    if not lock.is_file():
-        return {}
-    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
-    return dict(stages.get(STAGES[-1], {}).get("params", {}).get("params.yaml", {}))
-
-
-def version(lock: Path, metrics: Path, values: Mapping[str, Any]) -> str:
-    """Return the digest that names a version: DVC's hashes with the parameters that its lock has.
-
-    So it is a function of a tracked file, the same years later and with other code. Where the lock says nothing of this
-    version, it is the digest of the stages' metrics and of `values`, plain parameters by section.
-    """
-    digests = dataset_digests(lock)
-    content: Mapping[str, Any] = digests or _stage_metrics(metrics)
-    return _digest([content, (tracked_params(lock) if digests else {}) or values])
 
 
 def log_version(
@@ -132,7 +46,7 @@ def log_version(
     experiment: str,
     uri: str | None,
     release: Path | None = None,
-    origin: Origin | None = None,
+    origin: lineage.Origin | None = None,
 ) -> str:
     """File the version in MLflow and return the run's id; the same version again fills in the same run.
 
@@ -144,12 +58,12 @@ def log_version(
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
 
-        origin = origin or Origin.here(lock)
+        origin = origin or lineage.Origin.here(lock)
         place = uri or _place(origin.root)
         client = MlflowClient(tracking_uri=place)
-        name = version(lock, metrics, values)
-        digests = dataset_digests(lock)
-        laid = {**values, **(tracked_params(lock) if digests else {})}
+        name = lineage.version(lock, metrics, values)
+        digests = lineage.dataset_digests(lock)
+        laid = {**values, **(lineage.tracked_params(lock) if digests else {})}
         title = str(laid["release"]["name"])
         label = origin.experiment or f"{title}-{name[:8]}"
         run = _find_or_create(client, _experiment(client, experiment, place), name, label)
@@ -204,21 +118,11 @@ def _place(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
-def project_root(lock: Path) -> Path:
-    """Return the folder of the real repository: `dvc exp run --temp` works in a copy that is deleted afterwards."""
-    folder = lock.resolve().parent
-    before, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
-    if inside:
-        return Path(before)
-    top = _git(folder, "rev-parse", "--show-toplevel").strip()
-    return Path(top) if top else folder
-
-
 def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
     """Return every parameter by its dotted name, e.g. `filter.similarity.en`; lists and numbers as JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in _flat(values)
+        for name, value in lineage.flat(values)
     }
 
 
@@ -232,7 +136,7 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
     values: dict[str, Any] = {
         f"{stage}.{ledger}.dropped.{reason}": 0 for stage, ledger in FUNNEL for reason in REASONS.get(stage, {})
     }
-    values |= dict(_flat(_stage_metrics(metrics)))
+    values |= dict(lineage.flat(lineage.stage_metrics(metrics)))
     statistics = json.loads((report / "statistics.json").read_text(encoding="utf-8"))
     for rate in statistics["safety"]:
         if rate["rate"] is not None:
@@ -249,39 +153,10 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _stage_metrics(folder: Path) -> dict[str, Any]:
-    files = {stage: folder / f"{stage}.json" for stage in STAGES}
-    return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in files.items() if path.is_file()}
-
-
 def _weights(metrics: Path) -> dict[str, str]:
     """Return the sha256 of each model's weights as tags, by the model's name in `score.models`."""
-    digests = _stage_metrics(metrics).get("score", {}).get("weights_sha256", {})
+    digests = lineage.stage_metrics(metrics).get("score", {}).get("weights_sha256", {})
     return {f"laion_dask.weights_sha256.{name}": str(digest) for name, digest in digests.items()}
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    done = subprocess.run([git, *arguments], cwd=folder, capture_output=True, check=False)
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 @contextmanager
@@ -333,7 +208,7 @@ def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], pa
         client.log_batch(run.info.run_id, params=missing[start : start + _PARAMS_A_BATCH])
 
 
-def _tags(name: str, values: Mapping[str, Any], origin: Origin) -> dict[str, str]:
+def _tags(name: str, values: Mapping[str, Any], origin: lineage.Origin) -> dict[str, str]:
     tags = {VERSION_TAG: name, "laion_dask.name": values["release"]["name"]}
     tags |= {"laion_dask.source": values["crawl"]["source"]}
     tags |= {"mlflow.source.name": "laion_dask", "mlflow.source.type": "PROJECT"}
@@ -342,7 +217,7 @@ def _tags(name: str, values: Mapping[str, Any], origin: Origin) -> dict[str, str
         "mlflow.source.git.commit": origin.commit,
         "dvc.experiment": origin.experiment,
         "dvc.rev": origin.rev,
-        "laion_dask.recipe": origin.recipe or recipes.fitting(values),
+        "laion_dask.recipe": origin.recipe(values),
         "laion_dask.parent": origin.parent(name),
     }
     return tags | {key: value for key, value in found.items() if value}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laion_dask import parts, report, tracking
+from laion_dask import lineage, parts, report, tracking
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from workflow.stage import PROJECT, Resources, Stage, main
@@ -17,7 +17,7 @@ _METRICS = Path("metrics")
 
 def page(settings: Params, _: Resources) -> list[Part]:
     """One part: the page shows the whole version."""
-    digests = tracking.dataset_digests(_LOCK)
+    digests = lineage.dataset_digests(_LOCK)
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
     inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
     args = {"data": Path("data"), "metrics": _METRICS, "settings": settings, "digests": digests}
