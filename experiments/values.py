@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from itertools import product
 from typing import Any, Final
 
@@ -69,14 +70,22 @@ def lay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     """Return plain values of params.yaml with the changes in place; `ValuesError` for an unknown key."""
     laid = {**values}
     for key, value in changes.items():
-        head, _, rest = key.partition(".")
-        below = laid.get(head)
-        if head not in laid or (rest and not isinstance(below, Mapping)):
-            raise ValuesError(f"params.yaml has no key {key}. Remedy: `laion-dask params` prints all of them")
-        if not rest and isinstance(below, Mapping) and not isinstance(value, Mapping):
-            raise ValuesError(f"{key} is a section of params.yaml. Remedy: name one of {', '.join(below)} below it")
-        laid[head] = lay(below, {rest: value}) if rest and isinstance(below, Mapping) else value
+        laid = _laid(laid, key.split("."), value, key)
     return laid
+
+
+def _laid(values: Mapping[str, Any], path: Sequence[str], value: Any, key: str) -> dict[str, Any]:  # noqa: ANN401 - any YAML value
+    head, *rest = path
+    below = values.get(head)
+    if head not in values or (rest and not isinstance(below, Mapping)):
+        near = get_close_matches(head, list(values), n=1)
+        remedy = f"{near[0]}, perhaps" if near else "`laion-dask params` prints all of them"
+        raise ValuesError(f"params.yaml has no key {key}. Remedy: {remedy}")
+    if rest and isinstance(below, Mapping):
+        return {**values, head: _laid(below, rest, value, key)}
+    if isinstance(below, Mapping) and not isinstance(value, Mapping):
+        raise ValuesError(f"{key} is a section of params.yaml. Remedy: name one of {', '.join(below)} below it")
+    return {**values, head: value}
 
 
 def flat(

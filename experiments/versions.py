@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,7 +112,9 @@ def cached(cache: Path, version: Version, out: str) -> dict[str, Path]:
 
 def cache_folder(root: Path) -> Path:
     """Return the folder of DVC's cache; `VersionError` outside of a DVC project."""
-    done = subprocess.run(["dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise VersionError(f"dvc cache dir: {done.stderr.strip()}")
     return root / done.stdout.strip()

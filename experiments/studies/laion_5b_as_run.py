@@ -71,7 +71,8 @@ def _text(written: Version, run: Version, shared: results.Overlap | None) -> str
     rates = [version.number("report.safety.unsafe_kept.all.rate") or 0.0 for version in (written, run)]
     return f"""## Answer
 
-As written {kept[0]:,} pairs are kept, as run {kept[1]:,}. In both are {same:,}, {whole:.0%} of those in either; pairs are compared by {identity}, for the two make uids by different rules. What moves them:
+As written {kept[0]:,} pairs are kept, as run {kept[1]:,}. In both are {same:,}, {whole:.0%} of those in either; pairs
+are compared by {identity}, for the two make uids by different rules. What moves them:
 
 - Relative addresses: {both("extract", "relative_url")} are lost. The code validated an address before it joined it
   with the page's.

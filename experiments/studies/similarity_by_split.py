@@ -114,10 +114,10 @@ def _text(at: Mapping[str, Mapping[float, float]], best: Mapping[str, float]) ->
     return f"""## Answer
 
 Of the good pairs one threshold of {strict} leaves {kept}. Splits differ because their scores do: to keep {WANTED:.0%}
-of the good pairs of each, the threshold must be {chosen}. `{lowest}` needs the lowest one. A threshold that was found on
-another split takes its good pairs first, and because it is the smallest split, the share that is kept overall hardly
+of the good pairs of each, the threshold must be {chosen}. `{lowest}` needs the lowest one. A threshold that was found
+on another split takes its good pairs first, and because it is the smallest split, the share that is kept overall hardly
 shows it.
 
 What carries over to a real crawl is the way, not the numbers: the demo's CLIP has a scale of its own. Without labels,
-look at pictures on both sides of the threshold for each split, as LAION did; the report's gallery shows a seeded sample.
+look at pictures on both sides of the threshold for each split, as LAION did; the report's gallery shows a sample.
 """
