@@ -47,7 +47,7 @@ def main(
         settings = params.load()
         base, demo = settings.model_dump(mode="json"), settings.crawl.source == ask.DEMO and not scores
         wanted = [(name, {} if name == BASE else ask.recipe(name, base, demo=demo)) for name in names]
-        title = "compare " + " ".join(names)
+        title = " ".join(names)
         folder = out or ask.ANSWERS / "-".join(["compare", *names])
         ask.show(ask.ask(Path.cwd(), title, wanted, folder, mlflow=mlflow), folder)
 

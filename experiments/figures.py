@@ -21,6 +21,8 @@ _PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 _FINE: Final = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 # An UpSet figure with more columns than this is no longer read.
 _SETS_SHOWN: Final = 14
+# Above this a field is too dark for dark letters.
+_DARK: Final = 0.8
 # Of one letter of a label, in inches.
 _CHAR_IN: Final = 0.08
 
@@ -80,10 +82,11 @@ def rows(found: Sequence[Row]) -> Figure:
     shares.set_yticks(places, [row.label for row in found])
     shares.set_ylim(len(found) - 0.4, -0.6)
     for share in reference.shares()["kept, of those downloaded"].values():
-        shares.axvline(share, color=LINE, linewidth=1.2, zorder=0)
+        shares.axvline(share, color=QUIET, linewidth=0.8, linestyle=":", zorder=0)
     for split in SPLITS:
         color, marker = _SPLIT_STYLE[split]
         _dots(shares, places, [row.share_of[split] for row in found], color, marker, split)
+    shares.plot([], [], color=QUIET, linewidth=0.8, linestyle=":", label="DataComp")
     shares.set_title("Kept, of downloaded")
     _dots(truth, places, [row.precision for row in found], KEPT, "o", "precision")
     _dots(truth, places, [row.recall for row in found], "#D55E00", "D", "recall")
@@ -101,7 +104,8 @@ def rows(found: Sequence[Row]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.5 / len(found)), ncols=3, fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.5 / len(found)), ncols=2, fontsize=8)
+    safety.xaxis.set_major_formatter(_FINE)
     shares.set_xlim(0, 1.02)
     safety.set_xlim(left=0)
     return figure
@@ -127,7 +131,8 @@ def matrix(found: Overlap) -> Figure:
     for one in range(size):
         for other in range(size):
             text = f"{100 * values[one][other]:.0f}" if size > 1 else ""
-            axes.text(other, one, text, ha="center", va="center", fontsize=8.5, color=INK)
+            color = "white" if values[one][other] > _DARK else INK
+            axes.text(other, one, text, ha="center", va="center", fontsize=8.5, color=color)
     axes.set_xticks(range(size), found.labels, rotation=40, ha="right", fontsize=8.5)
     axes.set_yticks(range(size), found.labels, fontsize=8.5)
     axes.tick_params(length=0)
@@ -202,7 +207,7 @@ def versions_figures(out: Path, found: Sequence[Row], shared: Overlap | None, ke
             {
                 "name": "versions",
                 "title": "Version by version",
-                "caption": "Grey lines: what DataComp's filters kept of their pool. A version further left keeps less; "
+                "caption": "Dotted: what DataComp's filters kept of their pool. A version further left keeps less; "
                 "it is better only if precision or safety moved as well.",
             }
         )

@@ -151,7 +151,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _short(rows: Sequence[Row], key: str) -> bool:
     # A recipe sets dozens of values: only what differs, and fits into a cell, is told.
     told = [str(found.changes.get(key, "")) for found in rows]
-    return len(set(told)) > 1 and max(map(len, told)) <= _CELL and len(rows[0].changes) <= _CHANGES
+    return len(set(told)) > 1 and max(map(len, told)) <= _CELL and max(len(found.changes) for found in rows) <= _CHANGES
 
 
 _CELL: Final = 24
