@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from experiments import figures, rebuild_mlflow, results, runs, values, versions
-from laion_dask import params, recipes, tracking
+from experiments import results, runs, values, versions
+from laion_dask import params, recipes
 
 ANSWERS: Final = Path("data") / "experiments"
 """Where answers go unless a folder is named: ignored by Git, so that asking leaves no trace in its status."""
@@ -44,6 +44,10 @@ def ask(
     """
     trials = runs.plan(root, wanted)
     found = runs.run(root, trials)
+    # They bring matplotlib and pandas, 10 s on a busy machine: a question that is refused, or --help, needs neither.
+    from experiments import figures, rebuild_mlflow  # noqa: PLC0415 - as said
+    from laion_dask import tracking  # noqa: PLC0415 - as said
+
     rows = [results.row(version, trial.changes) for version, trial in zip(found, trials, strict=True)]
     shared = results.overlap(root, found) if len(found) > 1 else None
     out.mkdir(parents=True, exist_ok=True)

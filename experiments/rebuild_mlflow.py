@@ -18,7 +18,7 @@ import typer
 
 from experiments import versions
 from experiments.versions import Version, VersionError
-from laion_dask import lineage, tracking
+from laion_dask import lineage
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -48,6 +48,8 @@ def restore(
 
     A version whose report is not in the cache of this machine is told and left out.
     """
+    from laion_dask import tracking  # noqa: PLC0415 - with what it imports, seconds
+
     cache = versions.cache_folder(root)
     known = {name for name, tags in tracking.filed(root, uri).items() if "dvc.rev" in tags}
     made: dict[str, str] = {}

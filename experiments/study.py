@@ -63,6 +63,9 @@ def write(root: Path, study: Study, out: Path) -> Path:
     """Run a study and write `<out>/<name>.md` and its figures in `<out>/<name>/`; returns the page."""
     body = study.answer(root, out / study.name)
     commands = "\n".join(study.commands)
+    for file in (out / study.name).glob("*.svg"):
+        file.unlink()  # pages show the PNG; the other is drawn for data/experiments
+    (out / study.name / "README.md").unlink(missing_ok=True)
     page = out / f"{study.name}.md"
     page.write_text(
         f"# {study.title}\n\n**Question.** {study.question}\n\n```\n{commands}\n```\n\n"
