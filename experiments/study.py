@@ -65,7 +65,10 @@ def write(root: Path, study: Study, out: Path) -> Path:
     commands = "\n".join(study.commands)
     for file in (out / study.name).glob("*.svg"):
         file.unlink()  # pages show the PNG; the other is drawn for data/experiments
-    (out / study.name / "README.md").unlink(missing_ok=True)
+    # What the page does not show is not kept in Git.
+    for file in (out / study.name).iterdir():
+        if file.suffix == ".md" or (file.suffix == ".png" and f"({study.name}/{file.name})" not in body):
+            file.unlink()
     page = out / f"{study.name}.md"
     page.write_text(
         f"# {study.title}\n\n**Question.** {study.question}\n\n```\n{commands}\n```\n\n"
