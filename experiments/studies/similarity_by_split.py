@@ -102,7 +102,7 @@ def _figure(curves: Mapping[str, Curve], best: Mapping[str, float]) -> Figure:
     axes.set_title("Pairs that stay", color=INK)
     axes.set_xlabel("threshold of similarity (triangles: those of the sweep)")
     axes.grid(axis="y")
-    axes.legend(loc="lower left")
+    axes.legend(loc="center left")
     return figure
 
 
