@@ -32,6 +32,16 @@ _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
 _PARAM_CHARS: Final = 6_000
 _DIGEST_CHARS: Final = 36
+# MLflow's comparison shows seven metrics without scrolling, by name: these come first, in the order of the data.
+_GLANCE: Final = {
+    "1 links seen": "extract.links.seen",
+    "2 images downloaded": "filter.pairs.seen",
+    "3 pairs kept": "kept.all",
+    "4 unsafe in kept": "safety.unsafe_kept.all.rate",
+    "5 watermarked in kept": "safety.watermark_kept.all.rate",
+    "6 precision": "truth.keep.precision",
+    "7 recall": "truth.keep.recall",
+}
 # Of the release only what describes it: its tables are data, and DVC has them.
 _OF_RELEASE: Final = ("README.md", "manifest.json", "croissant.json")
 _METRIC_NAME: Final = re.compile(r"[^\w\-. :/]")
@@ -131,7 +141,8 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
 
     `<stage>.<ledger>.seen|kept|dropped.<reason>` with zeros for reasons that did not occur, other counts of the stages,
     `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, and where an earlier
-    version was compared with, `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`.
+    version was compared with, `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`. Seven of them stand
+    once more under `at a glance/`.
     """
     values: dict[str, Any] = {
         f"{stage}.{ledger}.dropped.{reason}": 0 for stage, ledger in FUNNEL for reason in REASONS.get(stage, {})
@@ -146,6 +157,7 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
         values |= linkrot.metrics(linkrot.read(report / "linkrot.json"))
     for decision in json.loads((report / "truth.json").read_text(encoding="utf-8")):
         values |= {f"truth.{decision['name']}.{part}": decision[part] for part in ("precision", "recall")}
+    values |= {f"at a glance/{name}": values[key] for name, key in _GLANCE.items() if key in values}
     return {
         _METRIC_NAME.sub("_", name): float(value)
         for name, value in values.items()

@@ -104,6 +104,12 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert found["filter.pairs.dropped.few_words"] == 0
     assert found["safety.unsafe.en.low"] <= found["safety.unsafe.en.rate"] <= found["safety.unsafe.en.high"]
     assert found["truth.duplicate_pair.precision"] == 1
+    glance = {name: value for name, value in found.items() if name.startswith("at a glance/")}
+    # MLflow's comparison sorts by name and shows seven rows: these must be them.
+    assert sorted(found)[: len(glance)] == sorted(glance)
+    assert len(glance) == 7
+    assert glance["at a glance/3 pairs kept"] == found["kept.all"]
+    assert glance["at a glance/4 unsafe in kept"] == found["safety.unsafe_kept.all.rate"]
     assert found["kept.all"] == counts["release"]["pairs"]["kept"]
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(lineage.STAGES)}
