@@ -158,10 +158,11 @@ def mlflow() -> None:
     run = log_version(
         report=Path("data/report"),
         metrics=Path("metrics"),
-        settings=settings,
+        values=settings.model_dump(mode="json"),
         lock=Path("dvc.lock"),
         experiment=settings.report.experiment,
         uri=None,
+        release=Path("data/release"),
     )
     typer.echo(f"MLflow run {run}")
 
