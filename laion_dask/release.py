@@ -21,7 +21,10 @@ from laion_dask.verdict import FUNNEL, REASON_STAGE, REASONS, Ledger
 
 SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
-TOMBSTONE_REASONS: Final = ("removed_url", "removed_domain", "removed_uid", "removed_hash", "listed_hash")
+TOMBSTONE_REASONS: Final = (
+    *("removed_url", "removed_domain", "removed_uid", "removed_hash"),
+    *("listed_url", "listed_hash", "listed_address", "listed_later"),
+)
 _PACKAGES: Final = ("dask", "fastwarc", "fasttext", "open_clip_torch", "pillow", "pyarrow", "torch", "warcio", "zarr")
 _ROW_GROUP: Final = 50_000
 

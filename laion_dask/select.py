@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import params, schema
+from laion_dask import keywords, known, params, schema
 from laion_dask.verdict import KEEP, REASONS, Ledger
 
-_DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
 _IMAGE_COLUMNS: Final = ["uid", "caption", "split", "reason", "md5", "sha256", "original_width", "original_height"]
 
 WINNERS: Final = pa.schema([("sha256", pa.string()), ("uid", pa.string())])
@@ -27,33 +26,13 @@ WINNERS: Final = pa.schema([("sha256", pa.string()), ("uid", pa.string())])
 Hashes = Mapping[str, frozenset[str]]
 
 
-class HashListError(Exception):
-    """A list of known content cannot be read; the message names file and line, never the entry."""
-
-
-def read_hash_lists(paths: Iterable[Path]) -> Hashes:
-    """Read lists of md5 and sha256 hex digests, one a line, `#` for comments; returns digests by kind."""
-    found: dict[str, set[str]] = {kind: set() for kind in _DIGEST_CHARS}
-    kind_of = {chars: kind for kind, chars in _DIGEST_CHARS.items()}
-    for path in paths:
-        if not path.is_file():
-            message = f"filter.hash_lists names {path}, which is missing. Remedy: correct the path or take it out"
-            raise HashListError(message)
-        with path.open(encoding="ascii", errors="replace") as lines:
-            for number, line in enumerate(lines, start=1):
-                entry = line.split("#", 1)[0].strip().lower()
-                if not entry:
-                    continue
-                kind = kind_of.get(len(entry))
-                if kind is None or not set(entry) <= set("0123456789abcdef"):
-                    message = f"{path}:{number}: no md5 or sha256 in hex. Remedy: 32 or 64 hex digits a line"
-                    raise HashListError(message)
-                found[kind].add(entry)
-    return {kind: frozenset(entries) for kind, entries in found.items()}
-
-
 def judge(
-    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes, winners: pa.Table
+    images: pa.Table,
+    scores: pa.Table,
+    settings: params.Filter,
+    listed: Sequence[known.Index],
+    removed: Hashes,
+    winners: pa.Table,
 ) -> np.ndarray:
     """Return a verdict for every row of a shard's images table: object (rows,), `keep` or a reason.
 
@@ -78,7 +57,7 @@ def judge(
 
 
 def _rules(
-    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes
+    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Sequence[known.Index], removed: Hashes
 ) -> Iterable[tuple[str, np.ndarray]]:
     width, height = (images[name].to_numpy() for name in ("original_width", "original_height"))
     short, long = np.minimum(width, height), np.maximum(width, height)
@@ -86,11 +65,14 @@ def _rules(
     thresholds = settings.similarity.model_dump()
     lowest = np.array([thresholds[split] for split in images["split"].to_pylist()], np.float32)
     yield "removed_hash", _matches(images, removed)
-    yield "listed_hash", _matches(images, listed)
+    yield "listed_later", known.any_of(known.of_rows(listed, images), images.num_rows)
     yield "image_too_small", short < settings.min_side_px
     yield "aspect_ratio", long > settings.max_aspect_ratio * short
     yield "few_words", words < settings.min_words
     yield "unsafe", scores["punsafe"].to_numpy() > settings.max_punsafe
+    if settings.keywords:
+        likely = scores["punsafe"].to_numpy() > settings.keyword_punsafe
+        yield "unsafe_keyword", keywords.hits(images["caption"], settings.keywords, among=likely)
     yield "watermark", scores["pwatermark"].to_numpy() > settings.max_pwatermark
     # Written so that a similarity that is not a number drops the pair.
     yield "low_similarity", ~(scores["similarity"].to_numpy() >= lowest)
@@ -106,7 +88,11 @@ def _matches(images: pa.Table, hashes: Hashes) -> np.ndarray:
 
 
 def winners(
-    images: Sequence[Path], scores: Sequence[Path], settings: params.Filter, listed: Hashes, removed: Hashes
+    images: Sequence[Path],
+    scores: Sequence[Path],
+    settings: params.Filter,
+    listed: Sequence[known.Index],
+    removed: Hashes,
 ) -> pa.Table:
     """Find image bytes that several passing pairs share, and the one that stays: the lowest uid. Schema WINNERS.
 
@@ -114,7 +100,7 @@ def winners(
     """
     if not images or settings.duplicate_images == "keep":
         return WINNERS.empty_table()
-    names = ", ".join(_IMAGE_COLUMNS)
+    names = ", ".join(dict.fromkeys([*_IMAGE_COLUMNS, *known.columns(listed)]))
     with duckdb.connect() as connection:
         connection.execute("set preserve_insertion_order = false")
         shared = connection.sql(
@@ -141,11 +127,11 @@ def select(
     scores: Path,
     settings: params.Filter,
     winners_file: Path,
-    listed: Hashes,
+    listed: Sequence[known.Index],
     removed: Hashes,
 ) -> dict[str, Any]:
     """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included."""
-    table = pq.read_table(images, columns=_IMAGE_COLUMNS)
+    table = pq.read_table(images, columns=list(dict.fromkeys([*_IMAGE_COLUMNS, *known.columns(listed)])))
     verdicts = judge(table, pq.read_table(scores), settings, listed, removed, pq.read_table(winners_file))
     shard = pa.array(np.full(table.num_rows, int(name), np.int32))
     rows = pa.table(
@@ -155,4 +141,5 @@ def select(
     ledger = Ledger()
     # What ended in an earlier stage was counted there.
     ledger.add(verdict for verdict in verdicts.tolist() if verdict == KEEP or verdict in REASONS["filter"])
-    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows}
+    by_list = known.count(known.of_rows(listed, table), verdicts == "listed_later")
+    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows, "listed": by_list}

@@ -193,7 +193,7 @@ def _page_opt_outs(tally: _Tally, data: Path, metrics: Mapping[str, Mapping[str,
 _RATES: Final = (
     ("unsafe", "unsafe_scored"),
     ("watermark", "watermark_scored"),
-    ("listed_hash", "downloaded"),
+    ("listed_hash", "received"),
     ("page_opt_out", "links"),
     ("host_opt_out", "attempts"),
     *((f"host_opt_out_{signal}", "attempts") for signal in HOST_SIGNALS),
@@ -232,6 +232,8 @@ class _Tally:
             "attempts": np.ones(len(kept), bool),
             "pairs": np.ones(len(kept), bool),
             "downloaded": downloaded,
+            # Known content is not stored, but it did come.
+            "received": downloaded | (text["verdict"] == "listed_hash"),
             "scored": scored,
             "kept": kept,
             "unsafe_scored": downloaded & np.isfinite(punsafe),
@@ -240,7 +242,7 @@ class _Tally:
         events = {
             "unsafe": downloaded & (punsafe > rules.max_punsafe),
             "watermark": downloaded & (pwatermark > rules.max_pwatermark),
-            "listed_hash": text["verdict"] == "listed_hash",
+            "listed_hash": np.isin(text["verdict"].astype(str), ["listed_hash", "listed_later"]),
             "removed": text["verdict"] == "removed_hash",
             **_host_opt_outs(table),
         }

@@ -33,6 +33,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "removed_url": "the URL stands in removals.csv",
         "removed_domain": "the URL's domain stands in removals.csv",
         "removed_uid": "the pair's uid stands in removals.csv",
+        "listed_url": "the URL's hash stands on a list of known content",
     },
     "download": {
         "robots": "robots.txt of the image's host refuses, or could not be reached",
@@ -60,6 +61,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
         "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
+        "listed_hash": "the image's hash stands on a list of known content",
+        "listed_address": "the address, or one that a redirect leads to, stands on a list of known content",
         "changed_bytes": "the address shows another picture than in download.verify (with strict: gives other bytes)",
     },
     "score": {
@@ -67,11 +70,12 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
-        "listed_hash": "the image's hash stands on a list of known content",
+        "listed_later": "the image's hash stands on a list of known content that came after the download",
         "image_too_small": "the shorter side is below filter.min_side_px",
         "aspect_ratio": "the longer side is more than filter.max_aspect_ratio times the shorter",
         "few_words": "the text has fewer words than filter.min_words",
         "unsafe": "the unsafe score is above filter.max_punsafe",
+        "unsafe_keyword": "the text has a word of filter.keywords, and the unsafe score is above keyword_punsafe",
         "watermark": "the watermark score is above filter.max_pwatermark",
         "low_similarity": "the similarity of image and text is below the threshold of its split",
         "duplicate_image": "another kept pair has the same image bytes",

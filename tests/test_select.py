@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import pytest
 import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listing import index
 
-from laion_dask import params, schema, select
-from laion_dask.select import HashListError, read_hash_lists
+from laion_dask import known, params, schema, select
+from laion_dask.list_params import KeywordList
 from laion_dask.verdict import KEEP, REASONS, Ledger
 
 NONE: select.Hashes = {}
 NAN = float("nan")
-MD5, SHA256 = "a" * 32, "b" * 64
+MD5, SHA256, PDQ = "a" * 32, "b" * 64, "0" * 64
 
 RULES = params.Filter(
     similarity=params.Similarity(en=0.28, multi=0.26, nolang=0.3),
@@ -28,7 +30,8 @@ RULES = params.Filter(
     max_aspect_ratio=3.0,
     max_punsafe=0.5,
     max_pwatermark=0.8,
-    hash_lists=(),
+    keywords=(),
+    keyword_punsafe=0.95,
     duplicate_images="drop",
 )
 
@@ -38,7 +41,7 @@ def judge(
     scores: pa.Table,
     *,
     rules: params.Filter = RULES,
-    listed: select.Hashes = NONE,
+    listed: Sequence[known.Index] = (),
     removed: select.Hashes = NONE,
     winners: pa.Table | None = None,
 ) -> list[str]:
@@ -49,6 +52,19 @@ def judge(
 def just(number: float, up: float) -> float:
     """Return the next single-precision number above or below: the scores are single."""
     return float(np.nextafter(np.float32(number), np.float32(up)))
+
+
+@pytest.fixture(scope="module")
+def with_words(tmp_path_factory: pytest.TempPathFactory) -> params.Filter:
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text("kid\n")
+    changes = {"keywords": (KeywordList(name="words", file=str(path)),), "keyword_punsafe": 0.4}
+    return RULES.model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> known.Index:
+    return index(tmp_path_factory.mktemp("lists"), "md5", MD5)
 
 
 @pytest.mark.parametrize(
@@ -83,25 +99,39 @@ def just(number: float, up: float) -> float:
         ({}, {"similarity": NAN}, "low_similarity"),
         ({}, {"punsafe": NAN, "pwatermark": NAN, "aesthetic": NAN}, KEEP),
         ({}, {"aesthetic": -5.0}, KEEP),
-        ({"md5": MD5}, {}, "listed_hash"),
-        ({"sha256": SHA256}, {}, "listed_hash"),
+        ({"md5": MD5}, {}, "listed_later"),
+        ({"sha256": SHA256}, {}, "listed_later"),
+        ({"pdq": PDQ, "pdq_quality": 50}, {}, "listed_later"),
+        ({"pdq": "f" * 7 + PDQ[7:], "pdq_quality": 50}, {}, "listed_later"),
+        ({"pdq": "f" * 8 + PDQ[8:], "pdq_quality": 50}, {}, KEEP),
+        ({"pdq": PDQ, "pdq_quality": 49}, {}, KEEP),
+        ({"pdq": None, "pdq_quality": None}, {}, KEEP),
+        ({"caption": "a kid on stage"}, {"punsafe": just(0.4, 1)}, "unsafe_keyword"),
+        ({"caption": "a kid on stage"}, {"punsafe": 0.4}, KEEP),
+        ({"caption": "a kidney on stage"}, {"punsafe": 0.45}, KEEP),
+        ({"caption": "a kid on stage"}, {"punsafe": NAN}, KEEP),
         ({"sha256": "c" * 64}, {}, "removed_hash"),
         ({"md5": "c" * 32}, {}, KEEP),
     ],
 )
-def test_a_row_ends_as_its_rule_says(image: dict[str, Any], score: dict[str, Any], expected: str) -> None:
-    listed = {"md5": frozenset({MD5}), "sha256": frozenset({SHA256})}
+def test_a_row_ends_as_its_rule_says(
+    tmp_path: Path, with_words: params.Filter, image: dict[str, Any], score: dict[str, Any], expected: str
+) -> None:
+    entries = {"md5": MD5, "sha256": SHA256, "pdq": PDQ}
+    listed = [index(tmp_path, kind, entry, name=kind) for kind, entry in entries.items()]
     removed = {"md5": frozenset[str](), "sha256": frozenset({"c" * 64})}
-    assert judge(tables.images(image), tables.scores(score), listed=listed, removed=removed) == [expected]
+    images, scores = tables.images(image), tables.scores(score)
+    assert judge(images, scores, rules=with_words, listed=listed, removed=removed) == [expected]
 
 
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "removed_hash": ({"sha256": SHA256}, {}),
-    "listed_hash": ({"md5": MD5}, {}),
+    "listed_later": ({"md5": MD5}, {}),
     "image_too_small": ({"original_height": 100}, {}),
     "aspect_ratio": ({"original_width": 2000}, {}),
-    "few_words": ({"caption": "words"}, {}),
+    "few_words": ({"caption": "kid"}, {}),
     "unsafe": ({}, {"punsafe": 0.9}),
+    "unsafe_keyword": ({"caption": "a kid on stage"}, {"punsafe": 0.45}),
     "watermark": ({}, {"pwatermark": 0.9}),
     "low_similarity": ({}, {"similarity": 0.1}),
 }
@@ -113,6 +143,9 @@ def wrong_in(reasons: list[str]) -> tuple[pa.Table, pa.Table]:
     for reason in reasons:
         image |= WRONG[reason][0]
         score |= WRONG[reason][1]
+    # Of two rules about one number or text, both have to hold.
+    image |= WRONG["few_words"][0] if "few_words" in reasons else {}
+    score |= WRONG["unsafe"][1] if "unsafe" in reasons else {}
     return tables.images(image), tables.scores(score)
 
 
@@ -122,9 +155,11 @@ def test_the_rules_stand_in_the_order_of_the_closed_list() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(WRONG)), min_size=1, unique=True))
-def test_the_first_rule_that_drops_names_the_reason(reasons: list[str]) -> None:
+def test_the_first_rule_that_drops_names_the_reason(
+    listed: known.Index, with_words: params.Filter, reasons: list[str]
+) -> None:
     images, scores = wrong_in(reasons)
-    found = judge(images, scores, listed={"md5": frozenset({MD5})}, removed={"sha256": frozenset({SHA256})})
+    found = judge(images, scores, rules=with_words, listed=[listed], removed={"sha256": frozenset({SHA256})})
     assert found == [next(reason for reason in REASONS["filter"] if reason in reasons)]
 
 
@@ -150,33 +185,6 @@ def test_a_missing_score_stops_the_stage() -> None:
 
 def test_an_empty_shard_has_no_verdicts() -> None:
     assert judge(tables.images(), tables.scores()) == []
-
-
-# Lists of known content
-
-
-def test_hash_lists_hold_md5_and_sha256_with_comments(tmp_path: Path) -> None:
-    first, second = tmp_path / "first.txt", tmp_path / "second.txt"
-    first.write_text(f"# a list\n\n{MD5.upper()}\n  {SHA256}  # from a partner\n")
-    second.write_text(f"{'0' * 32}\r\n{MD5}\n")
-    assert read_hash_lists([first, second]) == {"md5": {MD5, "0" * 32}, "sha256": {SHA256}}
-    assert read_hash_lists([]) == {"md5": frozenset(), "sha256": frozenset()}
-
-
-@pytest.mark.parametrize(
-    "entry", ["f" * 31, "f" * 33, "e" * 40, "z" * 32, "é" * 16, f"{'f' * 32} {'f' * 32}", "secret"]
-)
-def test_a_bad_line_is_refused_by_number_and_never_shown(tmp_path: Path, entry: str) -> None:
-    path = tmp_path / "known.txt"
-    path.write_text(f"{MD5}\n# fine so far\n{entry}\n", encoding="utf-8")
-    with pytest.raises(HashListError) as refused:
-        read_hash_lists([path])
-    assert str(refused.value) == f"{path}:3: no md5 or sha256 in hex. Remedy: 32 or 64 hex digits a line"
-
-
-def test_a_missing_list_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(HashListError, match=r"which is missing\. Remedy: correct the path or take it out"):
-        read_hash_lists([tmp_path / "none.txt"])
 
 
 # Equal images
@@ -214,7 +222,7 @@ def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> Non
     low[2]["similarity"] = 0.0
     scores = pa.Table.from_pylist(low, schema=schema.SCORES.schema)
     paths = shards(tmp_path, images, scores)
-    winners = select.winners(*paths, RULES, NONE, NONE)
+    winners = select.winners(*paths, RULES, (), NONE)
     assert winners.to_pylist() == [
         {"sha256": "1" * 64, "uid": tables.uid(3)},
         {"sha256": "2" * 64, "uid": tables.uid(1)},
@@ -237,7 +245,7 @@ def test_each_image_that_passes_is_kept_exactly_once(
 ) -> None:
     images = tables.images(*({"sha256": str(picture) * 64} for picture, _ in rows))
     scores = tables.scores(*({"punsafe": 0.1 if passes else 0.9} for _, passes in rows))
-    winners = select.winners(*shards(tmp_path_factory.mktemp("shards"), images, scores), RULES, NONE, NONE)
+    winners = select.winners(*shards(tmp_path_factory.mktemp("shards"), images, scores), RULES, (), NONE)
     verdicts = judge(images, scores, winners=winners)
     for picture in range(3):
         found = [verdict for verdict, (own, passes) in zip(verdicts, rows, strict=True) if own == picture and passes]
@@ -247,7 +255,7 @@ def test_each_image_that_passes_is_kept_exactly_once(
 def test_all_equal_images_stay_where_the_parameters_say_so(tmp_path: Path) -> None:
     images, scores = tables.images(SAME, SAME), tables.scores({}, {})
     keep = RULES.model_copy(update={"duplicate_images": "keep"})
-    assert select.winners(*shards(tmp_path, images, scores), keep, NONE, NONE).num_rows == 0
+    assert select.winners(*shards(tmp_path, images, scores), keep, (), NONE).num_rows == 0
     found = pa.table({"sha256": ["1" * 64], "uid": [tables.uid(0)]}, schema=select.WINNERS)
     assert judge(images, scores, rules=keep, winners=found) == [KEEP, KEEP]
 
@@ -255,7 +263,7 @@ def test_all_equal_images_stay_where_the_parameters_say_so(tmp_path: Path) -> No
 @pytest.mark.parametrize("rows", [[], [{}, {}], [{"reason": "timeout"}, {"reason": "timeout"}]])
 def test_without_equal_images_nobody_wins(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     paths = shards(tmp_path, tables.images(*rows), tables.scores(*rows and [{}, {}]))
-    assert select.winners(*paths, RULES, NONE, NONE).equals(select.WINNERS.empty_table())
+    assert select.winners(*paths, RULES, (), NONE).equals(select.WINNERS.empty_table())
 
 
 # One shard
@@ -271,16 +279,17 @@ def test_a_shard_gets_a_verdict_for_every_attempt_and_counts_those_with_an_image
         scores=tables.write(tmp_path / "scores", scores),
         settings=RULES,
         winners_file=tables.write(tmp_path / "winners", select.WINNERS.empty_table()),
-        listed={"md5": frozenset({MD5})},
+        listed=[index(tmp_path, "md5", MD5), index(tmp_path, "md5", "9" * 32, name="other")],
         removed=NONE,
     )
     assert counts == {
-        "pairs": {"seen": 3, "kept": 1, "dropped": {"listed_hash": 1, "unsafe": 1}},
+        "pairs": {"seen": 3, "kept": 1, "dropped": {"listed_later": 1, "unsafe": 1}},
         "verdicts": 4,
+        "listed": {"partner": 1, "other": 0},
     }
     Ledger.from_dict(counts["pairs"]).check("filter", expected=3)
     verdicts = schema.VERDICTS.check(pq.read_table(tmp_path / "00017.parquet"))
-    assert verdicts["reason"].to_pylist() == ["unsafe", "robots", KEEP, "listed_hash"]
+    assert verdicts["reason"].to_pylist() == ["unsafe", "robots", KEEP, "listed_later"]
     assert verdicts["uid"].to_pylist() == images["uid"].to_pylist()
     assert verdicts["split"].to_pylist() == ["en", "en", "multi", "en"]
     assert set(verdicts["shard"].to_pylist()) == {17}

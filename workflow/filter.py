@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import parts, removals, schema, select
+from laion_dask import keywords, known, lists, parts, removals, schema, select
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.verdict import Ledger, LedgerError
@@ -25,13 +25,14 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     removed = {
         kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")
     }
-    listed = select.read_hash_lists(Path(path) for path in rules.hash_lists)
+    listed = [entry for entry in lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls]
+    keywords.check(rules.keywords)
     images = sorted(data("download").glob("*.parquet"))
     scores = [data("score") / path.name for path in images]
     winners = home() / "parts" / "filter-winners.parquet"
     winners.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(select.winners(images, scores, rules, listed, removed), winners)
-    common = parts.digest(rules, winners, ledger, *(Path(path) for path in rules.hash_lists))
+    common = parts.digest(rules, winners, ledger, lists.about(listed), *(Path(entry.file) for entry in rules.keywords))
     todo = []
     for path, score in zip(images, scores, strict=True):
         args = {
@@ -47,7 +48,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     return todo
 
 
-def add_removed(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Add the pairs that were removed before download, and prove that every pair of the catalog has a verdict."""
     parts.publish_files(done, out)
     removed = pq.read_table(data("catalog") / "removed.parquet")
@@ -59,7 +60,10 @@ def add_removed(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]
     if verdicts != pairs.seen - pairs.dropped["duplicate_pair"]:
         message = f"filter: {verdicts:,} verdicts for {pairs.seen - pairs.dropped['duplicate_pair']:,} unique pairs"
         raise LedgerError(message)
-    return {"verdicts": verdicts}
+    listed = lists.compiled(settings.catalog.lists, home() / "lists")
+    images = (entry for entry in listed if not entry.of_urls)
+    by_list = known.total(images, (part.counts["listed"] for part in done))
+    return {"verdicts": verdicts, "listed": by_list, "lists": lists.about(listed)}
 
 
 STAGE = Stage(
