@@ -1,10 +1,11 @@
 """A size in, the speed of the download beside img2dataset's and the bars of the project out; `make bench-download`.
 
-    python -m benchmarks.bench_download [--rounds 2] [--quick] [--full]
+    python -m benchmarks.bench_download [--rounds 2] [--quick] [--full] [--only http,https,limits,memory,scaling]
 
 Everything is measured in this run on this machine, on pictures that are drawn for it (pictures.py), from a server on
-loopback in a process of its own (image_server.py). The last line is JSON. The exit status is 0 where a bar is missed,
-and another where something failed: a client that ends with an error, or does not download every image.
+loopback in a process of its own (image_server.py). The last line is JSON, with the bars of the sections that ran. The
+exit status is 0 where a bar is missed, and another where something failed: a client that ends with an error, or does
+not download every image.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ _GB: Final = 1e9
 _MACHINE_CORES: Final = 16
 _MACHINE_DOLLARS_H: Final = 0.68
 _URLS: Final = 5e9
+SECTIONS: Final = ("http", "https", "limits", "memory", "scaling")
 
 # Limits that would hold back 64 connections to hosts of one domain; those of a host are measured on their own.
 _WIDE: Final = {"connections_per_host": 64, "connections_per_domain": 4096}
@@ -145,7 +147,7 @@ def serving(pool: Path) -> Iterator[Bench]:
                 process.stdin.close()
 
 
-def compare(bench: Bench, sizes: Sizes, rounds: int) -> dict[tuple[str, str], Used]:
+def compare(bench: Bench, sizes: Sizes, rounds: int, sections: Sequence[str]) -> dict[tuple[str, str], Used]:
     """Run both clients in turns over http and https; return for each the round with the median of processor time."""
     rows = {
         ("img2dataset", "http"): sizes.http,
@@ -153,6 +155,7 @@ def compare(bench: Bench, sizes: Sizes, rounds: int) -> dict[tuple[str, str], Us
         ("img2dataset", "https"): sizes.https_img2dataset,
         ("ours", "https"): sizes.https,
     }
+    rows = {name: count for name, count in rows.items() if name[1] in sections}
     found: dict[tuple[str, str], list[Used]] = {name: [] for name in rows}
     for number in range(rounds):
         for client, scheme in sorted(rows, reverse=bool(number % 2)):
@@ -234,31 +237,63 @@ def speed_bars(found: dict[tuple[str, str], Used]) -> list[Bar]:
             bar,
         )
         for scheme, bar in (("http", 1.5), ("https", 8.0))
+        if ("ours", scheme) in found
     ]
 
 
-def further_bars(bench: Bench, sizes: Sizes) -> list[Bar]:
-    """Run ours with host limits of 2, then small and large; return the bars."""
+def limit_bar(bench: Bench, sizes: Sizes) -> Bar:
+    """Run ours with host limits of 2, and return the bar of what the server saw."""
     bench.look()
     limits = {"connections_per_host": 2, "connections_per_domain": 4096, "pdq": "skip"}
     bench.run("ours", "http", sizes.small, max(sizes.small // (2 * WORKERS), 1), **limits)
     seen = bench.look()
     print(
         f"\nhost limits of 2, {HOSTS} hosts, {sizes.small:,} images: the server saw at most {seen['peak_active']} "
-        f"requests under way for a host, {seen['peak_open']} connections open (idle ones too)"
+        f"requests under way for a host, {seen['peak_open']} connections open (idle ones too)",
+        flush=True,
     )
-    small = bench.run("ours", "http", sizes.small, sizes.small // WORKERS, **_WIDE, pdq="skip")
+    return Bar("requests under way at one host, limit 2", seen["peak_active"], 2, at_most=True)
+
+
+def large_bars(bench: Bench, sizes: Sizes, sections: Sequence[str]) -> list[Bar]:
+    """Run ours large, in full shards, and for scaling small too; return the bars."""
     large = bench.run("ours", "http", sizes.large, sizes.shard, **_WIDE, pdq="skip")
-    rates = [used.images / used.seconds for used in (small, large)]
+    rate = large.images / large.seconds
     print(
-        f"{small.images:,} images: {rates[0]:,.0f}/s; {large.images:,} in shards of {sizes.shard:,}: {rates[1]:,.0f}/s"
+        f"{large.images:,} images in shards of {sizes.shard:,}: {rate:,.0f}/s, largest process {large.peak_mb:.0f} MB"
     )
-    print(f"largest process: {large.peak_mb:.0f} MB")
-    return [
-        Bar("requests under way at one host, limit 2", seen["peak_active"], 2, at_most=True),
-        Bar(f"images/s at {large.images:,} over those at {small.images:,}", rates[1] / rates[0], 0.95),
-        Bar(f"peak memory of a process, shards of {sizes.shard:,}, MB", large.peak_mb, 700, at_most=True),
-    ]
+    bars = []
+    if "memory" in sections:
+        name = f"peak memory of a process, shards of {sizes.shard:,}, MB"
+        bars.append(Bar(name, large.peak_mb, 700, at_most=True))
+    if "scaling" in sections:
+        small = bench.run("ours", "http", sizes.small, sizes.small // WORKERS, **_WIDE, pdq="skip")
+        print(f"{small.images:,} images: {small.images / small.seconds:,.0f}/s")
+        name = f"images/s at {large.images:,} over those at {small.images:,}"
+        bars.append(Bar(name, rate * small.seconds / small.images, 0.95))
+    return bars
+
+
+def measure(bench: Bench, pool: list[Path], sizes: Sizes, rounds: int, sections: Sequence[str]) -> list[Bar]:
+    """Run the sections that are asked for, print what they show, and return their bars."""
+    found = compare(bench, sizes, rounds, sections)
+    bars = speed_bars(found)
+    if found:
+        print_speeds(bench, found)
+    if {"http", "https"} <= {*sections}:
+        print_bounds(found, cost_of_parts(pool))
+    if "limits" in sections:
+        bars.append(limit_bar(bench, sizes))
+    if {"memory", "scaling"} & {*sections}:
+        bars += large_bars(bench, sizes, sections)
+    return bars
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if wrong := [name for name in names if name not in SECTIONS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: sections are {', '.join(SECTIONS)}")
+    return names
 
 
 def main() -> None:
@@ -267,6 +302,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often each client runs (default 2)")
     parser.add_argument("--quick", action="store_true", help="fewer images, one round: for a look, not for bars")
     parser.add_argument("--full", action="store_true", help="10,000 and 100,000 images for the bar of throughput")
+    told = f"of {', '.join(SECTIONS)}; default: all"
+    parser.add_argument("--only", type=_sections, default=SECTIONS, metavar="SECTION,...", help=told)
     wanted = parser.parse_args()
     sizes = QUICK if wanted.quick else FULL if wanted.full else Sizes()
     pool = pictures.cached(BENCH / "pictures", number=_POOL, seed=_SEED, processes=len(os.sched_getaffinity(0)))
@@ -279,15 +316,12 @@ def main() -> None:
     )
     try:
         with serving(BENCH / "pictures") as bench:
-            found = compare(bench, sizes, 1 if wanted.quick else wanted.rounds)
-            print_speeds(bench, found)
-            print_bounds(found, cost_of_parts(pool))
-            bars = [*speed_bars(found), *further_bars(bench, sizes)]
+            bars = measure(bench, pool, sizes, 1 if wanted.quick else wanted.rounds, wanted.only)
     except ClientError as error:
         sys.exit(f"bench-download: {error}")
     finally:
         shutil.rmtree(BENCH / "work", ignore_errors=True)
-    if not wanted.full:
+    if "scaling" in wanted.only and not wanted.full:
         print("the bar of throughput at 100,000 images takes --full; here it is held at a smaller size")
     print()
     for bar in bars:

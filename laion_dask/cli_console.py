@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _WIDTH_OF_A_PIPE: Final = 160
 _STEPS_OF_1000: Final = ("", "k", "M", "G", "T", "P")
 _INTERRUPTED: Final = 130
+_LISTED: Final = 4
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
@@ -46,6 +48,50 @@ def told(command: str, *, kept: str = "") -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
             raise
         fail(f"{command}: {error}")
+
+
+@contextmanager
+def into(
+    out: Path,
+    work: Path,
+    found: Sequence[str],
+    *,
+    command: str,
+    ours: bool,
+    kind: str,
+    overwrite: bool,
+    by: Callable[[], str] = str,
+) -> Iterator[bool]:
+    """Make the folder of a command ready, or refuse it; yield whether an interrupted run goes on there.
+
+    `work` is the folder of work in progress, below `out`, and `found` what an earlier run has published there; `ours`
+    says that it is of this command, `kind` what that makes ("a download"), `by` who made it. Where the block fails
+    before a part of the work has begun, nothing is left of what was made here.
+    """
+    what, other = kind.partition(" ")[2], "give another folder with --out"
+    if found and not ours and not work.is_dir():
+        fail(f"{command}: {out / found[0]} is not of {kind}. Remedy: {other}")
+    if overwrite:
+        shutil.rmtree(work, ignore_errors=True)
+    elif found and not work.is_dir():
+        listed = "" if len(found) > _LISTED else f" ({', '.join(found)})"
+        fail(f"{command}: {out} holds a finished {what}{by()}{listed}. Remedy: --overwrite replaces it, or {other}")
+    going_on = (work / "parts").is_dir()
+    made = [path for path in (work, *work.parents) if not path.exists()]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").touch()
+    except OSError as error:
+        fail(f"{command}: cannot write into {out} ({error.strerror}). Remedy: {other}")
+    try:
+        yield going_on
+    except Exception:
+        if work in made and not (work / "parts").is_dir():
+            shutil.rmtree(work, ignore_errors=True)
+            with suppress(OSError):
+                for path in made[1:]:
+                    path.rmdir()
+        raise
 
 
 def console() -> Console:

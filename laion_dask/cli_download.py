@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import importlib
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -173,10 +173,10 @@ def download(
         settings, source = _settings(recipe, params_file, given)
         asked = worklist.Asked(url_col, caption_col, hash_col, _listed(save_additional_columns))
         cut = worklist.Cut(asked, shard_rows, shard_digits, order, input_format)
-        resumed = _prepare(out, overwrite=overwrite)
         named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
-        typer.echo(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
-        _run(tables, out, settings, cut, workers)
+        with _into(out, overwrite=overwrite) as resumed:
+            typer.echo(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            _run(tables, out, settings, cut, workers)
 
 
 def _listed(names: list[str] | None) -> tuple[str, ...]:
@@ -235,30 +235,14 @@ def _rights(words: str, every: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _prepare(out: Path, *, overwrite: bool) -> bool:
-    """Make the folder ready, or refuse it; return whether an interrupted download goes on there."""
+def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
     names = importlib.import_module("workflow.download")
-    found, work = names.outs(out), out / names.WORK
-    if found and found[-1].name != names.SIZES and not work.is_dir():
-        cli_console.fail(
-            f"download: {found[0]} is not of a download by this program. Remedy: give another folder with --out"
-        )
-    if overwrite:
-        shutil.rmtree(work, ignore_errors=True)
-    elif found and not work.is_dir():
-        cli_console.fail(
-            f"download: {out} holds a finished download. Remedy: --overwrite replaces it, "
-            "or give another folder with --out"
-        )
-    going_on = bool((work / "parts").is_dir())
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        (work / "lock").touch()
-    except OSError as error:
-        cli_console.fail(
-            f"download: cannot write into {out} ({error.strerror}). Remedy: give another folder with --out"
-        )
-    return going_on
+    found = [path.name for path in names.outs(out)]
+    whole = found[-1:] == [names.SIZES]
+    kind = "a download"
+    return cli_console.into(
+        out, out / names.WORK, found, command="download", ours=whole, kind=kind, overwrite=overwrite
+    )
 
 
 def _run(tables: list[Path], out: Path, settings: params.Params, cut: worklist.Cut, workers: int | None) -> None:

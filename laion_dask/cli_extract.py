@@ -6,6 +6,7 @@ import glob
 import importlib
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -82,10 +83,10 @@ def extract(
 
         rules, source = _rules(recipe, params_file, reader)
         table = crawls.at(places)
-        resumed = _prepare(out, overwrite=overwrite)
         wats = f"{table.num_rows:,} WAT{'s' * (table.num_rows != 1)}"
-        typer.echo(f"extract: {wats} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
-        _run(table, out, rules, workers)
+        with _into(out, overwrite=overwrite) as resumed:
+            typer.echo(f"extract: {wats} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            _run(table, out, rules, workers)
 
 
 def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[params.Extract, str]:
@@ -103,27 +104,13 @@ def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[p
     return settings.extract.model_copy(update={"reader": reader} if reader else {}), source
 
 
-def _prepare(out: Path, *, overwrite: bool) -> bool:
-    """Make the folder ready, or refuse it; return whether an interrupted extraction goes on there."""
+def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
     names = importlib.import_module("workflow.extract")
     found = [name for name in names.OUTS if (out / name).exists()]
-    work = out / names.WORK
-    if found and "reads.parquet" not in found and not work.is_dir():
-        cli_console.fail(f"extract: {out / found[0]} is not of an extraction. Remedy: give another folder with --out")
-    if overwrite:
-        names.remove(work)
-    elif found and not work.is_dir():
-        cli_console.fail(
-            f"extract: {out} holds a finished extraction ({', '.join(found)}). Remedy: --overwrite replaces it, "
-            "or give another folder with --out"
-        )
-    going_on = bool((work / "parts").is_dir())
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        (work / "lock").touch()
-    except OSError as error:
-        cli_console.fail(f"extract: cannot write into {out} ({error.strerror}). Remedy: give another folder with --out")
-    return going_on
+    ours = "reads.parquet" in found
+    return cli_console.into(
+        out, out / names.WORK, found, command="extract", ours=ours, kind="an extraction", overwrite=overwrite
+    )
 
 
 def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None) -> None:

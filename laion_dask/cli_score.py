@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -74,11 +75,11 @@ def score(
 
         rules = _rules(params_file, model, pretrained, heads or [])
         tars = folders.find(folder)
-        resumed = _prepare(out, overwrite=overwrite)
         names = ", ".join(one.model for one in rules.models)
         listed = f"{len(tars):,} tar{'s' * (len(tars) != 1)}"
-        typer.echo(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
-        _run(folder, out, rules, workers)
+        with _into(out, overwrite=overwrite) as resumed:
+            typer.echo(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
+            _run(folder, out, rules, workers)
 
 
 def _rules(file: Path | None, model: str | None, pretrained: str | None, heads: list[str]) -> params.Score:
@@ -103,30 +104,20 @@ def _head(text: str) -> dict[str, str]:
     return {"kind": kind} | ({"file": file} if file else {}) | ({"column": column} if column else {})
 
 
-def _prepare(out: Path, *, overwrite: bool) -> bool:
-    """Make the folder ready, or refuse it; return whether an interrupted scoring goes on there."""
+def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
     from laion_dask import embeddings
 
     names = importlib.import_module("workflow.score")
-    work = out / names.WORK
     found = [name for name in names.OUTS if (out / name).exists()]
-    if found and not (out / "score" / embeddings.STORE).exists() and not work.is_dir():
-        cli_console.fail(f"score: {out / found[0]} is not of a scoring. Remedy: give another folder with --out")
-    if overwrite:
-        names.remove(work)
-    elif found and not work.is_dir():
-        by = ", ".join(about["model"] for about in embeddings.about(out / "score" / embeddings.STORE).values())
-        cli_console.fail(
-            f"score: {out} holds a finished scoring{f' by {by}' if by else ''} ({', '.join(found)}). Remedy: "
-            "--overwrite replaces it, or give another folder with --out"
-        )
-    going_on = bool((work / "parts").is_dir())
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        (work / "lock").touch()
-    except OSError as error:
-        cli_console.fail(f"score: cannot write into {out} ({error.strerror}). Remedy: give another folder with --out")
-    return going_on
+    store = out / "score" / embeddings.STORE
+
+    def by() -> str:
+        models = ", ".join(about["model"] for about in embeddings.about(store).values())
+        return f" by {models}" if models else ""
+
+    return cli_console.into(
+        out, out / names.WORK, found, command="score", ours=store.exists(), kind="a scoring", by=by, overwrite=overwrite
+    )
 
 
 def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> None:

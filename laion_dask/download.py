@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import uvloop
 
 from laion_dask import archive as archives
 from laion_dask import decoders, hashes, images, known, listed, params, rounds, shards, verify, worklist
@@ -92,7 +93,7 @@ def download(
             settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=through
         )
         try:
-            asyncio.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
+            uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
         except BaseExceptionGroup as group:
             # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
             raise group.exceptions[0] from None
@@ -143,7 +144,7 @@ class _Shard:
 
     async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
         """Fetch all rows; a row that may not begin yet holds up no other."""
-        judge = partial(_judge, _decoders(self._settings, cores), self._settings, self._gate)
+        judge = partial(_judge, _decoders(self._settings, cores), self._settings, Policy.of(self._settings), self._gate)
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
                 while not self._queue.done:
@@ -233,6 +234,7 @@ def _decoders(settings: params.Download, count: int) -> decoders.Decoders:
 def _judge(
     ready: decoders.Decoders,
     settings: params.Download,
+    policy: Policy,
     gate: listed.Gate,
     fetched: Fetched,
     before: verify.Before | None,
@@ -240,7 +242,6 @@ def _judge(
     """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
     if (stopped := gate.body(fetched.body)) is not None:
         return replace(fetched, reason=stopped.reason), stopped, {}
-    policy = Policy.of(settings)
     digests = hashes.digests(fetched.body, settings.hashes)
     decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.server_date)])
     if policy.binds(decision):
@@ -258,7 +259,7 @@ def _verified(
     prepared: images.Prepared, sha256: str | None, before: verify.Before, mode: verify.Mode
 ) -> images.Prepared:
     """Refuse a picture that is not the one that an earlier version has of the pair; its hashes stay in the row."""
-    now = (prepared.pdq or verify.pdq(prepared.picture)) if sha256 != before.sha256 else None
+    now = (prepared.pdq or hashes.pdq_as_stored(prepared.picture).hex) if sha256 != before.sha256 else None
     message = verify.refusal(verify.compare(before, sha256, now), mode)
     if message is None:
         return prepared

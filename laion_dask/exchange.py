@@ -184,7 +184,7 @@ def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
 
 def _clean(value: str) -> str:
     # aiohttp keeps bytes that are not UTF-8 as lone surrogates, which no table can hold.
-    return value.encode("utf-8", "replace").decode()
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _cause(error: Exception) -> Exception:
@@ -230,15 +230,18 @@ def retry_after_s(headers: Headers) -> float:
 
     A date counts from the response's own Date, so that the clocks of two machines need not agree.
     """
-    fields = {name.lower(): value.strip() for name, value in headers}
-    value = fields.get("retry-after", "")
+    value = _last(headers, "retry-after")
     if value.isdecimal():
         return float(value)
-    until = _date(value)
+    until = _date(value) if value else None
     if until is None:
         return 0.0
-    now = _date(fields.get("date", "")) or datetime.now(UTC)
+    now = _date(_last(headers, "date")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
+
+
+def _last(headers: Headers, wanted: str) -> str:
+    return next((value.strip() for name, value in reversed(headers) if name.lower() == wanted), "")
 
 
 def _date(value: str) -> datetime | None:

@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-import tenacity
-
 from laion_dask import ai_txt, guard, params, robots, tdmrep
 from laion_dask.exchange import Ask, Limits, Reply, asks_for, open_session
 from laion_dask.hosts import HostRules, Rules
@@ -102,7 +100,8 @@ class Fetcher:
     def __init__(self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable) -> None:
         self._ask_now = ask
         self._settings = settings
-        self._archived = settings.source == "archive"
+        # Neither an archive nor a replay has anybody who had to be spared.
+        self._live = settings.source == "web"
         self._turns = turns
         self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
@@ -159,7 +158,7 @@ class Fetcher:
         if self._policy.binds(before):
             # An origin that could not say what it allows may be able to later.
             return Reply(message=_told(before), retry=not rules.lasting), before, before.signal
-        seen = rules.after(target.href, before, (), self._policy)
+        seen: Decision | None = None
 
         def wanted(head: Reply) -> bool:
             nonlocal seen
@@ -170,6 +169,8 @@ class Fetcher:
 
         limits = Limits(settings.timeout_s, settings.max_bytes)
         reply = await self._ask(target, limits, wanted, delay_s=self._delay_s(rules))
+        if seen is None:
+            seen = rules.after(target.href, before, (), self._policy)
         if reply.failure:
             return reply, seen, reply.failure
         if reply.status == 200 and self._policy.binds(seen):
@@ -177,9 +178,8 @@ class Fetcher:
         return reply, seen, ""
 
     def _delay_s(self, rules: HostRules) -> float:
-        # Crawl-delay is no part of RFC 9309, but a wish. A replayed host is not there to be spared.
-        spared = self._settings.source == "web"
-        return min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s) if spared else 0.0
+        # Crawl-delay is no part of RFC 9309, but a wish.
+        return min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s) if self._live else 0.0
 
     def _refused(self, target: guard.Target) -> Reply | None:
         """Refuse an address by what it spells out: a machine that is not public, a port that is not asked."""
@@ -196,7 +196,7 @@ class Fetcher:
         # The connection comes last: whoever waits for a slow host must not hold one.
         async with self._turns.turn(target.host, delay_s), self._connections:
             reply = await self._ask_now(target, limits, wanted)
-        if reply.status in _SLOW_DOWN and reply.retry_after_s and not self._archived:
+        if reply.status in _SLOW_DOWN and reply.retry_after_s and self._live:
             self._turns.pause(target.host, min(reply.retry_after_s, self._settings.max_retry_after_s))
         return reply
 
@@ -275,27 +275,18 @@ class Fetcher:
         return await self._again(attempt, url)
 
     async def _again(self, attempt: Callable[[], Awaitable[_Tried]], url: str) -> _Tried:
-        """Try until it helps or the tries are used up; between them wait as Retry-After says, else longer each time."""
+        """Try until it helps or the tries are used up; between them wait as Retry-After says, else longer each time.
 
-        def helps(tried: Reply | Fetched) -> bool:
-            return tried.retry and tried.retry_after_s <= self._settings.max_retry_after_s
-
-        def wait_s(state: tenacity.RetryCallState) -> float:
-            if self._archived:
-                return 0.0
-            told = state.outcome.result().retry_after_s if state.outcome is not None else 0.0
-            return max(told, backoff_s(url, state.attempt_number))
-
-        def last(state: tenacity.RetryCallState) -> object:
-            return state.outcome.result() if state.outcome is not None else None
-
-        trying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(helps),
-            stop=tenacity.stop_after_attempt(self._settings.retries + 1),
-            wait=wait_s,
-            retry_error_callback=last,
-        )
-        tried: _Tried = await trying(attempt)
+        Only the live web is waited for: what a replay or an archive answers does not change.
+        """
+        # Nearly every URL is asked once: a loop costs nothing then, a library's state some hundredth of an image.
+        tried = await attempt()
+        for number in range(1, self._settings.retries + 1):
+            if not tried.retry or tried.retry_after_s > self._settings.max_retry_after_s:
+                break
+            if self._live:
+                await asyncio.sleep(max(tried.retry_after_s, backoff_s(url, number)))
+            tried = await attempt()
         return tried
 
 

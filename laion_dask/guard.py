@@ -57,14 +57,16 @@ def parse(url: str, base: str | None = None) -> Target | None:
         parsed = ada_url.URL(url, base) if base is not None else ada_url.URL(url)
     except ValueError:
         return None
-    if parsed.protocol not in {"http:", "https:"} or not parsed.hostname:
+    protocol, host = parsed.protocol, parsed.hostname
+    if protocol not in {"http:", "https:"} or not host:
         return None
-    # Neither a fragment nor a user name from a stranger's page is sent.
-    parsed.hash = ""
-    parsed.username = ""
-    parsed.password = ""
-    port = int(parsed.port or (443 if parsed.protocol == "https:" else 80))
-    return Target(parsed.href, f"{parsed.protocol}//{parsed.host}", parsed.hostname, port)
+    href = parsed.href
+    # Neither a fragment nor a user name from a stranger's page is sent; few URLs have one, and each step is a call.
+    if "#" in href or "@" in href:
+        parsed.hash = parsed.username = parsed.password = ""
+        href = parsed.href
+    port = int(parsed.port or (443 if protocol == "https:" else 80))
+    return Target(href, f"{protocol}//{parsed.host}", host, port)
 
 
 def is_private(target: Target) -> bool:

@@ -7,6 +7,7 @@ Hamming distance of at most 31 of 256; hashes of a quality below 50 are too vagu
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -51,6 +52,16 @@ def pdq(picture: Image.Image, original: tuple[int, int], kind: Pdq) -> Perceptua
         samples = _samples(picture.convert("L"), original)
         # Three equal channels without copies: the weights of red, green and blue add up to 1.
         pixels = np.broadcast_to(np.asarray(samples)[..., None], (_GRID, _GRID, 3))
+    return _hashed(pixels)
+
+
+def pdq_as_stored(picture: bytes) -> Perceptual:
+    """Hash a picture of a shard at the size that it has there."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return _hashed(np.asarray(image.convert("RGB")))
+
+
+def _hashed(pixels: np.ndarray) -> Perceptual:
     bits, quality = pdqhash.compute(pixels)
     return Perceptual(np.packbits(bits.astype(np.uint8)).tobytes().hex(), int(quality))
 

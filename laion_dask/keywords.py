@@ -20,8 +20,6 @@ import pyarrow as pa
 import regex
 from ahocorasick_rs import AhoCorasick
 
-from laion_dask.list_params import KeywordList
-
 _NO_SPACES: Final = regex.compile(r"[\p{Script=Han}\p{Script=Hiragana}\p{Line_Break=Complex_Context}]")
 _IGNORED: Final = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 _MARK: Final = regex.compile(r"[\p{M}\p{Emoji_Modifier}]")
@@ -33,21 +31,15 @@ class KeywordError(Exception):
     """A list of keywords cannot be read; the message names file and line, never the word."""
 
 
-def check(lists: Sequence[KeywordList]) -> None:
-    """Raise `KeywordError` where a list cannot be read."""
-    for entry in lists:
-        read(Path(entry.file))
-
-
 def hits(
-    captions: pa.ChunkedArray, lists: Sequence[KeywordList], among: npt.NDArray[np.bool_] | None = None
+    captions: pa.ChunkedArray, files: Sequence[Path], among: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Return which captions (rows,) have a word of the lists; those not `among` are not looked at. Null has none."""
-    words = Words.of(*(Path(entry.file) for entry in lists))
+    """Return which captions (rows,) have a word of the files; those not `among` are not looked at. Null has none."""
+    words = Words.of(*files)
     found = np.zeros(len(captions), bool)
     rows = np.arange(len(captions)) if among is None else np.flatnonzero(among)
-    for row in rows.tolist():
-        found[row] = words.found(captions[row].as_py() or "")
+    texts = captions.take(pa.array(rows)).to_pylist()
+    found[rows] = [words.found(text or "") for text in texts]
     return found
 
 

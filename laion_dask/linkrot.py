@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import outcomes, schema, verify
+from laion_dask import schema, verify
 from laion_dask.statistics import wilson
 from laion_dask.verdict import KEEP
 
@@ -73,8 +73,11 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
     """Compare the download in `now` with that in `before`; write `linkrot.json` and `linkrot.parquet` into `out`.
 
     The table has a row for every pair that both versions asked for and the earlier one has a picture of. Raises
-    `verify.VerifyError` or `outcomes.MissingStageError` where a folder holds no download.
+    `verify.VerifyError` where a folder holds no download, before anything is written.
     """
+    verify.shard_files(before)
+    if not verify.tables(now):
+        raise verify.VerifyError(f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet")
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[tuple[str, str, str]] = Counter()
     with pq.ParquetWriter(out / "linkrot.parquet", schema.LINKROT.schema, compression="zstd", version="2.6") as writer:
@@ -91,7 +94,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
 
 def _shards(now: Path, before: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the compared pairs of each shard, with their class."""
-    for path in outcomes.shard_files(now):
+    for path in verify.tables(now):
         names = set(pq.read_schema(path).names)
         rows = pq.read_table(path, columns=[name for name in _COLUMNS if name in names]).to_pylist()
         earlier = verify.earlier(before, path.stem, {row["uid"] for row in rows})

@@ -1,4 +1,4 @@
-"""Entries of `catalog.lists` and `filter.keywords` in, frozen models out: files of known content that partners give."""
+"""Entries of `catalog.lists` in, frozen models out: files of known content that partners give."""
 
 from __future__ import annotations
 
@@ -41,14 +41,7 @@ class HashList(Section):
         return self
 
 
-class KeywordList(Section):
-    """One list of words and phrases, one a line."""
-
-    name: ListName
-    file: Annotated[str, Field(min_length=1)]
-
-
-def check_names(lists: Sequence[HashList | KeywordList]) -> None:
+def check_names(lists: Sequence[HashList]) -> None:
     """Raise `ValueError` where two lists have one name: their counts would be one."""
     names = [entry.name for entry in lists]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,13 +11,16 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import head_params, list_params
+from laion_dask import filter_params, group_params, head_params, list_params
 from laion_dask.section import Section
 
 PARAMS_FILE = Path("params.yaml")
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Cosine = Annotated[float, Field(ge=-1, le=1)]
+Fraction = filter_params.Fraction
+Split = filter_params.Split
+SPLITS = filter_params.SPLITS
+Similarity = filter_params.Similarity
+Filter = filter_params.Filter
 
 
 # RFC 9309, 2.2.1: letters, _ and -; some crawlers have digits too.
@@ -34,6 +38,8 @@ Signal = Literal[
     "xmp_tdm",
     "c2pa",
 ]
+# In the order of laion_dask.layouts.NAMES.
+Layout = Literal["laion-400m", "laion-5b", "re-laion", "datacomp", "img2dataset"]
 _CONTACT = re.compile(
     r"https?://[a-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?:[/?#][!-'*-~]*)?|[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9.-]+\.[a-z]{2,}",
     re.IGNORECASE,
@@ -222,10 +228,6 @@ class Download(Section):
         return self
 
 
-Split = Literal["en", "multi", "nolang"]
-SPLITS: tuple[Split, ...] = ("en", "multi", "nolang")
-
-
 class Model(Section):
     """One CLIP: what it is, which texts it reads, and what its weights must be."""
 
@@ -283,41 +285,28 @@ class Score(Section):
         return self
 
 
-class Similarity(Section):
-    """The lowest cosine that is kept, by split."""
-
-    en: Cosine
-    multi: Cosine
-    nolang: Cosine
-
-
-class Filter(Section):
-    """Thresholds: the only place where numbers become verdicts."""
-
-    similarity: Similarity
-    min_words: Annotated[int, Field(ge=0, le=1_000)]
-    min_side_px: Annotated[int, Field(ge=0, le=100_000)]
-    max_aspect_ratio: Annotated[float, Field(ge=1)]
-    max_punsafe: Fraction
-    max_pwatermark: Fraction
-    keywords: tuple[list_params.KeywordList, ...]
-    keyword_punsafe: Fraction
-    duplicate_images: Literal["drop", "keep"]
-
-    @field_validator("keywords")
-    @classmethod
-    def _keywords_have_names(cls, lists: tuple[list_params.KeywordList, ...]) -> tuple[list_params.KeywordList, ...]:
-        list_params.check_names(lists)
-        return lists
-
-
 class Release(Section):
     """What the released tables hold."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    published: date | None
+    creator: Annotated[str, Field(min_length=1, max_length=200)]
+    contact: Annotated[str, Field(min_length=1, max_length=200)]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s\"<>]+$")]
+    tables: tuple[Layout, ...]
     rows_per_file: Annotated[int, Field(ge=1)]
     high_resolution_px: Annotated[int, Field(ge=1)]
     aesthetic: tuple[float, ...]
+
+    @field_validator("tables")
+    @classmethod
+    def _tables_are_named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            message = f"{list(value)} names {', '.join(twice)} twice. Remedy: each layout once"
+            raise ValueError(message)
+        return value
 
 
 class Report(Section):
@@ -328,16 +317,19 @@ class Report(Section):
     gallery: Annotated[int, Field(ge=0, le=500)]
     seed: int
     experiment: Annotated[str, Field(min_length=1)]
+    against: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^-\s][^\s]*$")] | None
 
 
 class Params(Section):
-    """All of params.yaml, one section for each stage."""
+    """All of params.yaml: the names of the recipes that were laid over it, then one section for each stage."""
 
+    recipe: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], ...]
     crawl: Crawl
     extract: Extract
     catalog: Catalog
     download: Download
     score: Score
+    group: group_params.Group
     filter: Filter
     release: Release
     report: Report
@@ -348,6 +340,17 @@ class Params(Section):
         if wanted and self.download.pdq == "skip":
             message = f"list {wanted[0]} has kind pdq, and download.pdq is skip. Remedy: quick or exact"
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _filter_asks_for_what_group_records(self) -> Params:
+        rules = self.filter
+        distances = {
+            "filter.near_max_distance": rules.near_max_distance if rules.near_duplicates == "drop" else None,
+            "filter.evaluation_max_distance": rules.evaluation_max_distance,
+        }
+        models = [model.name for model in self.score.models]
+        group_params.check(self.group, distances, rules.semantic_duplicates, models)
         return self
 
 

@@ -89,6 +89,7 @@ def decision(rights: str, signal: str, evidence: str, source: str, time: str | N
     return Decision(rights, signal, evidence.encode("utf-8", "replace").decode()[:MAX_EVIDENCE_CHARS], source, time)
 
 
+@lru_cache(maxsize=256)  # of one second, or of one answer that is read at several places
 def utc(date: str | None) -> str | None:
     """Return an HTTP date as ISO 8601 in UTC, None where there is none that can be read."""
     try:

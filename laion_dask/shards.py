@@ -49,7 +49,7 @@ class ShardWriter:
         self._name = name
         self._columns = columns or schema.IMAGES.schema
         self._rows: list[Mapping[str, Any]] = []
-        self._tar = tarfile.open(out / f"{name}.tar", "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed in __exit__
+        self._tar = (out / f"{name}.tar").open("wb")
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +57,10 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tar.close()
+        with self._tar:
+            # The end: two empty blocks, filled up to a record.
+            end = self._tar.tell() + 2 * tarfile.BLOCKSIZE
+            self._tar.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
         if kind is None:
             self._finish()
 
@@ -69,21 +72,26 @@ class ShardWriter:
             return
         if not picture:
             raise ShardError(f"row {row['key']} is a success without an image: a bug of the caller")
-        self._member(f"{row['key']}.{extension}", picture)
-        self._member(f"{row['key']}.txt", row["caption"].encode())
-        self._member(f"{row['key']}.json", _json(row))
+        self._members(
+            (f"{row['key']}.{extension}", picture),
+            (f"{row['key']}.txt", row["caption"].encode()),
+            (f"{row['key']}.json", _json(row)),
+        )
 
     def adopt(self, row: Mapping[str, Any], members: Iterable[tuple[str, bytes]]) -> None:
         """Add an attempt as it stands in another shard, with its files there; see `read_members`."""
         self._rows.append(row)
-        for name, content in members:
-            self._member(name, content)
+        self._members(*members)
 
-    def _member(self, name: str, content: bytes) -> None:
-        # A fresh TarInfo has time, uid and gid zero, no names, and mode 0644.
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        self._tar.addfile(member, io.BytesIO(content))
+    def _members(self, *members: tuple[str, bytes]) -> None:
+        pieces: list[bytes] = []
+        for name, content in members:
+            # A fresh TarInfo has time, uid and gid zero, no names, and mode 0644.
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            pieces += member.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE)
+        # TarFile.addfile would write each piece on its own, and keep all members in memory.
+        self._tar.write(b"".join(pieces))
 
     def _finish(self) -> None:
         stats = json.dumps(counts(self._rows), indent=2, sort_keys=True)

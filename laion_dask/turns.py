@@ -189,6 +189,7 @@ class TurnServer:
         if task is not None:
             self._tasks.add(task)
         held: dict[int, asyncio.Task[None]] = {}
+        grants = _Lines(writer)
         try:
             # Whoever does not know the word, or sends no lines, is no worker of this run.
             with suppress(TimeoutError, ValueError, ConnectionError):
@@ -196,7 +197,7 @@ class TurnServer:
                     hello = await reader.readline()
                 if hmac.compare_digest(hello.strip(), self.address.token.encode()):
                     while line := await reader.readline():
-                        self._obey(line.decode().split(), held, writer)
+                        self._obey(line.decode().split(), held, grants)
         except asyncio.CancelledError:
             # The run is over. The streams of Python 3.11 report a handler that ends as cancelled as an error.
             pass
@@ -208,18 +209,18 @@ class TurnServer:
             if task is not None:
                 self._tasks.discard(task)
 
-    def _obey(self, words: list[str], held: dict[int, asyncio.Task[None]], writer: asyncio.StreamWriter) -> None:
+    def _obey(self, words: list[str], held: dict[int, asyncio.Task[None]], grants: _Lines) -> None:
         match words:
             case ["take", number, host, delay_s]:
-                held[int(number)] = asyncio.ensure_future(self._hold(int(number), host, float(delay_s), writer))
+                held[int(number)] = asyncio.ensure_future(self._hold(int(number), host, float(delay_s), grants))
             case ["give", number]:
                 held.pop(int(number)).cancel()
             case ["pause", host, seconds]:
                 self._turns.pause(host, float(seconds))
 
-    async def _hold(self, number: int, host: str, delay_s: float, writer: asyncio.StreamWriter) -> None:
+    async def _hold(self, number: int, host: str, delay_s: float, grants: _Lines) -> None:
         async with self._turns.turn(host, delay_s):
-            writer.write(f"{number}\n".encode())
+            grants.put(str(number))
             # Held until it is given back, which cancels this task.
             await asyncio.get_running_loop().create_future()
 
@@ -254,11 +255,30 @@ def _gone(address: TurnsAddress) -> TurnsGoneError:
     )
 
 
+class _Lines:
+    """Lines to the other end: those of one round of the event loop go out together, as one packet."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._waiting: list[str] = []
+
+    def put(self, line: str) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting.append(line)
+
+    def _send(self) -> None:
+        # Who has gone takes his turns with him: nothing is owed to him.
+        if not self._writer.is_closing():
+            self._writer.write("\n".join([*self._waiting, ""]).encode())
+        self._waiting.clear()
+
+
 class _SharedTurns:
     """The client's end of a `TurnServer`."""
 
     def __init__(self, writer: asyncio.StreamWriter, address: TurnsAddress) -> None:
-        self._writer = writer
+        self._lines = _Lines(writer)
         self._address = address
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -283,14 +303,14 @@ class _SharedTurns:
             raise _gone(self._address)
         number = next(self._numbers)
         self._waiting[number] = granted = asyncio.get_running_loop().create_future()
-        self._writer.write(f"take {number} {host} {delay_s}\n".encode())
+        self._lines.put(f"take {number} {host} {delay_s}")
         try:
             await granted
             yield
         finally:
             del self._waiting[number]
-            self._writer.write(f"give {number}\n".encode())
+            self._lines.put(f"give {number}")
 
     def pause(self, host: str, seconds: float) -> None:
         """Give nobody a turn at a host for a while; whoever has one keeps it."""
-        self._writer.write(f"pause {host} {seconds}\n".encode())
+        self._lines.put(f"pause {host} {seconds}")

@@ -6,21 +6,17 @@ expired domain decides what a model is trained on (Carlini et al., arXiv 2302.10
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
-import pdqhash
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from PIL import Image
 
-from laion_dask import shards
+from laion_dask import hashes, shards
 from laion_dask.verdict import KEEP
 
 PDQ_BITS: Final = 31
@@ -69,7 +65,7 @@ class Before:
 
 def shard_files(folder: Path) -> list[Path]:
     """List the tables of an earlier download; `VerifyError` where the folder has none."""
-    found = sorted(path for path in folder.glob("*.parquet") if path.stem.isdigit())
+    found = tables(folder)
     if not found:
         message = (
             f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "
@@ -77,6 +73,11 @@ def shard_files(folder: Path) -> list[Path]:
         )
         raise VerifyError(message)
     return found
+
+
+def tables(folder: Path) -> list[Path]:
+    """List the tables of a folder of shards, none where it is not there."""
+    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 def earlier(folder: Path, name: str, uids: Collection[str]) -> dict[str, Before]:
@@ -121,15 +122,9 @@ def with_pictures(found: Mapping[str, Before]) -> dict[str, Before]:
         for key, picture in shards.read_shard(tar):
             if key in uids:
                 before = found[uids[key]]
-                known[uids[key]] = Before(before.sha256, pdq(picture), before.key, before.tar)
+                now = hashes.pdq_as_stored(picture).hex
+                known[uids[key]] = Before(before.sha256, now, before.key, before.tar)
     return known
-
-
-def pdq(picture: bytes) -> str:
-    """Return the PDQ hash of a picture, 64 hex digits."""
-    with Image.open(io.BytesIO(picture)) as image:
-        bits, _ = pdqhash.compute(np.asarray(image.convert("RGB")))
-    return np.packbits(np.asarray(bits, np.uint8)).tobytes().hex()
 
 
 def bits_apart(one: str, other: str) -> int:

@@ -21,13 +21,17 @@ Property = Literal["data_mining", "tdm_reservation", "tdm_policy", "provenance"]
 
 _MARKS: Final = (b"DataMining", b"ns/tdmrep", b"provenance")
 _DATA_MINING_IN_UTF_16: Final = "DataMining".encode("utf-16-le")[:-1]  # little and big end alike
+_RDF_SPACE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+# A packet names RDF or, if it is broken there, has the id of its wrapper (XMP, part 1, 7.3.2). The longer what is
+# searched for, the larger are the steps of the search.
+_PACKET: Final = (_RDF_SPACE.encode(), b"W5M0MpCehiHzreSzNTczkc9d")
 
 # A file of 20 MB may hold a tree of gigabytes, or unpack to them: longer packets are read by their words.
 _MAX_PACKETS: Final = 64
 _MAX_TREE_BYTES: Final = 2_000_000
 _MAX_UNPACKED_BYTES: Final = 16_000_000
 
-_RDF: Final = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+_RDF: Final = f"{{{_RDF_SPACE}}}"
 _PROPERTIES: Final[dict[str, tuple[str, Property]]] = {
     # Local name -> how its namespace begins, and what it is. IPTC Photo Metadata Standard 2023.1; TDMRep, metadata in
     # PDF (its namespace is written with and without its last character); C2PA 2.1, 11.4 (remote manifests).
@@ -55,7 +59,7 @@ def statements(body: bytes) -> list[Statement]:
     """
     found: list[Statement] = []
     for text in _texts(body):
-        if any(mark in text for mark in _MARKS):
+        if any(mark in text for mark in _PACKET) and any(mark in text for mark in _MARKS):
             for packet in _packets(text):
                 found += _read(packet)
         if _DATA_MINING_IN_UTF_16 in text:

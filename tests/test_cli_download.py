@@ -276,7 +276,7 @@ MISTAKES = [
     ("t.parquet --out t.dat --replay ../a.warc.gz", 1, "cannot write into t.dat"),
     (f"{GOOD} --shard-rows 1 --shard-digits 1", 1, "more than 10 shards. Remedy: more --shard-digits"),
     (f"{GOOD} --recipe nothing", 1, "there is no recipe 'nothing'"),
-    ("t.parquet --out foreign --replay ../a.warc.gz", 1, "00000.tar is not of a download by this program"),
+    ("t.parquet --out foreign --replay ../a.warc.gz", 1, "00000.tar is not of a download"),
 ]
 
 
@@ -289,6 +289,9 @@ def test_a_mistake_is_told_in_one_message_with_the_remedy(here: Path, options: s
     found, _, said = run(*options.split())
     assert found == status
     assert told in " ".join(said.split())
+    # What is refused leaves nothing behind, and what was there is as it was.
+    assert {path.name for path in here.iterdir()} == {"t.parquet", "t.dat", "foreign"}
+    assert [path.name for path in (here / "foreign").iterdir()] == ["00000.tar"]
 
 
 def test_where_no_url_gives_an_image_the_command_fails(here: Path) -> None:

@@ -278,9 +278,15 @@ def test_an_unreachable_robots_txt_is_asked_for_again_by_the_next_shard(
 
 
 def test_retry_after_is_obeyed(defaults: params.Params, hosts: Hosts, server: Loopback) -> None:
-    (fetched,) = fetch(defaults, server.address, "http://a.example/wait")
+    (fetched,) = fetch(defaults, server.address, "http://a.example/wait", source="web")
     assert (fetched.reason, fetched.attempts) == ("keep", 2)
     assert hosts.times[-1] - hosts.times[-2] >= 1.0
+
+
+def test_a_replay_is_asked_again_at_once(defaults: params.Params, hosts: Hosts, server: Loopback) -> None:
+    (fetched,) = fetch(defaults, server.address, "http://a.example/wait", source="replay")
+    assert (fetched.reason, fetched.attempts) == ("keep", 2)
+    assert hosts.times[-1] - hosts.times[-2] < 1.0
 
 
 def test_connections_to_one_host_stay_within_the_limit(defaults: params.Params, server: Loopback) -> None:

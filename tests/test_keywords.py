@@ -10,7 +10,6 @@ import pytest
 
 from laion_dask import keywords
 from laion_dask.keywords import KeywordError, Words, fold
-from laion_dask.list_params import KeywordList
 
 
 @pytest.mark.parametrize(
@@ -67,12 +66,11 @@ def test_one_word_inside_another_is_found_beside_it() -> None:
 def test_captions_are_looked_at_where_they_are_asked_for_and_null_has_no_word(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# of a user\n\nkid  # a word\nTwo  words\n", encoding="utf-8-sig")
-    lists = [KeywordList(name="mine", file=str(path))]
     captions = pa.chunked_array([["a kid", None], ["two words", "none", "kid"]], pa.string())
     assert keywords.read(path) == ["kid", "two words"]
-    assert keywords.hits(captions, lists).tolist() == [True, False, True, False, True]
+    assert keywords.hits(captions, [path]).tolist() == [True, False, True, False, True]
     among = np.array([False, True, True, True, False])
-    assert keywords.hits(captions, lists, among=among).tolist() == [False, False, True, False, False]
+    assert keywords.hits(captions, [path], among=among).tolist() == [False, False, True, False, False]
     assert not keywords.hits(captions, []).any()
 
 
@@ -95,9 +93,9 @@ def test_a_bad_line_is_refused_by_number(tmp_path: Path, content: bytes, message
     path = tmp_path / "words.txt"
     path.write_bytes(content)
     with pytest.raises(KeywordError, match=message):
-        keywords.check([KeywordList(name="mine", file=str(path))])
+        keywords.read(path)
 
 
 def test_a_missing_list_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(KeywordError, match=r"which is missing\. Remedy: correct the path"):
-        keywords.check([KeywordList(name="mine", file=str(tmp_path / "none"))])
+        keywords.read(tmp_path / "none")

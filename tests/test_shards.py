@@ -53,6 +53,20 @@ def test_the_tar_holds_the_successes_side_by_side_in_order(shard: Path) -> None:
     }
 
 
+def test_the_tar_has_the_bytes_that_pythons_own_writer_gives(shard: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.tar"
+    with tarfile.open(shard / "00007.tar") as written, tarfile.open(plain, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member in written.getmembers():
+            fresh = tarfile.TarInfo(member.name)
+            fresh.size = member.size
+            tar.addfile(fresh, written.extractfile(member))
+    assert (shard / "00007.tar").read_bytes() == plain.read_bytes()
+    shards.write_shard(tmp_path, "00008", [])
+    with tarfile.open(plain, "w", format=tarfile.USTAR_FORMAT):
+        pass
+    assert (tmp_path / "00008.tar").read_bytes() == plain.read_bytes()
+
+
 def test_the_json_member_is_the_row(shard: Path) -> None:
     with tarfile.open(shard / "00007.tar") as tar:
         member = tar.extractfile("000070000.json")

@@ -19,7 +19,7 @@ from test_archive import run
 from test_download import write_work
 from typer.testing import CliRunner
 
-from laion_dask import linkrot, linkrot_figure, params, schema, shards, tracking, verify
+from laion_dask import hashes, linkrot, linkrot_figure, params, schema, shards, tracking, verify
 from laion_dask.cli import app
 from laion_dask.replay import Loopback
 from laion_dask.report import write as write_report
@@ -206,9 +206,10 @@ def test_a_pair_without_a_picture_is_gone_refused_or_undecided(
 
 
 def test_two_hashes_of_one_picture_are_within_31_bits_and_of_two_pictures_are_not() -> None:
-    one, small, other = verify.pdq(jpeg(drawn(1))), verify.pdq(jpeg(drawn(1).resize((300, 225)), 60)), drawn(2)
+    bodies = jpeg(drawn(1)), jpeg(drawn(1).resize((300, 225)), 60), jpeg(drawn(2))
+    one, small, other = (hashes.pdq_as_stored(body).hex for body in bodies)
     assert verify.bits_apart(one, one) == 0
-    assert verify.bits_apart(one, small) <= verify.PDQ_BITS < verify.bits_apart(one, verify.pdq(jpeg(other)))
+    assert verify.bits_apart(one, small) <= verify.PDQ_BITS < verify.bits_apart(one, other)
 
 
 def test_a_folder_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -263,3 +264,18 @@ def test_the_report_shows_link_rot_where_an_earlier_version_was_compared_with(
     values = tracking.flat_metrics(tmp_path / "out", metrics)
     assert (values["linkrot.same_bytes.rate"], values["linkrot.pairs"]) == (1.0, kept)
     assert "linkrot" not in (tmp_path / "out" / "statistics.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "remedy"), [(0, "dvc get . data/download"), (1, "the folder that holds 00000.parquet")]
+)
+def test_a_folder_that_is_not_there_is_told_and_leaves_no_report(
+    now: Path, before: Path, tmp_path: Path, place: int, remedy: str
+) -> None:
+    folders = [str(before), str(now)]
+    folders[place] = str(tmp_path / "b")
+    done = CliRunner().invoke(app, ["linkrot", *folders, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'b'} has no tables of" in done.output
+    assert remedy in done.output
+    assert not (tmp_path / "out").exists()

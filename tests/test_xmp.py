@@ -96,6 +96,8 @@ def test_a_manifest_elsewhere_is_seen() -> None:
         # Broken XML whose words can be read, and XML whose words cannot.
         (marked.mining(NO).replace(b"</rdf:RDF>", b""), [Statement("data_mining", NO)]),
         (marked.mining(NO).replace(b'xmlns:plus="', b'xmlns:sulp="'), [Statement("data_mining", NO)]),
+        (marked.mining(NO).replace(marked.RDF.encode(), b"broken"), [Statement("data_mining", FULL)]),
+        (marked.mining(NO).replace(b"W5M0MpCehiHzreSzNTczkc9d", b""), [Statement("data_mining", FULL)]),
         (marked.mining("what").replace(b"</rdf:RDF>", b""), [Statement("data_mining", None)]),
         (marked.packet("<tdm:reservation>1").replace(b"</rdf:RDF>", b""), [Statement("tdm_reservation", None)]),
         # Two that differ.
@@ -138,10 +140,11 @@ def test_a_picture_without_a_word_costs_no_time() -> None:
 
 
 def test_a_hostile_picture_costs_no_time() -> None:
+    named = f"{marked.RDF} DataMining".encode()
     bodies = (
-        b"<x:xmpmeta " * 500_000 + b"DataMining",
-        b"<?xpacket begin DataMining <rdf:RDF " * 100_000,
-        b"<x:xmpmeta DataMining>" + b"<a/>" * 4_000_000 + b"</x:xmpmeta>",
+        b"<x:xmpmeta " * 500_000 + named,
+        b"<?xpacket begin DataMining <rdf:RDF " * 100_000 + named,
+        b"<x:xmpmeta>" + named + b"<a/>" * 4_000_000 + b"</x:xmpmeta>",
         marked.compressed_png(bytes(100_000_000)),
     )
     start = time.monotonic()
