@@ -64,7 +64,7 @@ def real(folder: Path) -> Change:
         laid["catalog"]["buckets"] = 1
         laid["download"]["warcs"] = [str(path.resolve()) for path in warcs]
         # The demo's own list lies in its crawl.
-        laid["filter"]["hash_lists"] = []
+        laid["catalog"]["lists"] = []
 
     return change
 

@@ -16,7 +16,10 @@ from laion_dask.verdict import KEEP, Ledger
 
 SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
-TOMBSTONE_REASONS: Final = ("removed_url", "removed_domain", "removed_uid", "removed_hash", "listed_hash")
+TOMBSTONE_REASONS: Final = (
+    *("removed_url", "removed_domain", "removed_uid", "removed_hash"),
+    *("listed_url", "listed_hash", "listed_address", "listed_later"),
+)
 MAIN: Final = ""
 """Folder of the main table in a release."""
 MAX_FILES: Final = 128

@@ -33,6 +33,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "removed_url": "the URL stands in removals.csv",
         "removed_domain": "the URL's domain stands in removals.csv",
         "removed_uid": "the pair's uid stands in removals.csv",
+        "listed_url": "the URL's hash stands on a list of known content",
     },
     "download": {
         "robots": "robots.txt of the image's host refuses, or could not be reached",
@@ -60,6 +61,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
         "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
+        "listed_hash": "the image's hash stands on a list of known content",
+        "listed_address": "the address, or one that a redirect leads to, stands on a list of known content",
         "changed_bytes": "the address shows another picture than in download.verify (with strict: gives other bytes)",
     },
     "score": {
@@ -67,7 +70,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
-        "listed_hash": "the image's hash stands on a list of known content",
+        "listed_later": "the image's hash stands on a list of known content that came after the download",
         "in_excluded_set": "the uid stands in a set of filter.drop_uids",
         "not_in_set": "the uid is missing in a set of filter.keep_uids",
         "few_bytes": "the image as received has fewer bytes than filter.min_bytes",
@@ -100,7 +103,7 @@ LATER: Final = frozenset({"unreachable", "timeout", "host_failing"})
 
 RULE_BITS: Final = {
     "removed_hash": 0,
-    "listed_hash": 1,
+    "listed_later": 1,
     "image_too_small": 2,
     "aspect_ratio": 3,
     "few_words": 4,

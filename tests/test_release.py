@@ -243,7 +243,7 @@ def test_tombstones_name_no_pair(tmp_path: Path) -> None:
         for row in verdicts.to_pylist()
         if row["reason"] in TOMBSTONE_REASONS
     }
-    assert rows == len(TOMBSTONE_REASONS) == 5
+    assert rows == len(TOMBSTONE_REASONS) == 8
     assert [(row["uid_sha256"], row["reason"]) for row in found] == sorted(expected.items())
     body = (tmp_path / "out" / "tombstones.parquet").read_bytes()
     assert not any(uid.encode() in body for uid in map(tables.uid, range(len(reasons))))
