@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -49,6 +49,9 @@ status: $(READY)  ## print the funnel of the current version
 
 bench-extract: $(READY)  ## extraction side by side with cc2dataset, warcio and the limit of reading
 	@python -m benchmarks.bench_extract
+
+bench-lists: $(READY)  ## a list of 20 million hashes compiled and searched
+	@python -m benchmarks.bench_lists
 
 bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare COPY
 	@python -m benchmarks.bench_catalog
