@@ -147,19 +147,19 @@ def _judged(
         ]
         for fired in (True, False)
     }
-    fired = sum(cell.total for cell in cells[True])
+    taken = sum(cell.total for cell in cells[True])
     right, missed = intervals.total(cells[True]), intervals.total(cells[False])
-    value = None if right.value is None else fired - right.value
+    value = None if right.value is None else taken - right.value
     return Judged(
         decision,
         question,
         sum(sizes.values()),
-        fired,
+        taken,
         drawn.total(),
         given - drawn.total(),
         intervals.share([*cells[True], *cells[False]]),
         intervals.share(cells[True]),
         intervals.part(right, missed),
         missed,
-        Estimate(value, fired - right.high, fired - right.low),
+        Estimate(value, taken - right.high, taken - right.low),
     )

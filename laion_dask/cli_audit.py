@@ -100,10 +100,11 @@ def _print(judged: Score) -> None:
             _count(one.wrong),
         )
     cli_console.console().print(rows)
-    for one in judged.agreement:
-        kappa = "undefined, all answers are equal" if one.kappa is None else f"{one.kappa:.3f}"
-        agreed = "" if one.agreed is None else f", {100 * one.agreed:.1f} % agree"
-        typer.echo(f"{one.question}: {one.measure} {kappa} ({one.labelers} labelers, {one.pairs:,} pairs{agreed})")
+    for found in judged.agreement:
+        kappa = "undefined, all answers are equal" if found.kappa is None else f"{found.kappa:.3f}"
+        agreed = "" if found.agreed is None else f", {100 * found.agreed:.1f} % agree"
+        shared = f"{found.labelers} labelers, {found.pairs:,} pairs{agreed}"
+        typer.echo(f"{found.question}: {found.measure} {kappa} ({shared})")
     typer.echo("not judged: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in judged.outside.items()))
     typer.echo("in brackets: 95 % intervals; missed and wrong: pairs of the whole version")
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from laion_dask import gallery, linkrot, params, statistics, tracking, truth, verify
+from laion_dask import domains, gallery, linkrot, params, rates, statistics, tracking, truth, verify
 from laion_dask.statistics import ALL
 from laion_dask.verdict import REASON_STAGE
 
@@ -56,11 +56,12 @@ _DIGITS: Final = 6
 def write(
     out: Path, data: Path, metrics: Path, settings: params.Params, digests: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write report.html, figures/, statistics.json and truth.json into `out`; return the headline numbers.
+    """Write report.html, figures/, statistics.json, rates.json and truth.json into `out`; return the headline numbers.
 
     `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. With
     download.verify, linkrot.json and linkrot.parquet are written too. The headline has
-    `safety.<name>.<split>`, `truth.<decision>` and `kept.<split>`; what could not be judged is left out.
+    `safety.<name>.<split>`, `truth.<decision>`, `kept.<split>`, `rates.<measure>` and `selection.<language>`; what
+    could not be judged is left out.
     """
     # matplotlib takes a second, and other questions need only numbers.
     from laion_dask import figures, linkrot_figure  # noqa: PLC0415 - as said
@@ -77,6 +78,7 @@ def write(
         rot = linkrot.write(out, data / "download", before, top_hosts=settings.report.top_hosts)
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
+    grouped = rates.write(out, data, settings, [host.host for host in numbers.hosts])
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
         crawl=_crawl(data),
@@ -88,6 +90,8 @@ def write(
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,
+        grouped=grouped,
+        domain_classes=domains.CLASSES,
         decisions=decisions,
         reasons=REASON_STAGE,
         laion_5b=LAION_5B,
@@ -98,7 +102,7 @@ def write(
     (out / "report.html").write_text(page, encoding="utf-8")
     _write_json(out / "statistics.json", {"funnel": [asdict(step) for step in steps], **numbers.as_dict()})
     _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
-    return headline(numbers, decisions)
+    return headline(numbers, decisions) | rates.headline(grouped)
 
 
 def headline(numbers: statistics.Statistics, decisions: list[truth.Decision]) -> dict[str, dict[str, Any]]:

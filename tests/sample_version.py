@@ -50,6 +50,7 @@ def write(
     _write(data / "filter" / "removed.parquet", schema.VERDICTS, [row | {"shard": -1} for row in gone])
     for shard in range(shards):
         _shard(data, shard, work[shard::shards])
+        _write(data / "catalog" / "shards" / f"{shard:05}.parquet", schema.WORK, work[shard::shards])
     _metrics(metrics, rows, work)
     (data / "release").mkdir()
     (data / "release" / "manifest.json").write_text("{}")
