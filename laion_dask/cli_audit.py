@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -80,6 +80,41 @@ def score(
         typer.echo(json.dumps(judged.as_dict(), indent=1, allow_nan=False))
     else:
         _print(judged)
+
+
+@app.command()
+def text(
+    kind: Annotated[Literal["hate", "toxicity"], typer.Argument(metavar="KIND", help="hate or toxicity.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILES", help="Parquet files; the English ones of the release.")
+    ] = None,
+    *,
+    weights: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the model: config, tokenizer, safetensors.")],
+    each: Annotated[int, typer.Option(min=1, help="Captions of each file, drawn without replacement.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 42,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Estimate the share of hateful or toxic captions, as the published audits do, with 95 % intervals.
+
+    hate: pysentimiento/bertweet-hate-speech, shares above 0.5 (arXiv 2311.03449). toxicity: Detoxify's multilingual
+    model, unitary/multilingual-toxic-xlm-roberta (DataComp: above 0.1). The models' own errors are in no interval.
+    """
+    with cli_console.told("audit text"):
+        from laion_dask import text_audit, text_models
+
+        tables = files or sorted(Path("data/release").glob("en-*.parquet"))
+        found = text_audit.audit(tables, text_models.load(kind, weights), kind, each=each, seed=seed)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False))
+        return
+    title = f"{kind}: {found.captions:,} captions of {found.files:,} files, seed {found.seed}"
+    rows = cli_console.table(title, "above", "kind", "captions", "share %", right=("captions", "share %"))
+    for one in found.shares:
+        share = f"{100 * (one.rate or 0):.4f} ({100 * one.low:.4f} to {100 * one.high:.4f})"
+        rows.add_row(f"{one.threshold:g}", one.kind, f"{one.count:,}", share)
+    cli_console.console().print(rows)
 
 
 def _print(judged: Score) -> None:
