@@ -118,7 +118,7 @@ def text(
 
 
 def _print(judged: Score) -> None:
-    names = ("pairs", "fired", "labelled", "unsure")
+    names = ("fired", "labelled")
     rows = cli_console.table(
         f"Sample {judged.sample}, judged by {judged.by}: {judged.labels:,} labels of {judged.labelers:,}",
         *("decision", *names, "should %", "precision %", "recall %", "missed", "wrong"),
@@ -135,13 +135,18 @@ def _print(judged: Score) -> None:
             _count(one.wrong),
         )
     cli_console.console().print(rows)
+    for one in judged.decisions:
+        if one.unsure:
+            typer.echo(f"{one.decision}: {one.unsure:,} pairs not counted, for labelers were unsure or did not agree")
     for found in judged.agreement:
         kappa = "undefined, all answers are equal" if found.kappa is None else f"{found.kappa:.3f}"
         agreed = "" if found.agreed is None else f", {100 * found.agreed:.1f} % agree"
         shared = f"{found.labelers} labelers, {found.pairs:,} pairs{agreed}"
         typer.echo(f"{found.question}: {found.measure} {kappa} ({shared})")
     typer.echo("not judged: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in judged.outside.items()))
-    typer.echo("in brackets: 95 % intervals; missed and wrong: pairs of the whole version")
+    typer.echo(
+        "in brackets: 95 % intervals; should: what ought to be decided so; missed and wrong: pairs of the whole version"
+    )
 
 
 def _share(found: Estimate) -> str:
