@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from laion_dask import (
+    cli_audit,
     cli_console,
     cli_crawls,
     cli_diff,
@@ -99,6 +100,7 @@ app.command("params", cls=cli_params.ExplainsTextSteps, rich_help_panel="Questio
 app.command("recipes", rich_help_panel="Questions")(cli_params.recipes)
 
 
+app.add_typer(cli_audit.app, name="audit", rich_help_panel="Questions")
 app.command("linkrot", help=cli_linkrot.HELP, rich_help_panel="Questions")(cli_linkrot.linkrot)
 
 
