@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-filter fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -26,7 +26,8 @@ $(READY): requirements.lock pyproject.toml Makefile
 	@$(UV) install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-repro: $(READY)  ## run what has changed, from crawl to report, and print the funnel
+repro: $(READY)  ## run what has changed, from crawl to report; RECIPE=laion-5b lays a recipe over params.yaml, ON=demo the demo over that
+	@$(if $(RECIPE)$(ON),laion-dask params $(addprefix --recipe ,$(RECIPE) $(ON)) --write)
 	@laion-dask params > /dev/null  # what no stage reads must be refused too
 	@dvc repro
 	@laion-dask status
@@ -60,6 +61,9 @@ bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rat
 
 bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
 	@python -m benchmarks.bench_score_gpu
+
+bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a bare reading of the same columns
+	@python -m benchmarks.bench_filter
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

@@ -10,13 +10,16 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import head_params
+from laion_dask import filter_params, head_params
 from laion_dask.section import Section
 
 PARAMS_FILE = Path("params.yaml")
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Cosine = Annotated[float, Field(ge=-1, le=1)]
+Fraction = filter_params.Fraction
+Split = filter_params.Split
+SPLITS = filter_params.SPLITS
+Similarity = filter_params.Similarity
+Filter = filter_params.Filter
 
 
 # RFC 9309, 2.2.1: letters, _ and -; some crawlers have digits too.
@@ -215,10 +218,6 @@ class Download(Section):
         return self
 
 
-Split = Literal["en", "multi", "nolang"]
-SPLITS: tuple[Split, ...] = ("en", "multi", "nolang")
-
-
 class Model(Section):
     """One CLIP: what it is, which texts it reads, and what its weights must be."""
 
@@ -276,27 +275,6 @@ class Score(Section):
         return self
 
 
-class Similarity(Section):
-    """The lowest cosine that is kept, by split."""
-
-    en: Cosine
-    multi: Cosine
-    nolang: Cosine
-
-
-class Filter(Section):
-    """Thresholds: the only place where numbers become verdicts."""
-
-    similarity: Similarity
-    min_words: Annotated[int, Field(ge=0, le=1_000)]
-    min_side_px: Annotated[int, Field(ge=0, le=100_000)]
-    max_aspect_ratio: Annotated[float, Field(ge=1)]
-    max_punsafe: Fraction
-    max_pwatermark: Fraction
-    hash_lists: tuple[str, ...]
-    duplicate_images: Literal["drop", "keep"]
-
-
 class Release(Section):
     """What the released tables hold."""
 
@@ -317,8 +295,9 @@ class Report(Section):
 
 
 class Params(Section):
-    """All of params.yaml, one section for each stage."""
+    """All of params.yaml: the names of the recipes that were laid over it, then one section for each stage."""
 
+    recipe: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], ...]
     crawl: Crawl
     extract: Extract
     catalog: Catalog

@@ -1,12 +1,14 @@
 """The name of a published dataset in, the values of params.yaml that stand for it out.
 
 A recipe is a file of `experiments/recipes`: sections of params.yaml with only the values that the recipe sets, each
-with its source. Its header says whose rules these are, and what of them cannot be met.
+with its source. Its header says whose rules these are, and what of them cannot be met. `extends: NAME` takes all values
+of another recipe first. `each`, alone in place of a value, is laid over every entry of a list, or over what is not
+null: so `demo` replaces weights and files whatever a recipe asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -20,6 +22,7 @@ from ruamel.yaml.error import YAMLError
 from laion_dask import params
 
 _SUFFIX: Final = ".yaml"
+_EACH: Final = "each"
 
 
 class RecipeError(Exception):
@@ -36,7 +39,9 @@ class Recipe:
     notes: str
     """The rest of the header: whose rules these are, and what of them cannot be met."""
     values: Mapping[str, Any]
-    """Sections of params.yaml with only the keys that the recipe sets."""
+    """Sections of params.yaml with only the keys that the recipe sets, those of the recipe that it extends included."""
+    extends: str | None = None
+    """The recipe whose values it takes first, and whose header holds for it too."""
 
 
 def names() -> list[str]:
@@ -59,23 +64,58 @@ def describe(name: str) -> Recipe:
         raise RecipeError(f"recipe {name!r} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {name!r} holds no sections. Remedy: write at least one, such as extract")
+    extends = values.pop("extends", None)
+    if "recipe" in values:
+        raise RecipeError(f"recipe {name!r} sets recipe, the list of names. Remedy: extends, for another recipe")
     _refuse_unknown(values, params.Params, f"recipe {name!r}", "")
+    if extends is not None:
+        if extends == name:
+            raise RecipeError(f"recipe {name!r} extends itself. Remedy: the name of another, or leave it out")
+        values = _lay(values, describe(str(extends)).values)
     title, *notes = _header(text)
-    return Recipe(name, title, "\n".join(notes).strip("\n"), values)
+    return Recipe(name, title, "\n".join(notes).strip("\n"), values, extends)
 
 
 def apply(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values of params.yaml with those of the recipe laid over them; what it does not set stays.
 
-    `values` is left as it is. Lists are replaced, not joined. Raises as `describe`.
+    `name` may be several, with spaces between: each is laid over those before. `values` is left as it is, and what
+    comes out names the recipes in `recipe`. Lists are replaced, not joined. Raises as `describe`.
     """
-    return _lay(describe(name).values, values)
+    laid = dict(values)
+    for one in named(name):
+        laid = _lay(describe(one).values, laid)
+    return laid | {"recipe": list(named(name))}
+
+
+def named(name: str) -> tuple[str, ...]:
+    """Return the names of one or several recipes, written with spaces between; `RecipeError` where there is none."""
+    # An empty name is looked up as such, and refused by that.
+    return tuple(name.split()) or (name,)
+
+
+def caveats(names_: Iterable[str]) -> list[Recipe]:
+    """Return the recipes that a version was built by, with those that they extend before them, each once.
+
+    Their titles and notes belong in the card of what was built: whose rules these are, and what of them was not met.
+    """
+    found: dict[str, Recipe] = {}
+
+    def add(name: str) -> None:
+        recipe = describe(name)
+        if recipe.extends is not None:
+            add(recipe.extends)
+        found[name] = recipe
+
+    for name in names_:
+        add(name)
+    return list(found.values())
 
 
 def load(name: str, base: Path = params.PARAMS_FILE) -> params.Params:
-    """Return the checked parameters of a recipe over those of a params.yaml.
+    """Return the checked parameters of one or several recipes over those of a params.yaml.
 
-    Raises as `describe`, and `params.ParamsError` where the base is missing or the two together are refused.
+    Raises as `describe`, and `params.ParamsError` where the base is missing or all together are refused.
     """
     return params.parse(apply(name, params.load(base).model_dump()), source=f"recipe {name!r} over {base}")
 
@@ -118,5 +158,17 @@ def _lay(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
     laid = dict(under)
     for key, value in over.items():
         below = laid.get(key)
-        laid[key] = _lay(value, below) if isinstance(value, dict) and isinstance(below, Mapping) else value
+        if isinstance(value, dict) and [*value] == [_EACH]:
+            laid[key] = _lay_each(value[_EACH], below)
+        else:
+            laid[key] = _lay(value, below) if isinstance(value, dict) and isinstance(below, Mapping) else value
     return laid
+
+
+def _lay_each(over: Any, below: Any) -> Any:  # noqa: ANN401 - any YAML value
+    if isinstance(below, list | tuple):
+        # What an entry does not have, it does not need: the targets of one kind are none of another.
+        return [_lay({key: over[key] for key in over if entry.get(key) is not None}, entry) for entry in below]
+    if isinstance(below, Mapping):
+        return _lay(over, below)
+    return None if below is None else over

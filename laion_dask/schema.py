@@ -259,6 +259,12 @@ VERDICTS: Final = Table(
         Column("shard", pa.int32(), "shard of the attempt; -1 where it was removed before download"),
         Column("split", pa.string(), "en, multi or nolang"),
         Column("reason", pa.string(), "keep, or the reason out of the closed list"),
+        Column(
+            "rules",
+            pa.uint64(),
+            "every rule of filter that would drop the pair, a bit each: verdict.RULE_BITS, those with a name from bit"
+            " 40 on, as `rules` of metrics/filter.json has them; 0 also where there is no image",
+        ),
     ),
 )
 

@@ -1,158 +1,263 @@
 """Scores in, verdicts out: the only place where a number meets a threshold.
 
-Rules apply in the order of `REASONS["filter"]`; the first that drops a pair names its reason.
+`judge` asks of each row of a shard what it can say alone; `settle` adds one rule that a view over all shards has
+decided: a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
+a pair names its reason, and the column `rules` has a bit for every rule that would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import zarr
 
-from laion_dask import params, schema
+from laion_dask import balance, clip_losses, embeddings, filter_params, rules, schema, uid_sets
+from laion_dask.rules import Files, Rule
 from laion_dask.verdict import KEEP, REASONS, Ledger
 
-_DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
-_IMAGE_COLUMNS: Final = ["uid", "caption", "split", "reason", "md5", "sha256", "original_width", "original_height"]
-
-WINNERS: Final = pa.schema([("sha256", pa.string()), ("uid", pa.string())])
-"""Of images that several passing pairs share: the digest, and the pair that stays."""
-
-Hashes = Mapping[str, frozenset[str]]
+PENDING: Final = "pending"
+"""Folder of a part with what rules over all shards need: values of filter.top, entries of filter.balance."""
+ENTRIES: Final = "entries"
+_OURS: Final = pa.array(list(REASONS["filter"]), pa.string())
 
 
-class HashListError(Exception):
-    """A list of known content cannot be read; the message names file and line, never the entry."""
+@dataclass(frozen=True)
+class Batches:
+    """Random batches of a pool for negCLIPLoss: three arrays in a folder, row i of each for one pair."""
+
+    folder: Path
+    batch: int
+    """Pairs of one batch."""
+
+    def read(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return (slots, images, texts) of each batch; the arrays are mapped, unit vectors are made of what is read."""
+        slots, images, texts = (
+            np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ("slots", "image", "text")
+        )
+        places = range(0, len(slots), self.batch)
+        cut = [slice(place, place + self.batch) for place in places]
+        return [
+            (np.asarray(slots[rows]), clip_losses.unit(images[rows]), clip_losses.unit(texts[rows])) for rows in cut
+        ]
 
 
-def read_hash_lists(paths: Iterable[Path]) -> Hashes:
-    """Read lists of md5 and sha256 hex digests, one a line, `#` for comments; returns digests by kind."""
-    found: dict[str, set[str]] = {kind: set() for kind in _DIGEST_CHARS}
-    kind_of = {chars: kind for kind, chars in _DIGEST_CHARS.items()}
-    for path in paths:
-        if not path.is_file():
-            message = f"filter.hash_lists names {path}, which is missing. Remedy: correct the path or take it out"
-            raise HashListError(message)
-        with path.open(encoding="ascii", errors="replace") as lines:
-            for number, line in enumerate(lines, start=1):
-                entry = line.split("#", 1)[0].strip().lower()
-                if not entry:
-                    continue
-                kind = kind_of.get(len(entry))
-                if kind is None or not set(entry) <= set("0123456789abcdef"):
-                    message = f"{path}:{number}: no md5 or sha256 in hex. Remedy: 32 or 64 hex digits a line"
-                    raise HashListError(message)
-                found[kind].add(entry)
-    return {kind: frozenset(entries) for kind, entries in found.items()}
+@dataclass(frozen=True)
+class Cut:
+    """A rule of filter.top, with the lowest value that stays, by split."""
+
+    column: str
+    lowest: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Losers:
+    """Pairs of the shard that go, by uid."""
+
+    uids: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Coins:
+    """MetaCLIP's balancing: a .npy with the chance of each entry."""
+
+    chances: Path
+    seed: int
+
+
+Decision = Cut | Losers | Coins
+"""What a view over all shards has decided."""
 
 
 def judge(
-    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes, winners: pa.Table
-) -> np.ndarray:
-    """Return a verdict for every row of a shard's images table: object (rows,), `keep` or a reason.
-
-    Rows that failed at download or in scoring keep their reason. `scores` is joined by uid, whatever its order; NaN
-    scores of heads that did not run drop nothing. Raises `ValueError` when a scored row is missing.
-    """
-    places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
-    if places.null_count:
-        message = f"{places.null_count} pairs have no row in the scores: run the stage score again"
-        raise ValueError(message)
-    scores = scores.take(places)
-    verdicts = np.array(images["reason"].to_pylist(), dtype=object)
-    verdicts = np.where(verdicts == KEEP, np.array(scores["reason"].to_pylist(), dtype=object), verdicts)
-    for reason, drops in _rules(images, scores, settings, listed, removed):
-        verdicts[(verdicts == KEEP) & drops] = reason
-    if settings.duplicate_images == "drop":
-        place = pc.index_in(images["sha256"], value_set=winners["sha256"].combine_chunks())
-        stays = winners["uid"].take(place)
-        loses = pc.fill_null(pc.not_equal(stays, images["uid"]), False)
-        verdicts[(verdicts == KEEP) & loses.to_numpy()] = "duplicate_image"
-    return verdicts
-
-
-def _rules(
-    images: pa.Table, scores: pa.Table, settings: params.Filter, listed: Hashes, removed: Hashes
-) -> Iterable[tuple[str, np.ndarray]]:
-    width, height = (images[name].to_numpy() for name in ("original_width", "original_height"))
-    short, long = np.minimum(width, height), np.maximum(width, height)
-    words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(images["caption"]))).to_numpy()
-    thresholds = settings.similarity.model_dump()
-    lowest = np.array([thresholds[split] for split in images["split"].to_pylist()], np.float32)
-    yield "removed_hash", _matches(images, removed)
-    yield "listed_hash", _matches(images, listed)
-    yield "image_too_small", short < settings.min_side_px
-    yield "aspect_ratio", long > settings.max_aspect_ratio * short
-    yield "few_words", words < settings.min_words
-    yield "unsafe", scores["punsafe"].to_numpy() > settings.max_punsafe
-    yield "watermark", scores["pwatermark"].to_numpy() > settings.max_pwatermark
-    # Written so that a similarity that is not a number drops the pair.
-    yield "low_similarity", ~(scores["similarity"].to_numpy() >= lowest)
-
-
-def _matches(images: pa.Table, hashes: Hashes) -> np.ndarray:
-    matches = np.zeros(images.num_rows, bool)
-    for kind, entries in hashes.items():
-        if entries:
-            found = pc.is_in(images[kind], value_set=pa.array(sorted(entries), pa.string()))
-            matches |= found.to_numpy()
-    return matches
-
-
-def winners(
-    images: Sequence[Path], scores: Sequence[Path], settings: params.Filter, listed: Hashes, removed: Hashes
-) -> pa.Table:
-    """Find image bytes that several passing pairs share, and the one that stays: the lowest uid. Schema WINNERS.
-
-    DuckDB finds the digests that occur more than once, out of core; only those rows are judged here.
-    """
-    if not images or settings.duplicate_images == "keep":
-        return WINNERS.empty_table()
-    names = ", ".join(_IMAGE_COLUMNS)
-    with duckdb.connect() as connection:
-        connection.execute("set preserve_insertion_order = false")
-        shared = connection.sql(
-            f"with shared as (select sha256 from read_parquet($1) where reason = 'keep' group by 1 having count(*) > 1)"
-            f" select {names} from read_parquet($1) semi join shared using (sha256) where reason = 'keep' order by uid",
-            params=[[str(path) for path in images]],
-        ).to_arrow_table()
-        connection.register("shared", shared)
-        scored = connection.sql(
-            "select scores.* from read_parquet($1) scores semi join shared using (uid) order by uid",
-            params=[[str(path) for path in scores]],
-        ).to_arrow_table()
-    verdicts = judge(shared, scored, settings, listed, removed, WINNERS.empty_table())
-    passing = shared.select(["sha256", "uid"]).filter(pa.array(verdicts == KEEP))
-    lowest = passing.group_by("sha256").aggregate([("uid", "min")]).rename_columns(["sha256", "uid"])
-    return lowest.sort_by("sha256").cast(WINNERS)
-
-
-def select(
     out: Path,
     *,
     name: str,
     images: Path,
     scores: Path,
-    settings: params.Filter,
-    winners_file: Path,
-    listed: Hashes,
-    removed: Hashes,
+    settings: filter_params.Filter,
+    files: Files,
+    batches: Mapping[str, Batches],
 ) -> dict[str, Any]:
-    """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included."""
-    table = pq.read_table(images, columns=_IMAGE_COLUMNS)
-    verdicts = judge(table, pq.read_table(scores), settings, listed, removed, pq.read_table(winners_file))
-    shard = pa.array(np.full(table.num_rows, int(name), np.int32))
-    rows = pa.table(
-        {"uid": table["uid"], "shard": shard, "split": table["split"], "reason": pa.array(verdicts, pa.string())}
-    )
-    pq.write_table(schema.VERDICTS.check(rows), out / f"{name}.parquet", compression="zstd")
+    """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included.
+
+    `batches` by the column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, and in `rules`
+    for each rule that was asked [name, reason, own count, count as the first].
+    """
+    pairs = read(images, scores, settings, files)
+    judged = pc.equal(pairs["reason"], KEEP).to_numpy()
+    embedded = _embedded(scores.parent / embeddings.STORE, pairs, settings)
+    for one in settings.computed:
+        column = _computed(one, embedded, pairs, batches.get(one.column))
+        pairs = pairs.append_column(one.column, pa.array(column, pa.float32()))
+    images_of = {model: image for (model, kind), image in embedded.items() if kind == "image"}
+    reasons, mask, counts = decide(rules.local(pairs, settings, files, images_of), judged, settings)
+    verdicts = pc.if_else(pa.array(judged), reasons, pairs["reason"])
+    shard = pa.array(np.full(pairs.num_rows, int(name), np.int32))
+    rows = {"uid": pairs["uid"], "shard": shard, "split": pairs["split"], "reason": verdicts, "rules": mask}
+    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
+    if settings.top or settings.balance:
+        (out / PENDING).mkdir()
+        pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
+        pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="zstd")
+    return _counts(verdicts, counts)
+
+
+def settle(
+    out: Path,
+    *,
+    name: str,
+    verdicts: Path,
+    pending: Path,
+    rule: tuple[str, str, int],
+    decision: Decision,
+    counts: Sequence[Sequence[Any]],
+) -> dict[str, Any]:
+    """Add one rule (name, reason, bit) to the verdicts of a shard; writes and counts as `judge` does.
+
+    `counts` are those of the rules before.
+    """
+    table = pq.read_table(verdicts)
+    reasons = table["reason"]
+    keeps = pc.equal(reasons, KEEP).to_numpy()
+    drops = _drops(decision, table, keeps, pending)
+    named, reason, bit = rule
+    first = keeps & drops
+    mask = table["rules"].to_numpy() | (drops.astype(np.uint64) << np.uint64(bit))
+    reasons = pc.if_else(pa.array(first), reason, reasons)
+    rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": mask}
+    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
+    return _counts(reasons, [*counts, [named, reason, int(drops.sum()), int(first.sum())]])
+
+
+def read(images: Path, scores: Path, settings: filter_params.Filter, files: Files) -> pa.Table:
+    """Return what the rules read of a shard, the scores joined to the images by uid, whatever their order.
+
+    `reason` is that of the download, or of the scoring. Raises `ValueError` when a row has no scores.
+    """
+    own = pq.read_schema(scores).names
+    known = [*schema.IMAGES.names, *(column for column in own if column not in schema.IMAGES.names)]
+    wanted = rules.columns(settings, known, files)
+    table = pq.read_table(images, columns=[column for column in wanted if column in schema.IMAGES.names])
+    others = [column for column in wanted if column not in schema.IMAGES.names]
+    scored = pq.read_table(scores, columns=["uid", "reason", *others])
+    return join(table, scored)
+
+
+def join(images: pa.Table, scores: pa.Table) -> pa.Table:
+    """Return the images table with the columns of the scores beside it; see `read`."""
+    if not scores["uid"].equals(images["uid"]):
+        places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
+        if places.null_count:
+            message = f"{places.null_count} pairs have no row in the scores: run the stage score again"
+            raise ValueError(message)
+        scores = scores.take(places)
+    reason = pc.if_else(pc.equal(images["reason"], KEEP), scores["reason"], images["reason"])
+    table = images.set_column(images.schema.get_field_index("reason"), "reason", reason)
+    for column in scores.column_names:
+        if column not in {"uid", "reason"}:
+            table = table.append_column(column, scores[column])
+    return table
+
+
+def decide(
+    found: Iterable[Rule],
+    judged: np.ndarray,
+    settings: filter_params.Filter,
+) -> tuple[pa.Array, np.ndarray, list[list[Any]]]:
+    """Return the first reason of each judged row, the mask of all rules, and [name, reason, own, first] of each."""
+    bits = rules.bits(settings)
+    codes = np.zeros(len(judged), np.int8)
+    mask = np.zeros(len(judged), np.uint64)
+    names, counts = [KEEP], []
+    for name, reason, would in found:
+        drops = would & judged
+        first = drops & (codes == 0)
+        codes[first] = len(names)
+        mask |= drops.astype(np.uint64) << np.uint64(bits[name][1])
+        names.append(reason)
+        counts.append([name, reason, int(drops.sum()), int(first.sum())])
+    return pa.array(names, pa.string()).take(pa.array(codes)), mask, counts
+
+
+def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path) -> np.ndarray:
+    if isinstance(decision, Losers):
+        return np.asarray(pc.is_in(table["uid"], value_set=pa.array(decision.uids, pa.string())).to_numpy())
+    if isinstance(decision, Cut):
+        values = pq.read_table(pending, columns=[decision.column])[decision.column].to_numpy()
+        splits = pc.index_in(table["split"], value_set=pa.array(filter_params.SPLITS)).to_numpy()
+        lowest = np.array([decision.lowest.get(split, -np.inf) for split in filter_params.SPLITS])
+        judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
+        # Written so that a value that is not a number drops the pair.
+        return np.asarray(judged & ~(values >= lowest[splits]))
+    entries = pq.read_table(pending, columns=[ENTRIES])[ENTRIES].combine_chunks()
+    lists = entries if isinstance(entries, pa.ListArray) else pa.concat_arrays(entries.chunks)
+    stays = balance.falls(uid_sets.halves(table["uid"]), lists, np.load(decision.chances), decision.seed)
+    return np.asarray(keeps & ~stays)
+
+
+def _pending(
+    pairs: pa.Table, judged: np.ndarray, keeps: np.ndarray, settings: filter_params.Filter, files: Files
+) -> pa.Table:
+    columns: dict[str, Any] = {}
+    for one in settings.top:
+        # As a 64-bit number any column is exact, and one that is not judged is none.
+        values = pc.fill_null(pairs[one.column].cast(pa.float64()), float("nan")).to_numpy()
+        columns[one.column] = np.where(judged, values, np.nan)
+    if settings.balance is not None:
+        matcher = balance.matcher(Path(settings.balance.entries), files.digest)
+        texts = pairs["caption"].to_pylist()
+        columns[ENTRIES] = matcher.find([text if keep else "" for text, keep in zip(texts, keeps, strict=True)])
+    return pa.table(columns)
+
+
+def _counts(reasons: pa.ChunkedArray, counts: Sequence[Sequence[Any]]) -> dict[str, Any]:
     ledger = Ledger()
-    # What ended in an earlier stage was counted there.
-    ledger.add(verdict for verdict in verdicts.tolist() if verdict == KEEP or verdict in REASONS["filter"])
-    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows}
+    for entry in pc.value_counts(reasons).to_pylist():
+        reason, rows = entry["values"], entry["counts"]
+        if reason == KEEP:
+            ledger.keep(rows)
+        elif reason in REASONS["filter"]:
+            # What ended in an earlier stage was counted there.
+            ledger.drop(reason, rows)
+    return {"pairs": ledger.as_dict(), "verdicts": len(reasons), "rules": [list(count) for count in counts]}
+
+
+def _embedded(store: Path, pairs: pa.Table, settings: filter_params.Filter) -> dict[tuple[str, str], np.ndarray]:
+    """Return the stored embeddings that the rules read: by model and kind, unit vectors (rows, features)."""
+    wanted = {(model, "image") for _, model in settings.models()}
+    wanted |= {(one.model, "text") for one in settings.computed if one.kind == "negcliploss"}
+    if not wanted or not pairs.num_rows:
+        return {key: np.zeros((0, 1), np.float32) for key in wanted}
+    group = zarr.open_group(store, mode="r")
+    slots = pairs["slot"].to_numpy()
+    first, last = int(slots.min()), int(slots.max())
+    found = {}
+    for model, kind in sorted(wanted):
+        rows = np.asarray(embeddings.array(group, f"{model}/{kind}")[first : last + 1])
+        found[model, kind] = clip_losses.unit(rows[slots - first])
+    return found
+
+
+def _computed(
+    one: filter_params.Computed,
+    embedded: Mapping[tuple[str, str], np.ndarray],
+    pairs: pa.Table,
+    batches: Batches | None,
+) -> np.ndarray:
+    images = embedded[one.model, "image"]
+    if not len(images):
+        return np.zeros(0, np.float32)
+    if one.kind == "normsim":
+        return clip_losses.normsim(images, clip_losses.read(Path(str(one.targets)), images.shape[1]), one.norm or "inf")
+    if batches is None:
+        message = f"no batches were drawn for {one.column}. Remedy: run the stage filter from its beginning"
+        raise ValueError(message)
+    texts, slots = embedded[one.model, "text"], pairs["slot"].to_numpy()
+    return clip_losses.negcliploss(images, texts, slots, batches.read(), float(one.temperature or 1))

@@ -68,19 +68,59 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
         "listed_hash": "the image's hash stands on a list of known content",
+        "in_excluded_set": "the uid stands in a set of filter.drop_uids",
+        "not_in_set": "the uid is missing in a set of filter.keep_uids",
+        "few_bytes": "the image as received has fewer bytes than filter.min_bytes",
         "image_too_small": "the shorter side is below filter.min_side_px",
         "aspect_ratio": "the longer side is more than filter.max_aspect_ratio times the shorter",
+        "few_chars": "the text has fewer characters than filter.min_chars",
         "few_words": "the text has fewer words than filter.min_words",
+        "language": "the text's language is not in filter.languages",
+        "no_entity": "no word of the text stands in the file of filter.text_entities",
         "unsafe": "the unsafe score is above filter.max_punsafe",
+        "unsafe_keyword": "the unsafe score is high and a word of the text stands on the list of filter.keywords",
         "watermark": "the watermark score is above filter.max_pwatermark",
+        "laion400m": "LAION-400M's rules drop it for words, minors or animals (score.tags, filter.laion400m)",
         "low_similarity": "the similarity of image and text is below the threshold of its split",
+        "threshold": "a column is outside of the limits that filter.thresholds gives it",
+        "where": "the expression of filter.where does not hold",
+        "off_target": "the centroid nearest to the image is nearest to no target of filter.image_based",
+        "below_top": "a column is below the top fraction that filter.top keeps",
         "duplicate_image": "another kept pair has the same image bytes",
+        "unbalanced": "no entry of filter.balance is in the text, or the coin of each that is fell on drop",
     },
 }
 """Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
 
 LATER: Final = frozenset({"unreachable", "timeout", "host_failing"})
 """Reasons of download that may not hold for long; so may `http_error` (429 and 5xx) and an unreachable robots.txt."""
+
+RULE_BITS: Final = {
+    "removed_hash": 0,
+    "listed_hash": 1,
+    "image_too_small": 2,
+    "aspect_ratio": 3,
+    "few_words": 4,
+    "unsafe": 5,
+    "watermark": 6,
+    "low_similarity": 7,
+    "duplicate_image": 8,
+    "in_excluded_set": 9,
+    "not_in_set": 10,
+    "few_bytes": 11,
+    "few_chars": 12,
+    "language": 13,
+    "no_entity": 14,
+    "unsafe_keyword": 15,
+    "laion400m": 16,
+    "where": 17,
+    "off_target": 18,
+    "unbalanced": 19,
+}
+"""The bit of each rule in the column `rules` of the verdicts. A bit is never given to another rule, so that versions
+can be compared; rules that a user names (filter.thresholds, filter.top) have those from NAMED_BITS on, in order."""
+
+NAMED_BITS: Final = 40
 
 REASON_STAGE: Final[dict[str, str]] = {reason: stage for stage, reasons in REASONS.items() for reason in reasons}
 

@@ -47,7 +47,7 @@ def write(
     _write(data / "extract" / "pairs" / "00.parquet", schema.PAIRS, pairs)
     gone = [row | {"reason": row["expected"]} for row in pairs if row["expected"].startswith("removed_")]
     _write(data / "catalog" / "removed.parquet", schema.REMOVED, gone)
-    _write(data / "filter" / "removed.parquet", schema.VERDICTS, [row | {"shard": -1} for row in gone])
+    _write(data / "filter" / "removed.parquet", schema.VERDICTS, [row | {"shard": -1, "rules": 0} for row in gone])
     for shard in range(shards):
         _shard(data, shard, work[shard::shards])
     _metrics(metrics, rows, work)
@@ -141,7 +141,7 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
             )  # fmt: skip
             nan = {} if got else dict.fromkeys(("similarity", "punsafe", "pwatermark", "aesthetic"), float("nan"))
             scores.append(row | nan | {"slot": place, "reason": reason})
-            verdicts.append(row | {"shard": number, "reason": row["verdict"]})
+            verdicts.append(row | {"shard": number, "reason": row["verdict"], "rules": 0})
             if got:
                 body = _picture(row)
                 info = tarfile.TarInfo(f"{key}.jpg")

@@ -136,4 +136,4 @@ def _score(number: int, _: Row) -> Row:
 
 
 def _verdict(number: int, _: Row) -> Row:
-    return {"uid": uid(number), "shard": 0, "split": "en", "reason": KEEP}
+    return {"uid": uid(number), "shard": 0, "split": "en", "reason": KEEP, "rules": 0}

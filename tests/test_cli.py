@@ -190,20 +190,61 @@ def test_the_values_that_hold_with_a_recipe_are_printed(name: str) -> None:
         assert json.loads(printed[f"extract.{key}"]) == value
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name != "demo"])
 def test_writing_a_recipe_changes_its_lines_and_no_other_character(project: Path, name: str) -> None:
+    (project / "experiments").symlink_to(ROOT / "experiments")
     before = (ROOT / "params.yaml").read_text().splitlines()
-    status, said, _ = run("params", "--recipe", name, "--write")
-    assert status == 0
+    status, said, told = run("params", "--recipe", name, "--recipe", "demo", "--write")
+    assert status == 0, told
     after = (project / "params.yaml").read_text().splitlines()
-    assert params.load(project / "params.yaml") == recipes.load(name, ROOT / "params.yaml")
+    assert params.load(project / "params.yaml") == recipes.load(f"{name} demo", ROOT / "params.yaml")
     assert len(after) == len(before)
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert len(changed) == len(said.splitlines())
     for old, new in changed:
         assert old.split(":")[0] == new.split(":")[0]
         assert old.partition(" # ")[2] == new.partition(" # ")[2]
-    assert list(project.iterdir()) == [project / "params.yaml"]
+    assert sorted(path.name for path in project.iterdir()) == ["experiments", "params.yaml"]
+
+
+def test_a_recipe_whose_files_are_missing_is_refused_before_anything_is_written(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    status, _, told = run("params", "--recipe", "metaclip-400m", "--write")
+    assert status == 1
+    assert "filter.balance.entries = assets/metaclip_metadata.json. Remedy: put the files there" in told
+    assert (project / "params.yaml").read_bytes() == before
+    # Who only looks is told, and sees the values.
+    status, said, told = run("params", "--recipe", "metaclip-400m")
+    assert (status, 'recipe = ["metaclip-400m"]' in said, "files are missing" in told) == (0, True, True)
+
+
+def git(folder: Path, *command: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t.example")
+    subprocess.run(["git", *identity, *command], cwd=folder, check=True, capture_output=True)
+
+
+def test_another_recipe_starts_from_what_git_has_and_never_mixes_with_the_first(project: Path) -> None:
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "first")
+    for name in ("cc2dataset", "datacomp", "datacomp-basic"):
+        assert run("params", "--recipe", name, "--write")[0] == 0
+        assert params.load(project / "params.yaml") == recipes.load(name, ROOT / "params.yaml")
+    text = (project / "params.yaml").read_text().replace("top_hosts: 20 ", "top_hosts: 21 ")
+    (project / "params.yaml").write_text(text)
+    status, _, told = run("params", "--recipe", "datacomp", "--write")
+    assert status == 1
+    assert "names recipe datacomp-basic already, and own values beside it: datacomp would be mixed with it" in told
+    assert "Remedy: `git checkout params.yaml` first" in told
+    assert (project / "params.yaml").read_text() == text
+
+
+def test_columns_that_will_not_be_there_are_told_at_once(project: Path) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("  where: null ", "  where: asthetic > 5 "))
+    status, _, told = run("params")
+    assert status == 1
+    assert "filter.where = 'asthetic > 5': there is no column asthetic. Remedy: aesthetic, perhaps" in told
 
 
 def test_a_recipe_that_is_written_already_changes_nothing(project: Path) -> None:

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import judging
 import numpy as np
 import pytest
 import tables
 from pictures import levels, opened, prepared
 from PIL import Image
 
-from laion_dask import images, params, select
+from laion_dask import images, params
 from laion_dask.images import Smaller, fit
 from laion_dask.verdict import KEEP
 
@@ -201,10 +202,8 @@ def _verdict(found: images.Prepared, limits: dict[str, float], settings: params.
     changes = {key.removeprefix("filter."): value for key, value in limits.items() if key.startswith("filter.")}
     free = {"min_side_px": 0, "max_aspect_ratio": 1e6, "min_words": 0, "duplicate_images": "keep"} | changes
     size = {"original_width": found.original_width, "original_height": found.original_height}
-    unseen = select.WINNERS.empty_table()
-    return str(
-        select.judge(tables.images(size), tables.scores({}), settings.model_copy(update=free), {}, {}, unseen)[0]
-    )
+    changed = settings.model_copy(update=free)
+    return judging.verdicts(tables.images(size), tables.scores({}), changed)[0]
 
 
 @pytest.mark.parametrize("side_px", [200, 256, 384, 512])

@@ -72,9 +72,9 @@ class TestOneWordInFivePlaces:
     def test_dvc_yaml_has_the_stages_in_the_order_of_the_data(self) -> None:
         assert tuple(DVC) == STAGES
 
-    def test_params_yaml_has_a_section_for_each_stage_in_the_same_order(self) -> None:
+    def test_params_yaml_has_a_section_for_each_stage_in_the_same_order_behind_the_recipes(self) -> None:
         values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-        assert tuple(values) == tuple(params.Params.model_fields) == STAGES
+        assert tuple(values) == tuple(params.Params.model_fields) == ("recipe", *STAGES)
 
     def test_the_command_line_has_a_step_for_each_stage_in_the_same_order(self) -> None:
         names = [command.name for command in app.registered_commands if command.name in STAGES]

@@ -15,6 +15,7 @@ from laion_dask.params import ParamsError
 FILE = Path(__file__).parents[1] / "params.yaml"
 
 ABSURD: dict[str, list[Any]] = {
+    "recipe": ["laion-5b", None, [""], ["LAION 5B"]],
     "crawl.source": ["internet", None],
     "crawl.seed": ["first", 1.5, True],
     "crawl.wats": [0, -1, "all"],
@@ -96,7 +97,25 @@ ABSURD: dict[str, list[Any]] = {
     "filter.similarity.en": [1.1, -1.1, float("nan"), None],
     "filter.similarity.multi": [28, "0.3x"],
     "filter.similarity.nolang": [None, -2],
+    "filter.min_chars": [-1, 10_001, None],
     "filter.min_words": [-1, 1_001],
+    "filter.min_bytes": [-1, "5 KB"],
+    "filter.languages": [[], "en", ["English"]],
+    "filter.laion400m": [True, "remove"],
+    "filter.keywords": ["words.txt", {"file": "words.txt"}, {"file": "", "above_punsafe": 0.5}],
+    "filter.text_entities": ["", ["words.txt"]],
+    "filter.keep_uids": ["subset.npy", None, [""]],
+    "filter.drop_uids": ["subset.npy", None],
+    "filter.computed": [
+        None,
+        [{"column": "n", "kind": "cosine", "model": "m"}],
+        [{"column": "A b", "kind": "normsim"}],
+    ],
+    "filter.thresholds": [None, [{"name": "a", "column": "b"}], [{"name": "a", "column": "b; c", "min": 1}]],
+    "filter.where": ["", 5, ["a > 1"]],
+    "filter.image_based": [{"model": "demo"}, "centroids.npy"],
+    "filter.top": [None, [{"name": "a", "column": "b", "fraction": 0}], [{"name": "a", "column": "b", "fraction": 30}]],
+    "filter.balance": ["entries.txt", {"entries": "entries.txt", "t": 0, "seed": 1}, {"entries": "entries.txt"}],
     "filter.min_side_px": [-1, 100_001],
     "filter.max_aspect_ratio": [0.9, float("nan")],
     "filter.max_punsafe": [-0.1, 1.1],
@@ -114,6 +133,13 @@ ABSURD: dict[str, list[Any]] = {
     "report.experiment": ["", None],
 }
 DEMO = {"name": "demo", "model": "demo"}
+
+
+def sections() -> list[str]:
+    """Return the sections: all but the list of recipes."""
+    return [name for name in params.Params.model_fields if name != "recipe"]
+
+
 ABSURD_MODEL: dict[str, list[Any]] = {
     "name": ["Demo", "", "b-32", None, "a" * 25],
     "model": [None, 32, ""],
@@ -152,7 +178,7 @@ def refusal(values: object) -> str:
 
 def test_the_committed_file_is_accepted_and_the_table_below_knows_all_its_keys(values: dict[str, Any]) -> None:
     assert params.load(FILE) == params.parse(values)
-    assert set(leaves(values)) == {*params.Params.model_fields, *ABSURD}
+    assert set(leaves(values)) == {*sections(), *ABSURD}
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, bad in ABSURD.items() for value in bad], ids=repr)
@@ -187,14 +213,14 @@ def test_of_a_model_only_its_names_are_required_and_the_rest_has_defaults(values
     assert "score.models.0.tpyo = 7: no such parameter. Remedy: remove it" in refusal(values)
 
 
-@pytest.mark.parametrize("key", [*params.Params.model_fields, *ABSURD])
+@pytest.mark.parametrize("key", [*sections(), *ABSURD])
 def test_a_missing_key_is_refused_with_the_remedy(values: dict[str, Any], key: str) -> None:
     section, name = parent(values, key)
     del section[name]
     assert f"  {key} is missing. Remedy: add it" in refusal(values)
 
 
-@pytest.mark.parametrize("section", ["", *params.Params.model_fields, "filter.similarity"])
+@pytest.mark.parametrize("section", ["", *sections(), "filter.similarity"])
 def test_an_unknown_key_is_refused_with_the_remedy(values: dict[str, Any], section: str) -> None:
     key = f"{section}.tpyo".strip(".")
     within, name = parent(values, key)

@@ -1,10 +1,12 @@
-"""Numbers against thresholds: each rule below, at and above its limit; the first rule that drops names the reason."""
+"""A shard judged and settled: a verdict for every attempt, counts that add up, and what all shards decide together."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import judging
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,185 +15,128 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import params, schema, select
-from laion_dask.select import HashListError, read_hash_lists
-from laion_dask.verdict import KEEP, REASONS, Ledger
+from laion_dask import balance, equal_images, filter_params, params, pool, rules, schema, select, uid_sets
+from laion_dask.verdict import KEEP, Ledger
 
-NONE: select.Hashes = {}
 NAN = float("nan")
-MD5, SHA256 = "a" * 32, "b" * 64
-
-RULES = params.Filter(
-    similarity=params.Similarity(en=0.28, multi=0.26, nolang=0.3),
-    min_words=3,
-    min_side_px=200,
-    max_aspect_ratio=3.0,
-    max_punsafe=0.5,
-    max_pwatermark=0.8,
-    hash_lists=(),
-    duplicate_images="drop",
-)
 
 
-def judge(
-    images: pa.Table,
-    scores: pa.Table,
-    *,
-    rules: params.Filter = RULES,
-    listed: select.Hashes = NONE,
-    removed: select.Hashes = NONE,
-    winners: pa.Table | None = None,
-) -> list[str]:
-    empty = select.WINNERS.empty_table()
-    return list(select.judge(images, scores, rules, listed, removed, empty if winners is None else winners))
+def judge(folder: Path, images: pa.Table, scores: pa.Table, wanted: params.Filter, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - other arguments of the function
+    """Judge a shard in a folder of its own, where its tables are written too."""
+    name = str(more.pop("name", "00017"))
+    out = folder / name
+    out.mkdir(parents=True)
+    return select.judge(
+        out,
+        name=name,
+        images=tables.write(folder / "images" / f"{name}.parquet", images),
+        scores=tables.write(folder / "score" / f"{name}.parquet", scores),
+        settings=wanted,
+        **{"files": judging.NOTHING, "batches": {}, **more},
+    )
 
 
-def just(number: float, up: float) -> float:
-    """Return the next single-precision number above or below: the scores are single."""
-    return float(np.nextafter(np.float32(number), np.float32(up)))
+def test_a_shard_gets_a_verdict_for_every_attempt_and_counts_those_with_an_image(tmp_path: Path) -> None:
+    images = tables.images({}, {"reason": "robots"}, {"split": "multi"}, {"original_width": 9})
+    scores = tables.scores({"punsafe": 0.9, "similarity": 0.1}, {"similarity": NAN}, {}, {})
+    counts = judge(tmp_path, images, scores, judging.RULES)
+    assert counts == {
+        "pairs": {"seen": 3, "kept": 1, "dropped": {"image_too_small": 1, "unsafe": 1}},
+        "verdicts": 4,
+        "rules": [
+            ["image_too_small", "image_too_small", 1, 1],
+            ["aspect_ratio", "aspect_ratio", 1, 0],
+            ["few_words", "few_words", 0, 0],
+            ["unsafe", "unsafe", 1, 1],
+            ["watermark", "watermark", 0, 0],
+            ["low_similarity", "low_similarity", 1, 0],
+        ],
+    }
+    Ledger.from_dict(counts["pairs"]).check("filter", expected=3)
+    verdicts = schema.VERDICTS.check(pq.read_table(tmp_path / "00017" / "00017.parquet"))
+    assert verdicts["reason"].to_pylist() == ["unsafe", "robots", KEEP, "image_too_small"]
+    assert verdicts["rules"].to_pylist() == [1 << 5 | 1 << 7, 0, 0, 1 << 2 | 1 << 3]
+    assert verdicts["uid"].to_pylist() == images["uid"].to_pylist()
+    assert verdicts["split"].to_pylist() == ["en", "en", "multi", "en"]
+    assert set(verdicts["shard"].to_pylist()) == {17}
 
 
-@pytest.mark.parametrize(
-    ("image", "score", "expected"),
-    [
-        ({}, {}, KEEP),
-        ({"original_width": 199, "original_height": 400}, {}, "image_too_small"),
-        ({"original_width": 400, "original_height": 199}, {}, "image_too_small"),
-        ({"original_width": 200, "original_height": 200}, {}, KEEP),
-        ({"original_width": 201, "original_height": 201}, {}, KEEP),
-        ({"original_width": 600, "original_height": 200}, {}, KEEP),
-        ({"original_width": 601, "original_height": 200}, {}, "aspect_ratio"),
-        ({"original_width": 200, "original_height": 601}, {}, "aspect_ratio"),
-        ({"original_width": 201, "original_height": 602}, {}, KEEP),
-        ({"caption": "two words"}, {}, "few_words"),
-        ({"caption": "  two \t words\n"}, {}, "few_words"),
-        ({"caption": "just three words"}, {}, KEEP),
-        ({"caption": "three\u2003wide\u00a0spaces"}, {}, KEEP),
-        ({}, {"punsafe": just(0.5, 0)}, KEEP),
-        ({}, {"punsafe": 0.5}, KEEP),
-        ({}, {"punsafe": just(0.5, 1)}, "unsafe"),
-        ({}, {"pwatermark": just(0.8, 0)}, KEEP),
-        ({}, {"pwatermark": 0.8}, KEEP),
-        ({}, {"pwatermark": just(0.8, 1)}, "watermark"),
-        ({}, {"similarity": just(0.28, 0)}, "low_similarity"),
-        ({}, {"similarity": 0.28}, KEEP),
-        ({}, {"similarity": just(0.28, 1)}, KEEP),
-        ({"split": "multi"}, {"similarity": 0.26}, KEEP),
-        ({"split": "multi"}, {"similarity": just(0.26, 0)}, "low_similarity"),
-        ({"split": "nolang"}, {"similarity": 0.29}, "low_similarity"),
-        ({"split": "nolang"}, {"similarity": 0.3}, KEEP),
-        ({}, {"similarity": NAN}, "low_similarity"),
-        ({}, {"punsafe": NAN, "pwatermark": NAN, "aesthetic": NAN}, KEEP),
-        ({}, {"aesthetic": -5.0}, KEEP),
-        ({"md5": MD5}, {}, "listed_hash"),
-        ({"sha256": SHA256}, {}, "listed_hash"),
-        ({"sha256": "c" * 64}, {}, "removed_hash"),
-        ({"md5": "c" * 32}, {}, KEEP),
-    ],
-)
-def test_a_row_ends_as_its_rule_says(image: dict[str, Any], score: dict[str, Any], expected: str) -> None:
-    listed = {"md5": frozenset({MD5}), "sha256": frozenset({SHA256})}
-    removed = {"md5": frozenset[str](), "sha256": frozenset({"c" * 64})}
-    assert judge(tables.images(image), tables.scores(score), listed=listed, removed=removed) == [expected]
+# What all shards decide together
 
 
-WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "removed_hash": ({"sha256": SHA256}, {}),
-    "listed_hash": ({"md5": MD5}, {}),
-    "image_too_small": ({"original_height": 100}, {}),
-    "aspect_ratio": ({"original_width": 2000}, {}),
-    "few_words": ({"caption": "words"}, {}),
-    "unsafe": ({}, {"punsafe": 0.9}),
-    "watermark": ({}, {"pwatermark": 0.9}),
-    "low_similarity": ({}, {"similarity": 0.1}),
-}
-
-
-def wrong_in(reasons: list[str]) -> tuple[pa.Table, pa.Table]:
-    image: dict[str, Any] = {}
-    score: dict[str, Any] = {}
-    for reason in reasons:
-        image |= WRONG[reason][0]
-        score |= WRONG[reason][1]
-    return tables.images(image), tables.scores(score)
-
-
-def test_the_rules_stand_in_the_order_of_the_closed_list() -> None:
-    assert [*WRONG, "duplicate_image"] == list(REASONS["filter"])
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(sorted(WRONG)), min_size=1, unique=True))
-def test_the_first_rule_that_drops_names_the_reason(reasons: list[str]) -> None:
-    images, scores = wrong_in(reasons)
-    found = judge(images, scores, listed={"md5": frozenset({MD5})}, removed={"sha256": frozenset({SHA256})})
-    assert found == [next(reason for reason in REASONS["filter"] if reason in reasons)]
-
-
-def test_rows_that_failed_at_download_keep_their_reason() -> None:
-    images = tables.images({"reason": "robots"}, {}, {"reason": "not_an_image", "caption": "x"})
-    nothing = {"similarity": NAN, "aesthetic": NAN, "punsafe": NAN, "pwatermark": NAN}
-    assert judge(images, tables.scores(nothing, {}, nothing)) == ["robots", KEEP, "not_an_image"]
-
-
-def test_scores_are_joined_by_uid_whatever_their_order() -> None:
-    images = tables.images({}, {}, {})
-    scores = tables.scores({"similarity": 0.1}, {"punsafe": 0.9}, {}, {"similarity": NAN})
-    expected = ["low_similarity", "unsafe", KEEP]
-    assert judge(images, scores) == expected
-    assert judge(images, scores.take([3, 1, 2, 0])) == expected
-    assert judge(images.take([2, 0, 1]), scores.take([1, 0, 3, 2])) == [KEEP, "low_similarity", "unsafe"]
-
-
-def test_a_missing_score_stops_the_stage() -> None:
-    with pytest.raises(ValueError, match="1 pairs have no row in the scores: run the stage score again"):
-        judge(tables.images({}, {}), tables.scores({}))
-
-
-def test_an_empty_shard_has_no_verdicts() -> None:
-    assert judge(tables.images(), tables.scores()) == []
-
-
-# Lists of known content
-
-
-def test_hash_lists_hold_md5_and_sha256_with_comments(tmp_path: Path) -> None:
-    first, second = tmp_path / "first.txt", tmp_path / "second.txt"
-    first.write_text(f"# a list\n\n{MD5.upper()}\n  {SHA256}  # from a partner\n")
-    second.write_text(f"{'0' * 32}\r\n{MD5}\n")
-    assert read_hash_lists([first, second]) == {"md5": {MD5, "0" * 32}, "sha256": {SHA256}}
-    assert read_hash_lists([]) == {"md5": frozenset(), "sha256": frozenset()}
-
-
-@pytest.mark.parametrize(
-    "entry", ["f" * 31, "f" * 33, "e" * 40, "z" * 32, "é" * 16, f"{'f' * 32} {'f' * 32}", "secret"]
-)
-def test_a_bad_line_is_refused_by_number_and_never_shown(tmp_path: Path, entry: str) -> None:
-    path = tmp_path / "known.txt"
-    path.write_text(f"{MD5}\n# fine so far\n{entry}\n", encoding="utf-8")
-    with pytest.raises(HashListError) as refused:
-        read_hash_lists([path])
-    assert str(refused.value) == f"{path}:3: no md5 or sha256 in hex. Remedy: 32 or 64 hex digits a line"
-
-
-def test_a_missing_list_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(HashListError, match=r"which is missing\. Remedy: correct the path or take it out"):
-        read_hash_lists([tmp_path / "none.txt"])
-
-
-# Equal images
-
-
-def shards(tmp_path: Path, images: pa.Table, scores: pa.Table) -> tuple[list[Path], list[Path]]:
-    """Cut tables into shards of two rows; the scores lie in another order than the images."""
-    found: tuple[list[Path], list[Path]] = ([], [])
-    for number, start in enumerate(range(0, images.num_rows, 2)):
-        found[0].append(tables.write(tmp_path / "images" / f"{number:05}.parquet", images.slice(start, 2)))
-        uids = images.slice(start, 2)["uid"].to_pylist()
-        rows = [row for row in reversed(scores.to_pylist()) if row["uid"] in uids]
-        table = pa.Table.from_pylist(rows, schema=schema.SCORES.schema)
-        found[1].append(tables.write(tmp_path / "scores" / f"{number:05}.parquet", table))
+def shards(
+    folder: Path, images: pa.Table, scores: pa.Table, wanted: params.Filter, files: rules.Files
+) -> list[pool.Shard]:
+    """Judge tables as shards of two rows."""
+    found = []
+    for start in range(0, images.num_rows, 2):
+        name = f"{start // 2:05}"
+        judge(folder, images.slice(start, 2), scores.slice(start, 2), wanted, name=name, files=files)
+        found.append(
+            pool.Shard(name, folder / name / f"{name}.parquet", folder / name / select.PENDING / f"{name}.parquet")
+        )
     return found
+
+
+def settled(
+    folder: Path, judged: list[pool.Shard], rule: str, decisions: dict[str, Any], wanted: params.Filter
+) -> list[str]:
+    """Settle the shards that a decision names, and return all verdicts."""
+    reason, bit = rules.bits(wanted)[rule]
+    found: list[str] = []
+    for shard in judged:
+        path = shard.verdicts
+        if shard.name in decisions:
+            out = folder / f"{rule}-{shard.name}"
+            out.mkdir()
+            counts = select.settle(
+                out,
+                name=shard.name,
+                verdicts=path,
+                pending=shard.pending,
+                rule=(rule, reason, bit),
+                decision=decisions[shard.name],
+                counts=[],
+            )
+            path = out / f"{shard.name}.parquet"
+            table = schema.VERDICTS.check(pq.read_table(path))
+            own = [int(row) >> bit & 1 for row in table["rules"].to_pylist()]
+            assert counts["rules"] == [[rule, reason, sum(own), table["reason"].to_pylist().count(reason)]]
+            assert counts["verdicts"] == table.num_rows
+        found += pq.read_table(path)["reason"].to_pylist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        # n = 7: the value at place int(7 * 0.5) = 3 is 0.7, which comes three times; NaN and failed rows do not count.
+        ({"fraction": 0.5}, [KEEP, "below_top", KEEP, KEEP, "robots", KEEP, "below_top", KEEP, "unsafe"]),
+        ({"fraction": 1.0}, [KEEP, KEEP, KEEP, KEEP, "robots", KEEP, "below_top", KEEP, "unsafe"]),
+        # Without the unsafe one n = 6: place 1 is 0.8.
+        ({"fraction": 0.3, "among": "pool"}, [KEEP, "below_top", KEEP, "below_top", "robots", "below_top", "below_top",
+                                              "below_top", "unsafe"]),
+        ({"fraction": 0.3, "among": "passing", "share_of": "scored"}, [KEEP, "below_top", KEEP, KEEP, "robots", KEEP,
+                                                                     "below_top", KEEP, "unsafe"]),
+        # en has 6, place 1 is 0.9; multi has one.
+        ({"fraction": 0.3, "by": "split"}, [KEEP, "below_top", "below_top", "below_top", "robots", "below_top",
+                                            "below_top", KEEP, "unsafe"]),
+    ],
+)  # fmt: skip
+def test_the_top_fraction_is_cut_as_datacomp_does(tmp_path: Path, rule: dict[str, Any], expected: list[str]) -> None:
+    beauty = [0.9, 0.1, 0.8, 0.7, NAN, 0.7, NAN, 0.7, 0.95]
+    images = tables.images(
+        *({"reason": "robots"} if row == 4 else {"split": "multi" if row == 7 else "en"} for row in range(9))
+    )
+    scores = tables.scores(
+        *({"aesthetic": value, "punsafe": 0.9 if row == 8 else 0.1} for row, value in enumerate(beauty))
+    )
+    wanted = judging.changed(top=[{"name": "best", "column": "aesthetic", **rule}])
+    judged = shards(tmp_path, images, scores, wanted, judging.NOTHING)
+    cut = pool.cut(wanted.top[0], judged)
+    assert (
+        settled(tmp_path, judged, "top_best", dict.fromkeys((shard.name for shard in judged), cut), wanted) == expected
+    )
 
 
 SAME, OTHER = {"sha256": "1" * 64}, {"sha256": "2" * 64}
@@ -203,23 +148,20 @@ def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> Non
         {**SAME, "uid": tables.uid(9)},
         SAME,
         SAME,
-        {**OTHER},
+        OTHER,
         {"reason": "timeout"},
         {**OTHER, "uid": tables.uid(1)},
     ]
     images = tables.images(*rows)
-    scores = tables.scores(*({"uid": uid} for uid in images["uid"].to_pylist()))
     # Of the three, the lowest uid fails another rule.
-    low = scores.to_pylist()
-    low[2]["similarity"] = 0.0
-    scores = pa.Table.from_pylist(low, schema=schema.SCORES.schema)
-    paths = shards(tmp_path, images, scores)
-    winners = select.winners(*paths, RULES, NONE, NONE)
-    assert winners.to_pylist() == [
-        {"sha256": "1" * 64, "uid": tables.uid(3)},
-        {"sha256": "2" * 64, "uid": tables.uid(1)},
-    ]
-    assert judge(images, scores, winners=winners) == [
+    scores = tables.scores(
+        *({"uid": uid, "similarity": 0.0 if row == 2 else 0.9} for row, uid in enumerate(images["uid"].to_pylist()))
+    )
+    judged = shards(tmp_path, images, scores, judging.RULES, judging.NOTHING)
+    found = equal_images.losers(sorted((tmp_path / "images").glob("*.parquet")), [shard.verdicts for shard in judged])
+    assert found == {"00000": [tables.uid(9)], "00002": [tables.uid(4)]}
+    losers = {name: select.Losers(uids) for name, uids in found.items()}
+    assert settled(tmp_path, judged, "duplicate_image", losers, judging.RULES) == [
         KEEP,
         "duplicate_image",
         "low_similarity",
@@ -228,59 +170,66 @@ def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> Non
         "timeout",
         KEEP,
     ]
+    assert equal_images.losers([], []) == {}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=9))
 def test_each_image_that_passes_is_kept_exactly_once(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, bool]]
 ) -> None:
+    folder = tmp_path_factory.mktemp("shards")
     images = tables.images(*({"sha256": str(picture) * 64} for picture, _ in rows))
     scores = tables.scores(*({"punsafe": 0.1 if passes else 0.9} for _, passes in rows))
-    winners = select.winners(*shards(tmp_path_factory.mktemp("shards"), images, scores), RULES, NONE, NONE)
-    verdicts = judge(images, scores, winners=winners)
+    judged = shards(folder, images, scores, judging.RULES, judging.NOTHING)
+    found = equal_images.losers(sorted((folder / "images").glob("*.parquet")), [shard.verdicts for shard in judged])
+    gone = {uid for uids in found.values() for uid in uids}
     for picture in range(3):
-        found = [verdict for verdict, (own, passes) in zip(verdicts, rows, strict=True) if own == picture and passes]
-        assert found == ([KEEP] + ["duplicate_image"] * len(found))[: len(found)]
+        own = [tables.uid(row) for row, (one, passes) in enumerate(rows) if one == picture and passes]
+        assert [uid for uid in own if uid not in gone] == own[:1]
 
 
-def test_all_equal_images_stay_where_the_parameters_say_so(tmp_path: Path) -> None:
-    images, scores = tables.images(SAME, SAME), tables.scores({}, {})
-    keep = RULES.model_copy(update={"duplicate_images": "keep"})
-    assert select.winners(*shards(tmp_path, images, scores), keep, NONE, NONE).num_rows == 0
-    found = pa.table({"sha256": ["1" * 64], "uid": [tables.uid(0)]}, schema=select.WINNERS)
-    assert judge(images, scores, rules=keep, winners=found) == [KEEP, KEEP]
+def test_balancing_keeps_the_rare_and_thins_out_the_common_whatever_the_order(tmp_path: Path) -> None:
+    (tmp_path / "entries.txt").write_text("fox\nunicorn\nnever\n")
+    texts = ["a red fox"] * 400 + ["a white unicorn"] * 20 + ["nothing here"] * 20
+    uids = [f"{random.Random(row).getrandbits(128):032x}" for row in range(len(texts))]
+    rule = {"entries": str(tmp_path / "entries.txt"), "t": 40, "seed": 1}
+    wanted = judging.changed(balance=rule, min_words=0)
+    images = tables.images(*({"caption": text, "uid": uid} for text, uid in zip(texts, uids, strict=True)))
+    scores = tables.scores(*({"uid": uid} for uid in uids))
+    kept = {}
+    for name, order in {
+        "one": np.arange(len(texts)),
+        "other": np.random.default_rng(0).permutation(len(texts)),
+    }.items():
+        folder = tmp_path / name
+        found = [images.take(order), scores.take(order)]
+        judge(folder, *found, wanted, name="00000", files=rules.Files(str(tmp_path)))
+        shard = pool.Shard(
+            "00000", folder / "00000" / "00000.parquet", folder / "00000" / select.PENDING / "00000.parquet"
+        )
+        assert wanted.balance is not None
+        pool.write_chances(wanted.balance, [shard], folder / "chances.npy")
+        assert np.load(folder / "chances.npy").tolist() == [0.1, 1.0, 1.0]
+        verdicts = settled(folder, [shard], "unbalanced", {"00000": select.Coins(folder / "chances.npy", 1)}, wanted)
+        kept[name] = {uids[row] for row, verdict in zip(order, verdicts, strict=True) if verdict == KEEP}
+        assert {*verdicts} == {KEEP, "unbalanced"}
+    assert kept["one"] == kept["other"]
+    assert kept["one"] >= {*uids[400:420]}
+    assert not kept["one"] & {*uids[420:]}
+    assert 20 <= len(kept["one"] & {*uids[:400]}) <= 60
 
 
-@pytest.mark.parametrize("rows", [[], [{}, {}], [{"reason": "timeout"}, {"reason": "timeout"}]])
-def test_without_equal_images_nobody_wins(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    paths = shards(tmp_path, tables.images(*rows), tables.scores(*rows and [{}, {}]))
-    assert select.winners(*paths, RULES, NONE, NONE).equals(select.WINNERS.empty_table())
+def test_another_seed_keeps_others_in_the_same_number() -> None:
+    uids = uid_sets.halves(pa.array([f"{random.Random(row).getrandbits(128):032x}" for row in range(20_000)]))
+    found = pa.array([[0, 1]] * len(uids), pa.list_(pa.int32()))
+    stays = [balance.falls(uids, found, np.array([0.1, 0.2]), seed) for seed in (1, 1, 2)]
+    assert (stays[0] == stays[1]).all()
+    assert (stays[0] != stays[2]).any()
+    # 1 - 0.9 * 0.8 = 0.28, and three times its standard deviation.
+    for one in stays:
+        assert abs(one.mean() - 0.28) < 0.01
 
 
-# One shard
-
-
-def test_a_shard_gets_a_verdict_for_every_attempt_and_counts_those_with_an_image(tmp_path: Path) -> None:
-    images = tables.images({}, {"reason": "robots"}, {"split": "multi"}, {"md5": MD5})
-    scores = tables.scores({"punsafe": 0.9}, {"similarity": NAN}, {}, {})
-    counts = select.select(
-        tmp_path,
-        name="00017",
-        images=tables.write(tmp_path / "images", images),
-        scores=tables.write(tmp_path / "scores", scores),
-        settings=RULES,
-        winners_file=tables.write(tmp_path / "winners", select.WINNERS.empty_table()),
-        listed={"md5": frozenset({MD5})},
-        removed=NONE,
-    )
-    assert counts == {
-        "pairs": {"seen": 3, "kept": 1, "dropped": {"listed_hash": 1, "unsafe": 1}},
-        "verdicts": 4,
-    }
-    Ledger.from_dict(counts["pairs"]).check("filter", expected=3)
-    verdicts = schema.VERDICTS.check(pq.read_table(tmp_path / "00017.parquet"))
-    assert verdicts["reason"].to_pylist() == ["unsafe", "robots", KEEP, "listed_hash"]
-    assert verdicts["uid"].to_pylist() == images["uid"].to_pylist()
-    assert verdicts["split"].to_pylist() == ["en", "en", "multi", "en"]
-    assert set(verdicts["shard"].to_pylist()) == {17}
+def test_splits_are_those_of_the_section() -> None:
+    assert filter_params.SPLITS == params.SPLITS

@@ -1,72 +1,201 @@
-"""Scores in, a verdict for every pair of the catalog out: one task for each shard."""
+"""Scores in, a verdict for every pair of the catalog out: a task for each shard, then what only all shards can say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import parts, removals, schema, select
+from laion_dask import (
+    equal_images,
+    filter_checks,
+    filter_params,
+    parts,
+    pool,
+    removals,
+    rules,
+    schema,
+    select,
+    uid_sets,
+)
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
+from laion_dask.rules import Files
 from laion_dask.verdict import Ledger, LedgerError
-from workflow.stage import Resources, Stage, data, home, main, metrics
+from workflow.stage import Resources, Run, Stage, data, home, main, metrics
+
+PLAN: Final = "filter-plan"
+"""Folder beside the parts: prepared sets of uids, random batches, chances."""
+
+Decisions = Mapping[str, select.Decision]
+"""What was decided over all shards, by the name of the shard."""
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
-    """One part for each shard; equal images are looked for over all of them first."""
-    rules = settings.filter
+    """One part for each shard; files are read and batches are drawn first."""
+    wanted = settings.filter
+    images = sorted(data("download").glob("*.parquet"))
+    scores = [data("score") / path.name for path in images]
+    if scores:
+        filter_checks.check(wanted, filter_checks.joined(pq.read_schema(scores[0])))
+    plan = home() / "parts" / PLAN
+    shutil.rmtree(plan, ignore_errors=True)
+    files = read_files(settings, plan)
+    batches = {
+        one.column: pool.draw(one, scores, plan / one.column) for one in wanted.computed if one.kind == "negcliploss"
+    }
+    drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
+    common = parts.digest(wanted, files.digest, *drawn)
+    with ThreadPoolExecutor() as threads:
+        keys = threads.map(lambda pair: parts.digest(*pair, common), zip(images, scores, strict=True))
+    todo = []
+    for path, score, key in zip(images, scores, keys, strict=True):
+        args = {
+            "name": path.stem,
+            "images": path,
+            "scores": score,
+            "settings": wanted,
+            "files": files,
+            "batches": batches,
+        }
+        todo.append(Part(path.stem, key, args, weight=path.stat().st_size))
+    return todo
+
+
+def read_files(settings: Params, plan: Path) -> Files:
+    """Prepare what the rules read beside the tables."""
+    wanted = settings.filter
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
     removed = {
         kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")
     }
-    listed = select.read_hash_lists(Path(path) for path in rules.hash_lists)
-    images = sorted(data("download").glob("*.parquet"))
-    scores = [data("score") / path.name for path in images]
-    winners = home() / "parts" / "filter-winners.parquet"
-    winners.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(select.winners(images, scores, rules, listed, removed), winners)
-    common = parts.digest(rules, winners, ledger, *(Path(path) for path in rules.hash_lists))
-    todo = []
-    for path, score in zip(images, scores, strict=True):
-        args = {
-            "name": path.stem,
-            "images": path,
-            "scores": score,
-            "settings": rules,
-            "winners_file": winners,
-            "listed": listed,
-            "removed": removed,
-        }
-        todo.append(Part(path.stem, parts.digest(path, score, common), args, weight=path.stat().st_size))
-    return todo
+    keep, drop = (
+        tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
+        for paths in (wanted.keep_uids, wanted.drop_uids)
+    )
+    listed = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
+    return Files(parts.digest(ledger, *listed, *keep, *drop), keep, drop, removed)
 
 
-def add_removed(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
+    """Add the rules that need all shards, one after another: each sees what those before have kept."""
+    wanted, first = settings.filter, {part.part.name: part.folder for part in done}
+    bits = rules.bits(wanted)
+    for name, decide in _steps(wanted):
+        reason, bit = bits[name]
+        judged = [_judged(part, first) for part in done]
+        decisions = decide(judged)
+        todo = []
+        for part, shard in zip(done, judged, strict=True):
+            if shard.name in decisions:
+                args = {
+                    "name": shard.name,
+                    "verdicts": shard.verdicts,
+                    "pending": shard.pending,
+                    "rule": (name, reason, bit),
+                    "decision": decisions[shard.name],
+                    "counts": part.counts["rules"],
+                }
+                key = parts.digest(part.folder.name, name, *_plain(decisions[shard.name]))
+                todo.append(Part(shard.name, key, args, weight=part.part.weight))
+        settled = {part.part.name: part for part in run(select.settle, todo, {})} if todo else {}
+        done = [settled.get(part.part.name, part) for part in done]
+    return done
+
+
+def _steps(wanted: filter_params.Filter) -> Iterator[tuple[str, Callable[[Sequence[pool.Shard]], Decisions]]]:
+    for rule in wanted.top:
+        yield f"top_{rule.name}", functools.partial(_below, rule)
+    if wanted.duplicate_images == "drop":
+        yield "duplicate_image", _equal
+    if wanted.balance is not None:
+        yield "unbalanced", functools.partial(_unbalanced, wanted.balance)
+
+
+def _below(rule: filter_params.Top, judged: Sequence[pool.Shard]) -> Decisions:
+    return _all(judged, pool.cut(rule, judged))
+
+
+def _all(judged: Sequence[pool.Shard], decision: select.Decision) -> Decisions:
+    return {shard.name: decision for shard in judged}
+
+
+def _equal(judged: Sequence[pool.Shard]) -> Decisions:
+    images = [data("download") / f"{shard.name}.parquet" for shard in judged]
+    found = equal_images.losers(images, [shard.verdicts for shard in judged])
+    return {name: select.Losers(uids) for name, uids in found.items()}
+
+
+def _unbalanced(rule: filter_params.Balance, judged: Sequence[pool.Shard]) -> Decisions:
+    path = home() / "parts" / PLAN / "chances.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pool.write_chances(rule, judged, path)
+    return _all(judged, select.Coins(path, rule.seed))
+
+
+def _judged(part: Done, first: Mapping[str, Path]) -> pool.Shard:
+    name = part.part.name
+    return pool.Shard(name, part.folder / f"{name}.parquet", first[name] / select.PENDING / f"{name}.parquet")
+
+
+def _plain(decision: select.Decision) -> list[object]:
+    return list(vars(decision).values())
+
+
+def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Add the pairs that were removed before download, and prove that every pair of the catalog has a verdict."""
-    parts.publish_files(done, out)
+    for part in done:
+        parts.link(part.folder / f"{part.part.name}.parquet", out / f"{part.part.name}.parquet")
     removed = pq.read_table(data("catalog") / "removed.parquet")
     shard = pa.array(np.full(removed.num_rows, -1, np.int32))
-    rows = pa.table({"uid": removed["uid"], "shard": shard, "split": removed["split"], "reason": removed["reason"]})
-    pq.write_table(schema.VERDICTS.check(rows), out / "removed.parquet", compression="zstd")
+    none = pa.array(np.zeros(removed.num_rows, np.uint64))
+    rows = {
+        "uid": removed["uid"],
+        "shard": shard,
+        "split": removed["split"],
+        "reason": removed["reason"],
+        "rules": none,
+    }
+    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / "removed.parquet", compression="zstd")
     pairs = Ledger.from_dict(metrics("catalog")["pairs"])
     verdicts = sum(part.counts["verdicts"] for part in done) + removed.num_rows
     if verdicts != pairs.seen - pairs.dropped["duplicate_pair"]:
         message = f"filter: {verdicts:,} verdicts for {pairs.seen - pairs.dropped['duplicate_pair']:,} unique pairs"
         raise LedgerError(message)
-    return {"verdicts": verdicts}
+    return {"verdicts": verdicts, "rules": _rules(settings, done), "files": _digests(settings)}
+
+
+def _rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, int | str]]:
+    """Count what each rule drops, alone (own) and as the first, in the order of the bits."""
+    found: dict[str, dict[str, int | str]] = {}
+    for name, (reason, bit) in rules.bits(settings.filter).items():
+        counts = [count for part in done for count in part.counts["rules"] if count[0] == name]
+        own, first = (sum(count[place] for count in counts) for place in (2, 3))
+        found[name] = {"reason": reason, "bit": bit, "own": own, "first": first}
+    return found
+
+
+def _digests(settings: Params) -> dict[str, str]:
+    """Return the digest of each file that a rule reads, for the manifest; of lists of known content never an entry."""
+    named = sorted({Path(path) for _, path in settings.filter.files()})
+    files = [file for path in named for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
+    return {file.as_posix(): parts.digest(file) for file in files}
 
 
 STAGE = Stage(
     name="filter",
     unit="pairs",
     find_parts=shards,
-    function=select.select,
+    function=select.judge,
+    further=decide_over_all,
     publish=add_removed,
     follows=("pairs", "score", "images"),
 )

@@ -1,0 +1,195 @@
+"""Scored pairs in, the speed and memory of the filter beside a bare reading of its columns out; `make bench-filter`.
+
+    python -m benchmarks.bench_filter [--pairs 10000000]
+
+The stage runs as its users run it: a program, two workers, from start to end, over shards of 10,000 pairs. The limit of
+the same run: two processes read the same columns of the same files with pyarrow, and do nothing with them. The shards
+are made once and kept in .bench/. The last line is JSON. The exit status is 0 where a bar is missed, another where
+something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+
+from benchmarks import scored
+from laion_dask import params, rules, schema
+
+ROOT: Final = Path(__file__).parents[1]
+BENCH: Final = ROOT / ".bench"
+WORKERS: Final = 2
+_MB: Final = 1_000_000
+_EVERY_S: Final = 0.1
+
+# Numbers of several recipes together, so that every kind of rule has work.
+ONE_ROW: Final[dict[str, Any]] = {
+    "similarity": {"en": 0.28, "multi": 0.26, "nolang": 0.26},
+    "min_chars": 6,
+    "min_words": 3,
+    "min_bytes": 5000,
+    "min_side_px": 200,
+    "max_aspect_ratio": 3.0,
+    "languages": ["en", "multi", "nolang"],
+    "max_punsafe": 0.5,
+    "max_pwatermark": 0.8,
+    "thresholds": [{"name": "beauty", "column": "aesthetic", "min": 4.5}],
+    "duplicate_images": "keep",
+}
+ALL_SHARDS: Final = ONE_ROW | {
+    "top": [{"name": "clip", "column": "similarity_b32", "fraction": 0.3}],
+    "where": "aesthetic > 4 or similarity > 0.3",
+    "duplicate_images": "drop",
+}
+
+
+class BenchError(Exception):
+    """The stage failed, or gave other bytes than it must."""
+
+
+def project(folder: Path, pairs: int, changes: Mapping[str, Any]) -> None:
+    """Make a project folder over the shards of `scored`."""
+    made = BENCH / f"scored-{pairs}"
+    scored.make(made, pairs, WORKERS)
+    folder.mkdir(parents=True)
+    (folder / "data").mkdir()
+    for path in (made / "data").iterdir():
+        (folder / "data" / path.name).symlink_to(path)
+    shutil.copytree(made / "metrics", folder / "metrics")
+    shutil.copy(ROOT / "removals.csv", folder)
+    yaml = YAML()
+    values = yaml.load(ROOT / "params.yaml")
+    values["filter"] |= dict(changes)
+    yaml.dump(values, folder / "params.yaml")
+
+
+def stage(folder: Path) -> tuple[float, float]:
+    """Run the stage from its beginning; return seconds, and the peak of the memory of all its processes in MB."""
+    shutil.rmtree(folder / ".laion_dask", ignore_errors=True)
+    environment = {
+        "DASK_LAION_DASK__CLUSTER__KIND": "local",
+        "DASK_LAION_DASK__CLUSTER__WORKERS": str(WORKERS),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
+    began = time.monotonic()
+    with (folder / "said.txt").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workflow.filter"],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=said,
+            stderr=said,
+        )
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            time.sleep(_EVERY_S)
+    seconds = time.monotonic() - began
+    if process.returncode:
+        raise BenchError((folder / "said.txt").read_text()[-2_000:])
+    return seconds, peak
+
+
+def memory(pid: int) -> float:
+    """Return the resident memory of a process and all its children, in MB: what they share counts for each."""
+    total = 0
+    try:
+        whole = psutil.Process(pid)
+        for one in [whole, *whole.children(recursive=True)]:
+            total += one.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass  # it ended while we looked
+    return total / _MB
+
+
+def limit(folder: Path, wanted: params.Filter) -> float:
+    """Return the seconds that two processes need to read the columns that the rules read."""
+    images = sorted((folder / "data" / "download").glob("*.parquet"))
+    first = pq.read_schema(folder / "data" / "score" / images[0].name).names
+    known = [*schema.IMAGES.names, *(name for name in first if name not in schema.IMAGES.names)]
+    columns = rules.columns(wanted, known, rules.Files("limit"))
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_warm_up, range(2 * WORKERS)))
+        began = time.monotonic()
+        list(pool.map(_read, images, [columns] * len(images), chunksize=8))
+        return time.monotonic() - began
+
+
+def _warm_up(_: int) -> int:
+    pa.set_cpu_count(1)
+    time.sleep(0.2)
+    return 0
+
+
+def _read(path: Path, columns: list[str]) -> int:
+    scores = path.parents[1] / "score" / path.name
+    names = pq.read_schema(scores).names
+    own = [name for name in columns if name in schema.IMAGES.names]
+    others = ["uid", "reason", *(name for name in columns if name in names and name not in own)]
+    return int(pq.read_table(path, columns=own).num_rows + pq.read_table(scores, columns=others).num_rows)
+
+
+def measure(work: Path, pairs: int) -> list[dict[str, Any]]:
+    """Run everything and print it; return the bars."""
+    began = time.monotonic()
+    scored.make(BENCH / f"scored-{pairs}", pairs, WORKERS)
+    stored = sum(path.stat().st_size for path in (BENCH / f"scored-{pairs}").rglob("*.parquet"))
+    print(f"{pairs:,} pairs, {stored / _MB:,.0f} MB, made or found in {time.monotonic() - began:.0f} s")
+    found = {}
+    for name, changes in {"rules of one row": ONE_ROW, "and over all": ALL_SHARDS}.items():
+        folder = work / name.replace(" ", "-")
+        project(folder, pairs, changes)
+        seconds, peak = stage(folder)
+        settings = params.load(folder / "params.yaml").filter
+        least = limit(folder, settings)
+        counts = json.loads((folder / "metrics" / "filter.json").read_text())["pairs"]
+        found[name] = (seconds, peak, least)
+        print(
+            f"{name:17} {seconds:6.1f} s {pairs / seconds:11,.0f} pairs/s, peak {peak:,.0f} MB; "
+            f"kept {counts['kept']:,}\n{'bare reading':17} {least:6.1f} s {pairs / least:11,.0f} pairs/s; "
+            f"the filter reaches {least / seconds:.0%} of it"
+        )
+    seconds, peak, least = found["rules of one row"]
+    return [
+        _bar("seconds, 10 million pairs, rules of one row", seconds * 10_000_000 / pairs, 30),
+        _bar("peak MB of all processes", max(peak for _, peak, _ in found.values()), 4_000),
+        _bar("times a bare reading", seconds / least, 5),
+        _bar("seconds, with top fraction, SQL and equal images", found["and over all"][0] * 10_000_000 / pairs, 60),
+    ]
+
+
+def _bar(name: str, value: float, bar: float) -> dict[str, Any]:
+    return {"name": name, "value": round(value, 3), "bar": f"<= {bar:g}", "holds": value <= bar}
+
+
+def main() -> None:
+    """Read the arguments, measure in a folder that is removed, and print the bars as one line of JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--pairs", type=int, default=10_000_000)
+    given = arguments.parse_args()
+    BENCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-filter-", dir=BENCH) as folder:
+        bars = measure(Path(folder), given.pairs)
+    print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(json.dumps({"bench": "filter", "bars": bars}))
+
+
+if __name__ == "__main__":
+    main()

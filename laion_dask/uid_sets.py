@@ -1,0 +1,147 @@
+"""Files with sets of uids in, whether a pair is in them out: DataComp's subset files, and Parquet of earlier versions.
+
+A subset file (mlfoundations/datacomp, resharder.py) is a NumPy array of dtype `u8,u8`, little-endian: the two halves of
+each uid as numbers, sorted; an entry that comes twice counts once here.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from laion_dask.verdict import KEEP
+
+HALVES: Final = np.dtype([("f0", "<u8"), ("f1", "<u8")])
+_UID_CHARS: Final = 32
+_NIBBLES: Final = np.full(256, 255, np.uint8)
+_NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_CHECKED_AT_ONCE: Final = 1 << 22
+
+
+class UidSetError(Exception):
+    """A set of uids cannot be read; the message has the file and the remedy."""
+
+
+def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,). Raises `ValueError`."""
+    joined = uids.combine_chunks() if isinstance(uids, pa.ChunkedArray) else uids
+    fixed = joined.cast(pa.binary()).cast(pa.binary(_UID_CHARS)) if len(joined) else joined
+    if not len(fixed):
+        return np.zeros(0, HALVES)
+    digits = np.frombuffer(fixed.buffers()[1], np.uint8)[fixed.offset * _UID_CHARS :][: len(fixed) * _UID_CHARS]
+    nibbles = _NIBBLES[digits].reshape(len(fixed), _UID_CHARS)
+    if nibbles.max() > 15:
+        message = "a uid is not of hex digits. Remedy: uids of 32 digits, 0 to f"
+        raise ValueError(message)
+    numbers = (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype("<u8")
+    return np.ascontiguousarray(numbers).view(HALVES).reshape(len(fixed))
+
+
+def write(path: Path, uids: pa.Array | pa.ChunkedArray) -> None:
+    """Write a subset file as DataComp's programs take it: sorted, each entry once."""
+    with path.open("wb") as stream:
+        np.save(stream, np.unique(halves(uids)), allow_pickle=False)
+
+
+def prepare(source: Path, folder: Path) -> Path:
+    """Return a sorted subset file for a set; a Parquet source or an unsorted array gets one in `folder`.
+
+    Parquet: a file, or a folder with files, with a column uid; where there is a column reason, the kept rows count.
+    Raises `UidSetError`.
+    """
+    if source.suffix == ".npy":
+        array = _open(source)
+        if _is_sorted(array):
+            return source
+    else:
+        array = _of_parquet(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{source.stem}-{len(list(folder.iterdir()))}.npy"
+    np.save(target, np.unique(array), allow_pickle=False)
+    return target
+
+
+@functools.lru_cache(maxsize=16)
+def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - a changed file has another digest
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    # Entries with one first half: two different uids that share it are possible, if rare.
+    longest = 1
+    while longest < len(array) and _repeats(array["f0"], longest):
+        longest += 1
+    return array, longest
+
+
+def _repeats(first: np.ndarray, step: int) -> bool:
+    """Say whether any entry equals the one so many steps before it; a piece at a time, for the array may be large."""
+    return any(
+        bool(
+            (
+                first[begin + step : begin + step + _CHECKED_AT_ONCE]
+                == first[begin : begin + _CHECKED_AT_ONCE][: len(first) - begin - step]
+            ).any()
+        )
+        for begin in range(0, len(first) - step, _CHECKED_AT_ONCE)
+    )
+
+
+def contains(path: Path, uids: np.ndarray, digest: str) -> np.ndarray:
+    """Return bool (rows,): the uid (as of `halves`) is in the sorted subset file. The file is mapped, not read."""
+    array, longest = _load(path, digest)
+    order = np.argsort(uids["f0"])
+    asked = uids[order]
+    start = np.searchsorted(array["f0"], asked["f0"])
+    found = np.zeros(len(uids), bool)
+    for step in range(longest):
+        at = np.minimum(start + step, max(len(array) - 1, 0))
+        if len(array):
+            candidates = array[at]
+            found |= (candidates["f0"] == asked["f0"]) & (candidates["f1"] == asked["f1"]) & (start + step < len(array))
+    result = np.empty(len(uids), bool)
+    result[order] = found
+    return result
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UidSetError(f"{path} cannot be read: {error}. Remedy: a subset file as DataComp writes it") from error
+    if array.dtype != HALVES or array.ndim != 1:
+        message = f"{path} has dtype {array.dtype}, shape {array.shape}. Remedy: a 1-D array of dtype u8,u8"
+        raise UidSetError(message)
+    return np.asarray(array) if len(array) == 0 else array
+
+
+def _is_sorted(array: np.ndarray) -> bool:
+    for begin in range(0, len(array), _CHECKED_AT_ONCE):
+        some = np.asarray(array[begin : begin + _CHECKED_AT_ONCE + 1])
+        first, second = some["f0"], some["f1"]
+        later = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] >= second[:-1]))
+        if not later.all():
+            return False
+    return True
+
+
+def _of_parquet(source: Path) -> np.ndarray:
+    files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+    found = []
+    for file in files:
+        try:
+            names = pq.read_schema(file).names
+            columns = [name for name in ("uid", "reason") if name in names]
+            table = pq.read_table(file, columns=columns) if "uid" in columns else None
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
+        if table is not None:
+            kept = table.filter(pc.equal(table["reason"], KEEP)) if "reason" in columns else table
+            found.append(halves(kept["uid"]))
+    if not found:
+        message = f"{source} has no Parquet with a column uid. Remedy: data/filter or data/release of a version"
+        raise UidSetError(message)
+    return np.concatenate(found)

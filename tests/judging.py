@@ -1,0 +1,68 @@
+"""Tables of a shard in, its verdicts out, by rules that a test changes where it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laion_dask import params, rules, select
+from laion_dask.verdict import KEEP
+
+NOTHING = rules.Files(digest="none")
+RULES = params.Filter(
+    similarity=params.Similarity(en=0.28, multi=0.26, nolang=0.3),
+    min_chars=0,
+    min_words=3,
+    min_bytes=0,
+    min_side_px=200,
+    max_aspect_ratio=3.0,
+    languages=None,
+    max_punsafe=0.5,
+    max_pwatermark=0.8,
+    laion400m="keep",
+    hash_lists=(),
+    keywords=None,
+    text_entities=None,
+    keep_uids=(),
+    drop_uids=(),
+    computed=(),
+    thresholds=(),
+    where=None,
+    image_based=None,
+    top=(),
+    duplicate_images="drop",
+    balance=None,
+)
+"""Each rule of the first version, at the values of a paper; all later ones are off."""
+
+
+def changed(**changes: Any) -> params.Filter:  # noqa: ANN401 - values of any rule
+    """Return RULES with other values, checked as they are in params.yaml."""
+    return params.Filter.model_validate(RULES.model_dump() | changes)
+
+
+def decide(
+    images: pa.Table,
+    scores: pa.Table,
+    settings: params.Filter = RULES,
+    files: rules.Files = NOTHING,
+    embedded: Mapping[str, np.ndarray] | None = None,
+) -> tuple[list[str], list[set[str]]]:
+    """Return for each row its verdict, and the names of all rules that would drop it."""
+    pairs = select.join(images, scores)
+    judged = pc.equal(pairs["reason"], KEEP).to_numpy()
+    reasons, mask, _ = select.decide(rules.local(pairs, settings, files, embedded or {}), judged, settings)
+    bits = {bit: name for name, (_, bit) in rules.bits(settings).items()}
+    names = [{name for bit, name in bits.items() if int(row) >> bit & 1} for row in mask]
+    return pc.if_else(pa.array(judged), reasons, pairs["reason"]).to_pylist(), names
+
+
+def verdicts(
+    images: pa.Table, scores: pa.Table, settings: params.Filter = RULES, files: rules.Files = NOTHING
+) -> list[str]:
+    """Return the verdict of each row."""
+    return decide(images, scores, settings, files)[0]
