@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-filter fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-filter bench-release fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -64,6 +64,9 @@ bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the d
 
 bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a bare reading of the same columns
 	@python -m benchmarks.bench_filter
+
+bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
+	@python -m benchmarks.bench_release
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

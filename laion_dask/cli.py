@@ -13,12 +13,14 @@ import typer
 from laion_dask import (
     cli_console,
     cli_crawls,
+    cli_diff,
     cli_download,
     cli_export,
     cli_extract,
     cli_linkrot,
     cli_params,
     cli_score,
+    cli_verify,
 )
 
 app = typer.Typer(
@@ -37,7 +39,7 @@ _STEPS = {
     "download": "Work list to shards of checked, hashed, resized images.",
     "score": "Shards to CLIP embeddings, similarity and safety scores.",
     "filter": "Scores and thresholds to a verdict for every pair.",
-    "release": "Verdicts to LAION's tables, subsets, manifest and card.",
+    "release": "Verdicts to LAION's tables, subsets, manifest, Croissant and card.",
     "report": "Everything to figures, one HTML page and one MLflow run.",
 }
 
@@ -99,12 +101,17 @@ app.command("recipes", rich_help_panel="Questions")(cli_params.recipes)
 app.command("linkrot", help=cli_linkrot.HELP, rich_help_panel="Questions")(cli_linkrot.linkrot)
 
 
+app.command("diff", help=cli_diff.HELP, rich_help_panel="Questions")(cli_diff.diff)
+app.command("verify", help=cli_verify.HELP, rich_help_panel="Questions")(cli_verify.verify)
+
+
 @app.command(rich_help_panel="Questions")
 def columns() -> None:
     """Print the data dictionary: every table and array with its columns, types, units and meanings."""
+    from laion_dask import layouts
     from laion_dask.schema import ARRAYS, TABLES
 
-    for table in TABLES:
+    for table in (*TABLES, *layouts.TABLES):
         typer.echo(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
         for column in table.columns:
             unit = f" [{column.unit}]" if column.unit else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,8 @@ Signal = Literal[
     "xmp_tdm",
     "c2pa",
 ]
+# In the order of laion_dask.layouts.NAMES.
+Layout = Literal["laion-400m", "laion-5b", "re-laion", "datacomp", "img2dataset"]
 _CONTACT = re.compile(
     r"https?://[a-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?:[/?#][!-'*-~]*)?|[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9.-]+\.[a-z]{2,}",
     re.IGNORECASE,
@@ -279,9 +282,24 @@ class Release(Section):
     """What the released tables hold."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    published: date | None
+    creator: Annotated[str, Field(min_length=1, max_length=200)]
+    contact: Annotated[str, Field(min_length=1, max_length=200)]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s\"<>]+$")]
+    tables: tuple[Layout, ...]
     rows_per_file: Annotated[int, Field(ge=1)]
     high_resolution_px: Annotated[int, Field(ge=1)]
     aesthetic: tuple[float, ...]
+
+    @field_validator("tables")
+    @classmethod
+    def _tables_are_named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            message = f"{list(value)} names {', '.join(twice)} twice. Remedy: each layout once"
+            raise ValueError(message)
+        return value
 
 
 class Report(Section):
@@ -292,6 +310,7 @@ class Report(Section):
     gallery: Annotated[int, Field(ge=0, le=500)]
     seed: int
     experiment: Annotated[str, Field(min_length=1)]
+    against: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^-\s][^\s]*$")] | None
 
 
 class Params(Section):

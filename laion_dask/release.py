@@ -1,36 +1,35 @@
-"""Verdicts in, a release out: LAION's tables by split, subsets, tombstones, a manifest and a card."""
+"""Verdicts in, the released tables out: ours by split, subsets, the columns of other data sets, tombstones."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
-import jinja2
 import mmh3
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import params, schema
-from laion_dask.verdict import FUNNEL, REASON_STAGE, REASONS, Ledger
+from laion_dask import layouts, params, queries, schema
+from laion_dask.verdict import KEEP, Ledger
 
 SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
 TOMBSTONE_REASONS: Final = ("removed_url", "removed_domain", "removed_uid", "removed_hash", "listed_hash")
-_PACKAGES: Final = ("dask", "fastwarc", "fasttext", "open_clip_torch", "pillow", "pyarrow", "torch", "warcio", "zarr")
+MAIN: Final = ""
+"""Folder of the main table in a release."""
+MAX_FILES: Final = 128
+"""Files of one split of one table at most, as LAION-5B's tables have."""
 _ROW_GROUP: Final = 50_000
+_ZSTD_LEVEL: Final = 3  # written down: a default may change with a library, and with it the bytes
 
 # Sorted by uid: a random but fixed order, whatever shard a pair was in.
 _KEPT: Final = """
 select images.url as "URL", images.caption as "TEXT", images.original_width as "WIDTH",
     images.original_height as "HEIGHT", images.language as "LANGUAGE", images.license as "LICENSE",
     scores.similarity::double as similarity, scores.punsafe, scores.pwatermark, scores.aesthetic, images.uid,
-    images.key, images.md5, images.sha256, images.page_url, images.crawl, images.wat, images.record_offset
+    images.key, images.md5, images.sha256, images.page_url, images.crawl, images.wat, images.record_offset{further}
 from read_parquet($images) images join read_parquet($scores) scores using (uid)
     join read_parquet($verdicts) verdicts using (uid)
 where verdicts.reason = 'keep' and verdicts.split = $split
@@ -46,18 +45,33 @@ def release(
     scores: Sequence[Path],
     verdicts: Sequence[Path],
     settings: params.Release,
+    models: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
-    """Write the kept pairs of one split, and its rows of each subset, as Parquet (schema RELEASE), sorted by uid."""
-    writers = {name: _Files(out / name, split, settings.rows_per_file) for name in ("", *subsets(settings))}
+    """Write the kept pairs of one split as Parquet, sorted by uid: schema RELEASE, its subsets, and `release.tables`.
+
+    `models` says what gave the similarities, as `embeddings.about`. Files are cut at `rows_per_file`, or at more rows
+    where that would be over MAX_FILES of them.
+    """
+    rows = _count(split, verdicts)
+    limit = max(settings.rows_per_file, -(-rows // MAX_FILES))
+    subsets_ = _subset_rules(settings)
+    own = {name: _Files(out / name, split, limit, schema.RELEASE.schema) for name in (MAIN, *subsets_)}
+    views = {name: layouts.layout(name, models) for name in settings.tables}
+    others = {name: _Files(out / name, split, limit, view.table.schema) for name, view in views.items()}
     ledger = Ledger()
     for batch in _kept(split, images, scores, verdicts):
-        table = schema.RELEASE.check(_with_hash(batch))
+        further = _with_hash(batch)
+        table = schema.RELEASE.check(further.select(schema.RELEASE.names))
         ledger.keep(table.num_rows)
-        writers[""].write(table)
-        for name, rule in _subset_rules(settings).items():
-            writers[name].write(table.filter(rule))
-    rows = {f"rows.{name or 'all'}": writer.close() for name, writer in writers.items()}
-    return {"pairs": ledger.as_dict(), f"rows.{split}": ledger.kept, **rows}
+        own[MAIN].write(table)
+        for name, rule in subsets_.items():
+            own[name].write(table.filter(rule))
+        for name, view in views.items():
+            others[name].write(view.rows(further))
+    counts = {f"rows.{name or 'all'}": files.close() for name, files in own.items()}
+    for files in others.values():
+        files.close()
+    return {"pairs": ledger.as_dict(), f"rows.{split}": ledger.kept, **counts}
 
 
 def subsets(settings: params.Release) -> list[str]:
@@ -74,48 +88,77 @@ def _subset_rules(settings: params.Release) -> dict[str, pc.Expression]:
     return rules
 
 
+def _count(split: str, verdicts: Sequence[Path]) -> int:
+    found = 0
+    for path in verdicts:
+        table = pq.read_table(path, columns=["split", "reason"])
+        kept = pc.and_(pc.equal(table["split"], split), pc.equal(table["reason"], KEEP))
+        found += pc.sum(kept).as_py() or 0
+    return found
+
+
 def _kept(
     split: str, images: Sequence[Path], scores: Sequence[Path], verdicts: Sequence[Path]
 ) -> Iterator[pa.RecordBatch]:
     if not images:
         return
+    # The similarity of each model and LAION-400M's tag, where there are any.
+    stored = pq.read_schema(scores[0]).names
+    wanted = [name for name in stored if name.startswith(layouts.OWN) or name == layouts.NSFW]
+    query = _KEPT.format(further="".join(f', scores."{name}"' for name in wanted))
     names = {"images": images, "scores": scores, "verdicts": verdicts}
-    with duckdb.connect() as connection:
-        query: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in names.items()}
-        reader = connection.sql(_KEPT, params={**query, "split": split}).to_arrow_reader(_ROW_GROUP)
+    with queries.connect() as connection:
+        values: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in names.items()}
+        reader = connection.sql(query, params={**values, "split": split}).to_arrow_reader(_ROW_GROUP)
         yield from reader
 
 
 def _with_hash(batch: pa.RecordBatch) -> pa.Table:
-    """Add LAION's integer hash, mmh3 of URL + TEXT, and put the columns in order."""
+    """Add LAION's integer hash, mmh3 of URL + TEXT, and give the columns of schema.RELEASE their types."""
     urls, texts = batch.column("URL").to_pylist(), batch.column("TEXT").to_pylist()
     hashes = [mmh3.hash64(url + text, seed=0, signed=True)[0] for url, text in zip(urls, texts, strict=True)]
     table = pa.Table.from_batches([batch]).append_column("hash", pa.array(hashes, pa.int64()))
-    return table.select(schema.RELEASE.names).cast(schema.RELEASE.schema)
+    further = [name for name in table.column_names if name not in schema.RELEASE.names]
+    columns = schema.RELEASE.schema
+    for name in further:
+        columns = columns.append(table.schema.field(name))
+    return table.select(columns.names).cast(columns)
 
 
 class _Files:
-    """Rows of one table, cut into files of equal length named `<folder>/<split>-<number>.parquet`."""
+    """Rows of one table, cut into files of equal length named `<folder>/<split>-<number>.parquet`.
 
-    def __init__(self, folder: Path, split: str, rows_per_file: int) -> None:
-        self._folder, self._split, self._limit = folder, split, rows_per_file
+    Row groups are full, whatever the portions in which the rows come: a subset has no thousand small ones.
+    """
+
+    def __init__(self, folder: Path, split: str, rows_per_file: int, columns: pa.Schema) -> None:
+        self._folder, self._split, self._limit, self._columns = folder, split, rows_per_file, columns
         self._rows = self._in_file = 0
         self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
 
     def write(self, table: pa.Table) -> None:
-        """Append rows, opening the next file where one is full."""
-        while table.num_rows:
-            if self._writer is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                path = self._folder / f"{self._split}-{self._rows // self._limit:05d}.parquet"
-                self._writer = pq.ParquetWriter(path, schema.RELEASE.schema, compression="zstd")
-            some = table.slice(0, self._limit - self._in_file)
-            self._writer.write_table(some, row_group_size=_ROW_GROUP)
-            self._rows += some.num_rows
-            self._in_file += some.num_rows
-            table = table.slice(some.num_rows)
-            if self._in_file == self._limit:
-                self._next()
+        """Append rows."""
+        if table.num_rows:
+            self._waiting.append(table)
+        self._waiting_rows += table.num_rows
+        while self._waiting_rows >= (some := min(_ROW_GROUP, self._limit - self._in_file)):
+            self._write_group(some)
+
+    def _write_group(self, rows: int) -> None:
+        """Write so many of the waiting rows as one row group, opening the next file where one is full."""
+        whole = pa.concat_tables(self._waiting)
+        self._waiting, self._waiting_rows = [whole.slice(rows)], self._waiting_rows - rows
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{self._split}-{self._rows // self._limit:05d}.parquet"
+            self._writer = pq.ParquetWriter(path, self._columns, compression="zstd", compression_level=_ZSTD_LEVEL)
+        self._writer.write_table(whole.slice(0, rows).combine_chunks(), row_group_size=_ROW_GROUP)
+        self._rows += rows
+        self._in_file += rows
+        if self._in_file == self._limit:
+            self._next()
 
     def _next(self) -> None:
         if self._writer is not None:
@@ -123,63 +166,20 @@ class _Files:
         self._writer, self._in_file = None, 0
 
     def close(self) -> int:
-        """Finish the last file and return the number of rows."""
+        """Write what waits, finish the last file and return the number of rows."""
+        if self._waiting_rows:
+            self._write_group(self._waiting_rows)
         self._next()
         return self._rows
 
 
 def write_tombstones(out: Path, verdicts: Sequence[Path]) -> int:
     """Write `tombstones.parquet`: what removals and lists of known content keep out, by digest of the uid."""
-    with duckdb.connect() as connection:
+    with queries.connect() as connection:
         rows = connection.sql(
             "select sha256(uid) as uid_sha256, reason from read_parquet($1) where list_contains($2, reason) order by 1",
             params=[[str(path) for path in verdicts], list(TOMBSTONE_REASONS)],
         ).to_arrow_table()
-    pq.write_table(schema.TOMBSTONES.check(rows.cast(schema.TOMBSTONES.schema)), out / "tombstones.parquet")
+    table = schema.TOMBSTONES.check(rows.cast(schema.TOMBSTONES.schema))
+    pq.write_table(table, out / "tombstones.parquet", compression="zstd", compression_level=_ZSTD_LEVEL)
     return int(rows.num_rows)
-
-
-def write_manifest(
-    out: Path,
-    settings: params.Params,
-    counts: Mapping[str, Any],
-    models: Mapping[str, Mapping[str, str]],
-    tombstones: int,
-) -> dict[str, Any]:
-    """Write `manifest.json`: every file with rows and sha256, all parameters, counts, models and package versions."""
-    files = {}
-    for path in sorted(path for path in out.rglob("*.parquet")):
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        files[path.relative_to(out).as_posix()] = {
-            "rows": pq.read_metadata(path).num_rows,
-            "bytes": path.stat().st_size,
-            "sha256": sha256,
-        }
-    manifest = {
-        "name": settings.release.name,
-        "files": files,
-        "counts": counts,
-        "tombstones": tombstones,
-        "models": {name: dict(model) for name, model in models.items()},
-        # How a version is reported does not make it another version.
-        "parameters": settings.model_dump(mode="json", exclude={"report"}),
-        "packages": {name: version(name) for name in _PACKAGES},
-    }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    return manifest
-
-
-def write_card(out: Path, manifest: Mapping[str, Any]) -> None:
-    """Write `README.md`, the dataset's card, filled from the manifest."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("laion_dask"),
-        autoescape=False,  # noqa: S701 - Markdown out of our own numbers
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    meanings = {reason: REASONS[stage][reason] for reason, stage in REASON_STAGE.items()}
-    card = environment.get_template("card.md.j2").render(
-        manifest, meanings=meanings, funnel=FUNNEL, columns=schema.RELEASE.columns
-    )
-    (out / "README.md").write_text(card)

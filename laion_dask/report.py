@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from laion_dask import gallery, linkrot, params, statistics, tracking, truth, verify
+from laion_dask import diff, gallery, linkrot, params, statistics, tracking, truth, verify, versions
 from laion_dask.statistics import ALL
 from laion_dask.verdict import REASON_STAGE
 
@@ -59,8 +59,8 @@ def write(
     """Write report.html, figures/, statistics.json and truth.json into `out`; return the headline numbers.
 
     `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. With
-    download.verify, linkrot.json and linkrot.parquet are written too. The headline has
-    `safety.<name>.<split>`, `truth.<decision>` and `kept.<split>`; what could not be judged is left out.
+    download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json. The headline
+    has `safety.<name>.<split>`, `truth.<decision>` and `kept.<split>`; what could not be judged is left out.
     """
     # matplotlib takes a second, and other questions need only numbers.
     from laion_dask import figures, linkrot_figure  # noqa: PLC0415 - as said
@@ -77,6 +77,7 @@ def write(
         rot = linkrot.write(out, data / "download", before, top_hosts=settings.report.top_hosts)
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
+    changes = _changes(out, data, settings.report.against)
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
         crawl=_crawl(data),
@@ -85,6 +86,7 @@ def write(
         numbers=numbers,
         rot=rot,
         rot_classes=verify.CLASSES,
+        changes=changes,
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,
@@ -99,6 +101,17 @@ def write(
     _write_json(out / "statistics.json", {"funnel": [asdict(step) for step in steps], **numbers.as_dict()})
     _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
     return headline(numbers, decisions)
+
+
+def _changes(out: Path, data: Path, against: str | None) -> dict[str, Any] | None:
+    """Compare the release with an earlier version, and write changes.json; None where there is none to compare with."""
+    if against is None:
+        return None
+    here = diff.Version("this version", data / "release", data / "filter")
+    with versions.opened(against) as before:
+        found = diff.compare(before, here)
+    _write_json(out / "changes.json", found.as_dict())
+    return diff.for_page(found)
 
 
 def headline(numbers: statistics.Statistics, decisions: list[truth.Decision]) -> dict[str, dict[str, Any]]:

@@ -123,6 +123,12 @@ ABSURD: dict[str, list[Any]] = {
     "filter.hash_lists": ["known.txt", None],
     "filter.duplicate_images": ["lowest", True],
     "release.name": ["", "a name", "../demo", None],
+    "release.version": ["1", "1.0", "v1.0.0", 1.0, None],
+    "release.published": ["soon", "2026-13-01", True],
+    "release.creator": ["", None],
+    "release.contact": ["", None],
+    "release.url": ["", "dataset.example", "ftp://dataset.example", "https://a b", None],
+    "release.tables": ["laion-5b", ["laion-9b"], ["datacomp", "datacomp"], None],
     "release.rows_per_file": [0, 1.5],
     "release.high_resolution_px": [0, "4K"],
     "release.aesthetic": [5.0, ["good"], [True, "x"]],
@@ -131,6 +137,7 @@ ABSURD: dict[str, list[Any]] = {
     "report.gallery": [-1, 501],
     "report.seed": [None, "three"],
     "report.experiment": ["", None],
+    "report.against": ["", "--output=x", "a b", 5],
 }
 DEMO = {"name": "demo", "model": "demo"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from laion_dask import params, release, schema
+from laion_dask import layouts, params, release, schema
 from laion_dask.release import SPLITS, TOMBSTONE_REASONS
 from laion_dask.verdict import KEEP, REASON_STAGE, Ledger
 
-RULES = params.Release(name="test", rows_per_file=100, high_resolution_px=1024, aesthetic=(4.1, 7.0))
+RULES = params.Release(
+    name="test",
+    version="1.0.0",
+    published=None,
+    creator="the tests",
+    contact="the tests",
+    url="https://dataset.example/test",
+    tables=(),
+    rows_per_file=100,
+    high_resolution_px=1024,
+    aesthetic=(4.1, 7.0),
+)
+MODELS = {"l14": {"model": "ViT-L-14-quickgelu"}, "own": {"model": "demo"}}
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Version:
         return found
 
     def release(self, out: Path, split: str = "en", rules: params.Release = RULES) -> dict[str, Any]:
-        return release.release(out, split=split, settings=rules, **self.paths())
+        return release.release(out, split=split, settings=rules, models=MODELS, **self.paths())
 
 
 def version(folder: Path, *rows: Mapping[str, Any]) -> Version:
@@ -144,7 +155,9 @@ def test_a_split_without_rows_has_no_files_and_counts_zero(tmp_path: Path) -> No
     counts = version(tmp_path, {}).release(tmp_path / "out", "nolang")
     assert counts["pairs"] == {"seen": 0, "kept": 0, "dropped": {}}
     assert not (tmp_path / "out").exists()
-    nothing = release.release(tmp_path / "out", split="en", images=[], scores=[], verdicts=[], settings=RULES)
+    nothing = release.release(
+        tmp_path / "out", split="en", images=[], scores=[], verdicts=[], settings=RULES, models={}
+    )
     assert nothing["rows.all"] == nothing["rows.en"] == 0
 
 
@@ -198,21 +211,22 @@ def test_a_file_goes_on_from_one_batch_of_the_query_to_the_next(
     names = ("images", "scores", "verdicts")
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in names}
     rules = RULES.model_copy(update={"rows_per_file": 1500})
-    release.release(tmp_path / "out", split="en", settings=rules, **paths)
+    release.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
     found = sorted((tmp_path / "out").glob("*.parquet"))
     assert [pq.read_metadata(path).num_rows for path in found] == [1500, 1500, 200]
     assert [row["uid"] for row in read(tmp_path / "out")] == [tables.uid(number) for number in range(3200)]
 
 
 def test_the_same_input_gives_the_same_bytes_whatever_the_shards(tmp_path: Path) -> None:
+    rules = RULES.model_copy(update={"tables": layouts.NAMES})
     rows = [{"uid": tables.uid(97 * number % 50), "aesthetic": number / 6} for number in range(50)]
     once = version(tmp_path / "first", *rows)
-    once.release(tmp_path / "out-1")
-    once.release(tmp_path / "out-2")
+    once.release(tmp_path / "out-1", rules=rules)
+    once.release(tmp_path / "out-2", rules=rules)
     # Position is content here: key and slot follow the pair into other shards.
     order = list(range(50))[::-1]
     other = Version(tmp_path / "other", *(table.take(order) for table in (once.images, once.scores, once.verdicts)))
-    other.release(tmp_path / "out-3")
+    other.release(tmp_path / "out-3", rules=rules)
     assert digests(tmp_path / "out-1") == digests(tmp_path / "out-2") == digests(tmp_path / "out-3") != {}
 
 
@@ -235,52 +249,130 @@ def test_tombstones_name_no_pair(tmp_path: Path) -> None:
     assert not any(uid.encode() in body for uid in map(tables.uid, range(len(reasons))))
 
 
-@pytest.fixture
-def counts() -> dict[str, Any]:
-    ledger = {"seen": 4321, "kept": 4000, "dropped": {}}
-    stages = {"extract": "links", "catalog": "pairs", "download": "images", "score": "images", "filter": "pairs"}
-    found: dict[str, Any] = {stage: {unit: ledger} for stage, unit in stages.items()}
-    found["extract"]["links"] = ledger | {"dropped": {"no_alt": 300, "bad_url": 21}}
-    return found | {"crawl": {"wats": 1}, "release": {"pairs": ledger, "rows.en": 4000, "rows.multi": 0}}
+def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "MAX_FILES", 4)
+    rules = RULES.model_copy(update={"rows_per_file": 2, "tables": ("datacomp",)})
+    version(tmp_path, *({"aesthetic": 5.0} for _ in range(11))).release(tmp_path / "out", rules=rules)
+    for folder in ("", "aesthetic_4.1", "datacomp"):
+        found = sorted((tmp_path / "out" / folder).glob("*.parquet"))
+        assert [pq.read_metadata(path).num_rows for path in found] == [3, 3, 3, 2]
 
 
-def test_the_manifest_proves_every_file_and_the_card_tells_the_counts(
-    tmp_path: Path, defaults: params.Params, counts: dict[str, Any]
+def test_row_groups_are_full_also_in_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "_ROW_GROUP", 2048)
+    beauty = [{"aesthetic": 9.0 if number % 2 else 1.0} for number in range(9000)]
+    built = version(tmp_path, *beauty)
+    paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in built.paths()}
+    rules = RULES.model_copy(update={"rows_per_file": 100_000})
+    release.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
+    metadata = pq.read_metadata(tmp_path / "out" / "aesthetic_7" / "en-00000.parquet")
+    assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [2048, 2048, 404]
+
+
+ROW = {
+    "url": "https://a.example/x.jpg",
+    "caption": "A red fox jumping",
+    "uid": "8a1a06af075b20557349b444929a59de",
+    "original_width": 1600,
+    "original_height": 900,
+    "similarity": 0.25,
+    "punsafe": 0.25,
+    "pwatermark": 0.5,
+    "aesthetic": 6.0,
+    "license": "CC-BY-4.0",
+    "md5": "a" * 32,
+    "sha256": "b" * 64,
+}
+SAFETY = {"punsafe": 0.25, "pwatermark": 0.5}
+HASH = {"hash": 7142108453715033605}
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        (
+            "laion-400m",
+            {
+                "SAMPLE_ID": int("8a1a06af075b205", 16),
+                "URL": ROW["url"],
+                "TEXT": ROW["caption"],
+                "HEIGHT": 900,
+                "WIDTH": 1600,
+                "LICENSE": "CC-BY-4.0",
+                "NSFW": "UNLIKELY",
+                "similarity": 0.25,
+            },
+        ),
+        (
+            "laion-5b",
+            {"URL": ROW["url"], "TEXT": ROW["caption"], "WIDTH": 1600, "HEIGHT": 900, "similarity": 0.25}
+            | {"LANGUAGE": "en", **HASH, **SAFETY},
+        ),
+        (
+            "re-laion",
+            {"url": ROW["url"], "caption": ROW["caption"], "width": 1600, "height": 900, "similarity": 0.25}
+            | {"language": "en", **HASH, **SAFETY, "aesthetic": 6.0, "md5": "a" * 32},
+        ),
+        (
+            "datacomp",
+            {"uid": ROW["uid"], "url": ROW["url"], "text": ROW["caption"]}
+            | {"original_width": 1600, "original_height": 900, "sha256": "b" * 64}
+            | {"clip_l14_similarity_score": 0.125, "clip_own_similarity_score": 0.75},
+        ),
+        (
+            "img2dataset",
+            {"url": ROW["url"], "caption": ROW["caption"], "uid": ROW["uid"], "md5": "a" * 32, "sha256": "b" * 64},
+        ),
+    ],
+)
+def test_a_layout_has_the_names_the_order_and_the_values_of_its_data_set(
+    tmp_path: Path, layout: str, expected: dict[str, Any]
 ) -> None:
-    built = version(tmp_path, {"aesthetic": 8.0}, {}, {"split": "multi"})
-    out = tmp_path / "out"
-    for split in SPLITS:
-        built.release(out, split)
-    tombstones = release.write_tombstones(out, built.paths()["verdicts"])
-    model = {"demo": {"model": "demo", "splits": "all", "weights_sha256": "f" * 64}}
-    manifest = release.write_manifest(out, defaults, counts, model, tombstones)
-    release.write_card(out, manifest)
+    built = version(tmp_path, ROW)
+    scores = built.scores
+    for name, value in (("similarity_l14", 0.125), ("similarity_own", 0.75)):
+        scores = scores.append_column(name, pa.array([value], pa.float32()))
+    scores = scores.append_column(layouts.NSFW, pa.array(["UNLIKELY"]))
+    rules = RULES.model_copy(update={"tables": (layout,)})
+    Version(tmp_path, built.images, scores, built.verdicts).release(tmp_path / "out", rules=rules)
+    table = pq.read_table(tmp_path / "out" / layout / "en-00000.parquet")
+    assert table.to_pylist() == [expected]
+    assert table.column_names == list(expected)
+    assert layouts.layout(layout, MODELS).table.check(table).num_rows == 1
 
-    on_disk = digests(out)
-    assert {name: file["sha256"] for name, file in manifest["files"].items()} == {
-        name: sha256 for name, sha256 in on_disk.items() if name.endswith(".parquet")
-    }
-    assert {name: file["rows"] for name, file in manifest["files"].items()} == {
-        "aesthetic_4.1/en-00000.parquet": 2,
-        "aesthetic_4.1/multi-00000.parquet": 1,
-        "aesthetic_7/en-00000.parquet": 1,
-        "en-00000.parquet": 2,
-        "multi-00000.parquet": 1,
-        "tombstones.parquet": 0,
-    }
-    assert all((out / name).stat().st_size == file["bytes"] for name, file in manifest["files"].items())
-    assert json.loads((out / "manifest.json").read_text()) == manifest
-    assert "report" not in manifest["parameters"]
-    assert params.parse({**manifest["parameters"], "report": defaults.report.model_dump()}) == defaults
 
-    card = (out / "README.md").read_text()
-    assert "| extract | 4,321 | 4,000 | no_alt 300, bad_url 21 |" in card
-    assert "| en | 4,000 |" in card
-    assert "This is a demonstration" in card
-    assert f"Model demo: demo, texts of all, weights sha256 `{'f' * 64}`." in card
-    assert manifest["models"] == model
-    assert all(f"| {column.name} |" in card for column in schema.RELEASE.columns)
+def test_what_was_not_scored_is_null_in_a_layout(tmp_path: Path) -> None:
+    rules = RULES.model_copy(update={"tables": ("laion-400m", "datacomp")})
+    version(tmp_path, ROW).release(tmp_path / "out", rules=rules)
+    (old,) = pq.read_table(tmp_path / "out" / "laion-400m" / "en-00000.parquet").to_pylist()
+    (pool,) = pq.read_table(tmp_path / "out" / "datacomp" / "en-00000.parquet").to_pylist()
+    assert old["NSFW"] is pool["clip_l14_similarity_score"] is None
 
-    again = release.write_manifest(out, defaults, counts, model, tombstones)
-    release.write_card(out, again)
-    assert digests(out) == on_disk
+
+def test_layouts_have_the_rows_of_the_main_table_in_its_order(tmp_path: Path) -> None:
+    rules = RULES.model_copy(update={"rows_per_file": 4, "tables": layouts.NAMES})
+    version(tmp_path, *({"uid": tables.uid(7 * number % 10)} for number in range(10))).release(
+        tmp_path / "out", rules=rules
+    )
+    main = [row["URL"] for row in read(tmp_path / "out")]
+    for name in layouts.NAMES:
+        files = sorted((tmp_path / "out" / name).glob("*.parquet"))
+        rows = [row for path in files for row in pq.read_table(path).to_pylist()]
+        assert [row.get("URL", row.get("url")) for row in rows] == main
+        assert len(files) == 3
+
+
+@pytest.mark.parametrize(
+    ("models", "keys"),
+    [
+        ({"a": "ViT-B-32", "b": "ViT-L-14"}, {"a": "b32", "b": "l14"}),
+        ({"a": "ViT-B-32-quickgelu", "b": "ViT-B-32"}, {"a": "a", "b": "b"}),
+        ({"demo": "demo"}, {"demo": "demo"}),
+    ],
+)
+def test_models_have_the_names_of_datacomp_where_it_has_one(models: dict[str, str], keys: dict[str, str]) -> None:
+    assert layouts.datacomp_keys({name: {"model": model} for name, model in models.items()}) == keys
+
+
+def test_params_and_layouts_name_the_same_tables() -> None:
+    assert params.Layout.__args__ == layouts.NAMES

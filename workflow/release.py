@@ -1,4 +1,4 @@
-"""Verdicts in, the versioned tables out: one task for each split."""
+"""Verdicts in, the versioned tables out: one task for each split; then what describes and proves them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laion_dask import embeddings, parts, release
+from laion_dask import embeddings, parts, publication, release
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
+from laion_dask.verdict import FUNNEL
 from workflow.stage import Resources, Stage, data, main, metrics, total
+
+_BEFORE = ("crawl", *(stage for stage, _ in FUNNEL if stage != "release"))
 
 
 def splits(settings: Params, _: Resources) -> list[Part]:
@@ -17,23 +20,19 @@ def splits(settings: Params, _: Resources) -> list[Part]:
     images = sorted(data("download").glob("*.parquet"))
     scores = [data("score") / path.name for path in images]
     verdicts = [data("filter") / path.name for path in images]
-    digest = parts.digest(*images, *scores, *verdicts, settings.release)
-    files = {"images": images, "scores": scores, "verdicts": verdicts}
-    return [
-        Part(split, parts.digest(split, digest), {"split": split, "settings": settings.release, **files})
-        for split in release.SPLITS
-    ]
+    models = embeddings.about(data("score") / embeddings.STORE)
+    digest = parts.digest(*images, *scores, *verdicts, settings.release, models)
+    common = {"images": images, "scores": scores, "verdicts": verdicts, "settings": settings.release, "models": models}
+    return [Part(split, parts.digest(split, digest), {"split": split, **common}) for split in release.SPLITS]
 
 
 def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Add tombstones, manifest and card to the tables."""
+    """Add tombstones, card, Croissant and manifest to the tables."""
     parts.publish_files(done, out)
     tombstones = release.write_tombstones(out, sorted(data("filter").glob("*.parquet")))
-    counts = {stage: metrics(stage) for stage in ("crawl", "extract", "catalog", "download", "score", "filter")}
+    counts = {stage: metrics(stage) for stage in _BEFORE}
     counts["release"] = total(STAGE, done)
-    models = embeddings.about(data("score") / embeddings.STORE)
-    manifest = release.write_manifest(out, settings, counts, models, tombstones)
-    release.write_card(out, manifest)
+    manifest = publication.publish(out, Path("data"), settings, counts, tombstones)
     return {"tombstones": tombstones, "files": len(manifest["files"])}
 
 

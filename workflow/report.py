@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laion_dask import parts, report, tracking
+from laion_dask import parts, report, tracking, versions
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from workflow.stage import Resources, Stage, main
@@ -18,9 +18,11 @@ _METRICS = Path("metrics")
 def page(settings: Params, _: Resources) -> list[Part]:
     """One part: the page shows the whole version."""
     digests = tracking.dataset_digests(_LOCK)
+    # A name may come to mean another commit, and a folder another release: what it means now is in the key.
+    against = versions.identity(settings.report.against) if settings.report.against else ""
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
     args = {"data": Path("data"), "metrics": _METRICS, "settings": settings, "digests": digests}
-    return [Part("report", parts.digest(settings, digests, *inputs), args, redo=not digests)]
+    return [Part("report", parts.digest(settings, digests, against, *inputs), args, redo=not digests)]
 
 
 def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:

@@ -1,0 +1,74 @@
+"""The folder of a release on the command line in; each file that is not what the manifest says out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from laion_dask import cli_console
+
+if TYPE_CHECKING:
+    from laion_dask.manifest import Finding
+
+HELP: Final = """Check a release against its manifest: offline, wherever it was copied to.
+
+\b
+  laion-dask verify data/release
+  laion-dask verify copy --root 14fbe5e9…     # and that it is the version with this Merkle root
+  laion-dask verify copy --uid 8a1a06af…      # and prove that this pair is in it, or not
+
+Names each file that differs, is missing or is extra, and ends with status 1.
+"""
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the release.")],
+    root: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Merkle root that the version must have, known from elsewhere.")
+    ] = None,
+    uid: Annotated[
+        str | None, typer.Option(metavar="UID", help="Print the proof that this uid is in the version, or is not.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Print what differs."""
+    from laion_dask import manifest, merkle
+
+    with cli_console.told("verify"):
+        known = manifest.read(folder)
+        findings = _check(folder)
+        merkle_root = known.get("merkle", {}).get("root", "")
+        if root is not None and root.lower() != merkle_root:
+            told = f"the manifest has {merkle_root or 'none'}, {root} was asked for"
+            findings.append(manifest.Finding("the Merkle root", "uids differ", told))
+        proof = merkle.prove(uid, lambda: manifest.uids(folder)) if uid is not None else None
+    if as_json:
+        found = [{"path": one.path, "what": one.what, "detail": one.detail} for one in findings]
+        answer = {"files": len(known["files"]), "root": merkle_root, "findings": found}
+        typer.echo(json.dumps(answer | ({"proof": proof.as_dict()} if proof else {}), indent=2))
+    else:
+        for one in findings:
+            typer.echo(f"{one.path}: {one.what}: {one.detail}")
+        if proof:
+            typer.echo(json.dumps(proof.as_dict(), indent=2))
+    if findings:
+        cli_console.fail(f"verify: {folder} is not what its manifest says: {len(findings)} differences")
+    if not as_json:
+        pairs = f"{known['merkle']['leaves']:,} pairs, Merkle root {merkle_root}" if merkle_root else "no Merkle root"
+        typer.echo(f"verify: {len(known['files'])} files are what {folder / manifest.NAME} says; {pairs}")
+
+
+def _check(folder: Path) -> list[Finding]:
+    """Check with a bar on a terminal, which only large releases keep on the screen for long."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from laion_dask import manifest
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=manifest.size(folder))
+        return manifest.check(folder, lambda read: bar.advance(task, read))

@@ -1,0 +1,72 @@
+"""Tables of a release in, what describes and proves them out: card, Croissant, manifest, in this order.
+
+Each speaks of what was written before it: the card is in Croissant's digests, and both are in the manifest's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from laion_dask import card, card_figures, composition, croissant, embeddings, manifest, params, queries, removals
+
+
+def publish(
+    out: Path, data: Path, settings: params.Params, counts: Mapping[str, Any], tombstones: int
+) -> dict[str, Any]:
+    """Write `README.md`, `croissant.json` and `manifest.json` into `out`, and return the manifest.
+
+    `data` is the folder of all stages' outs: which WATs, lists, removals and models took part.
+    """
+    return describe(out, gather(data, settings, counts), tombstones)
+
+
+def describe(out: Path, made: manifest.Made, tombstones: int) -> dict[str, Any]:
+    """Write them for a release that was made with and from this."""
+    numbers = composition.measure(out)
+    root = manifest.root(out)
+    pictures = [card.Picture(*drawn) for drawn in card_figures.write(out, numbers, made.settings)]
+    card.write(out, made, numbers, root, tombstones, pictures)
+    files = manifest.describe(out)
+    croissant.write(out, made, numbers, root, files)
+    described = out / croissant.NAME
+    files[croissant.NAME] = {"bytes": described.stat().st_size, "sha256": manifest.digest(described)}
+    return manifest.write(out, made, root, tombstones, dict(sorted(files.items())))
+
+
+def gather(data: Path, settings: params.Params, counts: Mapping[str, Any]) -> manifest.Made:
+    """Return what a version was made with and from."""
+    lists = [manifest.Entries.of(Path(name), _entries(Path(name))) for name in settings.filter.hash_lists]
+    ledger = Path(settings.catalog.removals)
+    wats = pq.read_table(data / "crawl" / "wats.parquet", columns=["crawl", "wat"]).to_pylist()
+    return manifest.Made(
+        settings=settings,
+        counts=counts,
+        models=embeddings.about(data / "score" / embeddings.STORE),
+        lists=lists,
+        removals=manifest.Entries.of(ledger, len(removals.read(ledger))),
+        wats=[(str(wat["crawl"]), str(wat["wat"])) for wat in wats],
+        pages=_pages(sorted((data / "download").glob("*.parquet"))),
+    )
+
+
+def _entries(path: Path) -> int:
+    """Count the lines of a list that hold an entry; `#` begins a comment."""
+    with path.open("rb") as lines:
+        return sum(bool(line.partition(b"#")[0].strip()) for line in lines)
+
+
+def _pages(images: list[Path]) -> tuple[str, str]:
+    """Return when the oldest and the newest page of the pairs were fetched."""
+    if not images:
+        return "", ""
+    with queries.connect() as connection:
+        found = connection.execute(
+            "select min(page_date), max(page_date) from read_parquet($1) where page_date <> ''",
+            [[str(path) for path in images]],
+        ).fetchone()
+    oldest, newest = found or (None, None)
+    return oldest or "", newest or ""

@@ -1,0 +1,26 @@
+"""Nothing in, a DuckDB connection out that spills to disk: memory stays bounded whatever the number of rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import duckdb
+
+# What joins and sorts may hold before they spill. A worker has other things in memory as well.
+_MEMORY: Final = "2GB"
+
+
+@contextmanager
+def connect(memory: str = _MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database whose joins and sorts take at most `memory`, as DuckDB writes sizes; the rest is spilled.
+
+    Spilled files go where the system keeps temporary files (TMPDIR), and are gone at the end.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="laion-dask-") as spill,
+        duckdb.connect(config={"memory_limit": memory, "temp_directory": spill}) as connection,
+    ):
+        yield connection

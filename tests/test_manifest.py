@@ -1,0 +1,203 @@
+"""The manifest: what made the release stands in it, and `laion-dask verify` finds each file that is another one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import published
+import pyarrow.parquet as pq
+import pytest
+import tables
+from typer.testing import CliRunner
+
+from laion_dask import manifest, merkle, params
+from laion_dask.cli import app
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, defaults: params.Params) -> Path:
+    """A release of 30 kept pairs, two removed and one listed."""
+    rows = [*published.rows(30), *({"reason": reason} for reason in ("removed_hash", "removed_hash", "listed_hash"))]
+    for number, row in enumerate(rows):
+        row["uid"] = tables.uid(number)
+    return published.build(tmp_path_factory.mktemp("built"), rows, defaults)
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A copy elsewhere: nothing in it may speak of where it was made."""
+    return shutil.copytree(built, tmp_path / "copied")
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["verify", *arguments])
+    return done.exit_code, done.output
+
+
+def test_every_file_stands_in_the_manifest_with_its_digest(built: Path) -> None:
+    found = json.loads((built / "manifest.json").read_text())
+    on_disk = {path.relative_to(built).as_posix(): path for path in built.rglob("*") if path.is_file()}
+    del on_disk["manifest.json"]
+    assert {
+        "README.md",
+        "croissant.json",
+        "tombstones.parquet",
+        "en-00000.parquet",
+        "laion-5b/en-00000.parquet",
+    } <= set(on_disk)
+    assert found["files"].keys() == on_disk.keys()
+    for name, path in on_disk.items():
+        file = found["files"][name]
+        assert file["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert file["bytes"] == path.stat().st_size
+        assert file.get("rows") == (pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None)
+
+
+def test_what_made_it_stands_in_the_manifest(built: Path, defaults: params.Params) -> None:
+    found = json.loads((built / "manifest.json").read_text())
+    assert found["merkle"]["root"] == merkle.root(sorted(map(tables.uid, range(30))))[0]
+    assert found["merkle"]["leaves"] == 30
+    assert found["crawls"] == {"demo": 2}
+    assert found["wats"] == {"count": 2, "sha256": hashlib.sha256(b"demo a.wat.gz\ndemo b.wat.gz\n").hexdigest()}
+    assert found["models"] == published.MODELS
+    assert found["recipe"] == []
+    assert found["tombstones"] == 3
+    assert {"dask", "duckdb", "mmh3", "open_clip_torch", "pyarrow", "torch"} <= found["packages"].keys()
+    assert "report" not in found["parameters"]
+    again = params.parse({**found["parameters"], "report": defaults.report.model_dump()})
+    assert again.release == defaults.release
+
+
+def test_lists_are_counted_and_never_told(built: Path) -> None:
+    text = (built / "manifest.json").read_text()
+    found = json.loads(text)
+    lists = built.parents[1]
+    (known,) = found["lists"]
+    assert (known["entries"], known["sha256"]) == (2, hashlib.sha256((lists / "known.txt").read_bytes()).hexdigest())
+    ledger = hashlib.sha256((lists / "removals.csv").read_bytes()).hexdigest()
+    assert found["removals"] == {"entries": 1, "sha256": ledger}
+    for path in (path for path in built.rglob("*") if path.is_file()):
+        body = path.read_bytes()
+        assert b"a" * 32 not in body
+        assert b"https://a.example/" not in body
+
+
+def test_a_second_build_gives_the_same_bytes(built: Path, defaults: params.Params) -> None:
+    before = {path: path.read_bytes() for path in built.rglob("*") if path.is_file()}
+    rows = [*published.rows(30), *({"reason": reason} for reason in ("removed_hash", "removed_hash", "listed_hash"))]
+    for number, row in enumerate(rows):
+        row["uid"] = tables.uid(number)
+    published.build(built.parents[1], rows, defaults)
+    assert {path: path.read_bytes() for path in built.rglob("*") if path.is_file()} == before
+
+
+def test_a_copy_elsewhere_is_what_the_manifest_says(copy: Path) -> None:
+    assert manifest.check(copy) == []
+    status, said = run(str(copy))
+    assert status == 0
+    assert "30 pairs, Merkle root" in said
+
+
+def flip(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (lambda folder: flip(folder / "README.md"), [("README.md", "content differs")]),
+        (
+            lambda folder: flip(folder / "laion-5b" / "en-00000.parquet"),
+            [("laion-5b/en-00000.parquet", "content differs")],
+        ),
+        (lambda folder: (folder / "croissant.json").write_text("{}"), [("croissant.json", "size differs")]),
+        (lambda folder: (folder / "tombstones.parquet").unlink(), [("tombstones.parquet", "missing")]),
+        (lambda folder: (folder / "datacomp" / "new.parquet").write_bytes(b"x"), [("datacomp/new.parquet", "extra")]),
+        (
+            lambda folder: (folder / "multi-00000.parquet").unlink(),
+            [("multi-00000.parquet", "missing"), ("the main table", "uids differ")],
+        ),
+        (
+            lambda folder: shutil.copy(folder / "en-00000.parquet", folder / "en-00001.parquet"),
+            [("en-00001.parquet", "extra"), ("the main table", "uids differ")],
+        ),
+        (
+            lambda folder: (folder / "en-00000.parquet").write_bytes(b"no Parquet"),
+            [("en-00000.parquet", "size differs"), ("the main table", "uids differ")],
+        ),
+    ],
+)
+def test_each_file_that_differs_is_named(
+    copy: Path, harm: Callable[[Path], Any], expected: list[tuple[str, str]]
+) -> None:
+    harm(copy)
+    assert [(finding.path, finding.what) for finding in manifest.check(copy)] == expected
+    status, said = run(str(copy))
+    assert status == 1
+    assert all(f"{path}: {what}" in said for path, what in expected)
+    status, said = run(str(copy), "--json")
+    assert status == 1
+    found = json.loads(said[: said.rindex("}") + 1])
+    assert [(one["path"], one["what"]) for one in found["findings"]] == expected
+
+
+def test_a_manifest_that_was_changed_with_its_files_has_another_root(copy: Path, built: Path) -> None:
+    root = json.loads((built / "manifest.json").read_text())["merkle"]["root"]
+    assert run(str(copy), "--root", root)[0] == 0
+    status, said = run(str(copy), "--root", "0" * 64)
+    assert status == 1
+    assert "the Merkle root: uids differ" in said
+
+
+def test_progress_hears_of_every_byte(copy: Path) -> None:
+    read: list[int] = []
+    manifest.check(copy, read.append)
+    assert sum(read) == manifest.size(copy) - (copy / "manifest.json").stat().st_size
+
+
+@pytest.mark.parametrize(("number", "present"), [(0, "in"), (29, "in"), (30, "out"), (4000, "out")])
+def test_a_pair_can_be_proved_to_be_in_a_release_or_not(built: Path, number: int, present: str) -> None:
+    status, said = run(str(built), "--json", "--uid", tables.uid(number))
+    assert status == 0
+    answer = json.loads(said)
+    proof = merkle.Proof.from_dict(answer["proof"])
+    assert proof.present == (present == "in")
+    assert proof.root == answer["root"]
+    assert proof.holds()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (None, "is missing. Remedy"),
+        ("no JSON", "is no manifest"),
+        ("[]", "is no manifest"),
+        ('{"files": {"../../etc/passwd": {"sha256": "0"}}}', "is no manifest"),
+        ('{"files": {"/etc/passwd": {"sha256": "0"}}}', "is no manifest"),
+    ],
+)
+def test_a_folder_without_a_manifest_is_refused_with_the_remedy(tmp_path: Path, body: str | None, message: str) -> None:
+    if body is not None:
+        (tmp_path / "manifest.json").write_text(body)
+    status, said = run(str(tmp_path))
+    assert status == 1
+    assert message in said
+    assert "Remedy" in said
+
+
+def test_a_release_of_the_first_format_is_checked_by_what_its_manifest_names(copy: Path) -> None:
+    found = json.loads((copy / "manifest.json").read_text())
+    tables_ = {name: file for name, file in found["files"].items() if name.endswith(".parquet")}
+    (copy / "manifest.json").write_text(json.dumps({"name": "demo", "files": tables_}))
+    for name in ("croissant.json", "figures/scores.svg"):
+        (copy / name).unlink()
+    assert manifest.check(copy) == []
+    flip(copy / "multi-00000.parquet")
+    assert [(one.path, one.what) for one in manifest.check(copy)] == [("multi-00000.parquet", "content differs")]
