@@ -19,8 +19,10 @@ from laion_dask import (
     cli_extract,
     cli_linkrot,
     cli_params,
+    cli_remove,
     cli_score,
     cli_verify,
+    cli_why,
 )
 
 app = typer.Typer(
@@ -129,6 +131,9 @@ def demo_model() -> None:
     typer.echo(report(evaluate(load())))
 
 
+app.command("why", help=cli_why.HELP, rich_help_panel="Questions")(cli_why.why)
+app.command("index", help=cli_why.INDEX_HELP, rich_help_panel="Tools")(cli_why.index)
+app.command("remove", help=cli_remove.HELP, rich_help_panel="Removals")(cli_remove.remove)
 app.command("export", help=cli_export.HELP, rich_help_panel="Tools")(cli_export.export)
 
 

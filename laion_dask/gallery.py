@@ -20,7 +20,9 @@ from laion_dask.verdict import KEEP, REASONS
 THUMBNAIL_PX: Final = 160
 # Of a thumbnail: no face, text or body part can be made out at a tenth of its side.
 BLUR_RADIUS_PX: Final = 16
-NEVER_SHOWN: Final = frozenset({"removed_url", "removed_domain", "removed_uid", "removed_hash", "listed_hash"})
+NEVER_SHOWN: Final = frozenset(
+    {"removed_url", "removed_domain", "removed_uid", "removed_later", "removed_hash", "listed_hash"}
+)
 _COLUMNS: Final = ("key", "caption", "host", "split", "language", "sha256", "rights", "page_signals")
 _TEXT_CHARS: Final = 120
 

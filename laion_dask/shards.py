@@ -7,6 +7,7 @@ keys of JSON sorted.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import tarfile

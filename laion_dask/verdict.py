@@ -67,6 +67,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
+        "removed_later": "url, domain, uid or perceptual hash stand in removals.csv since the work list was made",
         "listed_hash": "the image's hash stands on a list of known content",
         "in_excluded_set": "the uid stands in a set of filter.drop_uids",
         "not_in_set": "the uid is missing in a set of filter.keep_uids",
@@ -116,6 +117,7 @@ RULE_BITS: Final = {
     "where": 17,
     "off_target": 18,
     "unbalanced": 19,
+    "removed_later": 39,
 }
 """The bit of each rule in the column `rules` of the verdicts. A bit is never given to another rule, so that versions
 can be compared; rules that a user names (filter.thresholds, filter.top) have those from NAMED_BITS on, in order."""

@@ -74,7 +74,7 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
             settings=there.release,
             models=MODELS,
         )
-    tombstones = release.write_tombstones(out, verdicts)
+    tombstones = release.write_tombstones(out, verdicts, settings.release.version)
     made = publication.gather(data, there, counts(made_of))
     publication.describe(out, replace(made, models=MODELS), tombstones)
     return out
