@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-filter bench-release fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -62,11 +62,14 @@ bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rat
 bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
 	@python -m benchmarks.bench_score_gpu
 
+bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
+	@python -m benchmarks.bench_release
+
 bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a bare reading of the same columns
 	@python -m benchmarks.bench_filter
 
-bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
-	@python -m benchmarks.bench_release
+bench-group: $(READY)  ## near-duplicates among a million images, beside all with all
+	@python -m benchmarks.bench_group
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

@@ -46,7 +46,7 @@ ONE_ROW: Final[dict[str, Any]] = {
     "min_bytes": 5000,
     "min_side_px": 200,
     "max_aspect_ratio": 3.0,
-    "languages": ["en", "multi", "nolang"],
+    "languages": ["en", "de"],
     "max_punsafe": 0.5,
     "max_pwatermark": 0.8,
     "thresholds": [{"name": "beauty", "column": "aesthetic", "min": 4.5}],

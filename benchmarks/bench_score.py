@@ -1,9 +1,10 @@
 """Shards in, the speed of scoring beside its limits and its rival and the bars of the project out; `make bench-score`.
 
-    python -m benchmarks.bench_score [--images 2000] [--quick] [--only forward,rival,demo,zarr]
+    python -m benchmarks.bench_score [--images 2000] [--quick] [--only forward,small,rival,demo,zarr] [--steps N]
 
-Everything is measured in this run on this machine, on JPEGs that are made for it (shards.py). The last line is JSON;
-the exit status is 0 where a bar is missed, and another where something failed.
+Everything is measured in this run on this machine, on JPEGs that are made for it (shards.py). It takes about half an
+hour on two cores, in steps of at most four minutes: --steps ends after so many, --resume takes what earlier ones found.
+The last line is JSON; the exit status is 0 where a bar is missed, and another where something failed.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import environments, score_store
+from benchmarks import environments, score_ours, score_store
 from benchmarks import shards as corpora
 from benchmarks.bench_extract import BENCH, ROOT, Bar, BenchError
 from benchmarks.shards import KB, Corpus
 
 LOCK: Final = Path(__file__).with_name("clip_retrieval.lock")
-SECTIONS: Final = ("forward", "rival", "demo", "zarr")
+SECTIONS: Final = ("forward", "small", "rival", "demo", "zarr")
 _SHARD_ROWS: Final = 250
 _QUICK_IMAGES: Final = 200
-_ROUNDS: Final = 2
-# clip-retrieval's default.
-_RIVAL_BATCH: Final = 256
+# Images of one step: their forward pass takes a minute on two cores.
+_SLICE: Final = 500
+# As the stage download leaves them by default.
+_SMALL_PX: Final = 256
+_SETTINGS: Final = ("full", "reduced")
 
 Result = dict[str, Any]
 
@@ -53,146 +54,134 @@ def random_weights(path: Path) -> Path:
     return path
 
 
-def beside(way: str, tars: Sequence[Sequence[Path]], weights: str, number: int) -> float:
-    """Run one way in as many processes as there are lists of tars, one core each, at the same time; images/s of all."""
-    cores = sorted(os.sched_getaffinity(0))
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    command = [sys.executable, "-m", "benchmarks.score_rivals", way]
-    with tempfile.TemporaryDirectory() as folder:
-        marks = [Path(folder) / f"{place}.ready" for place in range(len(tars))]
-        running = []
-        for place, some in enumerate(tars):
-            options = ["--weights", weights, "--number", str(number), "--ready", str(marks[place])]
-            options += ["--core", str(cores[place % len(cores)])]
-            process = subprocess.Popen(
-                [*command, *some, *options],
-                cwd=ROOT,
-                env={**os.environ, **threads},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            running.append(process)
-        while not all(mark.exists() for mark in marks):
-            if any(process.poll() for process in running):
-                raise BenchError(f"{way} failed")
-            time.sleep(0.01)
-        for mark in marks:
-            mark.with_suffix(".go").touch()
-        results = [json.loads(process.communicate()[0]) for process in running]
-    return sum(result["images"] / result["seconds"] for result in results)
+def slices(corpus: Corpus) -> list[list[Path]]:
+    """Return the images tables of a corpus in groups, one for each step."""
+    size = max(1, _SLICE // corpus.shard_rows)
+    return [corpus.tables[first : first + size] for first in range(0, len(corpus.tables), size)]
 
 
-def clip_retrieval(tars: Sequence[Path], weights: Path) -> float:
-    """Run the released inference of clip-retrieval with all cores; images/s from its first batch to its last file."""
-    command = [
-        environment_of_clip_retrieval(),
-        "-W",
-        "ignore",
-        "-m",
-        "benchmarks.score_rivals",
-        "clip_retrieval",
-        *tars,
-    ]
-    command += ["--weights", weights, "--number", str(_RIVAL_BATCH)]
+def forward_step(corpus: Corpus, tables: Sequence[Path], weights: str, decodes: Sequence[str], work: Path) -> Result:
+    """Measure ViT-B/32 on a few shards: the pure forward pass before, between and after the stages."""
+    settings = {decode: score_ours.rules(weights, decode) for decode in decodes}
+    plain = settings[decodes[0]]
+
+    def pure(texts: str = "cut") -> float:
+        return sum(score_ours.each(client, score_ours.forward, plain, tables[0], 1, texts))
+
+    found: Result = {}
+    with score_ours.opened(plain) as client:
+        found["pure"] = [pure()]
+        for decode, one in settings.items():
+            found[decode] = score_ours.stage(client, one, tables, corpus.shard_rows, work)
+            found["pure"].append(pure())
+        found["whole"] = pure("whole")
+    return found
+
+
+def rival_step(tars: Sequence[Path], weights: Path) -> Result:
+    """Run the released inference of clip-retrieval with all cores, from its first batch to its last file."""
+    command = [environment_of_clip_retrieval(), "-W", "ignore", "-m", "benchmarks.score_rivals", *tars]
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--weights", weights], cwd=ROOT, env=quiet, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise BenchError(f"clip-retrieval failed:\n{done.stderr}")
-    result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"images"')))
-    return float(result["images"]) / float(result["seconds"])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def warm(rules: Any) -> int:  # noqa: ANN401 - params.Score, imported in the workers
-    """Load the models in a worker, and return how many there are."""
-    from laion_dask import score  # noqa: PLC0415
+def demo_step(corpus: Corpus, work: Path) -> Result:
+    """Measure the demo's model, where decoding takes most of the time, beside decoding alone before and after it."""
+    found: Result = {}
+    with score_ours.opened(score_ours.rules("demo")) as client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        lists = [corpus.tars[place::workers] or corpus.tars[:1] for place in range(workers)]
+        for decode in _SETTINGS:
+            settings = score_ours.rules("demo", decode)
 
-    return len(score.load(rules))
+            def alone(settings: Any = settings) -> float:  # noqa: ANN401 - params.Score
+                return sum(score_ours.each(client, score_ours.decode, settings, lists))
 
-
-def stage(corpus: Corpus, tables: Sequence[Path], work: Path, weights: str, decode: str) -> Result:
-    """Run the stage's tasks on a cluster of one process a core; images/s after every worker has loaded the model."""
-    import dask  # noqa: PLC0415 - the other ways need no cluster
-
-    from benchmarks.score_rivals import spec  # noqa: PLC0415
-    from laion_dask import cluster, head_params, params, parts, score  # noqa: PLC0415
-    from laion_dask.progress import Progress  # noqa: PLC0415
-
-    shutil.rmtree(work, ignore_errors=True)
-    heads = (head_params.Head(kind="demo"),) if weights == "demo" else ()
-    rules = params.Score(
-        models=(spec(params.Model, weights),), heads=heads, tags=(), batch=64, decode=decode, compile="none"
-    )
-    todo = [
-        parts.Part(
-            table.stem,
-            table.stem,
-            {
-                "name": table.stem,
-                "images": table,
-                "tar": table.with_suffix(".tar"),
-                "shard_rows": corpus.shard_rows,
-                "settings": rules,
-            },
-            weight=table.with_suffix(".tar").stat().st_size,
-        )
-        for table in tables
-    ]
-    progress = Progress("score", "images")
-    workers = len(os.sched_getaffinity(0))
-    with (
-        dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": workers}),
-        cluster.open_client() as client,
-    ):
-        client.run(warm, rules)
-        began = time.perf_counter()
-        done = parts.run(score.score, todo, work, client, progress=progress)
-        seconds = time.perf_counter() - began
-    images = sum(part.counts["images"]["kept"] for part in done)
-    shutil.rmtree(work)
-    return {"images": images, "seconds": seconds, "rate": images / seconds, "shares": progress.shares()}
+            before = alone()
+            found[decode] = score_ours.stage(client, settings, corpus.tables, corpus.shard_rows, work)
+            found[decode]["alone"] = [before, alone()]
+    return found
 
 
-def forward_bars(corpus: Corpus, weights: Path, work: Path, *, rival: bool) -> list[Bar]:
-    """Measure ViT-B/32: the pure forward pass before and after the stage, since machines warm up, and the rival."""
-    lists = [corpus.tars[:1]] * len(os.sched_getaffinity(0))
-    pure = [beside("forward", lists, str(weights), _ROUNDS)]
-    full = stage(corpus, corpus.tables, work, str(weights), "full")
-    pure.append(beside("forward", lists, str(weights), _ROUNDS))
-    reduced = stage(corpus, corpus.tables[: len(corpus.tables) // 4 or 1], work, str(weights), "reduced")
-    short = beside("short", lists, str(weights), _ROUNDS)
-    best = max(pure)
-    print(f"\nViT-B/32, random weights, float32, {len(lists)} processes of one thread")
-    print(f"{'pure forward pass, image and text':44}{best:8.2f} images/s ({', '.join(f'{rate:.2f}' for rate in pure)})")
-    print(f"{'the same, texts cut as in the stage':44}{short:8.2f} images/s")
-    for name, result in (("stage, decode full", full), ("stage, decode reduced", reduced)):
-        told = f"of the cut pass {result['rate'] / short:.1%}; {result['images']:,} images in {result['seconds']:.1f} s"
-        print(f"{name:44}{result['rate']:8.2f} images/s {result['rate'] / best:7.1%} ({told}; {result['shares']})")
-    bars = [
-        Bar("end to end, share of the pure forward pass", full["rate"] / best, 0.92),
-        Bar("the same, large JPEGs decoded at reduced size", reduced["rate"] / best, 0.92),
-    ]
-    if rival:
-        some = corpus.tars[: max(1, len(corpus.tars) // 2)]
-        rate = clip_retrieval(some, weights)
-        print(f"{'clip-retrieval 2.45.0, same weights':44}{rate:8.2f} images/s ({len(some)} of the same shards)")
-        bars.append(Bar("end to end, times clip-retrieval's images/s", full["rate"] / rate, 1.0))
+def forward_bars(name: str, found: Sequence[Result]) -> list[Bar]:
+    """Print what the steps of a corpus found, and return its bars."""
+    best = _mean([rate for one in found for rate in one["pure"]])
+    told = ", ".join(f"{rate:.2f}" for one in found for rate in one["pure"])
+    print(f"\nViT-B/32, random weights, float32, {name}, {os.cpu_count()} processes of one thread")
+    print(f"{'pure forward pass, image and text':40}{best:8.2f} images/s (mean of {told})")
+    whole = _mean([one["whole"] for one in found])
+    print(f"{'the same, texts padded to 77 tokens':40}{whole:8.2f} images/s")
+    bars = []
+    for decode in [setting for setting in _SETTINGS if setting in found[0]]:
+        images, seconds = (sum(one[decode][what] for one in found) for what in ("images", "seconds"))
+        rate = images / seconds
+        shares = found[0][decode]["shares"]
+        print(f"{f'stage, decode {decode}':40}{rate:8.2f} images/s {rate / best:7.1%} ({images:,} images; {shares})")
+        bars.append(Bar(f"end to end, {name}, decode {decode}: share of the pure forward pass", rate / best, 0.92))
     return bars
 
 
-def demo_bars(corpus: Corpus, work: Path) -> list[Bar]:
-    """Measure the demo's model, where decoding takes most of the time."""
-    cores = len(os.sched_getaffinity(0))
-    lists = [corpus.tars[place::cores] for place in range(cores)]
-    lists = [some for some in lists if some]
-    alone = beside("decode", lists, "demo", 0)
-    ours = stage(corpus, corpus.tables, work, "demo", "full")
-    again = beside("decode", lists, "demo", 0)
-    best = max(alone, again)
-    print("\nthe demo's model")
-    print(f"{'read, decode, preprocess alone':44}{best:8.1f} images/s ({alone:.1f}, {again:.1f})")
-    share = ours["rate"] / best
-    print(f"{'stage, with heads':44}{ours['rate']:8.1f} images/s {share:7.1%} ({ours['shares']})")
-    return [Bar("the demo's model, share of the decoding rate", share, 0.85)]
+def rival_bars(found: Result, ours: Sequence[Result]) -> list[Bar]:
+    """Print what clip-retrieval reached, and return the bar."""
+    rate = found["images"] / found["seconds"]
+    print(f"\n{'clip-retrieval 2.45.0, same weights':40}{rate:8.2f} images/s ({found['images']:,} images, same shards)")
+    bars = []
+    for decode in _SETTINGS:
+        images, seconds = (sum(one[decode][what] for one in ours) for what in ("images", "seconds"))
+        if seconds:
+            bars.append(Bar(f"end to end, decode {decode}: times clip-retrieval", images / seconds / rate, 1.0))
+    return bars
+
+
+def demo_bars(found: Result) -> list[Bar]:
+    """Print what the demo's model reached, and return its bars."""
+    print("\nthe demo's model, with its heads")
+    bars = []
+    for decode in _SETTINGS:
+        one = found[decode]
+        alone, rate = max(one["alone"]), one["images"] / one["seconds"]
+        told = ", ".join(f"{rate:.1f}" for rate in one["alone"])
+        print(f"{f'read, decode, preprocess; {decode}':40}{alone:8.1f} images/s ({told})")
+        print(f"{'stage':40}{rate:8.1f} images/s {rate / alone:7.1%} ({one['images']:,} images; {one['shares']})")
+        bars.append(Bar(f"the demo's model, decode {decode}: share of the decoding rate", rate / alone, 0.85))
+    return bars
+
+
+def _mean(rates: Sequence[float]) -> float:
+    """Return the rate of equal work at all of these rates."""
+    return len(rates) / sum(1 / rate for rate in rates)
+
+
+class Steps:
+    """What is measured once and kept in a file, so that a long benchmark can be run in pieces."""
+
+    def __init__(self, file: Path, most: int | None) -> None:
+        self.file = file
+        self.found: Result = json.loads(file.read_text()) if file.is_file() else {}
+        self.left = most
+        self.missing = 0
+
+    def measure(self, name: str, step: Callable[[], Result]) -> Result | None:
+        """Return what a step found, in an earlier run or now; None where this run has done its number of steps."""
+        if name not in self.found:
+            if self.left == 0:
+                self.missing += 1
+                return None
+            print(f"measuring {name}", flush=True)
+            self.found[name] = step()
+            self.file.write_text(json.dumps(self.found, indent=1))
+            self.left = None if self.left is None else self.left - 1
+        return dict(self.found[name])
+
+    def all(self, name: str, steps: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Return what several steps found, as far as they are measured."""
+        found = [self.measure(f"{name} {place + 1} of {len(steps)}", step) for place, step in enumerate(steps)]
+        return [one for one in found if one is not None]
 
 
 def main() -> None:
@@ -201,20 +190,45 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000, help="JPEGs of the corpus (default 2,000)")
     parser.add_argument("--quick", action="store_true", help="200 images: for a look, not for bars")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
+    parser.add_argument(
+        "--resume", action="store_true", help="take what earlier runs with as many images have measured"
+    )
+    parser.add_argument("--steps", type=int, help="measure so many steps at most")
     wanted = parser.parse_args()
     sections = wanted.only.split(",")
     images = _QUICK_IMAGES if wanted.quick else wanted.images
     rows = _SHARD_ROWS // 5 if wanted.quick else _SHARD_ROWS
     folder, work, bars = BENCH / "score", BENCH / "score-work", []
+    kept = folder / f"measured-{images}.json"
+    if not wanted.resume:
+        kept.unlink(missing_ok=True)
     try:
         corpus = corpora.cached(folder / f"shards-{images}", images=images, shard_rows=rows)
         each = corpus.bytes_ / corpus.images / KB
         print(f"{corpus.images:,} JPEGs in {len(corpus.tars)} tars, {each:.0f} KB each on average", flush=True)
         weights = random_weights(folder / "vit_b_32.pt")
+        steps = Steps(kept, wanted.steps)
+        of_forward: list[Result] = []
         if "forward" in sections:
-            bars += forward_bars(corpus, weights, work, rival="rival" in sections)
+            of_forward = steps.all(
+                "forward",
+                [
+                    lambda some=some: forward_step(corpus, some, str(weights), _SETTINGS, work)
+                    for some in slices(corpus)
+                ],
+            )
+            bars += forward_bars(f"JPEGs of {each:.0f} KB", of_forward) if of_forward else []
+        if "small" in sections:
+            name, few = f"JPEGs of {_SMALL_PX} px", min(images, _SLICE)
+            small = corpora.cached(folder / f"small-{few}", images=few, shard_rows=rows, side_px=_SMALL_PX)
+            found = steps.all("small", [lambda: forward_step(small, small.tables, str(weights), ["full"], work)])
+            bars += forward_bars(name, found) if found else []
+        if "rival" in sections:
+            found = steps.all("rival", [lambda: rival_step(corpus.tars[: max(1, _SLICE // rows)], weights)])
+            bars += rival_bars(found[0], of_forward) if found else []
         if "demo" in sections:
-            bars += demo_bars(corpus, work)
+            found = steps.all("demo", [lambda: demo_step(corpus, work)])
+            bars += demo_bars(found[0]) if found else []
         if "zarr" in sections:
             bars += score_store.bars(work, slots=1_000_000 if wanted.quick else 10_000_000)
     except BenchError as error:
@@ -222,10 +236,12 @@ def main() -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print()
+    if steps.missing:
+        print(f"{steps.missing} steps are not measured yet; --resume goes on")
     for bar in bars:
         told = bar.as_dict()
         print(f"{'holds' if bar.holds else 'MISSED':8}{bar.name}: {told['value']:g} (bar {told['bar']})")
-    print(json.dumps({"bench": "score", "bars": [bar.as_dict() for bar in bars]}))
+    print(json.dumps({"bench": "score", "images": images, "bars": [bar.as_dict() for bar in bars]}))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def _shard(folder: Path, number: int, pairs: int) -> None:
         rng.integers(0, max(1, pairs * 3 // 200), again.sum()).astype(">u4").view(np.uint8).reshape(-1, 4)
     )
     pictures[again, 4:] = 0
-    split = pa.array(["en", "multi", "nolang"]).take(pa.array(rng.choice(3, rows, p=[0.5, 0.35, 0.15])))
+    places = pa.array(rng.choice(3, rows, p=[0.5, 0.35, 0.15]))
     width = rng.integers(100, 1600, rows).astype(np.int32)
     own: dict[str, Any] = {
         "key": pa.array([f"{number:05d}{row:04d}" for row in range(rows)]),
@@ -71,8 +71,8 @@ def _shard(folder: Path, number: int, pairs: int) -> None:
         "original_width": width,
         "original_height": (width * rng.uniform(0.25, 2.0, rows)).astype(np.int32),
         "bytes": rng.integers(2_000, 300_000, rows),
-        "split": split,
-        "language": split,
+        "split": pa.array(["en", "multi", "nolang"]).take(places),
+        "language": pa.array(["en", "de", ""]).take(places),
     }
     columns = {name: own.get(name, _same(kind, rows)) for name, kind in _types(schema.IMAGES).items()}
     images = pa.table(columns, schema=schema.IMAGES.schema)

@@ -89,7 +89,7 @@ def decode(
         except UnreadableImageError:
             done.append(False)
         else:
-            pixels.prepare(image, preparations, [room[row] for room in rooms])
+            pixels.prepare(image, preparations, [room[row] for room in rooms], quick=needed_px is not None)
             done.append(True)
     return done
 

@@ -40,6 +40,7 @@ _STEPS = {
     "catalog": "Pairs to a shuffled work list, through PostgreSQL.",
     "download": "Work list to shards of checked, hashed, resized images.",
     "score": "Shards to CLIP embeddings, similarity and safety scores.",
+    "group": "Hashes and embeddings to the images that are near each other.",
     "filter": "Scores and thresholds to a verdict for every pair.",
     "release": "Verdicts to LAION's tables, subsets, manifest, Croissant and card.",
     "report": "Everything to figures, one HTML page and one MLflow run.",
@@ -110,10 +111,10 @@ app.command("verify", help=cli_verify.HELP, rich_help_panel="Questions")(cli_ver
 @app.command(rich_help_panel="Questions")
 def columns() -> None:
     """Print the data dictionary: every table and array with its columns, types, units and meanings."""
-    from laion_dask import layouts
+    from laion_dask import group_schema, layouts
     from laion_dask.schema import ARRAYS, TABLES
 
-    for table in (*TABLES, *layouts.TABLES):
+    for table in (*TABLES, *group_schema.TABLES, *layouts.TABLES):
         typer.echo(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
         for column in table.columns:
             unit = f" [{column.unit}]" if column.unit else ""
@@ -162,10 +163,11 @@ def mlflow() -> None:
     run = log_version(
         report=Path("data/report"),
         metrics=Path("metrics"),
-        settings=settings,
+        values=settings.model_dump(mode="json"),
         lock=Path("dvc.lock"),
         experiment=settings.report.experiment,
         uri=None,
+        release=Path("data/release"),
     )
     typer.echo(f"MLflow run {run}")
 

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from laion_dask import reference, reference_figures
 from laion_dask.outcomes import SPLITS
 from laion_dask.statistics import ALL, FunnelStep, Histogram, Statistics
 from laion_dask.truth import Decision
@@ -100,7 +101,10 @@ def write(
             bool(statistics.safety),
             "safety",
             "Safety and rights",
-            "Share by split, with 95 % Wilson interval. Intervals that do not overlap differ by more than chance.",
+            (
+                "Share by split, with 95 % Wilson interval. Intervals that do not overlap differ by more than chance. "
+                "Hollow: what LAION-5B published of what it kept."
+            ),
             lambda: _safety(statistics),
         ),
         (
@@ -114,8 +118,21 @@ def write(
             bool(statistics.sizes),
             "sizes",
             "Sizes of kept pairs",
-            "Dot: median. Thick line: half of the pairs (25 to 75 %). Thin line: nine tenths (5 to 95 %).",
+            (
+                "Dot: median. Thick line: half of the pairs (25 to 75 %). Thin line: nine tenths (5 to 95 %). "
+                "Dotted below: LAION-5B as published, with a tick at its median."
+            ),
             lambda: _sizes(statistics),
+        ),
+        (
+            bool(steps) and scored,
+            "shares",
+            "Shares beside published data sets",
+            (
+                "Blue: this version. Hollow: published. A share far from all others asks for a reason: "
+                "another crawl, dead links, or a rule that takes more than it should."
+            ),
+            lambda: reference_figures.shares(steps, statistics),
         ),
         (
             bool(sum(statistics.aesthetic.kept) + sum(statistics.aesthetic.dropped)),
@@ -243,7 +260,8 @@ def _languages(statistics: Statistics) -> Figure:
 
 
 def _safety(statistics: Statistics) -> Figure:
-    names = list(dict.fromkeys(rate.name for rate in statistics.safety if rate.count))
+    shown = [rate for rate in statistics.safety if rate.count or (rate.total and reference.rates(rate.name))]
+    names = list(dict.fromkeys(rate.name for rate in shown))
     figure, (axes,) = _frame(0.95 + 0.46 * max(1, len(names)))
     _rows(axes, [_plain(name.removeprefix("host_opt_out_")) for name in names])
     places = {"en": -0.22, "multi": 0.0, "nolang": 0.22, ALL: 0.0}
@@ -258,11 +276,12 @@ def _safety(statistics: Statistics) -> Figure:
         label = None if rate.split in labelled else rate.split
         labelled.add(rate.split)
         axes.plot([rate.rate], [place], marker, color=color, markersize=5.5, label=label, linestyle="none")
+    reference_figures.mark_rates(axes, names, places)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("share, with 95 % interval")
-    figure.legend(loc="outside upper right", ncols=4)
+    figure.legend(loc="outside upper right", ncols=4, columnspacing=1.0, handletextpad=0.2)
     return figure
 
 
@@ -300,6 +319,7 @@ def _sizes(statistics: Statistics) -> Figure:
             axes.plot([low, high], [place, place], color=color, linewidth=1.2)
             axes.plot([quarter, upper], [place, place], color=color, linewidth=5, alpha=0.55, solid_capstyle="butt")
             axes.plot([middle], [place], marker, color=color, markersize=5.5)
+            reference_figures.mark_sizes(axes, place + 0.32, size.measure, size.split)
         if unit == "px":
             axes.set_xscale("log", base=2)
         else:

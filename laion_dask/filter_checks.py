@@ -7,7 +7,8 @@ from difflib import get_close_matches
 
 import pyarrow as pa
 
-from laion_dask import filter_params, schema, where
+from laion_dask import filter_params, group_schema, schema, where
+from laion_dask.rules import GROUPED
 
 
 class FilterError(Exception):
@@ -15,9 +16,10 @@ class FilterError(Exception):
 
 
 def joined(scores: pa.Schema) -> pa.Schema:
-    """Return the columns that rules may ask: those of the images table, and what the scores have beside them."""
+    """Return the columns that rules may ask: those of the images table, the scores, and what group has recorded."""
     images = schema.IMAGES.schema
-    return pa.schema([*images, *(field for field in scores if field.name not in images.names)])
+    others = [field for field in scores if field.name not in images.names]
+    return pa.schema([*images, *others, *(field for field in group_schema.GROUPS.schema if field.name in GROUPED)])
 
 
 def check(rules: filter_params.Filter, known: pa.Schema) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from laion_dask.group_params import Distance
 from laion_dask.section import Section
 
 Split = Literal["en", "multi", "nolang"]
@@ -158,6 +159,12 @@ class Filter(Section):
     image_based: ImageBased | None
     top: Annotated[tuple[Top, ...], Field(max_length=8)]
     duplicate_images: Literal["drop", "keep"]
+    near_duplicates: Literal["drop", "keep"]
+    near_max_distance: Distance
+    near_min_cosine: Cosine
+    semantic_duplicates: Annotated[float, Field(ge=0, lt=1)] | None
+    evaluation_max_distance: Distance | None
+    evaluation_min_cosine: Cosine | None
     balance: Balance | None
 
     @field_validator("computed", "thresholds", "top")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from laion_dask import uid_sets
 
 _DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
 
@@ -42,20 +43,24 @@ def read(paths: Iterable[Path]) -> Hashes:
     return {kind: frozenset(entries) for kind, entries in found.items()}
 
 
-@functools.lru_cache(maxsize=2)
-def arrays(paths: tuple[Path, ...], digest: str) -> Mapping[str, pa.Array]:  # noqa: ARG001 - a changed file has another
-    """Read lists once for each process: `digest` stands for their bytes. Returns what `matches` takes."""
-    return as_arrays(read(paths))
+def write(hashes: Hashes, folder: Path) -> dict[str, Path]:
+    """Write the digests of each kind that has any, sorted, as .npy that workers map instead of reading the lists."""
+    files = {}
+    for kind, entries in sorted(hashes.items()):
+        if entries:
+            folder.mkdir(parents=True, exist_ok=True)
+            files[kind] = folder / f"{kind}.npy"
+            rows = uid_sets.numbers(pa.array(sorted(entries), pa.string()), _DIGEST_CHARS[kind])
+            np.save(files[kind], rows, allow_pickle=False)
+    return files
 
 
-def as_arrays(hashes: Hashes) -> Mapping[str, pa.Array]:
-    """Return the kinds that have any entry, sorted."""
-    return {kind: pa.array(sorted(entries), pa.string()) for kind, entries in hashes.items() if entries}
-
-
-def matches(table: pa.Table, hashes: Mapping[str, pa.Array]) -> np.ndarray:
-    """Return bool (rows,): md5 or sha256 of the row is among the hashes."""
+def matches(table: pa.Table, files: Mapping[str, Path], digest: str) -> np.ndarray:
+    """Return bool (rows,): md5 or sha256 of the row is in the file of its kind; `digest` stands for all bytes."""
     found = np.zeros(table.num_rows, bool)
-    for kind, entries in hashes.items():
-        found |= pc.is_in(table[kind], value_set=entries).to_numpy()
+    for kind, path in files.items():
+        chars = _DIGEST_CHARS[kind]
+        column = table[kind]
+        rows = uid_sets.numbers(pc.fill_null(column, "0" * chars), chars)
+        found |= uid_sets.contains(path, rows, digest) & pc.is_valid(column).to_numpy()
     return found

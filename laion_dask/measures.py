@@ -5,6 +5,8 @@ One table (schema SCORES) has these columns behind the similarities; all are NaN
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from laion_dask import head_params, heads, params, tags, watermark
+from laion_dask import head_params, heads, models, params, tags, watermark
 from laion_dask.clip import Clip, ModelError
 from laion_dask.schema import SCORES, Column
 from laion_dask.watermark import Detector
 
+_DIGESTS: Final = ("heads_sha256", "tags_sha256")
 _MEANINGS: Final = {
     "violence": ("similarity to a violent prompt less that to a peaceful one; above 0 it counts as violent", ""),
     "simulacra": ("aesthetics score of simulacra-aesthetic-models", "about 1..10"),
@@ -86,6 +89,40 @@ def columns(settings: params.Score) -> list[Column]:
 def files(settings: params.Score) -> list[Path]:
     """Return the files that decide the columns, so that a changed one makes other parts."""
     return [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
+
+
+@functools.cache
+def about(settings: params.Score, model: str) -> dict[str, str]:
+    """Return the sha256 of the files that read a model's embeddings, for the attributes of its arrays: JSON objects.
+
+    `heads_sha256` by the column that a head fills, `tags_sha256` by `tag_<group>` or `laion400m`; neither where there
+    is none. Networks that read images instead of embeddings stand with the first model.
+    """
+    first = settings.models[0].name
+    heads_ = {
+        column: models.sha256(heads.file(spec))
+        for spec in settings.heads or ()
+        if (spec.model or first) == model
+        for column in spec.columns
+    }
+    tags_ = {
+        name: models.sha256(tags.path(spec))
+        for spec in settings.tags or ()
+        if (spec.model or first) == model
+        for name in tags.names(spec)
+    }
+    found = dict(zip(_DIGESTS, (heads_, tags_), strict=True))
+    return {name: json.dumps(digests, sort_keys=True) for name, digests in found.items() if digests}
+
+
+def merged(about: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the digests that `about` gave for each model, of all models together."""
+    found: dict[str, dict[str, str]] = {}
+    for of in about.values():
+        for name in _DIGESTS:
+            if name in of:
+                found.setdefault(name, {}).update(json.loads(of[name]))
+    return found
 
 
 def _model(embedded: Mapping[str, Embedded], name: str | None) -> Embedded:

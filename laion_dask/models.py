@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 import pickle
@@ -59,6 +60,62 @@ def weights(spec: params.Model) -> Path:
         raise ModelError(message)
     file = Path(spec.pretrained)
     return file if file.is_file() else _of_tag(spec)
+
+
+def beside(spec: params.Model) -> None:
+    """Find or fetch what a model needs beside its weights: a tokenizer of the hub and the shape of its text tower.
+
+    Cheap for models that need neither. Raises `ModelError` with the name and the command that fetches it.
+    """
+    text = _text_config(spec)
+    folder = spec.model.removeprefix(_LOCAL) if spec.model.startswith(_LOCAL) else None
+    wanted = {kind: text.get(f"hf_{kind}_name") for kind in ("tokenizer", "model")}
+    if wanted["tokenizer"]:
+        # open_clip looks for the tokenizer of a local folder there, whatever its name.
+        wanted["tokenizer"] = folder or wanted["tokenizer"]
+    for kind, name in wanted.items():
+        if name:
+            _of_transformers(spec, kind, str(name))
+
+
+def _of_transformers(spec: params.Model, kind: str, name: str) -> None:
+    import transformers  # noqa: PLC0415 - seconds
+
+    auto: Any = transformers.AutoTokenizer if kind == "tokenizer" else transformers.AutoConfig
+    what = "tokenizer" if kind == "tokenizer" else "configuration of the text tower"
+    try:
+        with _quiet():
+            hub.cached_or_fetched(lambda: auto.from_pretrained(name), f"the {what} {name}")
+    except Exception as error:
+        # Anything: transformers wraps errors of the hub, of its transport and of what it reads.
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = (
+            f"{_where(spec)}: its {what} {name} is not on this machine and cannot be fetched: {cause}. Remedy: where "
+            f"there is a network, run `hf download {name} --include '*.json' '*.model' '*.txt'`; then bring what it "
+            f"fetched to {hub.cache()} here"
+        )
+        if Path(name).is_dir():
+            message = (
+                f"{_where(spec)}: {name} has no {what} that can be read: {cause}. Remedy: its files beside the weights"
+            )
+        raise ModelError(message) from error
+
+
+def _text_config(spec: params.Model) -> dict[str, Any]:
+    """Return what open_clip's configuration says of the text tower, read without importing open_clip."""
+    if spec.model == "demo" or spec.model.startswith(_LOCAL):
+        file = (DEMO_MODEL if spec.model == "demo" else Path(spec.model.removeprefix(_LOCAL))) / _CONFIG
+    elif spec.model.startswith(_HUB):
+        # In the cache: it lies beside the weights, which were found before.
+        file = weights(spec).with_name(_CONFIG)
+    else:
+        package = importlib.util.find_spec("open_clip")
+        places = list(package.submodule_search_locations or []) if package else []
+        file = Path(*places[:1]) / "model_configs" / f"{spec.model}.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return dict(found.get("model_cfg", found).get("text_cfg", {}))
 
 
 def sha256(file: Path) -> str:

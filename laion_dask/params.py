@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import filter_params, head_params
+from laion_dask import filter_params, group_params, head_params
 from laion_dask.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -324,9 +324,21 @@ class Params(Section):
     catalog: Catalog
     download: Download
     score: Score
+    group: group_params.Group
     filter: Filter
     release: Release
     report: Report
+
+    @model_validator(mode="after")
+    def _filter_asks_for_what_group_records(self) -> Params:
+        rules = self.filter
+        distances = {
+            "filter.near_max_distance": rules.near_max_distance if rules.near_duplicates == "drop" else None,
+            "filter.evaluation_max_distance": rules.evaluation_max_distance,
+        }
+        models = [model.name for model in self.score.models]
+        group_params.check(self.group, distances, rules.semantic_duplicates, models)
+        return self
 
 
 def load(path: Path = PARAMS_FILE) -> Params:

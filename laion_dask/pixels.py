@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ class UnreadableImageError(Exception):
     """The bytes cannot be decoded to their end."""
 
 
+Quick = Callable[[Any], Any]
+"""A uint8 tensor (3, height, width) in, the same image at a model's size out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """What a model does to an image before its network sees numbers: open_clip's transforms, cut at the tensor.
@@ -34,6 +39,8 @@ class Preparation:
     side: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    quick: Quick | None = None
+    """The same steps in torch's 8-bit arithmetic, off by a grey level or two; None where there is no such way."""
 
     @property
     def needed_px(self) -> int:
@@ -57,7 +64,28 @@ def from_transforms(transforms: Any) -> Preparation:  # noqa: ANN401 - torchvisi
     resize = Compose(steps[:cut])
     width, height = resize(Image.new("RGB", (32, 32))).size
     mean, std = (tuple(float(value) for value in values) for values in (steps[-1].mean, steps[-1].std))
-    return Preparation(repr(resize), resize, (height, width), mean, std)
+    return Preparation(repr(resize), resize, (height, width), mean, std, _quick(steps[:cut]))
+
+
+def _quick(steps: Sequence[Any]) -> Quick | None:
+    """Return torchvision's steps on uint8 tensors for those of nearly all models, shorter side and crop; else nothing.
+
+    With other shapes (squashed, enlarged) torch's kernel was seen to be off by up to ten grey levels.
+    """
+    from torchvision.transforms import CenterCrop, Resize  # noqa: PLC0415
+
+    # What open_clip puts behind them makes an image RGB, which all images are by then.
+    resize, crop = steps[:2] if len(steps) > 1 else (None, None)
+    if not isinstance(resize, Resize) or not isinstance(crop, CenterCrop) or not isinstance(resize.size, int):
+        return None
+    # No closure: it goes to the processes that decode for a GPU.
+    return functools.partial(_resized, size=resize.size, side=[*crop.size], how=resize.interpolation)
+
+
+def _resized(image: Any, *, size: int, side: list[int], how: Any) -> Any:  # noqa: ANN401 - torch tensors and torchvision's names
+    from torchvision.transforms.v2 import functional  # noqa: PLC0415
+
+    return functional.center_crop(functional.resize(image, [size], interpolation=how), side)
 
 
 def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
@@ -80,10 +108,23 @@ def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 
-def prepare(image: Image.Image, preparations: Sequence[Preparation], into: Sequence[np.ndarray]) -> None:
-    """Write the pixels of one image for every preparation: uint8 (height, width, 3) each."""
+def prepare(
+    image: Image.Image, preparations: Sequence[Preparation], into: Sequence[np.ndarray], *, quick: bool = False
+) -> None:
+    """Write the pixels of one image for every preparation: uint8 (height, width, 3) each.
+
+    `quick` takes a third of the time where nothing is enlarged, off by two grey levels at most on drawings and photos,
+    by 0.05 of one on average.
+    """
     for preparation, target in zip(preparations, into, strict=True):
-        np.copyto(target, np.asarray(preparation.steps(image)))
+        if quick and preparation.quick is not None and min(image.size) >= preparation.needed_px:
+            import torch  # noqa: PLC0415
+
+            # A copy: torch wants memory that may be written to, also where it only reads.
+            found = preparation.quick(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+            np.copyto(target, found.permute(1, 2, 0).numpy())
+        else:
+            np.copyto(target, np.asarray(preparation.steps(image)))
 
 
 def normalised(pixels: Any, preparation: Preparation) -> Any:  # noqa: ANN401 - torch tensors

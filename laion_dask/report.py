@@ -15,25 +15,27 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from laion_dask import diff, gallery, linkrot, params, statistics, tracking, truth, verify, versions
+from laion_dask import (
+    diff,
+    gallery,
+    linkrot,
+    params,
+    reference,
+    report_tables,
+    statistics,
+    tracking,
+    truth,
+    verify,
+    versions,
+)
 from laion_dask.statistics import ALL
 from laion_dask.verdict import REASON_STAGE
 
-# LAION-5B as published (LAION blog, 31 March 2022): percentiles 5, 25, 50, 75 and 95 of its three parts.
-LAION_5B: Final = {
-    ("width", "en"): (132, 225, 340, 600, 1050),
-    ("width", "multi"): (140, 235, 366, 640, 1080),
-    ("width", "nolang"): (135, 225, 338, 600, 1080),
-    ("height", "en"): (125, 208, 320, 500, 1014),
-    ("height", "multi"): (120, 200, 320, 500, 1000),
-    ("height", "nolang"): (118, 200, 305, 500, 1000),
-    ("text length", "en"): (21, 37, 54, 78, 152),
-    ("text length", "multi"): (12, 27, 44, 67, 120),
-    ("text length", "nolang"): (13, 26, 41, 60, 99),
-}
 RATE_NAMES: Final = {
     "unsafe": "Unsafe by score",
     "watermark": "Watermarked by score",
+    "unsafe_kept": "Unsafe in what is kept",
+    "watermark_kept": "Watermarked in what is kept",
     "listed_hash": "On a list of known content",
     "page_opt_out": "Page opts out",
     "host_opt_out": "Host opts out, any signal",
@@ -56,7 +58,7 @@ _DIGITS: Final = 6
 def write(
     out: Path, data: Path, metrics: Path, settings: params.Params, digests: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write report.html, figures/, statistics.json and truth.json into `out`; return the headline numbers.
+    """Write report.html, figures/, tables/, statistics.json and truth.json into `out`; return the headline numbers.
 
     `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. With
     download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json. The headline
@@ -92,7 +94,9 @@ def write(
         rate_names=RATE_NAMES,
         decisions=decisions,
         reasons=REASON_STAGE,
-        laion_5b=LAION_5B,
+        laion_5b=reference.percentiles(),
+        datacomp=[row for row in reference.read("datacomp_table3") if row["scale"] == "large"],
+        published={name: reference.rates(name) for name in RATE_NAMES},
         picks=_picks(data, settings),
         pictures={picture.name: (picture, _inline(picture.svg)) for picture in pictures},
         sections=_sections(settings),
@@ -100,6 +104,7 @@ def write(
     (out / "report.html").write_text(page, encoding="utf-8")
     _write_json(out / "statistics.json", {"funnel": [asdict(step) for step in steps], **numbers.as_dict()})
     _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
+    report_tables.write(out / "tables", steps, numbers, decisions)
     return headline(numbers, decisions)
 
 
@@ -181,7 +186,7 @@ def _inline(svg: Path) -> str:
 
 def _sections(settings: params.Params) -> dict[str, dict[str, str]]:
     sections: dict[str, dict[str, str]] = {}
-    for name, value in tracking.flat_params(settings).items():
+    for name, value in tracking.flat_params(settings.model_dump(mode="json")).items():
         section, _, key = name.partition(".")
         sections.setdefault(section, {})[key] = value
     return sections

@@ -20,6 +20,9 @@ from laion_dask import balance, clip_losses, filter_params, hash_lists, uid_sets
 
 Rule = tuple[str, str, np.ndarray]
 
+GROUPED: Final = ("cluster", "centroid_cosine", "evaluation_distance", "evaluation_cosine")
+"""Columns of the stage group that rules may read; null where the image has no group."""
+
 _IMAGE: Final = ("uid", "split", "reason")
 
 
@@ -31,8 +34,10 @@ class Files:
     keep_uids: tuple[Path, ...] = ()
     """Sorted subset files, as of `uid_sets.prepare`."""
     drop_uids: tuple[Path, ...] = ()
-    removed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Hashes of removals.csv, by kind."""
+    removed: Mapping[str, Path] = field(default_factory=dict)
+    """Hashes of removals.csv by kind, as of `hash_lists.write`; only kinds that have any."""
+    listed: Mapping[str, Path] = field(default_factory=dict)
+    """The same of the lists of known content."""
 
 
 def bits(settings: filter_params.Filter) -> dict[str, tuple[str, int]]:
@@ -48,8 +53,7 @@ def columns(settings: filter_params.Filter, known: Sequence[str], files: Files) 
     rules = settings
     wanted = {*_IMAGE, "similarity"}
     # Where no list has an entry of a kind, its digests are not read.
-    kinds = {kind for kind, entries in files.removed.items() if entries}
-    wanted |= kinds | ({"md5", "sha256"} if rules.hash_lists else set())
+    wanted |= {*files.removed, *files.listed}
     wanted |= (
         {"original_width", "original_height"} if rules.min_side_px or rules.max_aspect_ratio < _NO_RATIO else set()
     )
@@ -61,6 +65,8 @@ def columns(settings: filter_params.Filter, known: Sequence[str], files: Files) 
     wanted |= {"caption"} if rules.min_chars or rules.min_words or rules.keywords or rules.text_entities else set()
     wanted |= {"caption"} if rules.balance else set()
     wanted |= {"slot"} if rules.image_based or rules.computed else set()
+    wanted |= {"evaluation_distance"} if rules.evaluation_max_distance is not None else set()
+    wanted |= {"evaluation_cosine"} if rules.evaluation_min_cosine is not None else set()
     wanted |= {limits.column for limits in rules.thresholds} | {fraction.column for fraction in rules.top}
     own = [entry.column for entry in rules.computed]
     wanted |= {*where.columns(rules.where, [*known, *own])} if rules.where else set()
@@ -79,7 +85,7 @@ def local(
     `pairs` has the columns of `columns` and those that are computed; `embedded` the stored image embeddings of each
     model that a rule reads, float32 (rows, features), NaN where there is no image.
     """
-    yield from _known_content(pairs, settings, files)
+    yield from _known_content(pairs, files)
     yield from _of_image_and_text(pairs, settings, files)
     if settings.max_punsafe < 1:
         yield "unsafe", "unsafe", _numbers(pairs["punsafe"]) > np.float32(settings.max_punsafe)
@@ -105,15 +111,14 @@ def local(
             embedded[based.model], Path(based.centroids), Path(based.targets), files.digest
         )
         yield "off_target", "off_target", ~on_target
+    if settings.evaluation_max_distance is not None or settings.evaluation_min_cosine is not None:
+        yield "evaluation_set", "evaluation_set", _too_close(pairs, settings)
 
 
-def _known_content(pairs: pa.Table, settings: filter_params.Filter, files: Files) -> Iterator[Rule]:
-    removed = hash_lists.as_arrays(files.removed)
-    if removed:
-        yield "removed_hash", "removed_hash", hash_lists.matches(pairs, removed)
-    if settings.hash_lists:
-        listed = hash_lists.arrays(tuple(Path(path) for path in settings.hash_lists), files.digest)
-        yield "listed_hash", "listed_hash", hash_lists.matches(pairs, listed)
+def _known_content(pairs: pa.Table, files: Files) -> Iterator[Rule]:
+    for reason, lists in (("removed_hash", files.removed), ("listed_hash", files.listed)):
+        if lists:
+            yield reason, reason, hash_lists.matches(pairs, lists, files.digest)
     if files.keep_uids or files.drop_uids:
         uids = uid_sets.halves(pairs["uid"])
         for reason, paths, inside in (
@@ -144,6 +149,15 @@ def _of_image_and_text(pairs: pa.Table, settings: filter_params.Filter, files: F
     if settings.text_entities is not None:
         entities = _words(Path(settings.text_entities), files.digest)
         yield "no_entity", "no_entity", ~any_word(pairs["caption"], entities)
+
+
+def _too_close(pairs: pa.Table, settings: filter_params.Filter) -> np.ndarray:
+    close = np.zeros(pairs.num_rows, bool)
+    if settings.evaluation_max_distance is not None:
+        close |= _numbers(pairs["evaluation_distance"]) <= settings.evaluation_max_distance
+    if settings.evaluation_min_cosine is not None:
+        close |= _numbers(pairs["evaluation_cosine"]) >= np.float32(settings.evaluation_min_cosine)
+    return close
 
 
 def any_word(texts: pa.ChunkedArray, words: pa.Array) -> np.ndarray:

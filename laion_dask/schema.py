@@ -265,6 +265,7 @@ VERDICTS: Final = Table(
             "every rule of filter that would drop the pair, a bit each: verdict.RULE_BITS, those with a name from bit"
             " 40 on, as `rules` of metrics/filter.json has them; 0 also where there is no image",
         ),
+        Column("stays", pa.string(), "of a duplicate, the uid of the kept pair that stays instead; else null"),
     ),
 )
 
@@ -325,6 +326,7 @@ TRUTH: Final = Table(
         Column("opted_out", pa.string(), "how the image is opted out, empty if it is not"),
         Column("broken", pa.string(), "how the image is broken, empty if it is not"),
         Column("near_duplicate", pa.bool_(), "the picture is a re-encoded or resized copy of another"),
+        Column("original", pa.string(), "address of the picture that it is a copy of; empty where it is none"),
         Column("beauty", pa.float32(), "aesthetics the picture was drawn with", "1..10"),
         Column("thing", pa.string(), "object drawn; empty where there is no picture"),
         Column("color", pa.string(), "its color"),

@@ -85,7 +85,10 @@ def load(settings: params.Score) -> dict[str, clip.Clip]:
 
 def about(settings: params.Score) -> dict[str, dict[str, str]]:
     """Return what identifies the embeddings of each model, for the attributes of its arrays."""
-    return {spec.name: models.about(spec, models.load(spec, settings.compile)) for spec in settings.models}
+    return {
+        spec.name: models.about(spec, models.load(spec, settings.compile)) | measures.about(settings, spec.name)
+        for spec in settings.models
+    }
 
 
 def _seen(

@@ -58,9 +58,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class Losers:
-    """Pairs of the shard that go, by uid."""
+    """Pairs of the shard that go, by uid, and the pairs that stay instead."""
 
     uids: Sequence[str]
+    stays: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def judge(
     name: str,
     images: Path,
     scores: Path,
+    groups: Path,
     settings: filter_params.Filter,
     files: Files,
     batches: Mapping[str, Batches],
@@ -90,7 +92,7 @@ def judge(
     `batches` by the column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, and in `rules`
     for each rule that was asked [name, reason, own count, count as the first].
     """
-    pairs = read(images, scores, settings, files)
+    pairs = read(images, scores, groups, settings, files)
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
     embedded = _embedded(scores.parent / embeddings.STORE, pairs, settings)
     for one in settings.computed:
@@ -101,6 +103,7 @@ def judge(
     verdicts = pc.if_else(pa.array(judged), reasons, pairs["reason"])
     shard = pa.array(np.full(pairs.num_rows, int(name), np.int32))
     rows = {"uid": pairs["uid"], "shard": shard, "split": pairs["split"], "reason": verdicts, "rules": mask}
+    rows["stays"] = pa.nulls(pairs.num_rows, pa.string())
     pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
     if settings.top or settings.balance:
         (out / PENDING).mkdir()
@@ -132,22 +135,32 @@ def settle(
     mask = table["rules"].to_numpy() | (drops.astype(np.uint64) << np.uint64(bit))
     reasons = pc.if_else(pa.array(first), reason, reasons)
     rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": mask}
+    rows["stays"] = _instead(table, first, decision) if isinstance(decision, Losers) else table["stays"]
     pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
     return _counts(reasons, [*counts, [named, reason, int(drops.sum()), int(first.sum())]])
 
 
-def read(images: Path, scores: Path, settings: filter_params.Filter, files: Files) -> pa.Table:
-    """Return what the rules read of a shard, the scores joined to the images by uid, whatever their order.
+def read(images: Path, scores: Path, groups: Path, settings: filter_params.Filter, files: Files) -> pa.Table:
+    """Return what the rules read of a shard, scores and groups joined to the images by uid, whatever their order.
 
     `reason` is that of the download, or of the scoring. Raises `ValueError` when a row has no scores.
     """
     own = pq.read_schema(scores).names
-    known = [*schema.IMAGES.names, *(column for column in own if column not in schema.IMAGES.names)]
+    known = [*schema.IMAGES.names, *(column for column in own if column not in schema.IMAGES.names), *rules.GROUPED]
     wanted = rules.columns(settings, known, files)
     table = pq.read_table(images, columns=[column for column in wanted if column in schema.IMAGES.names])
-    others = [column for column in wanted if column not in schema.IMAGES.names]
-    scored = pq.read_table(scores, columns=["uid", "reason", *others])
-    return join(table, scored)
+    grouped = [column for column in wanted if column in rules.GROUPED]
+    others = [column for column in wanted if column not in {*schema.IMAGES.names, *grouped}]
+    joined = join(table, pq.read_table(scores, columns=["uid", "reason", *others]))
+    if grouped:
+        group = pq.read_table(groups, columns=["uid", *grouped])
+        places = pc.index_in(joined["uid"], value_set=group["uid"].combine_chunks())
+        lost = int(pc.sum(pc.and_(places.is_null(), pc.equal(joined["reason"], KEEP))).as_py() or 0)
+        if lost:
+            raise ValueError(f"{lost} pairs have no row in the groups: run the stage group again")
+        for column in grouped:
+            joined = joined.append_column(column, group[column].take(places))
+    return joined
 
 
 def join(images: pa.Table, scores: pa.Table) -> pa.Table:
@@ -200,6 +213,13 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
     lists = entries if isinstance(entries, pa.ListArray) else pa.concat_arrays(entries.chunks)
     stays = balance.falls(uid_sets.halves(table["uid"]), lists, np.load(decision.chances), decision.seed)
     return np.asarray(keeps & ~stays)
+
+
+def _instead(table: pa.Table, loses: np.ndarray, decision: Losers) -> pa.Array:
+    """Return the column `stays` with the pairs that stay instead of those that lose now."""
+    places = pc.index_in(table["uid"], value_set=pa.array(decision.uids, pa.string()))
+    stays = pa.array(decision.stays, pa.string()).take(places.combine_chunks())
+    return pc.if_else(pa.array(loses), stays, table["stays"])
 
 
 def _pending(

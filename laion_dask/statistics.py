@@ -30,6 +30,9 @@ MEASURES: Final = ("width", "height", "text length")
 SIMILARITY_RANGE: Final = (-0.2, 1.0)
 AESTHETIC_RANGE: Final = (0.0, 10.0)
 ALL: Final = "all"
+# Above these LAION-5B counted (LAION blog, 31 March 2022): fixed, so that versions with other limits stay comparable.
+LAION_5B_UNSAFE: Final = 0.5
+LAION_5B_WATERMARK: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,8 @@ def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[s
     """Read the stages' tables once and return the numbers; `MissingStageError` where a table is absent.
 
     Unsafe and watermarked are counted over all downloaded images that have a score, by the limits of section filter,
-    whatever other rule dropped the pair (LAION-5B counted with 0.5 and 0.8). Opt-outs of pages come before a pair
+    whatever other rule dropped the pair; `unsafe_kept` and `watermark_kept` over kept pairs, by LAION-5B's 0.5 and 0.8
+    whatever the limits are, so that versions compare. Opt-outs of pages come before a pair
     has a split: out of `metrics` where they drop, out of `page_signals` where they are recorded.
     """
     tally = _Tally(settings)
@@ -193,6 +197,8 @@ def _page_opt_outs(tally: _Tally, data: Path, metrics: Mapping[str, Mapping[str,
 _RATES: Final = (
     ("unsafe", "unsafe_scored"),
     ("watermark", "watermark_scored"),
+    ("unsafe_kept", "kept_unsafe_scored"),
+    ("watermark_kept", "kept_watermark_scored"),
     ("listed_hash", "downloaded"),
     ("page_opt_out", "links"),
     ("host_opt_out", "attempts"),
@@ -236,10 +242,14 @@ class _Tally:
             "kept": kept,
             "unsafe_scored": downloaded & np.isfinite(punsafe),
             "watermark_scored": downloaded & np.isfinite(pwatermark),
+            "kept_unsafe_scored": kept & np.isfinite(punsafe),
+            "kept_watermark_scored": kept & np.isfinite(pwatermark),
         }
         events = {
             "unsafe": downloaded & (punsafe > rules.max_punsafe),
             "watermark": downloaded & (pwatermark > rules.max_pwatermark),
+            "unsafe_kept": kept & (punsafe > LAION_5B_UNSAFE),
+            "watermark_kept": kept & (pwatermark > LAION_5B_WATERMARK),
             "listed_hash": text["verdict"] == "listed_hash",
             "removed": text["verdict"] == "removed_hash",
             **_host_opt_outs(table),

@@ -115,6 +115,11 @@ def columns(spec: head_params.Tag) -> list[Column]:
     ]
 
 
+def names(spec: head_params.Tag) -> list[str]:
+    """Return what an entry of `score.tags` is known by: `laion400m`, or `tag_<group>` for each of its groups."""
+    return [spec.kind] if spec.kind == "laion400m" else [f"tag_{group}" for group in groups(spec)]
+
+
 def score(spec: head_params.Tag, image: np.ndarray, captions: Sequence[str], embed: Embed) -> dict[str, np.ndarray]:
     """Return the columns of an entry for unit embeddings of images (rows, features) and their captions (rows)."""
     if spec.kind == "zero_shot":

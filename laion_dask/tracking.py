@@ -5,13 +5,11 @@ The only module that imports mlflow, and it does so inside the functions that ne
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 import warnings
@@ -20,9 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ruamel.yaml import YAML
-
-from laion_dask import linkrot, params
+from laion_dask import lineage, linkrot
 from laion_dask.verdict import FUNNEL, REASONS
 
 if TYPE_CHECKING:
@@ -30,83 +26,113 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 VERSION_TAG: Final = "laion_dask.version"
-# The stages whose outs make a version; the report is a picture of it.
-STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "filter", "release")
+COMPARISON_TAG: Final = "laion_dask.comparison"
 # MLflow's limits: of one batch, and of a dataset's digest (just a DVC directory hash).
 _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
 _PARAM_CHARS: Final = 6_000
 _DIGEST_CHARS: Final = 36
+# MLflow's comparison shows seven metrics without scrolling, by name: these come first, in the order of the data.
+_GLANCE: Final = {
+    "1 links seen": "extract.links.seen",
+    "2 images downloaded": "filter.pairs.seen",
+    "3 pairs kept": "kept.all",
+    "4 unsafe in kept": "safety.unsafe_kept.all.rate",
+    "5 watermarked in kept": "safety.watermark_kept.all.rate",
+    "6 precision": "truth.keep.precision",
+    "7 recall": "truth.keep.recall",
+}
+# Of the release only what describes it: its tables are data, and DVC has them.
+_OF_RELEASE: Final = ("README.md", "manifest.json", "croissant.json")
 _METRIC_NAME: Final = re.compile(r"[^\w\-. :/]")
 
 
-def dataset_digests(lock: Path) -> dict[str, str]:
-    """Return DVC's hash of each data out by its path, in the order of the stages.
-
-    Empty where dvc.lock is absent, lacks one of the stages, or does not fit the metrics on disk, as after a stage was
-    run without DVC: a digest of other data would be worse than none.
-    """
-    if not lock.is_file():
-        return {}
-    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
-    digests: dict[str, str] = {}
-    for stage in STAGES:
-        outs = {out["path"]: str(out.get("md5", "")) for out in stages.get(stage, {}).get("outs", [])}
-        metrics = {path: digest for path, digest in outs.items() if path == f"metrics/{stage}.json"}
-        data = {path: digest for path, digest in outs.items() if path not in metrics and digest}
-        if not data or not all(_md5(lock.parent / path) == digest for path, digest in metrics.items()):
-            return {}
-        digests |= data
-    return digests
-
-
-def version(lock: Path, metrics: Path, settings: params.Params) -> str:
-    """Return the digest that names a version: DVC's hashes and the parameters; without hashes, the stages' metrics."""
-    content: Mapping[str, Any] = dataset_digests(lock) or _stage_metrics(metrics)
-    text = json.dumps([content, settings.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def log_version(
-    *, report: Path, metrics: Path, settings: params.Params, lock: Path, experiment: str, uri: str | None
+    *,
+    report: Path,
+    metrics: Path,
+    values: Mapping[str, Any],
+    lock: Path,
+    experiment: str,
+    uri: str | None,
+    release: Path | None = None,
+    origin: lineage.Origin | None = None,
 ) -> str:
     """File the version in MLflow and return the run's id; the same version again fills in the same run.
 
-    `report` is the folder with statistics.json, truth.json, report.html and figures/, `metrics` that of the stages'
-    counts. Without `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
+    `report` is the folder with statistics.json, truth.json, report.html, figures/ and tables/, `metrics` that of the
+    stages' counts, `values` are parameters by section; those in `lock` go before them. With `release` card and manifest
+    are filed too. `origin` says where in Git's history the files are from; without it, that is asked of Git and DVC.
+    Without `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
     """
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
 
-        root = project_root(lock)
-        place = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+        origin = origin or lineage.Origin.here(lock)
+        place = uri or _place(origin.root)
         client = MlflowClient(tracking_uri=place)
-        name = version(lock, metrics, settings)
-        run = _find_or_create(client, _experiment(client, experiment, place), name, settings)
-        _log_values(client, run, flat_metrics(report, metrics), flat_params(settings))
-        for key, value in (_tags(name, settings, root) | _weights(metrics)).items():
+        name = lineage.version(lock, metrics, values)
+        digests = lineage.dataset_digests(lock)
+        laid = {**values, **(lineage.tracked_params(lock) if digests else {})}
+        title = str(laid["release"]["name"])
+        label = origin.experiment or f"{title}-{name[:8]}"
+        run = _find_or_create(client, _experiment(client, experiment, place), name, label)
+        _log_values(client, run, flat_metrics(report, metrics), flat_params(laid))
+        for key, value in (_tags(name, laid, origin) | _weights(metrics)).items():
             client.set_tag(run.info.run_id, key, value)
-        _log_datasets(client, run, settings.release.name, dataset_digests(lock))
-        _log_files(client, run, report)
+        _log_datasets(client, run, title, digests)
+        _log_files(client, run, report, release)
         client.set_terminated(run.info.run_id, end_time=run.info.end_time)
     return str(run.info.run_id)
 
 
-def project_root(lock: Path) -> Path:
-    """Return the folder of the real repository: `dvc exp run --temp` works in a copy that is deleted afterwards."""
-    folder = lock.resolve().parent
-    before, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
-    if inside:
-        return Path(before)
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    return Path(top) if top else folder
+def filed(root: Path, uri: str | None = None) -> dict[str, dict[str, str]]:
+    """Return the tags of every version's run by the version, of all experiments in the project's MLflow."""
+    with quiet():
+        from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
+
+        client = MlflowClient(tracking_uri=uri or _place(root))
+        found: dict[str, dict[str, str]] = {}
+        for experiment in client.search_experiments():
+            token: str | None = None
+            while True:
+                page = client.search_runs([experiment.experiment_id], page_token=token)
+                found |= {run.data.tags[VERSION_TAG]: run.data.tags for run in page if VERSION_TAG in run.data.tags}
+                token = page.token
+                if not token:
+                    break
+        return found
 
 
-def flat_params(settings: params.Params) -> dict[str, str]:
+def log_comparison(root: Path, name: str, folder: Path, versions: Mapping[str, str], experiment: str) -> str:
+    """File figures and tables of a comparison as a run of their own, and return its id; the same name is the same run.
+
+    `versions` has the commit of each compared version by its label.
+    """
+    with quiet():
+        from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
+
+        place = _place(root)
+        client = MlflowClient(tracking_uri=place)
+        where = _experiment(client, experiment, place)
+        runs = client.search_runs([where], f"tags.`{COMPARISON_TAG}` = '{name}'", max_results=1)
+        run = runs[0] if runs else client.create_run(where, tags={COMPARISON_TAG: name}, run_name=f"compared: {name}")
+        client.set_tag(run.info.run_id, "laion_dask.versions", json.dumps(versions))
+        client.set_tag(run.info.run_id, "mlflow.note.content", (folder / "README.md").read_text(encoding="utf-8"))
+        client.log_artifacts(run.info.run_id, str(folder))
+        client.set_terminated(run.info.run_id, end_time=run.info.end_time)
+    return str(run.info.run_id)
+
+
+def _place(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
     """Return every parameter by its dotted name, e.g. `filter.similarity.en`; lists and numbers as JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in _flat(settings.model_dump(mode="json"))
+        for name, value in lineage.flat(values)
     }
 
 
@@ -115,12 +141,13 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
 
     `<stage>.<ledger>.seen|kept|dropped.<reason>` with zeros for reasons that did not occur, other counts of the stages,
     `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, and where an earlier
-    version was compared with, `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`.
+    version was compared with, `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`. Seven of them stand
+    once more under `at a glance/`.
     """
     values: dict[str, Any] = {
         f"{stage}.{ledger}.dropped.{reason}": 0 for stage, ledger in FUNNEL for reason in REASONS.get(stage, {})
     }
-    values |= dict(_flat(_stage_metrics(metrics)))
+    values |= dict(lineage.flat(lineage.stage_metrics(metrics)))
     statistics = json.loads((report / "statistics.json").read_text(encoding="utf-8"))
     for rate in statistics["safety"]:
         if rate["rate"] is not None:
@@ -130,6 +157,7 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
         values |= linkrot.metrics(linkrot.read(report / "linkrot.json"))
     for decision in json.loads((report / "truth.json").read_text(encoding="utf-8")):
         values |= {f"truth.{decision['name']}.{part}": decision[part] for part in ("precision", "recall")}
+    values |= {f"at a glance/{name}": values[key] for name, key in _GLANCE.items() if key in values}
     return {
         _METRIC_NAME.sub("_", name): float(value)
         for name, value in values.items()
@@ -137,35 +165,14 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _stage_metrics(folder: Path) -> dict[str, Any]:
-    files = {stage: folder / f"{stage}.json" for stage in STAGES}
-    return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in files.items() if path.is_file()}
-
-
 def _weights(metrics: Path) -> dict[str, str]:
-    """Return the sha256 of each model's weights as tags, by the model's name in `score.models`."""
-    digests = _stage_metrics(metrics).get("score", {}).get("weights_sha256", {})
-    return {f"laion_dask.weights_sha256.{name}": str(digest) for name, digest in digests.items()}
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    done = subprocess.run([git, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    """Return as tags the sha256 of models by their name in `score.models`, of heads by column, of tags by group."""
+    score = lineage.stage_metrics(metrics).get("score", {})
+    return {
+        f"laion_dask.{kind}.{name}": str(digest)
+        for kind in ("weights_sha256", "heads_sha256", "tags_sha256")
+        for name, digest in score.get(kind, {}).items()
+    }
 
 
 @contextmanager
@@ -197,12 +204,9 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(client.create_experiment(name, artifact_location=location))
 
 
-def _find_or_create(client: MlflowClient, experiment_id: str, name: str, settings: params.Params) -> Run:
+def _find_or_create(client: MlflowClient, experiment_id: str, name: str, label: str) -> Run:
     runs = client.search_runs([experiment_id], f"tags.`{VERSION_TAG}` = '{name}'", max_results=1)
-    if runs:
-        return runs[0]
-    label = os.environ.get("DVC_EXP_NAME") or f"{settings.release.name}-{name[:8]}"
-    return client.create_run(experiment_id, tags={VERSION_TAG: name}, run_name=label)
+    return runs[0] if runs else client.create_run(experiment_id, tags={VERSION_TAG: name}, run_name=label)
 
 
 def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], parameters: Mapping[str, str]) -> None:
@@ -220,21 +224,29 @@ def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], pa
         client.log_batch(run.info.run_id, params=missing[start : start + _PARAMS_A_BATCH])
 
 
-def _tags(name: str, settings: params.Params, root: Path) -> dict[str, str]:
-    tags = {VERSION_TAG: name, "laion_dask.name": settings.release.name, "laion_dask.source": settings.crawl.source}
+def _tags(name: str, values: Mapping[str, Any], origin: lineage.Origin) -> dict[str, str]:
+    tags = {VERSION_TAG: name, "laion_dask.name": values["release"]["name"]}
+    tags |= {"laion_dask.source": values["crawl"]["source"]}
     tags |= {"mlflow.source.name": "laion_dask", "mlflow.source.type": "PROJECT"}
-    # The commit before the one that will hold the new dvc.lock: the version above is what identifies the data.
-    if commit := _git(root, "rev-parse", "HEAD"):
-        tags["mlflow.source.git.commit"] = commit
-    if experiment := os.environ.get("DVC_EXP_NAME"):
-        tags["dvc.experiment"] = experiment
-    return tags
+    found = {
+        # The commit before the one that will hold the new dvc.lock: the version above is what identifies the data.
+        "mlflow.source.git.commit": origin.commit,
+        "dvc.experiment": origin.experiment,
+        "dvc.rev": origin.rev,
+        "laion_dask.recipe": origin.recipe(values),
+        "laion_dask.parent": origin.parent(name),
+    }
+    return tags | {key: value for key, value in found.items() if value}
 
 
-def _log_files(client: MlflowClient, run: Run, report: Path) -> None:
+def _log_files(client: MlflowClient, run: Run, report: Path, release: Path | None) -> None:
     # DVC's outs may be read-only, and MLflow copies modes: the second filing could not replace the files of the first.
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(report, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        for name in _OF_RELEASE if release is not None else ():
+            if release is not None and (release / name).is_file():
+                (Path(folder) / "release").mkdir(exist_ok=True)
+                shutil.copyfile(release / name, Path(folder) / "release" / name)
         client.log_artifacts(run.info.run_id, folder)
 
 

@@ -66,7 +66,8 @@ def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping
     Reasons of `extract` have no row that says which link they took: its ledger in `metrics` is compared with the
     labelled links that gave no pair, and as many as both sides allow count as right. Unsafe, watermark and low
     similarity are judged by score and threshold over all downloaded images. `duplicate_image` is judged among the
-    pairs that passed every rule before it, by the bytes: a wrong rule before it costs only itself.
+    pairs that passed every rule before it, by the bytes, and `near_duplicate` by the original that the labels name: a
+    wrong rule before them costs only itself.
     """
     path = data / "crawl" / "truth.parquet"
     if not path.is_file():
@@ -80,6 +81,8 @@ def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping
             found += _of_detector(reason, pairs, settings)
         elif reason == "duplicate_image":
             found += _of_duplicate_images(pairs)
+        elif reason == "near_duplicate":
+            found += _of_near_duplicates(pairs)
         elif REASON_STAGE[reason] != "extract" and reason in named:
             rows = [(link.truth["expected"] == reason, link.fate == reason) for link in links]
             found.append(_decision(reason, REASON_STAGE[reason], rows))
@@ -181,6 +184,23 @@ def _of_duplicate_images(pairs: list[_Link]) -> list[Decision]:
         alone = link.truth["expected"] == "duplicate_image" and copies[attempt["sha256"]] == 1
         rows.append((alone or lowest[attempt["sha256"]] != attempt["uid"], link.fate == "duplicate_image"))
     return [_decision("duplicate_image", "filter", rows)] if any(any(row) for row in rows) else []
+
+
+def _of_near_duplicates(pairs: list[_Link]) -> list[Decision]:
+    bytes_of = {link.truth["url"]: link.attempt["sha256"] for link in pairs if link.attempt is not None}
+    asked = []
+    for link in pairs:
+        if link.attempt is not None and link.fate in {KEEP, "near_duplicate"}:
+            original = link.truth["original"]
+            picture = link.attempt["sha256"]
+            asked.append(
+                (bytes_of.get(original, original) if original else picture, link.attempt["uid"], picture, link)
+            )
+    lowest: dict[str, tuple[str, str]] = {}
+    for original, uid, picture, _ in asked:
+        lowest[original] = min(lowest.get(original, (uid, picture)), (uid, picture))
+    rows = [(lowest[original][1] != picture, link.fate == "near_duplicate") for original, _, picture, link in asked]
+    return [_decision("near_duplicate", "filter", rows)] if any(any(row) for row in rows) else []
 
 
 def _of_text(links: list[_Link]) -> list[Decision]:

@@ -28,19 +28,26 @@ class UidSetError(Exception):
     """A set of uids cannot be read; the message has the file and the remedy."""
 
 
-def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,). Raises `ValueError`."""
-    joined = uids.combine_chunks() if isinstance(uids, pa.ChunkedArray) else uids
-    fixed = joined.cast(pa.binary()).cast(pa.binary(_UID_CHARS)) if len(joined) else joined
-    if not len(fixed):
-        return np.zeros(0, HALVES)
-    digits = np.frombuffer(fixed.buffers()[1], np.uint8)[fixed.offset * _UID_CHARS :][: len(fixed) * _UID_CHARS]
-    nibbles = _NIBBLES[digits].reshape(len(fixed), _UID_CHARS)
+def numbers(digests: pa.Array | pa.ChunkedArray, chars: int) -> np.ndarray:
+    """Return digests of so many lower-case hex digits as numbers of 16 digits each, uint64 (rows, chars / 16).
+
+    Raises `ValueError` where a digest is none.
+    """
+    joined = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
+    if not len(joined):
+        return np.zeros((0, chars // 16), np.uint64)
+    fixed = joined.cast(pa.binary()).cast(pa.binary(chars))
+    digits = np.frombuffer(fixed.buffers()[1], np.uint8)[fixed.offset * chars :][: len(fixed) * chars]
+    nibbles = _NIBBLES[digits].reshape(len(fixed), chars)
     if nibbles.max() > 15:
-        message = "a uid is not of hex digits. Remedy: uids of 32 digits, 0 to f"
+        message = "a uid or hash is not of hex digits. Remedy: digits 0 to f, in lower case"
         raise ValueError(message)
-    numbers = (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype("<u8")
-    return np.ascontiguousarray(numbers).view(HALVES).reshape(len(fixed))
+    return np.ascontiguousarray((nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype("<u8"))
+
+
+def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,). Raises as `numbers`."""
+    return numbers(uids, _UID_CHARS).view(HALVES).reshape(len(uids))
 
 
 def write(path: Path, uids: pa.Array | pa.ChunkedArray) -> None:
@@ -69,40 +76,40 @@ def prepare(source: Path, folder: Path) -> Path:
 
 @functools.lru_cache(maxsize=16)
 def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - a changed file has another digest
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    # Entries with one first half: two different uids that share it are possible, if rare.
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = stored.view("<u8").reshape(len(stored), -1)
+    # Entries with one first half: two different digests that share it are possible, if rare.
     longest = 1
-    while longest < len(array) and _repeats(array["f0"], longest):
+    while longest < len(array) and _repeats(array, longest):
         longest += 1
     return array, longest
 
 
-def _repeats(first: np.ndarray, step: int) -> bool:
-    """Say whether any entry equals the one so many steps before it; a piece at a time, for the array may be large."""
-    return any(
-        bool(
-            (
-                first[begin + step : begin + step + _CHECKED_AT_ONCE]
-                == first[begin : begin + _CHECKED_AT_ONCE][: len(first) - begin - step]
-            ).any()
-        )
-        for begin in range(0, len(first) - step, _CHECKED_AT_ONCE)
-    )
+def _repeats(array: np.ndarray, step: int) -> bool:
+    """Say whether any entry begins as the one so many steps before; a piece at a time, for the array may be large."""
+    for begin in range(0, len(array) - step, _CHECKED_AT_ONCE):
+        later = array[begin + step : begin + step + _CHECKED_AT_ONCE, 0]
+        if (later == array[begin : begin + len(later), 0]).any():
+            return True
+    return False
 
 
-def contains(path: Path, uids: np.ndarray, digest: str) -> np.ndarray:
-    """Return bool (rows,): the uid (as of `halves`) is in the sorted subset file. The file is mapped, not read."""
+def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
+    """Return bool (rows,): the digest (as of `halves` or `numbers`) is in the sorted file. It is mapped, not read."""
     array, longest = _load(path, digest)
-    order = np.argsort(uids["f0"])
-    asked = uids[order]
-    start = np.searchsorted(array["f0"], asked["f0"])
-    found = np.zeros(len(uids), bool)
+    rows = asked.view("<u8").reshape(len(asked), -1)
+    result = np.zeros(len(rows), bool)
+    if not len(array) or not len(rows):
+        return result
+    # In their order, so that neighbours in the file are looked at together.
+    order = np.argsort(rows[:, 0])
+    sorted_rows = rows[order]
+    start = np.searchsorted(array[:, 0], sorted_rows[:, 0])
+    found = np.zeros(len(rows), bool)
     for step in range(longest):
-        at = np.minimum(start + step, max(len(array) - 1, 0))
-        if len(array):
-            candidates = array[at]
-            found |= (candidates["f0"] == asked["f0"]) & (candidates["f1"] == asked["f1"]) & (start + step < len(array))
-    result = np.empty(len(uids), bool)
+        inside = start + step < len(array)
+        candidates = array[np.minimum(start + step, len(array) - 1)]
+        found |= (candidates == sorted_rows).all(axis=1) & inside
     result[order] = found
     return result
 

@@ -86,8 +86,11 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "threshold": "a column is outside of the limits that filter.thresholds gives it",
         "where": "the expression of filter.where does not hold",
         "off_target": "the centroid nearest to the image is nearest to no target of filter.image_based",
+        "evaluation_set": "the image is as near as filter.evaluation to one of an evaluation set",
         "below_top": "a column is below the top fraction that filter.top keeps",
         "duplicate_image": "another kept pair has the same image bytes",
+        "near_duplicate": "another kept pair has nearly the same image, by filter.near_duplicates",
+        "semantic_duplicate": "another kept pair has an image of the same meaning, by filter.semantic_duplicates",
         "unbalanced": "no entry of filter.balance is in the text, or the coin of each that is fell on drop",
     },
 }
@@ -117,6 +120,9 @@ RULE_BITS: Final = {
     "where": 17,
     "off_target": 18,
     "unbalanced": 19,
+    "near_duplicate": 20,
+    "semantic_duplicate": 21,
+    "evaluation_set": 22,
     "removed_later": 39,
 }
 """The bit of each rule in the column `rules` of the verdicts. A bit is never given to another rule, so that versions
@@ -132,6 +138,7 @@ FUNNEL: Final = (
     ("catalog", "pairs"),
     ("download", "images"),
     ("score", "images"),
+    ("group", "images"),
     ("filter", "pairs"),
     ("release", "pairs"),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import tables
 
 from laion_dask import params, rules, select
 from laion_dask.verdict import KEEP
@@ -35,6 +36,12 @@ RULES = params.Filter(
     image_based=None,
     top=(),
     duplicate_images="drop",
+    near_duplicates="keep",
+    near_max_distance=31,
+    near_min_cosine=0.9,
+    semantic_duplicates=None,
+    evaluation_max_distance=None,
+    evaluation_min_cosine=None,
     balance=None,
 )
 """Each rule of the first version, at the values of a paper; all later ones are off."""
@@ -43,6 +50,13 @@ RULES = params.Filter(
 def changed(**changes: Any) -> params.Filter:  # noqa: ANN401 - values of any rule
     """Return RULES with other values, checked as they are in params.yaml."""
     return params.Filter.model_validate(RULES.model_dump() | changes)
+
+
+def grouped(images: pa.Table) -> pa.Table:
+    """Return the table of the stage group for images that are near no other, but may be equal."""
+    # A name that all pairs of an image share, in whatever shard: the stage writes the lowest uid.
+    named = zip(images["uid"].to_pylist(), images["sha256"].to_pylist(), strict=True)
+    return tables.groups(*({"uid": uid, "image": (sha256 or uid)[:32]} for uid, sha256 in named))
 
 
 def decide(

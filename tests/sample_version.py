@@ -47,7 +47,11 @@ def write(
     _write(data / "extract" / "pairs" / "00.parquet", schema.PAIRS, pairs)
     gone = [row | {"reason": row["expected"]} for row in pairs if row["expected"].startswith("removed_")]
     _write(data / "catalog" / "removed.parquet", schema.REMOVED, gone)
-    _write(data / "filter" / "removed.parquet", schema.VERDICTS, [row | {"shard": -1, "rules": 0} for row in gone])
+    _write(
+        data / "filter" / "removed.parquet",
+        schema.VERDICTS,
+        [row | {"shard": -1, "rules": 0, "stays": None} for row in gone],
+    )
     for shard in range(shards):
         _shard(data, shard, work[shard::shards])
     _metrics(metrics, rows, work)
@@ -72,7 +76,8 @@ def _link(rng: np.random.Generator, number: int, text: str | None) -> dict[str, 
         "split": split, "license": "?", "crawl": "demo", "wat": "wat/0.warc.wat.gz", "wat_order": 0,
         "record_offset": number, "link_index": number % 7, "page_url": f"https://page{number // 7}.example/",
         "page_date": "2024-01-01T00:00:00Z", "page_signals": "", "expected": expected, "matching": not wrong,
-        "unsafe": unsafe, "watermark": watermark, "opted_out": "", "broken": "", "near_duplicate": False, "beauty": 5.0,
+        "unsafe": unsafe, "watermark": watermark, "opted_out": "", "broken": "", "near_duplicate": False,
+        "original": "", "beauty": 5.0,
         "thing": "star", "color": "red", "seen": 1, "emails": 0, "phones": 0, "cards": 0, "accounts": 0, "ips": 0,
         "similarity": float(np.clip(rng.normal(0.22 if wrong else 0.72, 0.11), -1, 1)),
         "punsafe": float(np.clip(rng.normal(0.9 if unsafe else 0.08, 0.12), 0, 1)),
@@ -141,7 +146,7 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
             )  # fmt: skip
             nan = {} if got else dict.fromkeys(("similarity", "punsafe", "pwatermark", "aesthetic"), float("nan"))
             scores.append(row | nan | {"slot": place, "reason": reason})
-            verdicts.append(row | {"shard": number, "reason": row["verdict"], "rules": 0})
+            verdicts.append(row | {"shard": number, "reason": row["verdict"], "rules": 0, "stays": None})
             if got:
                 body = _picture(row)
                 info = tarfile.TarInfo(f"{key}.jpg")
@@ -168,7 +173,7 @@ def _picture(row: dict[str, Any]) -> bytes:
 
 def _metrics(folder: Path, rows: list[dict[str, Any]], work: list[dict[str, Any]]) -> None:
     folder.mkdir()
-    ledgers = {stage: Ledger() for stage in ("extract", "catalog", "download", "score", "filter", "release")}
+    ledgers = {stage: Ledger() for stage in ("extract", "catalog", "download", "score", "group", "filter", "release")}
     for row in rows:
         stage = REASON_STAGE.get(row["expected"])
         ledgers["extract"].add([row["expected"] if stage == "extract" else KEEP])
@@ -178,17 +183,18 @@ def _metrics(folder: Path, rows: list[dict[str, Any]], work: list[dict[str, Any]
         ledgers["download"].add([_reason(row)])
         if _reason(row) == KEEP:
             ledgers["score"].keep()
+            ledgers["group"].keep()
             ledgers["filter"].add([row["verdict"]])
             if row["verdict"] == KEEP:
                 ledgers["release"].keep()
-    names = {"extract": "links", "download": "images", "score": "images"}
+    names = {"extract": "links", "download": "images", "score": "images", "group": "images"}
     for stage, ledger in ledgers.items():
         ledger.check(stage)
         values: dict[str, Any] = {names.get(stage, "pairs"): ledger.as_dict()}
         if stage == "extract":
             values["records"] = {"seen": 60, "kept": 60, "dropped": {}}
         if stage == "score":
-            values["weights_sha256"] = {"demo": "f" * 64}
+            values |= {"weights_sha256": {"demo": "f" * 64}, "heads_sha256": {"aesthetic": "e" * 64}}
         if stage == "filter":
             values["kept"] = dict(sorted(Counter(row["split"] for row in work if row["verdict"] == KEEP).items()))
         (folder / f"{stage}.json").write_text(json.dumps(values, indent=2))

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import schema
+from laion_dask import group_schema, schema
 from laion_dask.verdict import KEEP
 
 Row = Mapping[str, Any]
@@ -39,6 +39,11 @@ def scores(*rows: Row) -> pa.Table:
 def verdicts(*rows: Row) -> pa.Table:
     """Make VERDICTS: kept English pairs of shard 0."""
     return _table(schema.VERDICTS, rows, _verdict)
+
+
+def groups(*rows: Row) -> pa.Table:
+    """Make GROUPS: of images that are near no other."""
+    return _table(group_schema.GROUPS, rows, _group)
 
 
 def write(path: Path, table: pa.Table) -> Path:
@@ -135,5 +140,11 @@ def _score(number: int, _: Row) -> Row:
     }
 
 
+def _group(number: int, row: Row) -> Row:
+    name = row.get("uid", uid(number))
+    far = {"evaluation_distance": float("nan"), "evaluation_cosine": float("nan")}
+    return {"uid": name, "image": name, "cluster": 0, "centroid_cosine": 0.5, **far}
+
+
 def _verdict(number: int, _: Row) -> Row:
-    return {"uid": uid(number), "shard": 0, "split": "en", "reason": KEEP, "rules": 0}
+    return {"uid": uid(number), "shard": 0, "split": "en", "reason": KEEP, "rules": 0, "stays": None}

@@ -95,3 +95,51 @@ def test_filing_the_same_version_again_adds_no_run(clone: Path) -> None:
     before = len(runs(clone))
     call(clone, "laion-dask", "mlflow")
     assert len(runs(clone)) == before
+
+
+def test_a_sweep_finds_what_was_run_leaves_the_workspace_alone_and_files_what_dvc_restored(clone: Path) -> None:
+    (clone / "params.yaml").write_bytes(call(clone, "git", "show", "HEAD:params.yaml").encode())
+    call(clone, "dvc", "checkout", "--quiet")
+    call(clone, "git", "checkout", "--", ".")
+    before = (clone / "params.yaml").read_bytes(), call(clone, "git", "status", "--porcelain")
+    filed = len(runs(clone))
+    sweep = (sys.executable, "-m", "experiments.sweep", "filter.similarity.en", "0.20,0.30", "--out", "answer")
+    said = call(clone, *sweep, "--name", "en")
+    assert "2 experiments, 0 of them there already" in said
+    logs = {path.name: path.read_text() for path in (clone / ".laion_dask" / "experiments").glob("*.log")}
+    ran = {
+        name: [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
+        for name, text in logs.items()
+    }
+    # The test before has run 0.20: DVC restores that, and no stage runs that would file it.
+    assert sorted(map(len, ran.values())) == [0, 3]
+    assert ["filter", "release", "report"] in ran.values()
+    assert {path.name for path in (clone / "answer").iterdir()} >= {
+        "curve.png",
+        "overlap.png",
+        "table.csv",
+        "README.md",
+    }
+    shutil.rmtree(clone / "answer")
+    assert ((clone / "params.yaml").read_bytes(), call(clone, "git", "status", "--porcelain")) == before
+    made = runs(clone)[filed:]
+    assert [("laion_dask.comparison" in run["tags"]) for run in made] == [False, True]
+    tagged = [run["tags"] for run in runs(clone) if "dvc.rev" in run["tags"]]
+    assert len(tagged) == 2
+    first = runs(clone)[0]["tags"]["laion_dask.version"]
+    assert {tags["laion_dask.parent"] for tags in tagged} == {first}
+    again = call(clone, *sweep, "--name", "en")
+    assert "2 experiments, 2 of them there already" in again
+    assert len(runs(clone)) == filed + 2
+    shutil.rmtree(clone / "answer")
+
+
+def test_a_lost_mlflow_is_restored_from_git_and_the_cache(clone: Path) -> None:
+    (clone / "mlflow.db").unlink()
+    said = call(clone, sys.executable, "-m", "experiments.rebuild_mlflow")
+    restored = runs(clone)
+    # The committed version, two experiments by hand and the one of the sweep that was new.
+    assert len(restored) == 4, said
+    assert {run["params"]["filter.similarity.en"] for run in restored} == {"0.25", "0.2", "0.3", "0.8"}
+    assert all(run["tags"]["dvc.rev"] for run in restored)
+    assert "0 runs restored" in call(clone, sys.executable, "-m", "experiments.rebuild_mlflow")

@@ -16,7 +16,7 @@ from laion_dask.params import Params
 from laion_dask.statistics import FunnelStep, Statistics
 from laion_dask.truth import Decision
 
-NAMES = ["funnel", "similarity", "languages", "safety", "truth", "sizes", "aesthetics"]
+NAMES = ["funnel", "similarity", "languages", "safety", "truth", "sizes", "shares", "aesthetics"]
 
 
 @pytest.fixture(scope="module")

@@ -38,10 +38,10 @@ def test_a_missing_list_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_a_row_matches_by_either_digest_and_a_changed_list_is_read_again(tmp_path: Path) -> None:
-    images = tables.images({"md5": MD5}, {}, {"sha256": SHA256}, {"reason": "timeout"})
-    path = tmp_path / "known.txt"
-    path.write_text(MD5)
-    assert hash_lists.matches(images, hash_lists.arrays((path,), "1")).tolist() == [True, False, False, False]
-    path.write_text(SHA256)
-    assert hash_lists.matches(images, hash_lists.arrays((path,), "2")).tolist() == [False, False, True, False]
-    assert not hash_lists.matches(images, {}).any()
+    images = tables.images({"md5": MD5}, {}, {"sha256": SHA256}, {"reason": "timeout"}, {"md5": "a" * 31 + "b"})
+    first = hash_lists.write({"md5": frozenset({MD5, "0" * 32}), "sha256": frozenset()}, tmp_path)
+    assert first == {"md5": tmp_path / "md5.npy"}
+    assert hash_lists.matches(images, first, "1").tolist() == [True, False, False, False, False]
+    second = hash_lists.write({"sha256": frozenset({SHA256, "b" * 63 + "c"}), "md5": frozenset()}, tmp_path)
+    assert hash_lists.matches(images, second, "2").tolist() == [False, False, True, False, False]
+    assert not hash_lists.matches(images, {}, "3").any()

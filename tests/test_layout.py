@@ -19,7 +19,7 @@ from laion_dask import params, verdict
 from laion_dask.cli import app
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("crawl", "extract", "catalog", "download", "score", "filter", "release", "report")
+STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 # These decide how work is run or checked, not which bytes come out.
 FRAME = {"params", "parts", "progress", "cluster", "verdict", "schema", "replay"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ruamel.yaml import YAML
 from test_tags import LISTS
 
 from laion_dask import measures, params, schema, score, watermark
-from laion_dask.clip import ModelError
+from laion_dask.clip import DEMO_MODEL, ModelError
 
 ROWS, FAILED, BAD = 8, 2, 5
 SCORED = [row for row in range(ROWS) if row not in {FAILED, BAD}]
@@ -24,7 +26,7 @@ SCORED = [row for row in range(ROWS) if row not in {FAILED, BAD}]
 def rules(**values: Any) -> params.Score:  # noqa: ANN401 - as in params.yaml
     model = {"name": "demo", "model": "demo"}
     return params.Score(
-        models=[model], **{"heads": [], "tags": [], "batch": 3, "decode": "full", "compile": "none"} | values
+        **{"models": [model], "heads": [], "tags": [], "batch": 3, "decode": "full", "compile": "none"} | values
     )
 
 
@@ -63,6 +65,40 @@ def test_heads_fill_their_columns_where_there_is_an_image_and_the_others_stay_em
     assert (np.abs(mine - 2) <= 1).all()
     assert (np.abs(violence + mine - 2) <= 1).all()
     assert len({*scored["pwatermark"].to_numpy()[SCORED].tolist()}) > 1
+
+
+def test_the_files_of_heads_and_tags_are_known_by_their_digests_with_the_model_that_they_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", weight=np.eye(128)[:1], bias=np.array([2.0]))
+    YAML().dump(LISTS, tmp_path / "prompts.yaml")
+    mine, prompts, demo = (
+        hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (tmp_path / "mine.npz", tmp_path / "prompts.yaml", DEMO_MODEL / "heads.safetensors")
+    )
+    settings = rules(
+        models=[{"name": "demo", "model": "demo"}, {"name": "again", "model": "demo"}],
+        heads=[
+            {"kind": "demo"},
+            {"kind": "layers", "file": str(tmp_path / "mine.npz"), "column": "mine", "model": "again"},
+        ],
+        tags=[{"kind": "laion400m", "file": str(tmp_path / "prompts.yaml"), "rule": "code"}],
+    )
+    first, again = measures.about(settings, "demo"), measures.about(settings, "again")
+    assert json.loads(first["heads_sha256"]) == dict.fromkeys(("aesthetic", "punsafe", "pwatermark"), demo)
+    assert json.loads(first["tags_sha256"]) == {"laion400m": prompts}
+    assert again == {"heads_sha256": json.dumps({"mine": mine})}
+    together = measures.merged({"demo": first, "again": again})
+    assert (together["heads_sha256"]["mine"], together["heads_sha256"]["punsafe"]) == (mine, demo)
+    assert measures.about(rules(), "demo") == measures.merged({"demo": {}}) == {}
+
+
+def test_what_laion400m_drops_is_a_column_only_where_its_tag_is_asked_and_then_of_one_type() -> None:
+    """Whoever reads the scores knows the column by its name: it is there with the tag, and never without."""
+    asked = rules(tags=[{"kind": "laion400m", "file": "any.yaml", "rule": "published"}])
+    names = [schema.scores(["demo"], measures.columns(settings)) for settings in (rules(), asked)]
+    without, with_tag = ({column.name: column.type for column in table.columns} for table in names)
+    assert "laion400m_drop" not in without
+    assert with_tag["laion400m_drop"] == pa.string()
+    assert {name: with_tag[name] for name in without} == without
 
 
 def test_shares_of_a_group_add_up_to_1(scored: pa.Table) -> None:

@@ -18,6 +18,7 @@ import small_clips
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
+import workflow.score
 from laion_dask import clip, hub, models, params
 from laion_dask.clip import ModelError
 
@@ -205,6 +206,49 @@ def test_a_hub_that_takes_the_call_and_says_nothing_is_not_waited_for(monkeypatc
 
         with pytest.raises(hub.HubError, match=rf"{address} gave no answer"):
             hub.cached_or_fetched(wanted, "weights")
+
+
+@pytest.fixture
+def closed_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that nobody reaches, and an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("closed_hub")
+def test_a_tokenizer_of_the_hub_that_is_missing_is_told_before_a_cluster_starts(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "weights.pt"
+    checkpoint.write_bytes(b"read later")
+    wanted = spec("xlm-roberta-base-ViT-B-32", pretrained=str(checkpoint))
+    with pytest.raises(ModelError) as refused:
+        workflow.score.find(params.Score(models=[wanted], heads=[], tags=[], batch=8, decode="full", compile="none"))
+    message = str(refused.value)
+    for words in (
+        "model 'xlm-roberta-base-ViT-B-32'",
+        "its tokenizer xlm-roberta-base is not on this machine and cannot be fetched",
+        "`hf download xlm-roberta-base --include",
+        f"to {tmp_path / 'hub'} here",
+    ):
+        assert words in message
+
+
+@pytest.mark.usefixtures("closed_hub")
+def test_a_folder_whose_tokenizer_is_not_in_it_is_told_before_a_cluster_starts(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "other"
+    shutil.copytree(folder, place)
+    config = json.loads((place / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "nobody/nothing"
+    (place / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"other has no tokenizer that can be read: .*Remedy: its files"):
+        models.beside(spec(f"local-dir:{place}"))
+
+
+@pytest.mark.parametrize("model", ["demo", "ViT-B-32", "no such model"])
+@pytest.mark.usefixtures("closed_hub")
+def test_models_with_open_clips_own_tokenizer_need_nothing_beside_their_weights(model: str) -> None:
+    models.beside(spec(model))
 
 
 def test_weights_in_the_hubs_cache_are_found_without_a_request(

@@ -31,7 +31,7 @@ def tensor(body: bytes, preparation: Preparation, needed_px: int | None = None) 
     import torch
 
     room = np.empty((1, *preparation.side, 3), np.uint8)
-    pixels.prepare(pixels.decode(body, needed_px), [preparation], [room[0]])
+    pixels.prepare(pixels.decode(body, needed_px), [preparation], [room[0]], quick=needed_px is not None)
     return np.asarray(pixels.normalised(torch.from_numpy(room), preparation)[0].numpy())
 
 
@@ -109,6 +109,38 @@ def test_reduced_decoding_stays_within_its_bound_on_photos(shared_data: Path) ->
         off = np.abs(tensor(body, preparation, 224) - tensor(body, preparation))
         assert off.mean() <= REDUCED_MEAN, (photo.name, off.mean())
         assert off.max() <= REDUCED_MAX, (photo.name, off.max())
+
+
+@pytest.mark.parametrize("values", [{}, {"size": 64}, {"size": 256, "interpolation": "bilinear"}], ids=str)
+@pytest.mark.parametrize("size", [(640, 480), (300, 1100), (256, 256), (257, 300)])
+def test_the_quick_way_of_resizing_is_off_by_two_grey_levels_and_more_on_noise_alone(
+    values: dict[str, Any], size: tuple[int, int]
+) -> None:
+    preparation = pixels.from_transforms(transforms(**values))
+    rng = np.random.default_rng(7)
+    noise = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    assert preparation.quick is not None
+    for image, most, mean in ((pixels.decode(small_clips.jpeg(8, size)), 2, 0.15), (noise, 20, 0.35)):
+        exact, quick = (np.empty((*preparation.side, 3), np.uint8) for _ in range(2))
+        pixels.prepare(image, [preparation], [exact])
+        pixels.prepare(image, [preparation], [quick], quick=True)
+        off = np.abs(exact.astype(int) - quick.astype(int))
+        assert off.max() <= most
+        assert off.mean() <= mean
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [({}, (500, 223)), ({"resize_mode": "squash"}, (640, 480)), ({"resize_mode": "longest"}, (640, 480))],
+    ids=str,
+)
+def test_what_the_quick_way_cannot_do_well_is_done_exactly(values: dict[str, Any], size: tuple[int, int]) -> None:
+    preparation = pixels.from_transforms(transforms(**values))
+    exact, quick = (np.empty((*preparation.side, 3), np.uint8) for _ in range(2))
+    image = pixels.decode(small_clips.jpeg(9, size))
+    pixels.prepare(image, [preparation], [exact])
+    pixels.prepare(image, [preparation], [quick], quick=True)
+    assert np.array_equal(exact, quick)
 
 
 def test_a_format_without_reduced_sizes_is_decoded_whole() -> None:

@@ -92,6 +92,20 @@ def test_the_page_has_the_numbers_their_meaning_and_what_they_were_made_of(
     assert sum(name == "img" for name, _ in read(page).tags) > 20
 
 
+def test_published_numbers_stand_beside_those_of_the_version(page: Path) -> None:
+    text = re.sub(r"\s+", " ", read(page).text)
+    for expected in (
+        "5B: 2.9",
+        "5B: 6.1",
+        "clip l14 30",
+        "0.537",
+        "140 / 235 / 366 / 640 / 1080",
+        "experiments/reference",
+    ):
+        assert expected in text
+    assert "Shares beside published data sets" in text
+
+
 def test_a_demo_says_that_it_is_one_and_another_crawl_does_not(
     page: Path, version: tuple[Path, Path], defaults: Params, tmp_path: Path
 ) -> None:

@@ -13,11 +13,18 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import params, rules, select, uid_sets
+from laion_dask import hash_lists, params, rules, select, uid_sets
 from laion_dask.verdict import KEEP, NAMED_BITS, REASONS, RULE_BITS
 
 NAN = float("nan")
-MD5, SHA256 = "a" * 32, "b" * 64
+SHA256 = "b" * 64
+
+
+@pytest.fixture(scope="module")
+def removed(tmp_path_factory: pytest.TempPathFactory) -> rules.Files:
+    """Removals of two images, by sha256."""
+    folder = tmp_path_factory.mktemp("removed")
+    return rules.Files(str(folder), removed=hash_lists.write({"sha256": frozenset({"c" * 64, SHA256})}, folder))
 
 
 def just(number: float, up: float) -> float:
@@ -63,9 +70,10 @@ def just(number: float, up: float) -> float:
         ({"md5": "c" * 32}, {}, KEEP),
     ],
 )
-def test_a_row_ends_as_its_rule_says(image: dict[str, Any], score: dict[str, Any], expected: str) -> None:
-    files = rules.Files("x", removed={"md5": frozenset(), "sha256": frozenset({"c" * 64})})
-    assert judging.verdicts(tables.images(image), tables.scores(score), files=files) == [expected]
+def test_a_row_ends_as_its_rule_says(
+    removed: rules.Files, image: dict[str, Any], score: dict[str, Any], expected: str
+) -> None:
+    assert judging.verdicts(tables.images(image), tables.scores(score), files=removed) == [expected]
 
 
 LIMITS: dict[str, Any] = {"name": "own", "column": "aesthetic"}
@@ -188,7 +196,9 @@ ALL = {
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(WRONG)), min_size=1, unique=True))
-def test_the_first_rule_that_drops_names_the_reason_and_all_leave_their_bits(wrong: list[str]) -> None:
+def test_the_first_rule_that_drops_names_the_reason_and_all_leave_their_bits(
+    removed: rules.Files, wrong: list[str]
+) -> None:
     image: dict[str, Any] = {}
     score: dict[str, Any] = {}
     for reason in wrong:
@@ -196,8 +206,7 @@ def test_the_first_rule_that_drops_names_the_reason_and_all_leave_their_bits(wro
         score |= WRONG[reason][1]
     # An image of 2,000 px breaks two rules.
     found = {*wrong} | ({"aspect_ratio", "where"} if image.get("original_width") else set())
-    files = rules.Files("x", removed={"sha256": frozenset({SHA256})})
-    reasons, names = judging.decide(tables.images(image), tables.scores(score), judging.changed(**ALL), files)
+    reasons, names = judging.decide(tables.images(image), tables.scores(score), judging.changed(**ALL), removed)
     assert reasons == [next(reason for reason in REASONS["filter"] if reason in found)]
     assert names == [{"threshold_beauty" if reason == "threshold" else reason for reason in found}]
 
@@ -261,6 +270,11 @@ def test_only_the_columns_that_a_rule_reads_are_read() -> None:
         ({"computed": [{"column": "n", "kind": "normsim", "model": "m"}]}, "Remedy: add targets"),
         ({"computed": [{"column": "n", "kind": "negcliploss", "model": "m", "norm": 2}]}, "Remedy: add batch"),
         ({"languages": []}, "at least 1"),
+        ({"keywords": {"file": "words.txt"}}, "filter.keywords.above_punsafe is missing"),
+        ({"image_based": {"model": "demo"}}, "filter.image_based.centroids is missing"),
+        ({"balance": {"entries": "entries.txt", "t": 20}}, "filter.balance.seed is missing"),
+        ({"thresholds": [{**LIMITS, "column": "b; c", "min": 1}]}, "filter.thresholds.0.column = 'b; c'"),
+        ({"computed": [{"column": "n", "kind": "cosine", "model": "m"}]}, "filter.computed.0.kind = 'cosine'"),
         ({"balance": {"entries": "x", "t": 0, "seed": 1}}, "greater than or equal to 1"),
     ],
 )

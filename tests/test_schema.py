@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from laion_dask import schema
+from laion_dask import group_schema, schema
 from laion_dask.schema import SchemaError
 
 EMPTY = schema.VERDICTS.schema.empty_table()
@@ -23,10 +23,10 @@ def test_a_true_table_passes_and_loses_its_metadata() -> None:
         (EMPTY.append_column("extra", pa.array([], pa.int8())), r"unknown \['extra'\]"),
         (EMPTY.set_column(1, "shard", pa.array([], pa.int64())), r"shard is int64, should be int32"),
         (
-            EMPTY.rename_columns(["uid", "Shard", "split", "reason", "rules"]),
+            EMPTY.rename_columns(["uid", "Shard", "split", "reason", "rules", "stays"]),
             r"missing \['shard'\]; unknown \['Shard'\]",
         ),
-        (EMPTY.select(["shard", "uid", "split", "reason", "rules"]), r"the order of columns"),
+        (EMPTY.select(["shard", "uid", "split", "reason", "rules", "stays"]), r"the order of columns"),
     ],
 )
 def test_what_differs_is_named(table: pa.Table, named: str) -> None:
@@ -34,7 +34,7 @@ def test_what_differs_is_named(table: pa.Table, named: str) -> None:
         schema.VERDICTS.check(table)
 
 
-@pytest.mark.parametrize("table", schema.TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [*schema.TABLES, *group_schema.TABLES], ids=lambda table: table.name)
 def test_columns_have_one_name_and_a_meaning(table: schema.Table) -> None:
     assert len(set(table.names)) == len(table.names)
     assert all(column.meaning for column in table.columns)
@@ -43,7 +43,7 @@ def test_columns_have_one_name_and_a_meaning(table: schema.Table) -> None:
 
 def test_a_column_has_the_same_type_in_every_table() -> None:
     types: dict[str, set[str]] = {}
-    for table in schema.TABLES:
+    for table in (*schema.TABLES, *group_schema.TABLES):
         for column in table.columns:
             types.setdefault(column.name, set()).add(str(column.type))
     # LAION's released tables have a double there; the scores are single.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,10 @@ def test_heads_read_the_embeddings_of_the_first_model(folders: dict[str, Path], 
     demo = params.Model(name="demo", model="demo")
     run(tmp_path / "out", shard, settings.model_copy(update={"models": (demo, *settings.models)}))
     table = pq.read_table(tmp_path / "out" / "00000.parquet")
+    about = embeddings.about(tmp_path / "out" / embeddings.STORE)
+    file = models.sha256(score.clip.DEMO_MODEL / "heads.safetensors")
+    assert json.loads(about["demo"]["heads_sha256"]) == dict.fromkeys(DEMO_COLUMNS, file)
+    assert "heads_sha256" not in about["english"]
     for head in DEMO_COLUMNS:
         assert np.flatnonzero(np.isfinite(table[head].to_numpy())).tolist() == [0, 1, 3, 4]
 
@@ -277,3 +283,16 @@ class TestTheStage:
         assert process.returncode == 1
         assert f"expected is {'a' * 64}" in said
         assert "Traceback" not in said
+
+
+def test_no_stage_imports_networks_before_it_computes_with_them() -> None:
+    """Torch takes 5 s of CPU, open_clip 12 more: the driver needs neither for models in folders, and no other stage."""
+    program = (
+        "import sys; from pathlib import Path; from laion_dask import models, params; import workflow.stage; "
+        "[__import__(f'workflow.{file.stem}') for file in Path('workflow').glob('[a-z]*.py')]; "
+        "demo = params.Model(name='demo', model='demo'); models.beside(demo); models.identify(demo); "
+        "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'open_clip') if name in sys.modules])"
+    )
+    folder = Path(__file__).parents[1]
+    ended = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import balance, equal_images, filter_params, params, pool, rules, schema, select, uid_sets
+from laion_dask import balance, duplicates, filter_params, params, pool, rules, schema, select, uid_sets
 from laion_dask.verdict import KEEP, Ledger
 
 NAN = float("nan")
@@ -31,6 +31,7 @@ def judge(folder: Path, images: pa.Table, scores: pa.Table, wanted: params.Filte
         name=name,
         images=tables.write(folder / "images" / f"{name}.parquet", images),
         scores=tables.write(folder / "score" / f"{name}.parquet", scores),
+        groups=tables.write(folder / "group" / f"{name}.parquet", judging.grouped(images)),
         settings=wanted,
         **{"files": judging.NOTHING, "batches": {}, **more},
     )
@@ -139,6 +140,12 @@ def test_the_top_fraction_is_cut_as_datacomp_does(tmp_path: Path, rule: dict[str
     )
 
 
+def equal(folder: Path, judged: list[pool.Shard]) -> dict[str, select.Losers]:
+    groups = sorted((folder / "group").glob("*.parquet"))
+    found = duplicates.find([shard.verdicts for shard in judged], groups, folder, judging.RULES)
+    return {name: select.Losers(*losers) for name, losers in found.get("duplicate_image", {}).items()}
+
+
 SAME, OTHER = {"sha256": "1" * 64}, {"sha256": "2" * 64}
 
 
@@ -158,10 +165,12 @@ def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> Non
         *({"uid": uid, "similarity": 0.0 if row == 2 else 0.9} for row, uid in enumerate(images["uid"].to_pylist()))
     )
     judged = shards(tmp_path, images, scores, judging.RULES, judging.NOTHING)
-    found = equal_images.losers(sorted((tmp_path / "images").glob("*.parquet")), [shard.verdicts for shard in judged])
-    assert found == {"00000": [tables.uid(9)], "00002": [tables.uid(4)]}
-    losers = {name: select.Losers(uids) for name, uids in found.items()}
-    assert settled(tmp_path, judged, "duplicate_image", losers, judging.RULES) == [
+    found = equal(tmp_path, judged)
+    assert found == {
+        "00000": select.Losers([tables.uid(9)], [tables.uid(3)]),
+        "00002": select.Losers([tables.uid(4)], [tables.uid(1)]),
+    }
+    assert settled(tmp_path, judged, "duplicate_image", found, judging.RULES) == [
         KEEP,
         "duplicate_image",
         "low_similarity",
@@ -170,7 +179,8 @@ def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> Non
         "timeout",
         KEEP,
     ]
-    assert equal_images.losers([], []) == {}
+    stays = pq.read_table(tmp_path / "duplicate_image-00002" / "00002.parquet")["stays"].to_pylist()
+    assert stays == [tables.uid(1), None]
 
 
 @settings(deadline=None, max_examples=15)
@@ -182,8 +192,7 @@ def test_each_image_that_passes_is_kept_exactly_once(
     images = tables.images(*({"sha256": str(picture) * 64} for picture, _ in rows))
     scores = tables.scores(*({"punsafe": 0.1 if passes else 0.9} for _, passes in rows))
     judged = shards(folder, images, scores, judging.RULES, judging.NOTHING)
-    found = equal_images.losers(sorted((folder / "images").glob("*.parquet")), [shard.verdicts for shard in judged])
-    gone = {uid for uids in found.values() for uid in uids}
+    gone = {uid for losers in equal(folder, judged).values() for uid in losers.uids}
     for picture in range(3):
         own = [tables.uid(row) for row, (one, passes) in enumerate(rows) if one == picture and passes]
         assert [uid for uid in own if uid not in gone] == own[:1]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("crawl", "extract", "catalog", "download", "score", "filter", "release", "report")
+STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 
 
 def find(_: Params, __: Resources) -> list[Part]:

@@ -77,7 +77,7 @@ def test_percentiles_of_nothing_are_nothing() -> None:
 
 def test_each_step_of_the_funnel_sees_what_the_one_before_kept(version: tuple[Path, dict[str, Any]]) -> None:
     steps = statistics.funnel(version[1])
-    assert [step.stage for step in steps] == ["extract", "catalog", "download", "score", "filter", "release"]
+    assert [step.stage for step in steps] == ["extract", "catalog", "download", "score", "group", "filter", "release"]
     for before, after in pairwise(steps):
         assert before.kept == after.seen
     for step in steps:

@@ -17,7 +17,7 @@ import pytest
 import sample_version
 from ruamel.yaml import YAML
 
-from laion_dask import report, tracking
+from laion_dask import lineage, report, tracking
 from laion_dask.params import Params
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
     data, metrics = sample_version.write(root, links=60, shards=1)
     report.write(data / "report", data, metrics, defaults, {})
     stages: dict[str, Any] = {}
-    for place, stage in enumerate(tracking.STAGES):
+    for place, stage in enumerate(lineage.STAGES):
         counts = metrics / f"{stage}.json"
         outs = [
             {"path": f"data/{stage}", "hash": "md5", "md5": f"{place:032x}.dir"},
@@ -67,10 +67,11 @@ def log(project: Path, settings: Params, uri: str | None = None) -> str:
     return tracking.log_version(
         report=project / "data" / "report",
         metrics=project / "metrics",
-        settings=settings,
+        values=settings.model_dump(mode="json"),
         lock=project / "dvc.lock",
         experiment="test",
         uri=uri,
+        release=project / "data" / "release",
     )
 
 
@@ -95,7 +96,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     run = client.get_run(log(project, defaults))
     assert run.info.status == "FINISHED"
     assert run.data.params["filter.similarity.en"] == str(defaults.filter.similarity.en)
-    assert len(run.data.params) == len(tracking.flat_params(defaults))
+    assert len(run.data.params) == len(tracking.flat_params(defaults.model_dump(mode="json")))
     counts = sample_version.load_metrics(project / "metrics")
     found = run.data.metrics
     assert found["extract.links.seen"] == counts["extract"]["links"]["seen"]
@@ -103,14 +104,22 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert found["filter.pairs.dropped.few_words"] == 0
     assert found["safety.unsafe.en.low"] <= found["safety.unsafe.en.rate"] <= found["safety.unsafe.en.high"]
     assert found["truth.duplicate_pair.precision"] == 1
+    glance = {name: value for name, value in found.items() if name.startswith("at a glance/")}
+    # MLflow's comparison sorts by name and shows seven rows: these must be them.
+    assert sorted(found)[: len(glance)] == sorted(glance)
+    assert len(glance) == 7
+    assert glance["at a glance/3 pairs kept"] == found["kept.all"]
+    assert glance["at a glance/4 unsafe in kept"] == found["safety.unsafe_kept.all.rate"]
     assert found["kept.all"] == counts["release"]["pairs"]["kept"]
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
-    assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(tracking.STAGES)}
+    assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(lineage.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert files == {"report.html", "statistics.json", "truth.json", "figures"}
+    assert files == {"report.html", "statistics.json", "truth.json", "figures", "tables", "release"}
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "release")] == ["release/manifest.json"]
     assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
     assert run.data.tags["laion_dask.name"] == "demo"
     assert run.data.tags["laion_dask.weights_sha256.demo"] == "f" * 64
+    assert run.data.tags["laion_dask.heads_sha256.aesthetic"] == "e" * 64
 
 
 def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
@@ -127,7 +136,7 @@ def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
     run = client.get_run(first)
     assert len(client.search_runs([run.info.experiment_id])) == 1
     assert len(client.get_metric_history(first, "kept.all")) == 1
-    assert len(run.inputs.dataset_inputs) == len(tracking.STAGES)
+    assert len(run.inputs.dataset_inputs) == len(lineage.STAGES)
 
 
 def test_another_threshold_or_other_data_is_another_run(
@@ -206,20 +215,20 @@ def test_filing_leaves_terminal_logging_and_warnings_as_they_were(
 def test_digests_that_may_be_of_other_data_are_left_out(built: Path, tmp_path: Path, damage: Any) -> None:  # noqa: ANN401
     root = tmp_path / "project"
     shutil.copytree(built, root)
-    assert list(tracking.dataset_digests(root / "dvc.lock")) == [f"data/{stage}" for stage in tracking.STAGES]
+    assert list(lineage.dataset_digests(root / "dvc.lock")) == [f"data/{stage}" for stage in lineage.STAGES]
     damage(root)
-    assert tracking.dataset_digests(root / "dvc.lock") == {}
+    assert lineage.dataset_digests(root / "dvc.lock") == {}
 
 
 def test_a_copy_that_dvc_runs_an_experiment_in_belongs_to_the_real_repository(tmp_path: Path) -> None:
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
     copy.mkdir(parents=True)
-    assert tracking.project_root(copy / "dvc.lock") == tmp_path.resolve()
+    assert lineage.project_root(copy / "dvc.lock") == tmp_path.resolve()
     git = shutil.which("git")
     if git:
         subprocess.run([git, "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "deep").mkdir()
-    assert tracking.project_root(tmp_path / "deep" / "dvc.lock") == (tmp_path if git else tmp_path / "deep").resolve()
+    assert lineage.project_root(tmp_path / "deep" / "dvc.lock") == (tmp_path if git else tmp_path / "deep").resolve()
 
 
 def test_names_of_metrics_are_those_that_mlflow_takes(built: Path) -> None:

@@ -129,6 +129,30 @@ def test_a_copy_that_is_kept_beside_its_original_is_missed(version: tuple[Path, 
     assert judge(data, metrics, defaults)["duplicate_image"].false_negatives == 1
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["keep", "near_duplicate"], (1, 0, 0)),
+        (["keep", "keep"], (0, 0, 1)),
+        (["near_duplicate", "keep"], (0, 1, 1)),
+        # Its original is gone by another rule: it may stay, and would be dropped wrongly.
+        (["unsafe", "near_duplicate"], (0, 1, 0)),
+    ],
+)
+def test_a_near_duplicate_is_judged_by_the_original_that_its_label_names(
+    version: tuple[Path, Path], defaults: Params, verdicts: list[str], expected: tuple[int, int, int]
+) -> None:
+    data, metrics = version
+    kept = {
+        row["uid"] for row in pq.read_table(data / "filter" / "00000.parquet").to_pylist() if row["reason"] == "keep"
+    }
+    pair = sorted((row for row in labels(data) if row["uid"] in kept), key=lambda row: str(row["uid"]))[:2]
+    sample_version.change(data / "crawl" / "truth.parquet", pair[1]["uid"], {"original": pair[0]["url"]})
+    for row, verdict in zip(pair, verdicts, strict=True):
+        sample_version.change(data / "filter" / "00000.parquet", row["uid"], {"reason": verdict})
+    assert counts(judge(data, metrics, defaults)["near_duplicate"]) == expected
+
+
 def test_a_wrong_uid_shows_as_an_error_of_identity(version: tuple[Path, Path], defaults: Params) -> None:
     data, metrics = version
     uid = next(row["uid"] for row in labels(data) if row["expected"] == "not_found")

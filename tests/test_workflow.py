@@ -16,7 +16,7 @@ import pytest
 import zarr
 from project import SMALL, STAGES, Project, processes_of
 
-from laion_dask import linkrot, schema
+from laion_dask import group_schema, linkrot, schema
 from laion_dask.verdict import FUNNEL, Ledger, LedgerError
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,9 @@ class TestTheFunnelAddsUp:
             assert ledger.seen > 0
         assert [ledger.kept for ledger in ledgers[:-1]] == [ledger.seen for ledger in ledgers[1:]]
 
-    @pytest.mark.parametrize(("stage", "name"), [entry for entry in FUNNEL if entry[0] not in {"score", "release"}])
+    @pytest.mark.parametrize(
+        ("stage", "name"), [entry for entry in FUNNEL if entry[0] not in {"score", "group", "release"}]
+    )
     def test_a_reason_that_is_not_counted_breaks_it(self, small: Project, stage: str, name: str) -> None:
         counts = small.metrics(stage)[name]
         for reason in counts["dropped"]:
@@ -82,6 +84,9 @@ class TestTables:
             ("catalog/removed.parquet", schema.REMOVED),
             ("download/*.parquet", schema.IMAGES),
             ("score/*.parquet", schema.scores(["demo"])),
+            ("group/0*.parquet", group_schema.GROUPS),
+            ("group/near.parquet", group_schema.EDGES),
+            ("group/semantic.parquet", group_schema.EDGES),
             ("filter/*.parquet", schema.VERDICTS),
             ("release/en-*.parquet", schema.RELEASE),
             ("release/tombstones.parquet", schema.TOMBSTONES),
@@ -121,14 +126,14 @@ class TestAgainstTheDemosTruth:
         exact = {
             name: decision
             for name, decision in ((entry["name"], entry) for entry in decisions)
-            if name not in {"keep", "unsafe", "watermark", "low_similarity"}
+            if name not in {"keep", "unsafe", "watermark", "low_similarity", "near_duplicate"}
             and not name.startswith(("language", "split"))
         }
         assert {"robots", "x_robots_tag", "duplicate_pair", "removed_url", "not_found"} <= exact.keys()
         wrong = {name: entry for name, entry in exact.items() if entry["false_positives"] or entry["false_negatives"]}
         assert wrong == {}
 
-    @pytest.mark.parametrize("name", ["low_similarity", "unsafe", "watermark"])
+    @pytest.mark.parametrize("name", ["low_similarity", "unsafe", "watermark", "near_duplicate"])
     def test_wrong_captions_unsafe_and_watermarked_pictures_are_found(self, small: Project, name: str) -> None:
         decisions = json.loads((small.folder / "data" / "report" / "truth.json").read_text())
         found = next(entry for entry in decisions if entry["name"] == name)

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import (
-    equal_images,
+    duplicates,
     filter_checks,
     filter_params,
+    hash_lists,
     parts,
     pool,
     removals,
@@ -43,7 +44,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     """One part for each shard; files are read and batches are drawn first."""
     wanted = settings.filter
     images = sorted(data("download").glob("*.parquet"))
-    scores = [data("score") / path.name for path in images]
+    scores, groups = ([data(stage) / path.name for path in images] for stage in ("score", "group"))
     if scores:
         filter_checks.check(wanted, filter_checks.joined(pq.read_schema(scores[0])))
     plan = home() / "parts" / PLAN
@@ -55,13 +56,14 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
     common = parts.digest(wanted, files.digest, *drawn)
     with ThreadPoolExecutor() as threads:
-        keys = threads.map(lambda pair: parts.digest(*pair, common), zip(images, scores, strict=True))
+        keys = threads.map(lambda paths: parts.digest(*paths, common), zip(images, scores, groups, strict=True))
     todo = []
-    for path, score, key in zip(images, scores, keys, strict=True):
+    for path, score, group, key in zip(images, scores, groups, keys, strict=True):
         args = {
             "name": path.stem,
             "images": path,
             "scores": score,
+            "groups": group,
             "settings": wanted,
             "files": files,
             "batches": batches,
@@ -75,17 +77,17 @@ def read_files(settings: Params, plan: Path) -> Files:
     wanted = settings.filter
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
-    removed = {
-        kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")
-    }
+    gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
+    known = hash_lists.read(Path(path) for path in wanted.hash_lists)
+    removed, listed = hash_lists.write(gone, plan / "removed"), hash_lists.write(known, plan / "listed")
     keep, drop = (
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
-    listed = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
+    others = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
     hashed = {kind: sorted(values) for kind, values in removed.items()}
-    return Files(parts.digest(hashed, *listed, *keep, *drop), keep, drop, removed)
+    return Files(parts.digest(hashed, *others, *keep, *drop), keep, drop, removed, listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
@@ -143,8 +145,9 @@ def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done
 def _steps(wanted: filter_params.Filter) -> Iterator[tuple[str, Callable[[Sequence[pool.Shard]], Decisions]]]:
     for rule in wanted.top:
         yield f"top_{rule.name}", functools.partial(_below, rule)
-    if wanted.duplicate_images == "drop":
-        yield "duplicate_image", _equal
+    alike = _Alike(wanted)
+    for reason in duplicates.reasons(wanted):
+        yield reason, functools.partial(alike.losers, reason)
     if wanted.balance is not None:
         yield "unbalanced", functools.partial(_unbalanced, wanted.balance)
 
@@ -157,10 +160,19 @@ def _all(judged: Sequence[pool.Shard], decision: select.Decision) -> Decisions:
     return {shard.name: decision for shard in judged}
 
 
-def _equal(judged: Sequence[pool.Shard]) -> Decisions:
-    images = [data("download") / f"{shard.name}.parquet" for shard in judged]
-    found = equal_images.losers(images, [shard.verdicts for shard in judged])
-    return {name: select.Losers(uids) for name, uids in found.items()}
+class _Alike:
+    """Duplicates of all kinds, which are decided together, and told rule by rule."""
+
+    def __init__(self, wanted: filter_params.Filter) -> None:
+        self._wanted = wanted
+        self._found: duplicates.Losers | None = None
+
+    def losers(self, reason: str, judged: Sequence[pool.Shard]) -> Decisions:
+        """Decide at the first reason that is asked for; nothing else may come between it and the others."""
+        if self._found is None:
+            groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
+            self._found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), self._wanted)
+        return {name: select.Losers(*found) for name, found in self._found.get(reason, {}).items()}
 
 
 def _unbalanced(rule: filter_params.Balance, judged: Sequence[pool.Shard]) -> Decisions:
@@ -192,6 +204,7 @@ def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
         "split": removed["split"],
         "reason": removed["reason"],
         "rules": none,
+        "stays": pa.nulls(removed.num_rows, pa.string()),
     }
     pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / "removed.parquet", compression="zstd")
     pairs = Ledger.from_dict(metrics("catalog")["pairs"])
@@ -226,7 +239,7 @@ STAGE = Stage(
     function=select.judge,
     further=decide_over_all,
     publish=add_removed,
-    follows=("pairs", "score", "images"),
+    follows=("pairs", "group", "images"),
 )
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laion_dask import parts, report, tracking, versions
+from laion_dask import lineage, parts, report, tracking, versions
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
-from workflow.stage import Resources, Stage, main
+from workflow.stage import PROJECT, Resources, Stage, main
 
 _LOCK = Path("dvc.lock")
 _METRICS = Path("metrics")
@@ -17,10 +17,11 @@ _METRICS = Path("metrics")
 
 def page(settings: Params, _: Resources) -> list[Part]:
     """One part: the page shows the whole version."""
-    digests = tracking.dataset_digests(_LOCK)
+    digests = lineage.dataset_digests(_LOCK)
     # A name may come to mean another commit, and a folder another release: what it means now is in the key.
     against = versions.identity(settings.report.against) if settings.report.against else ""
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
+    inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
     args = {"data": Path("data"), "metrics": _METRICS, "settings": settings, "digests": digests}
     return [Part("report", parts.digest(settings, digests, against, *inputs), args, redo=not digests)]
 
@@ -29,7 +30,13 @@ def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Publish the page and file the version in MLflow: the same version twice is one run."""
     parts.publish_files(done, out)
     tracking.log_version(
-        report=out, metrics=_METRICS, settings=settings, lock=_LOCK, experiment=settings.report.experiment, uri=None
+        report=out,
+        metrics=_METRICS,
+        values=settings.model_dump(mode="json"),
+        lock=_LOCK,
+        experiment=settings.report.experiment,
+        uri=None,
+        release=Path("data/release"),
     )
     return {}
 

@@ -26,9 +26,15 @@ WORK: Final = ".score"
 
 
 def weights(settings: Params) -> None:
-    """Find or fetch the weights of all models; `ModelError` where they are missing."""
-    for spec in settings.score.models:
+    """Find or fetch what all models need, before a cluster starts; `ModelError` where it is missing."""
+    find(settings.score)
+
+
+def find(rules: params.Score) -> None:
+    """Find or fetch the weights of all models, and the tokenizers that do not come with open_clip."""
+    for spec in rules.models:
         models.weights(spec)
+        models.beside(spec)
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
@@ -82,6 +88,7 @@ def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
         "slots": len(done) * rows,
         "dimensions": dimensions,
         "weights_sha256": {name: of["weights_sha256"] for name, of in about.items()},
+        **measures.merged(about),
     }
 
 
@@ -110,6 +117,7 @@ def score_folder(
     work.mkdir(parents=True, exist_ok=True)
     tars = folders.find(folder)
     # Before the tars are read: what is missing is told at once.
+    find(rules)
     decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
     with ThreadPoolExecutor() as pool:
         counted = list(pool.map(folders.count, tars))

@@ -37,6 +37,7 @@ class Truth:
     opted_out: str = ""
     broken: str = ""
     near_duplicate: bool = False
+    original: str = ""
     beauty: float | None = None
     thing: str = ""
     color: str = ""

@@ -167,11 +167,12 @@ def _opted_out(link: Link, signal: str) -> Link:
 def _settle(pages: list[Page], same_bytes: dict[str, str]) -> list[Page]:
     """Give every pair its uid, and its verdict where it is a duplicate.
 
-    The later ones of equal pairs are `duplicate_pair`; of kept pairs with equal images the lowest uid stays and the
-    others are `duplicate_image`. `same_bytes` gives for the address of a copy the address of its original.
+    The later ones of equal pairs are `duplicate_pair`; of kept pairs with equal or nearly equal images the lowest uid
+    stays and the others are `duplicate_image` or `near_duplicate`. `same_bytes` gives for the address of a copy the
+    address of its original.
     """
     first: dict[str, str] = {}
-    lowest: dict[str, str] = {}
+    shown: dict[str, dict[str, str]] = defaultdict(dict)  # by original: the pictures of kept pairs by their uids
     for truth in (link.truth for page in pages for link in page.links):
         if truth is None or truth.expected in REASONS["extract"]:
             continue
@@ -179,7 +180,8 @@ def _settle(pages: list[Page], same_bytes: dict[str, str]) -> list[Page]:
         first.setdefault(name, truth.expected)
         if truth.expected == KEEP:
             picture = same_bytes.get(truth.url, truth.url)
-            lowest[picture] = min(name, lowest.get(picture, name))
+            shown[truth.original or picture][name] = picture
+    copies = {name: reason for pictures in shown.values() for name, reason in _copies(pictures).items()}
     seen: set[str] = set()
     settled = []
     for page in pages:
@@ -190,15 +192,21 @@ def _settle(pages: list[Page], same_bytes: dict[str, str]) -> list[Page]:
                 links.append(link)
                 continue
             name = uid(truth.text, truth.url)
-            expected = first[name]
-            if name in seen:
-                expected = "duplicate_pair"
-            elif expected == KEEP and lowest[same_bytes.get(truth.url, truth.url)] != name:
-                expected = "duplicate_image"
+            expected = "duplicate_pair" if name in seen else copies.get(name, first[name])
             seen.add(name)
             links.append(replace(link, truth=replace(truth, uid=name, expected=expected)))
         settled.append(replace(page, links=tuple(links)))
     return settled
+
+
+def _copies(pictures: dict[str, str]) -> dict[str, str]:
+    """Return the reasons of all but the lowest uid, of pairs that show one picture or copies of it."""
+    stays = min(pictures)
+    return {
+        name: "duplicate_image" if picture == pictures[stays] else "near_duplicate"
+        for name, picture in pictures.items()
+        if name != stays
+    }
 
 
 def _share_out(answers: list[Answer], parts: int) -> tuple[tuple[Answer, ...], ...]:

@@ -181,9 +181,9 @@ class Pairs:
         self.answers.append(Answer(url, picture=picture))
         if name == "twin":
             self.same_bytes[url] = source.truth.url
-        truth = Truth(
-            url, self._caption(scene, language), label.expected, language, matching=True, near_duplicate=name == "near"
-        )
+        truth = Truth(url, self._caption(scene, language), label.expected, language, matching=True)
+        if name == "near":
+            truth = replace(truth, near_duplicate=True, original=source.truth.url)
         return Pair(page.number, _with_scene(truth, scene))
 
     def _answer(self, name: str, order: int, url: str, picture: Picture) -> None:

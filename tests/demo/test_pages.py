@@ -67,7 +67,8 @@ def test_a_small_crawl_has_at_least_twelve_hosts() -> None:
 def test_every_label_and_every_kind_of_page_and_junk_occurs_at_any_size(size: tuple[int, int, int]) -> None:
     crawl = of(size)
     found = truths(crawl)
-    expected = {label.expected for label in LABELS.values()} | set(JUNK.values()) | {"duplicate_image"}
+    expected = {label.expected for label in LABELS.values()} | set(JUNK.values())
+    expected |= {"duplicate_image", "near_duplicate"}
     assert {truth.expected for truth in found} == expected
     assert {truth.opted_out for truth in found} >= {label.opted_out for label in LABELS.values()}
     assert {truth.broken for truth in found} == {label.broken for label in LABELS.values()}
@@ -119,15 +120,19 @@ def test_all_but_the_first_of_equal_pairs_are_duplicates(size: tuple[int, int, i
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_of_kept_pairs_with_equal_pictures_the_lowest_uid_stays(size: tuple[int, int, int]) -> None:
+def test_of_kept_pairs_with_equal_or_nearly_equal_pictures_the_lowest_uid_stays(size: tuple[int, int, int]) -> None:
     crawl = of(size)
     pictures = {answer.url: answer.picture for warc in crawl.warcs for answer in warc}
-    copies: dict[object, set[tuple[str, str]]] = defaultdict(set)
+    copies: dict[object, dict[str, tuple[object, str]]] = defaultdict(dict)
     for truth in truths(crawl):
-        if truth.expected in {verdict.KEEP, "duplicate_image"} and pictures[truth.url]:
-            copies[pictures[truth.url]].add((truth.uid, truth.expected))
+        if truth.expected in {verdict.KEEP, "duplicate_image", "near_duplicate"} and pictures[truth.url]:
+            picture = pictures[truth.url]
+            copies[pictures[truth.original] if truth.original else picture][truth.uid] = (picture, truth.expected)
     for group in copies.values():
-        assert [expected for _, expected in sorted(group)] == [verdict.KEEP] + ["duplicate_image"] * (len(group) - 1)
+        (stays, first), *others = (group[uid] for uid in sorted(group))
+        assert first == verdict.KEEP
+        for picture, expected in others:
+            assert expected == ("duplicate_image" if picture == stays else "near_duplicate")
 
 
 @pytest.mark.parametrize("size", SIZES)

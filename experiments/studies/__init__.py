@@ -1,0 +1,1 @@
+"""Worked studies of the demo: a question each, with the experiments that answer it."""
