@@ -124,6 +124,6 @@ def _print_versions(pair: Pair) -> None:
         told = [f"rules that would drop it: {', '.join(one.rules)}"] if one.rules else []
         told += [f"{name} {text}" for name, text in one.compared.items()]
         told += [f"{name}={value}" for name, value in one.evidence.items() if name not in one.compared]
-        reason = one.reason if one.reason == "keep" else f"{one.reason}: {one.meaning}"
-        rows.add_row(one.version, one.label, "yes" if one.member else "no", one.stage, reason, "; ".join(told))
+        told.insert(0, one.meaning)
+        rows.add_row(one.version, one.label, "yes" if one.member else "no", one.stage, one.reason, "; ".join(told))
     cli_console.console().print(rows)

@@ -26,6 +26,7 @@ SALT_FILE: Final = "LAION_DASK_SALT_FILE"
 PSEUDONYM: Final = "hmac-sha256:"
 _MIN_SALT_BYTES: Final = 16
 _TOLD: Final = 5
+_SPACE: Final = 32  # characters before it are controls
 
 
 class RequestError(Exception):
@@ -69,6 +70,11 @@ def checked(request: Request, day: date) -> list[Removal]:
         raise RequestError("a removal without a source. Remedy: --source, who asked or what found it")
     if holds_personal(request.reason):
         raise RequestError("the reason names a person (address or number): the ledger is public. Remedy: leave it out")
+    for text in (request.reason, request.source):
+        # A ledger is opened in spreadsheets too, and they run what begins so; a line break would be another line.
+        if text.lstrip()[0] in "=+-@" or any(ord(character) < _SPACE for character in text):
+            told = "begins with =, +, - or @, or has a line break. Remedy: plain words"
+            raise RequestError(f"{text!r} {told}")
     source = pseudonym(request.source) if holds_personal(request.source) else request.source.strip()
     wrong = [f"{kind} {value}: {told}" for kind, value in request.wanted if (told := _refused(kind, value))]
     if wrong:
@@ -96,7 +102,8 @@ def _refused(kind: str, value: str) -> str:
 def split(ledger: Path, lines: Iterable[Removal]) -> tuple[list[Removal], list[Removal]]:
     """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice."""
     there = {(line.kind, line.value) for line in removals.read(ledger)}
-    new, known = [], []
+    new: list[Removal] = []
+    known: list[Removal] = []
     for line in lines:
         (known if (line.kind, line.value) in there else new).append(line)
         there.add((line.kind, line.value))

@@ -101,6 +101,7 @@ def take_out(
     told = [*_without(counts, bits, reasons, mask, taken_), [REASON, REASON, int(ours_.sum()), int(taken_.sum())]]
     reasons = pc.if_else(taken, REASON, reasons)
     rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": fresh}
+    rows["stays"] = pc.if_else(taken, pa.scalar(None, pa.string()), table["stays"])
     pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
     ledger = Ledger()
     # What ended in an earlier stage was counted there.

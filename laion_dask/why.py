@@ -88,7 +88,7 @@ def question(what: str) -> dict[str, str]:
     if not path.is_file():
         raise WhyError(f"{what!r} is no URL, no uid of 32 hex digits and no file. Remedy: one of them")
     body = path.read_bytes()
-    asked: dict[str, str] = dict(hashes.digests(body, ("md5", "sha256")))
+    asked: dict[str, str] = {kind: digest for kind, digest in hashes.digests(body, ("md5", "sha256")).items()}  # noqa: C416 - another type of key
     try:
         looks = hashes.pdq_as_stored(body)
     except (OSError, ValueError, SyntaxError):

@@ -94,7 +94,14 @@ def test_nothing_is_added_in_a_dry_run(project: Path) -> None:
     assert (project / "removals.csv").read_text() == HEADER
 
 
-@pytest.mark.parametrize("text", ["write to jo@mail.example.com", "+49 30 901820"])
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", " +1", "@sum(1)", "-1", "one\ntwo", "a\0b", " "])
+def test_a_reason_or_source_that_is_more_than_words_is_refused(text: str) -> None:
+    for request in (Request([("domain", "a.de")], text, "form"), Request([("domain", "a.de")], "asked", text)):
+        with pytest.raises(RequestError, match="Remedy"):
+            removal_requests.checked(request, DAY)
+
+
+@pytest.mark.parametrize("text", ["write to jo@mail.example.com", "call +49 30 901820"])
 def test_a_person_is_in_the_ledger_only_as_a_salted_hash(
     project: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

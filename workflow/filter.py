@@ -86,7 +86,7 @@ def read_files(settings: Params, plan: Path) -> Files:
     )
     others = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
-    hashed = {kind: sorted(values) for kind, values in removed.items()}
+    hashed = {kind: sorted(values) for kind, values in gone.items()}
     return Files(parts.digest(hashed, *others, *keep, *drop), keep, drop, removed, listed)
 
 
