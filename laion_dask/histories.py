@@ -269,7 +269,7 @@ def forget(cursor: Any, uids: Sequence[str]) -> int:  # noqa: ANN401 - a driver'
     some = list(uids)
     blanked = cursor.execute(
         "update laion_dask_history.fates set evidence = '', url_sha256 = '', md5 = '', sha256 = '', pdq = ''"
-        " where uid = any(%s::uuid[]) and (evidence <> '' or md5 <> '' or sha256 <> '' or pdq <> '')",
+        " where uid = any(%s::uuid[]) and evidence || url_sha256 || md5 || sha256 || pdq <> ''",
         (some,),
     ).rowcount
     deleted = cursor.execute("delete from laion_dask_history.found where uid = any(%s::uuid[])", (some,)).rowcount

@@ -177,7 +177,7 @@ def test_a_removed_pair_is_gone_from_every_output_and_a_purge_leaves_no_byte_of_
     store = clone.parent / "store"
     call(clone, "dvc", "remote", "add", "store", str(store))
     call(clone, "dvc", "push", "--remote", "store")
-    release = pq.read_table(sorted((clone / "data" / "release").glob("en-*.parquet"))[0]).to_pylist()
+    release = pq.read_table(min((clone / "data" / "release").glob("en-*.parquet"))).to_pylist()
     texts = [row["TEXT"] for row in release]
     pair = next(row for row in release if texts.count(row["TEXT"]) == 1)
     shard = clone / "data" / "download" / f"{pair['key'][:5]}.tar"

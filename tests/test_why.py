@@ -136,7 +136,8 @@ def test_purged_pairs_are_blanked_in_the_history(fresh: str, version: Path) -> N
     with database.transaction(fresh) as cursor:
         assert histories.forget(cursor, [pair["uid"]]) >= 2
         assert histories.forget(cursor, [pair["uid"]]) == 0
-        assert histories.find(cursor, {"url": pair["url"]}) == []
+        # Another pair may have the same address: that one is left.
+        assert pair["uid"] not in histories.find(cursor, {"url": pair["url"], "sha256": pair["sha256"]})
         assert histories.found(cursor, pair["uid"]) == []
 
 
