@@ -47,7 +47,9 @@ def purge(
         wanted = purge.gather(uids, data)
         under_dvc = purge_dvc.is_repository(project)
         planned = purge.plan(wanted, data, _copies(project, home, under_dvc=under_dvc))
-        remotes = [found for name in remote or () for found in purge_dvc.in_remote(project, name, wanted)]
+        remotes = [
+            found for name in remote or () for found in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)
+        ]
         _tell(planned, remotes, dry_run=dry_run)
         if dry_run:
             return
@@ -70,11 +72,11 @@ def purge(
 
 def _copies(project: Path, home: Path, *, under_dvc: bool) -> list[Path]:
     """List what is deleted whole where it holds a trace: finished parts, artifacts, cached objects."""
-    from laion_dask import purge_dvc
+    from laion_dask import purge, purge_dvc
 
     found = [path for path in sorted((home / "parts").glob("*/*")) if path.exists()]
     found += [path for path in sorted((project / "mlruns").rglob("*")) if path.is_file()]
-    return found + (purge_dvc.cached(project) if under_dvc else [])
+    return found + (purge_dvc.cached(project, Path("data") / purge.WEB) if under_dvc else [])
 
 
 def _tell(planned: Any, remotes: list[Any], *, dry_run: bool) -> None:  # noqa: ANN401 - of a module that is imported late
@@ -126,9 +128,9 @@ def _scan(
 
     folders = [path for path in (*sorted(data.glob("*")), home, project / "mlruns") if path.name != purge.WEB]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += purge_dvc.cached(project) if under_dvc else []
+    files += purge_dvc.cached(project, Path("data") / purge.WEB) if under_dvc else []
     left = [str(path) for path in files if traces.found_in(path, wanted)]
-    left += [path for name in remotes for _, path, _ in purge_dvc.in_remote(project, name, wanted)]
+    left += [path for name in remotes for _, path, _ in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)]
     size = sum(path.stat().st_size for path in files)
     typer.echo(f"scan: {len(files):,} files, {cli_console.short(size, 'B')}; {len(left):,} hold a trace")
     typer.echo(json.dumps({"scanned": len(files), "bytes": size, "left": left}))

@@ -30,13 +30,25 @@ def is_repository(project: Path) -> bool:
     return (project / ".dvc").is_dir() and (project / "dvc.lock").is_file()
 
 
-def cached(project: Path) -> list[Path]:
-    """Return all objects of the cache that hold content."""
+def spared(web: Path) -> frozenset[str]:
+    """Return the names (md5) that the files of a folder have as objects: those of what stands for the web."""
+    found = set()
+    for path in web.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                found.add(hashlib.file_digest(stream, "md5").hexdigest())
+    return frozenset(found)
+
+
+def cached(project: Path, web: Path) -> list[Path]:
+    """Return all objects of the cache that hold content, but for what stands for the web."""
     from dvc.repo import Repo  # noqa: PLC0415 - a second, and only here
 
     with Repo(str(project)) as repo:
         folder = Path(repo.cache.local.path)
-    return sorted(path for path in folder.glob("??/*") if path.is_file() and path.suffix not in {_LIST, ".unpacked"})
+    kept = spared(web)
+    objects = (path for path in sorted(folder.glob("??/*")) if path.is_file())
+    return [path for path in objects if not path.suffix and path.parent.name + path.name not in kept]
 
 
 def commit(project: Path) -> None:
@@ -54,7 +66,7 @@ def commit(project: Path) -> None:
         )
 
 
-def in_remote(project: Path, name: str, wanted: Traces) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+def in_remote(project: Path, web: Path, name: str, wanted: Traces) -> Iterator[tuple[Any, str, dict[str, Any]]]:
     """Yield (file system, path, description) of each object of a remote that holds traces; all are read."""
     from dvc.exceptions import DvcException  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
@@ -64,8 +76,9 @@ def in_remote(project: Path, name: str, wanted: Traces) -> Iterator[tuple[Any, s
             remote = repo.cloud.get_remote_odb(name)
         except DvcException as error:
             raise DvcError(f"remote {name}: {error}. Remedy: `dvc remote list`") from error
+        kept = spared(web)
         for oid in sorted(remote.all()):
-            if oid.endswith(_LIST):
+            if oid.endswith(_LIST) or oid in kept:
                 continue
             path, copy = remote.oid_to_path(oid), Path(folder) / "object"
             remote.fs.get_file(path, str(copy))

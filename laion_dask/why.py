@@ -104,13 +104,20 @@ def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> 
     by_kind: dict[str, dict[str, Removal]] = {}
     for line in lines:
         by_kind.setdefault(line.kind, {}).setdefault(line.value, line)
+        if line.kind == "url":
+            # Of a removed pair the history has the digest of its address alone.
+            digest = hashlib.sha256(line.value.encode()).hexdigest()
+            by_kind.setdefault("url_sha256", {}).setdefault(digest, line)
     pairs = tuple(_pair(cursor, uid, by_kind) for uid in histories.find(cursor, asked))
-    return Answer(dict(asked), tuple(_lines(asked, by_kind)), pairs)
+    known = dict(asked)
+    if "url" in known:
+        known["url_sha256"] = hashlib.sha256(known["url"].encode()).hexdigest()
+    return Answer(dict(asked), tuple(_lines(known, by_kind)), pairs)
 
 
 def _lines(known: Mapping[str, Any], by_kind: Mapping[str, Mapping[str, Removal]]) -> list[Removal]:
     """Return the lines of the ledger that name a pair by what is known of it."""
-    found = [by_kind[kind][known[kind]] for kind in ("url", "uid", "md5", "sha256")
+    found = [by_kind[kind][known[kind]] for kind in ("url_sha256", "uid", "md5", "sha256")
              if known.get(kind) in by_kind.get(kind, {})]  # fmt: skip
     host = known.get("host") or re.sub(r"^\w+://([^/:?#]*).*", r"\1", str(known.get("url", "")), flags=re.DOTALL)
     domains = by_kind.get("domain", {})
@@ -128,7 +135,7 @@ def _pair(cursor: Any, uid: str, by_kind: Mapping[str, Mapping[str, Removal]]) -
     found = histories.found(cursor, uid)
     known: dict[str, Any] = {"uid": uid, "url": found[0]["url"] if found else ""}
     for fate in fates:
-        known |= {name: fate[name] for name in ("md5", "sha256", "pdq") if fate[name]}
+        known |= {name: fate[name] for name in ("url_sha256", "md5", "sha256", "pdq") if fate[name]}
     lines = _lines(known, by_kind)
     removed = bool(lines) or any(_hides(fate) for fate in fates)
     versions = tuple(_in_version(fate, told=not removed) for fate in fates)

@@ -94,6 +94,9 @@ def test_a_removed_pair_shows_its_tombstone_and_never_its_content(fresh: str, ve
         held = str(connection.execute("select * from laion_dask_history.found").fetchall())
         held += str(connection.execute("select evidence from laion_dask_history.fates").fetchall())
     assert pairs[uid]["url"] not in held
+    # Its line of the ledger is found by the digest of the address.
+    line = Removal("url", pairs[uid]["url"], "asked for")
+    assert ask(fresh, version, uid, line).pairs[0].ledger == (line,)
     # By its address it is found all the same: by the digest of it.
     assert uid in {found.uid for found in ask(fresh, version, pairs[uid]["url"]).pairs}
 
