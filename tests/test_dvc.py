@@ -151,8 +151,7 @@ def test_a_lost_mlflow_is_restored_from_git_and_the_cache(clone: Path) -> None:
 
 
 def holders(folder: Path, *needles: bytes, also: tuple[Path, ...] = ()) -> list[str]:
-    """List the files under a folder that hold any of these bytes, packed or not; not what stands in for the web,
-    nor objects that are files of `also`.
+    """List the files under a folder that hold any of these bytes, packed or not; not what is the web here.
 
     Written apart from laion_dask/traces.py: it proves what that says.
     """
