@@ -80,13 +80,13 @@ def _copies(project: Path, home: Path, *, under_dvc: bool) -> list[Path]:
 
 
 def _tell(planned: Any, remotes: list[Any], *, dry_run: bool) -> None:  # noqa: ANN401 - of a module that is imported late
-    would = "would " if dry_run else ""
+    verb = "would be" if dry_run else "is"
     gone = planned.traces
     typer.echo(f"{len(gone.uids):,} removed pairs: {len(gone.urls):,} addresses, {len(gone.pictures):,} stored images")
     rows = cli_console.table("What holds them", "what happens", "file", "why", wide="file")
-    told = [(f"{would}be written anew", str(path), planned.why[path]) for path in planned.rewrite]
-    told += [(f"{would}be deleted", str(path), planned.why[path]) for path in planned.delete]
-    told += [(f"{would}be deleted", path, one["why"]) for _, path, one in remotes]
+    told = [(f"{verb} written anew", str(path), planned.why[path]) for path in planned.rewrite]
+    told += [(f"{verb} deleted", str(path), planned.why[path]) for path in planned.delete]
+    told += [(f"{verb} deleted", path, one["why"]) for _, path, one in remotes]
     for row in told[:_SHOWN]:
         rows.add_row(*row)
     cli_console.console().print(rows)
