@@ -24,7 +24,7 @@ from laion_dask.verdict import Ledger
 MAX_ROWS: Final = 4_000_000
 """Rows of a bucket: above, a worker would need more than 4 GB, and a column more than Arrow's 2 GiB."""
 
-_KINDS: Final = (
+KINDS: Final = (
     "url",
     "domain",
     "uid",
@@ -66,7 +66,7 @@ def catalog(
         database.load(cursor, bucket, _to_load(rows, uids, in_order), load_digest)
         held = database.held(cursor, bucket)
         copies = in_order[database.copies(cursor, bucket)]
-        named = database.removed(cursor, bucket, _KINDS)
+        named = database.removed(cursor, bucket, KINDS)
     if held != rows.num_rows:
         message = (
             f"bucket {bucket} of the database holds other rows than its files, {rows.num_rows:,} of them. "
@@ -82,7 +82,7 @@ def catalog(
     keys = spacing.shuffle_keys(uids.view(">u8")[:, 1].astype(np.uint64), seed)[kept]
     hosts = np.asarray(np.from_dlpack(rows["host"].take(_numbers(kept)).combine_chunks().dictionary_encode().indices))
     _write_shards(out / "shards", rows, kept[spacing.spaced(hosts.astype(np.int32), keys)], seen, shard_rows)
-    reasons = np.array([f"removed_{name}" for name in _KINDS])[kind[gone]].tolist() + [LISTED_URL] * listed.num_rows
+    reasons = np.array([f"removed_{name}" for name in KINDS])[kind[gone]].tolist() + [LISTED_URL] * listed.num_rows
     _write_removed(out / "removed.parquet", [rows.take(_numbers(gone)), listed], reasons)
     ledger = Ledger()
     ledger.keep(len(kept))

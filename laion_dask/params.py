@@ -130,6 +130,7 @@ class Catalog(Section):
     shard_rows: Annotated[int, Field(ge=16, le=10_000)]
     seed: int
     removals: str
+    removals_until: date | None
     lists: tuple[list_params.HashList, ...]
 
     @field_validator("lists")
@@ -295,6 +296,7 @@ class Release(Section):
     contact: Annotated[str, Field(min_length=1, max_length=200)]
     url: Annotated[str, Field(pattern=r"^https?://[^\s\"<>]+$")]
     tables: tuple[Layout, ...]
+    tombstones: str | None
     rows_per_file: Annotated[int, Field(ge=1)]
     high_resolution_px: Annotated[int, Field(ge=1)]
     aesthetic: tuple[float, ...]

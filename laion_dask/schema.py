@@ -303,6 +303,7 @@ TOMBSTONES: Final = Table(
     (
         Column("uid_sha256", pa.string(), "sha256 of the uid, hex: proves membership without naming the pair"),
         Column("reason", pa.string(), "the reason out of the closed list"),
+        Column("since", pa.string(), "first version without the pair (release.version)"),
     ),
 )
 

@@ -70,6 +70,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
+        "removed_later": "url, domain, uid or perceptual hash stand in removals.csv since the work list was made",
         "listed_later": "the image's hash stands on a list of known content that came after the download",
         "in_excluded_set": "the uid stands in a set of filter.drop_uids",
         "not_in_set": "the uid is missing in a set of filter.keep_uids",
@@ -125,6 +126,7 @@ RULE_BITS: Final = {
     "near_duplicate": 20,
     "semantic_duplicate": 21,
     "evaluation_set": 22,
+    "removed_later": 39,
 }
 """The bit of each rule in the column `rules` of the verdicts. A bit is never given to another rule, so that versions
 can be compared; rules that a user names (filter.thresholds, filter.top) have those from NAMED_BITS on, in order."""

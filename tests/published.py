@@ -77,7 +77,7 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
             settings=there.release,
             models=MODELS,
         )
-    tombstones = release.write_tombstones(out, verdicts)
+    tombstones = release.write_tombstones(out, verdicts, settings.release.version)
     counted = counts(made_of)
     counted["filter"]["lists"] = lists.about(lists.compiled([entry], folder / "lists"))
     made = publication.gather(data, there, counted)

@@ -28,7 +28,9 @@ def postgresql(_: Params, __: Client) -> Iterator[Resources]:
 def buckets(settings: Params, resources: Resources) -> list[Part]:
     """One part for each bucket; it runs again when the database does not hold its rows any more."""
     rules = settings.catalog
-    ledger = removals.read(Path(rules.removals))
+    # Later removals are left to filter: without them the work list stays, and nothing is downloaded anew.
+    ledger = removals.until(removals.read(Path(rules.removals)), rules.removals_until)
+    taken = parts.digest([[line.kind, line.value] for line in ledger if line.kind in catalog.KINDS])
     # Not by read_table: it imports pandas, which takes longer than many a run of this stage.
     wats = pq.ParquetFile(data("extract") / "reads.parquet").read(["order", "crawl", "wat", "pairs"])
     _check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
@@ -48,7 +50,7 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
             "load_digest": load_digest,
             "lists": listed,
         }
-        key = parts.digest(load_digest, rules.shard_rows, rules.seed, Path(rules.removals))
+        key = parts.digest(load_digest, rules.shard_rows, rules.seed, taken)
         todo.append(Part(f"{bucket:04d}", key, args, redo=held.get(bucket) != load_digest))
     return todo
 

@@ -27,6 +27,7 @@ from laion_dask import (
     rules,
     schema,
     select,
+    takedown,
     uid_sets,
 )
 from laion_dask.params import Params
@@ -87,14 +88,16 @@ def read_files(settings: Params, plan: Path) -> Files:
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
     others = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
-    digest = parts.digest(ledger, lists.about(listed), *others, *keep, *drop)
-    return Files(digest, keep, drop, removed, listed)
+    # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
+    hashed = {kind: sorted(values) for kind, values in gone.items()}
+    return Files(parts.digest(hashed, lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
     """Add the rules that need all shards, one after another: each sees what those before have kept."""
     wanted, first = settings.filter, {part.part.name: part.folder for part in done}
     bits = rules.bits(wanted)
+    done = _take_out(settings, done, run)
     for name, decide in _steps(wanted):
         reason, bit = bits[name]
         judged = [_judged(part, first) for part in done]
@@ -120,6 +123,31 @@ def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: R
 def _settled(part: Done, before: Done) -> Done:
     """Return a part with what was counted by list of known content, which no later rule changes."""
     return replace(part, counts={**part.counts, "listed": before.counts["listed"]})
+
+
+def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]:
+    """Take out what the ledger of removals names and the work list still had; only shards that have any are touched."""
+    named = takedown.by_shard(
+        takedown.matched(
+            [line for line in removals.read(Path(settings.catalog.removals)) if line.kind in takedown.LATER],
+            [data("download") / f"{part.part.name}.parquet" for part in done],
+        )
+    )
+    todo = []
+    for part in done:
+        name = part.part.name
+        if name in named:
+            args = {
+                "name": name,
+                "verdicts": part.folder / f"{name}.parquet",
+                "uids": named[name],
+                "counts": part.counts["rules"],
+                "bits": rules.bits(settings.filter),
+            }
+            key = parts.digest(part.folder.name, "removed_later", named[name])
+            todo.append(Part(name, key, args, weight=part.part.weight))
+    settled = {part.part.name: part for part in run(takedown.take_out, todo, {})} if todo else {}
+    return [_settled(settled.get(part.part.name, part), part) for part in done]
 
 
 def _steps(wanted: filter_params.Filter) -> Iterator[tuple[str, Callable[[Sequence[pool.Shard]], Decisions]]]:
