@@ -53,7 +53,7 @@ def tar(**members: bytes) -> bytes:
         (f'<img src="{URL.replace("&", "&amp;")}">'.encode(), "an address"),
         (f"{URL}x".encode(), ""),
         (b"x" * ((1 << 22) - 9) + b" " + URL.encode() + b" ", "an address"),
-        (gzip.compress(b"WARC-Target-URI: " + URL.encode() + b"\r\n"), "an address"),
+        (gzip.compress(b"WARC-Target-URI: " + URL.encode() + b"\r\n", mtime=0), "an address"),
         (f"sha256 {DIGEST}\n".encode(), "a digest"),
         (f"{DIGEST}0".encode(), ""),
         (b"<p>a red fox &amp; a dog</p>", "a text"),
