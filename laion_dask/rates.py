@@ -173,6 +173,9 @@ def _flags(table: pa.Table, settings: params.Params, tags: Collection[str]) -> F
             found[name] = (downloaded & np.isfinite(score), score > 0.5)
     for reason in REASONS["filter"]:
         found[f"dropped_{reason}"] = (downloaded, downloaded & (verdict == reason))
+    # As in the statistics: of all images that were received, what a list knew before or after the download.
+    listed = np.isin(verdict.astype(str), ["listed_hash", "listed_later"])
+    found["listed"] = (downloaded | listed, listed)
     found["page_opt_out"] = (attempts, pc.not_equal(table["page_signals"], "").to_numpy())
     refused = pc.equal(table["rights"], "refused").to_numpy()
     signal = np.asarray(table["rights_signal"].to_pylist(), object)

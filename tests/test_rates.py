@@ -62,12 +62,17 @@ GROUP: dict[str, Callable[[dict[str, Any]], str]] = {
     "domain_class": lambda _: "reserved",
     "host": lambda row: HOST if row["host"] == HOST else "",
 }
+LISTED = {"listed_hash", "listed_later"}
 HOLDS: dict[str, tuple[Callable[[dict[str, Any]], bool], Callable[[dict[str, Any]], bool]]] = {
     "unsafe": (scored, lambda row: row["punsafe"] > 0.5),
     "watermark": (scored, lambda row: row["pwatermark"] > 0.8),
     "laion400m_nsfw_NSFW": (scored, lambda row: row["laion400m_nsfw"] == "NSFW"),
     "tag_kind_photo": (scored, lambda row: row["tag_kind_photo"] > 0.5),
-    "dropped_listed_hash": (lambda row: row["downloaded"], lambda row: row["verdict"] == "listed_hash"),
+    "dropped_low_similarity": (lambda row: row["downloaded"], lambda row: row["verdict"] == "low_similarity"),
+    "listed": (
+        lambda row: row["downloaded"] or row["verdict"] == "listed_hash",
+        lambda row: row["verdict"] == "listed_hash",
+    ),
     "opt_out_robots": (lambda _: True, lambda row: row["verdict"] == "robots"),
     "opt_out_any": (lambda _: True, lambda row: row["verdict"] in {"robots", "tdmrep", "x_robots_tag"}),
 }
