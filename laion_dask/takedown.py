@@ -31,7 +31,7 @@ MATCHES: Final = pa.schema(
 )
 """A pair that a removal names: path of the table it stands in, and the line of the ledger."""
 
-_KNOWN_CONTENT: Final = ("removed_hash", "listed_hash")
+_KNOWN_CONTENT: Final = ("removed_hash", "listed_later")
 _OURS: Final = pa.array([KEEP, *REASONS["filter"]], pa.string())
 _PLAIN: Final = ("url", "uid", "md5", "sha256")  # kinds that are a column of the same name
 

@@ -77,7 +77,7 @@ def prepare(source: Path, folder: Path) -> Path:
 @functools.lru_cache(maxsize=16)
 def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - a changed file has another digest
     stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    array = stored.view("<u8").reshape(len(stored), -1)
+    array = stored.view("<u8").reshape(len(stored), stored.dtype.itemsize // 8)
     # Entries with one first half: two different digests that share it are possible, if rare.
     longest = 1
     while longest < len(array) and _repeats(array, longest):
@@ -97,7 +97,7 @@ def _repeats(array: np.ndarray, step: int) -> bool:
 def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
     """Return bool (rows,): the digest (as of `halves` or `numbers`) is in the sorted file. It is mapped, not read."""
     array, longest = _load(path, digest)
-    rows = asked.view("<u8").reshape(len(asked), -1)
+    rows = asked.view("<u8").reshape(len(asked), asked.dtype.itemsize // 8)
     result = np.zeros(len(rows), bool)
     if not len(array) or not len(rows):
         return result

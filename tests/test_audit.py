@@ -77,10 +77,11 @@ def test_the_sample_depends_on_seed_and_size_and_not_on_the_order_of_the_shards(
     assert one.name != draw(version, defaults, seed=2).name
     data = tmp_path / "turned"
     for stage in ("download", "score", "filter", "catalog"):
-        (data / stage).mkdir(parents=True)
-        for path in (version / stage).iterdir():
+        for path in [path for path in (version / stage).rglob("*") if path.is_file()]:
             turned = {"00000": "00001", "00001": "00000"}.get(path.stem, path.stem)
-            (data / stage / f"{turned}{path.suffix}").write_bytes(path.read_bytes())
+            place = data / path.relative_to(version).with_name(f"{turned}{path.suffix}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
     assert [pair.uid for pair in draw(data, defaults).drawn] == [pair.uid for pair in one.drawn]
 
 

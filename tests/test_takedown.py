@@ -99,13 +99,13 @@ def test_what_is_taken_out_counts_for_no_other_rule(tmp_path: Path) -> None:
         ("second threshold, taken", "threshold", bit["threshold_b"], "removed_later", out),
         ("first threshold", "threshold", bit["threshold_a"] | bit["threshold_b"],
          "threshold", bit["threshold_a"] | bit["threshold_b"]),
-        ("listed, taken", "listed_hash", bit["listed_hash"], "listed_hash", bit["listed_hash"] | out),
+        ("listed, taken", "listed_later", bit["listed_later"], "listed_later", bit["listed_later"] | out),
         ("not downloaded, taken", "timeout", 0, "timeout", 0),
     ]  # fmt: skip
     verdicts = tables.verdicts(
         *({"uid": tables.uid(at), "reason": row[1], "rules": row[2]} for at, row in enumerate(rows))
     )
-    counts = [["listed_hash", "listed_hash", 1, 1], ["unsafe", "unsafe", 1, 1],
+    counts = [["listed_later", "listed_later", 1, 1], ["unsafe", "unsafe", 1, 1],
               ["threshold_a", "threshold", 1, 1], ["threshold_b", "threshold", 3, 1]]  # fmt: skip
     (tmp_path / "out").mkdir()
     told = takedown.take_out(
@@ -121,7 +121,7 @@ def test_what_is_taken_out_counts_for_no_other_rule(tmp_path: Path) -> None:
     assert found["reason"].to_pylist() == [row[3] for row in rows]
     assert found["rules"].to_pylist() == [row[4] for row in rows]
     assert told["rules"] == [
-        ["listed_hash", "listed_hash", 1, 1],
+        ["listed_later", "listed_later", 1, 1],
         ["unsafe", "unsafe", 0, 0],
         ["threshold_a", "threshold", 1, 1],
         ["threshold_b", "threshold", 1, 0],
@@ -129,4 +129,4 @@ def test_what_is_taken_out_counts_for_no_other_rule(tmp_path: Path) -> None:
     ]
     assert told["verdicts"] == len(rows)
     Ledger.from_dict(told["pairs"]).check("filter", expected=6)
-    assert told["pairs"]["dropped"] == {"listed_hash": 1, "removed_later": 3, "threshold": 1}
+    assert told["pairs"]["dropped"] == {"listed_later": 1, "removed_later": 3, "threshold": 1}
