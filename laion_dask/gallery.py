@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from laion_dask import outcomes, params, shards
-from laion_dask.verdict import KEEP, REASON_STAGE, REASONS
+from laion_dask.verdict import KEEP, REASONS, WITHHELD
 
 THUMBNAIL_PX: Final = 160
 # Of a thumbnail: no face, text or body part can be made out at a tenth of its side.
 BLUR_RADIUS_PX: Final = 16
 # Every reason that names a removal or a list of known content, whatever it matched by.
-NEVER_SHOWN: Final = frozenset(reason for reason in REASON_STAGE if reason.startswith(("removed_", "listed_")))
 _COLUMNS: Final = ("key", "caption", "host", "split", "language", "sha256", "rights", "page_signals")
 _TEXT_CHARS: Final = 120
 
@@ -71,10 +70,7 @@ def gallery(data: Path, settings: params.Params) -> list[Pick]:
 def held_back(row: Mapping[str, Any], hidden: Collection[str]) -> bool:
     """Tell whether nobody may be shown this picture; needs verdict, sha256, rights, page_signals, and `known`."""
     return (
-        row["verdict"] in NEVER_SHOWN
-        or row["sha256"] in hidden
-        or row["rights"] == "refused"
-        or bool(row["page_signals"])
+        row["verdict"] in WITHHELD or row["sha256"] in hidden or row["rights"] == "refused" or bool(row["page_signals"])
     )
 
 
@@ -85,7 +81,7 @@ def known(data: Path) -> set[str]:
         str(digest)
         for shard in outcomes.attempts(data, ["sha256"])
         for digest, verdict in zip(shard.table["sha256"].to_pylist(), shard.table["verdict"].to_pylist(), strict=True)
-        if verdict in NEVER_SHOWN and digest
+        if verdict in WITHHELD and digest
     }
 
 

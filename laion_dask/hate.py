@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from laion_dask import intervals
+from laion_dask.statistics import wilson
 
 CAPTIONS_A_FILE: Final = 100_000
 SEED: Final = 42
@@ -58,7 +58,7 @@ def draws(rows: Sequence[int], each: int = CAPTIONS_A_FILE, seed: int = SEED) ->
 
 def share(kind: str, count: int, total: int, threshold: float = THRESHOLD) -> Share:
     """Return a share with its interval; without captions the rate is None and the interval (0, 1)."""
-    return Share(kind, threshold, count, total, count / total if total else None, *intervals.wilson(count, total))
+    return Share(kind, threshold, count, total, count / total if total else None, *wilson(count, total))
 
 
 class Counts:

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import copy_format, manifest, queries
-from laion_dask.release import TOMBSTONE_REASONS
-from laion_dask.verdict import RULE_BITS
+from laion_dask.verdict import RULE_BITS, WITHHELD
 
 _FATES: Final = {
     "uid": "uuid", "version": "integer", "shard": "integer", "rules": "bigint", "split": "text", "reason": "text",
@@ -145,7 +144,7 @@ def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's con
     verdicts = files.of("filter")
     columns = pq.read_schema(verdicts[0]).names
     rules = "rules::bigint" if "rules" in columns else "0::bigint"
-    hidden = f"(v.reason in ({', '.join(map(_quoted, TOMBSTONE_REASONS))})"
+    hidden = f"(v.reason in ({', '.join(map(_quoted, WITHHELD))})"
     hidden += f" or ({rules.replace('rules', 'v.rules')} >> {RULE_BITS['removed_later']}) & 1 = 1)"
     images, scores = files.of("download"), files.of("score")
     told = ", ".join(f"'{name}', i.{name}" for name in _TOLD if images and name in pq.read_schema(images[0]).names)

@@ -34,22 +34,6 @@ class Stratum:
     found: int
 
 
-def wilson(found: float, drawn: float) -> tuple[float, float]:
-    """Return the Wilson score interval of a share at 95 %; (0, 1) where nothing was looked at.
-
-    Wilson, Journal of the American Statistical Association 22 (1927), 209. Counts may be fractions: of a sample that
-    is worth more than its size.
-    """
-    if drawn <= 0:
-        return 0.0, 1.0
-    share, square = found / drawn, Z95 * Z95
-    middle = share + square / (2 * drawn)
-    half = Z95 * math.sqrt(share * (1 - share) / drawn + square / (4 * drawn * drawn))
-    low, high = (middle - half) / (1 + square / drawn), (middle + half) / (1 + square / drawn)
-    # None or all of them: the limit is the share itself, which rounding must not miss.
-    return 0.0 if found <= 0 else max(0.0, low), 1.0 if found >= drawn else min(1.0, high)
-
-
 def share_of(stratum: Stratum) -> tuple[float, float]:
     """Return the exact interval of a stratum's share; a stratum that was looked at whole has no doubt left.
 

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 import zarr
 
 from laion_dask import embeddings, shards, takedown, traces
-from laion_dask.release import TOMBSTONE_REASONS
 from laion_dask.removals import Removal
 from laion_dask.traces import Traces
+from laion_dask.verdict import WITHHELD
 
 RECORD: Final = Path("purges.json")
 WEB: Final = "crawl"
@@ -66,7 +66,7 @@ def of_version(ledger: Sequence[Removal], data: Path) -> frozenset[str]:
     found: set[str] = set()
     for pattern in ("extract/pairs/*.parquet", "download/*.parquet"):
         found.update(takedown.matched(ledger, sorted(data.glob(pattern)))["uid"].to_pylist())
-    reasons = pa.array(TOMBSTONE_REASONS)
+    reasons = pa.array(WITHHELD)
     for path in sorted((data / "filter").glob("*.parquet")):
         table = pq.read_table(path, columns=["uid", "reason"])
         found.update(table.filter(pc.is_in(table["reason"], value_set=reasons))["uid"].to_pylist())

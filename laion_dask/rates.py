@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import domains, intervals, outcomes, params
-from laion_dask.statistics import ALL, HOST_SIGNALS
+from laion_dask.statistics import ALL, HOST_SIGNALS, wilson
 from laion_dask.verdict import REASONS
 
 FILE: Final = "rates.json"
@@ -308,7 +308,7 @@ class _Tally:
 
 
 def _rate(found: int, rows: int) -> tuple[float, float, float]:
-    return found / rows, *intervals.wilson(found, rows)
+    return found / rows, *wilson(found, rows)
 
 
 def _ratio(*counts: int) -> tuple[float | None, float | None, float | None]:

@@ -12,14 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import layouts, params, queries, schema
-from laion_dask.verdict import KEEP, Ledger
+from laion_dask.verdict import KEEP, WITHHELD, Ledger
 
 SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
-TOMBSTONE_REASONS: Final = (
-    *("removed_url", "removed_domain", "removed_uid", "removed_later", "removed_hash"),
-    *("listed_url", "listed_hash", "listed_address", "listed_later"),
-)
 MAIN: Final = ""
 """Folder of the main table in a release."""
 MAX_FILES: Final = 128
@@ -194,7 +190,7 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
             " where list_contains($2, reason))"
             " select uid_sha256, coalesce(now.reason, before.reason) as reason, coalesce(before.since, $3) as since"
             " from now full join before using (uid_sha256) order by 1",
-            params=[[str(path) for path in verdicts], list(TOMBSTONE_REASONS), version],
+            params=[[str(path) for path in verdicts], list(WITHHELD), version],
         ).to_arrow_table()
     table = schema.TOMBSTONES.check(rows.cast(schema.TOMBSTONES.schema))
     pq.write_table(table, out / "tombstones.parquet", compression="zstd", compression_level=_ZSTD_LEVEL)

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import schema
+from laion_dask import pdq_index, schema
 from laion_dask.removals import Removal
-from laion_dask.verdict import KEEP, REASONS, RULE_BITS, Ledger
+from laion_dask.verdict import KEEP, REASONS, RULE_BITS, WITHHELD, Ledger
 
 LATER: Final = ("url", "domain", "uid", "pdq")
 """Kinds that `take_out` handles: filter's rules ask md5 and sha256 of each row."""
@@ -31,7 +31,7 @@ MATCHES: Final = pa.schema(
 )
 """A pair that a removal names: path of the table it stands in, and the line of the ledger."""
 
-_KNOWN_CONTENT: Final = ("removed_hash", "listed_later")
+_KNOWN_CONTENT: Final = tuple(reason for reason in REASONS["filter"] if reason in WITHHELD and reason != REASON)
 _OURS: Final = pa.array([KEEP, *REASONS["filter"]], pa.string())
 _PLAIN: Final = ("url", "uid", "md5", "sha256")  # kinds that are a column of the same name
 
@@ -151,20 +151,10 @@ def _alike(path: Path, wanted: Sequence[str]) -> pa.Table:
     table = pq.read_table(path, columns=["uid", "pdq", "pdq_quality"])
     sharp = pc.and_(pc.is_valid(table["pdq"]), pc.fill_null(pc.greater_equal(table["pdq_quality"], PDQ_QUALITY), False))
     table = table.filter(sharp)
-    rows, entries = words(table["pdq"].to_pylist()), words(wanted)
-    nearest, distance = np.zeros(len(rows), np.int64), np.full(len(rows), 257, np.int64)
-    for place, entry in enumerate(entries):
-        apart = np.bitwise_count(rows ^ entry).sum(axis=1, dtype=np.int64)
-        closer = apart < distance
-        nearest[closer], distance[closer] = place, apart[closer]
-    hits = np.flatnonzero(distance <= PDQ_BITS)
+    rows, entries = pdq_index.unpack(table["pdq"].to_pylist()), pdq_index.unpack(list(wanted))
+    hits = np.flatnonzero(pdq_index.nearest(rows, entries, PDQ_BITS) <= PDQ_BITS)
     uids = table["uid"].take(pa.array(hits)).to_pylist()
-    values = [wanted[place] for place in nearest[hits]]
+    values = [wanted[int(np.bitwise_count(rows[row] ^ entries).sum(axis=1, dtype=np.int64).argmin())] for row in hits]
     return pa.table({"table": [str(path)] * len(hits), "uid": uids, "kind": ["pdq"] * len(hits), "value": values}).cast(
         MATCHES
     )
-
-
-def words(hashes: Sequence[str]) -> np.ndarray:
-    """Return perceptual hashes of 64 hex digits as uint64 (rows, 4)."""
-    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(-1, 4)

@@ -15,10 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from laion_dask import hashes, histories, removals, takedown
-from laion_dask.release import TOMBSTONE_REASONS
+from laion_dask import hashes, histories, pdq_index, removals, takedown
 from laion_dask.removals import Removal
-from laion_dask.verdict import KEEP, REASON_STAGE, REASONS, RULE_BITS
+from laion_dask.verdict import KEEP, REASON_STAGE, REASONS, RULE_BITS, WITHHELD
 
 _UID: Final = re.compile(r"[0-9a-fA-F]{32}")
 _REMOVED_BIT: Final = 1 << RULE_BITS[takedown.REASON]
@@ -125,7 +124,7 @@ def _lines(known: Mapping[str, Any], by_kind: Mapping[str, Mapping[str, Removal]
         found.append(domains[name])
     entries = by_kind.get("pdq", {})
     if known.get("pdq") and entries:
-        apart = np.bitwise_count(takedown.words(list(entries)) ^ takedown.words([str(known["pdq"])])).sum(axis=1)
+        apart = np.bitwise_count(pdq_index.unpack(list(entries)) ^ pdq_index.unpack([str(known["pdq"])])).sum(axis=1)
         found += [line for line, bits in zip(entries.values(), apart, strict=True) if bits <= takedown.PDQ_BITS]
     return found
 
@@ -152,7 +151,7 @@ def _pair(cursor: Any, uid: str, by_kind: Mapping[str, Mapping[str, Removal]]) -
 
 
 def _hides(fate: Mapping[str, Any]) -> bool:
-    return fate["reason"] in TOMBSTONE_REASONS or bool((fate["rules"] or 0) & _REMOVED_BIT)
+    return fate["reason"] in WITHHELD or bool((fate["rules"] or 0) & _REMOVED_BIT)
 
 
 def _in_version(fate: Mapping[str, Any], *, told: bool) -> InVersion:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import intervals, statistics
+from laion_dask import intervals
 from laion_dask.intervals import Estimate, Stratum
 
 STRATA = st.integers(1, 400).flatmap(
@@ -17,11 +17,6 @@ STRATA = st.integers(1, 400).flatmap(
         lambda drawn: st.integers(0, drawn).map(lambda found: Stratum(total, drawn, found))
     )
 )
-
-
-@pytest.mark.parametrize(("found", "drawn"), [(0, 0), (0, 10), (10, 10), (5, 10), (81, 263), (1, 3_200_000)])
-def test_the_closed_form_is_what_scipy_gives(found: int, drawn: int) -> None:
-    assert intervals.wilson(found, drawn) == pytest.approx(statistics.wilson(found, drawn), abs=1e-12)
 
 
 def test_a_stratum_that_was_looked_at_whole_leaves_no_doubt() -> None:

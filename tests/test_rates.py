@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import domains, intervals, outcomes, rates, report, tracking
+from laion_dask import domains, outcomes, rates, report, tracking
 from laion_dask.params import Params
 from laion_dask.rates import Rates
+from laion_dask.statistics import wilson
 
 HOST = "img1.example"
 
@@ -91,7 +92,7 @@ def test_a_rate_is_the_plain_count_with_its_wilson_interval(
         expected["all"] = (count.total(), total.total())
     assert {one.group: (one.count, one.total) for one in found.of(by, measure)} == expected
     for one in found.of(by, measure):
-        assert (one.rate, one.low, one.high) == (one.count / one.total, *intervals.wilson(one.count, one.total))
+        assert (one.rate, one.low, one.high) == (one.count / one.total, *wilson(one.count, one.total))
 
 
 def test_personal_data_and_removals_are_counted_over_all_unique_pairs(found: Rates, version: Path) -> None:

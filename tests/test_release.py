@@ -15,8 +15,8 @@ import pytest
 import tables
 
 from laion_dask import layouts, params, release, schema
-from laion_dask.release import SPLITS, TOMBSTONE_REASONS
-from laion_dask.verdict import KEEP, REASON_STAGE, Ledger
+from laion_dask.release import SPLITS
+from laion_dask.verdict import KEEP, REASON_STAGE, WITHHELD, Ledger
 
 RULES = params.Release(
     name="test",
@@ -242,9 +242,9 @@ def test_tombstones_name_no_pair(tmp_path: Path) -> None:
     expected = {
         hashlib.sha256(row["uid"].encode()).hexdigest(): row["reason"]
         for row in verdicts.to_pylist()
-        if row["reason"] in TOMBSTONE_REASONS
+        if row["reason"] in WITHHELD
     }
-    assert rows == len(TOMBSTONE_REASONS) == 9
+    assert rows == len(WITHHELD) == 9
     assert [(row["uid_sha256"], row["reason"]) for row in found] == sorted(expected.items())
     assert {row["since"] for row in found} == {"1.2.0"}
     body = (tmp_path / "out" / "tombstones.parquet").read_bytes()

@@ -13,7 +13,7 @@ import tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import rules, schema, takedown
+from laion_dask import pdq_index, rules, schema, takedown
 from laion_dask.removals import Removal
 from laion_dask.verdict import KEEP, RULE_BITS, Ledger
 
@@ -80,7 +80,8 @@ def test_a_work_list_has_no_hashes_and_is_asked_for_the_rest(tmp_path: Path) -> 
 
 @given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=4), st.binary(min_size=32, max_size=32))
 def test_perceptual_hashes_are_compared_bit_by_bit(rows: list[bytes], entry: bytes) -> None:
-    apart = np.bitwise_count(takedown.words([row.hex() for row in rows]) ^ takedown.words([entry.hex()])).sum(axis=1)
+    hashes, one = pdq_index.unpack([row.hex() for row in rows]), pdq_index.unpack([entry.hex()])
+    apart = np.bitwise_count(hashes ^ one).sum(axis=1)
     expected = [(int.from_bytes(row) ^ int.from_bytes(entry)).bit_count() for row in rows]
     assert apart.tolist() == expected
 
