@@ -33,7 +33,7 @@ repro: $(READY)  ## run what has changed, from crawl to report; RECIPE=laion-5b 
 	@laion-dask status
 
 test: $(READY) check  ## lint, types and all tests
-	@python -m pytest --numprocesses 2 --dist loadfile
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint and types
 	@ruff check .
