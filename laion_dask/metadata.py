@@ -38,8 +38,10 @@ _ITEMS: Final = {b"Exif": "EXIF", b"application/rdf+xml": "XMP", b"prof": "a col
 _MARKS: Final = {
     b"Exif\0\0": "EXIF", b"<x:xmpmeta": "XMP", b"<x:xapmeta": "XMP", b"W5M0MpCehiHzreSzNTczkc9d": "XMP",
     b"XMP DataXMP": "XMP", b"http://ns.adobe.com/xap/1.0/\0": "XMP", b"Photoshop 3.0\0": "IPTC",
-    b"Raw profile type ": "a text", b"http://www.w3.org/1999/02/22-rdf-syntax-ns#": "XMP",
+    b"Raw profile type ": "a text",
 }  # fmt: skip
+_RDF: Final = b"http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+"""A packet may have no other mark; figures that are drawn here as SVG have it too, and say what drew them."""
 _TIFF: Final = (b"II*\0", b"MM\0*")
 _EMBEDDED: Final = re.compile(rb"data:image/(?:jpeg|png|webp|avif|gif|tiff);base64,([A-Za-z0-9+/=\s]+)")
 ARCHIVES: Final = (".warc.gz", ".warc", ".cdxj")
@@ -78,6 +80,7 @@ def of_picture(body: bytes) -> list[str]:
         found = list(_in_boxes(body))
     else:
         found = [what for mark, what in _MARKS.items() if mark in body]
+        found += ["XMP"] if is_picture(body) and _RDF in body else []
         # A TIFF is made of the very tags that EXIF is made of: nothing that is written here is one.
         found += ["EXIF"] if body.startswith(_TIFF) else []
     return list(dict.fromkeys(found))
@@ -102,7 +105,7 @@ def _in_jpeg(body: bytes) -> Iterator[str]:
             # What follows the scans: a second picture, or what somebody has put there.
             end = body.find(b"\xff\xd9", place)
             yield from _after(body[end + 2 :] if end >= 0 else b"")
-            yield from (what for mark, what in _MARKS.items() if mark in body[place:])
+            yield from (what for mark, what in [*_MARKS.items(), (_RDF, "XMP")] if mark in body[place:])
             return
         place += 2 + length
 
