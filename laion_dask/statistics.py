@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import outcomes, params
+from laion_dask.intervals import Z95
 from laion_dask.outcomes import SPLITS
 from laion_dask.verdict import FUNNEL, KEEP, REASONS
 
@@ -140,14 +141,18 @@ class Statistics:
         return asdict(self)
 
 
-def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by."""
-    from scipy.stats import binomtest  # noqa: PLC0415 - 1 s, and only the report needs it
+def wilson(successes: int, total: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share; (0, 1) where there is nothing to judge by.
 
+    Newcombe, Statistics in Medicine 17 (1998), 857, method 3. By its formula: scipy's `binomtest` gives the same after
+    an exact test that nobody asked for, a millisecond each, and a version has thousands of rates.
+    """
     if total == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, total).proportion_ci(confidence_level=confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, square = successes / total, Z95**2 / total
+    center = (share + square / 2) / (1 + square)
+    half = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+    return (center - half if successes else 0.0), (center + half if successes < total else 1.0)
 
 
 def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:

@@ -58,6 +58,15 @@ def test_the_wilson_interval_is_the_published_one(successes: int, total: int, ex
     assert statistics.wilson(successes, total) == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_interval_is_that_of_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for total in (1, 2, 7, 60, 1_000_003):
+        for successes in {0, 1, total // 3, total - 1, total}:
+            expected = binomtest(successes, total).proportion_ci(method="wilson")
+            assert statistics.wilson(successes, total) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
 @given(st.integers(0, 500), st.integers(1, 500))
 def test_an_interval_holds_the_share_and_stays_inside_zero_and_one(successes: int, more: int) -> None:
     total = successes + more
