@@ -5,6 +5,7 @@ Shards are read one at a time and only counts are kept, so that memory does not 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import outcomes, params
-from laion_dask.intervals import Z95
 from laion_dask.outcomes import SPLITS
 from laion_dask.verdict import FUNNEL, KEEP, REASONS
 
@@ -141,18 +141,27 @@ class Statistics:
         return asdict(self)
 
 
-def wilson(successes: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share; (0, 1) where there is nothing to judge by.
+def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by.
 
-    Newcombe, Statistics in Medicine 17 (1998), 857, method 3. By its formula: scipy's `binomtest` gives the same after
-    an exact test that nobody asked for, a millisecond each, and a version has thousands of rates.
+    Newcombe 1998, method 3, in the order in which SciPy's `binomtest(...).proportion_ci(method="wilson")` computes it,
+    so that the digits are the same; but that makes a test of each share first, which took a third of the report's time.
     """
     if total == 0:
         return 0.0, 1.0
-    share, square = successes / total, Z95**2 / total
-    center = (share + square / 2) / (1 + square)
-    half = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
-    return (center - half if successes else 0.0), (center + half if successes < total else 1.0)
+    z = _quantile(0.5 + 0.5 * confidence)
+    share = successes / total
+    scale = 2 * (total + z**2)
+    middle = (2 * total * share + z**2) / scale
+    half = z / scale * math.sqrt(4 * total * share * (1 - share) + z**2)
+    return (0.0 if successes == 0 else middle - half), (1.0 if successes == total else middle + half)
+
+
+@functools.cache
+def _quantile(probability: float) -> float:
+    from scipy.special import ndtri  # noqa: PLC0415 - only the report needs it
+
+    return float(ndtri(probability))
 
 
 def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
