@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import domains, intervals, outcomes, rates, report, tracking
+from laion_dask import domains, face_schema, intervals, outcomes, rates, report, tracking
 from laion_dask.params import Params
 from laion_dask.rates import GroupRate, Rates, _Tally
 from laion_dask.statistics import wilson
@@ -37,7 +37,9 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nsfw = ["NSFW" if score > 0.5 else "UNLIKELY" for score in table["punsafe"].to_pylist()]
         table = table.append_column("laion400m_nsfw", pa.array(nsfw, pa.string(), mask=~known))
         share = pa.array(np.where(known, np.arange(len(known)) % 4 / 3, np.nan), pa.float32())
-        pq.write_table(table.append_column("tag_kind_photo", share), path)
+        table = table.append_column("tag_kind_photo", share)
+        boxes = [[[0.1, 0.1, 0.5, 0.5]] * (place % 3) if here else None for place, here in enumerate(known)]
+        pq.write_table(table.append_column("face_bboxes", pa.array(boxes, face_schema.BOXES.type)), path)
     return data
 
 
@@ -49,7 +51,7 @@ def found(version: Path, defaults: Params) -> Rates:
 @pytest.fixture(scope="module")
 def rows(version: Path) -> list[dict[str, Any]]:
     columns = ("split", "language", "host", "rights", "rights_signal", "page_signals")
-    scores = ("similarity", "punsafe", "pwatermark", "aesthetic", "tag_kind_photo", "laion400m_nsfw")
+    scores = ("similarity", "punsafe", "pwatermark", "aesthetic", "tag_kind_photo", "laion400m_nsfw", "face_bboxes")
     return [row for shard in outcomes.attempts(version, columns, scores) for row in shard.table.to_pylist()]
 
 
@@ -69,6 +71,7 @@ HOLDS: dict[str, tuple[Callable[[dict[str, Any]], bool], Callable[[dict[str, Any
     "watermark": (scored, lambda row: row["pwatermark"] > 0.8),
     "laion400m_nsfw_NSFW": (scored, lambda row: row["laion400m_nsfw"] == "NSFW"),
     "tag_kind_photo": (scored, lambda row: row["tag_kind_photo"] > 0.5),
+    "faces": (scored, lambda row: bool(row["face_bboxes"])),
     "dropped_low_similarity": (lambda row: row["downloaded"], lambda row: row["verdict"] == "low_similarity"),
     "listed": (
         lambda row: row["downloaded"] or row["verdict"] == "listed_hash",
