@@ -62,6 +62,10 @@ def read(project: Project, pattern: str) -> pa.Table:
     return pa.concat_tables(pq.read_table(path) for path in sorted((project.folder / "data").glob(pattern)))
 
 
+def reasons(path: Path) -> list[str]:
+    return [str(reason) for reason in pq.read_table(path, columns=["reason"])["reason"].to_pylist()]
+
+
 class TestTheFunnelAddsUp:
     def test_every_stage_sees_what_the_one_before_kept(self, small: Project) -> None:
         ledgers = [Ledger.from_dict(small.metrics(stage)[name]) for stage, name in FUNNEL]
@@ -217,10 +221,19 @@ class TestArchive:
             "download.verify": str(earlier),
         }
         rebuilt = Project.create(tmp_path / "rebuilt", {**SMALL, **changes})
-        rebuilt.adopt(kept, "catalog")
+        # The lists of known content lie beside the crawl.
+        rebuilt.adopt(kept, "crawl", "catalog")
         rebuilt.run("download", workers=1)
-        assert rebuilt.digests("download") == first
-        assert rebuilt.metrics("download") == kept.metrics("download")
+        again = rebuilt.digests("download")
+        listed = {path.stem for path in earlier.glob("*.parquet") if "listed_hash" in reasons(path)}
+        tables = {f"download/{shard}{end}" for shard in listed for end in (".parquet", "_stats.json")}
+        assert {name for name in first if first[name] != again[name]} == tables
+        assert again.keys() == first.keys()
+        # A listed picture is in no archive: what was known content is now not there, and nothing else differs.
+        for shard in listed:
+            then = reasons(earlier / f"{shard}.parquet")
+            now = reasons(rebuilt.folder / "data" / "download" / f"{shard}.parquet")
+            assert now == ["not_archived" if reason == "listed_hash" else reason for reason in then]
         report = linkrot.write(tmp_path / "report", rebuilt.folder / "data" / "download", earlier, top_hosts=3)
         assert report.everything.share("same_bytes").count == small.metrics("download")["images"]["kept"]
         assert report.everything.share("same_bytes").rate == 1
