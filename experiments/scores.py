@@ -116,7 +116,7 @@ def _figure(scored: Sequence[Scored]) -> Figure:
             mean, sd = one.spread(name)
             axes.errorbar(place + 0.16, mean, sd, fmt="_", color=color, markersize=14, capsize=4)
         axes.set_title(name.replace("_retrieval_recall@", " retrieval R@"))
-        axes.set_xticks(range(len(scored)), [f"{one.kept.name}\n{one.kept.pairs:,} pairs" for one in scored])
+        axes.set_xticks(range(len(scored)), [f"{Path(one.kept.name).name}\n{one.kept.pairs:,} pairs" for one in scored])
         axes.set_xlim(-0.5, len(scored) - 0.4)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axes.grid(axis="y")

@@ -215,7 +215,9 @@ class TestCommand:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, held = str(version(tmp_path / "data", dropped=2)), held_out.draw(tmp_path / "held", 1, 8)
-        monkeypatch.setattr(scales, "load", lambda *_: tiny())
+        recipes = tmp_path / "scales.yaml"
+        recipes.write_text(json.dumps({"demo": tiny().model_dump(exclude={"name"})}))  # JSON is YAML
+        monkeypatch.setattr(scales, "FILE", recipes)
         words = [folder, "--seeds", "1,2", "--held-out", str(held), "--out", str(tmp_path / "out"), "--no-mlflow"]
         done = CliRunner().invoke(train.app, words)
         assert done.exit_code == 0, done.output
@@ -226,6 +228,7 @@ class TestCommand:
         told = json.loads(first[1])["versions"][0]["scores"]["acc1"]
         assert set(told["each"]) == {"1", "2"}
         assert (tmp_path / "out" / "scores.png").is_file()
-        monkeypatch.setattr(trained, "fit", None)
+        runs = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "runs").iterdir()}
         assert CliRunner().invoke(train.app, words).exit_code == 0
+        assert {file: file.stat().st_mtime_ns for file in runs} == runs
         assert [file.read_bytes() for file in files] == first
