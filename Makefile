@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group fuzz
+.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -33,7 +33,7 @@ repro: $(READY)  ## run what has changed, from crawl to report; RECIPE=laion-5b 
 	@laion-dask status
 
 test: $(READY) check  ## lint, types and all tests
-	@python -m pytest --numprocesses 2 --dist loadfile
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint and types
 	@ruff check .
@@ -49,6 +49,9 @@ status: $(READY)  ## print the funnel of the current version
 
 bench-extract: $(READY)  ## extraction side by side with cc2dataset, warcio and the limit of reading
 	@python -m benchmarks.bench_extract
+
+bench-lists: $(READY)  ## a list of 20 million hashes compiled and searched
+	@python -m benchmarks.bench_lists
 
 bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare COPY
 	@python -m benchmarks.bench_catalog
@@ -70,6 +73,9 @@ bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a 
 
 bench-group: $(READY)  ## near-duplicates among a million images, beside all with all
 	@python -m benchmarks.bench_group
+
+bench-removals: $(READY)  ## 100,000 removals from 10 million pairs, beside a bare reading
+	@python -m benchmarks.bench_removals
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
 	@python tests/fuzz_wat.py --minutes 10 --out fuzz-findings.txt

@@ -51,11 +51,13 @@ ONE_ROW: Final[dict[str, Any]] = {
     "max_pwatermark": 0.8,
     "thresholds": [{"name": "beauty", "column": "aesthetic", "min": 4.5}],
     "duplicate_images": "keep",
+    "near_duplicates": "keep",
 }
 ALL_SHARDS: Final = ONE_ROW | {
     "top": [{"name": "clip", "column": "similarity_b32", "fraction": 0.3}],
     "where": "aesthetic > 4 or similarity > 0.3",
     "duplicate_images": "drop",
+    "near_duplicates": "drop",
 }
 
 
@@ -76,6 +78,7 @@ def project(folder: Path, pairs: int, changes: Mapping[str, Any]) -> None:
     yaml = YAML()
     values = yaml.load(ROOT / "params.yaml")
     values["filter"] |= dict(changes)
+    values["catalog"]["lists"] = [{"name": "known", "kind": "md5", "file": "data/crawl/known.txt"}]
     yaml.dump(values, folder / "params.yaml")
 
 

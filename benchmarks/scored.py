@@ -1,7 +1,8 @@
-"""A number of pairs in, downloaded and scored shards out, as the stages download and score leave their tables.
+"""A number of pairs in, shards out as the stages download, score and group leave their tables.
 
 What the filter reads differs from row to row: uids, captions, digests, sizes, scores; of the other columns each shard
-has one value, so that files are smaller than real ones. 3 % of the images have the bytes of another. Made once.
+has one value, so that files are smaller than real ones. 3 % of the images have the bytes of another, and 1 % are near
+another. Made once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import schema
+from laion_dask import group_schema, schema
 from laion_dask.verdict import KEEP
 
 SHARD_ROWS: Final = 10_000
@@ -32,11 +33,14 @@ def make(folder: Path, pairs: int, workers: int) -> None:
     if done.exists():
         return
     shards = -(-pairs // SHARD_ROWS)
-    for name in ("download", "score", "catalog", "crawl"):
+    for name in ("download", "score", "group", "catalog", "crawl"):
         (folder / "data" / name).mkdir(parents=True, exist_ok=True)
     (folder / "metrics").mkdir(exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_shard, [folder] * shards, range(shards), [pairs] * shards, chunksize=4))
+        near = list(pool.map(_shard, [folder] * shards, range(shards), [pairs] * shards, chunksize=4))
+    edges = pa.concat_tables(near)
+    pq.write_table(edges, folder / "data" / "group" / "near.parquet", compression="zstd")
+    pq.write_table(edges.slice(0, 0), folder / "data" / "group" / "semantic.parquet", compression="zstd")
     gone = schema.REMOVED.schema.empty_table()
     pq.write_table(gone, folder / "data" / "catalog" / "removed.parquet")
     rng = np.random.default_rng(1)
@@ -44,11 +48,13 @@ def make(folder: Path, pairs: int, workers: int) -> None:
     (folder / "data" / "crawl" / "known.txt").write_text("\n".join(listed) + "\n")
     ledger = {"seen": pairs, "kept": pairs, "dropped": {"duplicate_pair": 0}}
     (folder / "metrics" / "catalog.json").write_text(json.dumps({"pairs": ledger}))
-    (folder / "metrics" / "score.json").write_text(json.dumps({"images": ledger | {"dropped": {}}}))
+    for stage in ("score", "group"):
+        (folder / "metrics" / f"{stage}.json").write_text(json.dumps({"images": ledger | {"dropped": {}}}))
     done.write_text(json.dumps({"pairs": pairs, "shards": shards}))
 
 
-def _shard(folder: Path, number: int, pairs: int) -> None:
+def _shard(folder: Path, number: int, pairs: int) -> pa.Table:
+    """Write the tables of one shard; return its pairs of near images (schema EDGES)."""
     rng = np.random.default_rng([7, number])
     rows = min(SHARD_ROWS, pairs - number * SHARD_ROWS)
     uid, captions = _hex(rng.integers(0, 256, (rows, 16), np.uint8)), _captions(rng, rows)
@@ -92,6 +98,36 @@ def _shard(folder: Path, number: int, pairs: int) -> None:
         schema=schema.scores(["b32"]).schema,
     )
     pq.write_table(scores, folder / "data" / "score" / f"{number:05d}.parquet", compression="zstd")
+    return _grouped(folder / "data" / "group" / f"{number:05d}.parquet", uid, _hex(pictures[:, :16]), rng)
+
+
+def _grouped(path: Path, uid: pa.Array, picture: pa.Array, rng: np.random.Generator) -> pa.Table:
+    rows = len(uid)
+    none = np.full(rows, np.nan, np.float32)
+    groups = pa.table(
+        {
+            "uid": uid,
+            # What pairs with the same bytes share; the stage writes the lowest of their uids.
+            "image": picture,
+            "cluster": rng.integers(0, 3_000, rows).astype(np.int32),
+            "centroid_cosine": rng.uniform(0.3, 0.9, rows).astype(np.float32),
+            "evaluation_distance": none,
+            "evaluation_cosine": none,
+        },
+        schema=group_schema.GROUPS.schema,
+    )
+    pq.write_table(groups, path, compression="zstd")
+    edges = rows // 100
+    one, other = picture.slice(0, edges).to_pylist(), picture.slice(edges, edges).to_pylist()
+    return pa.table(
+        {
+            "uid_a": [min(both) for both in zip(one, other, strict=True)],
+            "uid_b": [max(both) for both in zip(one, other, strict=True)],
+            "distance": np.full(edges, 12, np.int32),
+            "cosine": np.full(edges, 0.95, np.float32),
+        },
+        schema=group_schema.EDGES.schema,
+    )
 
 
 def _types(table: schema.Table) -> dict[str, pa.DataType]:

@@ -85,7 +85,7 @@ def _rules(version: Version, *, has_mask: bool) -> str:
 def _worked_out(limits: Any) -> dict[str, str]:  # noqa: ANN401 - a section of params.yaml
     lowest = " ".join(f"when '{split}' then {float(value)}" for split, value in limits["similarity"].items())
     short, long = "least(original_width, original_height)", "greatest(original_width, original_height)"
-    tests = {name: f"verdicts.reason = '{name}'" for name in ("removed_hash", "listed_hash")}
+    tests = {name: f"verdicts.reason = '{name}'" for name in ("removed_hash", "listed_hash", "listed_later")}
     tests["image_too_small"] = f"{short} < {int(limits['min_side_px'])}"
     tests["aspect_ratio"] = f"{long} > {float(limits['max_aspect_ratio'])} * {short}"
     tests["few_words"] = f"len(regexp_split_to_array(trim(caption), '\\s+')) < {int(limits['min_words'])}"

@@ -25,7 +25,7 @@ from laion_dask import params, parts, recipes
 from laion_dask.verdict import Ledger
 
 ROOT: Final = Path(__file__).parents[1]
-STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "filter")
+STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter")
 OVERLAY: Final = "demo"
 # Pages, texts and images lie in one WARC each (shared/data/README.md).
 REAL: Final = ("aut__example", "node-warc__books.toscrape", "ukwa__main-page")
@@ -64,7 +64,7 @@ def real(folder: Path) -> Change:
         laid["catalog"]["buckets"] = 1
         laid["download"]["warcs"] = [str(path.resolve()) for path in warcs]
         # The demo's own list lies in its crawl.
-        laid["filter"]["hash_lists"] = []
+        laid["catalog"]["lists"] = []
 
     return change
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from warcio.archiveiterator import ArchiveIterator
 
@@ -33,6 +33,7 @@ UNASKED: Final = frozenset({"host_failing"})
 
 NOT_ARCHIVED: Final = Reply(failure="not_archived", message="the archive has no answer to this")
 _HOST: Final = "host "
+_ROW: Final = "row "
 _REMEMBERED_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -44,8 +45,9 @@ def keep_all(_: Reply) -> bool:
 class Keeper:
     """A context manager that writes what goes through: `with Keeper(out, name, agent) as keeper: keeper.through(ask)`.
 
-    Records go to disk as they come; when the block ends without an error they are put into the order of their URLs.
-    Memory holds the places of the shard's exchanges, and the files of hosts that other shards may need (64 MiB).
+    Records of a row go to disk when it has `ended`, others as they come; when the block ends without an error they are
+    put into the order of their URLs. Memory holds the places of the shard's exchanges, those of rows under way,
+    and the files of hosts that other shards may need (64 MiB).
     """
 
     def __init__(self, out: Path, name: str, user_agent: str, keep_body: KeepBody = keep_all) -> None:
@@ -57,6 +59,7 @@ class Keeper:
         self._stream = self._spool.open("wb")
         self._places: Counter[tuple[str, str]] = Counter()
         self._entries: list[Entry] = []
+        self._waiting: dict[str, list[Exchange]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +67,9 @@ class Keeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            for asker in list(self._waiting):
+                self._write_row(asker)
         self._stream.close()
         if kind is None:
             write(self._out, self._name, self._entries)
@@ -105,7 +111,25 @@ class Keeper:
             reply = Reply(failure=reason, message=message or "")
             self._keep(Exchange(target.href, exchange.ASKER.get(), warc_exchange.now(), None, reply))
 
+    def ended(self, *, listed: bool) -> None:
+        """Write what the running task's row was told; of known content nothing, its address included."""
+        if listed:
+            self._waiting.pop(exchange.ASKER.get(), None)
+        else:
+            self._write_row(exchange.ASKER.get())
+
+    def _write_row(self, asker: str) -> None:
+        for found in self._waiting.pop(asker, []):
+            self._write(found)
+
     def _keep(self, found: Exchange) -> None:
+        # Whether a row may be written is known when its picture is.
+        if found.asker.startswith(_ROW):
+            self._waiting.setdefault(found.asker, []).append(found)
+        else:
+            self._write(found)
+
+    def _write(self, found: Exchange) -> None:
         if found.reply.body and not self._keep_body(found.reply):
             found = replace(found, reply=replace(found.reply, body=b""), withheld=True)
         place = self._places[found.asker, found.url]
@@ -203,6 +227,7 @@ class Answers:
         self._warc = f"{name}.warc.gz"
         self._given: Counter[tuple[str, str]] = Counter()
         self.used: dict[tuple[Path, int], Entry] = {}
+        self._of_rows: dict[str, list[tuple[Path, int]]] = {}
 
     async def __call__(self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
         """Answer as `exchange.Ask` does; the reason is `not_archived` where there is no answer."""
@@ -213,8 +238,19 @@ class Answers:
         place = self._given[asker, target.href]
         self._given[asker, target.href] += 1
         entry = entries[min(place, len(entries) - 1)]
-        self.used[entry.path, entry.offset] = entry
+        self._use(asker, entry)
         return answer(read(entry), limits, wanted)
+
+    def ended(self, *, listed: bool) -> None:
+        """Forget which answers the running task's row was given; of known content they are not used again."""
+        for place in self._of_rows.pop(exchange.ASKER.get(), []):
+            if listed:
+                self.used.pop(place, None)
+
+    def _use(self, asker: str, entry: Entry) -> None:
+        self.used[entry.path, entry.offset] = entry
+        if asker.startswith(_ROW):
+            self._of_rows.setdefault(asker, []).append((entry.path, entry.offset))
 
     def concluded(self, url: str) -> Reply | None:
         """Return how the running task's row ended without being asked; None where it was asked."""
@@ -225,7 +261,7 @@ class Answers:
         for entry in mine:
             reply = read(entry).reply
             if reply.failure in UNASKED:
-                self.used[entry.path, entry.offset] = entry
+                self._use(asker, entry)
                 return reply
         return None
 
@@ -277,21 +313,38 @@ def answer(found: Exchange, limits: Limits, wanted: Callable[[Reply], bool]) -> 
     return reply
 
 
+class Ended(Protocol):
+    """Hears of the running task's row how it ended."""
+
+    def __call__(self, *, listed: bool) -> None:
+        """Know whether the row is known content."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """What a download puts between itself and the web: `through` wraps the web, or takes its place, where there is one.
 
-    Rows that are not asked at all because of others (`UNASKED`) are told to `conclude`, and known by `concluded`.
+    Rows that are not asked at all because of others (`UNASKED`) are told to `conclude`, and known by `concluded`. When
+    a row has `ended`, its task says whether it is known content, of which no archive may keep anything.
     """
 
     through: Callable[[Ask], Ask] | None
     conclude: Callable[[str, str, str | None], None]
     concluded: Callable[[str], Reply | None]
+    ended: Ended
 
 
 @contextmanager
 def open_way(
-    out: Path, name: str, settings: params.Download, *, index: Path | None, user_agent: str, scope: object
+    out: Path,
+    name: str,
+    settings: params.Download,
+    *,
+    index: Path | None,
+    user_agent: str,
+    scope: object,
+    keep_body: KeepBody = keep_all,
 ) -> Iterator[Way]:
     """Open the way of one shard by `download.source` and `download.archive`.
 
@@ -303,14 +356,18 @@ def open_way(
             raise cdxj.ArchiveError("source archive has no index: a bug of the caller")
         with cdxj.Index(index) as found:
             answers = Answers(found, name)
-            yield Way(lambda _: answers, _said, answers.concluded)
+            yield Way(lambda _: answers, _said, answers.concluded, answers.ended)
         if settings.archive:
             write(out, name, list(answers.used.values()))
     elif settings.archive:
-        with Keeper(out, name, user_agent) as keeper:
-            yield Way(lambda ask: keeper.through(ask, scope), keeper.conclude, _open)
+        with Keeper(out, name, user_agent, keep_body) as keeper:
+            yield Way(lambda ask: keeper.through(ask, scope), keeper.conclude, _open, keeper.ended)
     else:
-        yield Way(None, _said, _open)
+        yield Way(None, _said, _open, _unheard)
+
+
+def _unheard(*, listed: bool) -> None:
+    """Nothing is kept, so nothing has to be left out."""
 
 
 def _said(_url: str, _reason: str, _message: str | None) -> None:

@@ -48,12 +48,12 @@ def read_entries(path: Path) -> list[str]:
 class Matcher:
     """Finds which entries stand in a text, between spaces; several hundred thousand entries at once."""
 
-    def __init__(self, entries: Sequence[str], *, any_case: bool = False) -> None:
-        self._fold = str.casefold if any_case else str
+    def __init__(self, entries: Sequence[str]) -> None:
         self._entries = ahocorasick_rs.AhoCorasick([f" {self._spaced(entry).strip()} " for entry in entries])
 
-    def _spaced(self, text: str) -> str:
-        return f" {self._fold(text)} ".translate(_SPACED)
+    @staticmethod
+    def _spaced(text: str) -> str:
+        return f" {text} ".translate(_SPACED)
 
     def find(self, texts: Sequence[str]) -> pa.ListArray:
         """Return the places of the entries in each text, each once, sorted: list of int32 (texts,)."""
@@ -61,16 +61,11 @@ class Matcher:
         places = [sorted({entry for entry, _, _ in find(self._spaced(text), overlapping=True)}) for text in texts]
         return pa.array(places, pa.list_(pa.int32()))
 
-    def any(self, texts: Sequence[str]) -> np.ndarray:
-        """Return bool (texts,): any entry stands in the text."""
-        find = self._entries.find_matches_as_indexes
-        return np.fromiter((bool(find(self._spaced(text), overlapping=True)) for text in texts), bool, len(texts))
-
 
 @functools.lru_cache(maxsize=4)
-def matcher(path: Path, digest: str, *, any_case: bool = False) -> Matcher:  # noqa: ARG001 - a changed file has another
+def matcher(path: Path, digest: str) -> Matcher:  # noqa: ARG001 - a changed file has another
     """Return the matcher of a file of entries, made once for each process; `digest` stands for the file's bytes."""
-    return Matcher(read_entries(path), any_case=any_case)
+    return Matcher(read_entries(path))
 
 
 def chances(counts: np.ndarray, t: int) -> np.ndarray:

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import database, schema, spacing
+from laion_dask import database, known, schema, spacing
 from laion_dask.database import CatalogError
 from laion_dask.verdict import Ledger
 
 MAX_ROWS: Final = 4_000_000
 """Rows of a bucket: above, a worker would need more than 4 GB, and a column more than Arrow's 2 GiB."""
 
-_KINDS: Final = (
+KINDS: Final = (
     "url",
     "domain",
     "uid",
@@ -33,6 +33,7 @@ _KINDS: Final = (
 _REPEATED: Final = ("language", "split", "license", "crawl", "wat", "page_signals")
 _UNIQUE: Final = ("uid", "url", "text", "page_url", "language_confidence", "record_offset")
 _BATCH_ROWS: Final = 4096
+LISTED_URL: Final = "listed_url"
 _BAD_UID: Final = "a uid is not 32 hex digits. Remedy: run the stage extract again; its files are not what it writes"
 
 Ints = npt.NDArray[np.int64]
@@ -48,20 +49,24 @@ def catalog(
     seed: int,
     load_digest: str,
     dsn: str,
+    lists: Sequence[known.Index] = (),
 ) -> dict[str, Any]:
     """Load one bucket, keep the first of equal uids, apply removals, shuffle; write its work list cut into shards.
+
+    Pairs whose address is on one of `lists` end here before all else: not even the database gets them.
 
     Writes `shards/<n>.parquet` (schema WORK, at most `shard_rows` rows each) and `removed.parquet` (schema REMOVED).
     Raises `CatalogError`.
     """
-    rows = read(pairs, bucket, buckets)
+    found = read(pairs, bucket, buckets)
+    rows, listed, by_list = without_listed(found, lists)
     uids = uid_bytes(rows["uid"])
     in_order = first_to_last(rows)
     with database.opened(dsn, bucket) as cursor:
         database.load(cursor, bucket, _to_load(rows, uids, in_order), load_digest)
         held = database.held(cursor, bucket)
         copies = in_order[database.copies(cursor, bucket)]
-        named = database.removed(cursor, bucket, _KINDS)
+        named = database.removed(cursor, bucket, KINDS)
     if held != rows.num_rows:
         message = (
             f"bucket {bucket} of the database holds other rows than its files, {rows.num_rows:,} of them. "
@@ -77,14 +82,29 @@ def catalog(
     keys = spacing.shuffle_keys(uids.view(">u8")[:, 1].astype(np.uint64), seed)[kept]
     hosts = np.asarray(np.from_dlpack(rows["host"].take(_numbers(kept)).combine_chunks().dictionary_encode().indices))
     _write_shards(out / "shards", rows, kept[spacing.spaced(hosts.astype(np.int32), keys)], seen, shard_rows)
-    reasons = np.array([f"removed_{name}" for name in _KINDS])[kind[gone]].tolist()
-    _write_removed(out / "removed.parquet", rows.take(_numbers(gone)), reasons)
+    reasons = np.array([f"removed_{name}" for name in KINDS])[kind[gone]].tolist() + [LISTED_URL] * listed.num_rows
+    _write_removed(out / "removed.parquet", [rows.take(_numbers(gone)), listed], reasons)
     ledger = Ledger()
     ledger.keep(len(kept))
     ledger.add(reasons)
-    if len(copies):
-        ledger.drop("duplicate_pair", len(copies))
-    return {"pairs": ledger.as_dict()}
+    if same := len(copies) + found.num_rows - rows.num_rows - listed.num_rows:
+        ledger.drop("duplicate_pair", same)
+    return {"pairs": ledger.as_dict(), "listed": by_list}
+
+
+def without_listed(rows: pa.Table, lists: Sequence[known.Index]) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+    """Return the rows whose address is on no list, one for each uid that lists have, and how many of these each has."""
+    found = known.of_urls(lists, rows["url"].to_pylist()) if any(entry.of_urls for entry in lists) else {}
+    named = known.any_of(found, rows.num_rows)
+    gone = np.flatnonzero(named)
+    firsts = np.zeros(rows.num_rows, bool)
+    if len(gone):
+        uids = uid_bytes(rows["uid"].take(_numbers(gone)))
+        firsts[gone[np.unique(uids.view("V16").ravel(), return_index=True)[1]]] = True
+        rows, listed = (rows.take(_numbers(np.flatnonzero(which))).combine_chunks() for which in (~named, firsts))
+    else:
+        listed = rows.slice(0, 0)
+    return rows, listed, known.count(found, firsts)
 
 
 def uid_range(bucket: int, buckets: int) -> tuple[str, str]:
@@ -197,9 +217,11 @@ def _write_shards(folder: Path, rows: pa.Table, order: Ints, seen: npt.NDArray[n
         )
 
 
-def _write_removed(path: Path, rows: pa.Table, reasons: list[str]) -> None:
-    table = rows.select(["uid", "split"]).append_column("reason", pa.array(reasons, pa.string()))
-    pq.write_table(schema.REMOVED.check(_plain(table, schema.REMOVED).sort_by("uid")), path, compression="zstd")
+def _write_removed(path: Path, rows: Sequence[pa.Table], reasons: list[str]) -> None:
+    """Write what ends here; `reasons` has those of all tables, one after the other."""
+    pairs = pa.concat_tables(_plain(table.select(["uid", "split"]), schema.REMOVED) for table in rows)
+    table = pairs.append_column("reason", pa.array(reasons, pa.string()))
+    pq.write_table(schema.REMOVED.check(table.sort_by("uid")), path, compression="zstd")
 
 
 def _plain(table: pa.Table, kind: schema.Table) -> pa.Table:

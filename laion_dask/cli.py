@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from laion_dask import (
+    cli_audit,
     cli_console,
     cli_crawls,
     cli_diff,
@@ -19,8 +20,11 @@ from laion_dask import (
     cli_extract,
     cli_linkrot,
     cli_params,
+    cli_purge,
+    cli_remove,
     cli_score,
     cli_verify,
+    cli_why,
 )
 
 app = typer.Typer(
@@ -99,6 +103,7 @@ app.command("params", cls=cli_params.ExplainsTextSteps, rich_help_panel="Questio
 app.command("recipes", rich_help_panel="Questions")(cli_params.recipes)
 
 
+app.add_typer(cli_audit.app, name="audit", rich_help_panel="Questions")
 app.command("linkrot", help=cli_linkrot.HELP, rich_help_panel="Questions")(cli_linkrot.linkrot)
 
 
@@ -130,6 +135,10 @@ def demo_model() -> None:
     typer.echo(report(evaluate(load())))
 
 
+app.command("why", help=cli_why.HELP, rich_help_panel="Questions")(cli_why.why)
+app.command("index", help=cli_why.INDEX_HELP, rich_help_panel="Tools")(cli_why.index)
+app.command("remove", help=cli_remove.HELP, rich_help_panel="Removals")(cli_remove.remove)
+app.command("purge", help=cli_purge.HELP, rich_help_panel="Removals")(cli_purge.purge)
 app.command("export", help=cli_export.HELP, rich_help_panel="Tools")(cli_export.export)
 
 

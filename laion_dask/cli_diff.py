@@ -76,6 +76,9 @@ def _print(found: Diff) -> None:
     console.print(rows)
     if found.parameters:
         rows = cli_console.table("Parameters that differ", "parameter", found.old, found.new, wide=found.new)
+        # A long value is cut into lines; its name never is.
+        rows.columns[0].min_width = max(len(one.name) for one in found.parameters)
+        rows.columns[1].no_wrap, rows.columns[1].overflow = False, "fold"
         for one in found.parameters:
             rows.add_row(one.name, json.dumps(one.old), json.dumps(one.new))
         console.print(rows)

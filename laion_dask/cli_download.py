@@ -216,6 +216,9 @@ def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -
     if not changed.keys() <= {"source", "warcs", "contact"}:
         source += ", options"
     values = settings.model_dump()
+    if file is None:
+        # The package's rules name the demo's list, which is only there in the project.
+        values["catalog"]["lists"] = ()
     return params.parse(values | {"download": values["download"] | changed}, source="download"), source
 
 

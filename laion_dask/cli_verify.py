@@ -32,6 +32,10 @@ def verify(
     uid: Annotated[
         str | None, typer.Option(metavar="UID", help="Print the proof that this uid is in the version, or is not.")
     ] = None,
+    purges: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="purges.json: files that were purged are told, and no difference."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print what differs."""
@@ -44,6 +48,8 @@ def verify(
         if root is not None and root.lower() != merkle_root:
             told = f"the manifest has {merkle_root or 'none'}, {root} was asked for"
             findings.append(manifest.Finding("the Merkle root", "uids differ", told))
+        if purges is not None:
+            findings = _without_purged(findings, known["files"], purges)
         proof = merkle.prove(uid, lambda: manifest.uids(folder)) if uid is not None else None
     if as_json:
         found = [{"path": one.path, "what": one.what, "detail": one.detail} for one in findings]
@@ -72,3 +78,16 @@ def _check(folder: Path) -> list[Finding]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=manifest.size(folder))
         return manifest.check(folder, lambda read: bar.advance(task, read))
+
+
+def _without_purged(findings: list[Finding], files: dict[str, dict[str, str]], purges: Path) -> list[Finding]:
+    """Tell the files that were purged, and return what differs beside them.
+
+    Where one of them is of the main table, its root cannot be computed any more, which is no finding either.
+    """
+    gone = {one["sha256"] for purge in json.loads(purges.read_bytes()) for one in purge["files"] + purge["objects"]}
+    purged = {one.path for one in findings if one.path in files and files[one.path]["sha256"] in gone}
+    for path in sorted(purged):
+        typer.echo(f"{path}: purged, see {purges}", err=True)
+    main = any("/" not in path for path in purged)
+    return [one for one in findings if one.path not in purged and not (main and one.path == "the main table")]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 _KINDS = "auto, local, cuda, or a scheduler's address such as tcp://host:8786"
 # One compute thread for each process: results of a forward pass do not depend on how many workers there are.
@@ -41,6 +41,9 @@ _DASK = {
     # A part that kills its worker is stopped by the notes that parts.py keeps of it. The scheduler's own count blames
     # every task that a dead worker had, also those that only waited there.
     "distributed.scheduler.allowed-failures": 1_000,
+    # A worker that is not back within this time is given up for good. Dask's 15 s pass while a busy machine starts
+    # Python anew, and then a run waits for workers that nobody starts.
+    "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
 
 
@@ -76,6 +79,11 @@ def cores() -> int:
 @contextmanager
 def open_client(*, gpu: bool = False) -> Iterator[Client]:
     """Yield a client of the configured cluster and close both afterwards; `gpu` asks for GPUs where there are any."""
+    with dask.config.set(_DASK):
+        yield from _opened(gpu=gpu)
+
+
+def _opened(*, gpu: bool) -> Iterator[Client]:
     from distributed import Client, LocalCluster  # noqa: PLC0415 - so that `laion-dask --help` answers at once
 
     kind = str(setting("kind", "auto"))
@@ -83,10 +91,10 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV, **_DASK}), _interrupts_held():
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}), _interrupts_held():
             # What a task raises is reported once, by the driver, with the traceback in a file.
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_dashboard())
-        with cluster, Client(cluster) as client:
+        with _closed_at_the_end(cluster), Client(cluster) as client:
             yield client
     elif kind == "cuda":
         if not visible_gpus():
@@ -95,12 +103,12 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
         # Dask's workers may have no processes of their own unless this says so: theirs decode (ahead.py).
-        with dask.config.set({"distributed.worker.daemon": False, **_DASK}), _interrupts_held():
+        with dask.config.set({"distributed.worker.daemon": False}), _interrupts_held():
             # Three parts at once on each GPU: it computes one while another is written and a third one started.
             cluster = LocalCUDACluster(
                 rmm_pool_size=None, threads_per_worker=3, silence_logs="CRITICAL", **_dashboard()
             )
-        with cluster, Client(cluster) as client:
+        with _closed_at_the_end(cluster), Client(cluster) as client:
             yield client
             client.run(_end_children)
     elif "://" in kind:
@@ -109,6 +117,21 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     else:
         message = f"laion-dask.cluster.kind = {kind!r} is not known. Remedy: use {_KINDS}"
         raise ClusterError(message)
+
+
+@contextmanager
+def _closed_at_the_end(cluster: LocalCluster) -> Iterator[None]:
+    """Close the cluster; a worker that is just being started anew, which Dask waits for too shortly, is killed."""
+    try:
+        yield
+    finally:
+        try:
+            cluster.close()
+        except TimeoutError:
+            for child in multiprocessing.active_children():
+                if child.name.startswith("Dask Worker process"):
+                    child.kill()
+                    child.join()
 
 
 def _end_children() -> None:

@@ -297,6 +297,17 @@ def opened(dsn: str, bucket: int) -> Iterator[Any]:
         yield cursor
 
 
+@contextlib.contextmanager
+def transaction(dsn: str) -> Iterator[Any]:
+    """Yield a cursor inside one transaction: all of the block happens, or nothing of it. Raises `CatalogError`."""
+    conninfo = _complete(dsn)
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
+        cursor.execute("set local client_min_messages = warning")
+        yield cursor
+
+
 def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
     """Fill the bucket, or leave it when it holds exactly this already.
 

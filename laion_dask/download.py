@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import uvloop
 
 from laion_dask import archive as archives
-from laion_dask import decoders, hashes, images, params, rounds, shards, verify, worklist
+from laion_dask import decoders, hashes, images, known, listed, params, rounds, shards, verify, worklist
 from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
@@ -50,6 +50,7 @@ def download(
     archive: Path | None = None,
     before: Path | None = None,
     round_number: int = 1,
+    lists: Sequence[known.Index] = (),
 ) -> dict[str, Any]:
     """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
@@ -58,7 +59,8 @@ def download(
     processes that download at the same time: they share the limits for each host through the server at `turns`, which
     only one worker alone can do without. `archive` is the index of the exchanges that stand in for the web (source
     archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now there are
-    tried, as round `round_number`; `rounds.settle` joins them.
+    tried, as round `round_number`; `rounds.settle` joins them. What `lists` have is not asked for where they know its
+    address, and else neither decoded nor written; its row has the names of the lists and nothing of the image.
 
     Beside the shard it leaves what is no part of a version: `tries/` and `later/`, see `rounds`. Returns the images'
     ledger, the bytes received, the number of hosts, how many rows failed for now, and what hosts took longest.
@@ -71,14 +73,24 @@ def download(
     compared: Mapping[str, verify.Before] = {}
     if settings.verify is not None:
         compared = verify.with_pictures(verify.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
+    gate = listed.Gate(lists)
     with (
-        archives.open_way(out, name, settings, index=archive, user_agent=user_agent, scope=replay) as way,
+        archives.open_way(
+            out,
+            name,
+            settings,
+            index=archive,
+            user_agent=user_agent,
+            scope=replay,
+            keep_body=gate.may_keep if lists else archives.keep_all,
+        ) as way,
         Spool(out) as spool,
         shards.ShardWriter(out, name, columns) as writer,
     ):
-        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, shard_rows, way, compared)
+        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, shard_rows, way, compared, gate)
+        through = gate.through(way.through)
         opening = open_fetcher(
-            settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=way.through
+            settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=through
         )
         try:
             uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
@@ -107,6 +119,7 @@ class _Shard:
         shard_rows: int,
         way: archives.Way,
         compared: Mapping[str, verify.Before],
+        gate: listed.Gate,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -118,6 +131,8 @@ class _Shard:
         self._shard_rows = shard_rows
         self._way = way
         self._compared = compared
+        self._gate = gate
+        self._listed = gate.rows([row["url"] for row in rows])
         # Rows without a valid address have no host that could fail for the others.
         self._queue = Queue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
         self._active = 0
@@ -129,7 +144,7 @@ class _Shard:
 
     async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
         """Fetch all rows; a row that may not begin yet holds up no other."""
-        judge = partial(_judge, _decoders(self._settings, cores), self._settings, Policy.of(self._settings))
+        judge = partial(_judge, _decoders(self._settings, cores), self._settings, Policy.of(self._settings), self._gate)
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
                 while not self._queue.done:
@@ -155,8 +170,12 @@ class _Shard:
     async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, judge: Judge) -> None:
         work = self._rows[row]
         asks_for("row", work["uid"], self._round)
-        given_up = self._way.concluded(work["url"]) is not None
-        fetched = _not_asked(work["url"]) if given_up else await fetcher.fetch(work["url"])
+        if row in self._listed:
+            fetched = Fetched(known.LISTED_ADDRESS, self._listed[row], work["url"], SILENT, attempts=0)
+        elif self._way.concluded(work["url"]) is not None:
+            fetched = _not_asked(work["url"])
+        else:
+            fetched = await fetcher.fetch(work["url"])
         # Whom the archive gave up it says itself; how its hosts fare now says nothing.
         live = self._settings.source != "archive"
         self._queue.end(row, failed=live and fetched.host_failed, paused=live and fetched.host_paused)
@@ -175,13 +194,15 @@ class _Shard:
         """Write a row that has ended, and those that have waited for it."""
         work, place = self._rows[row], self._earlier.places[row]
         key = shards.key(self._name, place, self._shard_rows)
+        asks_for("row", work["uid"], self._round)
+        self._way.ended(listed=prepared.reason in known.LISTED)
         tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
-        for number, seconds in enumerate(fetched.seconds, start=1):
+        for number, seconds in enumerate(fetched.seconds if prepared.reason not in known.LISTED else (), start=1):
             self.tries.append({**tried, "attempt": number, "seconds": seconds})
         if fetched.later:
             self.later.append(place)
         fetched = replace(fetched, attempts=self._earlier.attempts[row] + fetched.attempts)
-        ended = attempt(key, work, fetched, prepared, digests, round_number=self._round)
+        ended = listed.row(attempt(key, work, fetched, prepared, digests, round_number=self._round))
         self._spool.put(row, ended, prepared.picture, prepared.extension)
         for done, picture, extension in self._spool.ready():
             self._writer.add(done, picture, extension)
@@ -211,15 +232,24 @@ def _decoders(settings: params.Download, count: int) -> decoders.Decoders:
 
 
 def _judge(
-    ready: decoders.Decoders, settings: params.Download, policy: Policy, fetched: Fetched, before: verify.Before | None
+    ready: decoders.Decoders,
+    settings: params.Download,
+    policy: Policy,
+    gate: listed.Gate,
+    fetched: Fetched,
+    before: verify.Before | None,
 ) -> Judged:
     """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
+    if (stopped := gate.body(fetched.body)) is not None:
+        return replace(fetched, reason=stopped.reason), stopped, {}
     digests = hashes.digests(fetched.body, settings.hashes)
     decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.server_date)])
     if policy.binds(decision):
         told = images.Prepared(decision.signal, f"refused by {decision.signal}")
         return replace(fetched, decision=decision, reason=decision.signal), told, digests
-    prepared = ready.prepare(fetched.body)
+    prepared = gate.picture(ready.prepare(fetched.body))
+    if prepared.reason in known.LISTED:
+        return replace(fetched, reason=prepared.reason), prepared, {}
     if before is not None and prepared.reason == KEEP:
         prepared = _verified(prepared, digests.get("sha256"), before, settings.changed)
     return replace(fetched, decision=decision), prepared, digests

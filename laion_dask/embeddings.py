@@ -31,9 +31,12 @@ def write_shard(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], abou
     dimensions = {model: of[first].shape[1] for model, of in arrays.items()}
     rows = next(iter(arrays.values()))[first].shape[0]
     group = create(path, about, shards=1, shard_rows=rows, dimensions=dimensions)
-    for model, of in arrays.items():
-        for name, values in of.items():
-            array(group, f"{model}/{name}")[:] = values
+    # A shard without any image is written too: a missing file then always means a missing part. An array that is opened
+    # again has not kept what `create` asked of it.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        for model, of in arrays.items():
+            for name, values in of.items():
+                array(group, f"{model}/{name}")[:] = values
 
 
 def create(path: Path, about: About, *, shards: int, shard_rows: int, dimensions: Mapping[str, int]) -> zarr.Group:
@@ -53,8 +56,6 @@ def create(path: Path, about: About, *, shards: int, shard_rows: int, dimensions
                 fill_value=float("nan"),
                 dimension_names=one.dims,
                 attributes={"meaning": one.meaning},
-                # A shard without any image is written too: a missing file then always means a missing part.
-                config={"write_empty_chunks": True},
             )
     return group
 

@@ -18,13 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from laion_dask import embeddings
+from laion_dask import embeddings, layouts
 from laion_dask.verdict import KEEP
 
 SUBSET: Final = "subset.npy"
 _HALVES: Final = np.dtype("u8,u8").newbyteorder("<")
 # The names that DataComp's programs ask for, by the architecture as open_clip calls it.
-_DATACOMP: Final = {"ViT-B-32": "b32", "ViT-L-14": "l14"}
 # As in DataComp's metadata; the right ones are ours.
 _METADATA: Final = {
     "uid": "uid",
@@ -115,7 +114,7 @@ def datacomp(source: Source, out: Path, model: str | None) -> int:
     """
     names = _models(source, [model] if model else None)
     about = embeddings.about(source.store)
-    keys = {name: _DATACOMP.get(about[name]["model"].split("/")[0].removesuffix("-quickgelu"), name) for name in names}
+    keys = {name: layouts.datacomp_key(name, about[name]["model"]) for name in names}
     if len({*keys.values()}) < len(keys):
         message = f"{', '.join(keys)} would share the keys {', '.join(sorted({*keys.values()}))}. Remedy: --model NAME"
         raise ExportError(message)

@@ -148,7 +148,6 @@ class Filter(Section):
     max_punsafe: Fraction
     max_pwatermark: Fraction
     laion400m: Literal["drop", "keep"]
-    hash_lists: tuple[str, ...]
     keywords: Keywords | None
     text_entities: Path | None
     keep_uids: tuple[Path, ...]
@@ -183,8 +182,7 @@ class Filter(Section):
 
     def files(self) -> Sequence[tuple[str, str]]:
         """Return (key, path) of each file or folder that a rule reads."""
-        found = [("hash_lists", path) for path in self.hash_lists]
-        found += [(key, path) for key in ("keep_uids", "drop_uids") for path in getattr(self, key)]
+        found = [(key, path) for key in ("keep_uids", "drop_uids") for path in getattr(self, key)]
         found += [("keywords.file", self.keywords.file)] if self.keywords else []
         found += [("text_entities", self.text_entities)] if self.text_entities else []
         found += [("balance.entries", self.balance.entries)] if self.balance else []

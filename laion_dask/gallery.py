@@ -9,18 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from laion_dask import outcomes, params, shards
-from laion_dask.verdict import KEEP, REASONS
+from laion_dask.verdict import KEEP, REASONS, WITHHELD
 
 THUMBNAIL_PX: Final = 160
 # Of a thumbnail: no face, text or body part can be made out at a tenth of its side.
 BLUR_RADIUS_PX: Final = 16
-NEVER_SHOWN: Final = frozenset({"removed_url", "removed_domain", "removed_uid", "removed_hash", "listed_hash"})
+# Every reason that names a removal or a list of known content, whatever it matched by.
 _COLUMNS: Final = ("key", "caption", "host", "split", "language", "sha256", "rights", "page_signals")
 _TEXT_CHARS: Final = 120
 
@@ -49,11 +49,11 @@ def gallery(data: Path, settings: params.Params) -> list[Pick]:
     wanted = settings.report.gallery
     if not wanted:
         return []
-    hidden = _hidden(data)
+    hidden = known(data)
     best: dict[str, list[tuple[str, Path, dict[str, Any]]]] = {}
     for shard in outcomes.attempts(data, _COLUMNS, ("similarity", "punsafe")):
         for row in shard.table.filter(shard.table["downloaded"]).to_pylist():
-            if row["verdict"] in NEVER_SHOWN or row["sha256"] in hidden or _reserved(row):
+            if held_back(row, hidden):
                 continue
             rank = hashlib.sha256(f"{settings.report.seed}:{row['uid']}".encode()).hexdigest()
             best.setdefault(row["verdict"], []).append((rank, shard.tar, row))
@@ -67,17 +67,21 @@ def gallery(data: Path, settings: params.Params) -> list[Pick]:
     ]
 
 
-def _reserved(row: Mapping[str, Any]) -> bool:
-    return row["rights"] == "refused" or bool(row["page_signals"])
+def held_back(row: Mapping[str, Any], hidden: Collection[str]) -> bool:
+    """Tell whether nobody may be shown this picture; needs verdict, sha256, rights, page_signals, and `known`."""
+    return (
+        row["verdict"] in WITHHELD or row["sha256"] in hidden or row["rights"] == "refused" or bool(row["page_signals"])
+    )
 
 
-def _hidden(data: Path) -> set[str]:
+def known(data: Path) -> set[str]:
+    """Return the sha256 of all pictures that a removal or a list of known content names."""
     # The same bytes may come under another address, which its own verdict need not name.
     return {
         str(digest)
         for shard in outcomes.attempts(data, ["sha256"])
         for digest, verdict in zip(shard.table["sha256"].to_pylist(), shard.table["verdict"].to_pylist(), strict=True)
-        if verdict in NEVER_SHOWN and digest
+        if verdict in WITHHELD and digest
     }
 
 
@@ -125,14 +129,14 @@ def _known(score: float | None) -> float | None:
     return None if score is None or score != score else score  # noqa: PLR0124 - NaN is not itself
 
 
-def thumbnail(body: bytes, *, blur: bool) -> str:
-    """Return a JPEG of at most 160 x 160 px as a data URI, without metadata; blurred beyond recognition if asked."""
+def thumbnail(body: bytes, *, blur: bool, side_px: int = THUMBNAIL_PX) -> str:
+    """Return a JPEG, at most `side_px` squared, as a data URI without metadata; blurred beyond recognition if asked."""
     from PIL import ImageFilter  # noqa: PLC0415 - only the report draws
 
     from laion_dask import images  # noqa: PLC0415
 
     small = images.upright(body)
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small.thumbnail((side_px, side_px))
     if blur:
         small = small.filter(ImageFilter.GaussianBlur(BLUR_RADIUS_PX))
     out = io.BytesIO()

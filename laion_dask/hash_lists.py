@@ -1,8 +1,8 @@
-"""Lists of known content in, the rows of a table that match out. Entries are never written anywhere."""
+"""Digests that removals name in, the rows of a table that match out; lists of partners have an index (`lists`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,31 +16,6 @@ _DIGEST_CHARS: Final = {"md5": 32, "sha256": 64}
 
 Hashes = Mapping[str, frozenset[str]]
 """Hex digests by kind: md5, sha256."""
-
-
-class HashListError(Exception):
-    """A list of known content cannot be read; the message names file and line, never the entry."""
-
-
-def read(paths: Iterable[Path]) -> Hashes:
-    """Read lists of md5 and sha256 hex digests, one a line, `#` for comments; returns digests by kind."""
-    found: dict[str, set[str]] = {kind: set() for kind in _DIGEST_CHARS}
-    kind_of = {chars: kind for kind, chars in _DIGEST_CHARS.items()}
-    for path in paths:
-        if not path.is_file():
-            message = f"filter.hash_lists names {path}, which is missing. Remedy: correct the path or take it out"
-            raise HashListError(message)
-        with path.open(encoding="ascii", errors="replace") as lines:
-            for number, line in enumerate(lines, start=1):
-                entry = line.split("#", 1)[0].strip().lower()
-                if not entry:
-                    continue
-                kind = kind_of.get(len(entry))
-                if kind is None or not set(entry) <= set("0123456789abcdef"):
-                    message = f"{path}:{number}: no md5 or sha256 in hex. Remedy: 32 or 64 hex digits a line"
-                    raise HashListError(message)
-                found[kind].add(entry)
-    return {kind: frozenset(entries) for kind, entries in found.items()}
 
 
 def write(hashes: Hashes, folder: Path) -> dict[str, Path]:

@@ -149,15 +149,17 @@ def layout(name: str, models: Mapping[str, Mapping[str, str]]) -> Layout:
     return Layout(table, filled_by)
 
 
+def datacomp_key(name: str, model: str) -> str:
+    """Return DataComp's name of one model (architecture and tag), and its own `name` where DataComp has none."""
+    return _DATACOMP_KEYS.get(model.split("/", maxsplit=1)[0].removesuffix("-quickgelu"), name)
+
+
 def datacomp_keys(models: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return DataComp's name of each model: b32 and l14 for the architectures that it knows, else the model's own.
 
     Two models of one architecture keep their own names: a key stands for one column.
     """
-    keys = {
-        name: _DATACOMP_KEYS.get(about["model"].split("/")[0].removesuffix("-quickgelu"), name)
-        for name, about in models.items()
-    }
+    keys = {name: datacomp_key(name, about["model"]) for name, about in models.items()}
     found = list(keys.values())
     return {name: key if found.count(key) == 1 else name for name, key in keys.items()}
 

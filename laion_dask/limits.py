@@ -45,7 +45,7 @@ def limits(settings: params.Params, numbers: Mapping[str, Any]) -> list[str]:
     found = [*_demo(settings), *_ALWAYS]
     if not numbers["over"].get("punsafe > 0.5", {}).get("scored"):
         found.append("No pair has a punsafe score: nothing is known about unsafe images.")
-    if not settings.filter.hash_lists:
+    if not settings.catalog.lists:
         found.append("No list of known content was matched.")
     if settings.extract.page_opt_out == "record":
         found.append("Opt-outs of pages were recorded, not obeyed.")

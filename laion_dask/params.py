@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import filter_params, group_params, head_params
+from laion_dask import filter_params, group_params, head_params, list_params
 from laion_dask.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -130,6 +130,14 @@ class Catalog(Section):
     shard_rows: Annotated[int, Field(ge=16, le=10_000)]
     seed: int
     removals: str
+    removals_until: date | None
+    lists: tuple[list_params.HashList, ...]
+
+    @field_validator("lists")
+    @classmethod
+    def _lists_have_names(cls, lists: tuple[list_params.HashList, ...]) -> tuple[list_params.HashList, ...]:
+        list_params.check_names(lists)
+        return lists
 
     @model_validator(mode="after")
     def _buckets_are_a_power_of_two(self) -> Catalog:
@@ -288,6 +296,7 @@ class Release(Section):
     contact: Annotated[str, Field(min_length=1, max_length=200)]
     url: Annotated[str, Field(pattern=r"^https?://[^\s\"<>]+$")]
     tables: tuple[Layout, ...]
+    tombstones: str | None
     rows_per_file: Annotated[int, Field(ge=1)]
     high_resolution_px: Annotated[int, Field(ge=1)]
     aesthetic: tuple[float, ...]
@@ -326,6 +335,14 @@ class Params(Section):
     filter: Filter
     release: Release
     report: Report
+
+    @model_validator(mode="after")
+    def _pictures_are_hashed_for_lists(self) -> Params:
+        wanted = [entry.name for entry in self.catalog.lists if entry.kind == "pdq"]
+        if wanted and self.download.pdq == "skip":
+            message = f"list {wanted[0]} has kind pdq, and download.pdq is skip. Remedy: quick or exact"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _filter_asks_for_what_group_records(self) -> Params:

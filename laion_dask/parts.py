@@ -15,9 +15,10 @@ import multiprocessing
 import os
 import shutil
 import socket
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from uuid import uuid4
 from laion_dask.progress import Progress
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 COUNTS_FILE = "counts.json"
 """Written last in a part's folder: its presence says that the part is complete."""
@@ -40,6 +41,14 @@ _MAX_FAILED_PARTS = 3
 _MAX_DEATHS = 3
 # Enough to keep every worker busy while the driver looks away; more would only hold memory in the scheduler.
 _WINDOW_PER_WORKER = 4
+_LOOK_EVERY_SECONDS = 5
+# A nanny starts a worker anew within some ten seconds; longer than this, nobody will come.
+_GONE_SECONDS = 120
+_NEWBORN_SECONDS = 2
+
+
+class WorkersGoneError(Exception):
+    """Every worker has ended and none has come back."""
 
 
 class PartsFailedError(Exception):
@@ -148,11 +157,11 @@ def _as_finished(
     progress: Progress,
 ) -> Iterable[tuple[Part, Counts | BaseException]]:
     """Keep a window of tasks under way; yield each part with its counts, or with what it raised."""
-    from distributed import KilledWorker, as_completed  # noqa: PLC0415 - with the client, distributed is loaded anyway
+    from distributed import KilledWorker  # noqa: PLC0415 - with the client, distributed is loaded anyway
 
     waiting = list(reversed(todo))
     by_key: dict[str, Part] = {}
-    futures = as_completed()
+    futures: set[Future[Any]] = set()
 
     def submit(part: Part) -> None:
         # The key carries a nonce: a part that is submitted again after a failure must not get the old answer.
@@ -176,8 +185,9 @@ def _as_finished(
     window = _WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     for _ in range(min(window, len(waiting))):
         submit(waiting.pop())
-    for future in futures:
-        part = by_key.pop(future.key)
+    while futures:
+        future = _one_finished(futures, client)
+        part = by_key.pop(str(future.key))
         error = future.exception()
         result = future.result() if error is None else {}
         future.release()
@@ -188,6 +198,32 @@ def _as_finished(
         yield part, error if error is not None else result
         if waiting:
             submit(waiting.pop())
+
+
+def _one_finished(futures: set[Future[Any]], client: Client) -> Future[Any]:
+    """Wait for a future and take it out of the set; raises `WorkersGoneError` instead of waiting for nobody."""
+    from distributed import wait  # noqa: PLC0415
+
+    gone_since = None
+    while True:
+        finished = [future for future in futures if future.status != "pending"]
+        if finished:
+            futures.remove(finished[0])
+            return finished[0]
+        with suppress(TimeoutError):
+            wait(list(futures), timeout=_LOOK_EVERY_SECONDS, return_when="FIRST_COMPLETED")
+            continue
+        if client.scheduler_info(n_workers=-1)["workers"]:
+            gone_since = None
+        elif gone_since is None:
+            gone_since = time.monotonic()
+        elif time.monotonic() - gone_since > _GONE_SECONDS:
+            message = (
+                f"no worker has been there for {_GONE_SECONDS} s, and {len(futures)} parts wait for one.\n"
+                "Remedy: look in the log above for what ended the workers (most often memory), and run again; "
+                "only unfinished parts run."
+            )
+            raise WorkersGoneError(message)
 
 
 def finish_part(function: PartFunction, folder: str, args: Mapping[str, Any], *, redo: bool = False) -> Counts:
@@ -213,6 +249,9 @@ def _attempt(final: Path) -> Iterator[None]:
     if len(died) >= _MAX_DEATHS:
         ends = "\n".join(note.read_text(errors="replace").rstrip() for note in died)
         raise PartKilledError(f"killed its worker {len(died)} times\n{ends}")
+    if died:
+        # distributed's nanny does not restart a worker that dies before it has reported that it is up.
+        time.sleep(_NEWBORN_SECONDS)
     note = final.with_name(f"{final.name}.{uuid4().hex}.attempt")
     note.parent.mkdir(parents=True, exist_ok=True)
     with note.open("w") as stream:

@@ -21,7 +21,7 @@ from laion_dask.verdict import KEEP, RULE_BITS
 
 # What a published pool was cleared of before anybody ranked it (DataComp, section 3.2).
 _NEVER_IN_A_POOL: Final = np.uint64(
-    sum(1 << RULE_BITS[rule] for rule in ("removed_hash", "listed_hash", "unsafe", "unsafe_keyword"))
+    sum(1 << RULE_BITS[rule] for rule in ("removed_later", "removed_hash", "listed_later", "unsafe", "unsafe_keyword"))
 )
 
 

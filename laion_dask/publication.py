@@ -39,7 +39,12 @@ def describe(out: Path, made: manifest.Made, tombstones: int) -> dict[str, Any]:
 
 def gather(data: Path, settings: params.Params, counts: Mapping[str, Any]) -> manifest.Made:
     """Return what a version was made with and from."""
-    lists = [manifest.Entries.of(Path(name), _entries(Path(name))) for name in settings.filter.hash_lists]
+    known = counts["filter"].get("lists", {})
+    lists = [
+        manifest.Entries(entry.file, known[entry.name]["entries"], known[entry.name]["sha256"])
+        for entry in settings.catalog.lists
+        if entry.name in known
+    ]
     ledger = Path(settings.catalog.removals)
     wats = pq.read_table(data / "crawl" / "wats.parquet", columns=["crawl", "wat"]).to_pylist()
     return manifest.Made(
@@ -51,12 +56,6 @@ def gather(data: Path, settings: params.Params, counts: Mapping[str, Any]) -> ma
         wats=[(str(wat["crawl"]), str(wat["wat"])) for wat in wats],
         pages=_pages(sorted((data / "download").glob("*.parquet"))),
     )
-
-
-def _entries(path: Path) -> int:
-    """Count the lines of a list that hold an entry; `#` begins a comment."""
-    with path.open("rb") as lines:
-        return sum(bool(line.partition(b"#")[0].strip()) for line in lines)
 
 
 def _pages(images: list[Path]) -> tuple[str, str]:

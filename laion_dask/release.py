@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import layouts, params, queries, schema
-from laion_dask.verdict import KEEP, Ledger
+from laion_dask.verdict import KEEP, WITHHELD, Ledger
 
 SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
-TOMBSTONE_REASONS: Final = ("removed_url", "removed_domain", "removed_uid", "removed_hash", "listed_hash")
 MAIN: Final = ""
 """Folder of the main table in a release."""
 MAX_FILES: Final = 128
@@ -35,6 +34,10 @@ from read_parquet($images) images join read_parquet($scores) scores using (uid)
 where verdicts.reason = 'keep' and verdicts.split = $split
 order by images.uid
 """
+
+
+class TombstonesError(Exception):
+    """The earlier tombstones cannot be read; the message has the remedy."""
 
 
 def release(
@@ -173,13 +176,33 @@ class _Files:
         return self._rows
 
 
-def write_tombstones(out: Path, verdicts: Sequence[Path]) -> int:
-    """Write `tombstones.parquet`: what removals and lists of known content keep out, by digest of the uid."""
+def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier: Path | None = None) -> int:
+    """Write `tombstones.parquet`: what removals and lists of known content keep out, by digest of the uid.
+
+    `earlier` is that of the version before: each of its pairs keeps the first version that lacked it, and stays on the
+    list where this version's crawls do not have the pair. Raises `TombstonesError`.
+    """
+    before = schema.TOMBSTONES.schema.empty_table() if earlier is None else _earlier(earlier)
     with queries.connect() as connection:
+        connection.register("before", before)
         rows = connection.sql(
-            "select sha256(uid) as uid_sha256, reason from read_parquet($1) where list_contains($2, reason) order by 1",
-            params=[[str(path) for path in verdicts], list(TOMBSTONE_REASONS)],
+            "with now as (select sha256(uid) as uid_sha256, reason from read_parquet($1)"
+            " where list_contains($2, reason))"
+            " select uid_sha256, coalesce(now.reason, before.reason) as reason, coalesce(before.since, $3) as since"
+            " from now full join before using (uid_sha256) order by 1",
+            params=[[str(path) for path in verdicts], list(WITHHELD), version],
         ).to_arrow_table()
     table = schema.TOMBSTONES.check(rows.cast(schema.TOMBSTONES.schema))
     pq.write_table(table, out / "tombstones.parquet", compression="zstd", compression_level=_ZSTD_LEVEL)
     return int(rows.num_rows)
+
+
+def _earlier(path: Path) -> pa.Table:
+    try:
+        return schema.TOMBSTONES.check(pq.read_table(path))
+    except (OSError, pa.ArrowInvalid, schema.SchemaError) as error:
+        message = (
+            f"release.tombstones names {path}, which is no table of tombstones ({error}). Remedy: that of the version "
+            "before: `dvc get . data/release/tombstones.parquet --rev TAG -o tombstones.parquet`"
+        )
+        raise TombstonesError(message) from error

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from laion_dask.urls import Address, UrlRules, resolve
 
-KINDS: Final = ("url", "domain", "uid", "md5", "sha256")
-_COLUMNS: Final = ("kind", "value", "reason", "date", "source")
-_HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64}
+KINDS: Final = ("url", "domain", "uid", "md5", "sha256", "pdq")
+COLUMNS: Final = ("kind", "value", "reason", "date", "source")
+_HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64, "pdq": 64}
+_DAY: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 _ANY: Final = UrlRules(schemes=("http", "https", "ftp", "ftps"))
 
 
@@ -27,30 +30,43 @@ class Removal:
     kind: str
     value: str
     reason: str
+    date: str = ""
+    """Of the request, ISO 8601; empty: before all others."""
+    source: str = ""
+    """Who asked, or what found it; of a person only a salted hash (`removal_requests.pseudonym`)."""
 
 
 def read(path: Path) -> list[Removal]:
     """Read and check `removals.csv`; `RemovalsError` names line, value and remedy."""
     if not path.is_file():
-        message = f"{path} is missing. Remedy: make it with the header line {','.join(_COLUMNS)}"
+        message = f"{path} is missing. Remedy: make it with the header line {','.join(COLUMNS)}"
         raise RemovalsError(message)
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != _COLUMNS:
-            message = f"{path}: the header is {reader.fieldnames}. Remedy: {','.join(_COLUMNS)}"
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            message = f"{path}: the header is {reader.fieldnames}. Remedy: {','.join(COLUMNS)}"
             raise RemovalsError(message)
         removals = []
         for row in reader:
-            value = (row["value"] or "").strip()
-            remedy = _remedy(row["kind"], value)
-            if remedy:
-                message = f"{path}:{reader.line_num}: kind {row['kind']!r} with value {value!r}. Remedy: {remedy}"
+            value, day = (row["value"] or "").strip(), (row["date"] or "").strip()
+            told = remedy(row["kind"], value)
+            if told:
+                message = f"{path}:{reader.line_num}: kind {row['kind']!r} with value {value!r}. Remedy: {told}"
                 raise RemovalsError(message)
-            removals.append(Removal(row["kind"], _normal(row["kind"], value), row["reason"] or ""))
+            if day and not _DAY.fullmatch(day):
+                message = f"{path}:{reader.line_num}: date {day!r}. Remedy: year, month and day, such as 2026-03-31"
+                raise RemovalsError(message)
+            kind, why, who = row["kind"], row["reason"] or "", row["source"] or ""
+            removals.append(Removal(kind, normal(kind, value), why, day, who))
     return removals
 
 
-def _remedy(kind: str, value: str) -> str:
+def until(removals: Iterable[Removal], day: date | None) -> list[Removal]:
+    """Return the removals up to a day, that day included; all where it is None."""
+    return [removal for removal in removals if day is None or removal.date <= day.isoformat()]
+
+
+def remedy(kind: str, value: str) -> str:
     """Say how a line should be, empty where it is good: a value of another form would match nothing, in silence."""
     digits = _HEX_DIGITS.get(kind)
     if kind not in KINDS or not value:
@@ -64,7 +80,7 @@ def _remedy(kind: str, value: str) -> str:
     return ""
 
 
-def _normal(kind: str, value: str) -> str:
+def normal(kind: str, value: str) -> str:
     """Write a value as extraction writes it, whatever form the request had."""
     if kind not in {"url", "domain"}:
         return value.lower()

@@ -17,9 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from laion_dask import (
     diff,
+    domains,
     gallery,
     linkrot,
     params,
+    rates,
     reference,
     report_tables,
     statistics,
@@ -58,11 +60,12 @@ _DIGITS: Final = 6
 def write(
     out: Path, data: Path, metrics: Path, settings: params.Params, digests: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Write report.html, figures/, tables/, statistics.json and truth.json into `out`; return the headline numbers.
+    """Write report.html, figures/, tables/, statistics.json, rates.json, truth.json into `out`; return the headline.
 
     `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. With
     download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json. The headline
-    has `safety.<name>.<split>`, `truth.<decision>` and `kept.<split>`; what could not be judged is left out.
+    has `safety.<name>.<split>`, `truth.<decision>`, `kept.<split>`, `rates.<measure>` and `selection.<language>`; what
+    could not be judged is left out.
     """
     # matplotlib takes a second, and other questions need only numbers.
     from laion_dask import figures, linkrot_figure  # noqa: PLC0415 - as said
@@ -80,6 +83,7 @@ def write(
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
     changes = _changes(out, data, settings.report.against)
+    grouped = rates.write(out, data, settings, [host.host for host in numbers.hosts])
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
         crawl=_crawl(data),
@@ -92,6 +96,8 @@ def write(
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,
+        grouped=grouped,
+        domain_classes=domains.CLASSES,
         decisions=decisions,
         reasons=REASON_STAGE,
         laion_5b=reference.percentiles(),
@@ -105,7 +111,7 @@ def write(
     _write_json(out / "statistics.json", {"funnel": [asdict(step) for step in steps], **numbers.as_dict()})
     _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
     report_tables.write(out / "tables", steps, numbers, decisions)
-    return headline(numbers, decisions)
+    return headline(numbers, decisions) | rates.headline(grouped)
 
 
 def _changes(out: Path, data: Path, against: str | None) -> dict[str, Any] | None:

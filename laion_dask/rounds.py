@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import archive, schema, shards
+from laion_dask import archive, known, schema, shards
 from laion_dask.verdict import Ledger
 
 _SLOWEST: Final = 5
@@ -71,13 +72,17 @@ def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
 
 
 def count(rows: Iterable[Mapping[str, Any]], later: Sequence[int]) -> dict[str, Any]:
-    """Count the rows of a shard: their ledger, bytes received, hosts, and how many failed for now."""
-    ledger, received, hosts = Ledger(), 0, set()
+    """Count the rows of a shard: their ledger, bytes received, hosts, matches by list, and how many failed for now."""
+    ledger, received, hosts, listed = Ledger(), 0, set(), Counter[str]()
     for row in rows:
         ledger.add([row["reason"]])
         received += row["bytes"]
-        hosts.add(row["host"])
-    return {"images": ledger.as_dict(), "bytes": received, "hosts": len(hosts), "later": len(later)}
+        if row["reason"] in known.LISTED:
+            listed.update(known.names(row["error_message"]))
+        else:
+            hosts.add(row["host"])
+    counts = {"images": ledger.as_dict(), "bytes": received, "hosts": len(hosts), "later": len(later)}
+    return counts | {"listed": dict(listed)}
 
 
 def slowest(tries: pa.Table) -> list[dict[str, Any]]:

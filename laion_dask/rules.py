@@ -16,13 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laion_dask import balance, clip_losses, filter_params, hash_lists, uid_sets, verdict, where
+from laion_dask import balance, clip_losses, filter_params, hash_lists, keywords, uid_sets, verdict, where
+from laion_dask import known as known_content
 
 Rule = tuple[str, str, np.ndarray]
 
 GROUPED: Final = ("cluster", "centroid_cosine", "evaluation_distance", "evaluation_cosine")
 """Columns of the stage group that rules may read; null where the image has no group."""
 
+LISTED_LATER: Final = "listed_later"
 _IMAGE: Final = ("uid", "split", "reason")
 
 
@@ -36,8 +38,8 @@ class Files:
     drop_uids: tuple[Path, ...] = ()
     removed: Mapping[str, Path] = field(default_factory=dict)
     """Hashes of removals.csv by kind, as of `hash_lists.write`; only kinds that have any."""
-    listed: Mapping[str, Path] = field(default_factory=dict)
-    """The same of the lists of known content."""
+    listed: Sequence[known_content.Index] = ()
+    """Lists of known content, those of images."""
 
 
 def bits(settings: filter_params.Filter) -> dict[str, tuple[str, int]]:
@@ -53,7 +55,7 @@ def columns(settings: filter_params.Filter, known: Sequence[str], files: Files) 
     rules = settings
     wanted = {*_IMAGE, "similarity"}
     # Where no list has an entry of a kind, its digests are not read.
-    wanted |= {*files.removed, *files.listed}
+    wanted |= {*files.removed, *known_content.columns(files.listed)}
     wanted |= (
         {"original_width", "original_height"} if rules.min_side_px or rules.max_aspect_ratio < _NO_RATIO else set()
     )
@@ -91,7 +93,8 @@ def local(
         yield "unsafe", "unsafe", _numbers(pairs["punsafe"]) > np.float32(settings.max_punsafe)
     if settings.keywords is not None:
         unsafe = _numbers(pairs["punsafe"]) > np.float32(settings.keywords.above_punsafe)
-        yield "unsafe_keyword", "unsafe_keyword", _with(unsafe, pairs, Path(settings.keywords.file), files.digest)
+        words = [Path(settings.keywords.file)]
+        yield "unsafe_keyword", "unsafe_keyword", keywords.hits(pairs["caption"], words, among=unsafe)
     if settings.max_pwatermark < 1:
         yield "watermark", "watermark", _numbers(pairs["pwatermark"]) > np.float32(settings.max_pwatermark)
     if settings.laion400m == "drop":
@@ -116,9 +119,14 @@ def local(
 
 
 def _known_content(pairs: pa.Table, files: Files) -> Iterator[Rule]:
-    for reason, lists in (("removed_hash", files.removed), ("listed_hash", files.listed)):
-        if lists:
-            yield reason, reason, hash_lists.matches(pairs, lists, files.digest)
+    if files.removed:
+        yield "removed_hash", "removed_hash", hash_lists.matches(pairs, files.removed, files.digest)
+    if files.listed:
+        yield (
+            LISTED_LATER,
+            LISTED_LATER,
+            known_content.any_of(known_content.of_rows(files.listed, pairs), pairs.num_rows),
+        )
     if files.keep_uids or files.drop_uids:
         uids = uid_sets.halves(pairs["uid"])
         for reason, paths, inside in (
@@ -207,15 +215,6 @@ def _asked(splits: np.ndarray, asked: str | Sequence[str]) -> np.ndarray:
     return np.isin(
         splits, [place for place, name in enumerate(filter_params.SPLITS) if asked == "all" or name in asked]
     )
-
-
-def _with(rows: np.ndarray, pairs: pa.Table, words: Path, digest: str) -> np.ndarray:
-    """Return bool (rows,): of the rows given those whose text has one of the words, in any case."""
-    found = np.zeros(len(rows), bool)
-    places = np.flatnonzero(rows)
-    texts = pairs["caption"].take(pa.array(places)).to_pylist()
-    found[places] = balance.matcher(words, digest, any_case=True).any(texts)
-    return found
 
 
 @functools.lru_cache(maxsize=2)

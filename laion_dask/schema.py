@@ -162,11 +162,11 @@ WORK: Final = Table(
 REMOVED: Final = Table(
     "removed",
     "catalog",
-    "one pair that a removal takes out before download",
+    "one pair that a removal or a list of known addresses takes out before download",
     (
         Column("uid", pa.string(), "identity of the pair"),
         Column("split", pa.string(), "en, multi or nolang"),
-        Column("reason", pa.string(), "removed_url, removed_domain or removed_uid"),
+        Column("reason", pa.string(), "removed_url, removed_domain, removed_uid or listed_url"),
     ),
 )
 
@@ -303,6 +303,7 @@ TOMBSTONES: Final = Table(
     (
         Column("uid_sha256", pa.string(), "sha256 of the uid, hex: proves membership without naming the pair"),
         Column("reason", pa.string(), "the reason out of the closed list"),
+        Column("since", pa.string(), "first version without the pair (release.version)"),
     ),
 )
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from laion_dask import balance, clip_losses, embeddings, filter_params, rules, schema, uid_sets
+from laion_dask import balance, clip_losses, embeddings, filter_params, known, rules, schema, uid_sets
 from laion_dask.rules import Files, Rule
 from laion_dask.verdict import KEEP, REASONS, Ledger
 
@@ -89,8 +89,8 @@ def judge(
 ) -> dict[str, Any]:
     """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included.
 
-    `batches` by the column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, and in `rules`
-    for each rule that was asked [name, reason, own count, count as the first].
+    `batches` by the column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, in `rules`
+    for each rule that was asked [name, reason, own count, count as the first], and in `listed` matches by list.
     """
     pairs = read(images, scores, groups, settings, files)
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
@@ -109,7 +109,9 @@ def judge(
         (out / PENDING).mkdir()
         pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
         pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="zstd")
-    return _counts(verdicts, counts)
+    first = pc.equal(verdicts, rules.LISTED_LATER).to_numpy()
+    by_list = known.count(known.of_rows(files.listed, pairs), first)
+    return _counts(verdicts, counts) | {"listed": by_list}
 
 
 def settle(

@@ -199,7 +199,7 @@ _RATES: Final = (
     ("watermark", "watermark_scored"),
     ("unsafe_kept", "kept_unsafe_scored"),
     ("watermark_kept", "kept_watermark_scored"),
-    ("listed_hash", "downloaded"),
+    ("listed_hash", "received"),
     ("page_opt_out", "links"),
     ("host_opt_out", "attempts"),
     *((f"host_opt_out_{signal}", "attempts") for signal in HOST_SIGNALS),
@@ -238,6 +238,8 @@ class _Tally:
             "attempts": np.ones(len(kept), bool),
             "pairs": np.ones(len(kept), bool),
             "downloaded": downloaded,
+            # Known content is not stored, but it did come.
+            "received": downloaded | (text["verdict"] == "listed_hash"),
             "scored": scored,
             "kept": kept,
             "unsafe_scored": downloaded & np.isfinite(punsafe),
@@ -250,7 +252,7 @@ class _Tally:
             "watermark": downloaded & (pwatermark > rules.max_pwatermark),
             "unsafe_kept": kept & (punsafe > LAION_5B_UNSAFE),
             "watermark_kept": kept & (pwatermark > LAION_5B_WATERMARK),
-            "listed_hash": text["verdict"] == "listed_hash",
+            "listed_hash": np.isin(text["verdict"].astype(str), ["listed_hash", "listed_later"]),
             "removed": text["verdict"] == "removed_hash",
             **_host_opt_outs(table),
         }

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from laion_dask import lineage, linkrot
+from laion_dask import lineage, linkrot, rates
 from laion_dask.verdict import FUNNEL, REASONS
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
     `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, and where an earlier
     version was compared with, `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`. Seven of them stand
     once more under `at a glance/`.
+    And the names of `rates.metrics`.
     """
     values: dict[str, Any] = {
         f"{stage}.{ledger}.dropped.{reason}": 0 for stage, ledger in FUNNEL for reason in REASONS.get(stage, {})
@@ -180,6 +181,7 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
         if rate["rate"] is not None:
             values |= {f"safety.{rate['name']}.{rate['split']}.{part}": rate[part] for part in ("rate", "low", "high")}
     values |= {f"kept.{split['split']}": split["kept"] for split in statistics["splits"]}
+    values |= rates.metrics(report)
     if (report / "linkrot.json").is_file():
         values |= linkrot.metrics(linkrot.read(report / "linkrot.json"))
     for decision in json.loads((report / "truth.json").read_text(encoding="utf-8")):

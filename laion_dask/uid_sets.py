@@ -7,6 +7,7 @@ each uid as numbers, sorted; an entry that comes twice counts once here.
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import Final
 
@@ -77,12 +78,17 @@ def prepare(source: Path, folder: Path) -> Path:
 @functools.lru_cache(maxsize=16)
 def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - a changed file has another digest
     stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    array = stored.view("<u8").reshape(len(stored), -1)
+    array = _eights(stored)
     # Entries with one first half: two different digests that share it are possible, if rare.
     longest = 1
     while longest < len(array) and _repeats(array, longest):
         longest += 1
     return array, longest
+
+
+def _eights(array: np.ndarray) -> np.ndarray:
+    """Return u8 (rows, digest bytes / 8) of pairs of numbers or of rows of them; also where there is no row."""
+    return array.view("<u8").reshape(len(array), array.dtype.itemsize * math.prod(array.shape[1:]) // 8)
 
 
 def _repeats(array: np.ndarray, step: int) -> bool:
@@ -97,7 +103,7 @@ def _repeats(array: np.ndarray, step: int) -> bool:
 def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
     """Return bool (rows,): the digest (as of `halves` or `numbers`) is in the sorted file. It is mapped, not read."""
     array, longest = _load(path, digest)
-    rows = asked.view("<u8").reshape(len(asked), -1)
+    rows = _eights(asked)
     result = np.zeros(len(rows), bool)
     if not len(array) or not len(rows):
         return result

@@ -33,6 +33,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "removed_url": "the URL stands in removals.csv",
         "removed_domain": "the URL's domain stands in removals.csv",
         "removed_uid": "the pair's uid stands in removals.csv",
+        "listed_url": "the URL's hash stands on a list of known content",
     },
     "download": {
         "robots": "robots.txt of the image's host refuses, or could not be reached",
@@ -60,6 +61,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
         "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
+        "listed_hash": "the image's hash stands on a list of known content",
+        "listed_address": "the address, or one that a redirect leads to, stands on a list of known content",
         "changed_bytes": "the address shows another picture than in download.verify (with strict: gives other bytes)",
     },
     "score": {
@@ -67,7 +70,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
-        "listed_hash": "the image's hash stands on a list of known content",
+        "removed_later": "url, domain, uid or perceptual hash stand in removals.csv since the work list was made",
+        "listed_later": "the image's hash stands on a list of known content that came after the download",
         "in_excluded_set": "the uid stands in a set of filter.drop_uids",
         "not_in_set": "the uid is missing in a set of filter.keep_uids",
         "few_bytes": "the image as received has fewer bytes than filter.min_bytes",
@@ -100,7 +104,7 @@ LATER: Final = frozenset({"unreachable", "timeout", "host_failing"})
 
 RULE_BITS: Final = {
     "removed_hash": 0,
-    "listed_hash": 1,
+    "listed_later": 1,
     "image_too_small": 2,
     "aspect_ratio": 3,
     "few_words": 4,
@@ -122,6 +126,7 @@ RULE_BITS: Final = {
     "near_duplicate": 20,
     "semantic_duplicate": 21,
     "evaluation_set": 22,
+    "removed_later": 39,
 }
 """The bit of each rule in the column `rules` of the verdicts. A bit is never given to another rule, so that versions
 can be compared; rules that a user names (filter.thresholds, filter.top) have those from NAMED_BITS on, in order."""
@@ -129,6 +134,9 @@ can be compared; rules that a user names (filter.thresholds, filter.top) have th
 NAMED_BITS: Final = 40
 
 REASON_STAGE: Final[dict[str, str]] = {reason: stage for stage, reasons in REASONS.items() for reason in reasons}
+
+WITHHELD: Final = tuple(reason for reason in REASON_STAGE if reason.startswith(("removed_", "listed_")))
+"""Reasons of removals and of lists of known content: what ends so is never shown, and leaves a tombstone."""
 
 
 FUNNEL: Final = (

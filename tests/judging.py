@@ -25,7 +25,6 @@ RULES = params.Filter(
     max_punsafe=0.5,
     max_pwatermark=0.8,
     laion400m="keep",
-    hash_lists=(),
     keywords=None,
     text_entities=None,
     keep_uids=(),

@@ -63,7 +63,7 @@ class Project:
         output = ""
         for stage in stages:
             process = self.start(stage, workers=workers, **environment)
-            said, _ = process.communicate(timeout=300)
+            said, _ = process.communicate(timeout=900)
             output += said
             assert process.returncode == 0, said
         return output
@@ -72,7 +72,7 @@ class Project:
         """Start a stage, stop it when its first part is finished, and return its status, output and seconds to end."""
         process = self.start(stage, workers=workers)
         work = self.folder / ".laion_dask" / "parts" / stage
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline and process.poll() is None:
             if any(work.glob("*/counts.json")):
                 break
@@ -83,7 +83,7 @@ class Project:
             os.killpg(process.pid, how)
         else:
             process.send_signal(how)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
         return process.returncode, said, time.monotonic() - began
 
     def metrics(self, stage: str) -> dict[str, Any]:
@@ -103,8 +103,15 @@ class Project:
             shutil.copy(other.folder / "metrics" / f"{stage}.json", self.folder / "metrics")
 
 
-def processes_of(folder: Path) -> list[str]:
-    """List the command lines of processes that work in a folder or name it."""
+def left_behind(folder: Path) -> list[str]:
+    """List the command lines of processes that work in a folder or name it, and do not end within twenty seconds."""
+    deadline = time.monotonic() + 20
+    while (found := _processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+def _processes_of(folder: Path) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

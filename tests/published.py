@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import tables
 
-from laion_dask import params, publication, release, schema
+from laion_dask import lists, params, publication, release, schema
+from laion_dask.list_params import HashList
 from laion_dask.verdict import FUNNEL, KEEP, Ledger
 
 MODELS = {"b32": {"model": "ViT-B-32", "splits": "en", "weights_sha256": "f" * 64}}
@@ -54,14 +55,16 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
     (folder / "removals.csv").write_text(
         "kind,value,reason,date,source\nurl,https://a.example/,asked,2026-01-01,mail\n"
     )
-    (folder / "known.txt").write_text(f"# known\n{'a' * 32}\n{'b' * 64}\n")
+    (folder / "known.txt").write_text(f"# known\n{'a' * 64}\n{'b' * 64}\n")
+    entry = HashList(name="partner", kind="sha256", file=str(folder / "known.txt"))
     out = data / "release"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     there = settings.model_copy(
         update={
-            "catalog": settings.catalog.model_copy(update={"removals": str(folder / "removals.csv")}),
-            "filter": settings.filter.model_copy(update={"hash_lists": (str(folder / "known.txt"),)}),
+            "catalog": settings.catalog.model_copy(
+                update={"removals": str(folder / "removals.csv"), "lists": (entry,)}
+            ),
         }
     )
     for split in SPLITS:
@@ -74,8 +77,10 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
             settings=there.release,
             models=MODELS,
         )
-    tombstones = release.write_tombstones(out, verdicts)
-    made = publication.gather(data, there, counts(made_of))
+    tombstones = release.write_tombstones(out, verdicts, settings.release.version)
+    counted = counts(made_of)
+    counted["filter"]["lists"] = lists.about(lists.compiled([entry], folder / "lists"))
+    made = publication.gather(data, there, counted)
     publication.describe(out, replace(made, models=MODELS), tombstones)
     return out
 

@@ -54,6 +54,7 @@ def write(
     )
     for shard in range(shards):
         _shard(data, shard, work[shard::shards])
+        _write(data / "catalog" / "shards" / f"{shard:05}.parquet", schema.WORK, work[shard::shards])
     _metrics(metrics, rows, work)
     (data / "release").mkdir()
     (data / "release" / "manifest.json").write_text("{}")

@@ -32,11 +32,6 @@ def test_an_entry_counts_between_spaces_and_marks_in_its_own_case(text: str, fou
     entries = ["red fox", "fox", "St. Louis", "a"]
     ((*places,),) = Matcher(entries).find([text]).to_pylist()
     assert [entries[place] for place in places] == found
-    assert Matcher(entries).any([text]).tolist() == [bool(found)]
-
-
-def test_words_are_found_in_any_case_where_that_is_asked() -> None:
-    assert Matcher(["Straße", "fox"], any_case=True).any(["a STRASSE", "Fox!", "foxes"]).tolist() == [True, True, False]
 
 
 def test_entries_are_one_a_line_or_a_json_list(tmp_path: Path) -> None:

@@ -86,7 +86,11 @@ def _plain(value: object) -> object:
 def test_tombstones_come_back_as_records(dataset: Dataset) -> None:
     digest = hashlib.sha256(f"{9:032x}".encode()).hexdigest()
     (record,) = dataset.records("tombstones")
-    assert record == {"tombstones/uid_sha256": digest.encode(), "tombstones/reason": b"removed_hash"}
+    assert record == {
+        "tombstones/uid_sha256": digest.encode(),
+        "tombstones/reason": b"removed_hash",
+        "tombstones/since": b"1.0.0",
+    }
 
 
 def test_columns_are_described_as_in_the_vocabulary(built: Path) -> None:

@@ -87,7 +87,7 @@ def test_parameters_that_differ_are_named(both: tuple[Path, Path]) -> None:
     changed = {one.name: (one.old, one.new) for one in compare(*both).parameters}
     assert changed["filter.max_punsafe"] == (0.5, 0.3)
     # Beside it only the paths of this test's two folders.
-    assert changed.keys() == {"filter.max_punsafe", "filter.hash_lists", "catalog.removals"}
+    assert changed.keys() == {"filter.max_punsafe", "catalog.lists", "catalog.removals"}
 
 
 def test_statistics_stand_side_by_side(both: tuple[Path, Path]) -> None:
@@ -157,7 +157,7 @@ def test_what_was_and_what_is_adds_up(
 
 def test_the_command_prints_tables_and_json_and_lists_each_pair(both: tuple[Path, Path], tmp_path: Path) -> None:
     names = [str(folder) for folder in both]
-    done = CliRunner().invoke(app, ["diff", *names, "--out", str(tmp_path / "lists")])
+    done = CliRunner().invoke(app, ["diff", *names, "--out", str(tmp_path / "lists")], env={"COLUMNS": "600"})
     assert done.exit_code == 0, done.output
     assert "4 pairs in both, 2 added, 2 removed, 1 moved" in done.output
     assert "filter.max_punsafe" in done.output

@@ -201,3 +201,21 @@ def test_a_release_of_the_first_format_is_checked_by_what_its_manifest_names(cop
     assert manifest.check(copy) == []
     flip(copy / "multi-00000.parquet")
     assert [(one.path, one.what) for one in manifest.check(copy)] == [("multi-00000.parquet", "content differs")]
+
+
+def test_a_file_that_was_purged_is_told_and_no_difference(copy: Path, tmp_path: Path) -> None:
+    named = json.loads((copy / manifest.NAME).read_text())["files"]
+    main = next(
+        name for name in named if name.endswith(".parquet") and "/" not in name and name != "tombstones.parquet"
+    )
+    record = {"files": [{"sha256": named[main]["sha256"]}], "objects": []}
+    (tmp_path / "purges.json").write_text(json.dumps([record]))
+    (copy / main).unlink()
+    assert CliRunner().invoke(app, ["verify", str(copy)]).exit_code == 1
+    done = CliRunner().invoke(app, ["verify", str(copy), "--purges", str(tmp_path / "purges.json")])
+    assert done.exit_code == 0, done.output
+    assert f"{main}: purged, see" in done.output
+    (copy / "tombstones.parquet").unlink()
+    done = CliRunner().invoke(app, ["verify", str(copy), "--purges", str(tmp_path / "purges.json")])
+    assert done.exit_code == 1
+    assert "tombstones.parquet: missing" in done.output

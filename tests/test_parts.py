@@ -12,20 +12,18 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import pytest
 from conftest import threads_of_this_process
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laion_dask import cluster, params, parts
 from laion_dask.parts import COUNTS_FILE, Done, Part, PartsFailedError, finish_part
 from laion_dask.progress import Progress
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 # Threads stand in for workers: the same scheduler and the same tasks, without seconds for each new process.
 WORKERS = {"one worker": 1, "three workers": 3}
@@ -222,6 +220,23 @@ class TestWorkersThatDie:
 def crash(out: Path) -> dict[str, Any]:
     ctypes.string_at(0)
     return {"out": out.name}
+
+
+def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(parts, "_GONE_SECONDS", 0.3)
+    with (
+        LocalCluster(
+            processes=False,
+            n_workers=0,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs="CRITICAL",
+        ) as nobody,
+        Client(nobody) as client,
+        pytest.raises(parts.WorkersGoneError, match="and 2 parts wait for one"),
+    ):
+        run(numbers(1, 2), tmp_path, client)
 
 
 def test_two_attempts_of_one_part_give_one_folder(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Project
             "extract.page_opt_out": "record",
             "catalog.buckets": 1,
             "download.warcs": [str(path) for path in warcs],
-            "filter.hash_lists": [],
+            "catalog.lists": [],
             "filter.min_side_px": 1,
             "filter.max_aspect_ratio": 100.0,
             "filter.similarity": {"en": -1.0, "multi": -1.0, "nolang": -1.0},

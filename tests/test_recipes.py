@@ -165,7 +165,7 @@ class TestValues:
             for section, key in (
                 ("download", "robots_tokens"),
                 ("download", "opt_out_directives"),
-                ("filter", "hash_lists"),
+                ("catalog", "lists"),
                 ("catalog", "removals"),
             ):
                 assert getattr(getattr(loaded, section), key) == getattr(getattr(base, section), key), (name, key)

@@ -15,8 +15,8 @@ import pytest
 import tables
 
 from laion_dask import layouts, params, release, schema
-from laion_dask.release import SPLITS, TOMBSTONE_REASONS
-from laion_dask.verdict import KEEP, REASON_STAGE, Ledger
+from laion_dask.release import SPLITS
+from laion_dask.verdict import KEEP, REASON_STAGE, WITHHELD, Ledger
 
 RULES = params.Release(
     name="test",
@@ -26,6 +26,7 @@ RULES = params.Release(
     contact="the tests",
     url="https://dataset.example/test",
     tables=(),
+    tombstones=None,
     rows_per_file=100,
     high_resolution_px=1024,
     aesthetic=(4.1, 7.0),
@@ -236,17 +237,42 @@ def test_tombstones_name_no_pair(tmp_path: Path) -> None:
     starts = range(0, len(reasons), 12)
     paths = [tables.write(tmp_path / f"{start}.parquet", verdicts.slice(start, 12)) for start in starts]
     (tmp_path / "out").mkdir()
-    rows = release.write_tombstones(tmp_path / "out", paths)
+    rows = release.write_tombstones(tmp_path / "out", paths, "1.2.0")
     found = schema.TOMBSTONES.check(pq.read_table(tmp_path / "out" / "tombstones.parquet")).to_pylist()
     expected = {
         hashlib.sha256(row["uid"].encode()).hexdigest(): row["reason"]
         for row in verdicts.to_pylist()
-        if row["reason"] in TOMBSTONE_REASONS
+        if row["reason"] in WITHHELD
     }
-    assert rows == len(TOMBSTONE_REASONS) == 5
+    assert rows == len(WITHHELD) == 9
     assert [(row["uid_sha256"], row["reason"]) for row in found] == sorted(expected.items())
+    assert {row["since"] for row in found} == {"1.2.0"}
     body = (tmp_path / "out" / "tombstones.parquet").read_bytes()
     assert not any(uid.encode() in body for uid in map(tables.uid, range(len(reasons))))
+
+
+def test_tombstones_keep_their_first_version_and_outlive_the_crawl(tmp_path: Path) -> None:
+    def write(name: str, version: str, before: Path | None, **reasons: str) -> dict[str, tuple[str, str]]:
+        rows = tables.verdicts(*({"uid": tables.uid(int(uid[1:])), "reason": why} for uid, why in reasons.items()))
+        (tmp_path / name).mkdir()
+        path = tables.write(tmp_path / f"{name}.parquet", rows)
+        release.write_tombstones(tmp_path / name, [path], version, before)
+        found = pq.read_table(tmp_path / name / "tombstones.parquet").to_pylist()
+        return {row["uid_sha256"]: (row["reason"], row["since"]) for row in found}
+
+    one, two, three = (hashlib.sha256(tables.uid(number).encode()).hexdigest() for number in (1, 2, 3))
+    first = write("v1", "1.0.0", None, u1="removed_later", u2="removed_url", u3=KEEP)
+    assert first == {one: ("removed_later", "1.0.0"), two: ("removed_url", "1.0.0")}
+    # The second crawl lacks pair 2; of pair 1 the reason is another one now.
+    second = write("v2", "2.0.0", tmp_path / "v1" / "tombstones.parquet", u1="removed_url", u3="listed_hash")
+    assert second == {one: ("removed_url", "1.0.0"), two: ("removed_url", "1.0.0"), three: ("listed_hash", "2.0.0")}
+
+
+def test_earlier_tombstones_that_are_none_are_refused(tmp_path: Path) -> None:
+    wrong = tables.write(tmp_path / "wrong.parquet", tables.verdicts({}))
+    for path in (wrong, tmp_path / "missing.parquet"):
+        with pytest.raises(release.TombstonesError, match=f"release.tombstones names {path}, .* Remedy: that of"):
+            release.write_tombstones(tmp_path, [wrong], "1.0.0", path)
 
 
 def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,19 +386,3 @@ def test_layouts_have_the_rows_of_the_main_table_in_its_order(tmp_path: Path) ->
         rows = [row for path in files for row in pq.read_table(path).to_pylist()]
         assert [row.get("URL", row.get("url")) for row in rows] == main
         assert len(files) == 3
-
-
-@pytest.mark.parametrize(
-    ("models", "keys"),
-    [
-        ({"a": "ViT-B-32", "b": "ViT-L-14"}, {"a": "b32", "b": "l14"}),
-        ({"a": "ViT-B-32-quickgelu", "b": "ViT-B-32"}, {"a": "a", "b": "b"}),
-        ({"demo": "demo"}, {"demo": "demo"}),
-    ],
-)
-def test_models_have_the_names_of_datacomp_where_it_has_one(models: dict[str, str], keys: dict[str, str]) -> None:
-    assert layouts.datacomp_keys({name: {"model": model} for name, model in models.items()}) == keys
-
-
-def test_params_and_layouts_name_the_same_tables() -> None:
-    assert params.Layout.__args__ == layouts.NAMES

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from laion_dask.removals import Removal, RemovalsError, read
+from laion_dask.removals import Removal, RemovalsError, read, until
 
 HEADER = "kind,value,reason,date,source\n"
 
@@ -23,7 +24,11 @@ HEADER = "kind,value,reason,date,source\n"
         ("domain,Bücher.example,,,", Removal("domain", "xn--bcher-kva.example", "")),
         ("domain,example,,,", Removal("domain", "example", "")),
         (f"uid,{'AB' * 16},,,", Removal("uid", "ab" * 16, "")),
-        (f'sha256,{"0" * 64},"asked for, by post",2025-01-02,mail', Removal("sha256", "0" * 64, "asked for, by post")),
+        (f"pdq,{'AB' * 32},,,", Removal("pdq", "ab" * 32, "")),
+        (
+            f'sha256,{"0" * 64},"asked for, by post",2025-01-02,mail',
+            Removal("sha256", "0" * 64, "asked for, by post", "2025-01-02", "mail"),
+        ),
     ],
 )
 def test_removals_are_read_in_the_form_that_extraction_writes(tmp_path: Path, line: str, expected: Removal) -> None:
@@ -53,6 +58,20 @@ def test_a_bad_line_is_refused_by_number_with_the_remedy(tmp_path: Path, line: s
         read(path)
     assert str(refused.value).startswith(f"{path}:4: kind ")
     assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize("day", ["2 May 2025", "2025-13-01", "2025-01-32", "25-01-02", "2025-01-02T00:00"])
+def test_a_date_that_no_day_can_be_compared_with_is_refused(tmp_path: Path, day: str) -> None:
+    path = tmp_path / "removals.csv"
+    path.write_text(f"{HEADER}domain,good.example,,{day},\n")
+    with pytest.raises(RemovalsError, match=r"removals\.csv:2: date .* Remedy: year, month and day"):
+        read(path)
+
+
+def test_removals_until_a_day_have_that_day_and_those_without_one() -> None:
+    ledger = [Removal("domain", f"{day or 'no'}.example", "", day) for day in ("2025-01-02", "", "2025-01-03")]
+    assert until(ledger, date(2025, 1, 2)) == ledger[:2]
+    assert until(ledger, None) == ledger
 
 
 @pytest.mark.parametrize("text", ["", "kind,value\nurl,https://a.example/\n", HEADER.replace(",", ";")])

@@ -12,6 +12,7 @@ import pytest
 import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listing import index
 
 from laion_dask import hash_lists, params, rules, select, uid_sets
 from laion_dask.verdict import KEEP, NAMED_BITS, REASONS, RULE_BITS
@@ -123,6 +124,31 @@ def test_a_row_ends_as_a_further_rule_says(
 
 
 @pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({"md5": "a" * 32}, "listed_later"),
+        ({"sha256": "b" * 64}, "listed_later"),
+        ({"pdq": "0" * 64, "pdq_quality": 50}, "listed_later"),
+        ({"pdq": "f" * 7 + "0" * 57, "pdq_quality": 50}, "listed_later"),
+        ({"pdq": "f" * 8 + "0" * 56, "pdq_quality": 50}, KEEP),
+        ({"pdq": "0" * 64, "pdq_quality": 49}, KEEP),
+        ({"pdq": None, "pdq_quality": None}, KEEP),
+        ({"md5": "b" * 32}, KEEP),
+        ({"md5": "a" * 32, "sha256": "c" * 64}, "removed_hash"),
+    ],
+)
+def test_an_image_of_a_list_that_came_after_the_download_goes(
+    tmp_path: Path, removed: rules.Files, image: dict[str, Any], expected: str
+) -> None:
+    entries = {"md5": "a" * 32, "sha256": "b" * 64, "pdq": "0" * 64}
+    listed = tuple(index(tmp_path, kind, entry, name=kind) for kind, entry in entries.items())
+    files = rules.Files(
+        "both", removed={} if "sha256" in image and image["sha256"] == SHA256 else removed.removed, listed=listed
+    )
+    assert judging.verdicts(tables.images(image), tables.scores({}), judging.RULES, files=files) == [expected]
+
+
+@pytest.mark.parametrize(
     ("text", "punsafe", "expected"),
     [
         ("a forbidden thing here", 0.96, "unsafe_keyword"),
@@ -130,6 +156,7 @@ def test_a_row_ends_as_a_further_rule_says(
         ("a forbidden thing here", 0.95, KEEP),
         ("a forbiddenly thing here", 0.96, KEEP),
         ("two  listed words? a phrase", 0.99, "unsafe_keyword"),
+        ("the Forbidden's house, a_forbidden.jpg", 0.99, "unsafe_keyword"),
         ("a forbidden thing here", NAN, KEEP),
     ],
 )

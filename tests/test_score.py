@@ -77,6 +77,15 @@ def test_a_batch_of_nothing_but_unreadable_images_costs_its_rows(
     assert counts["images"] == {"seen": 6, "kept": 4, "dropped": {"unreadable_image": 2}}
 
 
+def test_a_shard_without_any_image_has_its_arrays_too(folders: dict[str, Path], tmp_path: Path) -> None:
+    shard = small_clips.shard(tmp_path, "00000", 3, failed=[0, 1, 2])
+    run(tmp_path / "out", shard, rules(folders, {"english": "all"}), rows=4)
+    store = tmp_path / "out" / embeddings.STORE
+    for name in embeddings.names(store):
+        assert embeddings.shard_file(store, name, 0).is_file(), name
+        assert np.isnan(np.asarray(embeddings.array(zarr.open_group(store, mode="r"), name)[:])).all()
+
+
 class TestSeveralModels:
     def test_every_texts_similarity_comes_from_the_first_model_that_reads_its_split(self, out: Path) -> None:
         table = schema.scores(["english", "others"]).check(pq.read_table(out / "00002.parquet"))

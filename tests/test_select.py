@@ -44,6 +44,7 @@ def test_a_shard_gets_a_verdict_for_every_attempt_and_counts_those_with_an_image
     assert counts == {
         "pairs": {"seen": 3, "kept": 1, "dropped": {"image_too_small": 1, "unsafe": 1}},
         "verdicts": 4,
+        "listed": {},
         "rules": [
             ["image_too_small", "image_too_small", 1, 1],
             ["aspect_ratio", "aspect_ratio", 1, 0],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import threads_of_this_process
 
-from laion_dask import catalog, params, parts, select
+from laion_dask import catalog, lists, params, parts
 from laion_dask.clip import ModelError
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part, PartsFailedError
@@ -296,7 +296,7 @@ def test_workers_end_before_the_servers_that_they_talk_to(client: Client, monkey
         (StageError("gone. Remedy: run it"), 1, "\nfilter: gone. Remedy: run it\n"),
         (params.ParamsError("refused"), 1, "\nfilter: refused\n"),
         (catalog.CatalogError("no database"), 1, "\nfilter: no database\n"),
-        (select.HashListError("line 3"), 1, "\nfilter: line 3\n"),
+        (lists.ListError("line 3"), 1, "\nfilter: line 3\n"),
         (ModelError("no model"), 1, "\nfilter: no model\n"),
         (LedgerError("rows vanished"), 1, "\nfilter: rows vanished\n"),
         (OSError("disk is full"), 1, "\nfilter: disk is full. Finished parts are kept; mend the cause and run"),

@@ -114,7 +114,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(lineage.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert files == {"report.html", "statistics.json", "truth.json", "figures", "tables", "release"}
+    assert files == {"report.html", "statistics.json", "rates.json", "truth.json", "figures", "tables", "release"}
     assert [item.path for item in client.list_artifacts(run.info.run_id, "release")] == ["release/manifest.json"]
     assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
     assert run.data.tags["laion_dask.name"] == "demo"

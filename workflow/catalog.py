@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from distributed import Client
 
-from laion_dask import catalog, database, parts, removals, schema
+from laion_dask import catalog, database, known, lists, parts, removals, schema
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from workflow.stage import Resources, Stage, StageError, data, home, main
@@ -28,16 +28,19 @@ def postgresql(_: Params, __: Client) -> Iterator[Resources]:
 def buckets(settings: Params, resources: Resources) -> list[Part]:
     """One part for each bucket; it runs again when the database does not hold its rows any more."""
     rules = settings.catalog
-    ledger = removals.read(Path(rules.removals))
+    # Later removals are left to filter: without them the work list stays, and nothing is downloaded anew.
+    ledger = removals.until(removals.read(Path(rules.removals)), rules.removals_until)
+    taken = parts.digest([[line.kind, line.value] for line in ledger if line.kind in catalog.KINDS])
     # Not by read_table: it imports pandas, which takes longer than many a run of this stage.
     wats = pq.ParquetFile(data("extract") / "reads.parquet").read(["order", "crawl", "wat", "pairs"])
     _check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
     pairs = sorted((data("extract") / "pairs").glob("*.parquet"))
     pairs_digest = parts.digest(*pairs)
+    listed = [entry for entry in lists.compiled(rules.lists, home() / "lists") if entry.of_urls]
     held = database.prepare(resources["dsn"], rules.buckets, ledger, wats)
     todo = []
     for bucket in range(rules.buckets):
-        load_digest = parts.digest(pairs_digest, bucket, rules.buckets)
+        load_digest = parts.digest(pairs_digest, bucket, rules.buckets, lists.about(listed))
         args = {
             "bucket": bucket,
             "buckets": rules.buckets,
@@ -45,8 +48,9 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
             "shard_rows": rules.shard_rows,
             "seed": rules.seed,
             "load_digest": load_digest,
+            "lists": listed,
         }
-        key = parts.digest(load_digest, rules.shard_rows, rules.seed, Path(rules.removals))
+        key = parts.digest(load_digest, rules.shard_rows, rules.seed, taken)
         todo.append(Part(f"{bucket:04d}", key, args, redo=held.get(bucket) != load_digest))
     return todo
 
@@ -63,7 +67,7 @@ def _check_that_buckets_fit(pairs: int, buckets: int) -> None:
     raise StageError(message)
 
 
-def number_shards(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+def number_shards(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Give the shards of all buckets numbers without gaps, and join what was removed."""
     number = 0
     with pq.ParquetWriter(out / "removed.parquet", schema.REMOVED.schema, compression="zstd") as removed:
@@ -72,7 +76,9 @@ def number_shards(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, An
                 parts.link(path, out / "shards" / f"{number:05d}.parquet")
                 number += 1
             removed.write_table(schema.REMOVED.check(pq.ParquetFile(part.folder / "removed.parquet").read()))
-    return {"shards": number}
+    listed = [entry for entry in lists.compiled(settings.catalog.lists, home() / "lists") if entry.of_urls]
+    counts = known.total(listed, (part.counts["listed"] for part in done))
+    return {"shards": number, "listed": counts, "lists": lists.about(listed)}
 
 
 STAGE = Stage(

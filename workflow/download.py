@@ -18,7 +18,7 @@ from distributed import Client
 from distributed.utils import get_ip
 
 import laion_dask
-from laion_dask import __version__, cdxj, cluster, download, parts, rounds, verify, worklist
+from laion_dask import __version__, cdxj, cluster, download, known, lists, parts, rounds, verify, worklist
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part, PartFunction
 from laion_dask.progress import Downloads, Progress
@@ -85,11 +85,14 @@ def shards(settings: Params, resources: Resources) -> list[Part]:
     compared = parts.digest(*(verify.shard_files(Path(rules.verify)) if rules.verify is not None else []))
     # One more round is no reason to fetch what a round before has fetched.
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
+    # Nor is a new list of known content: filter finds what is here already.
+    listed = lists.compiled(settings.catalog.lists, home() / "lists")
+    shard_rows = settings.catalog.shard_rows
     return [
         Part(
             path.stem,
-            parts.digest(path, shaping, answers, compared, settings.catalog.shard_rows),
-            {"name": path.stem, "work": path, "settings": rules, "shard_rows": settings.catalog.shard_rows},
+            parts.digest(path, shaping, answers, compared, shard_rows),
+            {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows, "lists": listed},
             weight=pq.read_metadata(path).num_rows,
         )
         for path in sorted((data("catalog") / "shards").glob("*.parquet"))
@@ -128,13 +131,14 @@ def _joined(ended: Sequence[Done]) -> Part:
     return Part(name, key, {"name": name, "rounds": [part.folder for part in ended]}, weight=ended[0].part.weight)
 
 
-def publish(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Publish the shards and their sizes; how long each try took lies beside the version, where a clock may be."""
     _publish_shards(done, out)
     rounds.join_tries(
         (rounds.tries_file(part.folder, part.part.name) for part in done), home() / "times" / "download.parquet"
     )
-    return {}
+    listed = lists.compiled(settings.catalog.lists, home() / "lists")
+    return {"listed": known.total(listed, (part.counts["listed"] for part in done)), "lists": lists.about(listed)}
 
 
 def _publish_shards(done: Sequence[Done], out: Path) -> None:
@@ -177,7 +181,8 @@ def download_tables(
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     with alone(work):
-        todo = _parts_of(_work_lists(tables, cut, work), settings, cut.shard_rows)
+        listed = lists.compiled(settings.catalog.lists, work / "known")
+        todo = _parts_of(_work_lists(tables, cut, work), settings, cut.shard_rows, listed)
         # More processes than shards would only start and end.
         asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, len(todo)))
         machine = {"laion-dask.cluster.workers": asked}
@@ -193,6 +198,7 @@ def download_tables(
 
             done = list(again(settings, resources, done, run))
         counts = total(replace(STAGE, follows=None), done)
+        counts["listed"] = known.total(listed, (part.counts["listed"] for part in done))
         fresh = work / "new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -205,7 +211,7 @@ def download_tables(
     return counts
 
 
-def _parts_of(lists: Sequence[Path], settings: Params, shard_rows: int) -> list[Part]:
+def _parts_of(work: Sequence[Path], settings: Params, shard_rows: int, listed: Sequence[known.Index]) -> list[Part]:
     rules = settings.download
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
     answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
@@ -214,10 +220,10 @@ def _parts_of(lists: Sequence[Path], settings: Params, shard_rows: int) -> list[
         Part(
             path.stem,
             parts.digest(path, shaping, answers, shard_rows, code),
-            {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows},
+            {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows, "lists": listed},
             weight=pq.read_metadata(path).num_rows,
         )
-        for path in lists
+        for path in work
     ]
 
 

@@ -6,6 +6,7 @@ import functools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +19,15 @@ from laion_dask import (
     filter_checks,
     filter_params,
     hash_lists,
+    known,
+    lists,
     parts,
     pool,
     removals,
     rules,
     schema,
     select,
+    takedown,
     uid_sets,
 )
 from laion_dask.params import Params
@@ -77,20 +81,23 @@ def read_files(settings: Params, plan: Path) -> Files:
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
     gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
-    known = hash_lists.read(Path(path) for path in wanted.hash_lists)
-    removed, listed = hash_lists.write(gone, plan / "removed"), hash_lists.write(known, plan / "listed")
+    removed = hash_lists.write(gone, plan / "removed")
+    listed = tuple(entry for entry in lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls)
     keep, drop = (
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
     others = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
-    return Files(parts.digest(ledger, *others, *keep, *drop), keep, drop, removed, listed)
+    # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
+    hashed = {kind: sorted(values) for kind, values in gone.items()}
+    return Files(parts.digest(hashed, lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
     """Add the rules that need all shards, one after another: each sees what those before have kept."""
     wanted, first = settings.filter, {part.part.name: part.folder for part in done}
     bits = rules.bits(wanted)
+    done = _take_out(settings, done, run)
     for name, decide in _steps(wanted):
         reason, bit = bits[name]
         judged = [_judged(part, first) for part in done]
@@ -109,8 +116,38 @@ def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: R
                 key = parts.digest(part.folder.name, name, *_plain(decisions[shard.name]))
                 todo.append(Part(shard.name, key, args, weight=part.part.weight))
         settled = {part.part.name: part for part in run(select.settle, todo, {})} if todo else {}
-        done = [settled.get(part.part.name, part) for part in done]
+        done = [_settled(settled.get(part.part.name, part), part) for part in done]
     return done
+
+
+def _settled(part: Done, before: Done) -> Done:
+    """Return a part with what was counted by list of known content, which no later rule changes."""
+    return replace(part, counts={**part.counts, "listed": before.counts["listed"]})
+
+
+def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]:
+    """Take out what the ledger of removals names and the work list still had; only shards that have any are touched."""
+    named = takedown.by_shard(
+        takedown.matched(
+            [line for line in removals.read(Path(settings.catalog.removals)) if line.kind in takedown.LATER],
+            [data("download") / f"{part.part.name}.parquet" for part in done],
+        )
+    )
+    todo = []
+    for part in done:
+        name = part.part.name
+        if name in named:
+            args = {
+                "name": name,
+                "verdicts": part.folder / f"{name}.parquet",
+                "uids": named[name],
+                "counts": part.counts["rules"],
+                "bits": rules.bits(settings.filter),
+            }
+            key = parts.digest(part.folder.name, "removed_later", named[name])
+            todo.append(Part(name, key, args, weight=part.part.weight))
+    settled = {part.part.name: part for part in run(takedown.take_out, todo, {})} if todo else {}
+    return [_settled(settled.get(part.part.name, part), part) for part in done]
 
 
 def _steps(wanted: filter_params.Filter) -> Iterator[tuple[str, Callable[[Sequence[pool.Shard]], Decisions]]]:
@@ -183,7 +220,19 @@ def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
     if verdicts != pairs.seen - pairs.dropped["duplicate_pair"]:
         message = f"filter: {verdicts:,} verdicts for {pairs.seen - pairs.dropped['duplicate_pair']:,} unique pairs"
         raise LedgerError(message)
-    return {"verdicts": verdicts, "rules": _rules(settings, done), "files": _digests(settings)}
+    return {
+        "verdicts": verdicts,
+        "rules": _rules(settings, done),
+        "files": _digests(settings),
+        **_listed(settings, [part.counts["listed"] for part in done]),
+    }
+
+
+def _listed(settings: Params, counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count what each list of images has that came after the download, and say what all lists are."""
+    every = lists.compiled(settings.catalog.lists, home() / "lists")
+    images = [entry for entry in every if not entry.of_urls]
+    return {"listed": known.total(images, counts), "lists": lists.about(every)}
 
 
 def _rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, int | str]]:

@@ -29,7 +29,9 @@ def splits(settings: Params, _: Resources) -> list[Part]:
 def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Add tombstones, card, Croissant and manifest to the tables."""
     parts.publish_files(done, out)
-    tombstones = release.write_tombstones(out, sorted(data("filter").glob("*.parquet")))
+    rules = settings.release
+    earlier = Path(rules.tombstones) if rules.tombstones else None
+    tombstones = release.write_tombstones(out, sorted(data("filter").glob("*.parquet")), rules.version, earlier)
     counts = {stage: metrics(stage) for stage in _BEFORE}
     counts["release"] = total(STAGE, done)
     manifest = publication.publish(out, Path("data"), settings, counts, tombstones)

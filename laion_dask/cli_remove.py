@@ -1,0 +1,100 @@
+"""A removal request on the command line in; checked lines in removals.csv, and what they take out, told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from laion_dask import cli_console
+
+if TYPE_CHECKING:
+    from laion_dask.removals import Removal
+
+HELP: Final = """Take pairs out of every later version: add lines to the ledger of removals.
+
+\b
+  laion-dask remove url https://a.example/1.jpg --reason "asked by the photographer" --source "mail of 3 May"
+  laion-dask remove domain takedown.example --reason "asked by the owner" --source "form 17" --yes
+  laion-dask remove url --file urls.txt --reason "court order" --source "file 12/2026"   # one a line
+  laion-dask remove --file requests.csv --reason … --source …                            # columns kind and value
+
+KIND is url, domain (with all its subdomains), sha256, md5, pdq (pictures that look alike) or uid. `dvc repro` then
+leaves the pairs out, without a new download; `laion-dask purge` deletes what is stored of them (docs/removals.md).
+"""
+
+
+def remove(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="What the values are; not with a CSV that says it.")
+    ] = None,
+    values: Annotated[list[str] | None, typer.Argument(metavar="[VALUE]...", help="What to take out.")] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in a few words; the ledger is public.")] = "",
+    source: Annotated[
+        str, typer.Option(metavar="TEXT", help="Who asked, or what found it; an address becomes a salted hash.")
+    ] = "",
+    file: Annotated[Path | None, typer.Option(metavar="PATH", help="Many values: CSV, or one a line.")] = None,
+    most: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of the pairs above which --yes is asked for.")
+    ] = 0.01,
+    yes: Annotated[bool, typer.Option("--yes", help="Also if it takes more than that share.")] = False,  # noqa: FBT002 - a flag
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, and add nothing.")] = False,  # noqa: FBT002 - a flag
+    as_json: Annotated[bool, typer.Option("--json", help="Print what happened as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Check, count, ask where it is much, and add."""
+    from datetime import UTC, datetime
+
+    from laion_dask import params, removal_requests
+
+    with cli_console.told("remove"):
+        ledger = Path(params.load().catalog.removals)
+        wanted = [(kind or "", value) for value in values or ()]
+        wanted += removal_requests.read_file(file, kind) if file else []
+        if not wanted:
+            cli_console.fail("remove: nothing is named. Remedy: `laion-dask remove KIND VALUE`, or --file PATH")
+        request = removal_requests.Request(wanted, reason, source)
+        lines = removal_requests.checked(request, datetime.now(tz=UTC).date())
+        new, known = removal_requests.split(ledger, lines)
+        taken = _count(new)
+        if new and not dry_run:
+            if taken and taken["share"] > most and not yes:
+                cli_console.fail(
+                    f"remove: that takes {taken['pairs']:,} of {taken['of']:,} pairs ({taken['share']:.2%}), more than "
+                    f"{most:.2%}. Nothing was added. Remedy: --yes if it is meant, or a narrower value"
+                )
+            removal_requests.add(ledger, new)
+    answer = {"added": len(new), "known": len(known), "ledger": str(ledger), "takes": taken, "dry_run": dry_run}
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        _tell(answer, known)
+
+
+def _tell(answer: dict[str, Any], known: list[Removal]) -> None:
+    for line in known[:5]:
+        typer.echo(f"already there: {line.kind} {line.value}")
+    would = "would add" if answer["dry_run"] else "added"
+    typer.echo(f"{would} {answer['added']:,} lines to {answer['ledger']}; {answer['known']:,} were there already")
+    taken = answer["takes"]
+    if taken is None:
+        typer.echo("how many pairs that takes is not known: there is no version in data/")
+        return
+    typer.echo(f"takes {taken['pairs']:,} of {taken['of']:,} pairs of the current version ({taken['share']:.2%})")
+    if answer["added"] and not answer["dry_run"]:
+        typer.echo("next: `make repro` leaves them out; `laion-dask purge` deletes what is stored of them")
+
+
+def _count(lines: list[Removal]) -> dict[str, Any] | None:
+    """Count the pairs of the current version that lines name: of its attempts, or of its work list; None without."""
+    import pyarrow.parquet as pq
+
+    from laion_dask import takedown
+
+    found = sorted(Path("data/download").glob("*.parquet")) or sorted(Path("data/catalog/shards").glob("*.parquet"))
+    if not found:
+        return None
+    pairs = len(set(takedown.matched(lines, found)["uid"].to_pylist()))
+    total = sum(pq.read_metadata(path).num_rows for path in found)
+    return {"pairs": pairs, "of": total, "share": pairs / max(total, 1)}

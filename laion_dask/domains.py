@@ -1,0 +1,56 @@
+"""A host name in, the class of its domain out: who may register there, as far as the name tells."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tldextract import TLDExtract
+
+CLASSES: Final = {
+    "government": "gov, mil and their like under a country: gov.uk, gouv.fr, gob.mx",
+    "education": "edu, and edu or ac under a country",
+    "organisation": "org, ngo, and org under a country",
+    "platform": "pages of others: a suffix of the private part of the Public Suffix List (github.io, blogspot.com)",
+    "country": "any other domain of a country or territory",
+    "generic": "any other domain: com, net, info, …",
+    "reserved": "example, test, invalid and localhost (RFC 2606, RFC 6761)",
+    "address": "an IP address instead of a name",
+}
+"""Every class with its meaning, in the order of reports."""
+
+_BY_LABEL: Final = {
+    **dict.fromkeys(("gov", "mil", "gob", "gouv", "gub", "govt"), "government"),
+    **dict.fromkeys(("edu", "ac"), "education"),
+    **dict.fromkeys(("org", "ngo"), "organisation"),
+}
+_RESERVED: Final = frozenset({"example", "test", "invalid", "localhost"})
+_HOSTS_REMEMBERED: Final = 65_536
+
+
+@lru_cache(maxsize=_HOSTS_REMEMBERED)
+def domain_class(host: str) -> str:
+    """Return the class of a host in normal form (lower case, punycode)."""
+    name = host.removesuffix(".")
+    last = name.rpartition(".")[2]
+    if name.startswith("[") or name.replace(".", "").isdigit():
+        return "address"
+    if last in _RESERVED:
+        return "reserved"
+    found = _suffixes()(name)
+    if found.is_private:
+        return "platform"
+    # gov or gov.uk: what the suffix begins with. `ac` alone is Ascension Island, and `mil` is never a country.
+    first = found.suffix.partition(".")[0]
+    if first in _BY_LABEL and not (first == "ac" and first == found.suffix):
+        return _BY_LABEL[first]
+    return "country" if len(last) == 2 else "generic"
+
+
+@cache
+def _suffixes() -> TLDExtract:
+    import tldextract  # noqa: PLC0415 - reads its list of suffixes
+
+    # Offline: the snapshot inside the package.
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)

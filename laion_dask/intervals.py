@@ -1,0 +1,126 @@
+"""Counts of a sample in, estimates with 95 % intervals out: shares and totals of strata, and ratios of two of them.
+
+Rates of a version have Wilson's interval. Strata of a sample have the exact one, and are put together by the method of
+variance estimates recovery (MOVER), which keeps the asymmetry of rare events: Zou and Donner, Statistics in Medicine 27
+(2008), 1693; for strata Yan and Su, Statistics in Biopharmaceutical Research 2 (2010), 383.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+Z95: Final = 1.959963984540054
+_TAIL: Final = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval; `value` is None where nothing was looked at."""
+
+    value: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """`total` pairs, of which `drawn` were looked at and `found` have the property."""
+
+    total: int
+    drawn: int
+    found: int
+
+
+def share_of(stratum: Stratum) -> tuple[float, float]:
+    """Return the exact interval of a stratum's share; a stratum that was looked at whole has no doubt left.
+
+    Clopper and Pearson, Biometrika 26 (1934), 404: Wilson's is narrower and right on average only, which strata of a
+    few pairs are not (measured: 89 of 100 samples covered). The finite population correction is made on the size of
+    the sample, n (N - 1) / (N - n), after Korn and Graubard, Survey Methodology 24 (1998), 193.
+    """
+    from scipy.special import betaincinv  # noqa: PLC0415 - 1 s, and only audits need it
+
+    total, drawn, found = stratum.total, stratum.drawn, stratum.found
+    if not drawn:
+        return 0.0, 1.0
+    if drawn >= total:
+        return found / drawn, found / drawn
+    worth = drawn * (total - 1) / (total - drawn)
+    hits = found / drawn * worth
+    misses = worth - hits
+    low = float(betaincinv(hits, misses + 1, _TAIL)) if found else 0.0
+    high = float(betaincinv(hits + 1, misses, 1 - _TAIL)) if found < drawn else 1.0
+    return low, high
+
+
+def total(strata: Sequence[Stratum]) -> Estimate:
+    """Estimate how many pairs of all strata have the property.
+
+    A stratum that nobody looked at is taken to be like all others, with the whole doubt about it in the interval.
+    """
+    drawn = sum(stratum.drawn for stratum in strata)
+    if not drawn:
+        rows = sum(stratum.total for stratum in strata)
+        return Estimate(0.0 if not rows else None, 0.0, float(rows))
+    # Of all drawn pairs by the weight of their stratum.
+    seen = [stratum for stratum in strata if stratum.drawn]
+    like = sum(one.total * one.found / one.drawn for one in seen) / sum(one.total for one in seen)
+    value = below = above = 0.0
+    for one in strata:
+        share = one.found / one.drawn if one.drawn else like
+        low, high = share_of(one)
+        value += one.total * share
+        below += (one.total * (share - low)) ** 2
+        above += (one.total * (high - share)) ** 2
+    rows = sum(stratum.total for stratum in strata)
+    return Estimate(value, max(0.0, value - math.sqrt(below)), min(float(rows), value + math.sqrt(above)))
+
+
+def share(strata: Sequence[Stratum]) -> Estimate:
+    """Estimate the share of all pairs that have the property; (0, 1) where nothing was looked at."""
+    rows = sum(stratum.total for stratum in strata)
+    found = total(strata)
+    if not rows or found.value is None:
+        return Estimate(None, 0.0, 1.0)
+    return Estimate(found.value / rows, found.low / rows, found.high / rows)
+
+
+def part(some: Estimate, others: Estimate) -> Estimate:
+    """Return some / (some + others) of two totals that were estimated apart, e.g. recall of found and missed.
+
+    The interval is that of others / some by MOVER-R: Donner and Zou, Statistical Methods in Medical Research 21
+    (2012), 347; solved for the root that stays finite where a limit is 0.
+    """
+    if some.value is None or others.value is None or some.value + others.value == 0:
+        return Estimate(None, 0.0, 1.0)
+    low, high = _ratio(others, some)
+    return Estimate(some.value / (some.value + others.value), 1 / (1 + high), 1 / (1 + low))
+
+
+def _ratio(above: Estimate, below: Estimate) -> tuple[float, float]:
+    one, two = above.value or 0.0, below.value or 0.0
+    middle = one * two
+    least, most = above.low * (2 * one - above.low), above.high * (2 * one - above.high)
+    bottom, top = below.low * (2 * two - below.low), below.high * (2 * two - below.high)
+    root = middle + math.sqrt(max(0.0, middle**2 - top * least))
+    low = least / root if root else 0.0
+    high = (middle + math.sqrt(max(0.0, middle**2 - bottom * most))) / bottom if bottom > 0 else math.inf
+    return low, high
+
+
+def relative(found: int, drawn: int, other_found: int, other_drawn: int) -> Estimate:
+    """Return the ratio of two shares with its interval on the log scale: Katz et al., Biometrics 34 (1978), 469.
+
+    Half a pair is added to every count where one of the shares is 0 (Walter, Biometrika 62 (1975), 371).
+    """
+    if not drawn or not other_drawn or not other_found:
+        return Estimate(None, 0.0, math.inf)
+    value = (found / drawn) / (other_found / other_drawn)
+    half = 0.0 if found else 0.5
+    one, size, two, other = found + half, drawn + half, other_found + half, other_drawn + half
+    spread = Z95 * math.sqrt(1 / one - 1 / size + 1 / two - 1 / other)
+    center = (one / size) / (two / other)
+    return Estimate(value, 0.0 if not found else center * math.exp(-spread), center * math.exp(spread))

@@ -1,0 +1,253 @@
+"""Hashes of bytes, pictures and addresses in, the names of the lists of known content that have them out.
+
+An index is made by `lists`, and opened by each process with mmap: workers share its pages. Answers are exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+BANDS: Final = 16
+"""Bands of a PDQ, 16 bits each."""
+
+LISTED_HASH: Final = "listed_hash"
+LISTED_ADDRESS: Final = "listed_address"
+LISTED: Final = frozenset({LISTED_HASH, LISTED_ADDRESS})
+"""Reasons of a download whose row says nothing but which list it was: see `blank`."""
+
+_KEPT: Final = frozenset(
+    {"key", "uid", "split", "language", "status", "error_message", "reason", "attempts", "round", "rights"}
+)
+_NULL: Final = frozenset({"md5", "sha1", "sha256", "pdq", "format", "server_date", "rights_time"})
+_ZERO: Final = frozenset({"bytes", "http_status"})
+
+_TOLD: Final = "known content, list "
+_BITS: Final = 16
+_URL_KINDS: Final = {"url_md5": "md5", "url_sha1": "sha1"}
+_BODY_KINDS: Final = ("md5", "sha1", "sha256")
+
+Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One list of known content, compiled: where its arrays lie and how they are compared."""
+
+    name: str
+    kind: str
+    sha256: str
+    """Of the list's file."""
+    entries: int
+    folder: Path
+    distance: int = 0
+    quality: int = 0
+
+    @property
+    def of_urls(self) -> bool:
+        """Whether it is a list of addresses; others are of images."""
+        return self.kind in _URL_KINDS
+
+    def about(self) -> dict[str, Any]:
+        """Return what may be said of the list in public: kind, digest of its file, entries, and distance of PDQ."""
+        said: dict[str, Any] = {"kind": self.kind, "sha256": self.sha256, "entries": self.entries}
+        return said | ({"distance": self.distance, "quality": self.quality} if self.kind == "pdq" else {})
+
+    def find(self, values: Bytes) -> Bools:
+        """Return for each of `values` (rows, bytes of the kind) whether the list has it (rows,)."""
+        if not len(values) or not self.entries:
+            return np.zeros(len(values), bool)
+        if self.kind == "pdq":
+            return np.array([_near(self.folder, self.entries, row, self.distance) for row in values], bool)
+        return _equal(self.folder, values)
+
+
+# Exact: sorted arrays
+
+
+@lru_cache(maxsize=64)
+def _opened(folder: Path, name: str, kind: str, columns: int) -> npt.NDArray[Any]:
+    return np.memmap(folder / f"{name}.bin", kind, "r").reshape(-1, columns)
+
+
+def _equal(folder: Path, values: Bytes) -> Bools:
+    """Look values up by their first 8 bytes, and compare the others wherever those occur."""
+    keys = _opened(folder, "keys", "<u8", 1)[:, 0]
+    rest = _opened(folder, "rest", "u1", values.shape[1] - 8)
+    words = np.ascontiguousarray(values[:, :8]).view(">u8").ravel().astype(np.uint64)
+    found = np.zeros(len(values), bool)
+    # In order: neighbours touch the same pages.
+    rows = np.argsort(words)
+    places = np.searchsorted(keys, words[rows])
+    while len(rows):
+        inside = places < len(keys)
+        rows, places = rows[inside], places[inside]
+        same = keys[places] == words[rows]
+        rows, places = rows[same], places[same]
+        hit = (rest[places] == values[rows, 8:]).all(axis=1)
+        found[rows[hit]] = True
+        rows, places = rows[~hit], places[~hit] + 1
+    return found
+
+
+# Near: multi-index hashing (Norouzi, Punjani, Fleet 2012, arXiv 1307.2982). Where two hashes differ in at most d bits,
+# at most d // 16 of them are in one of the first d % 16 + 1 bands, or at most d // 16 - 1 in one of the others.
+
+
+def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
+    """Whether an entry is at most `distance` bits from `value`: every one that may be is compared."""
+    rows = _opened(folder, "rows", "<u8", 4)
+    wanted = np.ascontiguousarray(value).view("<u8")
+    order = _opened(folder, "bands", "<u4", entries)
+    starts = _opened(folder, "starts", "<i8", (1 << _BITS) + 1)
+    for band, word in enumerate(np.ascontiguousarray(value).view("<u2").tolist()):
+        radius = distance // BANDS - (band > distance % BANDS)
+        if radius < 0:
+            break
+        values = word ^ _flips(radius)
+        first, after = starts[band, values], starts[band, values + 1]
+        some = [
+            order[band, begin:end] for begin, end in zip(first.tolist(), after.tolist(), strict=True) if begin < end
+        ]
+        if some and (np.bitwise_count(rows[np.concatenate(some)] ^ wanted).sum(axis=1) <= distance).any():
+            return True
+    return False
+
+
+@cache
+def _flips(radius: int) -> npt.NDArray[np.int64]:
+    """Return every number of 16 bits of which at most `radius` are set."""
+    bits = [sum(1 << bit for bit in some) for size in range(radius + 1) for some in combinations(range(_BITS), size)]
+    return np.array(bits, np.int64)
+
+
+# What is looked up
+
+
+def of_body(lists: Sequence[Index], body: bytes) -> tuple[str, ...]:
+    """Name the lists that have the md5, sha1 or sha256 of a body."""
+    return tuple(
+        entry.name for entry in lists if entry.kind in _BODY_KINDS and entry.find(_digests(entry.kind, [body]))[0]
+    )
+
+
+def of_picture(lists: Sequence[Index], pdq: str | None, quality: int | None) -> tuple[str, ...]:
+    """Name the lists that have a picture near this PDQ (64 hex digits); one below a list's quality is not compared."""
+    if pdq is None or quality is None:
+        return ()
+    value = np.frombuffer(bytes.fromhex(pdq), np.uint8)[None]
+    return tuple(
+        entry.name for entry in lists if entry.kind == "pdq" and quality >= entry.quality and entry.find(value)[0]
+    )
+
+
+def of_urls(lists: Sequence[Index], urls: Sequence[str]) -> dict[str, Bools]:
+    """Return for each list of addresses which of `urls` it has in one of their forms (`url_forms`)."""
+    found = {entry.name: np.zeros(len(urls), bool) for entry in lists if entry.kind in _URL_KINDS}
+    if not found or not len(urls):
+        return found
+    forms = [(row, form.encode(errors="surrogatepass")) for row, url in enumerate(urls) for form in url_forms(url)]
+    rows = np.array([row for row, _ in forms])
+    for digest in sorted({_URL_KINDS[entry.kind] for entry in lists if entry.kind in _URL_KINDS}):
+        values = _digests(digest, [form for _, form in forms])
+        for entry in lists:
+            if _URL_KINDS.get(entry.kind) == digest:
+                found[entry.name][rows[entry.find(values)]] = True
+    return found
+
+
+def url_forms(url: str) -> list[str]:
+    """Return the forms in which a list may have an address: http and https, with and without fragment."""
+    scheme, separator, rest = url.partition("://")
+    other = {"http": "https", "https": "http"}.get(scheme)
+    schemes = [scheme, other] if other else [scheme]
+    rests = [rest, rest.partition("#")[0]] if "#" in rest else [rest]
+    return [f"{one}{separator}{end}" for one in schemes for end in rests]
+
+
+def of_rows(lists: Sequence[Index], images: pa.Table) -> dict[str, Bools]:
+    """Return for each list of images which rows it has; `images` has the columns of `columns(lists)`."""
+    found = {}
+    for entry in lists:
+        if entry.kind in _URL_KINDS:
+            continue
+        texts = images[entry.kind].to_pylist()
+        if entry.kind == "pdq":
+            qualities = images["pdq_quality"].to_pylist()
+            good = [quality is not None and quality >= entry.quality for quality in qualities]
+            texts = [text if fine else None for text, fine in zip(texts, good, strict=True)]
+        rows = np.flatnonzero([text is not None for text in texts])
+        values = b"".join(bytes.fromhex(text) for text in texts if text is not None)
+        mask = np.zeros(images.num_rows, bool)
+        if len(rows):
+            mask[rows] = entry.find(np.frombuffer(values, np.uint8).reshape(len(rows), -1))
+        found[entry.name] = mask
+    return found
+
+
+def columns(lists: Sequence[Index]) -> list[str]:
+    """Name the columns of a shard's images table that `of_rows` reads."""
+    kinds = {entry.kind for entry in lists} - _URL_KINDS.keys()
+    return sorted(kinds | ({"pdq_quality"} if "pdq" in kinds else set()))
+
+
+def any_of(found: Mapping[str, Bools], rows: int) -> Bools:
+    """Return which rows at least one list has."""
+    named: Bools = np.any([np.zeros(rows, bool), *found.values()], axis=0)
+    return named
+
+
+def count(found: Mapping[str, Bools], which: Bools) -> dict[str, int]:
+    """Count by list the rows that it has, among `which`."""
+    return {name: int((mask & which).sum()) for name, mask in found.items()}
+
+
+def total(lists: Iterable[Index], counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up counts by list; a list without a match has 0."""
+    sums = Counter({entry.name: 0 for entry in lists})
+    for found in counts:
+        sums.update(found)
+    return dict(sums)
+
+
+def _digests(kind: str, contents: Sequence[bytes]) -> Bytes:
+    joined = b"".join(hashlib.new(kind, content, usedforsecurity=False).digest() for content in contents)
+    return np.frombuffer(joined, np.uint8).reshape(len(contents), -1)
+
+
+# What is left of a listed row
+
+
+def told(names: Sequence[str]) -> str:
+    """Return the message of a row that lists have: their names, nothing of the row."""
+    return _TOLD + ", ".join(names)
+
+
+def names(message: str | None) -> list[str]:
+    """Return the names in a message that `told` made."""
+    return (message or "").removeprefix(_TOLD).split(", ") if (message or "").startswith(_TOLD) else []
+
+
+def blank(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a listed pair with its uid, how it ended and for which list, and nothing that leads to the image.
+
+    Address, text, page and place in the crawl are empty, digests and numbers null, the size of the body 0.
+    """
+    return {name: value if name in _KEPT else _blank(name, value) for name, value in row.items()}
+
+
+def _blank(name: str, value: object) -> str | int | None:
+    if name in _ZERO:
+        return 0
+    return "" if isinstance(value, str) and name not in _NULL else None

@@ -1,0 +1,152 @@
+"""A removal request in, checked lines at the end of removals.csv out: nothing twice, no public suffix, no person.
+
+Who asked is a personal value. What looks like an address or a number of a person becomes a salted hash, so that two
+requests of one person can be told to be of one, and nobody can be told from the ledger, which is public. The salt is
+the content of the file that LAION_DASK_SALT_FILE names, outside of Git.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import hmac
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from laion_dask import hostnames, personal, removals
+from laion_dask.removals import COLUMNS, KINDS, Removal
+
+SALT_FILE: Final = "LAION_DASK_SALT_FILE"
+PSEUDONYM: Final = "hmac-sha256:"
+_MIN_SALT_BYTES: Final = 16
+_TOLD: Final = 5
+_SPACE: Final = 32  # characters before it are controls
+
+
+class RequestError(Exception):
+    """A request cannot be taken into the ledger; the message has the value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: values of one or several kinds, with why and by whom."""
+
+    wanted: Sequence[tuple[str, str]]
+    """(kind, value) as asked for."""
+    reason: str
+    source: str
+
+
+def read_file(path: Path, kind: str | None) -> list[tuple[str, str]]:
+    """Read the values of a file: CSV with the columns `kind` and `value` (others are left), or one value a line.
+
+    Lines of the second form are of `kind`; blank ones and those that begin with `#` are left out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read ({error}). Remedy: a text file in UTF-8") from error
+    header = [name.strip() for name in text.partition("\n")[0].split(",")]
+    if {"kind", "value"} <= set(header):
+        rows = csv.DictReader(io.StringIO(text.partition("\n")[2]), fieldnames=header)
+        return [((row["kind"] or "").strip(), (row["value"] or "").strip()) for row in rows]
+    if kind is None:
+        raise RequestError(f"{path} has no columns kind and value. Remedy: name the kind: remove url --file {path}")
+    lines = (line.strip() for line in text.splitlines())
+    return [(kind, line) for line in lines if line and not line.startswith("#")]
+
+
+def checked(request: Request, day: date) -> list[Removal]:
+    """Return the lines for the ledger, as extraction writes values; `RequestError` names what is refused."""
+    if not request.reason.strip():
+        raise RequestError("a removal without a reason. Remedy: --reason, in a few words")
+    if not request.source.strip():
+        raise RequestError("a removal without a source. Remedy: --source, who asked or what found it")
+    if holds_personal(request.reason):
+        raise RequestError("the reason names a person (address or number): the ledger is public. Remedy: leave it out")
+    for text in (request.reason, request.source):
+        # A ledger is opened in spreadsheets too, and they run what begins so; a line break would be another line.
+        if text.lstrip()[0] in "=+-@" or any(ord(character) < _SPACE for character in text):
+            told = "begins with =, +, - or @, or has a line break. Remedy: plain words"
+            raise RequestError(f"{text!r} {told}")
+    source = pseudonym(request.source) if holds_personal(request.source) else request.source.strip()
+    wrong = [f"{kind} {value}: {told}" for kind, value in request.wanted if (told := _refused(kind, value))]
+    if wrong:
+        more = f", and {len(wrong) - _TOLD:,} more" if len(wrong) > _TOLD else ""
+        raise RequestError(f"{len(wrong):,} refused: {'; '.join(wrong[:_TOLD])}{more}. Nothing was added")
+    lines = [(kind, removals.normal(kind, value)) for kind, value in request.wanted]
+    return [Removal(kind, value, request.reason.strip(), day.isoformat(), source) for kind, value in lines]
+
+
+def _refused(kind: str, value: str) -> str:
+    if kind not in KINDS:
+        return f"no such kind. Remedy: one of {', '.join(KINDS)}"
+    if any(character in value for character in "\r\n\0"):
+        return "a line break in a value. Remedy: one value a line"
+    told = removals.remedy(kind, value)
+    if told:
+        return f"Remedy: {told}"
+    if kind == "domain":
+        name = removals.normal(kind, value)
+        if not hostnames.registrable_domain(name) and not name.replace(".", "").isdigit():
+            return "is a public suffix: everybody's names below it would go. Remedy: the name that somebody registered"
+    return ""
+
+
+def split(ledger: Path, lines: Iterable[Removal]) -> tuple[list[Removal], list[Removal]]:
+    """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice."""
+    there = {(line.kind, line.value) for line in removals.read(ledger)}
+    new: list[Removal] = []
+    known: list[Removal] = []
+    for line in lines:
+        (known if (line.kind, line.value) in there else new).append(line)
+        there.add((line.kind, line.value))
+    return new, known
+
+
+def add(ledger: Path, lines: Sequence[Removal]) -> None:
+    """Append lines to the ledger: all or none of them, and one writer at a time. Raises `RemovalsError`."""
+    with ledger.open("r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        before = stream.read()
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([getattr(line, name) for name in COLUMNS] for line in lines)
+        joint = b"" if not before or before.endswith(b"\n") else b"\n"
+        fresh = ledger.with_name(f".{ledger.name}.new")
+        fresh.write_bytes(before + joint + text.getvalue().encode())
+        try:
+            removals.read(fresh)
+            fresh.replace(ledger)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def holds_personal(text: str) -> bool:
+    """Tell whether a text has an e-mail address, a telephone, card or account number."""
+    return any(sum(counts) for counts in personal.count([text], [""]).values())
+
+
+def pseudonym(value: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the salted hash that stands for a personal value; `RequestError` without a salt."""
+    name = environment.get(SALT_FILE)
+    if not name:
+        raise RequestError(
+            "the source names a person, and the ledger is public. Remedy: a name such as `mail of 3 May`, or set "
+            f"{SALT_FILE} to a file outside of the repository, made once with `openssl rand -hex 32`, and its salted "
+            "hash is written"
+        )
+    try:
+        salt = Path(name).read_bytes().strip()
+    except OSError as error:
+        raise RequestError(f"{SALT_FILE}: {error.strerror}. Remedy: the path of a file that can be read") from None
+    if len(salt) < _MIN_SALT_BYTES:
+        raise RequestError(f"{SALT_FILE}: fewer than {_MIN_SALT_BYTES} bytes. Remedy: `openssl rand -hex 32`")
+    # Spelling must not make two persons of one.
+    spelled = " ".join(value.casefold().split())
+    return PSEUDONYM + hmac.new(salt, spelled.encode(), hashlib.sha256).hexdigest()

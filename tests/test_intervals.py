@@ -1,0 +1,86 @@
+"""Estimates with intervals: published figures, edges, and how often they cover the truth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laion_dask import intervals
+from laion_dask.intervals import Estimate, Stratum
+
+STRATA = st.integers(1, 400).flatmap(
+    lambda total: st.integers(0, total).flatmap(
+        lambda drawn: st.integers(0, drawn).map(lambda found: Stratum(total, drawn, found))
+    )
+)
+
+
+def test_a_stratum_that_was_looked_at_whole_leaves_no_doubt() -> None:
+    assert intervals.total([Stratum(40, 40, 7), Stratum(9, 9, 0)]) == Estimate(7.0, 7.0, 7.0)
+
+
+def test_one_large_stratum_has_the_exact_interval() -> None:
+    found = intervals.share([Stratum(10**12, 263, 81)])
+    assert (found.low, found.high) == pytest.approx((0.2527, 0.3676), abs=1e-4)  # Newcombe 1998, table I, method 5
+
+
+def test_a_stratum_that_nobody_looked_at_widens_the_interval_by_its_whole_size() -> None:
+    known = intervals.total([Stratum(1000, 100, 10)])
+    found = intervals.total([Stratum(1000, 100, 10), Stratum(50, 0, 0)])
+    assert found.value == pytest.approx(105)
+    assert found.high > known.high + 5
+    assert intervals.total([Stratum(50, 0, 0)]) == Estimate(None, 0.0, 50.0)
+
+
+@settings(max_examples=50)
+@given(st.lists(STRATA, max_size=8))
+def test_estimates_stay_inside_their_intervals_and_these_inside_what_can_be(strata: list[Stratum]) -> None:
+    found, rows = intervals.total(strata), sum(stratum.total for stratum in strata)
+    assert 0 <= found.low <= found.high <= rows
+    if found.value is not None:
+        assert found.low - 1e-9 <= found.value <= found.high + 1e-9
+
+
+@settings(max_examples=50)
+@given(st.lists(STRATA, min_size=1, max_size=5), st.lists(STRATA, min_size=1, max_size=5))
+def test_a_part_of_two_totals_lies_between_0_and_1_and_in_its_interval(one: list[Stratum], two: list[Stratum]) -> None:
+    found = intervals.part(intervals.total(one), intervals.total(two))
+    assert 0 <= found.low <= found.high <= 1
+    if found.value is not None:
+        assert found.low - 1e-9 <= found.value <= found.high + 1e-9
+
+
+def test_recall_without_a_miss_is_1_and_its_lower_limit_tells_what_may_have_been_missed() -> None:
+    found = intervals.part(Estimate(100.0, 90.0, 110.0), Estimate(0.0, 0.0, 25.0))
+    assert found.value == found.high == 1
+    assert found.low == pytest.approx(1 / (1 + 25 / math.sqrt(90 * 110)))
+
+
+def test_the_ratio_of_two_shares_has_the_published_interval() -> None:
+    # Katz et al. (1978) as in any textbook: 15 of 100 against 30 of 150.
+    found = intervals.relative(15, 100, 30, 150)
+    spread = 1.959964 * math.sqrt(1 / 15 - 1 / 100 + 1 / 30 - 1 / 150)
+    expected = (0.75, 0.75 * math.exp(-spread), 0.75 * math.exp(spread))
+    assert (found.value, found.low, found.high) == pytest.approx(expected, abs=1e-6)
+    assert intervals.relative(0, 20, 10, 20).low == 0
+    assert intervals.relative(3, 20, 0, 20) == Estimate(None, 0.0, math.inf)
+
+
+def test_intervals_of_rare_events_in_strata_cover_the_truth_in_93_of_100_draws() -> None:
+    sizes, rates = (1131, 1167, 237, 221, 50), (0.004, 0.01, 0.0, 0.6, 0.3)
+    covered = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        truth = [round(size * rate) for size, rate in zip(sizes, rates, strict=True)]
+        drawn = [min(size, 12 + size // 25) for size in sizes]
+        strata = [
+            Stratum(size, number, int(rng.hypergeometric(true, size - true, number)))
+            for size, number, true in zip(sizes, drawn, truth, strict=True)
+        ]
+        found = intervals.total(strata)
+        covered += found.low <= sum(truth) <= found.high
+    assert covered >= 93

@@ -1,0 +1,84 @@
+"""A listed image and a listed address leave nothing behind: every byte that a download has written is searched."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from faulty_hosts import picture
+from listing import index
+from test_download import JPEG, run, write_warc, write_work
+
+from laion_dask import known, params, shards
+from laion_dask.replay import Replay
+
+LISTED = "http://a.example/listed.jpg"
+MOVED = "http://a.example/moved.jpg"
+TARGET = "http://b.example/target.jpg"
+DIRECT = "http://c.example/direct.jpg"
+GOOD = "http://a.example/good.jpg"
+
+
+def everything(folder: Path) -> bytes:
+    """Return the bytes of all files, unpacked where they are packed."""
+    found = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.append(path.read_bytes())
+        if path.suffix == ".gz":
+            found.append(gzip.decompress(path.read_bytes()))
+        if path.suffix == ".parquet":
+            found.append(repr(pq.read_table(path).to_pylist()).encode())
+    return b"\n".join(found)
+
+
+def test_nothing_of_a_listed_image_or_address_is_written(tmp_path: Path, defaults: params.Params) -> None:
+    body = picture(1)
+    answers = [
+        (LISTED, "200 OK", JPEG, body),
+        (MOVED, "302 Found", [("Location", TARGET)], b""),
+        (TARGET, "200 OK", JPEG, picture(2)),
+        (DIRECT, "200 OK", JPEG, picture(3)),
+        (GOOD, "200 OK", JPEG, picture(4)),
+    ]
+    addresses = [hashlib.md5(url.encode()).hexdigest() for url in (TARGET, DIRECT)]
+    lists = [
+        index(tmp_path / "lists", "sha256", hashlib.sha256(body).hexdigest(), name="images"),
+        index(tmp_path / "lists", "url_md5", *addresses, name="addresses"),
+    ]
+    work = write_work(tmp_path / "work.parquet", [LISTED, MOVED, DIRECT, GOOD])
+    settings = defaults.download.model_copy(update={"archive": True})
+    with Replay([write_warc(tmp_path / "a.warc.gz", answers)]) as replay:
+        counts = run(tmp_path / "out", work, settings, replay.address, lists=lists)
+    rows = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
+    assert [row["reason"] for row in rows] == ["listed_hash", "listed_address", "listed_address", "keep"]
+    assert [known.names(row["error_message"]) for row in rows] == [["images"], ["addresses"], ["addresses"], []]
+    assert [row["uid"] for row in rows] == [f"{place:032x}" for place in range(4)]
+    assert counts["listed"] == {"images": 1, "addresses": 2}
+    written = everything(tmp_path / "out")
+    assert GOOD.encode() in written
+    assert picture(4) in written
+    digests = [hashlib.new(kind, body) for kind in ("md5", "sha1", "sha256")]
+    secrets = [body, *(url.encode() for url in (LISTED, MOVED, TARGET, DIRECT))]
+    secrets += [digest.digest() for digest in digests] + [digest.hexdigest().encode() for digest in digests]
+    assert [secret for secret in secrets if secret in written] == []
+
+
+def test_a_picture_that_only_looks_like_a_listed_one_is_kept_out_as_well(
+    tmp_path: Path, defaults: params.Params
+) -> None:
+    settings = defaults.download.model_copy(update={"archive": True})
+    work = write_work(tmp_path / "work.parquet", [LISTED, GOOD])
+    answers = [(LISTED, "200 OK", JPEG, picture(1)), (GOOD, "200 OK", JPEG, picture(4))]
+    with Replay([write_warc(tmp_path / "a.warc.gz", answers)]) as replay:
+        run(tmp_path / "before", work, settings, replay.address)
+        pdq = str(shards.read_rows(tmp_path / "before" / "00003.parquet")["pdq"][0])
+        near = f"{int(pdq, 16) ^ 0b111:064x}"
+        lists = [index(tmp_path / "lists", "pdq", near, distance=3, quality=0)]
+        run(tmp_path / "after", work, settings, replay.address, lists=lists)
+    rows = shards.read_rows(tmp_path / "after" / "00003.parquet").to_pylist()
+    assert [row["reason"] for row in rows] == ["listed_hash", "keep"]
+    for secret in (LISTED.encode(), picture(1), pdq.encode()):
+        assert secret in everything(tmp_path / "before")
+        assert secret not in everything(tmp_path / "after")

@@ -1,0 +1,192 @@
+"""Rates by group, sweeps and selection of a made-up version, compared with a plain count of its rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sample_version
+
+from laion_dask import domains, outcomes, rates, report, tracking
+from laion_dask.params import Params
+from laion_dask.rates import Rates
+from laion_dask.statistics import wilson
+
+HOST = "img1.example"
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version with personal data in one pair in ten, and a tag of each kind."""
+    data, _ = sample_version.write(tmp_path_factory.mktemp("version"), links=300)
+    for path in sorted((data / "catalog" / "shards").glob("*.parquet")):
+        table = pq.read_table(path)
+        emails = pa.array([int(place % 10 == 0) for place in range(table.num_rows)], pa.int16())
+        pq.write_table(table.set_column(table.column_names.index("emails"), "emails", emails), path)
+    for path in sorted((data / "score").glob("*.parquet")):
+        table = pq.read_table(path)
+        known = np.isfinite(table["punsafe"].to_numpy())
+        nsfw = ["NSFW" if score > 0.5 else "UNLIKELY" for score in table["punsafe"].to_pylist()]
+        table = table.append_column("laion400m_nsfw", pa.array(nsfw, pa.string(), mask=~known))
+        share = pa.array(np.where(known, np.arange(len(known)) % 4 / 3, np.nan), pa.float32())
+        pq.write_table(table.append_column("tag_kind_photo", share), path)
+    return data
+
+
+@pytest.fixture(scope="module")
+def found(version: Path, defaults: Params) -> Rates:
+    return rates.collect(version, defaults, [HOST])
+
+
+@pytest.fixture(scope="module")
+def rows(version: Path) -> list[dict[str, Any]]:
+    columns = ("split", "language", "host", "rights", "rights_signal", "page_signals")
+    scores = ("similarity", "punsafe", "pwatermark", "aesthetic", "tag_kind_photo", "laion400m_nsfw")
+    return [row for shard in outcomes.attempts(version, columns, scores) for row in shard.table.to_pylist()]
+
+
+def scored(row: dict[str, Any]) -> bool:
+    return bool(row["downloaded"] and not math.isnan(row["punsafe"]))
+
+
+GROUP: dict[str, Callable[[dict[str, Any]], str]] = {
+    "split": lambda row: str(row["split"]),
+    "language": lambda row: row["language"] or "none",
+    "domain_class": lambda _: "reserved",
+    "host": lambda row: HOST if row["host"] == HOST else "",
+}
+LISTED = {"listed_hash", "listed_later"}
+HOLDS: dict[str, tuple[Callable[[dict[str, Any]], bool], Callable[[dict[str, Any]], bool]]] = {
+    "unsafe": (scored, lambda row: row["punsafe"] > 0.5),
+    "watermark": (scored, lambda row: row["pwatermark"] > 0.8),
+    "laion400m_nsfw_NSFW": (scored, lambda row: row["laion400m_nsfw"] == "NSFW"),
+    "tag_kind_photo": (scored, lambda row: row["tag_kind_photo"] > 0.5),
+    "dropped_low_similarity": (lambda row: row["downloaded"], lambda row: row["verdict"] == "low_similarity"),
+    "listed": (
+        lambda row: row["downloaded"] or row["verdict"] == "listed_hash",
+        lambda row: row["verdict"] == "listed_hash",
+    ),
+    "opt_out_robots": (lambda _: True, lambda row: row["verdict"] == "robots"),
+    "opt_out_any": (lambda _: True, lambda row: row["verdict"] in {"robots", "tdmrep", "x_robots_tag"}),
+}
+
+
+@pytest.mark.parametrize("by", GROUP)
+@pytest.mark.parametrize("measure", HOLDS)
+def test_a_rate_is_the_plain_count_with_its_wilson_interval(
+    found: Rates, rows: list[dict[str, Any]], measure: str, by: str
+) -> None:
+    applies, holds = HOLDS[measure]
+    total = Counter(GROUP[by](row) for row in rows if applies(row))
+    count = Counter(GROUP[by](row) for row in rows if applies(row) and holds(row))
+    expected = {group: (count[group], rows) for group, rows in total.items() if group}
+    if by == "split":
+        expected["all"] = (count.total(), total.total())
+    assert {one.group: (one.count, one.total) for one in found.of(by, measure)} == expected
+    for one in found.of(by, measure):
+        assert (one.rate, one.low, one.high) == (one.count / one.total, *wilson(one.count, one.total))
+
+
+def test_personal_data_and_removals_are_counted_over_all_unique_pairs(found: Rates, version: Path) -> None:
+    work = [pq.read_table(path).to_pylist() for path in sorted((version / "catalog" / "shards").glob("*.parquet"))]
+    pairs = sum(map(len, work))
+    emails = {one.group: one for one in found.of("split", "personal_emails")}["all"]
+    assert (emails.count, emails.total) == (sum(row["emails"] for shard in work for row in shard), pairs)
+    gone = pq.read_metadata(version / "catalog" / "removed.parquet").num_rows
+    removed = {one.group: one for one in found.of("split", "removed")}["all"]
+    assert (removed.count, removed.total) == (gone, pairs + gone)
+    assert gone > 0
+    languages = found.of("language", "removed")
+    assert sum(one.count for one in languages) == gone
+    assert sum(one.total for one in languages) == pairs + gone
+
+
+def test_a_sweep_counts_what_each_threshold_would_take(found: Rates, rows: list[dict[str, Any]]) -> None:
+    points = {(one.score, one.split, one.threshold): one for one in found.sweeps}
+    good = [row for row in rows if scored(row)]
+    for name, level in (("similarity", 0.5), ("punsafe", 0.45), ("pwatermark", 0.8), ("aesthetic", 5.0)):
+        least = np.float32(level)
+        passes = [
+            np.float32(row[name]) >= least if name in {"similarity", "aesthetic"} else np.float32(row[name]) > least
+            for row in good
+        ]
+        assert (points[name, "all", level].count, points[name, "all", level].total) == (sum(passes), len(good)), name
+    for one in found.sweeps:
+        higher = points.get((one.score, one.split, round(one.threshold + 0.02, 2)))
+        assert higher is None or higher.count <= one.count
+
+
+def test_selection_by_language_compares_each_with_english(
+    version: Path, rows: list[dict[str, Any]], defaults: Params
+) -> None:
+    similarity = defaults.filter.similarity.model_copy(update={"en": 0.4, "multi": 0.85, "nolang": 0.2})
+    settings = defaults.model_copy(update={"filter": defaults.filter.model_copy(update={"similarity": similarity})})
+    found = rates.collect(version, settings, []).selection
+    least = {"en": 0.4, "multi": 0.85, "nolang": 0.2}
+    good = [row for row in rows if scored(row)]
+    totals = Counter(row["language"] or "none" for row in good)
+    passed = Counter(row["language"] or "none" for row in good if row["similarity"] >= least[row["split"]])
+    assert {one.language: (one.count, one.total) for one in found} == {
+        language: (passed[language], total) for language, total in totals.items()
+    }
+    english = next(one for one in found if one.language == "en")
+    assert (english.reference, english.ratio, english.ratio_low) == ("en", 1.0, 1.0)
+    german = next(one for one in found if one.language == "de")
+    assert german.ratio == pytest.approx(german.rate / english.rate)
+    assert german.ratio_high is not None
+    assert german.ratio_high < 1  # few pass, and the interval says so
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("www.example", "reserved"), ("a.test", "reserved"), ("192.0.2.1", "address"), ("[2001:db8::1]", "address"),
+        ("www.nasa.gov", "government"), ("data.gov.uk", "government"), ("www.gouv.fr", "government"),
+        ("mit.edu", "education"), ("ox.ac.uk", "education"), ("blog.ac", "country"),
+        ("en.wikipedia.org", "organisation"),
+        ("somebody.github.io", "platform"), ("a.blogspot.com", "platform"),
+        ("bbc.co.uk", "country"), ("spiegel.de", "country"),
+        ("shop.com", "generic"), ("shop.com.", "generic"), ("photos.museum", "generic"),
+    ],
+)  # fmt: skip
+def test_the_class_of_a_domain_follows_from_its_name(host: str, expected: str) -> None:
+    assert domains.domain_class(host) == expected
+    assert expected in domains.CLASSES
+
+
+def test_the_rates_are_strict_json_beside_the_report_and_reach_mlflow_under_stable_names(
+    version: Path, found: Rates, defaults: Params, tmp_path: Path
+) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    numbers = report.write(tmp_path / "report", version, version.parent / "metrics", defaults, {})
+    read = json.loads((tmp_path / "report" / "rates.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert len(read["selection"]) == len(found.selection)
+    values = tracking.flat_metrics(tmp_path / "report", version.parent / "metrics")
+    emails = next(one for one in found.of("split", "personal_emails") if one.group == "all")
+    assert values["rates.personal_emails.all.rate"] == emails.rate
+    assert values["selection.en.ratio"] == 1
+    assert numbers["rates"]["personal_emails"]["rate"] == round(emails.rate, 6)
+    assert numbers["selection"]["en"]["low"] <= numbers["selection"]["en"]["rate"]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Whom the similarity filter excludes" in page
+    assert rates.metrics(tmp_path) == {}
+
+
+def test_a_version_without_a_scored_picture_has_no_sweep_and_no_selection(tmp_path: Path, defaults: Params) -> None:
+    data, _ = sample_version.write(tmp_path, links=60, shards=1)
+    for stage in ("download", "filter", "score"):
+        path = data / stage / "00000.parquet"
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+    found = rates.collect(data, defaults, [])
+    assert (found.sweeps, found.selection, found.of("split", "unsafe")) == ((), (), [])
+    assert found.of("split", "personal_any")

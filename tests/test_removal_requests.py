@@ -1,0 +1,161 @@
+"""Requests for removal: what is good stands in the ledger once, what is not is refused whole, persons are not named."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from project import ROOT
+from typer.testing import CliRunner
+
+from laion_dask import removal_requests, removals
+from laion_dask.cli import app
+from laion_dask.removal_requests import Request, RequestError
+
+HEADER = "kind,value,reason,date,source\n"
+DAY = date(2026, 3, 31)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with parameters and an empty ledger, where the command runs."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "removals.csv").write_text(HEADER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(removal_requests.SALT_FILE, raising=False)
+    return tmp_path
+
+
+def remove(*arguments: str, status: int = 0) -> str:
+    told = CliRunner().invoke(app, ["remove", *arguments, "--reason", "asked for", "--source", "form 17"])
+    assert told.exit_code == status, told.output
+    return told.output
+
+
+@pytest.mark.parametrize("name", ["com", "co.uk", "github.io", "s3.amazonaws.com", ".UK.", "xn--p1ai"])
+def test_a_public_suffix_is_refused(project: Path, name: str) -> None:
+    assert "is a public suffix: everybody's names below it would go" in remove("domain", name, status=1)
+    assert (project / "removals.csv").read_text() == HEADER
+
+
+@pytest.mark.parametrize("name", ["a.co.uk", "someone.github.io", "takedown.example", "Bücher.de", "192.0.2.1"])
+def test_a_name_that_somebody_registered_is_taken(project: Path, name: str) -> None:
+    remove("domain", name)
+    assert [line.kind for line in removals.read(project / "removals.csv")] == ["domain"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("host", "a.example"), "no such kind. Remedy: one of url, domain"),
+        (("url", "a.example/1.jpg"), "Remedy: an absolute address"),
+        (("url", "https://a.example/\nurl,https://b.example/"), "a line break in a value"),
+        (("uid", "12"), "Remedy: 32 hex digits"),
+        (("pdq", "0" * 63), "Remedy: 64 hex digits"),
+        ((), "nothing is named. Remedy: `laion-dask remove KIND VALUE`, or --file PATH"),
+    ],
+)
+def test_a_bad_request_is_refused_with_the_remedy_and_adds_nothing(
+    project: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    assert told in remove(*arguments, status=1)
+    assert (project / "removals.csv").read_text() == HEADER
+
+
+def test_of_many_values_one_bad_one_stops_all(project: Path) -> None:
+    assert "1 refused: domain com" in remove("domain", "good.example", "com", status=1)
+    assert (project / "removals.csv").read_text() == HEADER
+
+
+def test_what_is_there_is_told_and_not_added_twice(project: Path) -> None:
+    remove("url", "https://a.example/1.jpg")
+    before = (project / "removals.csv").read_text()
+    told = remove("url", "HTTPS://A.Example:443/x/../1.jpg", "https://a.example/2.jpg", "https://a.example/2.jpg")
+    assert "already there: url https://a.example/1.jpg" in told
+    assert "added 1 lines to removals.csv; 2 were there already" in told
+    assert (project / "removals.csv").read_text().startswith(before)
+    assert [line.value for line in removals.read(project / "removals.csv")] == [
+        "https://a.example/1.jpg",
+        "https://a.example/2.jpg",
+    ]
+
+
+def test_a_ledger_without_a_last_line_break_gets_one(project: Path) -> None:
+    (project / "removals.csv").write_text(f"{HEADER}domain,a.example,,,")
+    remove("domain", "b.example")
+    assert [line.value for line in removals.read(project / "removals.csv")] == ["a.example", "b.example"]
+
+
+def test_nothing_is_added_in_a_dry_run(project: Path) -> None:
+    assert "would add 1 lines" in remove("domain", "b.example", "--dry-run")
+    assert (project / "removals.csv").read_text() == HEADER
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", " +1", "@sum(1)", "-1", "one\ntwo", "a\0b", " "])
+def test_a_reason_or_source_that_is_more_than_words_is_refused(text: str) -> None:
+    for request in (Request([("domain", "a.de")], text, "form"), Request([("domain", "a.de")], "asked", text)):
+        with pytest.raises(RequestError, match="Remedy"):
+            removal_requests.checked(request, DAY)
+
+
+@pytest.mark.parametrize("text", ["write to jo@mail.example.com", "call +49 30 901820"])
+def test_a_person_is_in_the_ledger_only_as_a_salted_hash(
+    project: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    request = Request([("domain", "a.example")], "asked for", text)
+    with pytest.raises(RequestError, match="set LAION_DASK_SALT_FILE to a file outside of the repository"):
+        removal_requests.checked(request, DAY)
+    with pytest.raises(RequestError, match="the reason names a person"):
+        removal_requests.checked(Request(request.wanted, text, "mail"), DAY)
+    salt = project / "salt"
+    monkeypatch.setenv(removal_requests.SALT_FILE, str(salt))
+    with pytest.raises(RequestError, match="LAION_DASK_SALT_FILE: No such file"):
+        removal_requests.checked(request, DAY)
+    salt.write_text("short")
+    with pytest.raises(RequestError, match="fewer than 16 bytes"):
+        removal_requests.checked(request, DAY)
+    salt.write_text("a" * 32)
+    (line,) = removal_requests.checked(request, DAY)
+    assert line.source.startswith("hmac-sha256:")
+    assert text not in str(line)
+    assert removal_requests.pseudonym(text.upper() + " ") == line.source
+    salt.write_text("b" * 32)
+    assert removal_requests.pseudonym(text) != line.source
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ("# asked for\nhttps://a.example/1\n\n b \n", "url", [("url", "https://a.example/1"), ("url", "b")]),
+        ('\ufeffkind,value\nurl,"https://a.example/1,2"\n', None, [("url", "https://a.example/1,2")]),
+        ("value, kind ,note\na.example,domain,x\n", None, [("domain", "a.example")]),
+    ],
+)  # fmt: skip
+def test_a_file_is_csv_or_one_value_a_line(
+    tmp_path: Path, text: str, kind: str | None, expected: list[tuple[str, str]]
+) -> None:
+    (tmp_path / "many").write_text(text, encoding="utf-8")
+    assert removal_requests.read_file(tmp_path / "many", kind) == expected
+
+
+def test_a_file_that_says_no_kind_or_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "many").write_text("https://a.example/1\n")
+    with pytest.raises(RequestError, match=r"has no columns kind and value. Remedy: name the kind"):
+        removal_requests.read_file(tmp_path / "many", None)
+    (tmp_path / "many").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(RequestError, match=r"cannot be read .* Remedy: a text file in UTF-8"):
+        removal_requests.read_file(tmp_path / "many", "url")
+
+
+def test_a_hundred_thousand_addresses_are_added_in_seconds(project: Path) -> None:
+    (project / "many").write_text(
+        "".join(f"https://h{number % 999}.example/{number}.jpg\n" for number in range(100_000))
+    )
+    began = time.monotonic()
+    assert "added 100,000 lines" in remove("url", "--file", "many")
+    # Three seconds on an idle machine; the bound is against what would take minutes.
+    assert time.monotonic() - began < 60
+    assert len(removals.read(project / "removals.csv")) == 100_000
