@@ -59,9 +59,10 @@ class Kept:
         return value
 
 
-def find(name: str, root: Path = Path()) -> Kept:
+def find(name: str, root: Path = Path(), label: str | None = None) -> Kept:
     """Find what a version keeps: of a folder, or of a revision or experiment of the repository in `root`.
 
+    It is called `label` where one is given, or else by its name.
     Raises `PairsError` where there are no shards, no verdicts or no kept pairs, `versions.VersionError` where Git or
     DVC's cache lacks them.
     """
@@ -89,7 +90,7 @@ def find(name: str, root: Path = Path()) -> Kept:
     if missing or not keys:
         what = f"lacks {missing[0]}.tar" if missing else "keeps no pair whose picture is in its shards"
         raise PairsError(f"{name} {what}. Remedy: shards and verdicts of the same version, as `make repro` leaves them")
-    return Kept(name, {shard: files[_SHARDS][f"{shard}.tar"] for shard in keys}, keys, parameters, dropped)
+    return Kept(label or name, {shard: files[_SHARDS][f"{shard}.tar"] for shard in keys}, keys, parameters, dropped)
 
 
 def _files(folder: Path) -> dict[str, Path]:

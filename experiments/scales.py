@@ -10,6 +10,8 @@ from ruamel.yaml import YAML
 
 FILE: Final = Path(__file__).with_name("scales.yaml")
 DEMO: Final = "demo"
+DEMO_CLIP: Final = Path(__file__).with_name("demo") / "clip"
+"""Folder of the architecture that scale demo trains, as open_clip reads it; no weights."""
 
 
 class ScaleError(Exception):

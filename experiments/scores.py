@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 MAIN: Final = ("acc1", "image_retrieval_recall@1", "text_retrieval_recall@1")
 """Those that the figure and the table show, where they were asked."""
+_TITLES: Final = {
+    "acc1": "Classification",
+    "image_retrieval_recall@1": "Image from text",
+    "text_retrieval_recall@1": "Text from image",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,49 @@ class Scored:
         }
 
 
-def apart(one: Scored, other: Scored, score: str) -> tuple[float, float]:
-    """Return how far the mean of the second is above the first's, and the standard error of that difference."""
-    (low, low_sd), (high, high_sd) = one.spread(score), other.spread(score)
-    return high - low, (low_sd**2 / len(one.each) + high_sd**2 / len(other.each)) ** 0.5
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far a version's mean is above another's, with Welch's 95 % interval; NaN where one seed leaves no spread."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval is on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        """Say it in percentage points."""
+        if self.low != self.low:
+            return f"{100 * self.value:+.1f} points; one seed says nothing of chance"
+        words = "" if self.told else ", which may be chance"
+        return f"{100 * self.value:+.1f} points (95 %: {100 * self.low:+.1f} to {100 * self.high:+.1f}{words})"
+
+
+def difference(one: Scored, other: Scored, score: str) -> Difference:
+    """Return how far the second is above the first."""
+    from scipy.stats import ttest_ind  # noqa: PLC0415 - 1 s, and a refusal does not need it
+
+    low, high = ([scores[score] for scores in each.each.values()] for each in (one, other))
+    value = statistics.fmean(high) - statistics.fmean(low)
+    if min(len(low), len(high)) < 2:
+        return Difference(value, float("nan"), float("nan"))
+    if statistics.stdev(low) == statistics.stdev(high) == 0:
+        return Difference(value, value, value)
+    interval = ttest_ind(high, low, equal_var=False).confidence_interval(0.95)
+    return Difference(value, float(interval.low), float(interval.high))
+
+
+def differences(scored: Sequence[Scored]) -> list[str]:
+    """Say of every later version and main score how far it is above the first version."""
+    shown = [name for name in MAIN if name in scored[0].names]
+    return [
+        f"{one.kept.name} against {scored[0].kept.name}, {name}: {difference(scored[0], one, name)}"
+        for one in scored[1:]
+        for name in shown
+    ]
 
 
 def write(out: Path, scored: Sequence[Scored], scale: Scale, held_out: str) -> None:
@@ -99,25 +143,35 @@ def markdown(scored: Sequence[Scored]) -> str:
 
 
 def _figure(scored: Sequence[Scored]) -> Figure:
-    """Draw a dot for each seed and a line for the mean, version beside version, one panel a score."""
+    """Draw a line of each version: a ring for each seed, a bar from mean - sd to mean + sd, one panel a score."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds
-    from matplotlib.ticker import FuncFormatter  # noqa: PLC0415 - as above
+    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - as above
 
-    from laion_dask.figures import DROPPED, KEPT  # noqa: PLC0415 - as above
+    from laion_dask.figures import DROPPED, INK, KEPT  # noqa: PLC0415 - as above
 
     shown = [name for name in MAIN if name in scored[0].names]
-    made = Figure(figsize=(2.6 * len(shown) + 0.6, 3.2))
-    panels = made.subplots(1, len(shown), squeeze=False)[0]
+    made = Figure(figsize=(1.6 + 2.1 * len(shown), 1.2 + 0.55 * len(scored)))
+    panels = made.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    labels = [f"{Path(one.kept.name).name}\n{one.kept.pairs:,} pairs" for one in scored]
+    panels[0].set_yticks(range(len(scored)), labels)
+    panels[0].set_ylim(len(scored) - 0.5, -0.5)
     for axes, name in zip(panels, shown, strict=True):
         for place, one in enumerate(scored):
-            values = [scores[name] for scores in one.each.values()]
-            color, marker = ((DROPPED, "s"), (KEPT, "o"))[min(place, 1)]
-            axes.plot([place] * len(values), values, marker, color=color, markersize=6, alpha=0.75)
+            color, marker = (KEPT, "o") if place else (DROPPED, "s")
             mean, sd = one.spread(name)
-            axes.errorbar(place + 0.16, mean, sd, fmt="_", color=color, markersize=14, capsize=4)
-        axes.set_title(name.replace("_retrieval_recall@", " retrieval R@"))
-        axes.set_xticks(range(len(scored)), [f"{Path(one.kept.name).name}\n{one.kept.pairs:,} pairs" for one in scored])
-        axes.set_xlim(-0.5, len(scored) - 0.4)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-        axes.grid(axis="y")
+            axes.plot([mean - sd, mean + sd], [place] * 2, color=color, linewidth=5, alpha=0.25, solid_capstyle="butt")
+            values = [scores[name] for scores in one.each.values()]
+            axes.plot(values, [place] * len(values), marker, color=color, markersize=5.5, markerfacecolor="white")
+            axes.plot([mean], [place], "|", color=color, markersize=15, markeredgewidth=2)
+            axes.annotate(
+                f"{100 * mean:.1f}", (mean, place), (0, 10), textcoords="offset points", ha="center", fontsize=8.5,
+                color=INK,
+            )  # fmt: skip
+        axes.set_title(_TITLES.get(name, name))
+        axes.set_xlim(left=0)
+        axes.margins(x=0.12)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(axis="x")
     return made

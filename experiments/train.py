@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,15 +23,20 @@ A version is a folder like data (download/ beside filter/ or release/), a tag or
 trained from nothing by one recipe, at equal samples seen, once for each seed; the same seed gives the same weights.
 
 \b
---scale demo                 51,200 samples, the demo's small CLIP: minutes on 2 cores
+--scale demo                 a small CLIP on drawn shapes: half a minute a run on one core
 --scale small, medium        DataComp's, on one GPU; large and xlarge are open_clip's own work on many
 --held-out FOLDER            classification/ and retrieval/ in clip_benchmark's webdataset layout; without it the
                              demo's is drawn, with pictures that no crawl of the demo has
 
 \b
+What does the similarity filter do for a model? Build the version without it, then train on both:
 dvc exp run --temp -n no-similarity -S filter.similarity.en=-1 -S filter.similarity.multi=-1 \\
-    -S filter.similarity.nolang=-1
+    -S filter.similarity.nolang=-1 filter
 python -m experiments.train no-similarity data
+
+\b
+How sure is it? More seeds; the spread is printed, and whether the difference is more than chance:
+python -m experiments.train no-similarity data --seeds 1,2,3,4,5
 
 Results: a table; scores.csv, scores.json (seeds, mean, spread, the filter's numbers) and scores.png in --out; one
 MLflow run a version. Runs that are finished are kept there: after Ctrl-C the same command goes on with the next seed.
@@ -73,51 +81,90 @@ def _train(
             "wds_imagenet1k"
         )
     found = [kept_pairs.find(name, Path.cwd()) for name in names]
-    # All are checked before the first one is trained.
+    questions = asked(held)
+    scored = compare(found, scale, seeds, questions, out / "runs", workers)
+    scores.write(out, scored, scale, questions.sha256)
+    if mlflow:
+        file(scored, scale, questions, out)
+    typer.echo(scores.markdown(scored))
+    for line in scores.differences(scored):
+        typer.echo(line)
+    typer.echo(f"{out / 'scores.png'}, scores.csv, scores.json")
+
+
+def asked(held: Path | None = None) -> held_out.HeldOut:
+    """Read a held-out set; without a folder draw the demo's."""
+    if held is not None:
+        return held_out.read(held)
+    with tempfile.TemporaryDirectory() as folder:
+        return held_out.read(held_out.draw(Path(folder)))
+
+
+def compare(
+    found: Sequence[kept_pairs.Kept],
+    scale: scales.Scale,
+    seeds: Sequence[int],
+    questions: held_out.HeldOut,
+    done: Path,
+    workers: int = 0,
+) -> list[scores.Scored]:
+    """Train and score every version with every seed; what lies finished in `done` is read from there.
+
+    Raises `scales.ScaleError` for a version or scale that cannot be trained, before the first one is.
+    """
     from experiments import trained, zero_shot  # noqa: PLC0415 - as ask does: a refusal needs neither
 
     for kept in found:
         trained.check(kept, scale)
-    with tempfile.TemporaryDirectory() as folder:
-        questions = held_out.read(held or held_out.draw(Path(folder)))
+    files = {
+        (place, seed): done / f"{_digest(kept, scale, questions, workers)}-{seed}.json"
+        for place, kept in enumerate(found)
+        for seed in seeds
+    }
+    ready = sum(path.is_file() for path in files.values())
+    _say(f"{len(files)} runs of {scale.steps:,} steps, {ready} of them there already")
     scored = []
-    for kept in found:
+    pictures: trained.Ready = {}
+    for place, kept in enumerate(found):
         each = {}
         for seed in seeds:
-            label = f"{kept.name}, seed {seed}"
-            known = out / "runs" / f"{_digest(kept, scale, questions, workers)}-{seed}.json"
-            if known.is_file():
-                each[seed] = json.loads(known.read_text(encoding="utf-8"))
-                continue
-            done = trained.fit(kept, scale, seed, workers=workers, say=partial(_step, label))
-            each[seed] = zero_shot.evaluate(done.model, done.tokenizer, done.transform, questions)
-            known.parent.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps(each[seed], indent=2) + "\n", encoding="utf-8")
-            _say(f"{label}: " + ", ".join(f"{name} {value:.3f}" for name, value in each[seed].items()))
+            known = files[place, seed]
+            if not known.is_file():
+                label = f"{kept.name}, seed {seed}"
+                model = trained.fit(kept, scale, seed, workers=workers, say=partial(_step, label), ready=pictures)
+                result = zero_shot.evaluate(model.model, model.tokenizer, model.transform, questions)
+                _keep(known, result)
+                _say(f"{label}: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))
+            each[seed] = json.loads(known.read_text(encoding="utf-8"))
         scored.append(scores.Scored(kept, each))
-    scores.write(out, scored, scale, questions.sha256)
-    if mlflow:
-        _file(scored, scale, questions, out)
-    typer.echo(scores.markdown(scored))
-    typer.echo(f"{out / 'scores.png'}, scores.csv, scores.json")
+    return scored
+
+
+def _keep(path: Path, result: Mapping[str, float]) -> None:
+    """Write a finished run under a name that only whole files have."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partly = path.with_suffix(".partial")
+    partly.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    partly.replace(path)
 
 
 def _digest(kept: kept_pairs.Kept, scale: scales.Scale, questions: held_out.HeldOut, workers: int) -> str:
-    """Digest all that decides a run but the seed: kept pairs, recipe, questions, and how the order is drawn."""
-    import hashlib  # noqa: PLC0415 - only here
-
+    """Digest all that decides a run but the seed: kept pairs, recipe, model, questions, and how the order is drawn."""
     # The keys say which pairs of the shards, their sizes which shards.
     content = [
         {shard: sorted(keys) for shard, keys in kept.keys.items()},
         {shard: path.stat().st_size for shard, path in kept.tars.items()},
         scale.model_dump(),
+        (scales.DEMO_CLIP / "open_clip_config.json").read_text(encoding="utf-8") if scale.model == scales.DEMO else "",
+        {name: version(name) for name in ("torch", "open_clip_torch")},
         questions.sha256,
         workers,
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _file(scored: list[scores.Scored], scale: scales.Scale, questions: held_out.HeldOut, out: Path) -> None:
+def file(scored: Sequence[scores.Scored], scale: scales.Scale, questions: held_out.HeldOut, out: Path) -> None:
+    """File the scores of each version as one run of MLflow, with the filter's parameters and counts."""
     from laion_dask import tracking  # noqa: PLC0415 - mlflow, seconds
 
     for one in scored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from experiments import kept_pairs
 from experiments.held_out import image
 from experiments.kept_pairs import Kept
-from experiments.scales import DEMO, Scale, ScaleError
+from experiments.scales import DEMO, DEMO_CLIP, Scale, ScaleError
 from laion_dask.clip import DEMO_MODEL
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # open_clip's bound of its logit scale, as in CLIP's paper: logits are at most 100 times the cosine.
 _MAX_LOGIT_SCALE: Final = math.log(100)
 _TOLD_EVERY: Final = 50
+Ready = dict[bytes, tuple["torch.Tensor", "torch.Tensor"]]
+"""Pixels and tokens of pairs by a digest of picture and caption: at most as many as the scale keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,20 @@ class Trained:
     loss: float
 
 
-def fit(kept: Kept, scale: Scale, seed: int, *, workers: int = 0, say: Callable[[str], None] | None = None) -> Trained:
+def fit(
+    kept: Kept,
+    scale: Scale,
+    seed: int,
+    *,
+    workers: int = 0,
+    say: Callable[[str], None] | None = None,
+    ready: Ready | None = None,
+) -> Trained:
     """Train a model from nothing on what a version keeps; same arguments, same machine: same weights, bit for bit.
 
     On a GPU where there is one. `workers` processes decode beside it, each its own shards; another number is another
-    order. Raises `ScaleError` where one process cannot train the scale, or the version has fewer pairs than a batch.
+    order. `ready` takes what was decoded to the next run of the same scale. Raises `ScaleError` where one process
+    cannot train the scale, or the version has fewer pairs than a batch.
     """
     check(kept, scale)
     import open_clip  # noqa: PLC0415 - seconds
@@ -53,7 +65,8 @@ def fit(kept: Kept, scale: Scale, seed: int, *, workers: int = 0, say: Callable[
         optimizer = _optimizer(model, scale)
         schedule = cosine_lr(optimizer, scale.lr, scale.warmup, scale.steps)
         autocast = get_autocast(scale.precision, device_type=device)
-        batches = _batches(kept, scale, seed, training if scale.augment else evaluation, tokenizer, workers)
+        ready = {} if ready is None else ready
+        batches = _batches(kept, scale, seed, training if scale.augment else evaluation, tokenizer, workers, ready)
         began, loss = time.monotonic(), 0.0
         model.train()
         for step in range(scale.steps):
@@ -108,13 +121,14 @@ def _untrained(scale: Scale, device: str) -> tuple[Any, Any, Any, Any]:
 
     import open_clip  # noqa: PLC0415 - seconds
 
-    name = f"local-dir:{DEMO_MODEL}" if scale.model == DEMO else scale.model
+    name = f"local-dir:{DEMO_CLIP}" if scale.model == DEMO else scale.model
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random: they are meant to be
     try:
         model, training, evaluation = open_clip.create_model_and_transforms(name, load_weights=False, device=device)
     finally:
         logging.disable(before)
+    # Architecture here, vocabulary of the demo's own CLIP: it has the words of all eight languages.
     words = {"bpe_path": str(DEMO_MODEL / "bpe.txt.gz")} if scale.model == DEMO else {}
     return model, training, evaluation, open_clip.get_tokenizer(name, **words)
 
@@ -138,6 +152,7 @@ def _batches(
     transform: Callable[[Any], Any],
     tokenizer: Callable[[list[str]], Any],
     workers: int,
+    ready: Ready,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (pixels, tokens) of whole batches without end."""
     import torch  # noqa: PLC0415 - seconds
@@ -147,14 +162,14 @@ def _batches(
         def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             worker = get_worker_info()
             part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
-            decoded: dict[str, torch.Tensor] = {}
-            for key, body, caption in kept_pairs.stream(kept, seed, scale.buffer, part, parts):
-                pixels = decoded.get(key)
-                if pixels is None:
-                    pixels = transform(image(body))
-                    if not scale.augment and len(decoded) < scale.kept_pictures:
-                        decoded[key] = pixels
-                yield pixels, tokenizer([caption])[0]
+            for _, body, caption in kept_pairs.stream(kept, seed, scale.buffer, part, parts):
+                content = hashlib.sha256(body + caption.encode()).digest()
+                pair = ready.get(content)
+                if pair is None:
+                    pair = transform(image(body)), tokenizer([caption])[0]
+                    if not scale.augment and len(ready) < scale.kept_pictures:
+                        ready[content] = pair
+                yield pair
 
     generator = torch.Generator().manual_seed(seed)
     workers = min(workers, len(kept.tars))
