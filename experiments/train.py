@@ -123,21 +123,20 @@ def compare(
     }
     ready = sum(path.is_file() for path in files.values())
     _say(f"{len(files)} runs of {scale.steps:,} steps, {ready} of them there already")
-    scored = []
     pictures: trained.Ready = {}
-    for place, kept in enumerate(found):
-        each = {}
-        for seed in seeds:
-            known = files[place, seed]
-            if not known.is_file():
+    # Seed by seed, so that what is there after Ctrl-C is a comparison already.
+    for seed in seeds:
+        for place, kept in enumerate(found):
+            if not files[place, seed].is_file():
                 label = f"{kept.name}, seed {seed}"
                 model = trained.fit(kept, scale, seed, workers=workers, say=partial(_step, label), ready=pictures)
                 result = zero_shot.evaluate(model.model, model.tokenizer, model.transform, questions)
-                _keep(known, result)
+                _keep(files[place, seed], result)
                 _say(f"{label}: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))
-            each[seed] = json.loads(known.read_text(encoding="utf-8"))
-        scored.append(scores.Scored(kept, each))
-    return scored
+    return [
+        scores.Scored(kept, {seed: json.loads(files[place, seed].read_text(encoding="utf-8")) for seed in seeds})
+        for place, kept in enumerate(found)
+    ]
 
 
 def _keep(path: Path, result: Mapping[str, float]) -> None:
