@@ -59,14 +59,14 @@ class TestScales:
 
     def test_samples_that_are_all_warm_up_are_refused_with_how_many_it_takes(self) -> None:
         with pytest.raises(scales.ScaleError, match="Remedy: more than"):
-            scales.load("demo", 640)
+            scales.load("demo", 1_000)
 
     def test_what_one_process_cannot_hold_is_refused_before_torch_is_imported(self, tmp_path: Path) -> None:
         with pytest.raises(scales.ScaleError, match="torchrun"):
             trained.check(kept_pairs.find(str(version(tmp_path))), scales.load("xlarge"))
 
     def test_a_version_smaller_than_a_batch_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(scales.ScaleError, match="keeps 24 pairs, fewer than a batch of 64"):
+        with pytest.raises(scales.ScaleError, match="keeps 24 pairs, fewer than a batch of 128"):
             trained.check(kept_pairs.find(str(version(tmp_path))), scales.load("demo"))
 
 
