@@ -23,7 +23,7 @@ A version is a folder like data (download/ beside filter/ or release/), a tag or
 trained from nothing by one recipe, at equal samples seen, once for each seed; the same seed gives the same weights.
 
 \b
---scale demo                 a small CLIP on drawn shapes: half a minute a run on one core
+--scale demo                 a small CLIP on drawn shapes: under a minute of one core a run
 --scale small, medium        DataComp's, on one GPU; large and xlarge are open_clip's own work on many
 --held-out FOLDER            classification/ and retrieval/ in clip_benchmark's webdataset layout; without it the
                              demo's is drawn, with pictures that no crawl of the demo has
