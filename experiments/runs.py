@@ -40,14 +40,17 @@ class Trial:
     changes: Mapping[str, Any]
     """New values by dotted key; empty for the project's params.yaml as it is."""
     name: str
+    upto: str | None = None
+    """The last stage that runs; None: all of them."""
 
 
-def plan(root: Path, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Trial]:
+def plan(root: Path, wanted: Sequence[tuple[str, Mapping[str, Any]]], upto: str | None = None) -> list[Trial]:
     """Check labels and changes against params.yaml, all of them before any is run, and name each by its content.
 
     The name ends in a digest of all parameters and of everything in the project that dvc.yaml depends on: the same
-    question about the same code is the same experiment, whatever was committed in between. Raises `RunError` where no
-    version was built yet, `values.ValuesError` and `params.ParamsError` for what params.yaml does not take.
+    question about the same code is the same experiment, whatever was committed in between. With `upto` no stage behind
+    that one runs, and names are others. Raises `RunError` where no version was built yet, `values.ValuesError` and
+    `params.ParamsError` for what params.yaml does not take.
     """
     if not (root / "dvc.lock").is_file():
         raise RunError(f"{root} has no dvc.lock. Remedy: `make repro` first, so that experiments have what they change")
@@ -56,10 +59,10 @@ def plan(root: Path, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Tr
     trials = []
     for label, changes in wanted:
         checked = params.parse(values.lay(base, changes), source=f"params.yaml with {label}")
-        content = json.dumps([code, checked.model_dump(mode="json")], sort_keys=True)
+        content = json.dumps([code, checked.model_dump(mode="json"), *([upto] if upto else [])], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_CHARS]
         slug = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")[:_NAME_CHARS]
-        trials.append(Trial(label, changes, f"{slug}-{digest}"))
+        trials.append(Trial(label, changes, f"{slug}-{digest}", upto))
     return trials
 
 
@@ -82,7 +85,7 @@ def run(root: Path, trials: Sequence[Trial], say: Callable[[str], None] | None =
         left = (now - began) / place * (len(todo) - place)
         if said:
             failed[trial.label] = said
-        result = "failed" if said else _result(versions.read(root, trial.name))
+        result = "failed" if said else _result(versions.read(root, trial.name), trial.upto)
         say(f"{_head(place, todo, trial)}{result}, {now - start:.0f} s; {_minutes(left)} left")
     if failed:
         lines = "\n".join(f"{label}:\n{said}" for label, said in failed.items())
@@ -97,6 +100,7 @@ def _run_one(root: Path, trial: Trial, head: str, say: Callable[[str], None]) ->
     """Run one experiment; returns "" or the end of what was said where it failed."""
     changes = [word for key, value in trial.changes.items() for word in ("-S", values.override(key, value))]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", trial.name, *changes]
+    command += [trial.upto] if trial.upto else []
     # Finished parts and the embedded database lie in the project, not in the copy that is deleted.
     home = os.environ.get("LAION_DASK_HOME", str(root / ".laion_dask"))
     log = Path(home) / "experiments" / f"{trial.name}.log"
@@ -138,12 +142,13 @@ def _project_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def _result(version: versions.Version) -> str:
+def _result(version: versions.Version, upto: str | None) -> str:
     words = []
-    kept = version.number("release.pairs.kept")
+    kept = version.number(f"{upto or 'release'}.pairs.kept")
     if kept is not None:
         words.append(f"{kept:,.0f} pairs")
-    for name in ("precision", "recall"):
+    # The metrics of stages that did not run are those of the project.
+    for name in () if upto else ("precision", "recall"):
         share = version.number(f"report.truth.keep.{name}")
         if share is not None:
             words.append(f"{name} {share:.3f}")

@@ -5,6 +5,7 @@ The only module that imports mlflow, and it does so inside the functions that ne
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION_TAG: Final = "laion_dask.version"
 COMPARISON_TAG: Final = "laion_dask.comparison"
+SCORES_TAG: Final = "laion_dask.scores"
 # MLflow's limits: of one batch, and of a dataset's digest (just a DVC directory hash).
 _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
@@ -124,6 +126,31 @@ def log_comparison(root: Path, name: str, folder: Path, versions: Mapping[str, s
     return str(run.info.run_id)
 
 
+def log_scores(
+    root: Path, name: str, metrics: Mapping[str, float], values: Mapping[str, Any], folder: Path, experiment: str
+) -> str:
+    """File what a model learned of a version as a run of its own, and return its id; the same values are the same run.
+
+    `metrics` are scores and the filter's counts by their names, `values` parameters by section; csv, json and figures
+    of `folder` are its artifacts.
+    """
+    with quiet():
+        from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
+
+        place = _place(root)
+        client = MlflowClient(tracking_uri=place)
+        where = _experiment(client, experiment, place)
+        parameters = flat_params(values)
+        content = json.dumps([name, parameters], sort_keys=True).encode()
+        run = _find_or_create(client, where, hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS], name, SCORES_TAG)
+        named = {_METRIC_NAME.sub("_", key): float(value) for key, value in metrics.items()}
+        _log_values(client, run, named, parameters)
+        for file in sorted(folder.glob("scores.*")):
+            client.log_artifact(run.info.run_id, str(file))
+        client.set_terminated(run.info.run_id, end_time=run.info.end_time)
+    return str(run.info.run_id)
+
+
 def _place(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
@@ -206,9 +233,9 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(client.create_experiment(name, artifact_location=location))
 
 
-def _find_or_create(client: MlflowClient, experiment_id: str, name: str, label: str) -> Run:
-    runs = client.search_runs([experiment_id], f"tags.`{VERSION_TAG}` = '{name}'", max_results=1)
-    return runs[0] if runs else client.create_run(experiment_id, tags={VERSION_TAG: name}, run_name=label)
+def _find_or_create(client: MlflowClient, experiment_id: str, name: str, label: str, tag: str = VERSION_TAG) -> Run:
+    runs = client.search_runs([experiment_id], f"tags.`{tag}` = '{name}'", max_results=1)
+    return runs[0] if runs else client.create_run(experiment_id, tags={tag: name}, run_name=label)
 
 
 def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], parameters: Mapping[str, str]) -> None:

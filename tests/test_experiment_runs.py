@@ -48,6 +48,12 @@ def test_other_code_is_another_experiment_and_other_data_of_a_stage_is_not(proje
     assert names({}, project) != name
 
 
+def test_an_experiment_that_ends_at_a_stage_is_no_whole_version_and_has_another_name(project: Path) -> None:
+    (whole,), (partly,) = (runs.plan(project, [("a", {})], upto=upto) for upto in (None, "filter"))
+    assert whole.name != partly.name
+    assert (whole.upto, partly.upto) == (None, "filter")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "word"),
     [

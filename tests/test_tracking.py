@@ -139,6 +139,26 @@ def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
     assert len(run.inputs.dataset_inputs) == len(lineage.STAGES)
 
 
+def test_scores_of_a_model_are_one_run_a_version_that_more_seeds_go_on_with(
+    project: Path, client: MlflowClient, tmp_path: Path
+) -> None:
+    (tmp_path / "scores.csv").write_text("version,acc1\n")
+    values = {"scale": {"lr": 0.001}, "filter": {"min_side_px": 64}}
+
+    def file(name: str, **metrics: float) -> str:
+        return tracking.log_scores(project, name, metrics, values, tmp_path, "scores")
+
+    first = file("data at demo", kept=2418, acc1=0.25)
+    assert file("data at demo", kept=2418, acc1=0.26) == first
+    assert file("all at demo", kept=3485, acc1=0.2) != first
+    run = client.get_run(first)
+    assert run.data.metrics == {"kept": 2418, "acc1": 0.26}
+    assert run.data.params == {"scale.lr": "0.001", "filter.min_side_px": "64"}
+    assert len(client.get_metric_history(first, "kept")) == 1
+    assert [file.path for file in client.list_artifacts(first)] == ["scores.csv"]
+    assert run.info.status == "FINISHED"
+
+
 def test_another_threshold_or_other_data_is_another_run(
     project: Path,
     client: MlflowClient,
