@@ -48,7 +48,7 @@ def score(
         list[str] | None, typer.Option(metavar="KIND=FILE", help="A head on the embeddings; may be repeated.")
     ] = None,
     faces: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A detector of faces in ONNX, with SCRFD's outputs.")
+        str | None, typer.Option(metavar="FILE", help="A detector of faces in ONNX, as SCRFD's; or demo.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
     params_file: Annotated[

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from laion_dask import models, pixels
-from laion_dask.clip import ModelError
+from laion_dask.clip import DEMO_MODEL, ModelError
 from laion_dask.face_schema import BOXES, SCORES
 from laion_dask.head_params import Faces
 from laion_dask.pixels import Preparation
@@ -28,6 +28,7 @@ Size = tuple[int, int]
 Found = tuple[np.ndarray, np.ndarray]
 """Boxes (faces, 4) in px of the square, and scores (faces,), float32, the surest first."""
 
+_DEMO_FILE: Final = DEMO_MODEL / "faces.onnx"
 _STRIDES: Final = (8, 16, 32, 64, 128)
 _LEVELS: Final = (3, 5)
 # insightface: (value - 127.5) / 128, red first.
@@ -83,7 +84,7 @@ class Detector:
 
 def file(settings: Faces) -> Path:
     """Return the detector's file; `ModelError` where it is not there, or not the one that was expected."""
-    path = Path(settings.file)
+    path = _DEMO_FILE if settings.file == "demo" else Path(settings.file)
     if not path.is_file():
         message = f"score.faces: {path}: there is no such file. Remedy: the path of a detector, see docs/faces.md"
         raise ModelError(message)
