@@ -221,6 +221,13 @@ def test_what_the_network_is_to_learn_decodes_to_the_faces_that_were_drawn() -> 
             assert max(drawn.shared(box, one) for one in found) > 0.9
 
 
+def test_the_detector_of_this_package_finds_drawn_faces_that_it_has_not_seen() -> None:
+    there, found, boxes = drawn.evaluate(faces.load(Faces(file="demo")), seed=1234, pictures=60)
+    assert there > 60
+    assert found / there > 0.85
+    assert found / boxes > 0.85
+
+
 # In a shard
 
 ROWS, FAILED, BAD, TURNED = 6, 2, 4, 5

@@ -193,7 +193,7 @@ def evaluate(detector: faces.Detector, seed: int, pictures: int) -> tuple[int, i
     there = found = boxes = 0
     for _ in range(pictures):
         image, truth = picture(rng)
-        seen = torch.from_numpy(np.asarray(faces.square(image, side_px=SIDE_PX)))[None]
+        seen = torch.from_numpy(np.array(faces.square(image, side_px=SIDE_PX)))[None]
         within, _ = faces.relative(detector.score(seen)[0], image.size, SIDE_PX)
         there, boxes = there + len(truth), boxes + len(within)
         found += sum(any(shared(one, box) >= 0.5 for box in within) for one in truth)
@@ -235,7 +235,7 @@ def main(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The ONNX file to write.")],
     seed: int = 7,
     pictures: int = 1_000,
-    rounds: int = 4,
+    rounds: int = 16,
 ) -> None:
     """Train the detector, write it, and say what it finds on pictures that it has not seen."""
     # The order of sums, and so the file, would depend on the number of threads.
