@@ -167,7 +167,7 @@ def _rules(folder: Path, model: str, precision: str, compiled: str = "none") -> 
         torch.manual_seed(5)
         torch.save(open_clip.create_model(model).state_dict(), weights)
     spec = params.Model(name="bench", model=model, pretrained=str(weights), precision=precision)
-    return params.Score(models=(spec,), heads=(), tags=(), batch=None, decode="full", compile=compiled)
+    return params.Score(models=(spec,), heads=(), tags=(), faces=None, batch=None, decode="full", compile=compiled)
 
 
 def _pure(rules: Any) -> tuple[float, float]:  # noqa: ANN401 - params.Score

@@ -33,7 +33,7 @@ def rules(weights: str, decode: str = "full") -> params.Score:
     )
     heads = (head_params.Head(kind="demo"),) if demo else ()
     return params.Score(
-        models=(params.Model(**model),), heads=heads, tags=(), batch=_BATCH, decode=decode, compile="none"
+        models=(params.Model(**model),), heads=heads, tags=(), faces=None, batch=_BATCH, decode=decode, compile="none"
     )
 
 

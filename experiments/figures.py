@@ -19,6 +19,9 @@ _SPLIT_STYLE: Final = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolan
 _SAFETY_STYLE: Final = {"unsafe_kept": ("#D55E00", "o"), "watermark_kept": ("#56B4E9", "s")}
 _PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 _FINE: Final = FuncFormatter(lambda value, _: f"{100 * value:g} %")
+_COUNT: Final = FuncFormatter(lambda value, _: f"{value:,.0f}")
+# Marks of one version stand this far above and below its line: equal values would hide each other on it.
+_APART: Final = 0.16
 # An UpSet figure with more columns than this is no longer read.
 _SETS_SHOWN: Final = 14
 # Above this a field is too dark for dark letters.
@@ -62,8 +65,13 @@ def curve(rows: Sequence[Row], key: str) -> Figure:
         axes.grid(axis="y")
         axes.legend(loc="best", fontsize=8.5)
     safety.set_ylim(bottom=0)
-    safety.set_xlabel(key.replace("+", "\n"))
+    safety.set_xlabel(", ".join(_together(rows, key)))
     return figure
+
+
+def _together(rows: Sequence[Row], key: str) -> list[str]:
+    """Return the keys that move with `key`: those that have its value in every row."""
+    return [name for name in rows[0].changes if all(row.changes.get(name) == row.changes[key] for row in rows)]
 
 
 def _line(axes: Axes, x: Sequence[float], values: Sequence[float | None], color: str, marker: str, label: str) -> None:
@@ -76,22 +84,24 @@ def _line(axes: Axes, x: Sequence[float], values: Sequence[float | None], color:
 def rows(found: Sequence[Row]) -> Figure:
     """Draw one line a version: kept share beside DataComp's, precision and recall, safety of what is kept."""
     margin = _CHAR_IN * max(len(row.label) for row in found)
-    figure = Figure(figsize=(7.4 + margin, 1.5 + 0.42 * len(found)))
+    figure = Figure(figsize=(7.4 + margin, 1.5 + 0.5 * len(found)))
     shares, truth, safety = figure.subplots(1, 3, sharey=True)
     places = range(len(found))
     shares.set_yticks(places, [row.label for row in found])
     shares.set_ylim(len(found) - 0.4, -0.6)
     for share in reference.shares()["kept, of those downloaded"].values():
         shares.axvline(share, color=QUIET, linewidth=0.8, linestyle=":", zorder=0)
-    for split in SPLITS:
+    for shift, split in zip((-_APART, 0, _APART), SPLITS, strict=True):
         color, marker = _SPLIT_STYLE[split]
-        _dots(shares, places, [row.share_of[split] for row in found], color, marker, split)
-    shares.plot([], [], color=QUIET, linewidth=0.8, linestyle=":", label="DataComp")
+        values = [row.share_of[split] for row in found]
+        _dots(shares, [place + shift for place in places], values, color, marker, split)
+    shares.plot([], [], color=QUIET, linewidth=0.8, linestyle=":", label="DataComp's filters")
     shares.set_title("Kept, of downloaded")
-    _dots(truth, places, [row.precision for row in found], KEPT, "o", "precision")
-    _dots(truth, places, [row.recall for row in found], "#D55E00", "D", "recall")
+    above, below = ([place + shift for place in places] for shift in (-_APART / 2, _APART / 2))
+    _dots(truth, above, [row.precision for row in found], KEPT, "o", "precision")
+    _dots(truth, below, [row.recall for row in found], "#D55E00", "D", "recall")
     truth.set_title("Against the labels")
-    for shift, (name, (color, marker)) in zip((-0.12, 0.12), _SAFETY_STYLE.items(), strict=True):
+    for shift, (name, (color, marker)) in zip((-_APART, _APART), _SAFETY_STYLE.items(), strict=True):
         for place, row in zip(places, found, strict=True):
             rate = row.safety[name]
             if rate:
@@ -106,7 +116,8 @@ def rows(found: Sequence[Row]) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.5 / len(found)), ncols=2, fontsize=8)
     safety.xaxis.set_major_formatter(_FINE)
-    shares.set_xlim(0, 1.02)
+    shares.set_xlim(0, 1.03)
+    truth.set_xlim(0, 1.03)
     safety.set_xlim(left=0)
     return figure
 
@@ -160,8 +171,11 @@ def upset(labels: Sequence[str], exactly: Mapping[tuple[int, ...], int], counts:
     highest = max((count for _, count in shown), default=1)
     for column, (_, count) in enumerate(shown):
         bars.text(column, count + 0.015 * highest, f"{count:,}", ha="center", va="bottom", fontsize=8)
-    bars.set_title(f"{unit} in exactly these" + (f" ({rest:,} more not shown)" if rest else ""))
+    bars.set_title(f"{unit} in exactly the marked sets" + (f" ({rest:,} more not shown)" if rest else ""))
     bars.set_xticks([])
+    # Room for the number on the highest bar, below the title.
+    bars.set_ylim(0, 1.12 * highest or 1)
+    bars.yaxis.set_major_formatter(_COUNT)
     bars.set_xlim(-0.6, max(len(shown), 1) - 0.4)
     bars.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     bars.grid(axis="y")
@@ -180,7 +194,7 @@ def upset(labels: Sequence[str], exactly: Mapping[tuple[int, ...], int], counts:
     totals.set_ylim(dots.get_ylim())
     totals.set_yticks(range(len(labels)), labels, fontsize=8.5)
     totals.set_xticks([])
-    totals.set_title("all")
+    totals.set_title(f"All {unit.lower()} of a set", loc="right", fontsize=8.5)
     for axes in (dots, totals):
         for side in axes.spines.values():
             side.set_visible(False)
@@ -196,7 +210,7 @@ def versions_figures(out: Path, found: Sequence[Row], shared: Overlap | None, ke
         told.append(
             {
                 "name": "curve",
-                "title": f"Along {key}",
+                "title": f"Along {' and '.join(_together(found, key))}",
                 "caption": "Where recall falls with the kept share, the rule takes good pairs; where precision stops "
                 "rising, it has nothing left to catch.",
             }

@@ -15,7 +15,7 @@ from typing import Any, Final
 import jinja2
 import pyarrow.parquet as pq
 
-from laion_dask import composition, limits, recipes, schema
+from laion_dask import card_rates, composition, limits, recipes, schema
 from laion_dask.croissant import MAIN, released
 from laion_dask.manifest import Made
 from laion_dask.release import SPLITS, SUBSET_HIGH_RESOLUTION
@@ -62,8 +62,9 @@ def write(
     merkle_root: Mapping[str, Any],
     tombstones: int,
     pictures: Sequence[Picture] = (),
+    rates: Sequence[card_rates.Row] = (),
 ) -> None:
-    """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`."""
+    """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `card_rates`."""
     settings = made.settings
     tables = _tables(out, made)
     shown = tables[0].splits if tables else []
@@ -84,6 +85,9 @@ def write(
         numbers=numbers,
         rankings=_rankings(numbers),
         pictures=pictures,
+        rate_splits=[row.group for row in rates if row.by == "split"],
+        rates=card_rates.by_split(rates),
+        rate_groups=[(row.by, _cell(row.group), row) for row in rates if row.by != "split"],
         uses=limits.uses(settings),
         limits=limits.limits(settings, numbers),
         biases=limits.biases(settings),

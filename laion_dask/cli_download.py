@@ -97,6 +97,12 @@ def download(
             rich_help_panel=_COLUMNS,
         ),
     ] = None,
+    bbox_col: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Boxes to blur, [[x1, y1, x2, y2], ...] as shares, 0..1.", rich_help_panel=_COLUMNS
+        ),
+    ] = None,
     save_additional_columns: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME,...", help="Kept in Parquet and JSON; may be repeated.", rich_help_panel=_COLUMNS),
@@ -171,7 +177,11 @@ def download(
         from laion_dask import worklist
 
         settings, source = _settings(recipe, params_file, given)
-        asked = worklist.Asked(url_col, caption_col, hash_col, _listed(save_additional_columns))
+        if bbox_col is not None and settings.download.encode == "original":
+            cli_console.fail(
+                "download: --bbox-col with bodies stored as received. Remedy: --encode-format jpg or another"
+            )
+        asked = worklist.Asked(url_col, caption_col, hash_col, bbox_col, _listed(save_additional_columns))
         cut = worklist.Cut(asked, shard_rows, shard_digits, order, input_format)
         named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
         with _into(out, overwrite=overwrite) as resumed:

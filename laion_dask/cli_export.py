@@ -16,13 +16,14 @@ HELP = """Write embeddings and metadata as other tools read them.
   clip-retrieval  img_emb/, text_emb/, metadata/: for clip-retrieval index, autofaiss, embedding-reader
   datacomp        <shard>.npz and <shard>.parquet: for DataComp's filters
   subset          subset.npy with the uids, sorted: for DataComp's resharder
+  blurred         the shards of the project once more, with the faces blurred that score.faces has found
 
 Without --from: the version of the project in this folder, without the pairs that its filter drops.
 """
 
 
 def export(
-    layout: Annotated[Literal["clip-retrieval", "datacomp", "subset"], typer.Argument(metavar="LAYOUT")],
+    layout: Annotated[Literal["clip-retrieval", "datacomp", "subset", "blurred"], typer.Argument(metavar="LAYOUT")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
     source: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="What `laion-dask score DIR --out` wrote.")

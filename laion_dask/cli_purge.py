@@ -36,38 +36,49 @@ def purge(
     ] = None,
 ) -> None:
     """Plan, carry out, scan, record."""
-    from laion_dask import params, purge, purge_dvc, removals
+    from laion_dask import params, purge, purge_dvc, purge_record, removals
+    from laion_dask.purge_record import RECORD
 
     project, data = Path(), Path("data")
     home = Path(os.environ.get("LAION_DASK_HOME", ".laion_dask"))
     with cli_console.told("purge"):
+        stopped = purge_record.unfinished(RECORD)
+        if stopped and not dry_run:
+            typer.echo("purge: one that was stopped goes on")
+        purge.clean(*([] if dry_run else [data, home]))
         ledger = Path(params.load().catalog.removals)
         lines = removals.read(ledger)
-        uids = purge.of_version(lines, data)
-        wanted = purge.gather(uids, data)
+        before = purge_record.pending(home)
+        wanted = before | purge.gather(purge.of_version(lines, data) | before.uids, data)
         under_dvc = purge_dvc.is_repository(project)
         planned = purge.plan(wanted, data, _copies(project, home, under_dvc=under_dvc))
-        remotes = [
-            found for name in remote or () for found in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)
-        ]
+        names = list(dict.fromkeys([*(remote or ()), *(one["remote"] for one in (stopped or {}).get("objects", ()))]))
+        remotes = [found for name in names for found in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)]
         _tell(planned, remotes, dry_run=dry_run)
         if dry_run:
             return
-        deleted = purge.carry_out(planned, data)
+        # First what is going to happen, then it, then the proof: whatever ends this, the record knows, and a second
+        # run goes on from there.
+        entry = stopped
+        if planned.rewrite or planned.delete or remotes:
+            objects = [told for _, _, told in remotes]
+            entry = purge_record.begin(RECORD, home, wanted, purge.described(planned), objects)
+        purge.carry_out(planned, data)
         # The embedded database mirrors files: deleted rows would stay in its files for a while.
         shutil.rmtree(home / "postgresql", ignore_errors=True)
-        _forget(uids)
-        if deleted:
-            _note(ledger, lines, uids)
-        if under_dvc and planned.rewrite:
-            purge_dvc.commit(project)
+        _forget(wanted.uids)
+        if entry and entry["files"]:
+            _note(ledger, lines, wanted.uids)
+            if under_dvc and any(one["rewritten"] for one in entry["files"]):
+                purge_dvc.commit(project)
         for system, path, _ in remotes:
             system.rm_file(path)
-        if deleted or remotes:
-            purge.record(purge.RECORD, ledger, uids, deleted, [told for _, _, told in remotes])
-        left = _scan(wanted, project, data, home, remote or (), under_dvc=under_dvc)
+        proof, left = _scan(wanted, project, data, home, names, under_dvc=under_dvc)
+        if not left:
+            purge_record.end(RECORD, home, ledger, proof)
     if left:
-        cli_console.fail(f"purge: {len(left)} files still hold traces: {', '.join(left[:_SHOWN])}")
+        told = f"{len(left)} files still hold traces: {', '.join(left[:_SHOWN])}"
+        cli_console.fail(f"purge: {told}. Remedy: see what they are, then purge again")
 
 
 def _copies(project: Path, home: Path, *, under_dvc: bool) -> list[Path]:
@@ -121,17 +132,18 @@ def _note(ledger: Path, lines: list[Any], uids: frozenset[str]) -> None:
 
 
 def _scan(
-    wanted: Traces, project: Path, data: Path, home: Path, remotes: tuple[str, ...] | list[str], *, under_dvc: bool
-) -> list[str]:
-    """Read every file again, and say what was read; return those that still hold a trace."""
-    from laion_dask import purge, purge_dvc, traces
+    wanted: Traces, project: Path, data: Path, home: Path, remotes: list[str], *, under_dvc: bool
+) -> tuple[dict[str, int], list[str]]:
+    """Read every file again, and say what was read; return how much that was, and the files that still hold a trace."""
+    from laion_dask import purge, purge_dvc, purge_record, traces
 
     folders = [path for path in (*sorted(data.glob("*")), home, project / "mlruns") if path.name != purge.WEB]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in files if path != home / purge_record.TRACES]
     files += purge_dvc.cached(project, Path("data") / purge.WEB) if under_dvc else []
     left = [str(path) for path in files if traces.found_in(path, wanted)]
     left += [path for name in remotes for _, path, _ in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)]
     size = sum(path.stat().st_size for path in files)
     typer.echo(f"scan: {len(files):,} files, {cli_console.short(size, 'B')}; {len(left):,} hold a trace")
     typer.echo(json.dumps({"scanned": len(files), "bytes": size, "left": left}))
-    return left
+    return {"scanned": len(files), "bytes": size, "left": len(left)}, left

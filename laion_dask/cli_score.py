@@ -47,6 +47,9 @@ def score(
     heads: Annotated[
         list[str] | None, typer.Option(metavar="KIND=FILE", help="A head on the embeddings; may be repeated.")
     ] = None,
+    faces: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A detector of faces in ONNX, with SCRFD's outputs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
     params_file: Annotated[
         Path | None,
@@ -61,19 +64,19 @@ def score(
 ) -> None:
     """Run the step of the project, or score the folder that the argument names."""
     if folder is None:
-        if model or pretrained or heads or out or params_file or workers or overwrite:
+        if model or pretrained or heads or faces or out or params_file or workers or overwrite:
             cli_console.fail("score: which images? Give a folder of tars with the options", 2)
         stage = importlib.import_module("workflow.stage")
         stage.main(importlib.import_module("workflow.score").STAGE)
         return
     if out is None:
         cli_console.fail(f"score: where to? Give --out DIR with {folder}", 2)
-    if model is None and (params_file is None or pretrained or heads):
+    if model is None and (params_file is None or pretrained or heads or faces):
         cli_console.fail("score: by which model? Give --model NAME, with --pretrained TAG where it has several", 2)
     with cli_console.told("score", kept="Finished tars are kept; the same command goes on from here."):
         from laion_dask import folders
 
-        rules = _rules(params_file, model, pretrained, heads or [])
+        rules = _rules(params_file, model, pretrained, heads or [], faces)
         tars = folders.find(folder)
         names = ", ".join(one.model for one in rules.models)
         listed = f"{len(tars):,} tar{'s' * (len(tars) != 1)}"
@@ -82,8 +85,10 @@ def score(
             _run(folder, out, rules, workers)
 
 
-def _rules(file: Path | None, model: str | None, pretrained: str | None, heads: list[str]) -> params.Score:
-    """Return the rules of a file (else the package's), by one model and its heads where they are given."""
+def _rules(
+    file: Path | None, model: str | None, pretrained: str | None, heads: list[str], faces: str | None
+) -> params.Score:
+    """Return the rules of a file (else the package's), by one model, its heads and a detector where they are given."""
     from ruamel.yaml import YAML
 
     from laion_dask import params
@@ -95,6 +100,8 @@ def _rules(file: Path | None, model: str | None, pretrained: str | None, heads: 
     # A folder of others has no splits: one model reads all.
     chosen: dict[str, Any] = {"name": "demo" if model == "demo" else "clip", "model": model, "pretrained": pretrained}
     values["score"] |= {"models": [chosen], "heads": [_head(head) for head in heads], "tags": []}
+    if faces is not None:
+        values["score"]["faces"] = {"file": faces}
     return params.parse(values, "the command line").score
 
 

@@ -19,6 +19,7 @@ HELP: Final = """Check a release against its manifest: offline, wherever it was 
   laion-dask verify data/release
   laion-dask verify copy --root 14fbe5e9…     # and that it is the version with this Merkle root
   laion-dask verify copy --uid 8a1a06af…      # and prove that this pair is in it, or not
+  laion-dask verify data --metadata           # of any folder: that no picture carries EXIF, places, XMP or texts
 
 Names each file that differs, is missing or is extra, and ends with status 1.
 """
@@ -36,10 +37,17 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="purges.json: files that were purged are told, and no difference."),
     ] = None,
+    metadata: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--metadata", help="Look for metadata of pictures instead, in tars, tables and pages too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print what differs."""
     from laion_dask import manifest, merkle
+
+    if metadata:
+        _without_metadata(folder)
+        return
 
     with cli_console.told("verify"):
         known = manifest.read(folder)
@@ -65,6 +73,21 @@ def verify(
     if not as_json:
         pairs = f"{known['merkle']['leaves']:,} pairs, Merkle root {merkle_root}" if merkle_root else "no Merkle root"
         typer.echo(f"verify: {len(known['files'])} files are what {folder / manifest.NAME} says; {pairs}")
+
+
+def _without_metadata(folder: Path) -> None:
+    """Name each picture that carries more than a picture; what stands for the web may."""
+    from laion_dask import metadata
+
+    if not folder.exists():
+        cli_console.fail(f"verify: {folder} does not exist. Remedy: a folder or a file with what was written")
+    found = metadata.scan(folder)
+    for one in found.found:
+        typer.echo(f"{one.file}: {one.place or 'the file'}: {one.what}")
+    archives = f"; {len(found.archives):,} archives were not looked into" if found.archives else ""
+    if found.found:
+        cli_console.fail(f"verify: {len({(one.file, one.place) for one in found.found}):,} carry metadata{archives}")
+    typer.echo(f"verify: {found.pictures:,} pictures in {found.files:,} files carry no metadata{archives}")
 
 
 def _check(folder: Path) -> list[Finding]:

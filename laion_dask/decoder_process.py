@@ -2,9 +2,10 @@
 
     python -m laion_dask.decoder_process
 
-The first message is the rules in JSON. Then each message is a body, and each answer a JSON object with the fields of
-`images.Prepared`, its bytes behind it. Bodies are hostile: the process has little memory, writes no file, and a body
-that takes too long, asks for too much or crashes a codec ends it, and nothing else. `decoders.py` is the other end.
+The first message is the rules in JSON. Then each message is the boxes to blur in JSON and a body, and each answer a
+JSON object with the fields of `images.Prepared`, its bytes behind it. Bodies are hostile: the process has little
+memory, writes no file, and a body that takes too long, asks for too much or crashes a codec ends it, and nothing else.
+`decoders.py` is the other end.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import signal
 import struct
 import sys
 import warnings
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
-BODY_HEAD: Final = struct.Struct("<Q")
-"""Before each message to the process: its length in bytes."""
+BODY_HEAD: Final = struct.Struct("<IQ")
+"""Before each message to the process: the lengths of its JSON and of the body behind it."""
 ANSWER_HEAD: Final = struct.Struct("<IQ")
 """Before each answer: the lengths of its JSON and of the picture behind it."""
 READY: Final = "ready"
@@ -35,7 +36,7 @@ def main() -> None:
     # What a library prints must not land between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    settings = json.loads(_message(bodies) or b"{}")
+    settings = (_message(bodies) or ({}, b""))[0]
     _limit(settings["memory_bytes"])
 
     from laion_dask import images  # noqa: PLC0415 - under the limits from the first line on
@@ -43,11 +44,12 @@ def main() -> None:
     rules = images.Rules(**settings["rules"])
     names = [field.name for field in dataclasses.fields(images.Prepared) if field.name != "picture"]
     _answer(answers, {"reason": READY}, b"")
-    while (body := _message(bodies)) is not None:
+    while (message := _message(bodies)) is not None:
+        boxes, body = message
         # If the other end has gone, nobody else would end a body that hangs: SIGALRM's default is to kill.
         signal.setitimer(signal.ITIMER_REAL, settings["timeout_s"] + 10.0)
         try:
-            prepared = images.prepare(body, rules)
+            prepared = images.prepare(body, rules, boxes)
         except MemoryError:
             _answer(answers, {"reason": OUT_OF_MEMORY}, b"")
             return
@@ -66,11 +68,12 @@ def _limit(memory_bytes: int) -> None:
     warnings.simplefilter("ignore")
 
 
-def _message(stream: BinaryIO) -> bytes | None:
+def _message(stream: BinaryIO) -> tuple[Any, bytes] | None:
     head = stream.read(BODY_HEAD.size)
     if len(head) < BODY_HEAD.size:
         return None
-    return stream.read(BODY_HEAD.unpack(head)[0])
+    text_bytes, body_bytes = BODY_HEAD.unpack(head)
+    return json.loads(stream.read(text_bytes)), stream.read(body_bytes)
 
 
 def _answer(stream: BinaryIO, fields: dict[str, object], picture: bytes) -> None:

@@ -21,11 +21,12 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from laion_dask.blur import Box
 from laion_dask.decoder_process import ANSWER_HEAD, BODY_HEAD, OUT_OF_MEMORY
 from laion_dask.images import Prepared, Rules
 
@@ -83,7 +84,7 @@ class Decoder:
             with contextlib.suppress(OSError, AttributeError):
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def prepare(self, body: bytes) -> Prepared:
+    def prepare(self, body: bytes, boxes: Sequence[Box] = ()) -> Prepared:
         """Do what `images.prepare` does; `decoder_crashed` where the process crashed on it twice, or took too long."""
         died = ""
         for _ in range(_TRIES):
@@ -91,7 +92,7 @@ class Decoder:
             try:
                 if not self._ready:
                     self._greet()
-                return self._ask(body, time.monotonic() + self._timeout_s)
+                return self._ask(body, boxes, time.monotonic() + self._timeout_s)
             except TimeoutError:
                 self.close()
                 return Prepared(CRASHED, f"not decoded within {self._timeout_s:g} s")
@@ -121,14 +122,14 @@ class Decoder:
         }
         deadline = time.monotonic() + _START_S
         try:
-            self._send(json.dumps(settings).encode(), deadline)
+            self._send(settings, b"", deadline)
             self._answer(deadline)
         except TimeoutError:
             raise DecoderError(f"a decoder did not start within {_START_S:g} s. {_REMEDY}") from None
         self._ready = True
 
-    def _ask(self, body: bytes, deadline: float) -> Prepared:
-        self._send(body, deadline)
+    def _ask(self, body: bytes, boxes: Sequence[Box], deadline: float) -> Prepared:
+        self._send([list(box) for box in boxes], body, deadline)
         fields, picture = self._answer(deadline)
         if fields["reason"] == OUT_OF_MEMORY:
             raise _DiedError(f"decoding takes more memory than {self._memory_bytes // 1_000_000} MB")
@@ -139,9 +140,10 @@ class Decoder:
         rest = self._receive(text_bytes + picture_bytes, deadline)
         return json.loads(rest[:text_bytes]), bytes(rest[text_bytes:])
 
-    def _send(self, message: bytes, deadline: float) -> None:
+    def _send(self, about: object, body: bytes, deadline: float) -> None:
         end, _ = self._ends()
-        parts = [memoryview(BODY_HEAD.pack(len(message))), memoryview(message)]
+        text = json.dumps(about).encode()
+        parts = [memoryview(BODY_HEAD.pack(len(text), len(body)) + text), memoryview(body)]
         while parts:
             try:
                 sent = os.writev(end, parts)
@@ -233,10 +235,10 @@ class Decoders:
         for decoder in self._all:
             decoder.close()
 
-    def prepare(self, body: bytes) -> Prepared:
+    def prepare(self, body: bytes, boxes: Sequence[Box] = ()) -> Prepared:
         """Do what `Decoder.prepare` does."""
         with self._one() as decoder:
-            return decoder.prepare(body)
+            return decoder.prepare(body, boxes)
 
     @contextlib.contextmanager
     def _one(self) -> Iterator[Decoder]:

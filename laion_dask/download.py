@@ -18,6 +18,7 @@ import uvloop
 
 from laion_dask import archive as archives
 from laion_dask import decoders, hashes, images, known, listed, params, rounds, shards, verify, worklist
+from laion_dask.blur import Box
 from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
@@ -30,7 +31,7 @@ from laion_dask.verdict import KEEP, Ledger
 
 Hashes = Mapping[hashes.Digest, str]
 Judged = tuple[Fetched, images.Prepared, Hashes]
-Judge = Callable[[Fetched, verify.Before | None], Judged]
+Judge = Callable[[Fetched, verify.Before | None, Sequence[Box]], Judged]
 
 _AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a turn at their host
 _BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
@@ -184,7 +185,8 @@ class _Shard:
         if fetched.reason == KEEP:
             self._body_bytes += len(fetched.body)
             loop = asyncio.get_running_loop()
-            judged = await loop.run_in_executor(pool, judge, fetched, self._compared.get(work["uid"]))
+            before, boxes = self._compared.get(work["uid"]), work.get(worklist.BOXES) or ()
+            judged = await loop.run_in_executor(pool, judge, fetched, before, boxes)
             self._body_bytes -= len(fetched.body)
         self._active -= 1
         self._changed.set()
@@ -238,6 +240,7 @@ def _judge(
     gate: listed.Gate,
     fetched: Fetched,
     before: verify.Before | None,
+    boxes: Sequence[Box],
 ) -> Judged:
     """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
     if (stopped := gate.body(fetched.body)) is not None:
@@ -247,7 +250,7 @@ def _judge(
     if policy.binds(decision):
         told = images.Prepared(decision.signal, f"refused by {decision.signal}")
         return replace(fetched, decision=decision, reason=decision.signal), told, digests
-    prepared = gate.picture(ready.prepare(fetched.body))
+    prepared = gate.picture(ready.prepare(fetched.body, boxes))
     if prepared.reason in known.LISTED:
         return replace(fetched, reason=prepared.reason), prepared, {}
     if before is not None and prepared.reason == KEEP:

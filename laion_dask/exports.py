@@ -1,4 +1,4 @@
-"""Scored shards in, the layouts of other tools out: clip-retrieval's folders, DataComp's metadata, subset files.
+"""Scored shards in, the layouts of other tools out: clip-retrieval's, DataComp's, subset files, shards without faces.
 
 Formats: clip-retrieval's writer (img_emb, text_emb, metadata); DataComp's `<stem>.npz` beside `<stem>.parquet`, and its
 subset files of two 64-bit halves of each uid. One shard is in memory at a time.
@@ -6,6 +6,7 @@ subset files of two 64-bit halves of each uid. One shard is in memory at a time.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
+from PIL import Image
 
-from laion_dask import embeddings, layouts
+from laion_dask import embeddings, face_schema, images, layouts, schema, shards
+from laion_dask.blur import blur
 from laion_dask.verdict import KEEP
 
 SUBSET: Final = "subset.npy"
+_QUALITY: Final = 95
 _HALVES: Final = np.dtype("u8,u8").newbyteorder("<")
 # The names that DataComp's programs ask for, by the architecture as open_clip calls it.
 # As in DataComp's metadata; the right ones are ours.
@@ -156,10 +160,47 @@ def halves(uids: list[str]) -> np.ndarray:
     return found
 
 
+def blurred(source: Source, out: Path, _: str | None) -> int:
+    """Write the scored images once more as shards, with `face_bboxes` blurred, and return their number.
+
+    Row by row of a shard's table, which has `face_bboxes` too: pictures without a box stay byte for byte, others are
+    blurred (`blur.blur`) and encoded anew as JPEG. `ExportError` where there are no boxes, or a tar is not there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    columns = schema.IMAGES.schema.append(pa.field(face_schema.BOXES.name, face_schema.BOXES.type))
+    total = 0
+    for name, rows in source.rows():
+        if missing := [column for column in columns.names if column not in rows.column_names]:
+            message = f"{source.score / name}.parquet beside its images has no {', '.join(missing)}"
+            raise ExportError(f"{message}. Remedy: name a detector in score.faces, and run score of the project")
+        by_key = {row["key"]: row for row in rows.select(columns.names).to_pylist()}
+        with shards.ShardWriter(out, name, columns) as writer:
+            for key, body in shards.read_shard(source.images / f"{name}.tar"):
+                if (row := by_key.pop(key, None)) is not None:
+                    writer.add(row, *_without_faces(body, row[face_schema.BOXES.name]))
+        if by_key:
+            message = f"{source.images / name}.tar lacks {len(by_key)} images of its table. Remedy: run download again"
+            raise ExportError(message)
+        total += rows.num_rows
+    shards.write_sizes(out)
+    return total
+
+
+def _without_faces(body: bytes, boxes: list[list[float]]) -> tuple[bytes, str]:
+    """Return a picture with its boxes blurred, and its extension."""
+    if not boxes:
+        with Image.open(io.BytesIO(body)) as image:
+            return body, images.EXTENSIONS[image.format or ""]
+    out = io.BytesIO()
+    blur(images.upright(body), boxes).save(out, "JPEG", quality=_QUALITY)
+    return out.getvalue(), "jpg"
+
+
 FORMATS: Final[Mapping[str, Callable[[Source, Path, str | None], int]]] = {
     "clip-retrieval": clip_retrieval,
     "datacomp": datacomp,
     "subset": subset,
+    "blurred": blurred,
 }
 
 

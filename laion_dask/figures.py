@@ -28,7 +28,8 @@ INK: Final = "#22303C"
 QUIET: Final = "#6B7782"
 LINE: Final = "#D5DBE1"
 _SPLIT_STYLE: Final[dict[Any, Any]] = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolang": ("#009E73", "^")}
-_WIDTH_IN: Final = 5.6
+# Read on a phone at two thirds of this size, and then no letter may be smaller than 8 px.
+_WIDTH_IN: Final = 5.0
 _LANGUAGES: Final = 15
 STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "laion_dask",
@@ -154,6 +155,8 @@ def save(figure: Figure, stem: Path) -> Path:
     """Write `<stem>.png` and `<stem>.svg`, and return the second; inside `rc_context(STYLE)`."""
     # No dates and no version of the writer: the same numbers give the same bytes.
     figure.savefig(stem.with_name(f"{stem.name}.png"), dpi=150, metadata={"Software": None})
+    # Laid out once: to find the places of all labels again takes longer than to draw them.
+    figure.set_layout_engine("none")
     figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None, "Creator": None})
     return stem.with_name(f"{stem.name}.svg")
 
@@ -237,7 +240,7 @@ def _similarity(statistics: Statistics) -> Figure:
         _bars(axes, histogram)
         axes.axvline(histogram.threshold or 0, color=INK, linestyle="--", linewidth=1.1)
         axes.set_title(f"{histogram.split}: kept from {histogram.threshold:g}")
-    all_axes[0].legend(loc="upper left", ncols=2)
+    all_axes[0].legend(loc="upper left")
     all_axes[-1].set_xlabel("cosine of image and text embedding")
     return figure
 
@@ -281,7 +284,7 @@ def _safety(statistics: Statistics) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("share, with 95 % interval")
-    figure.legend(loc="outside upper right", ncols=4, columnspacing=1.0, handletextpad=0.2)
+    figure.legend(loc="outside upper right", ncols=5, columnspacing=1.0, handletextpad=0.2)
     return figure
 
 

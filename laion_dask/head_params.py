@@ -1,4 +1,4 @@
-"""Entries of `score.heads` and `score.tags` in, frozen models out: which files measure what, on whose embeddings."""
+"""`score.heads`, `score.tags` and `score.faces` in, frozen models out: which files measure what, on what."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS: Final = {
     "watermark": "pwatermark",
 }
 _COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_TAKEN: Final = re.compile(r"uid|slot|reason|similarity(_.*)?|tag_.*|laion400m_.*")
+_TAKEN: Final = re.compile(r"uid|slot|reason|similarity(_.*)?|tag_.*|laion400m_.*|face_.*")
 
 
 class Head(Section):
@@ -87,6 +87,19 @@ class Tag(Section):
         if wrong:
             raise ValueError(wrong)
         return self
+
+
+class Faces(Section):
+    """The detector of faces: a file of the user, and how its outputs become boxes."""
+
+    file: Name
+    expect_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Boxes with a lower score are left out; DataComp, appendix G: 0.3."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Of two boxes whose shared area is a larger share of their joint one, the better stays; insightface: 0.4."""
+    side_px: Annotated[int, Field(ge=32, le=2048, multiple_of=32)] = 224
+    """Side of the square that the detector sees; DataComp, appendix G: 224."""
 
 
 def check(heads: Sequence[Head], tags: Sequence[Tag], models: Iterable[str]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from PIL import Image
 
 from laion_dask import colors, hashes
+from laion_dask.blur import Box, blur
 from laion_dask.verdict import KEEP
 
 Mode = Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"]
@@ -112,13 +114,17 @@ def fit(width: int, height: int, mode: Mode, side_px: int, smaller: Smaller = "k
     return Fit(scaled, (side_px, side_px) if mode in {"center_crop", "border"} else scaled)
 
 
-def prepare(body: bytes, rules: Rules) -> Prepared:
-    """Check, turn upright, put on white, resize and encode a picture: RGB in sRGB, without any metadata.
+def prepare(body: bytes, rules: Rules, boxes: Sequence[Box] = ()) -> Prepared:
+    """Check, turn upright, put on white, resize, blur in boxes and encode a picture: RGB in sRGB, without any metadata.
 
     The first frame of an animation counts. With `rules.encode` original the body itself is stored, once it has been
     decoded to its end. Never raises for a bad body: not_an_image, truncated_image, too_many_pixels. `MemoryError` is
-    the only way out, where memory is limited.
+    the only way out, where memory is limited. Boxes are of the upright picture, and its perceptual hash is of what was
+    received, not blurred; with encode original they are a `ValueError`.
     """
+    if boxes and rules.encode == "original":
+        message = "a body that is stored as received cannot be blurred. Remedy: encode jpg, png or webp"
+        raise ValueError(message)
     if Image.MAX_IMAGE_PIXELS is not None and rules.max_pixels > Image.MAX_IMAGE_PIXELS:
         # Pillow's own limit would refuse what the parameter allows; a lower one is checked below.
         Image.MAX_IMAGE_PIXELS = rules.max_pixels
@@ -131,7 +137,7 @@ def prepare(body: bytes, rules: Rules) -> Prepared:
     except Exception:  # noqa: BLE001 - parsers of hostile headers raise anything (struct, Type-, KeyError): costs this item
         return _unopened(body)
     with image:
-        return _finish(image, body, rules)
+        return _finish(image, body, rules, boxes)
 
 
 def upright(body: bytes) -> Image.Image:
@@ -147,8 +153,14 @@ def as_seen(image: Image.Image) -> Image.Image:
     """Decode an opened picture, at the size that was asked for, to RGB in sRGB, upright, on white."""
     image.load()
     turn = _orientation(image)
-    size = image.size[::-1] if turn in _SIDEWAYS else image.size
+    size = seen_size(image)
     return _Look(colors.flatten(image), size, turn, image.info.get("icc_profile")).at(size)
+
+
+def seen_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an opened picture as it is meant to be seen, in px, without decoding it."""
+    width, height = image.size
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
 
 def _unopened(body: bytes) -> Prepared:
@@ -159,7 +171,7 @@ def _unopened(body: bytes) -> Prepared:
     return Prepared("not_an_image", "not an image of a known format" if body else "the body is empty")
 
 
-def _finish(image: Image.Image, body: bytes, rules: Rules) -> Prepared:
+def _finish(image: Image.Image, body: bytes, rules: Rules, boxes: Sequence[Box]) -> Prepared:
     kind = image.format
     width, height = image.size
 
@@ -183,7 +195,8 @@ def _finish(image: Image.Image, body: bytes, rules: Rules) -> Prepared:
         look = _Look(colors.flatten(image), (width, height), turn, image.info.get("icc_profile"))
         view = look.at(size.scaled) if rules.encode != "original" else None
         found = _perceptual(look, view, rules)
-        stored = body if view is None else _encode(_on_canvas(view, size), rules)
+        # Before the crop, as img2dataset: boxes are shares of the whole picture.
+        stored = body if view is None else _encode(_on_canvas(blur(view, boxes), size), rules)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return refused("too_many_pixels", f"a frame of more than {rules.max_pixels} pixels")
     except MemoryError:

@@ -41,7 +41,7 @@ def write(folder: Path, report: LinkRot) -> Picture | None:
 def _figure(report: LinkRot) -> Figure:
     hosts = report.hosts[:_HOSTS]
     groups = [report.everything, *report.years, *hosts]
-    figure = Figure(figsize=(5.6, 1.0 + 0.26 * len(groups)))
+    figure = Figure(figsize=(5.0, 1.0 + 0.26 * len(groups)))
     axes = figure.subplots()
     axes.set_yticks(range(len(groups)), [f"{group.name} ({group.pairs:,})" for group in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)

@@ -10,17 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from laion_dask import head_params, heads, models, params, tags, watermark
+from laion_dask import face_schema, faces, head_params, heads, models, params, tags, watermark
 from laion_dask.clip import Clip, ModelError
+from laion_dask.pixels import Preparation
 from laion_dask.schema import SCORES, Column
-from laion_dask.watermark import Detector
 
-_DIGESTS: Final = ("heads_sha256", "tags_sha256")
+_DIGESTS: Final = ("heads_sha256", "tags_sha256", "faces_sha256")
 _MEANINGS: Final = {
     "violence": ("similarity to a violent prompt less that to a peaceful one; above 0 it counts as violent", ""),
     "simulacra": ("aesthetics score of simulacra-aesthetic-models", "about 1..10"),
@@ -36,9 +36,30 @@ class Embedded:
     text: np.ndarray
 
 
+class Detector(Protocol):
+    """A network that reads images instead of embeddings."""
+
+    @property
+    def preparation(self) -> Preparation:
+        """What it does to an image first."""
+
+    def score(self, images: Any) -> Any:  # noqa: ANN401 - torch tensors
+        """Look at uint8 pixels (rows, height, width, 3) on the device; the result may still be under way."""
+
+    def blank(self, rows: int) -> np.ndarray:
+        """Return what stands where there is no image, (rows,)."""
+
+    def rows(self, found: Any) -> np.ndarray:  # noqa: ANN401 - what `score` returns
+        """Return what `score` found, (rows,)."""
+
+    def columns(self, values: np.ndarray, sizes: Sequence[tuple[int, int]]) -> Mapping[str, Any]:
+        """Return the columns that it fills, by name, of all rows; `sizes` are those of their images."""
+
+
 def detectors(settings: params.Score) -> list[Detector]:
-    """Return the networks of `score.heads` that read images instead of embeddings, loaded."""
-    return [watermark.load(spec) for spec in settings.heads or () if spec.kind == "watermark"]
+    """Return the networks of `score.heads` and `score.faces` that read images, loaded."""
+    found: list[Detector] = [watermark.load(spec) for spec in settings.heads or () if spec.kind == "watermark"]
+    return [*found, faces.load(settings.faces)] if settings.faces is not None else found
 
 
 def measure(
@@ -55,7 +76,7 @@ def measure(
     filled = {
         one.name: np.full(total, blanks[str(one.type)], dtypes[str(one.type)])
         for one in [*SCORES.columns, *columns(settings)]
-        if one.name in head_params.DEMO_COLUMNS or one not in SCORES.columns
+        if one.name in head_params.DEMO_COLUMNS or one not in (*SCORES.columns, *face_schema.COLUMNS)
     }
     for spec in settings.heads or ():
         if spec.kind != "watermark":
@@ -72,7 +93,7 @@ def measure(
 
 
 def columns(settings: params.Score) -> list[Column]:
-    """Return the columns that heads and tags add to SCORES, in order; `ModelError` where two have one name."""
+    """Return the columns that heads, tags and faces add to SCORES, in order; `ModelError` where two have one name."""
     own = set(SCORES.names)
     names = [column for head in settings.heads or () for column in head.columns if column not in own]
     described = [
@@ -83,20 +104,21 @@ def columns(settings: params.Score) -> list[Column]:
     if twice := sorted({name for name in all_names if all_names.count(name) > 1}):
         message = f"score.tags fills {', '.join(twice)} twice. Remedy: other names for a group or label in their files"
         raise ModelError(message)
-    return found
+    return [*found, *(face_schema.COLUMNS if settings.faces is not None else ())]
 
 
 def files(settings: params.Score) -> list[Path]:
     """Return the files that decide the columns, so that a changed one makes other parts."""
-    return [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
+    found = [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
+    return [*found, faces.file(settings.faces)] if settings.faces is not None else found
 
 
 @functools.cache
 def about(settings: params.Score, model: str) -> dict[str, str]:
     """Return the sha256 of the files that read a model's embeddings, for the attributes of its arrays: JSON objects.
 
-    `heads_sha256` by the column that a head fills, `tags_sha256` by `tag_<group>` or `laion400m`; neither where there
-    is none. Networks that read images instead of embeddings stand with the first model.
+    `heads_sha256` by the column that a head fills, `tags_sha256` by `tag_<group>` or `laion400m`, `faces_sha256` by
+    `face_bboxes`; none where there is none. Networks that read images instead of embeddings stand with the first model.
     """
     first = settings.models[0].name
     heads_ = {
@@ -111,7 +133,10 @@ def about(settings: params.Score, model: str) -> dict[str, str]:
         if (spec.model or first) == model
         for name in tags.names(spec)
     }
-    found = dict(zip(_DIGESTS, (heads_, tags_), strict=True))
+    faces_ = (
+        {face_schema.BOXES.name: models.sha256(faces.file(settings.faces))} if settings.faces and model == first else {}
+    )
+    found = dict(zip(_DIGESTS, (heads_, tags_, faces_), strict=True))
     return {name: json.dumps(digests, sort_keys=True) for name, digests in found.items() if digests}
 
 

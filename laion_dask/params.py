@@ -260,6 +260,7 @@ class Score(Section):
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=16)]
     heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)] | None
     tags: Annotated[tuple[head_params.Tag, ...], Field(max_length=16)] | None
+    faces: head_params.Faces | None
     batch: Annotated[int, Field(ge=1, le=4096)] | None
     decode: Literal["full", "reduced"]
     compile: Literal["none", "default", "max-autotune"]

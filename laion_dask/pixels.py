@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from laion_dask.images import as_seen
+from laion_dask.images import as_seen, seen_size
 
 # A JPEG is decoded at half, a quarter or an eighth of its size; the result must stay this much above what is needed, so
 # that the model's own resize still does the last step.
@@ -106,6 +106,17 @@ def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
         raise
     except Exception as error:  # parsers of hostile files raise anything (struct, Type-, KeyError): costs this image
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def size(body: bytes) -> tuple[int, int] | None:
+    """Return width and height of an image as it is meant to be seen, by its head alone; None where that is damaged."""
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            return seen_size(image)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as in `decode`, which refuses it too where its body is damaged
+        return None
 
 
 def prepare(

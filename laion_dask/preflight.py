@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from laion_dask import filter_checks, head_params, params, schema
+from laion_dask import face_schema, filter_checks, head_params, params, schema
 
 
 class PreflightError(Exception):
@@ -31,7 +31,8 @@ def files(settings: params.Params) -> list[tuple[str, str]]:
     """Return (key, path) of each file that a user must have brought; not what earlier stages make."""
     heads = [(f"score.heads.{place}.file", one.file) for place, one in enumerate(settings.score.heads or ())]
     tags = [(f"score.tags.{place}.file", one.file) for place, one in enumerate(settings.score.tags or ())]
-    asked = [*heads, *tags, *((f"filter.{key}", path) for key, path in settings.filter.files())]
+    faces = [("score.faces.file", settings.score.faces.file)] if settings.score.faces is not None else []
+    asked = [*heads, *tags, *faces, *((f"filter.{key}", path) for key, path in settings.filter.files())]
     return [
         (key, path) for key, path in asked if path and path != "demo" and not Path(path).is_relative_to(Path("data"))
     ]
@@ -44,6 +45,8 @@ def scores(settings: params.Score) -> pa.Schema:
     found += [pa.field(name, pa.float32()) for name in names]
     for tag in settings.tags or ():
         found += _of_tag(tag)
+    if settings.faces is not None:
+        found += [pa.field(column.name, column.type) for column in face_schema.COLUMNS]
     return pa.schema(found)
 
 

@@ -5,13 +5,24 @@ Each speaks of what was written before it: the card is in Croissant's digests, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from laion_dask import card, card_figures, composition, croissant, embeddings, manifest, params, queries, removals
+from laion_dask import (
+    card,
+    card_figures,
+    card_rates,
+    composition,
+    croissant,
+    embeddings,
+    manifest,
+    params,
+    queries,
+    removals,
+)
 
 
 def publish(
@@ -21,15 +32,16 @@ def publish(
 
     `data` is the folder of all stages' outs: which WATs, lists, removals and models took part.
     """
-    return describe(out, gather(data, settings, counts), tombstones)
+    rates = card_rates.measure(data, settings.filter)
+    return describe(out, gather(data, settings, counts), tombstones, rates)
 
 
-def describe(out: Path, made: manifest.Made, tombstones: int) -> dict[str, Any]:
+def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[card_rates.Row] = ()) -> dict[str, Any]:
     """Write them for a release that was made with and from this."""
     numbers = composition.measure(out)
     root = manifest.root(out)
     pictures = [card.Picture(*drawn) for drawn in card_figures.write(out, numbers, made.settings)]
-    card.write(out, made, numbers, root, tombstones, pictures)
+    card.write(out, made, numbers, root, tombstones, pictures, rates)
     files = manifest.describe(out)
     croissant.write(out, made, numbers, root, files)
     described = out / croissant.NAME

@@ -13,9 +13,9 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -24,31 +24,23 @@ import pyarrow.parquet as pq
 import zarr
 
 from laion_dask import embeddings, shards, takedown, traces
+from laion_dask.purge_record import Deleted
 from laion_dask.removals import Removal
 from laion_dask.traces import Traces
 from laion_dask.verdict import WITHHELD
 
-RECORD: Final = Path("purges.json")
 WEB: Final = "crawl"
 """The stage whose files stand in for the web: what the web says is not ours to delete."""
 DERIVED: Final = ("release", "report")
 _SHORT: Final = 8
 """Texts below so many characters are no traces: many pages have them."""
+_HALF: Final = "purged"
+"""Ending of what is being written or deleted: what a killed purge leaves under it goes with the next."""
+_TOLD: Final = 5
 
 
 class PurgeError(Exception):
     """Nothing was purged, or something was left; the message has the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """One file that held traces: where, why, its digest, and whether a file without them took its place."""
-
-    path: str
-    why: str
-    bytes: int
-    sha256: str
-    rewritten: bool
 
 
 @dataclass(frozen=True)
@@ -98,14 +90,22 @@ def gather(uids: frozenset[str], data: Path) -> Traces:
                     sets[columns[name]] |= known
                 else:
                     stays[columns[name]] |= known & sets[columns[name]]
-    for tar in sorted(data.glob("download/*.tar")):
-        gone = _keys(tar.with_suffix(".parquet"), uids)
-        for key, body in shards.read_shard(tar) if gone else ():
-            (sets if key in gone else stays)["pictures"].add(hashlib.sha256(body).hexdigest())
+    _pictures(data, uids, sets["pictures"], stays["pictures"])
     alone = {name: sets[name] - stays[name] - {""} for name in sets}
     alone["texts"] = {text for text in alone["texts"] if len(text) >= _SHORT}
     urls, texts, digests, pictures = (frozenset(alone[name]) for name in ("urls", "texts", "digests", "pictures"))
     return Traces(uids, urls, texts, digests, pictures)
+
+
+def _pictures(data: Path, uids: frozenset[str], gone: set[str], stays: set[str]) -> None:
+    """Add the digests of stored pictures of these pairs to `gone`, and those that another pair has too to `stays`."""
+    tars = [(tar, _keys(tar.with_suffix(".parquet"), uids)) for tar in sorted(data.glob("download/*.tar"))]
+    for tar, keys in tars:
+        gone.update(hashlib.sha256(body).hexdigest() for key, body in shards.read_shard(tar) if key in keys)
+    # Of what stays only what is asked for is kept in memory. Any tar may have it.
+    for tar, keys in tars if gone else ():
+        digests = (hashlib.sha256(body).hexdigest() for key, body in shards.read_shard(tar) if key not in keys)
+        stays.update(gone.intersection(digests))
 
 
 def _keys(parquet: Path, uids: frozenset[str]) -> set[str]:
@@ -116,10 +116,12 @@ def _keys(parquet: Path, uids: frozenset[str]) -> set[str]:
 def plan(wanted: Traces, data: Path, copies: Iterable[Path]) -> Plan:
     """Look into every file: of a stage's out it is written anew, of `copies` (files, or folders of them) deleted.
 
-    Raises `PurgeError` where a release or report still has a pair: then the version is older than the ledger.
+    Nothing is touched. Raises `PurgeError` where a release or report still has a pair: then the version is older than
+    the ledger; and where a file has traces that cannot be written anew without them.
     """
     why: dict[Path, str] = {}
-    rewrite = []
+    rewrite: list[Path] = []
+    refused: list[Path] = []
     for path in _files(data):
         stage = path.relative_to(data).parts[0]
         if stage == WEB:
@@ -130,7 +132,14 @@ def plan(wanted: Traces, data: Path, copies: Iterable[Path]) -> Plan:
             raise PurgeError(message)
         if told or (stage == "score" and _embedded(path, data, wanted.uids)):
             why[path] = told or "embeddings"
-            rewrite.append(path)
+            (rewrite if _can_be_mended(path, data) else refused).append(path)
+    if refused:
+        names = ", ".join(map(str, refused[:_TOLD])) + (" and more" if len(refused) > _TOLD else "")
+        message = (
+            f"{len(refused)} files hold traces and are no table of pairs, tar or array: {names}. Nothing was purged. "
+            "Remedy: delete them, or run their stage again; archives with download.source: archive"
+        )
+        raise PurgeError(message)
     delete = []
     for folder in copies:
         files = list(_files(folder)) if folder.is_dir() else [folder]
@@ -138,7 +147,15 @@ def plan(wanted: Traces, data: Path, copies: Iterable[Path]) -> Plan:
         if told:
             why[folder] = told
             delete.append(folder)
+    # The keys of a tar stand in its table, so tars go first; the same for embeddings and the scores beside them.
+    rewrite.sort(key=lambda path: (path.suffix == ".parquet", path))
     return Plan(wanted, tuple(rewrite), tuple(delete), why)
+
+
+def _can_be_mended(path: Path, data: Path) -> bool:
+    if path.suffix == ".parquet":
+        return "uid" in pq.read_schema(path).names
+    return path.suffix == ".tar" or data / "score" / embeddings.STORE in path.parents
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -164,61 +181,79 @@ def _slots(table: Path, uids: frozenset[str]) -> list[int]:
     return [int(slot) for slot in rows.filter(pa.array(traces.rows_of(rows, uids)))["slot"].to_pylist()]
 
 
-def carry_out(found: Plan, data: Path) -> list[Deleted]:
-    """Write anew and delete what is planned; return what was there."""
-    # The keys of a tar stand in its table, so tars go first; the same for embeddings and the scores beside them.
-    order = sorted(found.rewrite, key=lambda path: (path.suffix == ".parquet", path))
-    done = []
-    for path in order:
-        told = _described(path, found.why[path], rewritten=True)
-        _rewrite(path, data, found.traces)
-        done.append(told)
+def described(found: Plan) -> list[Deleted]:
+    """Say of each file that is planned to go what it is."""
+    told = [_described(path, found.why[path], rewritten=True) for path in found.rewrite]
     for path in found.delete:
-        done += [
-            _described(file, found.why[path], rewritten=False) for file in ([path] if path.is_file() else _files(path))
-        ]
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return done
+        files = [path] if path.is_file() else _files(path)
+        told += [_described(file, found.why[path], rewritten=False) for file in files]
+    return told
 
 
 def _described(path: Path, why: str, *, rewritten: bool) -> Deleted:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Deleted(str(path), why, path.stat().st_size, digest, rewritten)
+    # The record is public: of a cache that lies elsewhere it has the object's name, and no folder of this machine.
+    whole, here = path.absolute(), Path.cwd()
+    name = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
+    return Deleted(name.as_posix(), why, path.stat().st_size, digest, rewritten)
+
+
+def clean(*folders: Path) -> None:
+    """Delete what a purge that was killed has left half written or half deleted."""
+    for folder in folders:
+        # Zarr's own half-written shards have another ending.
+        for path in [*folder.rglob(f".*.{_HALF}"), *folder.glob(f"score/{embeddings.STORE}/**/*.partial")]:
+            _delete(path)
+
+
+def carry_out(found: Plan, data: Path) -> None:
+    """Write anew and delete what is planned; what was done already is not in a plan made again."""
+    for path in found.rewrite:
+        _rewrite(path, data, found.traces)
+    for path in found.delete:
+        if path.is_file():
+            path.unlink()
+        else:
+            # At once: half a finished part would be taken for a whole one.
+            _delete(path.rename(path.with_name(f".{path.name}.{_HALF}")))
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
     """Put a file without the pairs in the place of another: never into it, it may be linked to DVC's cache."""
-    fresh = path.with_name(f".{path.name}.purged")
+    fresh = path.with_name(f".{path.name}.{_HALF}")
     try:
         if path.suffix == ".parquet":
             table = pq.read_table(path)
-            # A table without a uid that holds a trace is none of ours to mend.
-            changed = traces.blanked(table, wanted.uids) if "uid" in table.column_names else None
+            changed = traces.blanked(table, wanted.uids)
             pq.write_table(table if changed is None else changed, fresh, compression="zstd")
         elif path.suffix == ".tar":
             left = _without_members(path, fresh, _keys(path.with_suffix(".parquet"), wanted.uids))
             _resize(path.with_name(shards.SIZES), path.name, left)
-        elif data / "score" / embeddings.STORE in path.parents:
-            shutil.copyfile(path, fresh)
         else:
-            message = f"{path} holds traces and is no table, tar or array. Remedy: run its stage again, then purge"
-            raise PurgeError(message)
+            shutil.copyfile(path, fresh)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
     if data / "score" / embeddings.STORE in path.parents:
         store = data / "score" / embeddings.STORE
         number = int(path.parent.name)
-        values = embeddings.array(zarr.open_group(store, mode="r+"), "/".join(path.relative_to(store).parts[:2]))
+        values = embeddings.array(zarr.open_group(store, mode="r"), "/".join(path.relative_to(store).parts[:2]))
         table = min((data / "score").glob(f"{number:0>5}.parquet"))
         rows = values.shards[0] if values.shards else values.chunks[0]
         whole = np.asarray(values[number * rows : (number + 1) * rows])
         whole[[slot - number * rows for slot in _slots(table, wanted.uids)]] = np.nan
-        values[number * rows : (number + 1) * rows] = whole
+        # A shard of which nothing is left is a file too: a missing one would be a missing part.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            values = embeddings.array(zarr.open_group(store, mode="r+"), "/".join(path.relative_to(store).parts[:2]))
+            values[number * rows : (number + 1) * rows] = whole
 
 
 def _without_members(path: Path, fresh: Path, keys: set[str]) -> int:
@@ -241,23 +276,6 @@ def _resize(sizes: Path, name: str, images: int) -> None:
     """Tell readers of the tars how many images one has now."""
     if sizes.is_file():
         known = json.loads(sizes.read_text(encoding="utf-8"))
-        fresh = sizes.with_name(f".{sizes.name}.purged")
+        fresh = sizes.with_name(f".{sizes.name}.{_HALF}")
         fresh.write_text(json.dumps(known | {name: images}, indent=2) + "\n", encoding="utf-8")
         fresh.replace(sizes)
-
-
-def record(
-    path: Path, ledger: Path, uids: frozenset[str], deleted: Sequence[Deleted], elsewhere: Sequence[dict[str, Any]]
-) -> None:
-    """Add a purge to the record that lies beside the ledger in Git: digests only, of pairs and of files."""
-    before = json.loads(path.read_text()) if path.is_file() else []
-    entry = {
-        "ledger_sha256": hashlib.sha256(ledger.read_bytes()).hexdigest(),
-        "pairs": len(uids),
-        "uids_sha256": sorted(hashlib.sha256(uid.encode()).hexdigest() for uid in uids),
-        "files": [asdict(one) for one in deleted],
-        "objects": list(elsewhere),
-    }
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps([*before, entry], indent=1) + "\n")
-    fresh.replace(path)

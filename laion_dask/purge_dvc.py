@@ -84,7 +84,8 @@ def in_remote(project: Path, web: Path, name: str, wanted: Traces) -> Iterator[t
             remote.fs.get_file(path, str(copy))
             told = traces.found_in(copy, wanted)
             if told:
-                digest = hashlib.sha256(copy.read_bytes()).hexdigest()
+                with copy.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 size = copy.stat().st_size
                 yield remote.fs, path, {"remote": name, "oid": oid, "why": told, "bytes": size, "sha256": digest}
             copy.unlink()

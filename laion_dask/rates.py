@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import domains, intervals, outcomes, params
+from laion_dask.face_schema import BOXES
 from laion_dask.statistics import ALL, HOST_SIGNALS, wilson
 from laion_dask.verdict import REASONS
 
@@ -32,9 +33,11 @@ SWEEPS: Final[dict[str, tuple[float, ...]]] = {
     "pwatermark": tuple(round(0.05 * step, 2) for step in range(1, 20)),
 }
 """Thresholds by score: of the first two, pairs at or above one are counted; of the others, pairs above."""
+FACES: Final = "faces"
+"""Measure: images with at least one box of score.faces."""
 _AT_LEAST: Final = frozenset({"similarity", "aesthetic"})
 _BY: Final = ("split", "language", "domain_class", "host")
-_HEADLINE: Final = ("personal_", "page_opt_out", "tag_", "laion400m_")
+_HEADLINE: Final = ("personal_", "page_opt_out", "tag_", "laion400m_", FACES)
 NO_LANGUAGE: Final = "none"
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -132,7 +135,7 @@ def metrics(folder: Path) -> dict[str, float]:
 def collect(data: Path, settings: params.Params, hosts: Collection[str]) -> Rates:
     """Read the version's tables and count; `MissingStageError` where a table is absent."""
     tally = _Tally(settings, frozenset(hosts))
-    tags = _tag_columns(data)
+    tags = _further_columns(data)
     images = ("split", "language", "host", "rights", "rights_signal", "page_signals")
     for shard in outcomes.attempts(data, images, [*SWEEPS, *tags]):
         tally.count(shard.table, _flags(shard.table, settings, tags))
@@ -164,7 +167,10 @@ def _flags(table: pa.Table, settings: params.Params, tags: Collection[str]) -> F
         found[name] = (downloaded & np.isfinite(score), downloaded & (score > most))
     for name in tags:
         values = table[name]
-        if pa.types.is_string(values.type):
+        if name == BOXES.name:
+            boxes = pc.fill_null(pc.list_value_length(values), -1).to_numpy()
+            found[FACES] = (downloaded & (boxes >= 0), boxes > 0)
+        elif pa.types.is_string(values.type):
             known = pc.is_valid(values).to_numpy()
             for tag in sorted({str(value) for value in pc.unique(values).to_pylist() if value}):
                 found[f"{name}_{tag}"] = (known, pc.fill_null(pc.equal(values, tag), False).to_numpy())
@@ -186,10 +192,10 @@ def _flags(table: pa.Table, settings: params.Params, tags: Collection[str]) -> F
     return found
 
 
-def _tag_columns(data: Path) -> list[str]:
+def _further_columns(data: Path) -> list[str]:
     files = outcomes.shard_files(data / "score")
     names = pq.read_schema(files[0]).names if files else []
-    return [name for name in names if name == "laion400m_nsfw" or name.startswith("tag_")]
+    return [name for name in names if name in {"laion400m_nsfw", BOXES.name} or name.startswith("tag_")]
 
 
 def _pairs(data: Path) -> Iterator[pa.Table]:

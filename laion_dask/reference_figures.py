@@ -14,7 +14,7 @@ from laion_dask.statistics import ALL, FunnelStep, Statistics
 
 OWN: Final = "#0072B2"
 PUBLISHED: Final = "#6B7782"
-_WIDTH_IN: Final = 5.6
+_WIDTH_IN: Final = 5.0
 
 
 def own_shares(steps: Sequence[FunnelStep], numbers: Statistics) -> dict[str, float]:
@@ -68,7 +68,7 @@ def mark_rates(axes: Axes, names: Sequence[str], places: dict[str, float]) -> bo
     marked = False
     for row, name in enumerate(names):
         for split, share in reference.rates(name).items():
-            label = None if marked else "LAION-5B, as published"
+            label = None if marked else "LAION-5B"
             place = row + places[split]
             axes.plot([share], [place], "D", mfc="white", mec=PUBLISHED, ms=5, ls="none", label=label)
             marked = True

@@ -10,16 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import clip, embeddings, golden, measures, models, params, schema
-from laion_dask.measures import Embedded
+from laion_dask import clip, embeddings, faces, golden, measures, models, params, schema
+from laion_dask.measures import Detector, Embedded
 from laion_dask.shards import read_shard
 from laion_dask.trays import Batch, Stopwatch, batches
 from laion_dask.verdict import KEEP, Ledger
-from laion_dask.watermark import Detector
 
 _UNREADABLE = "unreadable_image"
 _Detected = tuple[Detector, np.ndarray]
-"""A network that reads images, and its scores (rows of the table,)."""
+"""A network that reads images, and what it found (rows of the table,)."""
 
 
 def score(out: Path, *, name: str, images: Path, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
@@ -49,7 +48,10 @@ def score_rows(
     loaded = load(settings)
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
     embedded = {one: _blank(shard_rows, model) for one, model in loaded.items()}
-    detectors = [(one, np.full(table.num_rows, np.nan, np.float32)) for one in measures.detectors(settings)]
+    detectors = [(one, one.blank(table.num_rows)) for one in measures.detectors(settings)]
+    sizes: dict[str, faces.Size] = {}
+    if settings.faces is not None:
+        pictures = faces.measured(pictures, sizes)
     decoded = batches(table, pictures, settings, loaded, watch, [one.preparation for one, _ in detectors])
     found = 0
     for batch in _seen(decoded, embedded, detectors, watch):
@@ -60,7 +62,10 @@ def score_rows(
         message = f"shard {name}: {expected} rows have an image by its table, {found} were found in its tar"
         raise ValueError(message)
     with watch.measure("forward"):
-        columns = _columns(table, embedded, reasons, settings) | {one.column: values for one, values in detectors}
+        columns: dict[str, Any] = {**_columns(table, embedded, reasons, settings)}
+        by_row = faces.sizes_of(table["key"].to_pylist(), sizes)
+        for one, values in detectors:
+            columns |= one.columns(values, by_row)
     with watch.measure("write"):
         arrays = {one: {"image": _half(rows.image), "text": _half(rows.text)} for one, rows in embedded.items()}
         embeddings.write_shard(out / embeddings.STORE, arrays, about(settings))
@@ -74,7 +79,7 @@ def score_rows(
     ledger.keep(int((reasons == KEEP).sum()))
     if dropped := int((reasons == _UNREADABLE).sum()):
         ledger.drop(_UNREADABLE, dropped)
-    return {"images": ledger.as_dict(), "seconds": watch.seconds}
+    return {"images": ledger.as_dict(), "seconds": watch.seconds, **faces.counts(columns)}
 
 
 def load(settings: params.Score) -> dict[str, clip.Clip]:
@@ -124,8 +129,8 @@ def _keep(
     embedded: dict[str, Embedded],
     detectors: Sequence[_Detected],
 ) -> None:
-    for (_, values), probabilities in zip(detectors, detected, strict=True):
-        values[batch.rows] = probabilities.cpu().numpy()
+    for (detector, values), seen in zip(detectors, detected, strict=True):
+        values[batch.rows] = detector.rows(seen)
     for one, (image, text), (rows, _) in zip(embedded.values(), queued, batch.texts, strict=True):
         one.image[batch.rows] = one.model.rows(image)
         if text is not None:

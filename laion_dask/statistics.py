@@ -5,6 +5,7 @@ Shards are read one at a time and only counts are kept, so that memory does not 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -141,13 +142,26 @@ class Statistics:
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by."""
-    from scipy.stats import binomtest  # noqa: PLC0415 - 1 s, and only the report needs it
+    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by.
 
+    Newcombe 1998, method 3, in the order in which SciPy's `binomtest(...).proportion_ci(method="wilson")` computes it,
+    so that the digits are the same; but that makes a test of each share first, which took a third of the report's time.
+    """
     if total == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, total).proportion_ci(confidence_level=confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    z = _quantile(0.5 + 0.5 * confidence)
+    share = successes / total
+    scale = 2 * (total + z**2)
+    middle = (2 * total * share + z**2) / scale
+    half = z / scale * math.sqrt(4 * total * share * (1 - share) + z**2)
+    return (0.0 if successes == 0 else middle - half), (1.0 if successes == total else middle + half)
+
+
+@functools.cache
+def _quantile(probability: float) -> float:
+    from scipy.special import ndtri  # noqa: PLC0415 - only the report needs it
+
+    return float(ndtri(probability))
 
 
 def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:

@@ -46,7 +46,24 @@ class Traces:
     """md5 and sha256 of images as they came, hex."""
     pictures: frozenset[str] = frozenset()
     """sha256 of images as they are stored, hex."""
-    _raw: dict[str, frozenset[bytes]] = field(default_factory=dict, compare=False)
+    _raw: dict[str, frozenset[bytes]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _values: list[pa.Array] = field(default_factory=list, init=False, compare=False, repr=False)
+
+    def __or__(self, other: Traces) -> Traces:
+        """Return what either of two is known by."""
+        return Traces(
+            self.uids | other.uids,
+            self.urls | other.urls,
+            self.texts | other.texts,
+            self.digests | other.digests,
+            self.pictures | other.pictures,
+        )
+
+    def values(self) -> pa.Array:
+        """Return what a column of a table may hold; made once, as millions of tables are asked for it."""
+        if not self._values:
+            self._values.append(pa.array(sorted(self.urls | self.texts | self.digests), pa.string()))
+        return self._values[0]
 
     def raw(self, name: str) -> frozenset[bytes]:
         """Return one of the sets as bytes."""
@@ -127,7 +144,7 @@ def _in_table(path: Path, traces: Traces) -> str:
 def _in_rows(table: pa.Table, traces: Traces) -> str:
     if "uid" in table.column_names and blanked(table, traces.uids) is not None:
         return "rows beside their uid"
-    values = pa.array(sorted(traces.urls | traces.texts | traces.digests), pa.string())
+    values = traces.values()
     for column in table.schema:
         asked = pa.types.is_string(column.type) and column.name not in NAMES and len(values)
         if asked and pc.any(pc.is_in(table[column.name], value_set=values)).as_py():

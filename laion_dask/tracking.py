@@ -199,7 +199,7 @@ def _weights(metrics: Path) -> dict[str, str]:
     score = lineage.stage_metrics(metrics).get("score", {})
     return {
         f"laion_dask.{kind}.{name}": str(digest)
-        for kind in ("weights_sha256", "heads_sha256", "tags_sha256")
+        for kind in ("weights_sha256", "heads_sha256", "tags_sha256", "faces_sha256")
         for name, digest in score.get(kind, {}).items()
     }
 

@@ -101,7 +101,7 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
         for row in pq.read_table(path, columns=columns).to_pylist():
             place, rank = tuple(row[name] for name in _PLACE), tuple(row[name] for name in order)
             pairs[place] = row
-            # Who survived is read from the work list below; only of removed pairs nothing but the uid is written.
+            # Who survived is read from the work list below; of removed and of listed pairs only the uid is written.
             if row["uid"] not in first or rank < first[row["uid"]]:
                 first[row["uid"]], survivor[row["uid"]] = rank, place
     attempts: dict[str, dict[str, Any]] = {}
@@ -109,7 +109,8 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
     for shard in outcomes.attempts(data, ["split", "sha256", *_PLACE], scores):
         for row in shard.table.to_pylist():
             attempts[row["uid"]] = row
-            survivor[row["uid"]] = tuple(row[name] for name in _PLACE)
+            if row["wat"]:
+                survivor[row["uid"]] = tuple(row[name] for name in _PLACE)
     fates = {uid: row["verdict"] for uid, row in attempts.items()}
     gone = outcomes.removed(data)
     fates |= {str(row["uid"]): str(row["reason"]) for row in gone.to_pylist()}

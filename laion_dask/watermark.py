@@ -6,8 +6,11 @@ Architecture and preprocessing after LAION-AI/LAION-5B-WatermarkDetection (examp
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+import numpy as np
 
 from laion_dask import devices, head_params, heads, pixels, tensors
 from laion_dask.clip import ModelError
@@ -37,6 +40,18 @@ class Detector:
 
         with torch.inference_mode():
             return self.slices.run(self._forward, devices.upload(images, self.device))
+
+    def blank(self, rows: int) -> np.ndarray:
+        """Return what stands where there is no image."""
+        return np.full(rows, np.nan, np.float32)
+
+    def rows(self, found: Any) -> np.ndarray:  # noqa: ANN401 - torch tensors
+        """Return what `score` found, (rows,)."""
+        return np.asarray(found.cpu().numpy())
+
+    def columns(self, values: np.ndarray, _: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
+        """Return the column that it fills."""
+        return {self.column: values}
 
     def _forward(self, images: Any) -> Any:  # noqa: ANN401 - torch tensors
         return self.network(pixels.normalised(images, self.preparation)).float().softmax(-1)[:, _WATERMARK]

@@ -37,6 +37,8 @@ FORMATS: Final[Mapping[str, Format]] = {
     ".json": "jsonl",
     ".txt": "txt",
 }
+BOXES: Final = "blur_boxes"
+"""Column of a work list: boxes to blur, x1, y1, x2, y2 each, as shares of width and height; null: none are known."""
 HASH_CHARS: Final = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 URL_COLUMNS: Final = ("url", "URL")
 CAPTION_COLUMNS: Final = ("text", "TEXT", "caption", "alt")
@@ -44,8 +46,10 @@ UID_COLUMNS: Final = ("uid",)
 
 _PACKED: Final = (".gz", ".zst")
 _OWN: Final = ("uid", "url", "text", "host")
+# Read from the table and for the download alone: what is to be in its table too is a further column.
+_INNER: Final = (EXPECTED_HASH, BOXES)
 # Of what a download adds, under these names; and those that the work list takes.
-_RESERVED: Final = {*schema.IMAGES.names} - {*schema.WORK.names} | {*_OWN, EXPECTED_HASH}
+_RESERVED: Final = {*schema.IMAGES.names} - {*schema.WORK.names} | {*_OWN, *_INNER}
 _MEMORY: Final = "1GB"
 _READ: Final[Mapping[Format, str]] = {
     "parquet": "read_parquet(?)",
@@ -69,6 +73,7 @@ class Asked:
     url: str | None = None
     caption: str | None = None
     hash: str | None = None
+    boxes: str | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -100,7 +105,8 @@ def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
     """Write the rows of all tables as work lists `<shard>.parquet` of `shard_rows` rows each, and return their number.
 
     Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` where a column of hashes is
-    asked for, and the further columns with their types. The same tables give the same bytes. Raises `TableError`.
+    asked for, `BOXES` where one of boxes is, and the further columns with their types. The same tables give the same
+    bytes. Raises `TableError`.
     """
     digits = rules.digits
     spill = out / "spill"
@@ -130,7 +136,7 @@ def image_columns(work: pa.Schema) -> pa.Schema:
         return schema.IMAGES.schema
     carried = {*schema.WORK.names} - {"uid", "url", "host"}
     own = [field for field in schema.IMAGES.schema if field.name not in carried]
-    return pa.schema([*own, *(field for field in work if field.name not in {*_OWN, EXPECTED_HASH})])
+    return pa.schema([*own, *(field for field in work if field.name not in {*_OWN, *_INNER})])
 
 
 def as_expected(body: bytes, expected: str | None) -> bool:
@@ -159,6 +165,7 @@ def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], asked: A
         parts.append(f"select {_columns(path, found, asked)} from {read}")
         connection.execute(f"create view table_{number} as {parts[-1]}")
         _refuse_wrong_hashes(connection, f"table_{number}", path, asked.hash)
+        _refuse_wrong_boxes(connection, f"table_{number}", path, asked.boxes)
     union = " union all ".join(f"select * from table_{number}" for number in range(len(paths)))
     connection.execute(f"create view work as {union}")
 
@@ -180,6 +187,9 @@ def _columns(path: Path, found: Collection[str], asked: Asked) -> str:
     if asked.hash is not None:
         _column(path, found, asked.hash, (), "--hash-col")
         own.append(f"nullif(lower(trim({_quoted(asked.hash)}::varchar)), '') as {EXPECTED_HASH}")
+    if asked.boxes is not None:
+        _column(path, found, asked.boxes, (), "--bbox-col")
+        own.append(f"{_quoted(asked.boxes)}::double[][] as {BOXES}")
     for name in asked.extra:
         if name in _RESERVED:
             raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
@@ -208,6 +218,25 @@ def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path
         raise TableError(
             f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is no digest. "
             f"Remedy: hex digits ({kinds}), or none for a row without one"
+        )
+
+
+def _refuse_wrong_boxes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:
+    """Refuse boxes of another form: what they were to hide would be stored in the clear."""
+    if column is None:
+        return
+    # A list has places from 1, and NaN is above every number.
+    ordered = "box[1] between -1 and box[3] and box[2] between -1 and box[4] and greatest(box[3], box[4]) <= 2"
+    right = f"lambda box: not coalesce(len(box) = 4 and {ordered}, false)"
+    wrong = f"coalesce(len(list_filter({BOXES}, {right})), 0) > 0"
+    try:
+        found = connection.sql(f"select {BOXES} from {table} where {wrong} limit 1").fetchall()
+    except duckdb.Error as error:
+        raise _told([path], error) from error
+    if found:
+        raise TableError(
+            f"{path}: column {column!r} holds {str(found[0][0])[:140]}. Remedy: for each box x1, y1, x2, y2 as shares "
+            "of width and height, 0 to 1; not the size of the box, and no px"
         )
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from laion_dask import schema
-from laion_dask.verdict import KEEP, REASON_STAGE, Ledger
+from laion_dask.verdict import KEEP, REASON_STAGE, RULE_BITS, Ledger
 
 ENDS = {
     KEEP: 52, "low_similarity": 12, "unsafe": 4, "watermark": 5, "image_too_small": 3, "duplicate_image": 2,
@@ -107,17 +107,22 @@ def _copies(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return later
 
 
+def rules(row: dict[str, Any]) -> list[str]:
+    """Name what would drop a downloaded row, in the filter's order, at the defaults of params.yaml."""
+    wrong = {
+        "image_too_small": row["expected"] == "image_too_small",
+        "unsafe": row["punsafe"] > 0.5,
+        "watermark": row["pwatermark"] > 0.8,
+        "low_similarity": row["similarity"] < 0.5,
+    }
+    found = [name for name, is_wrong in wrong.items() if is_wrong]
+    # Of equal images, those that nothing else drops are compared.
+    return found or ["duplicate_image"] * (row["expected"] == "duplicate_image")
+
+
 def verdict(row: dict[str, Any]) -> str:
     """Return what the filter would say of a downloaded row, at the defaults of params.yaml."""
-    if row["expected"] in {"listed_hash", "image_too_small"}:
-        return str(row["expected"])
-    if row["punsafe"] > 0.5:
-        return "unsafe"
-    if row["pwatermark"] > 0.8:
-        return "watermark"
-    if row["similarity"] < 0.5:
-        return "low_similarity"
-    return "duplicate_image" if row["expected"] == "duplicate_image" else KEEP
+    return (*rules(row), KEEP)[0]
 
 
 def _reason(row: dict[str, Any]) -> str:
@@ -147,7 +152,8 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
             )  # fmt: skip
             nan = {} if got else dict.fromkeys(("similarity", "punsafe", "pwatermark", "aesthetic"), float("nan"))
             scores.append(row | nan | {"slot": place, "reason": reason})
-            verdicts.append(row | {"shard": number, "reason": row["verdict"], "rules": 0, "stays": None})
+            mask = sum(1 << RULE_BITS[name] for name in rules(row)) if got else 0
+            verdicts.append(row | {"shard": number, "reason": row["verdict"], "rules": mask, "stays": None})
             if got:
                 body = _picture(row)
                 info = tarfile.TarInfo(f"{key}.jpg")

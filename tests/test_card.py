@@ -61,6 +61,15 @@ def test_numbers_are_those_of_the_version(built: Path) -> None:
     assert all(limit in card for limit in limits.limits(params.load(), {"over": {}})[:5])
 
 
+def test_rates_stand_there_with_their_intervals(built: Path) -> None:
+    card = (built / "README.md").read_text()
+    assert "| what | all | en | multi | nolang |\n|---|---|---|---|---|\n| unsafe by score, of" in card
+    # None of 34, none of 12: Wilson's upper limits.
+    assert "| unsafe by score, of the images that have one | 0.00 % (0.00 to 10.15) | 0.00 % (0.00 to " in card
+    assert "| host `images.example` | " in card
+    assert "| language `fr` | 10 | " in card
+
+
 def test_the_figures_of_the_card_are_there_and_have_no_clock(built: Path) -> None:
     paths = re.findall(r"!\[[^]]{40,}\]\(([^)]+)\)", (built / "README.md").read_text())
     assert paths == ["figures/scores.svg"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,16 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
 from aiohttp import web
 from conftest import threads_of_this_process
+from PIL import Image
 from test_download import JPEG, Response, picture, write_warc
 from typer.testing import CliRunner
 
-from laion_dask import cluster
+from laion_dask import cluster, shards
+from laion_dask.blur import blur
 from laion_dask.cli import app
 from laion_dask.progress import Downloads
 from laion_dask.replay import Replay
@@ -180,6 +184,27 @@ def test_bytes_with_another_hash_than_the_table_says_are_refused(here: Path, kin
     assert "hash_mismatch 1" in said
 
 
+def test_boxes_of_a_column_are_blurred_and_the_hashes_are_of_what_was_received(here: Path) -> None:
+    urls = list(PICTURES)[:3]
+    boxes = [[[0.25, 0.2, 0.5, 0.8]], [], None]
+    table = write(here / "t.parquet", urls, bboxes=pa.array(boxes, pa.list_(pa.list_(pa.float64()))))
+    usual = [table, "--replay", "../a.warc.gz", "--encode-format", "png", "--order", "given"]
+    assert run(*usual, "--out", "plain")[0] == 0
+    more = ["--bbox-col", "bboxes", "--save-additional-columns", "bboxes"]
+    assert run(*usual, "--out", "blurred", *more)[0] == 0
+    plain, blurred = (dict(shards.read_shard(here / name / "00000.tar")) for name in ("plain", "blurred"))
+    for place, key in enumerate(plain):
+        before, after = (Image.open(io.BytesIO(one[key])) for one in (plain, blurred))
+        wanted = blur(before, boxes[place] or ())
+        assert np.array_equal(np.asarray(after), np.asarray(wanted))
+        assert np.array_equal(np.asarray(after), np.asarray(before)) == (place > 0)
+    hashed = ("md5", "sha256", "pdq")
+    assert [[row[name] for name in hashed] for row in rows(here / "blurred")] == [
+        [row[name] for name in hashed] for row in rows(here / "plain")
+    ]
+    assert [row["bboxes"] for row in rows(here / "blurred")] == boxes
+
+
 def test_rights_bind_as_asked(here: Path) -> None:
     table = write(here / "t.parquet", ["http://h5.example/5.jpg"])
     for words, reason in [("strict", "robots"), ("none", "keep"), ("tdmrep", "keep"), ("tdmrep,robots", "robots")]:
@@ -270,6 +295,9 @@ MISTAKES = [
     (f"{GOOD} --save-additional-columns url", 1, "'url' is written by the download itself"),
     (f"{GOOD} --hash-col h", 1, "'abc', 3 characters, which is no digest"),
     (f"{GOOD} --hash-col x", 1, "no column 'x'"),
+    (f"{GOOD} --bbox-col x", 1, "no column 'x'"),
+    (f"{GOOD} --bbox-col h", 1, "t.parquet cannot be read: "),
+    (f"{GOOD} --bbox-col h --encode-format original --resize-mode no", 1, "Remedy: --encode-format jpg"),
     (f"{GOOD} --rights robot", 1, "no such signal: robot. Remedy: strict, none, or some of robots, "),
     (f"{GOOD} --input-format jsonl", 1, "t.parquet cannot be read: "),
     ("t.dat --out o --replay ../a.warc.gz", 1, "what format is it? Remedy: --input-format"),

@@ -17,7 +17,7 @@ import pytest
 from pictures import RULES, encoded, photo, prepared, rules
 from PIL import Image
 
-from laion_dask import params
+from laion_dask import images, params
 from laion_dask.decoders import CRASHED, Decoder, DecoderError, Decoders
 from laion_dask.images import Prepared
 from laion_dask.verdict import KEEP, REASONS
@@ -93,6 +93,14 @@ def test_decoded_apart_a_body_gives_what_it_gives_here() -> None:
     with decoder() as one:
         for body in BODIES:
             assert one.prepare(body) == prepared(body)
+
+
+def test_boxes_reach_the_process() -> None:
+    boxes = [(0.2, 0.3, 0.5, 0.9), (0.6, 0.1, 0.9, 0.4)]
+    with decoder() as one:
+        blurred = one.prepare(BODY, boxes)
+        assert blurred == images.prepare(BODY, RULES, boxes)
+        assert blurred.picture != one.prepare(BODY).picture == prepared(BODY).picture
 
 
 def test_rules_reach_the_process() -> None:

@@ -52,7 +52,7 @@ def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[Pi
         with Image.open(folder / f"{picture.name}.png") as image:
             # 150 dpi, up to the rounding of pixels per metre; wide enough to be read on a phone without zoom.
             assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
-            assert image.width == 840
+            assert image.width == 750
 
 
 def test_the_same_numbers_give_the_same_bytes(

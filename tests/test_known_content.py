@@ -1,17 +1,19 @@
-"""A listed image and a listed address leave nothing behind: every byte that a download has written is searched."""
+"""A listed image and a listed address leave nothing behind: every byte that catalog and download write is searched."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import tempfile
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import catalogs
+import pytest
+import tables
 from faulty_hosts import picture
-from listing import index
+from listing import index, stored
 from test_download import JPEG, run, write_warc, write_work
 
-from laion_dask import known, params, shards
+from laion_dask import catalog, database, known, params, parts, shards
 from laion_dask.replay import Replay
 
 LISTED = "http://a.example/listed.jpg"
@@ -21,19 +23,48 @@ DIRECT = "http://c.example/direct.jpg"
 GOOD = "http://a.example/good.jpg"
 
 
-def everything(folder: Path) -> bytes:
-    """Return the bytes of all files, unpacked where they are packed."""
-    found = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        found.append(path.read_bytes())
-        if path.suffix == ".gz":
-            found.append(gzip.decompress(path.read_bytes()))
-        if path.suffix == ".parquet":
-            found.append(repr(pq.read_table(path).to_pylist()).encode())
-    return b"\n".join(found)
+def everything(folder: Path, *inputs: Path) -> bytes:
+    """Return the bytes of all files but the inputs, unpacked where they are packed."""
+    return b"\n".join(body for _, body in stored(folder, inputs))
 
 
-def test_nothing_of_a_listed_image_or_address_is_written(tmp_path: Path, defaults: params.Params) -> None:
+def test_a_listed_address_reaches_neither_the_database_nor_the_work_list(tmp_path: Path) -> None:
+    rows = [{"url": url, "host": "a.example", "text": f"seen at {url}"} for url in (LISTED, GOOD)]
+    pairs = tables.write(tmp_path / "pairs.parquet", tables.pairs(*rows))
+    # The list has the other scheme, and no fragment.
+    address = hashlib.md5(LISTED.replace("http:", "https:").encode()).hexdigest()
+    lists = [index(tmp_path / "lists", "url_md5", address, name="addresses")]
+    # A Unix socket has a short path.
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        out.mkdir()
+        with database.server(None, Path(folder) / "pg") as dsn:
+            database.prepare(dsn, 1, [], catalogs.wats(tables.pairs(*rows)))
+            counts = catalog.catalog(
+                out,
+                bucket=0,
+                buckets=1,
+                pairs=[pairs],
+                shard_rows=10,
+                seed=1,
+                load_digest=parts.digest(pairs),
+                dsn=dsn,
+                lists=lists,
+            )
+        written, database_alone = everything(Path(folder)), everything(Path(folder) / "pg")
+    assert counts["listed"] == {"addresses": 1}
+    assert counts["pairs"]["dropped"] == {"listed_url": 1}
+    for bytes_ in (written, database_alone):
+        assert GOOD.encode() in bytes_
+        assert LISTED.encode() not in bytes_
+    assert address.encode() not in written
+
+
+def test_nothing_of_a_listed_image_or_address_is_written(
+    tmp_path: Path, defaults: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     body = picture(1)
     answers = [
         (LISTED, "200 OK", JPEG, body),
@@ -49,19 +80,21 @@ def test_nothing_of_a_listed_image_or_address_is_written(tmp_path: Path, default
     ]
     work = write_work(tmp_path / "work.parquet", [LISTED, MOVED, DIRECT, GOOD])
     settings = defaults.download.model_copy(update={"archive": True})
-    with Replay([write_warc(tmp_path / "a.warc.gz", answers)]) as replay:
+    web = write_warc(tmp_path / "a.warc.gz", answers)
+    with Replay([web]) as replay:
         counts = run(tmp_path / "out", work, settings, replay.address, lists=lists)
     rows = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
     assert [row["reason"] for row in rows] == ["listed_hash", "listed_address", "listed_address", "keep"]
     assert [known.names(row["error_message"]) for row in rows] == [["images"], ["addresses"], ["addresses"], []]
     assert [row["uid"] for row in rows] == [f"{place:032x}" for place in range(4)]
     assert counts["listed"] == {"images": 1, "addresses": 2}
-    written = everything(tmp_path / "out")
+    written = everything(tmp_path, web, work, *(tmp_path / "lists").glob("*.txt"))
     assert GOOD.encode() in written
     assert picture(4) in written
     digests = [hashlib.new(kind, body) for kind in ("md5", "sha1", "sha256")]
     secrets = [body, *(url.encode() for url in (LISTED, MOVED, TARGET, DIRECT))]
-    secrets += [digest.digest() for digest in digests] + [digest.hexdigest().encode() for digest in digests]
+    # Not their raw bytes: the list's index is made of them.
+    secrets += [digest.hexdigest().encode() for digest in digests]
     assert [secret for secret in secrets if secret in written] == []
 
 
@@ -79,6 +112,7 @@ def test_a_picture_that_only_looks_like_a_listed_one_is_kept_out_as_well(
         run(tmp_path / "after", work, settings, replay.address, lists=lists)
     rows = shards.read_rows(tmp_path / "after" / "00003.parquet").to_pylist()
     assert [row["reason"] for row in rows] == ["listed_hash", "keep"]
+    before, after = everything(tmp_path / "before"), everything(tmp_path / "after")
     for secret in (LISTED.encode(), picture(1), pdq.encode()):
-        assert secret in everything(tmp_path / "before")
-        assert secret not in everything(tmp_path / "after")
+        assert secret in before
+        assert secret not in after

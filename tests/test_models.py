@@ -223,7 +223,9 @@ def test_a_tokenizer_of_the_hub_that_is_missing_is_told_before_a_cluster_starts(
     checkpoint.write_bytes(b"read later")
     wanted = spec("xlm-roberta-base-ViT-B-32", pretrained=str(checkpoint))
     with pytest.raises(ModelError) as refused:
-        workflow.score.find(params.Score(models=[wanted], heads=[], tags=[], batch=8, decode="full", compile="none"))
+        workflow.score.find(
+            params.Score(models=[wanted], heads=[], tags=[], faces=None, batch=8, decode="full", compile="none")
+        )
     message = str(refused.value)
     for words in (
         "model 'xlm-roberta-base-ViT-B-32'",

@@ -92,6 +92,7 @@ ABSURD: dict[str, list[Any]] = {
     "score.models": [[], None, "demo"],
     "score.heads": [1, "demo", ["demo"]],
     "score.tags": [1, "demo", ["demo"]],
+    "score.faces": [1, "faces.onnx"],
     "score.batch": [0, 4097],
     "score.decode": ["half", None],
     "score.compile": ["yes", None],

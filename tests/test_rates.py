@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import domains, outcomes, rates, report, tracking
+from laion_dask import domains, face_schema, intervals, outcomes, rates, report, tracking
 from laion_dask.params import Params
-from laion_dask.rates import Rates
+from laion_dask.rates import GroupRate, Rates, _Tally
 from laion_dask.statistics import wilson
 
 HOST = "img1.example"
@@ -37,7 +37,9 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nsfw = ["NSFW" if score > 0.5 else "UNLIKELY" for score in table["punsafe"].to_pylist()]
         table = table.append_column("laion400m_nsfw", pa.array(nsfw, pa.string(), mask=~known))
         share = pa.array(np.where(known, np.arange(len(known)) % 4 / 3, np.nan), pa.float32())
-        pq.write_table(table.append_column("tag_kind_photo", share), path)
+        table = table.append_column("tag_kind_photo", share)
+        boxes = [[[0.1, 0.1, 0.5, 0.5]] * (place % 3) if here else None for place, here in enumerate(known)]
+        pq.write_table(table.append_column("face_bboxes", pa.array(boxes, face_schema.BOXES.type)), path)
     return data
 
 
@@ -49,7 +51,7 @@ def found(version: Path, defaults: Params) -> Rates:
 @pytest.fixture(scope="module")
 def rows(version: Path) -> list[dict[str, Any]]:
     columns = ("split", "language", "host", "rights", "rights_signal", "page_signals")
-    scores = ("similarity", "punsafe", "pwatermark", "aesthetic", "tag_kind_photo", "laion400m_nsfw")
+    scores = ("similarity", "punsafe", "pwatermark", "aesthetic", "tag_kind_photo", "laion400m_nsfw", "face_bboxes")
     return [row for shard in outcomes.attempts(version, columns, scores) for row in shard.table.to_pylist()]
 
 
@@ -69,6 +71,7 @@ HOLDS: dict[str, tuple[Callable[[dict[str, Any]], bool], Callable[[dict[str, Any
     "watermark": (scored, lambda row: row["pwatermark"] > 0.8),
     "laion400m_nsfw_NSFW": (scored, lambda row: row["laion400m_nsfw"] == "NSFW"),
     "tag_kind_photo": (scored, lambda row: row["tag_kind_photo"] > 0.5),
+    "faces": (scored, lambda row: bool(row["face_bboxes"])),
     "dropped_low_similarity": (lambda row: row["downloaded"], lambda row: row["verdict"] == "low_similarity"),
     "listed": (
         lambda row: row["downloaded"] or row["verdict"] == "listed_hash",
@@ -190,3 +193,67 @@ def test_a_version_without_a_scored_picture_has_no_sweep_and_no_selection(tmp_pa
     found = rates.collect(data, defaults, [])
     assert (found.sweeps, found.selection, found.of("split", "unsafe")) == ((), (), [])
     assert found.of("split", "personal_any")
+
+
+MIXED: dict[str, float] = {
+    "unsafe": 0.04, "watermark": 0.08, "listed": 0.015, "tag_nsfw": 0.3, "page_opt_out": 0.06, "opt_out_robots": 0.12,
+    "personal_any": 0.02, "removed": 0.03,
+}  # fmt: skip
+"""True rates by measure, about those of the demo."""
+GROUPS: dict[str, dict[str, float]] = {
+    "split": {"en": 0.6, "multi": 0.3, "nolang": 0.1},
+    "language": {"en": 0.6, "de": 0.2, "fr": 0.1, "": 0.1},
+    "host": {"a.example": 0.4, "www.shop.com": 0.3, "spiegel.de": 0.2, "mit.edu": 0.1},
+}
+
+
+def drawn(seed: int, pairs: int, settings: Params) -> list[GroupRate]:
+    """Draw a version whose true rates are known, and return what the report would print of it."""
+    rng = np.random.default_rng(seed)
+    table = pa.table({name: rng.choice([*groups], pairs, p=[*groups.values()]) for name, groups in GROUPS.items()})
+    applies = rng.random(pairs) < 0.9
+    flags = {measure: (applies, rng.random(pairs) < rate) for measure, rate in MIXED.items()}
+    tally = _Tally(settings, frozenset(GROUPS["host"]))
+    tally.count(table, flags)
+    return list(tally.finish().groups)
+
+
+def test_intervals_that_the_report_prints_cover_the_true_rate_in_93_of_100_draws(defaults: Params) -> None:
+    covered: Counter[tuple[str, str]] = Counter()
+    printed: Counter[tuple[str, str]] = Counter()
+    for seed in range(100):
+        for one in drawn(seed, 2_000, defaults):
+            for kind in (("measure", one.measure), ("by", one.by)):
+                printed[kind] += 1
+                covered[kind] += one.low <= MIXED[one.measure] <= one.high
+    assert {by for kind, by in printed if kind == "by"} == {"split", "language", "domain_class", "host"}
+    assert min(printed.values()) > 1_000
+    assert {kind: covered[kind] / printed[kind] for kind in printed if covered[kind] < 0.93 * printed[kind]} == {}
+
+
+def test_each_interval_by_itself_covers_in_93_of_100_cases_unless_hardly_any_is_expected() -> None:
+    # Without chance: the binomial probability of every count whose interval holds the true rate. Any single one has a
+    # few draws more or less, and Wilson's is too narrow where less than about one pair is expected (Brown, Cai and
+    # DasGupta, Statistical Science 16 (2001), 101).
+    from scipy.stats import binom
+
+    for rate in MIXED.values():
+        for total in (60, 200, 600, 1_200, 2_000):
+            if rate * total >= 1.5:
+                counts = np.arange(total + 1)
+                likely = counts[binom.pmf(counts, total, rate) > 1e-9]
+                limits = [wilson(int(count), total) for count in likely]
+                holds = [low <= rate <= high for low, high in limits]
+                assert binom.pmf(likely[holds], total, rate).sum() >= 0.93, (rate, total)
+
+
+def test_the_ratios_of_selection_cover_the_true_ratio_in_93_of_100_draws() -> None:
+    covered = drawn_ratios = 0
+    for seed in range(1_000):
+        rng = np.random.default_rng(seed)
+        for total, rate in ((400, 0.45), (150, 0.6), (60, 0.3)):
+            one, english = int(rng.binomial(total, rate)), int(rng.binomial(1_200, 0.6))
+            ratio = intervals.relative(one, total, english, 1_200)
+            drawn_ratios += 1
+            covered += ratio.low <= rate / 0.6 <= ratio.high
+    assert covered >= 0.93 * drawn_ratios

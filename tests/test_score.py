@@ -40,7 +40,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def rules(folders: Mapping[str, Path], splits: Mapping[str, Any], **values: Any) -> params.Score:  # noqa: ANN401
     listed = [{"name": name, "model": f"local-dir:{folders[name]}", "splits": of} for name, of in splits.items()]
     return params.Score(
-        models=listed, **{"heads": None, "tags": None, "batch": 8, "decode": "full", "compile": "none"} | values
+        models=listed,
+        **{"heads": None, "tags": None, "faces": None, "batch": 8, "decode": "full", "compile": "none"} | values,
     )
 
 

@@ -35,7 +35,14 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def rules(**values: Any) -> params.Score:  # noqa: ANN401 - as in params.yaml
-    chosen = {"heads": [{"kind": "demo"}], "tags": None, "batch": None, "decode": "full", "compile": "none"}
+    chosen = {
+        "heads": [{"kind": "demo"}],
+        "tags": None,
+        "faces": None,
+        "batch": None,
+        "decode": "full",
+        "compile": "none",
+    }
     model = {key: values.pop(key) for key in ("precision",) if key in values}
     return params.Score(models=[{"name": "demo", "model": "demo", **model}], **(chosen | values))
 

@@ -14,6 +14,7 @@ import pytest
 import sample_version
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from laion_dask import statistics
 from laion_dask.params import Params
@@ -56,6 +57,13 @@ def rows(version: tuple[Path, dict[str, Any]]) -> list[dict[str, Any]]:
 )
 def test_the_wilson_interval_is_the_published_one(successes: int, total: int, expected: tuple[float, float]) -> None:
     assert statistics.wilson(successes, total) == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000))
+def test_a_wilson_interval_has_the_digits_of_scipy(successes: int, more: int) -> None:
+    for some in (successes, 0, successes + more):
+        expected = binomtest(some, successes + more).proportion_ci(method="wilson")
+        assert statistics.wilson(some, successes + more) == (expected.low, expected.high)
 
 
 @given(st.integers(0, 500), st.integers(1, 500))

@@ -77,6 +77,17 @@ def test_a_pair_dropped_for_the_wrong_reason_is_missed_by_one_and_false_for_the_
     assert counts(after["not_found"]) == (right, false + 1, missed)
 
 
+def test_a_pair_of_which_only_the_uid_is_written_is_known_by_its_first_link(
+    version: tuple[Path, Path], defaults: Params
+) -> None:
+    data, metrics = version
+    before = judge(data, metrics, defaults)
+    uid = next(row["uid"] for row in labels(data) if row["expected"] == "not_found")
+    # As download writes what stands on a list of known content.
+    sample_version.change(data / "download" / "00000.parquet", uid, {"url": "", "wat": "", "page_url": ""})
+    assert judge(data, metrics, defaults) == before
+
+
 def test_a_pair_that_extract_lost_is_the_false_positive_of_the_reason_that_its_ledger_counts(
     version: tuple[Path, Path], defaults: Params
 ) -> None:

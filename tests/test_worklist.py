@@ -90,6 +90,24 @@ def test_no_row_vanishes_whatever_the_urls_are(
     assert sorted(row["url"] for row in rows(folder / "out")) == sorted(urls)
 
 
+@pytest.mark.parametrize(
+    "box",
+    [[0.6, 0.5, 0.1, 0.9], [10, 20, 30, 40], [0.1, 0.2, 0.3], [float("nan"), 0.2, 0.3, 0.4], [0.1, 0.2, None, 0.4]],
+)
+def test_boxes_of_another_form_are_refused_for_what_they_hide_would_be_seen(tmp_path: Path, box: list[Any]) -> None:
+    boxes = pa.array([[[0.1, 0.2, 0.3, 0.4], box]], pa.list_(pa.list_(pa.float64())))
+    pq.write_table(pa.table({"url": ["http://a.example/"], "b": boxes}), tmp_path / "t.parquet")
+    with pytest.raises(TableError, match=r"column 'b' holds \[\[0.1, .* Remedy: for each box x1, y1, x2, y2 as shares"):
+        cut([tmp_path / "t.parquet"], tmp_path / "out", Cut(Asked(boxes="b")))
+
+
+def test_boxes_come_as_lists_or_as_text(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('url,b\nhttp://a.example/1,"[[0.1, 0.2, 0.3, 0.4]]"\nhttp://a.example/2,\n')
+    cut([tmp_path / "t.csv"], tmp_path / "out", Cut(Asked(boxes="b"), order="given"))
+    assert [row[worklist.BOXES] for row in rows(tmp_path / "out")] == [[[0.1, 0.2, 0.3, 0.4]], None]
+    assert worklist.BOXES not in worklist.image_columns(pq.read_schema(tmp_path / "out" / "00000.parquet")).names
+
+
 def test_a_table_of_two_types_is_refused(tmp_path: Path) -> None:
     for name, values in (("a", [1]), ("b", ["1"])):
         pq.write_table(pa.table({"url": ["http://a.example/"], "n": values}), tmp_path / f"{name}.parquet")

@@ -12,7 +12,7 @@ import dask
 import zarr
 
 import laion_dask
-from laion_dask import cluster, embeddings, folders, measures, models, params, parts, score
+from laion_dask import cluster, embeddings, faces, folders, measures, models, params, parts, score
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
@@ -31,10 +31,12 @@ def weights(settings: Params) -> None:
 
 
 def find(rules: params.Score) -> None:
-    """Find or fetch the weights of all models, and the tokenizers that do not come with open_clip."""
+    """Find or fetch the weights of all models, and the tokenizers that do not come with open_clip; try the detector."""
     for spec in rules.models:
         models.weights(spec)
         models.beside(spec)
+    if rules.faces is not None:
+        faces.load(rules.faces)
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:

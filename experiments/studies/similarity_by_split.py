@@ -92,17 +92,19 @@ def _figure(curves: Mapping[str, Curve], best: Mapping[str, float]) -> Figure:
     for split, curve in curves.items():
         x = [point[0] for point in curve]
         axes.plot(x, [point[1] for point in curve], color=_COLORS[split], linewidth=1.8, label=split)
-        axes.plot(x, [point[2] for point in curve], color=_COLORS[split], linewidth=1.2, linestyle=":")
+        axes.plot(x, [point[2] for point in curve], color=_COLORS[split], linewidth=1.4, linestyle=":")
         axes.axvline(best[split], color=_COLORS[split], linewidth=1, linestyle="--")
     for value in TRIED:
         axes.plot([value], [-0.035], "^", color=QUIET, markersize=4, clip_on=False)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlim(-0.2, 0.6)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    for line, label in (("-", "text and picture match"), (":", "wrong text"), ("--", f"keeps {WANTED:.0%}")):
+        axes.plot([], [], color=QUIET, linewidth=1.4, linestyle=line, label=label)
     axes.set_title("Pairs that stay", color=INK)
     axes.set_xlabel("threshold of similarity (triangles: those of the sweep)")
     axes.grid(axis="y")
-    axes.legend(loc="center left")
+    axes.legend(loc="center left", fontsize=8.5)
     return figure
 
 
