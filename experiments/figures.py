@@ -210,7 +210,7 @@ def versions_figures(out: Path, found: Sequence[Row], shared: Overlap | None, ke
         told.append(
             {
                 "name": "curve",
-                "title": f"Along {' and '.join(_together(found, key))}",
+                "title": f"Along {', '.join(_together(found, key))}",
                 "caption": "Where recall falls with the kept share, the rule takes good pairs; where precision stops "
                 "rising, it has nothing left to catch.",
             }

@@ -37,10 +37,10 @@ _DIGEST_CHARS: Final = 36
 # MLflow's comparison shows seven metrics without scrolling, by name: these come first, in the order of the data.
 _GLANCE: Final = {
     "1 links seen": "extract.links.seen",
-    "2 images downloaded": "filter.pairs.seen",
+    "2 downloaded": "filter.pairs.seen",
     "3 pairs kept": "kept.all",
-    "4 unsafe in kept": "safety.unsafe_kept.all.rate",
-    "5 watermarked in kept": "safety.watermark_kept.all.rate",
+    "4 unsafe kept": "safety.unsafe_kept.all.rate",
+    "5 watermark kept": "safety.watermark_kept.all.rate",
     "6 precision": "truth.keep.precision",
     "7 recall": "truth.keep.recall",
 }

@@ -32,7 +32,7 @@ def test_real_wats_come_with_the_warcs_of_the_same_pages() -> None:
 def test_a_stage_runs_once_for_recipes_that_agree_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes_table, "STAGES", ("crawl", "extract"))
     counts = [
-        recipes_table.run(recipes_table.values(name, recipes_table.demo(6)), tmp_path)
+        recipes_table.run(recipes_table.values(name, recipes_table.demo(24)), tmp_path)
         for name in ("laion-5b", "laion-high-resolution", "datacomp")
     ]
     assert counts[0] == counts[1]
@@ -42,7 +42,7 @@ def test_a_stage_runs_once_for_recipes_that_agree_on_it(tmp_path: Path, monkeypa
 
 def test_what_a_stage_says_when_it_fails_is_in_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes_table, "STAGES", ("crawl",))
-    laid = recipes_table.values("laion-5b", recipes_table.demo(6))
+    laid = recipes_table.values("laion-5b", recipes_table.demo(24))
     laid["crawl"] |= {"source": "files", "files": [str(tmp_path / "none.warc.wat.gz")]}
     with pytest.raises(recipes_table.TableError, match=r"crawl, laion-5b, demo: [\s\S]*none\.warc\.wat\.gz"):
         recipes_table.run(laid, tmp_path)
