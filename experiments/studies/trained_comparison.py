@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -30,7 +30,7 @@ _NONE: Final = {
     "filter.duplicate_images": "keep",
     "filter.near_duplicates": "keep",
 }
-FILTERS: Final = (("no filter", _NONE), ("the demo's filter", {}))
+FILTERS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (("no filter", _NONE), ("the demo's filter", {}))
 COMMANDS: Final = (
     " ".join(["dvc exp run --temp -n no-filter", *(f"-S {key}={value}" for key, value in _NONE.items()), "filter"]),
     f"python -m experiments.train no-filter data --seeds {','.join(map(str, SEEDS))}",
@@ -131,15 +131,15 @@ def _text(scored: Sequence[scores.Scored], scale: scales.Scale, kinds: Mapping[s
     verdict = {
         len(shown): "Yes, by all main scores",
         0: "These seeds do not show it: no main score is higher by more than chance",
-    }.get(len(higher), f"By some: {', '.join(higher)}")
+    }.get(len(higher), f"Yes by {' and '.join(higher)}, beyond chance; what the other scores say may be chance")
     wrong = {name: counts.get("wrong text", 0) / sum(counts.values()) for name, counts in kinds.items()}
     told = "\n".join(f"- {line}" for line in scores.differences(scored))
-    passes = ", ".join(f"{scale.steps * scale.batch / one.kept.pairs:.1f}" for one in scored)
-    shares = ", ".join(f"{share:.1%} of {name}" for name, share in wrong.items())
+    passes = " and ".join(f"{scale.steps * scale.batch / one.kept.pairs:.1f}" for one in scored)
+    shares = " and ".join(f"{share:.1%} with {name}" for name, share in wrong.items())
     return f"""## Answer
 
-{verdict}. Of the pairs a wrong text have {shares}. All models see {scale.steps * scale.batch:,} pairs, so each pair is
-seen {passes} times. Differences of the means over {len(first.each)} seeds, with Welch's 95 % interval:
+{verdict}. Pairs with a wrong text: {shares}. All models see {scale.steps * scale.batch:,} pairs, so that they see each
+pair {passes} times. Differences of the means over {len(first.each)} seeds, with Welch's 95 % interval:
 
 {told}
 
