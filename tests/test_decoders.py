@@ -50,6 +50,12 @@ def decoder(timeout_s: float = 30.0, memory_bytes: int = MEMORY, **changes: obje
         one.close()
 
 
+def running(one: Decoder) -> int:
+    # A signal to process 0 goes to every process of this test run.
+    assert one.pid, "the decoder has no process"
+    return one.pid
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -119,7 +125,7 @@ def test_one_process_serves_all_bodies_and_ends_with_its_owner() -> None:
 def test_a_process_that_is_killed_from_outside_is_replaced_and_the_body_decodes() -> None:
     with decoder() as one:
         one.prepare(BODY)
-        os.kill(first := one.pid or 0, signal.SIGKILL)
+        os.kill(first := running(one), signal.SIGKILL)
         assert one.prepare(BODY) == prepared(BODY)
         assert one.pid != first
 
@@ -150,13 +156,13 @@ def test_a_body_on_which_one_process_dies_is_decoded_by_the_next() -> None:
 
 @pytest.mark.parametrize("body", [BODY, LARGE], ids=["in the pipe", "larger than the pipe"])
 def test_a_process_that_hangs_is_given_up_after_its_time(body: bytes) -> None:
-    with decoder(timeout_s=0.5) as one:
+    with decoder(timeout_s=3) as one:
         one.prepare(BODY)
-        os.kill(stopped := one.pid or 0, signal.SIGSTOP)
+        os.kill(stopped := running(one), signal.SIGSTOP)
         began = time.monotonic()
         result = one.prepare(body)
-        assert result == Prepared(CRASHED, "not decoded within 0.5 s")
-        assert time.monotonic() - began < 5
+        assert result == Prepared(CRASHED, "not decoded within 3 s")
+        assert time.monotonic() - began < 20
         assert not alive(stopped)
         assert one.prepare(BODY).reason == KEEP
 
