@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,12 @@ def dsn() -> Iterator[str]:
             connection.execute("alter system set fsync = off")
             connection.execute("select pg_reload_conf()")
         yield dsn
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear Ctrl-C also where a shell has started the tests in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

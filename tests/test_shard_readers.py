@@ -40,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = params.load(packaged_params())
     rules = settings.download.model_copy(update={"warcs": (str(warc),)})
     cut = worklist.Cut(worklist.Asked(), shard_rows=SHARD_ROWS, digits=8, order="given")
-    whole = settings.model_copy(update={"download": rules})
+    # The demo's list lies beside the demo's crawl, which is not there.
+    catalog = settings.catalog.model_copy(update={"lists": ()})
+    whole = settings.model_copy(update={"download": rules, "catalog": catalog})
     with threads_of_this_process(1) as client, pytest.MonkeyPatch.context() as patched:
         patched.setattr(cluster, "open_client", lambda: nullcontext(client))
         download_tables([table], place / "out", whole, cut, Progress("download", "images"))

@@ -66,7 +66,8 @@ def test_the_report_names_every_split_and_head(measured: Evaluation) -> None:
 
 def test_the_folder_is_small_and_complete() -> None:
     files = {path.name: path.stat().st_size for path in MODEL.iterdir()}
-    assert set(files) == {"open_clip_config.json", "open_clip_model.safetensors", "bpe.txt.gz", "heads.safetensors"}
+    clip = {"open_clip_config.json", "open_clip_model.safetensors", "bpe.txt.gz"}
+    assert set(files) == {*clip, "heads.safetensors", "faces.onnx"}
     assert sum(files.values()) <= 8 * 2**20
 
 
