@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from benchmarks import scored
+from benchmarks.bars import at_most
 from laion_dask import params, rules, schema
 
 ROOT: Final = Path(__file__).parents[1]
@@ -171,15 +172,11 @@ def measure(work: Path, pairs: int) -> list[dict[str, Any]]:
         )
     seconds, peak, least = found["rules of one row"]
     return [
-        _bar("seconds, 10 million pairs, rules of one row", seconds * 10_000_000 / pairs, 30),
-        _bar("peak MB of all processes", max(peak for _, peak, _ in found.values()), 4_000),
-        _bar("times a bare reading", seconds / least, 5),
-        _bar("seconds, with top fraction, SQL and equal images", found["and over all"][0] * 10_000_000 / pairs, 60),
+        at_most("seconds, 10 million pairs, rules of one row", seconds * 10_000_000 / pairs, 30),
+        at_most("peak MB of all processes", max(peak for _, peak, _ in found.values()), 4_000),
+        at_most("times a bare reading", seconds / least, 5),
+        at_most("seconds, with top fraction, SQL and equal images", found["and over all"][0] * 10_000_000 / pairs, 60),
     ]
-
-
-def _bar(name: str, value: float, bar: float) -> dict[str, Any]:
-    return {"name": name, "value": round(value, 3), "bar": f"<= {bar:g}", "holds": value <= bar}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bars import at_most
 from laion_dask import known, lists
 from laion_dask.list_params import HashList
 
@@ -45,9 +46,9 @@ def main() -> None:
                 found |= {f"{kind}.{name}": value for name, value in measured.items()}
                 sys.stdout.write(f"{kind} {json.dumps(measured)}\n")
             path.unlink()
-    # The bar of memory is the project's; a list should also be compiled within the time of a coffee.
+    # Memory is bounded by the rule for 20 million entries; five minutes to compile are a wish of ours.
     bars = [
-        _bar(f"{kind}: {told}", found[f"{kind}.{name}"], bar)
+        at_most(f"{kind}: {told}", found[f"{kind}.{name}"], bar)
         for kind in asked.kinds
         for told, name, bar in (
             ("peak MB while compiled", "build_peak_mb", 2_000),
@@ -56,10 +57,6 @@ def main() -> None:
         )
     ]
     sys.stdout.write(f"{json.dumps({'bench': 'lists', 'entries': asked.entries, 'bars': bars})}\n")
-
-
-def _bar(name: str, value: float, bar: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "bar": f"<= {bar:g}", "holds": value <= bar}
 
 
 def rows(kind: str, number: int, count: int) -> known.Bytes:

@@ -17,7 +17,7 @@ from typing import Any
 import dask
 import pytest
 from conftest import threads_of_this_process
-from distributed import Client, LocalCluster
+from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -226,17 +226,10 @@ def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monke
     monkeypatch.setattr(parts, "_LOOK_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(parts, "_GONE_SECONDS", 0.3)
     with (
-        LocalCluster(
-            processes=False,
-            n_workers=0,
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            silence_logs="CRITICAL",
-        ) as nobody,
-        Client(nobody) as client,
+        threads_of_this_process(0) as nobody,
         pytest.raises(parts.WorkersGoneError, match="and 2 parts wait for one"),
     ):
-        run(numbers(1, 2), tmp_path, client)
+        run(numbers(1, 2), tmp_path, nobody)
 
 
 def test_two_attempts_of_one_part_give_one_folder(tmp_path: Path) -> None:
