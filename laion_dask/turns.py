@@ -26,6 +26,7 @@ from laion_dask.urls import registrable_domain
 
 _LANES: Final = 65_536  # about 50 MB; lanes that nobody uses are forgotten when there are more
 _HELLO_S: Final = 5.0
+_ROUNDS: Final = 5  # of the event loop: from an accepted connection to its task, or from a closed one to its end, are 3
 
 
 class TurnsGoneError(Exception):
@@ -171,15 +172,23 @@ class TurnServer:
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         async def end() -> None:
-            if hasattr(self, "_server"):
-                self._server.close()
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # A server of Python 3.11 that closes while it accepts leaks the connection: first nobody more is let in,
+            # then those who are in begin and are sent away, and only then it closes.
+            server = getattr(self, "_server", None)
+            for listening in server.sockets if server else ():
+                loop.remove_reader(listening.fileno())
+            alone = 0
+            while alone < _ROUNDS:
+                for task in self._tasks:
+                    if not task.cancelling():
+                        task.cancel()
+                await asyncio.sleep(0)
+                alone = alone + 1 if asyncio.all_tasks() == {asyncio.current_task()} else 0
+            if server:
+                server.close()
+            loop.stop()
 
-        asyncio.run_coroutine_threadsafe(end(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
+        asyncio.run_coroutine_threadsafe(end(), loop)
         if self._thread is not None:
             self._thread.join()
         loop.close()
@@ -202,9 +211,9 @@ class TurnServer:
             # The run is over. The streams of Python 3.11 report a handler that ends as cancelled as an error.
             pass
         finally:
+            # Nothing is waited for: who is cancelled here leaves the connection closed all the same.
             for turn in held.values():
                 turn.cancel()
-            await asyncio.gather(*held.values(), return_exceptions=True)
             writer.close()
             if task is not None:
                 self._tasks.discard(task)

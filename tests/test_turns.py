@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
+import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -38,9 +43,12 @@ def fetch(settings: params.Download, replay: ReplayAddress, turns: TurnsAddress,
     asyncio.run(run())
 
 
-def test_more_processes_than_connections_stay_within_the_limits_of_host_and_domain(defaults: params.Params) -> None:
+@pytest.mark.parametrize(("hosts", "at_once"), [(1, 2), (4, 3)])
+def test_more_processes_than_connections_stay_within_the_limits_of_host_and_domain(
+    defaults: params.Params, hosts: int, at_once: int
+) -> None:
     settings = limits(defaults, connections_per_host=2, connections_per_domain=3)
-    urls = [f"http://img{place % 4}.shop.example/{place}" for place in range(24)]
+    urls = [f"http://img{place % hosts}.shop.example/{place}" for place in range(24)]
     open_now: list[int] = [0, 0]
 
     async def counted(request: web.BaseRequest) -> web.StreamResponse:
@@ -61,8 +69,8 @@ def test_more_processes_than_connections_stay_within_the_limits_of_host_and_doma
         for other in others:
             other.join()
         assert [other.exitcode for other in others] == [0, 0, 0]
-        assert max(server.peak.values()) == 2
-        assert open_now[1] == 3
+        assert max(server.peak.values()) <= 2
+        assert open_now[1] == at_once
 
 
 def test_several_workers_without_a_server_of_turns_are_refused(defaults: params.Params) -> None:
@@ -186,3 +194,26 @@ def test_who_does_not_know_the_word_gets_no_turn(
     settings = limits(defaults)
     with TurnServer(settings) as server, pytest.raises(TurnsGoneError):
         asyncio.run(one_turn(settings, change(server.address), "a.example"))
+
+
+def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(defaults: params.Params) -> None:
+    settings = limits(defaults, connections_per_host=1)
+    over = threading.Event()
+
+    def come(address: TurnsAddress) -> None:
+        while not over.is_set():
+            # Refused or cut off once the server is gone.
+            with suppress(OSError), socket.create_connection((address.host, address.port), timeout=5) as connection:
+                connection.sendall(f"{address.token}\ntake 0 a.example 0\ntake 1 a.example 0\n".encode())
+                connection.recv(16)
+
+    for _ in range(40):
+        over.clear()
+        with ThreadPoolExecutor(4) as workers:
+            with TurnServer(settings) as server:
+                for _ in range(4):
+                    workers.submit(come, server.address)
+                time.sleep(0.01)
+            over.set()
+    # A task or a connection that was left behind is reported when it is collected, which pytest counts as a failure.
+    gc.collect()
