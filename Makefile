@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
 .DEFAULT_GOAL := help
