@@ -28,6 +28,7 @@ LOCK: Final = Path(__file__).with_name("clip_retrieval.lock")
 SECTIONS: Final = ("forward", "small", "rival", "demo", "zarr")
 _SHARD_ROWS: Final = 250
 _QUICK_IMAGES: Final = 200
+_RIVAL_TARS: Final = 4  # one for each of its preparing processes: with fewer it stops
 # Images of one step: their forward pass takes a minute on two cores.
 _SLICE: Final = 500
 # As the stage download leaves them by default.
@@ -224,7 +225,7 @@ def main() -> None:
             found = steps.all("small", [lambda: forward_step(small, small.tables, str(weights), ["full"], work)])
             bars += forward_bars(name, found) if found else []
         if "rival" in sections:
-            found = steps.all("rival", [lambda: rival_step(corpus.tars[: max(1, _SLICE // rows)], weights)])
+            found = steps.all("rival", [lambda: rival_step(corpus.tars[:_RIVAL_TARS], weights)])
             bars += rival_bars(found[0], of_forward) if found else []
         if "demo" in sections:
             found = steps.all("demo", [lambda: demo_step(corpus, work)])

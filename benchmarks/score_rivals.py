@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,13 @@ def main() -> None:
     parser.add_argument("tars", nargs="+", type=Path)
     parser.add_argument("--weights", required=True, help="checkpoint of ViT-B-32")
     wanted = parser.parse_args()
-    found = clip_retrieval(wanted.tars, wanted.weights, _BATCH)
+    try:
+        found = clip_retrieval(wanted.tars, wanted.weights, _BATCH)
+    except Exception:  # noqa: BLE001 - told, and then ended
+        traceback.print_exc()
+        sys.stderr.flush()
+        # Its process of logging waits for ever, and a normal end of this one for that.
+        os._exit(1)
     sys.stdout.write(f"\n{json.dumps(found)}\n")
 
 
