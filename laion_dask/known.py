@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 BANDS: Final = 16
 """Bands of a PDQ, 16 bits each."""
@@ -101,35 +102,44 @@ def _equal(folder: Path, values: Bytes) -> Bools:
     return found
 
 
-# Near: multi-index hashing (Norouzi, Punjani, Fleet 2012, arXiv 1307.2982). Where two hashes differ in at most d bits,
-# at most d // 16 of them are in one of the first d % 16 + 1 bands, or at most d // 16 - 1 in one of the others.
+# Near: multi-index hashing (Norouzi, Punjani, Fleet 2012, arXiv 1307.2982) round a ring of bands (see `pdq_index`). Of
+# two hashes at most d bits apart, one band has at most d // 16 of them, and with the next band at most 2 d // 16.
 
 
 def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
     """Whether an entry is at most `distance` bits from `value`: every one that may be is compared."""
     rows = _opened(folder, "rows", "<u8", 4)
     wanted = np.ascontiguousarray(value).view("<u8")
-    order = _opened(folder, "bands", "<u4", entries)
+    order, after = _opened(folder, "bands", "<u4", entries), _opened(folder, "nexts", "<u2", entries)
     starts = _opened(folder, "starts", "<i8", (1 << _BITS) + 1)
-    for band, word in enumerate(np.ascontiguousarray(value).view("<u2").tolist()):
-        radius = distance // BANDS - (band > distance % BANDS)
-        if radius < 0:
-            break
-        values = word ^ _flips(radius)
-        first, after = starts[band, values], starts[band, values + 1]
-        some = [
-            order[band, begin:end] for begin, end in zip(first.tolist(), after.tolist(), strict=True) if begin < end
-        ]
-        if some and (np.bitwise_count(rows[np.concatenate(some)] ^ wanted).sum(axis=1) <= distance).any():
+    words = np.ascontiguousarray(value).view("<u2")
+    flips, spent = _flips(distance // BANDS)
+    for band, word in enumerate(words.tolist()):
+        buckets = word ^ flips
+        begins, ends = starts[band, buckets], starts[band, buckets + 1]
+        sizes = ends - begins
+        if not sizes.any():
+            continue
+        pieces = list(zip(begins.tolist(), ends.tolist(), strict=True))
+        # A bucket lies in one piece: what comes after its band is read through, and few entries are left to look up.
+        nexts = np.concatenate([after[band, begin:end] for begin, end in pieces])
+        apart = np.bitwise_count(nexts ^ words[(band + 1) % BANDS])
+        hits = np.flatnonzero(apart + np.repeat(spent, sizes) <= 2 * distance // BANDS)
+        if not hits.size:
+            continue
+        offsets = begins - (np.cumsum(sizes) - sizes)
+        some = order[band, hits + np.repeat(offsets, sizes)[hits]]
+        if (np.bitwise_count(rows[some] ^ wanted).sum(axis=1) <= distance).any():
             return True
     return False
 
 
 @cache
-def _flips(radius: int) -> npt.NDArray[np.int64]:
-    """Return every number of 16 bits of which at most `radius` are set."""
-    bits = [sum(1 << bit for bit in some) for size in range(radius + 1) for some in combinations(range(_BITS), size)]
-    return np.array(bits, np.int64)
+def _flips(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Return every number of 16 bits of which at most `radius` are set, and how many are."""
+    some = [bits for size in range(radius + 1) for bits in combinations(range(_BITS), size)]
+    numbers = np.array([sum(1 << bit for bit in bits) for bits in some], np.int64)
+    return numbers, np.array([len(bits) for bits in some], np.uint8)
 
 
 # What is looked up
@@ -182,13 +192,12 @@ def of_rows(lists: Sequence[Index], images: pa.Table) -> dict[str, Bools]:
     for entry in lists:
         if entry.kind in _URL_KINDS:
             continue
-        texts = images[entry.kind].to_pylist()
+        texts = images[entry.kind]
+        asked = pc.is_valid(texts)
         if entry.kind == "pdq":
-            qualities = images["pdq_quality"].to_pylist()
-            good = [quality is not None and quality >= entry.quality for quality in qualities]
-            texts = [text if fine else None for text, fine in zip(texts, good, strict=True)]
-        rows = np.flatnonzero([text is not None for text in texts])
-        values = b"".join(bytes.fromhex(text) for text in texts if text is not None)
+            asked = pc.and_(asked, pc.fill_null(pc.greater_equal(images["pdq_quality"], entry.quality), False))
+        rows = np.flatnonzero(asked.to_numpy())
+        values = bytes.fromhex("".join(texts.filter(asked).to_pylist()))
         mask = np.zeros(images.num_rows, bool)
         if len(rows):
             mask[rows] = entry.find(np.frombuffer(values, np.uint8).reshape(len(rows), -1))

@@ -13,6 +13,7 @@ from typing import Final
 from laion_dask.urls import Address, UrlRules, resolve
 
 KINDS: Final = ("url", "domain", "uid", "md5", "sha256", "pdq")
+OF_PICTURES: Final = ("md5", "sha256", "pdq")
 COLUMNS: Final = ("kind", "value", "reason", "date", "source")
 _HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64, "pdq": 64}
 _DAY: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
@@ -64,6 +65,15 @@ def read(path: Path) -> list[Removal]:
 def until(removals: Iterable[Removal], day: date | None) -> list[Removal]:
     """Return the removals up to a day, that day included; all where it is None."""
     return [removal for removal in removals if day is None or removal.date <= day.isoformat()]
+
+
+def after(removals: Iterable[Removal], day: date | None) -> list[Removal]:
+    """Return what `until` leaves, and all that name a picture: before the download nobody knows whose it is."""
+    return [
+        removal
+        for removal in removals
+        if removal.kind in OF_PICTURES or (day is not None and removal.date > day.isoformat())
+    ]
 
 
 def remedy(kind: str, value: str) -> str:

@@ -80,14 +80,18 @@ _NO_RATIO: Final = 1_000_000.0
 
 
 def local(
-    pairs: pa.Table, settings: filter_params.Filter, files: Files, embedded: Mapping[str, np.ndarray]
+    pairs: pa.Table,
+    settings: filter_params.Filter,
+    files: Files,
+    embedded: Mapping[str, np.ndarray],
+    listed: Mapping[str, np.ndarray],
 ) -> Iterator[Rule]:
     """Yield the rules that a row alone decides, but for those that are switched off.
 
     `pairs` has the columns of `columns` and those that are computed; `embedded` the stored image embeddings of each
-    model that a rule reads, float32 (rows, features), NaN where there is no image.
+    model that a rule reads, float32 (rows, features), NaN where there is no image; `listed` what `known.of_rows` finds.
     """
-    yield from _known_content(pairs, files)
+    yield from _known_content(pairs, files, listed)
     yield from _of_image_and_text(pairs, settings, files)
     if settings.max_punsafe < 1:
         yield "unsafe", "unsafe", _numbers(pairs["punsafe"]) > np.float32(settings.max_punsafe)
@@ -118,15 +122,11 @@ def local(
         yield "evaluation_set", "evaluation_set", _too_close(pairs, settings)
 
 
-def _known_content(pairs: pa.Table, files: Files) -> Iterator[Rule]:
+def _known_content(pairs: pa.Table, files: Files, listed: Mapping[str, np.ndarray]) -> Iterator[Rule]:
     if files.removed:
         yield "removed_hash", "removed_hash", hash_lists.matches(pairs, files.removed, files.digest)
     if files.listed:
-        yield (
-            LISTED_LATER,
-            LISTED_LATER,
-            known_content.any_of(known_content.of_rows(files.listed, pairs), pairs.num_rows),
-        )
+        yield LISTED_LATER, LISTED_LATER, known_content.any_of(listed, pairs.num_rows)
     if files.keep_uids or files.drop_uids:
         uids = uid_sets.halves(pairs["uid"])
         for reason, paths, inside in (

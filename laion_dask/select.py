@@ -99,7 +99,8 @@ def judge(
         column = _computed(one, embedded, pairs, batches.get(one.column))
         pairs = pairs.append_column(one.column, pa.array(column, pa.float32()))
     images_of = {model: image for (model, kind), image in embedded.items() if kind == "image"}
-    reasons, mask, counts = decide(rules.local(pairs, settings, files, images_of), judged, settings)
+    listed = known.of_rows(files.listed, pairs)
+    reasons, mask, counts = decide(rules.local(pairs, settings, files, images_of, listed), judged, settings)
     verdicts = pc.if_else(pa.array(judged), reasons, pairs["reason"])
     shard = pa.array(np.full(pairs.num_rows, int(name), np.int32))
     rows = {"uid": pairs["uid"], "shard": shard, "split": pairs["split"], "reason": verdicts, "rules": mask}
@@ -110,8 +111,7 @@ def judge(
         pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
         pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="zstd")
     first = pc.equal(verdicts, rules.LISTED_LATER).to_numpy()
-    by_list = known.count(known.of_rows(files.listed, pairs), first)
-    return _counts(verdicts, counts) | {"listed": by_list}
+    return _counts(verdicts, counts) | {"listed": known.count(listed, first)}
 
 
 def settle(

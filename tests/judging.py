@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tables
 
-from laion_dask import params, rules, select
+from laion_dask import known, params, rules, select
 from laion_dask.verdict import KEEP
 
 NOTHING = rules.Files(digest="none")
@@ -68,7 +68,8 @@ def decide(
     """Return for each row its verdict, and the names of all rules that would drop it."""
     pairs = select.join(images, scores)
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
-    reasons, mask, _ = select.decide(rules.local(pairs, settings, files, embedded or {}), judged, settings)
+    found = rules.local(pairs, settings, files, embedded or {}, known.of_rows(files.listed, pairs))
+    reasons, mask, _ = select.decide(found, judged, settings)
     bits = {bit: name for name, (_, bit) in rules.bits(settings).items()}
     names = [{name for bit, name in bits.items() if int(row) >> bit & 1} for row in mask]
     return pc.if_else(pa.array(judged), reasons, pairs["reason"]).to_pylist(), names
