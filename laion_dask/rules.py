@@ -149,7 +149,9 @@ def _of_image_and_text(pairs: pa.Table, settings: filter_params.Filter, files: F
     if settings.min_chars:
         yield "few_chars", "few_chars", pc.utf8_length(pairs["caption"]).to_numpy() < settings.min_chars
     if settings.min_words:
-        words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pairs["caption"])))
+        # Only whether there are so many is asked: the rest of a caption stays whole.
+        cut = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pairs["caption"]), max_splits=settings.min_words - 1)
+        words = pc.list_value_length(cut)
         yield "few_words", "few_words", words.to_numpy() < settings.min_words
     if settings.languages is not None:
         kept = pc.is_in(pairs["language"], value_set=pa.array(settings.languages, pa.string()))
