@@ -48,7 +48,7 @@ def _drops(version: Version) -> dict[tuple[str, str], int]:
 def _funnels(written: Version, run: Version) -> str:
     one, other = _drops(written), _drops(run)
     order = {stage: place for place, (stage, _) in enumerate(FUNNEL)}
-    names = sorted({*one, *other}, key=lambda name: (order[name[0]], name[1] != "seen"))
+    names = sorted({*one, *other}, key=lambda name: (order[name[0]], name[1] != "seen", name[1]))
     lines = ["| stage | rows | as written | as run |", "|---|---|---|---|"]
     for stage, reason in names:
         counts = [found.get((stage, reason), 0) for found in (one, other)]
