@@ -6,6 +6,8 @@ An index is made by `lists`, and opened by each process with mmap: workers share
 from __future__ import annotations
 
 import hashlib
+import os
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,35 +105,52 @@ def _equal(folder: Path, values: Bytes) -> Bools:
 
 
 # Near: multi-index hashing (Norouzi, Punjani, Fleet 2012, arXiv 1307.2982) round a ring of bands (see `pdq_index`). Of
-# two hashes at most d bits apart, one band has at most d // 16 of them, and with the next band at most 2 d // 16.
+# two hashes at most d bits apart, some band has at most d // 16 of them, with the next one at most 2 d // 16, and with
+# the one after that at most 3 d // 16. Files are read, not mapped: what is touched everywhere would count as memory.
 
 
 def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
     """Whether an entry is at most `distance` bits from `value`: every one that may be is compared."""
-    rows = _opened(folder, "rows", "<u8", 4)
     wanted = np.ascontiguousarray(value).view("<u8")
-    order, after = _opened(folder, "bands", "<u4", entries), _opened(folder, "nexts", "<u2", entries)
-    starts = _opened(folder, "starts", "<i8", (1 << _BITS) + 1)
     words = np.ascontiguousarray(value).view("<u2")
+    starts = _opened(folder, "starts", "<i8", (1 << _BITS) + 1)
     flips, spent = _flips(distance // BANDS)
     for band, word in enumerate(words.tolist()):
         buckets = word ^ flips
-        begins, ends = starts[band, buckets], starts[band, buckets + 1]
-        sizes = ends - begins
-        if not sizes.any():
-            continue
-        pieces = list(zip(begins.tolist(), ends.tolist(), strict=True))
-        # A bucket lies in one piece: what comes after its band is read through, and few entries are left to look up.
-        nexts = np.concatenate([after[band, begin:end] for begin, end in pieces])
-        apart = np.bitwise_count(nexts ^ words[(band + 1) % BANDS])
-        hits = np.flatnonzero(apart + np.repeat(spent, sizes) <= 2 * distance // BANDS)
+        begins, sizes = starts[band, buckets], starts[band, buckets + 1] - starts[band, buckets]
+        places = begins + band * entries
+        pieces = zip(places.tolist(), sizes.tolist(), strict=True)
+        nexts = b"".join(_read(folder, "nexts", 4, place, size) for place, size in pieces if size)
+        ahead = [words[(band + step) % BANDS] for step in (1, 2)]
+        apart = np.bitwise_count(np.frombuffer(nexts, "<u2").reshape(-1, 2) ^ np.array(ahead, "<u2"))
+        two = np.repeat(spent, sizes) + apart[:, 0]
+        hits = np.flatnonzero((two <= 2 * distance // BANDS) & (two + apart[:, 1] <= 3 * distance // BANDS))
         if not hits.size:
             continue
-        offsets = begins - (np.cumsum(sizes) - sizes)
-        some = order[band, hits + np.repeat(offsets, sizes)[hits]]
-        if (np.bitwise_count(rows[some] ^ wanted).sum(axis=1) <= distance).any():
+        places = hits + np.repeat(places - (np.cumsum(sizes) - sizes), sizes)[hits]
+        order = np.frombuffer(b"".join(_read(folder, "bands", 4, place, 1) for place in places.tolist()), "<u4")
+        rows = np.frombuffer(b"".join(_read(folder, "rows", 32, row, 1) for row in order.tolist()), "<u8")
+        if (np.bitwise_count(rows.reshape(-1, 4) ^ wanted).sum(axis=1) <= distance).any():
             return True
     return False
+
+
+class _File:
+    """A file that is open for as long as somebody has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+
+@lru_cache(maxsize=64)
+def _file(folder: Path, name: str) -> _File:
+    return _File(folder / f"{name}.bin")
+
+
+def _read(folder: Path, name: str, width: int, first: int, count: int) -> bytes:
+    """Read `count` values of `width` bytes, from the value `first` on."""
+    return os.pread(_file(folder, name).number, width * count, width * first)
 
 
 @cache

@@ -28,7 +28,7 @@ from laion_dask.list_params import PDQ_DISTANCE, PDQ_QUALITY, HashList
 WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}
 """Bytes of an entry by kind."""
 
-_FORMAT: Final = 2  # of the index: a number more makes every index anew
+_FORMAT: Final = 3  # of the index: a number more makes every index anew
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
 _ROWS: Final = 100_000  # of a CSV, taken at once
 _PARTS: Final = 64  # by the first six bits: a part of 20 million entries of 32 bytes has 10 MB
@@ -93,7 +93,7 @@ def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
 
     `keys.bin` has the first 8 bytes of each entry as little-endian uint64, ascending; `rest.bin` the others. Of PDQ,
     `rows.bin` has the entries (entries, 4) as uint64, and `bands.bin` and `starts.bin` where each value of each of 16
-    bands of 16 bits occurs, and `nexts.bin` what stands there in the band after it. Raises `ListError`.
+    bands of 16 bits occurs, and `nexts.bin` what stands there in the two bands after it. Raises `ListError`.
     """
     width = WIDTHS[kind]
     names = ("rows",) if kind == "pdq" else ("keys", "rest")
@@ -164,7 +164,7 @@ def _write_bands(out: Path, entries: int) -> None:
             values = np.ascontiguousarray(rows[:, band])
             order = np.argsort(values, kind="stable").astype("<u4")
             bands.write(order.tobytes())
-            nexts.write(rows[order, (band + 1) % BANDS].tobytes())
+            nexts.write(np.stack([rows[order, (band + step) % BANDS] for step in (1, 2)], axis=1).tobytes())
             ends = np.cumsum(np.bincount(values, minlength=1 << 16))
             starts.write(np.append(0, ends).astype("<i8").tobytes())
 
