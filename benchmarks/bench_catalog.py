@@ -39,6 +39,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from benchmarks import pairs as synthetic
+from benchmarks.bars import Bar
 from laion_dask import catalog, copy_format, database
 
 ROOT: Final = Path(__file__).parents[1]
@@ -253,7 +254,7 @@ def profile(folder: Path, buckets: int) -> None:
     pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(15)
 
 
-def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) -> list[dict[str, Any]]:
+def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) -> list[Bar]:
     """Run everything and print it; return the bars."""
     small, whole = work / "tenth", work / "whole"
     began = time.monotonic()
@@ -289,16 +290,13 @@ def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) 
     print(f"a tenth: {tenths}, equal bytes; driver {two[0].peak_mb['driver']:,.0f} MB")
     print(f"all killed: {loaded} of {buckets} buckets loaded, {half} half; then {resumed.seconds:.1f} s, equal bytes")
     return [
-        _bar("pairs/s end to end, 2 workers", rate, 150_000),
-        _bar("driver's peak MB, all pairs / a tenth", run.peak_mb["driver"] / two[0].peak_mb["driver"], 1.2, most=True),
-        _bar("half buckets after all processes were killed", half, 0, most=True),
-        _bar("peak MB of the largest worker", run.peak_mb["workers"], 1_500, most=True),
+        Bar("pairs/s end to end, 2 workers", rate, 150_000),
+        Bar(
+            "driver's peak MB, all pairs / a tenth", run.peak_mb["driver"] / two[0].peak_mb["driver"], 1.2, at_most=True
+        ),
+        Bar("half buckets after all processes were killed", half, 0, at_most=True),
+        Bar("peak MB of the largest worker", run.peak_mb["workers"], 1_500, at_most=True),
     ]
-
-
-def _bar(name: str, value: float, bar: float, *, most: bool = False) -> dict[str, Any]:
-    holds = value <= bar if most else value >= bar
-    return {"name": name, "value": round(value, 3), "bar": f"{'<=' if most else '>='} {bar:g}", "holds": holds}
 
 
 def main() -> None:
@@ -312,7 +310,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-catalog-") as folder:
         bars = measure(Path(folder), given.pairs, given.wats, given.buckets, profiled=given.profile)
     print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(json.dumps({"bench": "catalog", "bars": bars}))
+    print(json.dumps({"bench": "catalog", "bars": [bar.as_dict() for bar in bars]}))
 
 
 if __name__ == "__main__":

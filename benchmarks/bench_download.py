@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import trustme
 
 from benchmarks import clients, pictures
-from benchmarks.bench_extract import Bar
+from benchmarks.bars import Bar
 from benchmarks.clients import BENCH, ClientError, Server, Used
 from laion_dask import hashes, images, params
 

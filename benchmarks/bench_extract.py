@@ -16,12 +16,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import corpus as corpora
 from benchmarks import environments, stage_path
+from benchmarks.bars import Bar
 from benchmarks.corpus import MB, Corpus
 
 ROOT: Final = Path(__file__).parents[1]
@@ -48,26 +48,6 @@ Result = dict[str, Any]
 
 class BenchError(Exception):
     """A reader failed, or two that must agree do not."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What is measured, and what it must reach."""
-
-    name: str
-    value: float
-    bar: float
-    at_most: bool = False
-
-    @property
-    def holds(self) -> bool:
-        """Say whether the value reaches the bar."""
-        return self.value <= self.bar if self.at_most else self.value >= self.bar
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the bar as it stands in the last line."""
-        sign = "<=" if self.at_most else ">="
-        return {"name": self.name, "value": round(self.value, 3), "bar": f"{sign} {self.bar:g}", "holds": self.holds}
 
 
 def environment_of_cc2dataset() -> Path:

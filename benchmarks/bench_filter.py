@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from benchmarks import scored
-from benchmarks.bars import at_most
+from benchmarks.bars import Bar
 from laion_dask import params, rules, schema
 
 ROOT: Final = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ def _read(path: Path, columns: list[str]) -> int:
     return int(pq.read_table(path, columns=own).num_rows + pq.read_table(scores, columns=others).num_rows)
 
 
-def measure(work: Path, pairs: int) -> list[dict[str, Any]]:
+def measure(work: Path, pairs: int) -> list[Bar]:
     """Run everything and print it; return the bars."""
     began = time.monotonic()
     scored.make(BENCH / f"scored-{pairs}", pairs, WORKERS)
@@ -172,10 +172,15 @@ def measure(work: Path, pairs: int) -> list[dict[str, Any]]:
         )
     seconds, peak, least = found["rules of one row"]
     return [
-        at_most("seconds, 10 million pairs, rules of one row", seconds * 10_000_000 / pairs, 30),
-        at_most("peak MB of all processes", max(peak for _, peak, _ in found.values()), 4_000),
-        at_most("times a bare reading", seconds / least, 5),
-        at_most("seconds, with top fraction, SQL and equal images", found["and over all"][0] * 10_000_000 / pairs, 60),
+        Bar("seconds, 10 million pairs, rules of one row", seconds * 10_000_000 / pairs, 30, at_most=True),
+        Bar("peak MB of all processes", max(peak for _, peak, _ in found.values()), 4_000, at_most=True),
+        Bar("times a bare reading", seconds / least, 5, at_most=True),
+        Bar(
+            "seconds, with top fraction, SQL and equal images",
+            found["and over all"][0] * 10_000_000 / pairs,
+            60,
+            at_most=True,
+        ),
     ]
 
 
@@ -188,7 +193,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-filter-", dir=BENCH) as folder:
         bars = measure(Path(folder), given.pairs)
     print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(json.dumps({"bench": "filter", "bars": bars}))
+    print(json.dumps({"bench": "filter", "bars": [bar.as_dict() for bar in bars]}))
 
 
 if __name__ == "__main__":

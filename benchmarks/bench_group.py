@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from benchmarks import alike
-from benchmarks.bench_extract import Bar
+from benchmarks.bars import Bar
 from laion_dask import duplicates, params, pdq_index
 from laion_dask.neighbours import ROWS, VECTORS
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bars import at_most
+from benchmarks.bars import Bar
 from laion_dask import known, lists
 from laion_dask.list_params import HashList
 
@@ -48,7 +48,7 @@ def main() -> None:
             path.unlink()
     # Memory is bounded by the rule for 20 million entries; five minutes to compile are a wish of ours.
     bars = [
-        at_most(f"{kind}: {told}", found[f"{kind}.{name}"], bar)
+        Bar(f"{kind}: {told}", found[f"{kind}.{name}"], bar, at_most=True).as_dict()
         for kind in asked.kinds
         for told, name, bar in (
             ("peak MB while compiled", "build_peak_mb", 2_000),

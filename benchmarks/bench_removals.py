@@ -22,11 +22,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow.parquet as pq
 
+from benchmarks.bars import Bar
 from laion_dask import params, release, removals, rules, takedown
 
 ROOT: Final = Path(__file__).parents[1]
@@ -150,14 +151,7 @@ def main() -> None:
     whole = sum(took for name, took in seconds.items() if name != "reading")
     print(f"together    {whole:7.1f} s for {given.removals:,} of {given.pairs:,} pairs")
     print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    bars: list[dict[str, Any]] = [
-        {
-            "name": "seconds, from the request to the tombstones",
-            "value": round(whole, 1),
-            "bar": "<= 60",
-            "holds": whole <= 60,
-        }
-    ]
+    bars = [Bar("seconds, from the request to the tombstones", whole, 60, at_most=True).as_dict()]
     print(json.dumps({"bench": "removals", "pairs": given.pairs, "removals": given.removals, **seconds, "bars": bars}))
 
 

@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from benchmarks import environments, score_ours, score_store
 from benchmarks import shards as corpora
-from benchmarks.bench_extract import BENCH, ROOT, Bar, BenchError
+from benchmarks.bars import Bar
+from benchmarks.bench_extract import BENCH, ROOT, BenchError
 from benchmarks.shards import KB, Corpus
 
 LOCK: Final = Path(__file__).with_name("clip_retrieval.lock")

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import environments
 from benchmarks import shards as corpora
-from benchmarks.bench_extract import Bar
+from benchmarks.bars import Bar
 from benchmarks.shards import KB, Corpus
 
 SECTIONS: Final = ("ceiling", "l14", "b32", "parity")

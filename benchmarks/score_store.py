@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import zarr
 
-from benchmarks.bench_extract import Bar, BenchError
+from benchmarks.bars import Bar
+from benchmarks.bench_extract import BenchError
 from benchmarks.shards import KB
 from benchmarks.stage_path import peak_mb
 
