@@ -1,6 +1,7 @@
 """Hashes of bytes, pictures and addresses in, the names of the lists of known content that have them out.
 
-An index is made by `lists`, and opened by each process with mmap: workers share its pages. Answers are exact.
+An index is made by `lists`. Each process opens sorted arrays with mmap, so that workers share their pages; hashes of
+pictures, which look-ups touch everywhere, are read. Answers are exact.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
     flips, spent = _flips(distance // BANDS)
     for band, word in enumerate(words.tolist()):
         buckets = word ^ flips
-        begins, sizes = starts[band, buckets], starts[band, buckets + 1] - starts[band, buckets]
+        begins = starts[band, buckets]
+        sizes = starts[band, buckets + 1] - begins
         places = begins + band * entries
         pieces = zip(places.tolist(), sizes.tolist(), strict=True)
         nexts = b"".join(_read(folder, "nexts", 4, place, size) for place, size in pieces if size)

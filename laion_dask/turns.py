@@ -172,26 +172,32 @@ class TurnServer:
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         async def end() -> None:
-            # A server of Python 3.11 that closes while it accepts leaks the connection: first nobody more is let in,
-            # then those who are in begin and are sent away, and only then it closes.
-            server = getattr(self, "_server", None)
-            for listening in server.sockets if server else ():
-                loop.remove_reader(listening.fileno())
-            alone = 0
-            while alone < _ROUNDS:
-                for task in self._tasks:
-                    if not task.cancelling():
-                        task.cancel()
-                await asyncio.sleep(0)
-                alone = alone + 1 if asyncio.all_tasks() == {asyncio.current_task()} else 0
-            if server:
-                server.close()
-            loop.stop()
+            try:
+                await self._send_away(loop)
+            finally:
+                # In the last round: what ended after it would be left open.
+                loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
         if self._thread is not None:
             self._thread.join()
         loop.close()
+
+    async def _send_away(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A server of Python 3.11 that closes while it accepts leaks the connection: first nobody more is let in, then
+        # those who are in begin and are sent away, and only then it closes.
+        server = getattr(self, "_server", None)
+        for listening in server.sockets if server else ():
+            loop.remove_reader(listening.fileno())
+        alone = 0
+        while alone < _ROUNDS:
+            for task in self._tasks:
+                if not task.cancelling():
+                    task.cancel()
+            await asyncio.sleep(0)
+            alone = alone + 1 if asyncio.all_tasks() == {asyncio.current_task()} else 0
+        if server:
+            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

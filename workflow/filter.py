@@ -127,9 +127,9 @@ def _settled(part: Done, before: Done) -> Done:
 
 def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]:
     """Take out what the ledger of removals names and the work list still had; only shards that have any are touched."""
-    rules_ = settings.catalog
+    catalog = settings.catalog
     # Those before were left out of the work list: to look for them in every shard once more would find nothing.
-    later = removals.after(removals.read(Path(rules_.removals)), rules_.removals_until)
+    later = removals.after(removals.read(Path(catalog.removals)), catalog.removals_until)
     named = takedown.by_shard(
         takedown.matched(
             [line for line in later if line.kind in takedown.LATER],
