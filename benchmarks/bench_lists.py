@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bars import Bar
-from laion_dask import known, lists
+from laion_dask import lists
+from laion_dask.known_index import Bytes, Index
 from laion_dask.list_params import HashList
 
 CHUNK = 1_000_000
@@ -59,7 +60,7 @@ def main() -> None:
     sys.stdout.write(f"{json.dumps({'bench': 'lists', 'entries': asked.entries, 'bars': bars})}\n")
 
 
-def rows(kind: str, number: int, count: int) -> known.Bytes:
+def rows(kind: str, number: int, count: int) -> Bytes:
     """Return a part of the list, the same each time."""
     return np.random.default_rng([number, len(kind)]).integers(0, 256, (count, lists.WIDTHS[kind]), np.uint8)
 
@@ -75,7 +76,7 @@ def write(path: Path, kind: str, entries: int) -> None:
             stream.write(lines.tobytes())
 
 
-def _index(path: Path, kind: str) -> known.Index:
+def _index(path: Path, kind: str) -> Index:
     return lists.compiled([HashList(name="bench", kind=kind, file=str(path))], path.parent / "index")[0]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from laion_dask import cluster, extract, params, parts
+from laion_dask import cluster, extract, params, parts, tasks
 from laion_dask.progress import Progress
 
 KB: Final = 1_000
@@ -62,7 +62,7 @@ def run(wats: Sequence[Path], work: Path, *, workers: int, warm_up: Path) -> Run
         client.gather(
             [
                 client.submit(
-                    parts.finish_part,
+                    tasks.finish_part,
                     timed,
                     str(work / f"warm-up-{place}"),
                     first.args,

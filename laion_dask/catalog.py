@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import database, known, schema, spacing
 from laion_dask.database import CatalogError
+from laion_dask.known_index import Index
 from laion_dask.verdict import Ledger
 
 MAX_ROWS: Final = 4_000_000
@@ -49,7 +50,7 @@ def catalog(
     seed: int,
     load_digest: str,
     dsn: str,
-    lists: Sequence[known.Index] = (),
+    lists: Sequence[Index] = (),
 ) -> dict[str, Any]:
     """Load one bucket, keep the first of equal uids, apply removals, shuffle; write its work list cut into shards.
 
@@ -92,7 +93,7 @@ def catalog(
     return {"pairs": ledger.as_dict(), "listed": by_list}
 
 
-def without_listed(rows: pa.Table, lists: Sequence[known.Index]) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+def without_listed(rows: pa.Table, lists: Sequence[Index]) -> tuple[pa.Table, pa.Table, dict[str, int]]:
     """Return the rows whose address is on no list, one for each uid that lists have, and how many of these each has."""
     found = known.of_urls(lists, rows["url"].to_pylist()) if any(entry.of_urls for entry in lists) else {}
     named = known.any_of(found, rows.num_rows)

@@ -22,6 +22,7 @@ from laion_dask.blur import Box
 from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
 from laion_dask.fetch import Fetched, Fetcher, open_fetcher
+from laion_dask.known_index import Index
 from laion_dask.queues import Queue
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import SILENT, Policy
@@ -51,7 +52,7 @@ def download(
     archive: Path | None = None,
     before: Path | None = None,
     round_number: int = 1,
-    lists: Sequence[known.Index] = (),
+    lists: Sequence[Index] = (),
 ) -> dict[str, Any]:
     """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from laion_dask import guard, images, known
 from laion_dask.exchange import Ask, Limits, Reply
-from laion_dask.known import LISTED_ADDRESS, LISTED_HASH, Index
+from laion_dask.known import LISTED_ADDRESS, LISTED_HASH
+from laion_dask.known_index import Index
 
 
 class Gate:

@@ -22,7 +22,7 @@ from typing import IO, Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from laion_dask.known import BANDS, Index
+from laion_dask.known_index import BANDS, Index
 from laion_dask.list_params import PDQ_DISTANCE, PDQ_QUALITY, HashList
 
 WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}

@@ -12,11 +12,10 @@ from typing import Final
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import zarr
 
 from laion_dask import balance, clip_losses, embeddings, filter_params, top, uid_sets
-from laion_dask.select import ENTRIES, Batches, Cut
+from laion_dask.select import ENTRIES, Batches, Cut, read_file
 from laion_dask.verdict import KEEP, RULE_BITS
 
 # What a published pool was cleared of before anybody ranked it (DataComp, section 3.2).
@@ -58,26 +57,24 @@ class _Values:
 
     def __call__(self) -> Iterator[np.ndarray]:
         for shard in self.shards:
-            values = pq.read_table(shard.pending, columns=[self.column])[self.column].to_numpy()
-            if self.split is not None or self.among != "scored":
-                table = pq.read_table(shard.verdicts, columns=["split", "reason", "rules"])
-                rows = np.ones(table.num_rows, bool)
-                if self.split is not None:
-                    rows &= pc.equal(table["split"], self.split).to_numpy()
-                if self.among == "passing":
-                    rows &= pc.equal(table["reason"], KEEP).to_numpy()
-                if self.among == "pool":
-                    rows &= (table["rules"].to_numpy() & _NEVER_IN_A_POOL) == 0
-                values = values[rows]
-            yield values
+            values = read_file(shard.pending, [self.column])[self.column].to_numpy()
+            rows = np.ones(len(values), bool)
+            if self.split is not None:
+                splits = read_file(shard.verdicts, ["split"])["split"]
+                rows &= pc.equal(splits, self.split).to_numpy()
+            if self.among == "passing":
+                rows &= pc.equal(read_file(shard.verdicts, ["reason"])["reason"], KEEP).to_numpy()
+            if self.among == "pool":
+                rows &= (read_file(shard.verdicts, ["rules"])["rules"].to_numpy() & _NEVER_IN_A_POOL) == 0
+            yield values[rows]
 
 
 def write_chances(rule: filter_params.Balance, shards: Sequence[Shard], path: Path) -> None:
     """Count the kept pairs of each entry of filter.balance, and write the chance of each: .npy, float64 (entries,)."""
     counts = np.zeros(len(balance.read_entries(Path(rule.entries))), np.int64)
     for shard in shards:
-        entries = pq.read_table(shard.pending, columns=[ENTRIES])
-        kept = pc.equal(pq.read_table(shard.verdicts, columns=["reason"])["reason"], KEEP)
+        entries = read_file(shard.pending, [ENTRIES])
+        kept = pc.equal(read_file(shard.verdicts, ["reason"])["reason"], KEEP)
         found = pc.list_flatten(entries.filter(kept)[ENTRIES]).to_numpy()
         counts += np.bincount(found, minlength=len(counts))
     np.save(path, balance.chances(counts, rule.t), allow_pickle=False)
@@ -92,7 +89,7 @@ def draw(one: filter_params.Computed, scores: Sequence[Path], folder: Path) -> B
     sample = clip_losses.Sample(batches * batch, int(one.seed or 0))
     column = f"similarity_{one.model}"
     for path in scores:
-        table = pq.read_table(path, columns=["uid", "slot", column])
+        table = read_file(path, ["uid", "slot", column])
         table = table.filter(pc.is_finite(table[column]))
         sample.add(uid_sets.halves(table["uid"]), table["slot"].to_numpy())
     size = len(sample.slots) // batches * batches

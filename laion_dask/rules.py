@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from laion_dask import balance, clip_losses, filter_params, hash_lists, keywords, uid_sets, verdict, where
 from laion_dask import known as known_content
+from laion_dask.known_index import Index
 
 Rule = tuple[str, str, np.ndarray]
 
-GROUPED: Final = ("cluster", "centroid_cosine", "evaluation_distance", "evaluation_cosine")
+GROUPED: Final = frozenset({"cluster", "centroid_cosine", "evaluation_distance", "evaluation_cosine"})
 """Columns of the stage group that rules may read; null where the image has no group."""
 
 LISTED_LATER: Final = "listed_later"
@@ -38,7 +39,7 @@ class Files:
     drop_uids: tuple[Path, ...] = ()
     removed: Mapping[str, Path] = field(default_factory=dict)
     """Hashes of removals.csv by kind, as of `hash_lists.write`; only kinds that have any."""
-    listed: Sequence[known_content.Index] = ()
+    listed: Sequence[Index] = ()
     """Lists of known content, those of images."""
 
 

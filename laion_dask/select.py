@@ -75,6 +75,9 @@ class Coins:
 Decision = Cut | Losers | Coins
 """What a view over all shards has decided."""
 
+Decided = tuple[tuple[str, str, int], Decision]
+"""Name, reason and bit of a rule, and what was decided of it."""
+
 
 def judge(
     out: Path,
@@ -82,17 +85,19 @@ def judge(
     name: str,
     images: Path,
     scores: Path,
-    groups: Path,
+    groups: Path | None,
+    columns: Sequence[str],
     settings: filter_params.Filter,
     files: Files,
     batches: Mapping[str, Batches],
 ) -> dict[str, Any]:
     """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included.
 
-    `batches` by the column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, in `rules`
-    for each rule that was asked [name, reason, own count, count as the first], and in `listed` matches by list.
+    `columns` are those that the rules read (`rules.columns`), those of the stage group in `groups`; `batches` by the
+    column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, in `rules` for each rule that was
+    asked [name, reason, own count, count as the first], and in `listed` matches by list.
     """
-    pairs = read(images, scores, groups, settings, files)
+    pairs = read(images, scores, groups, columns)
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
     embedded = _embedded(scores.parent / embeddings.STORE, pairs, settings)
     for one in settings.computed:
@@ -105,11 +110,12 @@ def judge(
     shard = pa.array(np.full(pairs.num_rows, int(name), np.int32))
     rows = {"uid": pairs["uid"], "shard": shard, "split": pairs["split"], "reason": verdicts, "rules": mask}
     rows["stays"] = pa.nulls(pairs.num_rows, pa.string())
-    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
+    write_verdicts(pa.table(rows), out / f"{name}.parquet")
     if settings.top or settings.balance:
         (out / PENDING).mkdir()
         pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
-        pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="zstd")
+        # Read again at once, several times, and by nobody else.
+        pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="none", use_dictionary=False)
     first = pc.equal(verdicts, rules.LISTED_LATER).to_numpy()
     return _counts(verdicts, counts) | {"listed": known.count(listed, first)}
 
@@ -120,42 +126,58 @@ def settle(
     name: str,
     verdicts: Path,
     pending: Path,
-    rule: tuple[str, str, int],
-    decision: Decision,
+    decided: Sequence[Decided],
     counts: Sequence[Sequence[Any]],
 ) -> dict[str, Any]:
-    """Add one rule (name, reason, bit) to the verdicts of a shard; writes and counts as `judge` does.
+    """Add rules to the verdicts of a shard, one after another; writes and counts as `judge` does.
 
     `counts` are those of the rules before.
     """
-    table = pq.read_table(verdicts)
-    reasons = table["reason"]
-    keeps = pc.equal(reasons, KEEP).to_numpy()
-    drops = _drops(decision, table, keeps, pending)
-    named, reason, bit = rule
-    first = keeps & drops
-    mask = table["rules"].to_numpy() | (drops.astype(np.uint64) << np.uint64(bit))
-    reasons = pc.if_else(pa.array(first), reason, reasons)
-    rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": mask}
-    rows["stays"] = _instead(table, first, decision) if isinstance(decision, Losers) else table["stays"]
-    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
-    return _counts(reasons, [*counts, [named, reason, int(drops.sum()), int(first.sum())]])
+    table = read_file(verdicts)
+    told = [list(count) for count in counts]
+    for (named, reason, bit), decision in decided:
+        keeps = pc.equal(table["reason"], KEEP).to_numpy()
+        drops = _drops(decision, table, keeps, pending)
+        first = keeps & drops
+        rows = {
+            **{column: table[column] for column in ("uid", "shard", "split")},
+            "reason": pc.if_else(pa.array(first), reason, table["reason"]),
+            "rules": table["rules"].to_numpy() | (drops.astype(np.uint64) << np.uint64(bit)),
+            "stays": _instead(table, first, decision) if isinstance(decision, Losers) else table["stays"],
+        }
+        table = pa.table(rows)
+        told.append([named, reason, int(drops.sum()), int(first.sum())])
+    write_verdicts(table, out / f"{name}.parquet")
+    return _counts(table["reason"], told)
 
 
-def read(images: Path, scores: Path, groups: Path, settings: filter_params.Filter, files: Files) -> pa.Table:
-    """Return what the rules read of a shard, scores and groups joined to the images by uid, whatever their order.
+def write_verdicts(table: pa.Table, path: Path) -> None:
+    """Write the verdicts of a shard, schema VERDICTS.
+
+    Digits of a digest are stored as they are: to halve them takes as long as all else that filter writes.
+    """
+    kinds = {name: "none" if name == "uid" else "zstd" for name in schema.VERDICTS.names}
+    repeating = [name for name in schema.VERDICTS.names if name not in {"uid", "stays"}]
+    pq.write_table(schema.VERDICTS.check(table), path, compression=kinds, use_dictionary=repeating)
+
+
+def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read columns of one file; `pyarrow.parquet.read_table` would take it for a dataset first, in a millisecond."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns if columns is None else list(columns), use_threads=False)
+
+
+def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]) -> pa.Table:
+    """Return columns of a shard, scores and groups joined to the images by uid, whatever their order.
 
     `reason` is that of the download, or of the scoring. Raises `ValueError` when a row has no scores.
     """
-    own = pq.read_schema(scores).names
-    known = [*schema.IMAGES.names, *(column for column in own if column not in schema.IMAGES.names), *rules.GROUPED]
-    wanted = rules.columns(settings, known, files)
-    table = pq.read_table(images, columns=[column for column in wanted if column in schema.IMAGES.names])
-    grouped = [column for column in wanted if column in rules.GROUPED]
-    others = [column for column in wanted if column not in {*schema.IMAGES.names, *grouped}]
-    joined = join(table, pq.read_table(scores, columns=["uid", "reason", *others]))
-    if grouped:
-        group = pq.read_table(groups, columns=["uid", *grouped])
+    own = [column for column in columns if column in schema.IMAGES.names]
+    grouped = [column for column in columns if column in rules.GROUPED]
+    others = [column for column in columns if column not in {*own, *grouped}]
+    joined = join(read_file(images, own), read_file(scores, ["uid", "reason", *others]))
+    if grouped and groups is not None:
+        group = read_file(groups, ["uid", *grouped])
         places = pc.index_in(joined["uid"], value_set=group["uid"].combine_chunks())
         lost = int(pc.sum(pc.and_(places.is_null(), pc.equal(joined["reason"], KEEP))).as_py() or 0)
         if lost:
@@ -205,13 +227,13 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
     if isinstance(decision, Losers):
         return np.asarray(pc.is_in(table["uid"], value_set=pa.array(decision.uids, pa.string())).to_numpy())
     if isinstance(decision, Cut):
-        values = pq.read_table(pending, columns=[decision.column])[decision.column].to_numpy()
+        values = read_file(pending, [decision.column])[decision.column].to_numpy()
         splits = pc.index_in(table["split"], value_set=pa.array(filter_params.SPLITS)).to_numpy()
         lowest = np.array([decision.lowest.get(split, -np.inf) for split in filter_params.SPLITS])
         judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
         # Written so that a value that is not a number drops the pair.
         return np.asarray(judged & ~(values >= lowest[splits]))
-    entries = pq.read_table(pending, columns=[ENTRIES])[ENTRIES].combine_chunks()
+    entries = read_file(pending, [ENTRIES])[ENTRIES].combine_chunks()
     lists = entries if isinstance(entries, pa.ListArray) else pa.concat_arrays(entries.chunks)
     stays = balance.falls(uid_sets.halves(table["uid"]), lists, np.load(decision.chances), decision.seed)
     return np.asarray(keeps & ~stays)
@@ -239,7 +261,7 @@ def _pending(
     return pa.table(columns)
 
 
-def _counts(reasons: pa.ChunkedArray, counts: Sequence[Sequence[Any]]) -> dict[str, Any]:
+def _counts(reasons: pa.ChunkedArray, counts: list[list[Any]]) -> dict[str, Any]:
     ledger = Ledger()
     for entry in pc.value_counts(reasons).to_pylist():
         reason, rows = entry["values"], entry["counts"]
@@ -248,7 +270,7 @@ def _counts(reasons: pa.ChunkedArray, counts: Sequence[Sequence[Any]]) -> dict[s
         elif reason in REASONS["filter"]:
             # What ended in an earlier stage was counted there.
             ledger.drop(reason, rows)
-    return {"pairs": ledger.as_dict(), "verdicts": len(reasons), "rules": [list(count) for count in counts]}
+    return {"pairs": ledger.as_dict(), "verdicts": len(reasons), "rules": counts}
 
 
 def _embedded(store: Path, pairs: pa.Table, settings: filter_params.Filter) -> dict[tuple[str, str], np.ndarray]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import pdq_index, schema
+from laion_dask import pdq_index, select
 from laion_dask.removals import Removal
 from laion_dask.verdict import KEEP, REASONS, RULE_BITS, WITHHELD, Ledger
 
@@ -89,7 +89,7 @@ def take_out(
     Writes and counts as `select.judge` does; `counts` are those of the rules before, and are told anew without these
     pairs. What a list of known content has found keeps that reason; what ended before filter is left.
     """
-    table = pq.read_table(verdicts)
+    table = select.read_file(verdicts)
     reasons, mask = table["reason"], table["rules"].to_numpy()
     named = pc.is_in(table["uid"], value_set=pa.array(uids, pa.string()))
     ours = pc.and_(named, pc.is_in(reasons, value_set=_OURS))
@@ -102,7 +102,7 @@ def take_out(
     reasons = pc.if_else(taken, REASON, reasons)
     rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": fresh}
     rows["stays"] = pc.if_else(taken, pa.scalar(None, pa.string()), table["stays"])
-    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / f"{name}.parquet", compression="zstd")
+    select.write_verdicts(pa.table(rows), out / f"{name}.parquet")
     ledger = Ledger()
     # What ended in an earlier stage was counted there.
     ledger.add(reason for reason in reasons.to_pylist() if reason == KEEP or reason in REASONS["filter"])

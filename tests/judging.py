@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tables
 
-from laion_dask import known, params, rules, select
+from laion_dask import filter_checks, known, params, rules, select
 from laion_dask.verdict import KEEP
 
 NOTHING = rules.Files(digest="none")
@@ -49,6 +49,11 @@ RULES = params.Filter(
 def changed(**changes: Any) -> params.Filter:  # noqa: ANN401 - values of any rule
     """Return RULES with other values, checked as they are in params.yaml."""
     return params.Filter.model_validate(RULES.model_dump() | changes)
+
+
+def columns(scores: pa.Table, wanted: params.Filter, files: rules.Files = NOTHING) -> list[str]:
+    """Return the columns that the stage reads for these rules, where the scores look like these."""
+    return rules.columns(wanted, filter_checks.joined(scores.schema).names, files)
 
 
 def grouped(images: pa.Table) -> pa.Table:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from laion_dask import known, lists
+from laion_dask import lists
+from laion_dask.known_index import Index
 from laion_dask.list_params import HashList
 
 
-def index(folder: Path, kind: str, *entries: str, name: str = "partner", **more: Any) -> known.Index:  # noqa: ANN401
+def index(folder: Path, kind: str, *entries: str, name: str = "partner", **more: Any) -> Index:  # noqa: ANN401
     """Compile hex entries, one a line."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{kind}.txt"

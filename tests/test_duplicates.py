@@ -148,7 +148,8 @@ def find(folder: Path, paths: dict[str, list[Path]], rules: params.Filter = RULE
         out = folder / "verdicts" / name
         out.mkdir(parents=True)
         tables_of = dict(zip(("images", "scores", "groups"), files, strict=True))
-        select.judge(out, name=name, **tables_of, settings=rules, files=judging.NOTHING, batches={})
+        columns = judging.columns(pq.read_table(tables_of["scores"]), rules)
+        select.judge(out, name=name, **tables_of, columns=columns, settings=rules, files=judging.NOTHING, batches={})
         verdicts.append(out / f"{name}.parquet")
     found = duplicates.find(verdicts, paths["groups"], folder, rules)
     rows = [

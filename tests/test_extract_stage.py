@@ -17,7 +17,7 @@ import pytest
 from conftest import threads_of_this_process
 from wat_bytes import image, members, page_json, record
 
-from laion_dask import cluster, crawls, extract, params, parts, reads, schema
+from laion_dask import cluster, crawls, extract, params, reads, schema, tasks
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
 from workflow import extract as stage
@@ -231,7 +231,7 @@ def finish(folder: Path, location: str, order: int, rules: params.Extract) -> Do
     args = {"name": f"{order:06d}", "location": location, "crawl": "files", "wat": location, "order": order}
     args["settings"] = rules
     part = Part(f"{order:06d}", f"key{order}", args)
-    counts = parts.finish_part(extract.extract, str(folder / part.key), args)
+    counts = tasks.finish_part(extract.extract, str(folder / part.key), args)
     return Done(part, folder / part.key, counts)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from listing import index
 
 from laion_dask import known, lists
+from laion_dask.known_index import Bytes, Index
 from laion_dask.list_params import HashList
 from laion_dask.lists import WIDTHS, ListError
 
@@ -25,7 +26,7 @@ def entries(kind: str, count: int, seed: int = 1) -> list[str]:
     return [random.Random(f"{kind} {seed} {number}").randbytes(WIDTHS[kind]).hex() for number in range(count)]
 
 
-def values(hexes: list[str]) -> known.Bytes:
+def values(hexes: list[str]) -> Bytes:
     return np.frombuffer(bytes.fromhex("".join(hexes)), np.uint8).reshape(len(hexes), -1)
 
 
@@ -35,7 +36,7 @@ def written(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def compiled(path: Path, kind: str, **more: str) -> known.Index:
+def compiled(path: Path, kind: str, **more: str) -> Index:
     entry = HashList.model_validate({"name": "partner", "kind": kind, "file": str(path), **more})
     return lists.compiled([entry], path.parent / "index")[0]
 

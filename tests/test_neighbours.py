@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from laion_dask import clusters, embeddings, group_schema, params, parts
-from laion_dask.parts import Done, Part, PartFunction
+from laion_dask import clusters, embeddings, group_schema, params, tasks
+from laion_dask.parts import Done, Part
+from laion_dask.tasks import PartFunction
 from laion_dask.verdict import KEEP
 from workflow import group
 
@@ -91,7 +92,7 @@ def run_stage(folder: Path, settings: params.Params, monkeypatch: pytest.MonkeyP
         done = []
         for part in sorted(todo, key=lambda part: part.name):
             at = folder / "work" / part.key
-            done.append(Done(part, at, parts.finish_part(function, str(at), {**part.args, **shared})))
+            done.append(Done(part, at, tasks.finish_part(function, str(at), {**part.args, **shared})))
         return done
 
     read = run(group.STAGE.function, group.STAGE.find_parts(settings, {}), {})

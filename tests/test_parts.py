@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from typing import Any
 import dask
 import pytest
 from conftest import threads_of_this_process
-from distributed import Client
+from distributed import Client, Future
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import cluster, params, parts
-from laion_dask.parts import COUNTS_FILE, Done, Part, PartsFailedError, finish_part
+from laion_dask import cluster, params, parts, tasks
+from laion_dask.parts import Done, Part, PartsFailedError
 from laion_dask.progress import Progress
+from laion_dask.tasks import ATTEMPTS, COUNTS_FILE, finish_part
 
 # Threads stand in for workers: the same scheduler and the same tasks, without seconds for each new process.
 WORKERS = {"one worker": 1, "three workers": 3}
@@ -84,6 +85,45 @@ def test_more_parts_than_fit_the_window_all_run_once(tmp_path: Path, client: Cli
     assert sum(part.counts["sum"] for part in done) == sum(n**2 for n in range(40))
 
 
+@pytest.fixture
+def sizes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many parts each task took that was handed out."""
+    found: list[int] = []
+    submit = client.submit
+
+    def counted(function: Callable[..., Any], what: object, some: Sequence[Any], **how: object) -> Future[Any]:
+        found.append(len(some))
+        return submit(function, what, some, **how)
+
+    monkeypatch.setattr(client, "submit", counted)
+    return found
+
+
+def test_small_parts_share_tasks_and_the_last_tasks_are_small_again(
+    tmp_path: Path, client: Client, sizes: list[int]
+) -> None:
+    done = run(numbers(*range(300)), tmp_path, client)
+    assert sorted(part.counts["sum"] for part in done) == [n**2 for n in range(300)]
+    assert sum(sizes) == 300
+    assert sizes[0] == sizes[-1] == 1
+    assert max(sizes) > 10
+
+
+def test_parts_that_fill_a_task_have_one_each(
+    tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_TASK_SECONDS", 0.0)
+    run(numbers(*range(30)), tmp_path, client)
+    assert sizes == [1] * 30
+
+
+def test_a_part_that_fails_does_not_stop_those_of_its_task(tmp_path: Path, client: Client, sizes: list[int]) -> None:
+    with pytest.raises(PartsFailedError, match="1 of 300 parts failed; 299 are finished"):
+        run(numbers(*range(300)), tmp_path, client, bad=150)
+    assert max(sizes) > 10
+    assert len(list(tmp_path.glob(f"*/{COUNTS_FILE}"))) == 299
+
+
 def test_finished_parts_are_skipped_and_give_the_same_counts(tmp_path: Path, client: Client) -> None:
     first = run(numbers(1, 2), tmp_path, client)
     calls.clear()
@@ -141,7 +181,7 @@ def test_a_killed_part_leaves_a_temporary_folder_that_the_next_run_removes(tmp_p
     (part,) = numbers(2)
     code = f"""
 import os, signal
-from laion_dask.parts import finish_part
+from laion_dask.tasks import finish_part
 
 def killed(out):
     (out / "half.txt").write_text("half")
@@ -184,7 +224,7 @@ class TestWorkersThatDie:
         done = parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=Progress("square", "numbers"))
         assert [part.counts["sum"] for part in done] == [0, 1, 4, 9, 16, 25]
         assert self.attempts(diary)[3] == 2
-        assert not list(work.glob("*.attempt"))
+        assert not (work / ATTEMPTS).exists()
 
     def test_a_part_that_kills_three_workers_is_set_aside_and_the_others_finish(
         self, tmp_path: Path, mortal: Client
@@ -212,7 +252,7 @@ class TestWorkersThatDie:
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGSEGV
-        (note,) = tmp_path.glob("*.attempt")
+        (note,) = (tmp_path / ATTEMPTS).iterdir()
         assert "Segmentation fault" in note.read_text()
         assert "in crash" in note.read_text()
 
@@ -223,11 +263,11 @@ def crash(out: Path) -> dict[str, Any]:
 
 
 def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "_LOOK_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(parts, "_GONE_SECONDS", 0.3)
+    monkeypatch.setattr(tasks, "_LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "_GONE_SECONDS", 0.3)
     with (
         threads_of_this_process(0) as nobody,
-        pytest.raises(parts.WorkersGoneError, match="and 2 parts wait for one"),
+        pytest.raises(tasks.WorkersGoneError, match="and 2 parts wait for one"),
     ):
         run(numbers(1, 2), tmp_path, nobody)
 

@@ -14,10 +14,11 @@ import pytest
 from aiohttp import web
 from test_download import picture, write_work
 
-from laion_dask import params, parts, rounds, schema, shards
+from laion_dask import params, parts, rounds, schema, shards, tasks
 from laion_dask.download import download
-from laion_dask.parts import Done, Part, PartFunction
+from laion_dask.parts import Done, Part
 from laion_dask.replay import Loopback
+from laion_dask.tasks import PartFunction
 from laion_dask.turns import TurnServer
 from laion_dask.verdict import Ledger
 from workflow import download as stage
@@ -76,7 +77,7 @@ class Runs:
             folder = self.work / part.key
             if not folder.exists():
                 self.ran.append(part.name)
-            done.append(Done(part, folder, parts.finish_part(function, str(folder), {**part.args, **shared})))
+            done.append(Done(part, folder, tasks.finish_part(function, str(folder), {**part.args, **shared})))
         return done
 
 

@@ -32,6 +32,7 @@ def judge(folder: Path, images: pa.Table, scores: pa.Table, wanted: params.Filte
         images=tables.write(folder / "images" / f"{name}.parquet", images),
         scores=tables.write(folder / "score" / f"{name}.parquet", scores),
         groups=tables.write(folder / "group" / f"{name}.parquet", judging.grouped(images)),
+        columns=judging.columns(scores, wanted, more.get("files", judging.NOTHING)),
         settings=wanted,
         **{"files": judging.NOTHING, "batches": {}, **more},
     )
@@ -96,8 +97,7 @@ def settled(
                 name=shard.name,
                 verdicts=path,
                 pending=shard.pending,
-                rule=(rule, reason, bit),
-                decision=decisions[shard.name],
+                decided=[((rule, reason, bit), decisions[shard.name])],
                 counts=[],
             )
             path = out / f"{shard.name}.parquet"

@@ -19,11 +19,13 @@ from distributed.utils import get_ip
 
 import laion_dask
 from laion_dask import __version__, cdxj, cluster, download, known, lists, parts, rounds, verify, worklist
+from laion_dask.known_index import Index
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part, PartFunction
+from laion_dask.parts import Done, Part
 from laion_dask.progress import Downloads, Progress
 from laion_dask.replay import Replay
 from laion_dask.shards import SIZES, write_sizes
+from laion_dask.tasks import PartFunction
 from laion_dask.turns import TurnServer
 from laion_dask.worklist import Cut, TableError
 from workflow.stage import Resources, Run, Stage, StageError, alone, data, home, main, total
@@ -211,7 +213,7 @@ def download_tables(
     return counts
 
 
-def _parts_of(work: Sequence[Path], settings: Params, shard_rows: int, listed: Sequence[known.Index]) -> list[Part]:
+def _parts_of(work: Sequence[Path], settings: Params, shard_rows: int, listed: Sequence[Index]) -> list[Part]:
     rules = settings.download
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
     answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"

@@ -48,8 +48,9 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     wanted = settings.filter
     images = sorted(data("download").glob("*.parquet"))
     scores, groups = ([data(stage) / path.name for path in images] for stage in ("score", "group"))
-    if scores:
-        filter_checks.check(wanted, filter_checks.joined(pq.read_schema(scores[0])))
+    columns = filter_checks.joined(pq.read_schema(scores[0])) if scores else None
+    if columns is not None:
+        filter_checks.check(wanted, columns)
     plan = home() / "parts" / PLAN
     shutil.rmtree(plan, ignore_errors=True)
     files = read_files(settings, plan)
@@ -58,15 +59,20 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     }
     drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
     common = parts.digest(wanted, files.digest, *drawn)
+    asked = rules.columns(wanted, columns.names, files) if columns is not None else []
+    # What duplicates are is asked of the groups later, over all shards.
+    grouped = not rules.GROUPED.isdisjoint(asked)
+    read = [images, scores, groups] if grouped else [images, scores]
     with ThreadPoolExecutor() as threads:
-        keys = threads.map(lambda paths: parts.digest(*paths, common), zip(images, scores, groups, strict=True))
+        keys = threads.map(lambda paths: parts.digest(*paths, common), zip(*read, strict=True))
     todo = []
     for path, score, group, key in zip(images, scores, groups, keys, strict=True):
         args = {
             "name": path.stem,
             "images": path,
             "scores": score,
-            "groups": group,
+            "groups": group if grouped else None,
+            "columns": asked,
             "settings": wanted,
             "files": files,
             "batches": batches,
@@ -98,22 +104,25 @@ def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: R
     wanted, first = settings.filter, {part.part.name: part.folder for part in done}
     bits = rules.bits(wanted)
     done = _take_out(settings, done, run)
-    for name, decide in _steps(wanted):
-        reason, bit = bits[name]
+    for step in _steps(wanted):
         judged = [_judged(part, first) for part in done]
-        decisions = decide(judged)
+        decisions = step(judged)
         todo = []
         for part, shard in zip(done, judged, strict=True):
-            if shard.name in decisions:
+            decided = [
+                ((name, *bits[name]), by_shard[shard.name])
+                for name, by_shard in decisions.items()
+                if shard.name in by_shard
+            ]
+            if decided:
                 args = {
                     "name": shard.name,
                     "verdicts": shard.verdicts,
                     "pending": shard.pending,
-                    "rule": (name, reason, bit),
-                    "decision": decisions[shard.name],
+                    "decided": decided,
                     "counts": part.counts["rules"],
                 }
-                key = parts.digest(part.folder.name, name, *_plain(decisions[shard.name]))
+                key = parts.digest(part.folder.name, [[rule, *_plain(decision)] for rule, decision in decided])
                 todo.append(Part(shard.name, key, args, weight=part.part.weight))
         settled = {part.part.name: part for part in run(select.settle, todo, {})} if todo else {}
         done = [_settled(settled.get(part.part.name, part), part) for part in done]
@@ -153,44 +162,38 @@ def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done
     return [_settled(settled.get(part.part.name, part), part) for part in done]
 
 
-def _steps(wanted: filter_params.Filter) -> Iterator[tuple[str, Callable[[Sequence[pool.Shard]], Decisions]]]:
+def _steps(wanted: filter_params.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], Mapping[str, Decisions]]]:
+    """Yield what decides over all shards, in the order of the rules: decisions by the name of the rule."""
     for rule in wanted.top:
-        yield f"top_{rule.name}", functools.partial(_below, rule)
-    alike = _Alike(wanted)
-    for reason in duplicates.reasons(wanted):
-        yield reason, functools.partial(alike.losers, reason)
+        yield functools.partial(_below, rule)
+    if duplicates.reasons(wanted):
+        yield functools.partial(_alike, wanted)
     if wanted.balance is not None:
-        yield "unbalanced", functools.partial(_unbalanced, wanted.balance)
+        yield functools.partial(_unbalanced, wanted.balance)
 
 
-def _below(rule: filter_params.Top, judged: Sequence[pool.Shard]) -> Decisions:
-    return _all(judged, pool.cut(rule, judged))
+def _below(rule: filter_params.Top, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+    return {f"top_{rule.name}": _all(judged, pool.cut(rule, judged))}
 
 
 def _all(judged: Sequence[pool.Shard], decision: select.Decision) -> Decisions:
     return {shard.name: decision for shard in judged}
 
 
-class _Alike:
-    """Duplicates of all kinds, which are decided together, and told rule by rule."""
-
-    def __init__(self, wanted: filter_params.Filter) -> None:
-        self._wanted = wanted
-        self._found: duplicates.Losers | None = None
-
-    def losers(self, reason: str, judged: Sequence[pool.Shard]) -> Decisions:
-        """Decide at the first reason that is asked for; nothing else may come between it and the others."""
-        if self._found is None:
-            groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
-            self._found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), self._wanted)
-        return {name: select.Losers(*found) for name, found in self._found.get(reason, {}).items()}
+def _alike(wanted: filter_params.Filter, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+    groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
+    found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
+    return {
+        reason: {name: select.Losers(*lost) for name, lost in found.get(reason, {}).items()}
+        for reason in duplicates.reasons(wanted)
+    }
 
 
-def _unbalanced(rule: filter_params.Balance, judged: Sequence[pool.Shard]) -> Decisions:
+def _unbalanced(rule: filter_params.Balance, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
     path = home() / "parts" / PLAN / "chances.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     pool.write_chances(rule, judged, path)
-    return _all(judged, select.Coins(path, rule.seed))
+    return {"unbalanced": _all(judged, select.Coins(path, rule.seed))}
 
 
 def _judged(part: Done, first: Mapping[str, Path]) -> pool.Shard:

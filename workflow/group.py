@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from laion_dask import embeddings, evaluation, group_schema, neighbours, parts, pdq_index
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part, PartFunction
+from laion_dask.parts import Done, Part
+from laion_dask.tasks import PartFunction
 from workflow.stage import Resources, Run, Stage, data, main
 
 _CLUSTERS: Final = 16  # of one task: a few seconds for a million images

@@ -22,8 +22,9 @@ from laion_dask import params as parameters
 from laion_dask import parts
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part, PartFunction
+from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
+from laion_dask.tasks import PartFunction
 from laion_dask.verdict import Ledger
 
 PROJECT = Path(__file__).parents[1]
