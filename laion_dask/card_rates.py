@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from laion_dask import params, queries
 from laion_dask.statistics import ALL, HOST_SIGNALS, wilson
+from laion_dask.verdict import LISTED_IMAGES
 
 _TOP: Final = 5
 """Languages and hosts that have a line."""
-_DROPPED_BY_LISTS: Final = "('listed_hash', 'listed_later')"
 NO_LANGUAGE: Final = "none"
 _STAGES: Final = {"images": "download", "scores": "score", "verdicts": "filter"}
 
@@ -36,7 +36,7 @@ select split, language, host,
     downloaded and isfinite(punsafe) as of_unsafe, downloaded and isfinite(punsafe) and punsafe > $unsafe as is_unsafe,
     downloaded and isfinite(pwatermark) as of_watermark,
     downloaded and isfinite(pwatermark) and pwatermark > $watermark as is_watermark,
-    downloaded or verdict in {lists} as of_listed, verdict in {lists} as is_listed,
+    downloaded or verdict in {listed} as of_listed, verdict in {listed} as is_listed,
     true as of_page_opt_out, page as is_page_opt_out{signals}
 from joined
 """
@@ -101,7 +101,7 @@ def measure(data: Path, settings: params.Filter) -> list[Row]:
     sums = ", ".join(f"sum(of_{name}::int), sum((of_{name} and is_{name})::int)" for name in measures)
     with queries.connect() as connection:
         connection.execute(
-            _ATTEMPTS.format(lists=_DROPPED_BY_LISTS, signals=signals),
+            _ATTEMPTS.format(listed=LISTED_IMAGES, signals=signals),
             {**values, "unsafe": settings.max_punsafe, "watermark": settings.max_pwatermark},
         )
         found = connection.execute(

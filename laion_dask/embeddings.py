@@ -5,7 +5,8 @@ A store has one group for each model, with the arrays of `schema.ARRAYS`: `<mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +32,18 @@ def write_shard(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], abou
     dimensions = {model: of[first].shape[1] for model, of in arrays.items()}
     rows = next(iter(arrays.values()))[first].shape[0]
     group = create(path, about, shards=1, shard_rows=rows, dimensions=dimensions)
-    # A shard without any image is written too: a missing file then always means a missing part. An array that is opened
-    # again has not kept what `create` asked of it.
-    with zarr.config.set({"array.write_empty_chunks": True}):
+    with empty_shards_written():
         for model, of in arrays.items():
             for name, values in of.items():
                 array(group, f"{model}/{name}")[:] = values
+
+
+@contextmanager
+def empty_shards_written() -> Iterator[None]:
+    """Write a shard without any image too: a missing file then always means a missing part."""
+    # An array that is opened again has not kept what `create` asked of it.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        yield
 
 
 def create(path: Path, about: About, *, shards: int, shard_rows: int, dimensions: Mapping[str, int]) -> zarr.Group:

@@ -6,6 +6,8 @@ Steps hand arrays to each other in the folders of their parts; which row of whic
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +26,7 @@ from laion_dask.verdict import KEEP, Ledger
 ROWS: Final = "rows.parquet"
 VECTORS: Final = "vectors.npy"
 _CHUNK: Final = 1 << 18  # edges at once
+_COSINES: Final = 1 << 14  # of them with their vectors: of 768 features, some 200 MB
 _ROW_GROUP: Final = 100_000
 
 # Of equal bytes the row with the lowest uid stands for the image.
@@ -120,8 +123,8 @@ def near(out: Path, *, united: Path, bands: Sequence[Path], parts: Sequence[Path
     a, b, distance = _between_images(united, pairs, bits[first], neighbours)
     source = Source(united, parts)
     cosines = [np.zeros(0, np.float32)]
-    for low in range(0, len(a), _CHUNK):
-        some = slice(low, low + _CHUNK)
+    for low in range(0, len(a), _COSINES):
+        some = slice(low, low + _COSINES)
         cosines.append(np.einsum("ij,ij->i", source.vectors(a[some]), source.vectors(b[some])))
     _write_edges(out / "near.parquet", source.uids, [(a, b, distance, np.concatenate(cosines))])
     return {"near": len(a), "full_near": _full(b, neighbours)}
@@ -169,13 +172,34 @@ def _between_images(
     return a[order], b[order], apart[order]
 
 
+class _Mapped:
+    """A .npy of which rows are read; its pages count as memory of this process while they are, and not after."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            self.features = int(shape[1])
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            flat = np.frombuffer(self._map, dtype, count=math.prod(shape), offset=stream.tell())
+            self._rows = flat.reshape(shape)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return some rows, copied."""
+        found: np.ndarray = self._rows[rows]
+        # Else every page that was ever touched stays, and Dask takes a worker for full that holds nothing.
+        self._map.madvise(mmap.MADV_DONTNEED)
+        return found
+
+
 class Source:
     """The images by number: their uids, and their embeddings out of the shards' arrays, which are mapped, not read."""
 
     def __init__(self, united: Path, parts: Sequence[Path]) -> None:
         with np.load(united / "images.npz") as arrays:
             self._shard, self._place = arrays["shard"], arrays["place"]
-        self._arrays = [np.load(part / VECTORS, mmap_mode="r") for part in parts]
+        self._arrays = [_Mapped(part / VECTORS) for part in parts]
         self.uids = pq.read_table(united / "images.parquet")["uid"].combine_chunks()
 
     def __len__(self) -> int:
@@ -184,12 +208,12 @@ class Source:
     def vectors(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (images, features), unit length."""
         shards, places = self._shard[images], self._place[images]
-        found = np.empty((len(images), self._arrays[0].shape[1] if self._arrays else 0), np.float16)
+        found = np.empty((len(images), self._arrays[0].features if self._arrays else 0), np.float16)
         order = np.lexsort((places, shards))
         cuts = np.searchsorted(shards[order], np.arange(len(self._arrays) + 1))
         for shard, (low, high) in enumerate(pairwise(cuts)):
             if high > low:
-                found[order[low:high]] = self._arrays[shard][places[order[low:high]]]
+                found[order[low:high]] = self._arrays[shard].take(places[order[low:high]])
         return clusters.unit(found)
 
 

@@ -61,10 +61,15 @@ def digest(*values: object) -> str:
     return hashlib.sha256(json.dumps([_plain(value) for value in values], sort_keys=True).encode()).hexdigest()[:32]
 
 
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Path):
-        with value.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(value)
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return dump(mode="json")

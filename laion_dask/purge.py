@@ -250,8 +250,7 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
         rows = values.shards[0] if values.shards else values.chunks[0]
         whole = np.asarray(values[number * rows : (number + 1) * rows])
         whole[[slot - number * rows for slot in _slots(table, wanted.uids)]] = np.nan
-        # A shard of which nothing is left is a file too: a missing one would be a missing part.
-        with zarr.config.set({"array.write_empty_chunks": True}):
+        with embeddings.empty_shards_written():
             values = embeddings.array(zarr.open_group(store, mode="r+"), "/".join(path.relative_to(store).parts[:2]))
             values[number * rows : (number + 1) * rows] = whole
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from laion_dask import domains, intervals, outcomes, params
 from laion_dask.face_schema import BOXES
 from laion_dask.statistics import ALL, HOST_SIGNALS, wilson
-from laion_dask.verdict import REASONS
+from laion_dask.verdict import LISTED_IMAGES, REASONS
 
 FILE: Final = "rates.json"
 PERSONAL: Final = ("emails", "phones", "cards", "accounts", "ips")
@@ -180,7 +180,7 @@ def _flags(table: pa.Table, settings: params.Params, tags: Collection[str]) -> F
     for reason in REASONS["filter"]:
         found[f"dropped_{reason}"] = (downloaded, downloaded & (verdict == reason))
     # As in the statistics: of all images that were received, what a list knew before or after the download.
-    listed = np.isin(verdict.astype(str), ["listed_hash", "listed_later"])
+    listed = np.isin(verdict.astype(str), LISTED_IMAGES)
     found["listed"] = (downloaded | listed, listed)
     found["page_opt_out"] = (attempts, pc.not_equal(table["page_signals"], "").to_numpy())
     refused = pc.equal(table["rights"], "refused").to_numpy()

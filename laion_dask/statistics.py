@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import outcomes, params
 from laion_dask.outcomes import SPLITS
-from laion_dask.verdict import FUNNEL, KEEP, REASONS
+from laion_dask.verdict import FUNNEL, KEEP, LISTED_IMAGES, REASONS
 
 HOST_SIGNALS: Final = (
     *("robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
@@ -266,7 +266,7 @@ class _Tally:
             "watermark": downloaded & (pwatermark > rules.max_pwatermark),
             "unsafe_kept": kept & (punsafe > LAION_5B_UNSAFE),
             "watermark_kept": kept & (pwatermark > LAION_5B_WATERMARK),
-            "listed_hash": np.isin(text["verdict"].astype(str), ["listed_hash", "listed_later"]),
+            "listed_hash": np.isin(text["verdict"].astype(str), LISTED_IMAGES),
             "removed": text["verdict"] == "removed_hash",
             **_host_opt_outs(table),
         }

@@ -135,6 +135,9 @@ NAMED_BITS: Final = 40
 
 REASON_STAGE: Final[dict[str, str]] = {reason: stage for stage, reasons in REASONS.items() for reason in reasons}
 
+LISTED_IMAGES: Final = ("listed_hash", "listed_later")
+"""Reasons of images that stand on a list of known content, whenever the list came."""
+
 WITHHELD: Final = tuple(reason for reason in REASON_STAGE if reason.startswith(("removed_", "listed_")))
 """Reasons of removals and of lists of known content: what ends so is never shown, and leaves a tombstone."""
 

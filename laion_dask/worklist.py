@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import duckdb
 import numpy as np
@@ -207,18 +207,23 @@ def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path
     if column is None:
         return
     lengths = ", ".join(map(str, HASH_CHARS))
-    wrong = f"length({EXPECTED_HASH}) not in ({lengths}) or not regexp_full_match({EXPECTED_HASH}, '[0-9a-f]+')"
-    try:
-        found = connection.sql(f"select {EXPECTED_HASH} from {table} where {wrong} limit 1").fetchall()
-    except duckdb.Error as error:
-        raise _told([path], error) from error
-    if found:
-        wrong = found[0][0]
+    rule = f"length({EXPECTED_HASH}) not in ({lengths}) or not regexp_full_match({EXPECTED_HASH}, '[0-9a-f]+')"
+    wrong = _first(connection, table, path, EXPECTED_HASH, rule)
+    if wrong is not None:
         kinds = ", ".join(f"{kind} {chars}" for chars, kind in HASH_CHARS.items())
         raise TableError(
             f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is no digest. "
             f"Remedy: hex digits ({kinds}), or none for a row without one"
         )
+
+
+def _first(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str, rule: str) -> Any:  # noqa: ANN401 - a value of any column
+    """Return the first value of a column for which a rule holds, None where there is none."""
+    try:
+        found = connection.sql(f"select {column} from {table} where {rule} limit 1").fetchall()
+    except duckdb.Error as error:
+        raise _told([path], error) from error
+    return found[0][0] if found else None
 
 
 def _refuse_wrong_boxes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:
@@ -228,14 +233,10 @@ def _refuse_wrong_boxes(connection: duckdb.DuckDBPyConnection, table: str, path:
     # A list has places from 1, and NaN is above every number.
     ordered = "box[1] between -1 and box[3] and box[2] between -1 and box[4] and greatest(box[3], box[4]) <= 2"
     right = f"lambda box: not coalesce(len(box) = 4 and {ordered}, false)"
-    wrong = f"coalesce(len(list_filter({BOXES}, {right})), 0) > 0"
-    try:
-        found = connection.sql(f"select {BOXES} from {table} where {wrong} limit 1").fetchall()
-    except duckdb.Error as error:
-        raise _told([path], error) from error
-    if found:
+    wrong = _first(connection, table, path, BOXES, f"coalesce(len(list_filter({BOXES}, {right})), 0) > 0")
+    if wrong is not None:
         raise TableError(
-            f"{path}: column {column!r} holds {str(found[0][0])[:140]}. Remedy: for each box x1, y1, x2, y2 as shares "
+            f"{path}: column {column!r} holds {str(wrong)[:140]}. Remedy: for each box x1, y1, x2, y2 as shares "
             "of width and height, 0 to 1; not the size of the box, and no px"
         )
 
