@@ -54,7 +54,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far a version's mean is above another's, with Welch's 95 % interval; NaN where one seed leaves no spread."""
+    """How far a version's mean is above another's, with its 95 % interval; NaN where one seed leaves no spread."""
 
     value: float
     low: float
@@ -74,16 +74,19 @@ class Difference:
 
 
 def difference(one: Scored, other: Scored, score: str) -> Difference:
-    """Return how far the second is above the first."""
-    from scipy.stats import ttest_ind  # noqa: PLC0415 - 1 s, and a refusal does not need it
+    """Return how far the second is above the first, seed by seed: models of one seed begin with the same weights.
 
-    low, high = ([scores[score] for scores in each.each.values()] for each in (one, other))
-    value = statistics.fmean(high) - statistics.fmean(low)
-    if min(len(low), len(high)) < 2:
+    The interval is that of the paired t-test: what a lucky beginning gives to both is no difference.
+    """
+    from scipy.stats import ttest_1samp  # noqa: PLC0415 - 1 s, and a refusal does not need it
+
+    each = [other.each[seed][score] - scores[score] for seed, scores in one.each.items() if seed in other.each]
+    value = statistics.fmean(each)
+    if len(each) < 2:
         return Difference(value, float("nan"), float("nan"))
-    if statistics.stdev(low) == statistics.stdev(high) == 0:
+    if statistics.stdev(each) == 0:
         return Difference(value, value, value)
-    interval = ttest_ind(high, low, equal_var=False).confidence_interval(0.95)
+    interval = ttest_1samp(each, 0.0).confidence_interval(0.95)
     return Difference(value, float(interval.low), float(interval.high))
 
 

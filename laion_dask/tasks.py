@@ -37,7 +37,7 @@ ATTEMPTS: Final = "attempts"
 Counts = dict[str, Any]
 PartFunction = Callable[..., Counts]
 
-_TASK_SECONDS: Final = 1.0
+_TASK_SECONDS = 1.0
 # A worker may die for many reasons; a part whose workers died this often is the reason.
 _MAX_DEATHS: Final = 3
 # Enough to keep every worker busy while the driver looks away; more would only hold memory in the scheduler.
@@ -148,7 +148,7 @@ def _one_finished(futures: set[Future[Any]], client: Client) -> Future[Any]:
             gone_since = time.monotonic()
         elif time.monotonic() - gone_since > _GONE_SECONDS:
             message = (
-                f"no worker has been there for {_GONE_SECONDS} s, and {len(futures)} parts wait for one.\n"
+                f"no worker has been there for {_GONE_SECONDS} s, and {len(futures)} tasks wait for one.\n"
                 "Remedy: look in the log above for what ended the workers (most often memory), and run again; "
                 "only unfinished parts run."
             )

@@ -100,8 +100,9 @@ def sizes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_small_parts_share_tasks_and_the_last_tasks_are_small_again(
-    tmp_path: Path, client: Client, sizes: list[int]
+    tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tasks, "_TASK_SECONDS", 60.0)
     done = run(numbers(*range(300)), tmp_path, client)
     assert sorted(part.counts["sum"] for part in done) == [n**2 for n in range(300)]
     assert sum(sizes) == 300
@@ -117,7 +118,10 @@ def test_parts_that_fill_a_task_have_one_each(
     assert sizes == [1] * 30
 
 
-def test_a_part_that_fails_does_not_stop_those_of_its_task(tmp_path: Path, client: Client, sizes: list[int]) -> None:
+def test_a_part_that_fails_does_not_stop_those_of_its_task(
+    tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_TASK_SECONDS", 60.0)
     with pytest.raises(PartsFailedError, match="1 of 300 parts failed; 299 are finished"):
         run(numbers(*range(300)), tmp_path, client, bad=150)
     assert max(sizes) > 10
@@ -267,7 +271,7 @@ def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monke
     monkeypatch.setattr(tasks, "_GONE_SECONDS", 0.3)
     with (
         threads_of_this_process(0) as nobody,
-        pytest.raises(tasks.WorkersGoneError, match="and 2 parts wait for one"),
+        pytest.raises(tasks.WorkersGoneError, match="and 2 tasks wait for one"),
     ):
         run(numbers(1, 2), tmp_path, nobody)
 

@@ -175,10 +175,10 @@ class TestScores:
     @pytest.mark.parametrize(
         ("low", "high", "told", "said"),
         [
-            # Welch by hand: t of 4 degrees of freedom is 2.776, standard errors 0.0082 and 0.1155.
-            ((0.10, 0.11, 0.12), (0.30, 0.31, 0.32), True, "+20.0 points (95 %: +17.7 to +22.3)"),
-            ((0.30, 0.31, 0.32), (0.10, 0.11, 0.12), True, "-20.0 points (95 %: -22.3 to -17.7)"),
-            ((0.10, 0.30, 0.20), (0.15, 0.35, 0.25), False, "which may be chance"),
+            # By hand: differences of 2, 3 and 4 points, a standard error of 0.577, t of 2 degrees of freedom 4.303.
+            ((0.10, 0.20, 0.30), (0.12, 0.23, 0.34), True, "+3.0 points (95 %: +0.5 to +5.5)"),
+            ((0.12, 0.23, 0.34), (0.10, 0.20, 0.30), True, "-3.0 points (95 %: -5.5 to -0.5)"),
+            ((0.10, 0.30, 0.20), (0.15, 0.25, 0.25), False, "which may be chance"),
             ((0.10,), (0.30,), False, "one seed says nothing of chance"),
             ((0.10, 0.10), (0.30, 0.30), True, "+20.0 points (95 %: +20.0 to +20.0)"),
         ],

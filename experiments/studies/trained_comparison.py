@@ -20,7 +20,7 @@ QUESTION: Final = (
     " seen, though it sees fewer different pairs?"
 )
 SPLITS: Final = ("en", "multi", "nolang")
-SEEDS: Final = (1, 2, 3)
+SEEDS: Final = (1, 2, 3, 4, 5)
 _NONE: Final = {
     **{f"filter.similarity.{split}": -1.0 for split in SPLITS},
     "filter.min_side_px": 0,
@@ -139,7 +139,8 @@ def _text(scored: Sequence[scores.Scored], scale: scales.Scale, kinds: Mapping[s
     return f"""## Answer
 
 {verdict}. Pairs with a wrong text: {shares}. All models see {scale.steps * scale.batch:,} pairs, so that they see each
-pair {passes} times. Differences of the means over {len(first.each)} seeds, with Welch's 95 % interval:
+pair {passes} times. Differences over {len(first.each)} seeds, with the 95 % interval of a paired t-test: models of one
+seed begin with the same weights, and some beginnings are better than others for all:
 
 {told}
 
@@ -147,8 +148,8 @@ pair {passes} times. Differences of the means over {len(first.each)} seeds, with
 wrong texts are wholly wrong, and the CLIP that the filter asks was trained on such drawings and tells them apart nearly
 without fault; on the web neither holds, and a filter gains less. The models are small ({scale.steps:,} steps of
 {scale.batch} pairs, pictures of {_size()} pixels a side) and far from what they could reach. The rules for marks, sizes
-and copies protect people and storage more than scores: a marked picture has a right text. To be surer, give more seeds:
-`--seeds 1,2,3,4,5`. DataComp's scales (`--scale small`, `medium`) ask the same of a real crawl, on a GPU.
+and copies protect people and storage more than scores: a marked picture has a right text. To be surer, give more seeds
+(`--seeds`). DataComp's scales (`--scale small`, `medium`) ask the same of a real crawl, on a GPU.
 
 Every score of every seed: [scores.csv](trained_comparison/scores.csv); with recipe, filter and digest of the questions:
 [scores.json](trained_comparison/scores.json).
