@@ -46,7 +46,7 @@ def restore(
 ) -> dict[str, str]:
     """File the versions of (commit, experiment) that are not filed yet; returns the run's id by commit.
 
-    A version whose report is not in the cache of this machine is told and left out.
+    A version whose report is not in the cache of this machine, or is not its own, is told and left out.
     """
     from laion_dask import tracking  # noqa: PLC0415 - with what it imports, seconds
 
@@ -63,6 +63,9 @@ def restore(
                 name = lineage.version(copy / "dvc.lock", copy / "metrics", version.params)
                 if name in known:
                     say(f"{label}: filed already")
+                    continue
+                if outdated := lineage.outdated(copy / "dvc.lock"):
+                    say(f"{label}: left out, it ended before {outdated[0]}; its report is of another version")
                     continue
                 _copy(versions.cached(cache, version, _REPORT), copy / _REPORT)
                 release = versions.cached(cache, version, _RELEASE)

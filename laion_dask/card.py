@@ -6,6 +6,7 @@ Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -81,7 +82,8 @@ def write(
         splits=SPLITS,
         shown=[*shown, "all"] if shown else [],
         tables=tables,
-        recipes=_recipes(getattr(settings, "recipe", ())),
+        recipes=_recipes(settings.recipe),
+        changes=[(key, _plain(theirs), _plain(here)) for key, theirs, here in recipes.changes(settings)],
         numbers=numbers,
         rankings=_rankings(numbers),
         pictures=pictures,
@@ -137,6 +139,11 @@ def _tables(out: Path, made: Made) -> list[Shown]:
                 rows[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
             found.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))
     return found
+
+
+def _plain(value: object) -> str:
+    """Return a parameter as a cell of a table."""
+    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
 
 
 def _recipes(names: Iterable[str]) -> list[recipes.Recipe]:

@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import filter_params
+from laion_dask import filter_params, queries
 
 LOSERS: Final = pa.schema([("uid", pa.string()), ("reason", pa.string()), ("stays", pa.string())])
 """A pair that is dropped as a duplicate, why, and the kept pair that stays instead."""
@@ -87,7 +86,7 @@ def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, setting
     linked = pa.chunked_array(
         [chunk for sides in found.values() for side in sides for chunk in side.chunks], pa.string()
     )
-    with duckdb.connect() as connection:
+    with queries.connect() as connection:
         connection.execute("set preserve_insertion_order = false")
         connection.register("linked", pa.table({"image": pc.unique(linked)}))
         files = {"groups": [str(path) for path in groups], "verdicts": [str(path) for path in verdicts]}

@@ -102,6 +102,17 @@ def dataset_digests(lock: Path) -> dict[str, str]:
     return digests
 
 
+def outdated(lock: Path) -> list[str]:
+    """Name the stages, the report too, that dvc.lock has made from other data than it names: they did not run again."""
+    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
+    made = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+    return [
+        name
+        for name, stage in stages.items()
+        if any(made.get(dep["path"], dep.get("md5")) != dep.get("md5") for dep in stage.get("deps", []))
+    ]
+
+
 def tracked_params(lock: Path) -> dict[str, Any]:
     """Return the parameters that dvc.lock says the release was made with, by section; {} where it says nothing."""
     if not lock.is_file():
@@ -138,7 +149,8 @@ def stage_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    # A date is one in YAML, and has no form in JSON.
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _git(folder: Path, *arguments: str) -> str:

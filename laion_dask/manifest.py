@@ -91,8 +91,7 @@ class Made:
             "crawls": self.crawls(),
             "pages": list(self.pages),
             "wats": {"count": len(self.wats), "sha256": hashlib.sha256(lines.encode()).hexdigest()},
-            # A list of names, where params.yaml has one.
-            "recipe": list(getattr(self.settings, "recipe", ())),
+            "recipe": list(self.settings.recipe),
             "counts": self.counts,
             "models": {name: dict(model) for name, model in self.models.items()},
             "lists": [{"path": one.path, "entries": one.entries, "sha256": one.sha256} for one in self.lists],

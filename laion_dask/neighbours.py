@@ -6,21 +6,18 @@ Steps hand arrays to each other in the folders of their parts; which row of whic
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from laion_dask import clusters, embeddings, evaluation, group_schema, pdq_index
+from laion_dask import clusters, embeddings, evaluation, group_schema, pdq_index, queries
 from laion_dask.verdict import KEEP, Ledger
 
 ROWS: Final = "rows.parquet"
@@ -66,7 +63,7 @@ def read(out: Path, *, images: Path, scores: Path, store: Path, model: str, min_
 def unite(out: Path, *, parts: Sequence[Path]) -> dict[str, Any]:
     """Give numbers to the images of all shards, by uid, and to their distinct hashes, by the first image of each."""
     files = [str(part / ROWS) for part in parts]
-    with duckdb.connect() as connection:
+    with queries.connect() as connection:
         images = connection.sql(_IMAGES, params={"files": files}).to_arrow_table() if files else _NO_IMAGES
         copies = connection.sql(_COPIES, params={"files": files}).to_arrow_table() if files else _NO_COPIES
     hashed = np.flatnonzero(pc.is_valid(images["pdq"]).to_numpy())
@@ -172,24 +169,22 @@ def _between_images(
     return a[order], b[order], apart[order]
 
 
-class _Mapped:
-    """A .npy of which rows are read; its pages count as memory of this process while they are, and not after."""
+class _Stored:
+    """A .npy of which rows are read, mapped for that moment alone.
+
+    Else every shard is an open file, and every page that was ever touched counts as memory of a worker.
+    """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(stream)
-            self.features = int(shape[1])
-            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            flat = np.frombuffer(self._map, dtype, count=math.prod(shape), offset=stream.tell())
-            self._rows = flat.reshape(shape)
+        array = np.load(path, mmap_mode="r")
+        self.features = int(array.shape[1])
+        order = "C" if array.flags.c_contiguous else "F"
+        self._how = {"dtype": array.dtype, "shape": array.shape, "offset": array.offset, "order": order}
+        self._path = path
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return some rows, copied."""
-        found: np.ndarray = self._rows[rows]
-        # Else every page that was ever touched stays, and Dask takes a worker for full that holds nothing.
-        self._map.madvise(mmap.MADV_DONTNEED)
+        found: np.ndarray = np.asarray(np.memmap(self._path, mode="r", **self._how)[rows])
         return found
 
 
@@ -199,7 +194,7 @@ class Source:
     def __init__(self, united: Path, parts: Sequence[Path]) -> None:
         with np.load(united / "images.npz") as arrays:
             self._shard, self._place = arrays["shard"], arrays["place"]
-        self._arrays = [_Mapped(part / VECTORS) for part in parts]
+        self._arrays = [_Stored(part / VECTORS) for part in parts]
         self.uids = pq.read_table(united / "images.parquet")["uid"].combine_chunks()
 
     def __len__(self) -> int:

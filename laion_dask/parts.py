@@ -116,7 +116,6 @@ def run(
                 progress.finish(part.name, part.weight, result)
     finally:
         progress.stop()  # after Ctrl-C too: the bar hides the terminal's cursor
-        shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
     if failures:
         lines = "\n".join(f"  {name}: {failures[name]}" for name in sorted(failures))
         message = (
@@ -124,6 +123,7 @@ def run(
             "Remedy: mend the cause and run again; only unfinished parts run."
         )
         raise PartsFailedError(message)
+    shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
     return [Done(part, work / part.key, counts[part.name]) for part in sorted(parts, key=lambda part: part.name)]
 
 

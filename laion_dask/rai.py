@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laion_dask import limits
+from laion_dask import limits, params
 from laion_dask.manifest import Made
 
 
@@ -56,7 +56,7 @@ def properties(made: Made, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "machineAnnotationTools": [
             *models,
             *(f"head {head.kind}" for head in settings.score.heads or ()),
-            f"language: {settings.extract.language_detector}",
+            _language(settings, counts),
         ],
         "dataReleaseMaintenancePlan": (
             f"Removals are asked for at: {settings.release.contact}. They go into a ledger; the pair is out of every "
@@ -72,3 +72,9 @@ def properties(made: Made, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "dataUseCases": limits.uses(settings),
     }
     return {f"rai:{name}": value for name, value in found.items()}
+
+
+def _language(settings: params.Params, counts: Mapping[str, Any]) -> str:
+    told = f"language: {settings.extract.language_detector}"
+    model = counts["extract"].get("language_model")
+    return f"{told}, {model['file']} (sha256 {model['sha256']})" if model else told

@@ -8,7 +8,7 @@ null: so `demo` replaces weights and files whatever a recipe asks for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -110,6 +110,27 @@ def caveats(names_: Iterable[str]) -> list[Recipe]:
     for name in names_:
         add(name)
     return list(found.values())
+
+
+def changes(settings: params.Params) -> list[tuple[str, Any, Any]]:
+    """Return (key, value of the recipes, value here) where parameters differ from the recipes that they name.
+
+    Raises as `describe`.
+    """
+    if not settings.recipe:
+        return []
+    here = settings.model_dump(mode="json")
+    theirs = params.parse(apply(" ".join(settings.recipe), here), "recipe").model_dump(mode="json")
+    return list(_differing(theirs, here, ""))
+
+
+def _differing(theirs: Mapping[str, Any], here: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any, Any]]:
+    for key, value in theirs.items():
+        other = here[key]
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _differing(value, other, f"{path}{key}.")
+        elif value != other:
+            yield f"{path}{key}", value, other
 
 
 def load(name: str, base: Path = params.PARAMS_FILE) -> params.Params:

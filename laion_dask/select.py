@@ -273,17 +273,27 @@ def _counts(reasons: pa.ChunkedArray, counts: list[list[Any]]) -> dict[str, Any]
     return {"pairs": ledger.as_dict(), "verdicts": len(reasons), "rules": counts}
 
 
-def _embedded(store: Path, pairs: pa.Table, settings: filter_params.Filter) -> dict[tuple[str, str], np.ndarray]:
-    """Return the stored embeddings that the rules read: by model and kind, unit vectors (rows, features)."""
+def arrays(settings: filter_params.Filter) -> list[str]:
+    """Name the arrays of stored embeddings that the rules read: `<model>/<kind>`, sorted."""
+    return [f"{model}/{kind}" for model, kind in _read_arrays(settings)]
+
+
+def _read_arrays(settings: filter_params.Filter) -> list[tuple[str, str]]:
     wanted = {(model, "image") for _, model in settings.models()}
     wanted |= {(one.model, "text") for one in settings.computed if one.kind == "negcliploss"}
+    return sorted(wanted)
+
+
+def _embedded(store: Path, pairs: pa.Table, settings: filter_params.Filter) -> dict[tuple[str, str], np.ndarray]:
+    """Return the stored embeddings that the rules read: by model and kind, unit vectors (rows, features)."""
+    wanted = _read_arrays(settings)
     if not wanted or not pairs.num_rows:
         return {key: np.zeros((0, 1), np.float32) for key in wanted}
     group = zarr.open_group(store, mode="r")
     slots = pairs["slot"].to_numpy()
     first, last = int(slots.min()), int(slots.max())
     found = {}
-    for model, kind in sorted(wanted):
+    for model, kind in wanted:
         rows = np.asarray(embeddings.array(group, f"{model}/{kind}")[first : last + 1])
         found[model, kind] = clip_losses.unit(rows[slots - first])
     return found

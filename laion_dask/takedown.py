@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import pdq_index, select
+from laion_dask import pdq_index, queries, select
 from laion_dask.removals import Removal
 from laion_dask.verdict import KEEP, REASONS, RULE_BITS, WITHHELD, Ledger
 
@@ -49,7 +49,7 @@ def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
     columns = set(pq.read_schema(tables[0]).names)
     paths = [str(path) for path in tables]
     found = [MATCHES.empty_table()]
-    with duckdb.connect() as connection:
+    with queries.connect() as connection:
         connection.execute("set preserve_insertion_order = false")
         found += [
             _equal(connection, paths, kind, kind, {value: value for value in by_kind[kind]})

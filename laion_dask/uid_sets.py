@@ -123,7 +123,7 @@ def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
 def _open(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UidSetError(f"{path} cannot be read: {error}. Remedy: a subset file as DataComp writes it") from error
     if array.dtype != HALVES or array.ndim != 1:
         message = f"{path} has dtype {array.dtype}, shape {array.shape}. Remedy: a 1-D array of dtype u8,u8"

@@ -11,7 +11,7 @@ import published
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import layouts, limits, params
+from laion_dask import layouts, limits, params, recipes
 from laion_dask.card import _cell
 
 SECTIONS = [
@@ -139,14 +139,22 @@ def test_every_configuration_loads_with_its_splits(built: Path, tmp_path: Path) 
     assert len(loaded) == len(head(built)["configs"])
 
 
-def test_a_recipe_tells_its_caveats(tmp_path: Path, defaults: params.Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(params.Params, "recipe", ("laion-5b",), raising=False)
-    if "recipe" in params.Params.model_fields:
-        defaults = defaults.model_copy(update={"recipe": ("laion-5b",)})
-    folder = published.build(tmp_path, published.rows(3), defaults)
-    card = (folder / "README.md").read_text()
-    assert "It follows the recipe **laion-5b**" in card
-    assert "What cannot be met exactly" in card
+def test_a_recipe_tells_its_caveats_and_the_card_what_was_changed_beside_it(
+    tmp_path: Path, defaults: params.Params
+) -> None:
+    laid = params.parse(recipes.apply("laion-5b", defaults.model_dump(mode="json")))
+    similarity = laid.filter.similarity.model_copy(update={"en": 0.3})
+    changed = laid.model_copy(update={"filter": laid.filter.model_copy(update={"similarity": similarity})})
+    for name, settings, told in (
+        ("as-it-is", laid, []),
+        ("changed", changed, ["| `filter.similarity.en` | `0.28` | `0.3` |"]),
+    ):
+        folder = published.build(tmp_path / name, published.rows(3), settings)
+        card = (folder / "README.md").read_text()
+        assert "It follows the recipe **laion-5b**" in card
+        assert "What cannot be met exactly" in card
+        assert ("It departs from the recipe in:" in card) is bool(told)
+        assert [line for line in card.splitlines() if line.startswith("| `filter.similarity")] == told
 
 
 def test_a_release_without_any_pair_has_a_card_too(tmp_path: Path, defaults: params.Params) -> None:

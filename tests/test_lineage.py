@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,26 @@ def test_another_parameter_in_the_lock_is_another_version(project: Path) -> None
     lock = project / "dvc.lock"
     lock.write_text(lock.read_text().replace("min_words: 3", "min_words: 4"))
     assert lineage.version(lock, project / "metrics", {}) != name
+
+
+def test_a_date_among_the_parameters_names_a_version_too(project: Path) -> None:
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().replace("min_words: 3", "until: 2025-04-15"))
+    assert lineage.tracked_params(lock)["filter"]["until"].year == 2025
+    assert lineage.version(lock, project / "metrics", {}) == lineage.version(lock, project / "metrics", {})
+
+
+def test_a_stage_that_read_other_data_than_the_lock_names_is_outdated(project: Path) -> None:
+    lock = project / "dvc.lock"
+    stages = YAML(typ="safe").load(lock)
+    for place, (before, after) in enumerate(pairwise([*lineage.STAGES, "report"])):
+        of = stages["stages"].setdefault(after, {"cmd": "x", "outs": [{"path": "data/report", "md5": "r.dir"}]})
+        of["deps"] = [{"path": f"data/{before}", "md5": f"{place:032x}.dir"}, {"path": "workflow/x.py", "md5": "any"}]
+    YAML().dump(stages, lock)
+    assert lineage.outdated(lock) == []
+    # As after `dvc exp run filter`: release and report did not run again.
+    lock.write_text(lock.read_text().replace(f"md5: {6:032x}.dir", "md5: other.dir", 1))
+    assert lineage.outdated(lock) == ["release"]
 
 
 def test_a_lock_that_does_not_fit_the_metrics_names_nothing(project: Path) -> None:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import pytest
 from conftest import threads_of_this_process
-from distributed import Client, Future
+from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from squares import WORKERS, calls, numbers, run, square, tree
 
-from laion_dask import cluster, params, parts, tasks
-from laion_dask.parts import Done, Part, PartsFailedError
+from laion_dask import params, parts
+from laion_dask.parts import PartsFailedError
 from laion_dask.progress import Progress
-from laion_dask.tasks import ATTEMPTS, COUNTS_FILE, finish_part
-
-# Threads stand in for workers: the same scheduler and the same tasks, without seconds for each new process.
-WORKERS = {"one worker": 1, "three workers": 3}
-
-calls: list[int] = []
+from laion_dask.tasks import COUNTS_FILE, finish_part
 
 
 @pytest.fixture(scope="module", params=list(WORKERS.values()), ids=list(WORKERS))
@@ -41,28 +31,6 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
 @pytest.fixture(autouse=True)
 def no_calls() -> None:
     calls.clear()
-
-
-def square(out: Path, *, number: int, bad: int | None = None) -> dict[str, Any]:
-    calls.append(number)
-    (out / "folder").mkdir()
-    (out / "folder" / f"{number}.txt").write_text(str(number**2))
-    if number == bad:
-        message = f"cannot square {number}\nsecond line"
-        raise ValueError(message)
-    return {"numbers": {"seen": 1, "kept": 1, "dropped": {}}, "sum": number**2}
-
-
-def numbers(*wanted: int, redo: bool = False) -> list[Part]:
-    return [Part(f"{n:02}", parts.digest("square", n), {"number": n}, weight=n, redo=redo) for n in wanted]
-
-
-def run(todo: list[Part], work: Path, client: Client, **shared: object) -> list[Done]:
-    return parts.run(square, todo, work, client, shared=shared, progress=Progress("square", "numbers"))
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_results_come_in_the_order_of_names_with_the_counts_of_each(tmp_path: Path, client: Client) -> None:
@@ -83,49 +51,6 @@ def test_more_parts_than_fit_the_window_all_run_once(tmp_path: Path, client: Cli
     done = run(numbers(*range(40)), tmp_path, client)
     assert sorted(calls) == list(range(40))
     assert sum(part.counts["sum"] for part in done) == sum(n**2 for n in range(40))
-
-
-@pytest.fixture
-def sizes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many parts each task took that was handed out."""
-    found: list[int] = []
-    submit = client.submit
-
-    def counted(function: Callable[..., Any], what: object, some: Sequence[Any], **how: object) -> Future[Any]:
-        found.append(len(some))
-        return submit(function, what, some, **how)
-
-    monkeypatch.setattr(client, "submit", counted)
-    return found
-
-
-def test_small_parts_share_tasks_and_the_last_tasks_are_small_again(
-    tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "_TASK_SECONDS", 60.0)
-    done = run(numbers(*range(300)), tmp_path, client)
-    assert sorted(part.counts["sum"] for part in done) == [n**2 for n in range(300)]
-    assert sum(sizes) == 300
-    assert sizes[0] == sizes[-1] == 1
-    assert max(sizes) > 10
-
-
-def test_parts_that_fill_a_task_have_one_each(
-    tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "_TASK_SECONDS", 0.0)
-    run(numbers(*range(30)), tmp_path, client)
-    assert sizes == [1] * 30
-
-
-def test_a_part_that_fails_does_not_stop_those_of_its_task(
-    tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "_TASK_SECONDS", 60.0)
-    with pytest.raises(PartsFailedError, match="1 of 300 parts failed; 299 are finished"):
-        run(numbers(*range(300)), tmp_path, client, bad=150)
-    assert max(sizes) > 10
-    assert len(list(tmp_path.glob(f"*/{COUNTS_FILE}"))) == 299
 
 
 def test_finished_parts_are_skipped_and_give_the_same_counts(tmp_path: Path, client: Client) -> None:
@@ -200,95 +125,6 @@ finish_part(killed, {str(tmp_path / part.key)!r}, {{}})
     assert leftover.suffix == ".tmp"
     run([part], tmp_path, client)
     assert [path.name for path in tmp_path.iterdir()] == [part.key]
-
-
-def kill(out: Path, *, number: int, deadly: int, lives: int, diary: Path) -> dict[str, Any]:
-    with (diary / str(number)).open("a") as stream:
-        stream.write("x")
-    if number == deadly and (diary / str(number)).stat().st_size <= lives:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return square(out, number=number)
-
-
-@pytest.fixture(scope="class")
-def mortal() -> Iterator[Client]:
-    workers = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 2}
-    with dask.config.set(workers), cluster.open_client() as client:
-        yield client
-
-
-class TestWorkersThatDie:
-    def attempts(self, diary: Path) -> dict[int, int]:
-        return {int(path.name): path.stat().st_size for path in diary.iterdir()}
-
-    def test_a_worker_that_dies_costs_its_part_once(self, tmp_path: Path, mortal: Client) -> None:
-        (diary := tmp_path / "diary").mkdir()
-        shared = {"deadly": 3, "lives": 1, "diary": diary}
-        work = tmp_path / "work"
-        done = parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=Progress("square", "numbers"))
-        assert [part.counts["sum"] for part in done] == [0, 1, 4, 9, 16, 25]
-        assert self.attempts(diary)[3] == 2
-        assert not (work / ATTEMPTS).exists()
-
-    def test_a_part_that_kills_three_workers_is_set_aside_and_the_others_finish(
-        self, tmp_path: Path, mortal: Client
-    ) -> None:
-        (diary := tmp_path / "diary").mkdir()
-        shared = {"deadly": 3, "lives": 99, "diary": diary}
-        work = tmp_path / "work"
-        with pytest.raises(PartsFailedError) as failed:
-            parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=Progress("square", "numbers"))
-        message = str(failed.value)
-        assert message.startswith(
-            "1 of 6 parts failed; 5 are finished and kept:\n  03: PartKilledError: killed its worker"
-        )
-        assert "3 times (traceback: " in message
-        assert self.attempts(diary)[3] == 3
-        told = (work / "03.error.txt").read_text()
-        assert "PartKilledError" in told
-        assert told.count("died in this part; its last words:") == 3
-
-    def test_a_crash_in_native_code_leaves_its_traceback(self, tmp_path: Path) -> None:
-        (part,) = numbers(2)
-        process = multiprocessing.get_context("spawn").Process(
-            target=finish_part, args=(crash, str(tmp_path / part.key), {})
-        )
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGSEGV
-        (note,) = (tmp_path / ATTEMPTS).iterdir()
-        assert "Segmentation fault" in note.read_text()
-        assert "in crash" in note.read_text()
-
-
-def crash(out: Path) -> dict[str, Any]:
-    ctypes.string_at(0)
-    return {"out": out.name}
-
-
-def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_LOOK_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(tasks, "_GONE_SECONDS", 0.3)
-    with (
-        threads_of_this_process(0) as nobody,
-        pytest.raises(tasks.WorkersGoneError, match="and 2 tasks wait for one"),
-    ):
-        run(numbers(1, 2), tmp_path, nobody)
-
-
-def test_two_attempts_of_one_part_give_one_folder(tmp_path: Path) -> None:
-    both = threading.Barrier(2, timeout=10)
-
-    def meet(out: Path, number: int) -> dict[str, Any]:
-        counts = square(out, number=number)
-        both.wait()
-        return counts
-
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: finish_part(meet, str(tmp_path / "key"), {"number": 3}), range(2))
-    assert first == second
-    assert calls == [3, 3]
-    assert sorted(tree(tmp_path)) == ["key/counts.json", "key/folder/3.txt"]
 
 
 def test_one_worker_and_three_write_the_same_bytes(tmp_path: Path, client: Client) -> None:

@@ -78,6 +78,16 @@ class TestEveryRecipe:
         # A rule that is off is null there, and a section here.
         assert rest == {key: base[key] for key in base if not any(f"{one}.".startswith(f"{key}.") for one in wanted)}
 
+    def test_says_of_every_rule_that_drops_here_what_it_is_there(self, name: str, base: dict[str, Any]) -> None:
+        """Else a rule of params.yaml would act in a set that never had it."""
+        off = {"similarity": -1.0, "max_aspect_ratio": 1_000_000.0, "max_punsafe": 1.0, "max_pwatermark": 1.0}
+        rules = {key for key, value in base["filter"].items() if value not in (None, 0, "keep", [], off.get(key))}
+        # These say how another rule works.
+        rules -= {"near_max_distance", "near_min_cosine", "keywords"}
+        assert {"similarity", "min_side_px", "duplicate_images", "near_duplicates"} <= rules
+        # cc2dataset is a tool for extraction: what is filtered is the user's.
+        assert name == "cc2dataset" or rules <= recipes.describe(name).values["filter"].keys()
+
     def test_gives_the_source_of_every_value_in_a_comment(self, name: str) -> None:
         lines = [line for line in (FOLDER / f"{name}.yaml").read_text().splitlines() if line[:1] not in {"#", ""}]
         for line in lines:

@@ -109,6 +109,34 @@ def settled(
     return found
 
 
+def test_two_rules_that_are_settled_at_once_are_two_that_are_settled_one_after_the_other(tmp_path: Path) -> None:
+    wanted = judging.changed(near_duplicates="drop")
+    (shard,) = shards(tmp_path, tables.images({}, {}), tables.scores({}, {}), wanted, judging.NOTHING)
+    uids = pq.read_table(shard.verdicts)["uid"].to_pylist()
+    bits = rules.bits(wanted)
+    # The second pair is lost by both; the first of them names the reason and what stays instead.
+    decided = [
+        (("duplicate_image", *bits["duplicate_image"]), select.Losers([uids[1]], [uids[0]])),
+        (("near_duplicate", *bits["near_duplicate"]), select.Losers([uids[1], uids[0]], ["x", "y"])),
+    ]
+    (once := tmp_path / "once").mkdir()
+    common = {"name": shard.name, "pending": shard.pending}
+    counts = select.settle(
+        once, verdicts=shard.verdicts, decided=decided, counts=[["few_words"] * 2 + [0, 0]], **common
+    )
+    path, told = shard.verdicts, {"rules": [["few_words", "few_words", 0, 0]]}
+    for place, one in enumerate(decided):
+        (out := tmp_path / f"step-{place}").mkdir()
+        told = select.settle(out, verdicts=path, decided=[one], counts=told["rules"], **common)
+        path = out / f"{shard.name}.parquet"
+    assert counts == told
+    assert counts["rules"][1:] == [["duplicate_image"] * 2 + [1, 1], ["near_duplicate"] * 2 + [2, 1]]
+    table = pq.read_table(once / f"{shard.name}.parquet")
+    assert table.equals(pq.read_table(path))
+    assert table["reason"].to_pylist() == ["near_duplicate", "duplicate_image"]
+    assert table["stays"].to_pylist() == ["y", uids[0]]
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [

@@ -239,7 +239,7 @@ def test_the_bundled_model_is_the_published_one(shared_data: Path) -> None:
 
 
 def test_a_model_that_is_missing_is_named() -> None:
-    with pytest.raises(ValueError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"extract.language_model = nowhere.bin: no such file. Remedy: "):
         text.languages(["x"], 0.5, "nowhere.bin")
 
 

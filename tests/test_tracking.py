@@ -57,6 +57,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(built: Path, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     shutil.copytree(built, root)
+    # Beside the manifest: what describes a release is filed, its tables are not.
+    for name in ("README.md", "croissant.json", "en-00000.parquet"):
+        (root / "data" / "release" / name).write_text("{}")
     shutil.copyfile(database, root / "mlflow.db")
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
@@ -117,7 +120,8 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(lineage.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert files == {"report.html", "statistics.json", "rates.json", "truth.json", "figures", "tables", "release"}
-    assert [item.path for item in client.list_artifacts(run.info.run_id, "release")] == ["release/manifest.json"]
+    described = {item.path for item in client.list_artifacts(run.info.run_id, "release")}
+    assert described == {"release/README.md", "release/croissant.json", "release/manifest.json"}
     assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
     assert run.data.tags["laion_dask.name"] == "demo"
     assert run.data.tags["laion_dask.weights_sha256.demo"] == "f" * 64

@@ -77,7 +77,9 @@ def test_of_verdicts_the_kept_pairs_count_and_of_a_release_all(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("name", ["text.npy", "floats.npy", "matrix.npy", "text.parquet", "other.parquet", "empty"])
+@pytest.mark.parametrize(
+    "name", ["text.npy", "floats.npy", "matrix.npy", "text.parquet", "other.parquet", "nothing.npy", "empty"]
+)
 def test_what_is_no_set_is_refused_with_the_remedy(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name.startswith("text"):
@@ -86,6 +88,8 @@ def test_what_is_no_set_is_refused_with_the_remedy(tmp_path: Path, name: str) ->
         np.save(path, np.zeros(3))
     elif name == "matrix.npy":
         np.save(path, np.zeros((2, 2), HALVES))
+    elif name == "nothing.npy":
+        path.touch()
     elif name == "other.parquet":
         pq.write_table(pa.table({"url": ["x"]}), path)
     else:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import laion_dask
-from laion_dask import cluster, extract, params, parts, reads
+from laion_dask import cluster, extract, params, parts, reads, text
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
@@ -31,13 +31,19 @@ def wats(settings: Params, _: Resources) -> list[Part]:
     return _find_parts(pq.read_table(data("crawl") / "wats.parquet"), settings.extract, _by_bytes)
 
 
-def publish(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Publish the pairs; a WAT that cannot be read is counted, but where none can, there is nothing to go on with."""
     # A clock must never get into the files of a version: times lie beside it.
     counts = reads.publish(done, out, times=home() / "times" / "extract.parquet")
     reads.forget_unanswered(done)
     _refuse_nothing(done)
-    return counts
+    return {**counts, "language_model": _language_model(settings.extract)}
+
+
+def _language_model(rules: params.Extract) -> dict[str, str]:
+    """Say which model decides of languages, for the manifest."""
+    file = text.language_model(rules.language_model)
+    return {"file": file.name, "sha256": parts.sha256(file)}
 
 
 STAGE = Stage(name="extract", unit="links", find_parts=wats, function=extract.extract, publish=publish)
@@ -74,7 +80,7 @@ def extract_files(
         if not unanswered:
             shutil.rmtree(work)
     errors = {part.part.args["location"]: part.counts["error"] for part in done if part.counts.get("error")}
-    return counts | {"errors": errors}
+    return counts | {"language_model": _language_model(settings), "errors": errors}
 
 
 def remove(path: Path) -> None:
@@ -87,6 +93,8 @@ def remove(path: Path) -> None:
 
 def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str], object]) -> list[Part]:
     rows = table.to_pylist()
+    # The file may change under its name.
+    model = _language_model(rules)
     with ThreadPoolExecutor() as pool:
         identities = list(pool.map(identify, (row["location"] for row in rows)))
     todo = []
@@ -99,7 +107,7 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
             "order": row["order"],
             "settings": rules,
         }
-        key = parts.digest(identity, row["crawl"], row["wat"], row["order"], rules)
+        key = parts.digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
         todo.append(Part(args["name"], key, args, weight=max(row["bytes"], 0)))
     return todo
 

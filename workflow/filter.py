@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import (
     duplicates,
+    embeddings,
     filter_checks,
     filter_params,
     hash_lists,
@@ -63,8 +64,13 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     # What duplicates are is asked of the groups later, over all shards.
     grouped = not rules.GROUPED.isdisjoint(asked)
     read = [images, scores, groups] if grouped else [images, scores]
+    store = data("score") / embeddings.STORE
+    arrays = [
+        [file for name in select.arrays(wanted) if (file := embeddings.shard_file(store, name, place)).exists()]
+        for place in range(len(images))
+    ]
     with ThreadPoolExecutor() as threads:
-        keys = threads.map(lambda paths: parts.digest(*paths, common), zip(*read, strict=True))
+        keys = threads.map(lambda paths, stored: parts.digest(*paths, *stored, common), zip(*read, strict=True), arrays)
     todo = []
     for path, score, group, key in zip(images, scores, groups, keys, strict=True):
         args = {

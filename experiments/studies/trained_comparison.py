@@ -56,7 +56,7 @@ def answer(root: Path, folder: Path) -> str:
             {
                 "name": "scores",
                 "title": "Zero-shot scores by filter",
-                "caption": f"A ring is one model, {len(SEEDS)} seeds each; upright line and number: their mean; bar:"
+                "caption": f"A mark is one model, {len(SEEDS)} seeds each; upright line and number: their mean; bar:"
                 f" one standard deviation to each side. Chance is {_chance(questions)}.",
             },
             f"{folder.name}/",

@@ -1,0 +1,39 @@
+"""Parts that square a number in, their files and counts out: the simplest stage there is, to see how parts run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from laion_dask import parts
+from laion_dask.parts import Done, Part
+from laion_dask.progress import Progress
+
+# Threads stand in for workers: the same scheduler and the same tasks, without seconds for each new process.
+WORKERS = {"one worker": 1, "three workers": 3}
+
+calls: list[int] = []
+
+
+def square(out: Path, *, number: int, bad: int | None = None) -> dict[str, Any]:
+    calls.append(number)
+    (out / "folder").mkdir()
+    (out / "folder" / f"{number}.txt").write_text(str(number**2))
+    if number == bad:
+        message = f"cannot square {number}\nsecond line"
+        raise ValueError(message)
+    return {"numbers": {"seen": 1, "kept": 1, "dropped": {}}, "sum": number**2}
+
+
+def numbers(*wanted: int, redo: bool = False) -> list[Part]:
+    return [Part(f"{n:02}", parts.digest("square", n), {"number": n}, weight=n, redo=redo) for n in wanted]
+
+
+def run(todo: list[Part], work: Path, client: Client, **shared: object) -> list[Done]:
+    return parts.run(square, todo, work, client, shared=shared, progress=Progress("square", "numbers"))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
