@@ -1,4 +1,7 @@
-"""A page in, a headless Chromium with it out, driven over its DevTools: keys pressed, values read, downloads kept."""
+"""A page in, a headless Chromium with it out, driven over its DevTools: keys pressed, values read, downloads kept.
+
+Its screen can be that of a phone, or paper; what it asks of the network and what its console says can be listened to.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ import aiohttp
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((found for name in _NAMES if (found := shutil.which(name))), None)
 _CODES = {"ArrowRight": 39, "ArrowLeft": 37, " ": 32}
+# Tests ask nothing of the network, nor do the pages that they open.
+_LOOPBACK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+_LEVELS = ("error", "warning", "assert")
 
 
 class Tab:
@@ -28,6 +34,7 @@ class Tab:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
+        self._heard: list[dict[str, Any]] = []
 
     async def ask(self, method: str, **values: object) -> dict[str, Any]:
         number = next(self._numbers)
@@ -37,12 +44,50 @@ class Tab:
             if answer.get("id") == number:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
+            if "method" in answer:
+                self._heard.append(answer)
 
     async def value(self, script: str) -> Any:  # noqa: ANN401 - whatever the script gives
         """Evaluate an expression; fails where it throws."""
         found = await self.ask("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    async def until(self, script: str, within_s: float = 60) -> None:
+        """Evaluate an expression until it is true; fails where that takes longer."""
+        deadline = time.monotonic() + within_s
+        while not await self.value(script):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not true within {within_s} s: {script}")
+            await asyncio.sleep(0.05)
+
+    async def screen(self, width: int, height: int, *, phone: bool = False, paper: bool = False) -> None:
+        """Lay pages out for a screen of this size in CSS pixels, or for paper that is as wide."""
+        values = {"width": width, "height": height, "deviceScaleFactor": 0, "mobile": phone}
+        await self.ask("Emulation.setDeviceMetricsOverride", **values)
+        await self.ask("Emulation.setEmulatedMedia", media="print" if paper else "")
+        await self.ask("Emulation.setScrollbarsHidden", hidden=phone or paper)
+
+    async def listen(self) -> None:
+        """Keep from now on what `asked` and `complaints` return."""
+        for domain in ("Network", "Log", "Runtime"):
+            await self.ask(f"{domain}.enable")
+
+    def asked(self) -> list[str]:
+        """Return the addresses that pages asked for; what they carry with them, as data:, is not asked for."""
+        found = [str(one["request"]["url"]) for one in self._of("Network.requestWillBeSent")]
+        return [address for address in found if not address.startswith("data:")]
+
+    def complaints(self) -> list[str]:
+        """Return exceptions of pages, and what the console has as an error or a warning."""
+        found = [str(one["exceptionDetails"]) for one in self._of("Runtime.exceptionThrown")]
+        said = [one["entry"] for one in self._of("Log.entryAdded")]
+        found += [f"{one['text']} {one.get('url', '')}" for one in said if one["level"] in _LEVELS]
+        called = [one for one in self._of("Runtime.consoleAPICalled") if one["type"] in _LEVELS]
+        return found + [str(one["args"]) for one in called]
+
+    def _of(self, method: str) -> list[dict[str, Any]]:
+        return [one["params"] for one in self._heard if one["method"] == method]
 
     async def press(self, *keys: str) -> None:
         for key in keys:
@@ -58,11 +103,9 @@ class Tab:
 
     async def open(self, address: str) -> Self:
         await self.ask("Page.navigate", url=address)
-        for _ in range(200):
-            if await self.value("location.protocol + document.readyState") == "file:complete":
-                return self
-            await asyncio.sleep(0.05)
-        raise TimeoutError(address)
+        scheme = address.partition(":")[0]
+        await self.until(f"location.protocol + document.readyState === '{scheme}:complete'")
+        return self
 
 
 @asynccontextmanager
@@ -82,9 +125,12 @@ async def tab(profile: Path, downloads: Path) -> AsyncIterator[Tab]:
 def started(profile: Path) -> Iterator[int]:
     assert PROGRAM is not None
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-    command = [PROGRAM, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "--window-size=1100,960"]
+    command = [PROGRAM, *options, _LOOPBACK, "--remote-debugging-port=0", f"--user-data-dir={profile}"]
     browser = subprocess.Popen(
-        [*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [*command, "--window-size=1100,960", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         port = profile / "DevToolsActivePort"

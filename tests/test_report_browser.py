@@ -1,0 +1,116 @@
+"""The report in a browser, on a phone, a desk and paper: all of it is seen, and nothing is asked of the network."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import browser
+import pytest
+import sample_version
+
+from laion_dask import report
+from laion_dask.params import Params
+
+pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
+
+# An A4 page at 96 px an inch, and what its margins of 16 mm leave, which is what a printer lays out.
+SCREENS: dict[str, dict[str, Any]] = {
+    "phone": {"width": 390, "height": 844, "phone": True},
+    "desk": {"width": 1280, "height": 960},
+    "A4": {"width": 794, "height": 1123, "paper": True},
+    "A4 within margins": {"width": 673, "height": 1002, "paper": True},
+}
+# A caption without a place to break it.
+WORD = "Donaudampfschifffahrtsgesellschaftskapitaen" * 4
+# A box whose content is wider than itself lets it stick out, or cuts it; only the place of a table may scroll.
+FACTS = """(() => {
+  const name = e => `${e.tagName} ${e.className}: ${e.alt || e.textContent.trim().slice(0, 60)}`;
+  const all = selector => [...document.querySelectorAll(selector)];
+  const scrolls = e => e.matches('.wide') && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
+  const wider = all('*').filter(e => e.clientWidth && e.scrollWidth > e.clientWidth);
+  const seen = e => e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && e.offsetHeight > 0;
+  const drawn = e => e.complete && e.naturalWidth > 0 && e.width > 0 && e.height > 0;
+  const end = e => { e.scrollLeft = e.scrollWidth; return e.scrollLeft + e.clientWidth + 1 >= e.scrollWidth; };
+  return {
+    screen: innerWidth,
+    page: document.documentElement.scrollWidth,
+    overflowing: wider.filter(e => !scrolls(e)).map(name),
+    scrolling: wider.filter(scrolls).map(name),
+    cut: wider.filter(scrolls).filter(e => !end(e)).map(name),
+    pictures: all('img, svg').length,
+    blank: [...all('img').filter(e => !drawn(e)), ...all('svg').filter(e => !e.clientWidth)].map(name),
+    figures: all('figure').length,
+    nameless: all('figure').filter(e => {
+      const caption = e.querySelector('figcaption');
+      return !caption || !caption.innerText.trim() || !seen(caption);
+    }).map(name),
+  };
+})()"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
+    """Write a page with all its pictures, that of link rot too."""
+    root = tmp_path_factory.mktemp("version")
+    data, metrics = sample_version.write(root, links=120, shards=1, text=WORD)
+    download = defaults.download.model_copy(update={"verify": str(data / "download")})
+    digests = {"data/crawl": "0123456789abcdef0123456789abcdef.dir", "data/release": "f" * 32 + ".dir"}
+    report.write(root / "out", data, metrics, defaults.model_copy(update={"download": download}), digests)
+    return root / "out" / "report.html"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Facts of the page by screen, and what it asked for and complained of on all of them."""
+
+    views: dict[str, dict[str, Any]]
+    asked: list[str]
+    complaints: list[str]
+
+
+@pytest.fixture(scope="module")
+def seen(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    async def look() -> Seen:
+        views = {}
+        async with browser.tab(tmp_path_factory.mktemp("profile"), page.parent) as tab:
+            await tab.listen()
+            for name, screen in SCREENS.items():
+                await tab.screen(**screen)
+                await tab.open(page.as_uri())
+                views[name] = await tab.value(FACTS)
+            return Seen(views, tab.asked(), tab.complaints())
+
+    return asyncio.run(look())
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_the_page_is_as_wide_as_its_screen_and_nothing_sticks_out(seen: Seen, name: str) -> None:
+    view = seen.views[name]
+    # A phone shows what is too wide from further away: its own width must be asked too.
+    assert view["screen"] == SCREENS[name]["width"]
+    assert view["page"] <= view["screen"]
+    assert view["overflowing"] == []
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_every_picture_is_drawn_and_every_figure_has_a_caption_that_is_seen(seen: Seen, name: str) -> None:
+    view = seen.views[name]
+    assert view["pictures"] > 20
+    assert view["blank"] == []
+    assert view["figures"] > 5
+    assert view["nameless"] == []
+
+
+def test_tables_that_are_wider_than_a_phone_scroll_to_their_end_and_on_paper_none_has_to(seen: Seen) -> None:
+    scrolling = {name: view["scrolling"] for name, view in seen.views.items()}
+    assert len(scrolling["phone"]) >= 2
+    assert seen.views["phone"]["cut"] == []
+    assert scrolling["A4"] == scrolling["A4 within margins"] == []
+
+
+def test_nothing_is_asked_of_the_network_and_the_console_is_silent(seen: Seen, page: Path) -> None:
+    assert seen.asked == [page.as_uri()] * len(SCREENS)
+    assert seen.complaints == []
