@@ -7,7 +7,7 @@ Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -82,7 +82,7 @@ def write(
         splits=SPLITS,
         shown=[*shown, "all"] if shown else [],
         tables=tables,
-        recipes=_recipes(settings.recipe),
+        recipes=recipes.caveats(settings.recipe),
         changes=[(key, _plain(theirs), _plain(here)) for key, theirs, here in recipes.changes(settings)],
         numbers=numbers,
         rankings=_rankings(numbers),
@@ -144,17 +144,6 @@ def _tables(out: Path, made: Made) -> list[Shown]:
 def _plain(value: object) -> str:
     """Return a parameter as a cell of a table."""
     return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
-
-
-def _recipes(names: Iterable[str]) -> list[recipes.Recipe]:
-    """Return the recipes, each before the one that it extends: the headers of both hold for it."""
-    found = []
-    for name in names:
-        following: str | None = name
-        while following:
-            found.append(recipes.describe(following))
-            following = getattr(found[-1], "extends", None)
-    return found
 
 
 def _rankings(numbers: Mapping[str, Any]) -> list[list[str]]:

@@ -59,14 +59,19 @@ class _Values:
         for shard in self.shards:
             values = read_file(shard.pending, [self.column])[self.column].to_numpy()
             rows = np.ones(len(values), bool)
+            verdicts = read_file(shard.verdicts, self._asked)
             if self.split is not None:
-                splits = read_file(shard.verdicts, ["split"])["split"]
-                rows &= pc.equal(splits, self.split).to_numpy()
+                rows &= pc.equal(verdicts["split"], self.split).to_numpy()
             if self.among == "passing":
-                rows &= pc.equal(read_file(shard.verdicts, ["reason"])["reason"], KEEP).to_numpy()
+                rows &= pc.equal(verdicts["reason"], KEEP).to_numpy()
             if self.among == "pool":
-                rows &= (read_file(shard.verdicts, ["rules"])["rules"].to_numpy() & _NEVER_IN_A_POOL) == 0
+                rows &= (verdicts["rules"].to_numpy() & _NEVER_IN_A_POOL) == 0
             yield values[rows]
+
+    @property
+    def _asked(self) -> list[str]:
+        of_rank = {"passing": ["reason"], "pool": ["rules"]}.get(self.among, [])
+        return [*of_rank, *(["split"] if self.split is not None else [])]
 
 
 def write_chances(rule: filter_params.Balance, shards: Sequence[Shard], path: Path) -> None:

@@ -51,6 +51,13 @@ def threads_of_this_process(workers: int) -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="module", params=[1, 3], ids=["one worker", "three workers"])
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Threads stand in for workers: the same scheduler and the same tasks, without seconds for each new process."""
+    with threads_of_this_process(request.param) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def dsn() -> Iterator[str]:
     """A real PostgreSQL, started once; each test makes its own tables."""

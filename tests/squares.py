@@ -11,9 +11,6 @@ from laion_dask import parts
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
 
-# Threads stand in for workers: the same scheduler and the same tasks, without seconds for each new process.
-WORKERS = {"one worker": 1, "three workers": 3}
-
 calls: list[int] = []
 
 

@@ -5,27 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import threads_of_this_process
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from squares import WORKERS, calls, numbers, run, square, tree
+from squares import calls, numbers, run, square, tree
 
 from laion_dask import params, parts
 from laion_dask.parts import PartsFailedError
 from laion_dask.progress import Progress
 from laion_dask.tasks import COUNTS_FILE, finish_part
-
-
-@pytest.fixture(scope="module", params=list(WORKERS.values()), ids=list(WORKERS))
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    with threads_of_this_process(request.param) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -16,18 +16,12 @@ import dask
 import pytest
 from conftest import threads_of_this_process
 from distributed import Client, Future
-from squares import WORKERS, calls, numbers, run, square, tree
+from squares import calls, numbers, run, square, tree
 
 from laion_dask import cluster, parts, tasks
 from laion_dask.parts import PartsFailedError
 from laion_dask.progress import Progress
 from laion_dask.tasks import ATTEMPTS, COUNTS_FILE, finish_part
-
-
-@pytest.fixture(scope="module", params=list(WORKERS.values()), ids=list(WORKERS))
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    with threads_of_this_process(request.param) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

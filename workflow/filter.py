@@ -26,7 +26,6 @@ from laion_dask import (
     pool,
     removals,
     rules,
-    schema,
     select,
     takedown,
     uid_sets,
@@ -63,14 +62,10 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     asked = rules.columns(wanted, columns.names, files) if columns is not None else []
     # What duplicates are is asked of the groups later, over all shards.
     grouped = not rules.GROUPED.isdisjoint(asked)
-    read = [images, scores, groups] if grouped else [images, scores]
-    store = data("score") / embeddings.STORE
-    arrays = [
-        [file for name in select.arrays(wanted) if (file := embeddings.shard_file(store, name, place)).exists()]
-        for place in range(len(images))
-    ]
+    tables = zip(images, scores, groups, strict=True) if grouped else zip(images, scores, strict=True)
+    read = [[*of_shard, *_arrays(wanted, place)] for place, of_shard in enumerate(tables)]
     with ThreadPoolExecutor() as threads:
-        keys = threads.map(lambda paths, stored: parts.digest(*paths, *stored, common), zip(*read, strict=True), arrays)
+        keys = threads.map(lambda paths: parts.digest(*paths, common), read)
     todo = []
     for path, score, group, key in zip(images, scores, groups, keys, strict=True):
         args = {
@@ -85,6 +80,13 @@ def shards(settings: Params, _: Resources) -> list[Part]:
         }
         todo.append(Part(path.stem, key, args, weight=path.stat().st_size))
     return todo
+
+
+def _arrays(wanted: filter_params.Filter, place: int) -> list[Path]:
+    """List the files with the embeddings of a shard that rules read; one without any image may have none."""
+    store = data("score") / embeddings.STORE
+    files = [embeddings.shard_file(store, name, place) for name in select.arrays(wanted)]
+    return [file for file in files if file.exists()]
 
 
 def read_files(settings: Params, plan: Path) -> Files:
@@ -226,7 +228,7 @@ def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
         "rules": none,
         "stays": pa.nulls(removed.num_rows, pa.string()),
     }
-    pq.write_table(schema.VERDICTS.check(pa.table(rows)), out / "removed.parquet", compression="zstd")
+    select.write_verdicts(pa.table(rows), out / "removed.parquet")
     pairs = Ledger.from_dict(metrics("catalog")["pairs"])
     verdicts = sum(part.counts["verdicts"] for part in done) + removed.num_rows
     if verdicts != pairs.seen - pairs.dropped["duplicate_pair"]:
