@@ -1,6 +1,6 @@
 """A number of pairs in, the speed and memory of the catalog beside the machine's own limits out; `make bench-catalog`.
 
-    python -m benchmarks.bench_catalog [--pairs 10000000] [--buckets 32] [--wats 24] [--profile]
+    python -m benchmarks.bench_catalog [--pairs 10000000] [--buckets 32] [--wats 24] [--profile] [--quick]
 
 The stage runs as its users run it: a program, two workers, the embedded PostgreSQL, from start to end. Limits of the
 same run on the same files, with two processes too: reading them and writing them again, and a bare COPY of their rows
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import cProfile
 import hashlib
-import json
 import multiprocessing
 import os
 import pstats
@@ -36,22 +35,19 @@ import psutil
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
 from benchmarks import pairs as synthetic
-from benchmarks.bars import Bar
+from benchmarks import projects
+from benchmarks.bars import Bar, BenchError, report
+from benchmarks.environments import BENCH, ROOT
 from laion_dask import catalog, copy_format, database
 
-ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = ROOT / ".bench"
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
+QUICK: Final = (200_000, 100_000, 4, 16)
+"""Pairs, pairs of the smaller runs, WATs, buckets of a short run."""
 _MB: Final = 1_000_000
 _EVERY_S: Final = 0.1
-
-
-class BenchError(Exception):
-    """The stage failed, or gave other bytes than it must."""
 
 
 @dataclass
@@ -68,15 +64,12 @@ class Run:
 def project(folder: Path, pairs: int, wats: int, buckets: int) -> int:
     """Make a project folder with extracted pairs, and return their number."""
     extracted, made = synthetic.make(BENCH, pairs, wats, WORKERS)
-    (folder / "data").mkdir(parents=True)
-    (folder / "data" / "extract").symlink_to(extracted)
-    (folder / "metrics").mkdir()
-    counts = {"links": {"seen": made, "kept": made, "dropped": {}}}
-    (folder / "metrics" / "extract.json").write_text(json.dumps(counts))
-    yaml = YAML()
-    values = yaml.load(ROOT / "params.yaml")
-    values["catalog"] |= {"buckets": buckets, "shard_rows": SHARD_ROWS}
-    yaml.dump(values, folder / "params.yaml")
+    projects.make(
+        folder,
+        data={"extract": extracted},
+        metrics={"extract": {"links": {"seen": made, "kept": made, "dropped": {}}}},
+        values={"catalog": {"buckets": buckets, "shard_rows": SHARD_ROWS}},
+    )
     ledger = ["kind,value,reason,date,source", "url,https://nobody.example/1.jpg,asked,2024-01-01,mail"]
     ledger += [f"domain,gone-{number}.example,asked,2024-01-01,mail" for number in range(1000)]
     ledger += [f"uid,{number:032x},asked,2024-01-01,mail" for number in range(1000)]
@@ -254,11 +247,11 @@ def profile(folder: Path, buckets: int) -> None:
     pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(15)
 
 
-def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) -> list[Bar]:
-    """Run everything and print it; return the bars."""
+def measure(work: Path, pairs: int, few: int, wats: int, buckets: int, *, profiled: bool) -> list[Bar]:
+    """Run everything and print it; `few` pairs are run again and again. Return the bars."""
     small, whole = work / "tenth", work / "whole"
     began = time.monotonic()
-    few, many = project(small, pairs // 10, wats, buckets), project(whole, pairs, wats, buckets)
+    few, many = project(small, few, wats, buckets), project(whole, pairs, wats, buckets)
     files = sorted((whole / "data" / "extract" / "pairs").glob("*.parquet"))
     stored = sum(path.stat().st_size for path in files)
     print(f"{many:,} pairs in {wats} WATs, {stored / _MB:,.0f} MB, made or found in {time.monotonic() - began:.0f} s")
@@ -277,7 +270,7 @@ def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) 
     with server(whole / "pg") as dsn:
         database.prepare(dsn, 1, [], pq.read_table(whole / "data" / "extract" / "reads.parquet"))
         seconds["bare COPY"] = limit(copy, files, dsn)
-    rate = many / run.seconds
+    rate, growth = many / run.seconds, run.peak_mb["driver"] / two[0].peak_mb["driver"]
     spent = ", ".join(f"{name} {cpu:.0f} s" for name, cpu in run.cpu.items())
     peaks = ", ".join(f"{name} {run.peak_mb[name]:,.0f} MB" for name in ("driver", "workers"))
     print(f"catalog    {run.seconds:7.1f} s {rate:10,.0f} pairs/s, {WORKERS} workers, {buckets} buckets")
@@ -287,13 +280,11 @@ def measure(work: Path, pairs: int, wats: int, buckets: int, *, profiled: bool) 
     tenths = ", ".join(
         f"{name} {took.seconds:.1f} s" for name, (took, _) in zip(("one worker", "two"), (one, two), strict=True)
     )
-    print(f"a tenth: {tenths}, equal bytes; driver {two[0].peak_mb['driver']:,.0f} MB")
+    print(f"{few:,} pairs: {tenths}, equal bytes; driver {two[0].peak_mb['driver']:,.0f} MB")
     print(f"all killed: {loaded} of {buckets} buckets loaded, {half} half; then {resumed.seconds:.1f} s, equal bytes")
     return [
         Bar("pairs/s end to end, 2 workers", rate, 150_000),
-        Bar(
-            "driver's peak MB, all pairs / a tenth", run.peak_mb["driver"] / two[0].peak_mb["driver"], 1.2, at_most=True
-        ),
+        Bar(f"driver's peak MB, {many:,} pairs over {few:,}", growth, 1.2, at_most=True),
         Bar("half buckets after all processes were killed", half, 0, at_most=True),
         Bar("peak MB of the largest worker", run.peak_mb["workers"], 1_500, at_most=True),
     ]
@@ -306,11 +297,14 @@ def main() -> None:
     arguments.add_argument("--wats", type=int, default=24)
     arguments.add_argument("--buckets", type=int, default=32)
     arguments.add_argument("--profile", action="store_true", help="print where the time of one bucket goes")
+    arguments.add_argument("--quick", action="store_true", help="200,000 pairs: to see that all of it runs")
     given = arguments.parse_args()
+    pairs, few, wats, buckets = given.pairs, given.pairs // 10, given.wats, given.buckets
+    if given.quick:
+        pairs, few, wats, buckets = QUICK
     with tempfile.TemporaryDirectory(prefix="bench-catalog-") as folder:
-        bars = measure(Path(folder), given.pairs, given.wats, given.buckets, profiled=given.profile)
-    print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(json.dumps({"bench": "catalog", "bars": [bar.as_dict() for bar in bars]}))
+        bars = measure(Path(folder), pairs, few, wats, buckets, profiled=given.profile)
+    report("catalog", bars, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A size in, the speed of the download beside img2dataset's and the bars of the project out; `make bench-download`.
+"""The speed of the download beside img2dataset's, from a server on loopback; `make bench-download`.
 
     python -m benchmarks.bench_download [--rounds 2] [--quick] [--full] [--only http,https,limits,memory,scaling]
 
@@ -24,22 +24,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import certifi
 import pyarrow as pa
 import pyarrow.parquet as pq
 import trustme
 
-from benchmarks import clients, pictures
-from benchmarks.bars import Bar
-from benchmarks.clients import BENCH, ClientError, Server, Used
+from benchmarks import clients, environments, pictures
+from benchmarks.bars import Bar, BenchError, report
+from benchmarks.clients import Server, Used
+from benchmarks.environments import BENCH, ROOT
 from laion_dask import hashes, images, params
 
 HOSTS: Final = 200
 WORKERS: Final = 2
 MODE: Final = "keep_ratio_largest"
 DELAY_MS: Final = 20
-_POOL: Final = 500
 _SEED: Final = 11
-_START_ROWS: Final = 20
+_SMALLER: Final = 4  # the run that is subtracted has a quarter of the rows
 _GB: Final = 1e9
 # A c6i.4xlarge has 16 virtual cores and costs 0.68 dollars an hour (img2dataset's account of LAION-5B, 2022).
 _MACHINE_CORES: Final = 16
@@ -61,37 +62,47 @@ class Sizes:
     small: int = 4_000
     large: int = 20_000
     shard: int = 10_000
+    pictures: int = 500
 
 
-QUICK: Final = Sizes(http=1_000, https=1_000, https_img2dataset=200, small=1_000, large=4_000, shard=2_000)
+QUICK: Final = Sizes(http=160, https=160, https_img2dataset=80, small=160, large=320, shard=80, pictures=24)
 FULL: Final = Sizes(small=10_000, large=100_000)
 
 
 class Bench:
     """The server, and runs of both clients against it."""
 
-    def __init__(self, server: Server, process: subprocess.Popen[str]) -> None:
+    def __init__(self, server: Server, process: subprocess.Popen[str], *, quick: bool) -> None:
         self._server = server
         self._process = process
-        self._starts: dict[tuple[str, str], Used] = {}
+        # A short run takes the smaller run of one size for all.
+        self._quick = quick
+        self._starts: dict[tuple[str, str, int], Used] = {}
 
     def look(self) -> dict[str, float]:
         """Return what the server has counted since the last look."""
         if self._process.stdin is None or self._process.stdout is None:
-            raise ClientError("the server has no pipes")
+            raise BenchError("the server has no pipes")
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return dict(json.loads(self._process.stdout.readline()))
 
     def run(self, client: str, scheme: str, rows: int, shard_rows: int, **rules: Any) -> Used:  # noqa: ANN401 - parameters of any type
-        """Run a client over a table, and return what it took without its start; `ClientError` unless all rows came."""
-        if (client, scheme) not in self._starts:
-            self._starts[client, scheme] = self._once(client, scheme, _START_ROWS, _START_ROWS // WORKERS, rules)
-        return self._once(client, scheme, rows, shard_rows, rules).after(self._starts[client, scheme])
+        """Run a client over a table of `rows` and over a quarter of them; return the difference of the two.
 
-    def start(self, client: str, scheme: str) -> Used:
-        """Return what a client took for a few rows."""
-        return self._starts[client, scheme]
+        What starting, ending and first requests cost is the same in both, warm or cold, and so it is not counted.
+        Raises `BenchError` unless all rows came.
+        """
+        smaller, shards = rows // _SMALLER, max(1, rows // shard_rows)
+        place = (client, scheme, 0 if self._quick else smaller)
+        if place not in self._starts:
+            self._starts[place] = self._once(client, scheme, smaller, -(-smaller // shards), rules)
+        return self._once(client, scheme, rows, shard_rows, rules).after(self._starts[place])
+
+    def start(self, client: str, scheme: str, used: Used) -> float:
+        """Return the processor seconds that a client takes whatever the number of rows, by the two runs."""
+        smaller = next(one for (name, way, _), one in self._starts.items() if (name, way) == (client, scheme))
+        return smaller.cpu - smaller.images / used.per_cpu_s
 
     def _once(self, client: str, scheme: str, rows: int, shard_rows: int, rules: dict[str, Any]) -> Used:
         out, table = BENCH / "work" / "out", _table(scheme, rows)
@@ -104,7 +115,7 @@ class Bench:
             )
         shutil.rmtree(out)
         if used.images != rows:
-            raise ClientError(f"{client} over {scheme}: {used.images:,} of {rows:,} images")
+            raise BenchError(f"{client} over {scheme}: {used.images:,} of {rows:,} images")
         return used
 
 
@@ -122,40 +133,39 @@ def _table(scheme: str, rows: int) -> Path:
 
 
 @contextmanager
-def serving(pool: Path) -> Iterator[Bench]:
+def serving(pool: Path, *, quick: bool) -> Iterator[Bench]:
     """Start the server, with a certificate for all hosts by an authority of its own."""
-    clients.environment_of_img2dataset()
+    BENCH.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA()
     issued = authority.issue_cert("*.bench.example")
     certificate, key, bundle = (BENCH / f"{name}.pem" for name in ("certificate", "key", "bundle"))
     certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
     # As on any machine, the authorities of the web are trusted too: to load them is a part of what TLS costs.
-    web = next((BENCH / "img2dataset").rglob("certifi/cacert.pem"))
-    bundle.write_bytes(web.read_bytes() + b"\n" + authority.cert_pem.bytes())
+    bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + authority.cert_pem.bytes())
     command = [sys.executable, "-m", "benchmarks.image_server", pool, certificate, key, "--delay-ms", str(DELAY_MS)]
-    with subprocess.Popen(
-        command, cwd=clients.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout is None:
-                raise ClientError("the server has no pipes")
+                raise BenchError("the server has no pipes")
             ports = json.loads(process.stdout.readline())
-            yield Bench(Server(ports["http"], ports["https"], bundle), process)
+            yield Bench(Server(ports["http"], ports["https"], bundle), process, quick=quick)
         finally:
             if process.stdin is not None:
                 process.stdin.close()
 
 
-def compare(bench: Bench, sizes: Sizes, rounds: int, sections: Sequence[str]) -> dict[tuple[str, str], Used]:
-    """Run both clients in turns over http and https; return for each the round with the median of processor time."""
+def compare(
+    bench: Bench, sizes: Sizes, rounds: int, sections: Sequence[str], names: Sequence[str]
+) -> dict[tuple[str, str], Used]:
+    """Run the clients in turns over http and https; return for each the round with the median of processor time."""
     rows = {
         ("img2dataset", "http"): sizes.http,
         ("ours", "http"): sizes.http,
         ("img2dataset", "https"): sizes.https_img2dataset,
         ("ours", "https"): sizes.https,
     }
-    rows = {name: count for name, count in rows.items() if name[1] in sections}
+    rows = {name: count for name, count in rows.items() if name[0] in names and name[1] in sections}
     found: dict[tuple[str, str], list[Used]] = {name: [] for name in rows}
     for number in range(rounds):
         for client, scheme in sorted(rows, reverse=bool(number % 2)):
@@ -170,9 +180,8 @@ def print_speeds(bench: Bench, found: dict[tuple[str, str], Used]) -> None:
     """Print one line for each client and scheme."""
     print("\nwithout the start of either: images a second of the processor, all processes together; and by the clock")
     for (client, scheme), used in sorted(found.items(), key=lambda item: item[0][1]):
-        start = bench.start(client, scheme)
         rates = f"{used.per_cpu_s:8.1f}/cpu s{used.images / used.seconds:9.1f}/s"
-        print(f"  {client:12}{scheme:6}{rates}   start and end: {start.cpu:.1f} cpu s")
+        print(f"  {client:12}{scheme:6}{rates}   start and end: {bench.start(client, scheme, used):.1f} cpu s")
 
 
 def cost_of_parts(pool: list[Path]) -> dict[str, float]:
@@ -198,7 +207,7 @@ def cost_of_parts(pool: list[Path]) -> dict[str, float]:
     }
 
 
-def print_bounds(found: dict[tuple[str, str], Used], parts: dict[str, float]) -> None:
+def print_bounds(found: dict[tuple[str, str], Used], parts: dict[str, float], mb: float) -> None:
     """Print what the time of an image goes to, what a machine of 16 cores would do, and 5 billion URLs."""
     http, https = (1e3 / found["ours", scheme].per_cpu_s for scheme in ("http", "https"))
     known_ms = parts["decode, resize, encode"] + parts["md5 and sha256"]
@@ -217,15 +226,15 @@ def print_bounds(found: dict[tuple[str, str], Used], parts: dict[str, float]) ->
     hours = _URLS / rate / 3600
     print(
         f"a machine of {_MACHINE_CORES} such cores: {rate:,.0f} images/s over https, if the network gives "
-        f"{rate * pictures_mb():,.0f} MB/s\n5 billion URLs, all answered: {hours:,.0f} hours of such a machine, "
+        f"{rate * mb:,.0f} MB/s\n5 billion URLs, all answered: {hours:,.0f} hours of such a machine, "
         f"{hours / 240:.1f} days on ten, {hours * _MACHINE_DOLLARS_H:,.0f} dollars at {_MACHINE_DOLLARS_H} an hour; "
         "a reckoning, not a measurement: answers of the web are slower, and many fail, which costs less"
     )
 
 
-def pictures_mb() -> float:
-    """Return the mean size of the pool's pictures in MB."""
-    return statistics.mean(path.stat().st_size for path in (BENCH / "pictures").glob("*.jpg")) / 1e6
+def mean_mb(pool: Sequence[Path]) -> float:
+    """Return the mean size of pictures in MB."""
+    return statistics.mean(path.stat().st_size for path in pool) / 1e6
 
 
 def speed_bars(found: dict[tuple[str, str], Used]) -> list[Bar]:
@@ -237,7 +246,7 @@ def speed_bars(found: dict[tuple[str, str], Used]) -> list[Bar]:
             bar,
         )
         for scheme, bar in (("http", 1.5), ("https", 8.0))
-        if ("ours", scheme) in found
+        if ("img2dataset", scheme) in found
     ]
 
 
@@ -274,14 +283,16 @@ def large_bars(bench: Bench, sizes: Sizes, sections: Sequence[str]) -> list[Bar]
     return bars
 
 
-def measure(bench: Bench, pool: list[Path], sizes: Sizes, rounds: int, sections: Sequence[str]) -> list[Bar]:
+def measure(
+    bench: Bench, pool: list[Path], sizes: Sizes, rounds: int, sections: Sequence[str], names: Sequence[str]
+) -> list[Bar]:
     """Run the sections that are asked for, print what they show, and return their bars."""
-    found = compare(bench, sizes, rounds, sections)
+    found = compare(bench, sizes, rounds, sections, names)
     bars = speed_bars(found)
     if found:
         print_speeds(bench, found)
     if {"http", "https"} <= {*sections}:
-        print_bounds(found, cost_of_parts(pool))
+        print_bounds(found, cost_of_parts(pool), mean_mb(pool))
     if "limits" in sections:
         bars.append(limit_bar(bench, sizes))
     if {"memory", "scaling"} & {*sections}:
@@ -300,34 +311,34 @@ def main() -> None:
     """Measure, print, and end with one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_download", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2, help="how often each client runs (default 2)")
-    parser.add_argument("--quick", action="store_true", help="fewer images, one round: for a look, not for bars")
+    parser.add_argument("--quick", action="store_true", help="a few images, one round: to see that all of it runs")
     parser.add_argument("--full", action="store_true", help="10,000 and 100,000 images for the bar of throughput")
     told = f"of {', '.join(SECTIONS)}; default: all"
     parser.add_argument("--only", type=_sections, default=SECTIONS, metavar="SECTION,...", help=told)
     wanted = parser.parse_args()
     sizes = QUICK if wanted.quick else FULL if wanted.full else Sizes()
-    pool = pictures.cached(BENCH / "pictures", number=_POOL, seed=_SEED, processes=len(os.sched_getaffinity(0)))
+    folder, cores = BENCH / f"pictures-{sizes.pictures}", len(os.sched_getaffinity(0))
+    pool = pictures.cached(folder, number=sizes.pictures, seed=_SEED, processes=cores)
     print(
-        f"{len(pool)} pictures, {pictures_mb() * 1e3:.0f} KB on average; {HOSTS} hosts; the server answers after "
+        f"{len(pool)} pictures, {mean_mb(pool) * 1e3:.0f} KB on average; {HOSTS} hosts; the server answers after "
         f"{DELAY_MS} ms\nboth: {WORKERS} processes, {MODE} {clients.SIDE_PX}, JPEG 95, sha256, certificates checked\n"
         "ours besides: md5, robots.txt, tdmrep.json and ai.txt of every host, all rights signals, guards, host limits; "
         f"these are set wide ({known(dict(_WIDE))}) but for their own bar",
         flush=True,
     )
+    names = ["ours", *(["img2dataset"] if not wanted.quick or environments.ready(clients.LOCK) else [])]
+    if "img2dataset" not in names:
+        print("img2dataset is left out: its environment is not there, and a short run installs none")
     try:
-        with serving(BENCH / "pictures") as bench:
-            bars = measure(bench, pool, sizes, 1 if wanted.quick else wanted.rounds, wanted.only)
-    except ClientError as error:
+        with serving(folder, quick=wanted.quick) as bench:
+            bars = measure(bench, pool, sizes, 1 if wanted.quick else wanted.rounds, wanted.only, names)
+    except BenchError as error:
         sys.exit(f"bench-download: {error}")
     finally:
         shutil.rmtree(BENCH / "work", ignore_errors=True)
     if "scaling" in wanted.only and not wanted.full:
         print("the bar of throughput at 100,000 images takes --full; here it is held at a smaller size")
-    print()
-    for bar in bars:
-        told = bar.as_dict()
-        print(f"{'holds' if bar.holds else 'MISSED':8}{bar.name}: {told['value']:g} (bar {told['bar']})")
-    print(json.dumps({"bench": "download", "bars": [bar.as_dict() for bar in bars]}))
+    report("download", bars, quick=wanted.quick)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A size in, the speed of the extraction beside its rivals' and the bars of the project out; `make bench-extract`.
+"""The speed of the extraction beside cc2dataset, warcio and the limit of reading; `make bench-extract`.
 
-    python -m benchmarks.bench_extract [--gb 1.0] [--rounds 5] [--quick] [--profile]
+    python -m benchmarks.bench_extract [--gb 1.0] [--rounds 5] [--profile] [--quick]
 
 Everything is measured in this run on this machine, on WATs that are made for it (corpus.py). The last line is JSON. The
 exit status is 0 where a bar is missed, and another where something failed: readers that disagree, a worker that died.
@@ -15,18 +15,19 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import corpus as corpora
 from benchmarks import environments, stage_path
-from benchmarks.bars import Bar
+from benchmarks.bars import Bar, BenchError, report
 from benchmarks.corpus import MB, Corpus
+from benchmarks.environments import BENCH, ROOT
 
-ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = environments.BENCH
 LOCK: Final = Path(__file__).with_name("cc2dataset.lock")
+PEER: Final = "cc2dataset"
 
 TITLES: Final = {
     "limit": "limit: FastWARC, nothing parsed",
@@ -35,19 +36,25 @@ TITLES: Final = {
     "links": "ours, equal work",
     "all": "ours, all rules and Parquet",
 }
-_FILES: Final = 8
-_QUICK_GB: Final = 0.1
-_SMALL_WATS: Final = 100
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: gigabytes unpacked, rounds, in how many WATs, and how many small ones for the stage."""
+
+    gb: float
+    rounds: int
+    files: int = 8
+    small_wats: int = 100
+
+
+QUICK: Final = Sizes(gb=0.03, rounds=1, files=2, small_wats=12)
 # A WAT of a general crawl of 2022, and the crawl of that size.
 _WAT_RAW_MB: Final = 1_200
 _CRAWL_WATS: Final = 90_000
 _CORES: Final = 100
 
 Result = dict[str, Any]
-
-
-class BenchError(Exception):
-    """A reader failed, or two that must agree do not."""
 
 
 def environment_of_cc2dataset() -> Path:
@@ -67,13 +74,22 @@ def ask(reader: str, files: Sequence[Path], *options: str) -> Result:
     return dict(json.loads(done.stdout))
 
 
-def compare(corpus: Corpus, rounds: int) -> dict[str, Result]:
+def readers(*, quick: bool) -> list[str]:
+    """Name the readers of a run; a short one leaves cc2dataset out unless its environment is there already."""
+    return [name for name in TITLES if name != PEER or not quick or environments.ready(LOCK)]
+
+
+def peer(results: Mapping[str, Result]) -> str:
+    """Return the reader that ours are compared with: cc2dataset, or its rule on warcio where it did not run."""
+    return PEER if PEER in results else "plain"
+
+
+def compare(corpus: Corpus, names: Sequence[str], rounds: int) -> dict[str, Result]:
     """Run every reader in every round, each round in another order; return the medians of the rounds."""
-    names = list(TITLES)
     results: dict[str, list[Result]] = {name: [] for name in names}
     for number in range(rounds):
-        turned = names[number % len(names) :] + names[: number % len(names)]
-        for name in turned:
+        first = number % len(names)
+        for name in [*names[first:], *names[:first]]:
             results[name].append(ask(name, corpus.files))
     return {
         name: several[0] | {key: statistics.median(result[key] for result in several) for key in ("seconds", "cpu")}
@@ -81,12 +97,12 @@ def compare(corpus: Corpus, rounds: int) -> dict[str, Result]:
     }
 
 
-def check_equal_work(corpus: Corpus) -> Result:
+def check_equal_work(corpus: Corpus, names: Sequence[str]) -> Result:
     """Return number and digest of the pairs; raise `BenchError` unless cc2dataset, the plain rule and ours agree.
 
     So it does where cc2dataset cannot read a file, for which it then gives no pair at all.
     """
-    found = {name: ask(name, corpus.files, "--uids") for name in ("cc2dataset", "plain", "links")}
+    found = {name: ask(name, corpus.files, "--uids") for name in (PEER, "plain", "links") if name in names}
     if len({(result["pairs"], result["digest"]) for result in found.values()}) > 1:
         told = ", ".join(f"{name} {result['pairs']:,} ({result['digest'][:8]})" for name, result in found.items())
         message = f"readers that do equal work give other pairs: {told}"
@@ -96,14 +112,14 @@ def check_equal_work(corpus: Corpus) -> Result:
 
 def print_speeds(results: dict[str, Result], corpus: Corpus, rounds: int) -> None:
     """Print one line for each reader. Pairs are those that cc2dataset gives, whoever read them."""
-    pairs = results["cc2dataset"]["pairs"]
+    pairs, beside = results["plain"]["pairs"], peer(results)
     raw, stored, pages = (corpus.total(figure) for figure in ("raw", "stored", "pages"))
-    print(f"\none core, median of {rounds} rounds; pairs: the {pairs:,} that cc2dataset gives for this corpus")
-    print(f"{'':34}{'s':>7}{'pairs/s':>10}{'MB/s raw':>10}{'stored':>8}{'pages/s':>9}{'x cc2':>7}{'of limit':>10}")
-    for name, title in TITLES.items():
-        seconds = results[name]["seconds"]
+    print(f"\none core, median of {rounds} rounds; pairs: the {pairs:,} that cc2dataset's rule gives")
+    print(f"{'':34}{'s':>7}{'pairs/s':>10}{'MB/s raw':>10}{'stored':>8}{'pages/s':>9}{'x peer':>7}{'of limit':>10}")
+    for name in results:
+        title, seconds = TITLES[name], results[name]["seconds"]
         rate = "" if name == "limit" else f"{pairs / seconds:,.0f}"
-        times = "" if name == "limit" else f"{results['cc2dataset']['seconds'] / seconds:.2f}"
+        times = "" if name == "limit" else f"{results[beside]['seconds'] / seconds:.2f}"
         share = f"{results['limit']['seconds'] / seconds:.1%}"
         print(
             f"{title:34}{seconds:7.2f}{rate:>10}{raw / MB / seconds:10.0f}{stored / MB / seconds:8.1f}"
@@ -117,18 +133,18 @@ def print_speeds(results: dict[str, Result], corpus: Corpus, rounds: int) -> Non
 
 def speed_bars(results: dict[str, Result]) -> list[Bar]:
     """Return the bars of one core."""
-    seconds = {name: result["seconds"] for name, result in results.items()}
+    seconds, beside = {name: result["seconds"] for name, result in results.items()}, peer(results)
     return [
-        Bar("equal work, times cc2dataset's pairs/s", seconds["cc2dataset"] / seconds["links"], 2.5),
-        Bar("all rules and Parquet, times cc2dataset's pairs/s", seconds["cc2dataset"] / seconds["all"], 1.2),
+        Bar(f"equal work, times the pairs/s of {TITLES[beside]}", seconds[beside] / seconds["links"], 2.5),
+        Bar(f"all rules and Parquet, times the pairs/s of {TITLES[beside]}", seconds[beside] / seconds["all"], 1.2),
         Bar("equal work, share of the reading limit", seconds["limit"] / seconds["links"], 0.35),
     ]
 
 
-def stage_bars(corpus: Corpus, work: Path) -> list[Bar]:
+def stage_bars(corpus: Corpus, work: Path, small_wats: int) -> list[Bar]:
     """Run the stage on one worker and on two, on many small WATs and on a large one; return the bars."""
     work.mkdir(parents=True, exist_ok=True)
-    small = corpus.small(work / "small", _SMALL_WATS)
+    small = corpus.small(work / "small", small_wats)
     warm_up, runs = small[0], work / "runs"
     one = stage_path.run(corpus.files, runs, workers=1, warm_up=warm_up)
     two = stage_path.run(corpus.files, runs, workers=2, warm_up=warm_up)
@@ -172,7 +188,7 @@ def print_profile(corpus: Corpus) -> None:
 
 def print_crawl(results: dict[str, Result], corpus: Corpus) -> None:
     """Print what a crawl would take at the speeds of this run."""
-    for name in ("cc2dataset", "links", "all"):
+    for name in (peer(results), "links", "all"):
         rate = corpus.total("raw") / MB / results[name]["seconds"]
         seconds = _WAT_RAW_MB / rate
         hours = seconds * _CRAWL_WATS / _CORES / 3600
@@ -185,35 +201,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_extract", description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=1.0, help="size of the corpus, unpacked (default 1.0)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each reader runs (default 5)")
-    parser.add_argument("--quick", action="store_true", help="0.1 GB and three rounds: about a minute")
+    parser.add_argument("--quick", action="store_true", help="0.03 GB, one round: to see that all of it runs")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     wanted = parser.parse_args()
-    gb, rounds = (_QUICK_GB, 3) if wanted.quick else (wanted.gb, wanted.rounds)
+    sizes = QUICK if wanted.quick else Sizes(wanted.gb, wanted.rounds)
+    names = readers(quick=wanted.quick)
+    if PEER not in names:
+        print(f"{TITLES[PEER]} is left out: its environment is not there, and a short run installs none")
     try:
-        corpus = corpora.cached(BENCH / "corpus", gb=gb, files=_FILES, processes=len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
+        corpus = corpora.cached(BENCH / "corpus", gb=sizes.gb, files=sizes.files, processes=cores)
         print("\n".join(corpora.describe(corpus)), flush=True)
-        equal = check_equal_work(corpus)
-        print(
-            f"equal work: the same {equal['pairs']:,} pairs three times, {equal['unique'] / equal['pairs']:.1%} unique"
-        )
-        results = compare(corpus, rounds)
-        print_speeds(results, corpus, rounds)
+        equal = check_equal_work(corpus, names)
+        print(f"equal work: all give the same {equal['pairs']:,} pairs, {equal['unique'] / equal['pairs']:.1%} unique")
+        results = compare(corpus, names, sizes.rounds)
+        print_speeds(results, corpus, sizes.rounds)
         print_crawl(results, corpus)
         if wanted.profile:
             print_profile(corpus)
         work = BENCH / "work"
         shutil.rmtree(work, ignore_errors=True)
         try:
-            bars = [*speed_bars(results), *stage_bars(corpus, work)]
+            bars = [*speed_bars(results), *stage_bars(corpus, work, sizes.small_wats)]
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except (BenchError, corpora.CorpusError) as error:
         sys.exit(f"bench-extract: {error}")
-    print()
-    for bar in bars:
-        told = bar.as_dict()
-        print(f"{'holds' if bar.holds else 'MISSED':8}{bar.name}: {told['value']:g} (bar {told['bar']})")
-    print(json.dumps({"bench": "extract", "bars": [bar.as_dict() for bar in bars]}))
+    report("extract", bars, quick=wanted.quick)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Scored pairs in, the speed and memory of the filter beside a bare reading of its columns out; `make bench-filter`.
 
-    python -m benchmarks.bench_filter [--pairs 10000000]
+    python -m benchmarks.bench_filter [--pairs 10000000] [--quick]
 
 The stage runs as its users run it: a program, two workers, from start to end, over shards of 10,000 pairs. The limit of
 the same run: two processes read the same columns of the same files with pyarrow, and do nothing with them. The shards
@@ -29,15 +29,14 @@ from typing import Any, Final
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
-from benchmarks import scored
-from benchmarks.bars import Bar
+from benchmarks import projects, scored
+from benchmarks.bars import Bar, BenchError, report
+from benchmarks.environments import BENCH, ROOT
 from laion_dask import params, rules, schema
 
-ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = ROOT / ".bench"
 WORKERS: Final = 2
+QUICK: Final = 60_000
 _MB: Final = 1_000_000
 _EVERY_S: Final = 0.1
 
@@ -64,25 +63,18 @@ ALL_SHARDS: Final = ONE_ROW | {
 }
 
 
-class BenchError(Exception):
-    """The stage failed, or gave other bytes than it must."""
-
-
 def project(folder: Path, pairs: int, changes: Mapping[str, Any]) -> None:
     """Make a project folder over the shards of `scored`."""
     made = BENCH / f"scored-{pairs}"
     scored.make(made, pairs, WORKERS)
-    folder.mkdir(parents=True)
-    (folder / "data").mkdir()
-    for path in (made / "data").iterdir():
-        (folder / "data" / path.name).symlink_to(path)
-    shutil.copytree(made / "metrics", folder / "metrics")
+    known = {"name": "known", "kind": "md5", "file": "data/crawl/known.txt"}
+    projects.make(
+        folder,
+        data={path.name: path for path in (made / "data").iterdir()},
+        metrics={path.stem: json.loads(path.read_text()) for path in (made / "metrics").glob("*.json")},
+        values={"filter": changes, "catalog": {"lists": [known]}},
+    )
     shutil.copy(ROOT / "removals.csv", folder)
-    yaml = YAML()
-    values = yaml.load(ROOT / "params.yaml")
-    values["filter"] |= dict(changes)
-    values["catalog"]["lists"] = [{"name": "known", "kind": "md5", "file": "data/crawl/known.txt"}]
-    yaml.dump(values, folder / "params.yaml")
 
 
 @dataclass(frozen=True)
@@ -208,12 +200,12 @@ def main() -> None:
     """Read the arguments, measure in a folder that is removed, and print the bars as one line of JSON."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--pairs", type=int, default=10_000_000)
+    arguments.add_argument("--quick", action="store_true", help="60,000 pairs: to see that all of it runs")
     given = arguments.parse_args()
-    BENCH.mkdir(exist_ok=True)
+    BENCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-filter-", dir=BENCH) as folder:
-        bars = measure(Path(folder), given.pairs)
-    print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(json.dumps({"bench": "filter", "bars": [bar.as_dict() for bar in bars]}))
+        bars = measure(Path(folder), QUICK if given.quick else given.pairs)
+    report("filter", bars, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -28,25 +28,19 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
-from benchmarks import alike
-from benchmarks.bars import Bar
+from benchmarks import alike, projects
+from benchmarks.bars import Bar, BenchError, report
+from benchmarks.environments import BENCH, ROOT
 from laion_dask import duplicates, params, pdq_index
 from laion_dask.neighbours import ROWS, VECTORS
 
-ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = ROOT / ".bench"
 WORKERS: Final = 2
 SIZES: Final = (100_000, 300_000, 1_000_000)
-QUICK: Final = (10_000, 30_000, 100_000)
+QUICK: Final = (4_000, 12_000)
 _ASKED: Final = 1_000  # images of the sample that is compared with all
 _MB: Final = 1_000_000
 _EVERY_S: Final = 0.5
-
-
-class BenchError(Exception):
-    """The stage failed."""
 
 
 @dataclass
@@ -66,18 +60,15 @@ class Run:
 
 def project(folder: Path, made: Path, images: int) -> params.Params:
     """Make a project folder around the images, and return its parameters."""
-    folder.mkdir(parents=True)
-    (folder / "data").mkdir()
-    for name in ("download", "score"):
-        (folder / "data" / name).symlink_to(made / "data" / name)
-    (folder / "metrics").mkdir()
-    counts = {"images": {"seen": images, "kept": images, "dropped": {}}}
-    (folder / "metrics" / "score.json").write_text(json.dumps(counts))
-    yaml = YAML()
-    values = yaml.load(ROOT / "params.yaml")
-    values["score"]["models"] = [{"name": "bench", "model": "demo"}]
-    values["filter"]["semantic_duplicates"] = 0.05
-    yaml.dump(values, folder / "params.yaml")
+    projects.make(
+        folder,
+        data={name: made / "data" / name for name in ("download", "score")},
+        metrics={"score": {"images": {"seen": images, "kept": images, "dropped": {}}}},
+        values={
+            "score": {"models": [{"name": "bench", "model": "demo"}]},
+            "filter": {"semantic_duplicates": 0.05},
+        },
+    )
     return params.load(folder / "params.yaml")
 
 
@@ -199,9 +190,9 @@ def main() -> None:
     """Run every size and print the bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--quick", action="store_true", help="10,000 to 100,000 images: for a look, not for bars")
+    parser.add_argument("--quick", action="store_true", help="4,000 and 12,000 images: to see that all of it runs")
     wanted = parser.parse_args()
-    BENCH.mkdir(exist_ok=True)
+    BENCH.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=BENCH, prefix="group-"))
     try:
         runs = [measure(images, work) for images in sorted(QUICK if wanted.quick else wanted.images)]
@@ -225,13 +216,7 @@ def main() -> None:
         Bar("found of planted semantic duplicates", min(run.recall["semantic"] for run in runs), 0.9),
         Bar("all with all over the stage, largest size", sum(last.brute_s.values()) / last.seconds, 5.0),
     ]
-    for bar in bars:
-        print(json.dumps(bar.as_dict()))
-    print(
-        json.dumps(
-            {"bench": "group", "growth": round(growth, 3), "runs": told, "bars": [bar.as_dict() for bar in bars]}
-        )
-    )
+    report("group", bars, quick=wanted.quick, growth=round(growth, 3), runs=told)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A list of 20 million hashes made, compiled and searched: seconds, memory, look-ups a second; the last line is JSON.
 
-    python -m benchmarks.bench_lists [--entries 20000000] [--kinds md5 pdq]
+    python -m benchmarks.bench_lists [--entries 20000000] [--kinds md5 pdq] [--quick]
 
 Beside it in the same run: a Python set of a tenth of the entries, for its memory and its look-ups.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bars import Bar
+from benchmarks.bars import Bar, report
 from laion_dask import lists
 from laion_dask.known_index import Bytes, Index
 from laion_dask.list_params import HashList
@@ -33,7 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=20_000_000)
     parser.add_argument("--kinds", nargs="+", default=["md5", "pdq"], choices=sorted(lists.WIDTHS))
+    parser.add_argument("--quick", action="store_true", help="one million entries: to see that all of it runs")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.entries = CHUNK
     if asked.entries < CHUNK:
         parser.error(f"--entries is {asked.entries:,}: at least {CHUNK:,}, for so many are looked up")
     found: dict[str, Any] = {"entries": asked.entries}
@@ -49,7 +52,7 @@ def main() -> None:
             path.unlink()
     # Memory is bounded by the rule for 20 million entries; five minutes to compile are a wish of ours.
     bars = [
-        Bar(f"{kind}: {told}", found[f"{kind}.{name}"], bar, at_most=True).as_dict()
+        Bar(f"{kind}: {told}", found[f"{kind}.{name}"], bar, at_most=True)
         for kind in asked.kinds
         for told, name, bar in (
             ("peak MB while compiled", "build_peak_mb", 2_000),
@@ -57,7 +60,7 @@ def main() -> None:
             ("seconds to compile", "build_s", 300),
         )
     ]
-    sys.stdout.write(f"{json.dumps({'bench': 'lists', 'entries': asked.entries, 'bars': bars})}\n")
+    report("lists", bars, quick=asked.quick, entries=asked.entries)
 
 
 def rows(kind: str, number: int, count: int) -> Bytes:

@@ -1,6 +1,6 @@
 """Two made-up releases in, the speed and memory of diff, Merkle root and verify beside bare reading out.
 
-    python -m benchmarks.bench_release [--pairs 10000000]
+    python -m benchmarks.bench_release [--pairs 10000000] [--quick]
 
 The second release lacks a tenth of the pairs of the first, has as many new ones, and other scores for half of the rest.
 Each question is asked in a process of its own, whose largest memory is read from /proc. The limit beside them is
@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bars import Bar
+from benchmarks.bars import Bar, report
+from benchmarks.environments import BENCH, ROOT
 from laion_dask import composition, diff, manifest, queries
 from laion_dask.release import SPLITS
 
-BENCH: Final = Path(__file__).parents[1] / ".bench"
+QUICK: Final = 60_000
 _MEMORY_BAR_MB: Final = 4_000
 
 
@@ -80,8 +81,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10_000_000)
     parser.add_argument("--make-only", action="store_true", help="make the files and stop")
     parser.add_argument("--ask", help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="60,000 pairs: to see that all of it runs")
     arguments = parser.parse_args()
-    pairs = arguments.pairs
+    pairs = QUICK if arguments.quick else arguments.pairs
     old = make(BENCH / f"release-{pairs}-old", pairs, 0, 0.0)
     new = make(BENCH / f"release-{pairs}-new", pairs, pairs // 10, 0.01)
     if arguments.make_only:
@@ -92,7 +94,7 @@ def main() -> None:
     results = {}
     for question in ("read", "read", "diff", "root", "verify"):  # the first brings the files into the page cache
         command = [sys.executable, "-m", "benchmarks.bench_release", "--pairs", str(pairs), "--ask", question]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         results[question] = json.loads(done.stdout)
     wrong = results["diff"]["answer"][:3] != [pairs - pairs // 10, pairs // 10, pairs // 10]
     if wrong or results["verify"]["answer"]:
@@ -101,8 +103,8 @@ def main() -> None:
         ratio = found["seconds"] / results["read"]["seconds"]
         print(f"{question:<8} {found['seconds']:>8.2f} s  {ratio:>6.1f} x reading  {found['peak_mb']:>6,} MB")
     peak = max(found["peak_mb"] for found in results.values())
-    bars = [Bar("peak MB of a process", peak, _MEMORY_BAR_MB, at_most=True).as_dict()]
-    print(json.dumps({"bench": "release", "pairs": pairs, **results, "bars": bars}))
+    bars = [Bar("peak MB of a process", peak, _MEMORY_BAR_MB, at_most=True)]
+    report("release", bars, quick=arguments.quick, pairs=pairs, **results)
 
 
 if __name__ == "__main__":

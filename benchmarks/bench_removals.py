@@ -1,6 +1,6 @@
 """A number of pairs and of removals in, what a removal takes beside a bare reading out; `make bench-removals`.
 
-    python -m benchmarks.bench_removals [--pairs 10000000] [--removals 100000]
+    python -m benchmarks.bench_removals [--pairs 10000000] [--removals 100000] [--quick]
 
 A made-up version of so many pairs in shards of 10,000, with its verdicts. `laion-dask remove --file` runs as a program;
 then what the stage filter does for it, with two processes: the pairs are matched over all shards, and the verdicts of
@@ -27,13 +27,13 @@ from typing import Final
 import duckdb
 import pyarrow.parquet as pq
 
-from benchmarks.bars import Bar
+from benchmarks.bars import Bar, report
+from benchmarks.environments import BENCH, ROOT
 from laion_dask import params, release, removals, rules, takedown
 
-ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = ROOT / ".bench"
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
+QUICK: Final = (60_000, 600)
 _URL: Final = "'https://h' || i % 100000 || '.example/pictures/' || i || '.jpg'"
 
 
@@ -139,7 +139,11 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=10_000_000)
     arguments.add_argument("--removals", type=int, default=100_000)
     arguments.add_argument("--make-only", action="store_true", help="make the files and stop")
+    arguments.add_argument("--quick", action="store_true", help="60,000 pairs: to see that all of it runs")
     given = arguments.parse_args()
+    if given.quick:
+        given.pairs, given.removals = QUICK
+    BENCH.mkdir(parents=True, exist_ok=True)
     version = BENCH / f"removals-{given.pairs}"
     make(version, given.pairs)
     if given.make_only:
@@ -150,9 +154,8 @@ def main() -> None:
         print(f"{name:<11} {took:7.1f} s  {took / seconds['reading']:6.1f} x reading")
     whole = sum(took for name, took in seconds.items() if name != "reading")
     print(f"together    {whole:7.1f} s for {given.removals:,} of {given.pairs:,} pairs")
-    print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    bars = [Bar("seconds, from the request to the tombstones", whole, 60, at_most=True).as_dict()]
-    print(json.dumps({"bench": "removals", "pairs": given.pairs, "removals": given.removals, **seconds, "bars": bars}))
+    bars = [Bar("seconds, from the request to the tombstones", whole, 60, at_most=True)]
+    report("removals", bars, quick=given.quick, pairs=given.pairs, removals=given.removals, **seconds)
 
 
 if __name__ == "__main__":

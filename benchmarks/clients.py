@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import environments
+from benchmarks.bars import BenchError
+from benchmarks.environments import BENCH, ROOT
 
-ROOT: Final = Path(__file__).parents[1]
-BENCH: Final = environments.BENCH
 LOCK: Final = Path(__file__).with_name("img2dataset.lock")
 SIDE_PX: Final = 256
 IMG2DATASET_THREADS: Final = 64
@@ -49,10 +49,6 @@ import img2dataset
 if __name__ == "__main__":
     img2dataset.download(**json.loads(sys.argv[1]))
 """
-
-
-class ClientError(Exception):
-    """A client failed, or did not download what it should have."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ def _run(command: list[Any], environment: Mapping[str, str]) -> Used:
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise ClientError(f"{' '.join(map(str, command[:3]))} failed:\n{log.read_text()[-3000:]}")
+        raise BenchError(f"{' '.join(map(str, command[:3]))} failed:\n{log.read_text()[-3000:]}")
     # The processor seconds of a process hold those of the children it has waited for.
     return Used(0, seconds, used.ru_utime + used.ru_stime, peak.stop())
 

@@ -1,7 +1,8 @@
-"""A lock file in, the Python of a rival's own environment out: made under .bench, anew where the lock is new."""
+"""Where benchmarks keep what they make, and the environments of the programs that they compare with."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,18 +10,29 @@ import sysconfig
 from pathlib import Path
 from typing import Final
 
-BENCH: Final = Path(__file__).parents[1] / ".bench"
+ROOT: Final = Path(__file__).parents[1]
+BENCH: Final = Path(os.environ.get("LAION_DASK_BENCH") or ROOT / ".bench").resolve()
+"""Corpora and environments; LAION_DASK_BENCH names another folder."""
 
 
-def python_of(lock: Path, told: str) -> Path:
-    """Return the Python of the environment of a lock, which has its name; `told` says what is made, and how large."""
+def ready(lock: Path) -> bool:
+    """Tell whether the environment of a lock file is there, so that a short run can use it without installing."""
+    mark = BENCH / lock.stem / lock.name
+    return mark.is_file() and mark.read_bytes() == lock.read_bytes()
+
+
+def python_of(lock: Path, described: str) -> Path:
+    """Return the Python of the environment of a lock file, made where the lock is new.
+
+    `described` says what is made, and how large it is.
+    """
     folder = BENCH / lock.stem
-    python, mark = folder / "bin" / "python", folder / lock.name
-    if not mark.is_file() or mark.read_bytes() != lock.read_bytes():
-        print(f"making the environment of {told}", flush=True)
+    python = folder / "bin" / "python"
+    if not ready(lock):
+        print(f"making the environment of {described}", flush=True)
         uv = Path(sysconfig.get_path("scripts")) / "uv"
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
         subprocess.run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock], check=True)
-        shutil.copyfile(lock, mark)
+        shutil.copyfile(lock, folder / lock.name)
     return python

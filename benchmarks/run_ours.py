@@ -31,7 +31,9 @@ def main() -> None:
     address = ReplayAddress("127.0.0.1", wanted["http_port"], wanted["https_port"], bundle)
     settings = params.load()
     live = {"source": "web", "contact": "bench@bench.example", **wanted["rules"]}
-    settings = settings.model_copy(update={"download": settings.download.model_copy(update=live)})
+    # The demo's list of known content is made by `make repro`, which a benchmark does not ask for.
+    catalog = settings.catalog.model_copy(update={"lists": ()})
+    settings = settings.model_copy(update={"catalog": catalog, "download": settings.download.model_copy(update=live)})
 
     @contextmanager
     def reach(settings: params.Params, client: Client) -> Iterator[Resources]:

@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 import zarr
 
-from benchmarks.bars import Bar
-from benchmarks.bench_extract import BenchError
+from benchmarks.bars import Bar, BenchError
 from benchmarks.shards import KB
 from benchmarks.stage_path import peak_mb
 

@@ -76,13 +76,13 @@ def run(wats: Sequence[Path], work: Path, *, workers: int, warm_up: Path) -> Run
         began = time.perf_counter()
         done = parts.run(timed, todo, work / "parts", client, progress=Progress("extract", "links"))
         seconds = time.perf_counter() - began
-    tasks = sorted((one.counts for one in done), key=lambda counts: counts["began"])
+    counts = sorted((one.counts for one in done), key=lambda of_wat: of_wat["began"])
     shutil.rmtree(work)
-    for task in tasks:
-        if task.get("error"):
-            message = f"a WAT of the corpus cannot be read: {task['error']}"
+    for of_wat in counts:
+        if of_wat.get("error"):
+            message = f"a WAT of the corpus cannot be read: {of_wat['error']}"
             raise RuntimeError(message)
-    return Run(seconds, tasks)
+    return Run(seconds, counts)
 
 
 def _part(name: str, path: Path, order: int, rules: params.Extract) -> parts.Part:

@@ -79,6 +79,10 @@ def cores() -> int:
 @contextmanager
 def open_client(*, gpu: bool = False) -> Iterator[Client]:
     """Yield a client of the configured cluster and close both afterwards; `gpu` asks for GPUs where there are any."""
+    # Dask reads distributed's defaults when that is imported. Were it imported inside of the setting below, the end of
+    # the setting would take the defaults away with it, and a second cluster of this process could not start.
+    import distributed  # noqa: F401, PLC0415 - so that `laion-dask --help` answers at once
+
     with dask.config.set(_DASK):
         yield from _opened(gpu=gpu)
 

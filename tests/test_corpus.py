@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import corpus, sampler, vary
-from benchmarks.bench_extract import Bar
+from benchmarks.bars import Bar
 
 RAW = 12_000_000
 
