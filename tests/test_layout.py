@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 # These decide how work is run or checked, not which bytes come out.
-FRAME = {"params", "parts", "tasks", "progress", "cluster", "verdict", "schema", "replay"}
+FRAME = {"absolute", "cluster", "code_digest", "params", "part_files", "parts", "progress", "replay", "schema", "tasks"}
+FRAME |= {"verdict", "worker_checks"}
 NAMED = ("dask", "distributed", "dask-cuda", "warcio", "fasttext", "torch", "open-clip-torch", "dvc", "mlflow", "zarr")
 
 
