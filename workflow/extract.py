@@ -13,7 +13,7 @@ import dask
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import cluster, code_digest, extract, params, parts, reads, text
+from laion_dask import cluster, code_digest, extract, params, part_files, parts, reads, text
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
@@ -42,7 +42,7 @@ def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, A
 def _language_model(rules: params.Extract) -> dict[str, str]:
     """Say which model decides of languages, for the manifest."""
     file = text.language_model(rules.language_model)
-    return {"file": file.name, "sha256": parts.sha256(file)}
+    return {"file": file.name, "sha256": part_files.sha256(file)}
 
 
 STAGE = Stage(name="extract", unit="links", find_parts=wats, function=extract.extract, publish=publish)

@@ -22,6 +22,7 @@ from laion_dask import (
     hash_lists,
     known,
     lists,
+    part_files,
     parts,
     pool,
     removals,
@@ -263,7 +264,7 @@ def _digests(settings: Params) -> dict[str, str]:
     """Return the digest of each file that a rule reads, for the manifest; of lists of known content never an entry."""
     named = sorted({Path(path) for _, path in settings.filter.files()})
     files = [file for path in named for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
-    return {file.as_posix(): parts.sha256(file) for file in files}
+    return {file.as_posix(): part_files.sha256(file) for file in files}
 
 
 STAGE = Stage(
