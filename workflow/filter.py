@@ -261,7 +261,7 @@ def _rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, int | 
 
 def _digests(settings: Params) -> dict[str, str]:
     """Return the digest of each file that a rule reads, for the manifest; of lists of known content never an entry."""
-    named = sorted({Path(path) for _, path in settings.filter.files()})
+    named = sorted({Path(path) for _, path, _ in settings.filter.files()})
     files = [file for path in named for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
     return {file.as_posix(): parts.sha256(file) for file in files}
 
