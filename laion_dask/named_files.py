@@ -90,12 +90,12 @@ def _score(rules: params.Score) -> Iterator[NamedFile]:
             yield NamedFile("score", f"score.models.{at}.model", model.model.removeprefix(_LOCAL_DIR), "folder")
         if model.pretrained is not None and Path(model.pretrained).is_file():
             yield NamedFile("score", f"score.models.{at}.pretrained", model.pretrained)
-    for key, entries in (("heads", rules.heads or ()), ("tags", rules.tags or ())):
-        for at, entry in enumerate(entries):
-            if entry.file is not None and entry.file != _DEMO:
-                yield NamedFile("score", f"score.{key}.{at}.file", entry.file)
-    if rules.faces is not None and rules.faces.file != _DEMO:
-        yield NamedFile("score", "score.faces.file", rules.faces.file)
+    named = {f"heads.{at}": head.file for at, head in enumerate(rules.heads or ())}
+    named |= {f"tags.{at}": tag.file for at, tag in enumerate(rules.tags or ())}
+    named |= {"faces": rules.faces.file} if rules.faces is not None else {}
+    for key, path in named.items():
+        if path is not None and path != _DEMO:
+            yield NamedFile("score", f"score.{key}.file", path)
 
 
 def _numbered(stage: str, key: str, paths: Sequence[str], kind: Kind) -> Iterator[NamedFile]:
