@@ -101,7 +101,7 @@ def read_files(settings: Params, plan: Path) -> Files:
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
-    others = [Path(path) for key, path, _ in wanted.files() if key not in {"keep_uids", "drop_uids"}]
+    others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
     hashed = {kind: sorted(values) for kind, values in gone.items()}
     return Files(parts.digest(hashed, lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
