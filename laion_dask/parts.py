@@ -93,9 +93,10 @@ def run(
     """Run every part that is not finished, largest first, and return all in the order of their names.
 
     `shared` are arguments for every part that do not shape the result (addresses, connections).
-    Raises `PartsFailedError` when parts raised; what is finished stays finished.
+    Raises `PartsFailedError` when parts raised, and what `as_finished` raises; what is finished stays finished.
     """
     work = work.absolute()
+    worker_checks.ask_all(client)
     _clear(work)
     # All parts of a stage have the same parameters.
     named = worker_checks.named_files(absolute(part.args) for part in parts[:1])

@@ -84,9 +84,11 @@ class Failure:
 
     @classmethod
     def of_task(cls, error: BaseException) -> Failure:
-        """Return the failure of a task that raised before its part began: most often the worker has other code."""
+        """Return the failure of a task that raised before its part began, most often because of other code there."""
         found = cls.of(error)
-        remedy = "the worker could not begin. Remedy: see that it has this project's code and libraries"
+        remedy = (
+            "the task could not begin. Remedy: see that scheduler and workers have this project's code and libraries"
+        )
         return cls(f"{found.line}; {remedy}", found.traceback)
 
 

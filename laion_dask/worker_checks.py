@@ -14,13 +14,17 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from laion_dask import absolute, code_digest, part_files
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SIGN: Final = ".run-"
 """How the names of the files begin that drivers leave beside their parts while they run."""
@@ -30,6 +34,10 @@ _WAIT_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.5
 # File systems keep times with 2 s (FAT), 1 s or less; a server and its clients may round them differently.
 _SAME_TIME_S: Final = 2.0
+_OTHER_CODE: Final = (
+    "its code is not the driver's: {}. Remedy: install the same commit of this project and the same requirements.lock "
+    "there, then start the worker anew"
+)
 
 
 class WorkerRefusedError(Exception):
@@ -84,20 +92,55 @@ def _in_folder(folder: Path) -> list[Path]:
 def statuses(args: Mapping[str, Any]) -> dict[Path, Status]:
     """Return bytes and time of each file that a part's arguments name, as the driver sees it."""
     found = {}
-    for path in absolute.paths(args):
+    for path in {*absolute.paths(args), *_texts(args)}:
         if path.is_file():
             about = path.stat()
             found[path] = about.st_size, about.st_mtime
     return found
 
 
+def _texts(args: Mapping[str, Any]) -> list[Path]:
+    """List the absolute paths among the texts of arguments, as where a WAT lies: an address or a path."""
+    return [Path(value) for value in args.values() if isinstance(value, str) and value.startswith("/")]
+
+
+_asked: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def ask_all(client: Client) -> None:
+    """Raise `WorkerRefusedError` where a worker that is there now has other code; once for each client.
+
+    Those that come later compare for themselves, with each task. Code of before these checks cannot read a task.
+    """
+    if client in _asked:
+        return
+    for address, found in client.run(_asker(), on_error="return").items():
+        differences = (
+            code_digest.of_process().differences(found)
+            if isinstance(found, code_digest.Code)
+            else [f"it has no laion_dask that can compare itself ({found})"]
+        )
+        if differences:
+            raise WorkerRefusedError(f"the worker {address} is refused: {_OTHER_CODE.format('; '.join(differences))}")
+    _asked.add(client)
+
+
+def _asker() -> Callable[[], Any]:
+    # A function inside of another travels as it is, not by its name: the worker may have no such name.
+    def code_of_worker() -> object:
+        try:
+            from laion_dask import code_digest  # noqa: PLC0415 - on the worker
+        except ImportError as error:
+            return str(error)
+        return code_digest.of_process()
+
+    return code_of_worker
+
+
 def check(ticket: Ticket) -> None:
     """Raise `WorkerRefusedError` unless this process has the driver's code, its folder and the files it names."""
     if differences := code_digest.of_process().differences(ticket.code):
-        raise _refused(
-            f"its code is not the driver's: {'; '.join(differences)}",
-            "install the same commit of this project and the same requirements.lock there, then start the worker anew",
-        )
+        raise WorkerRefusedError(f"{_here()} is refused: {_OTHER_CODE.format('; '.join(differences))}")
     if not _in_time(lambda: _reads(ticket.sign) == ticket.nonce, ticket.sign.parent):
         raise _refused(
             f"it does not see the driver's folder {ticket.sign.parent}",
@@ -126,8 +169,11 @@ def check_paths(args: Mapping[str, Any]) -> None:
 
 
 def _refused(reason: str, remedy: str) -> WorkerRefusedError:
-    where = f"a worker on {socket.gethostname()} (process {os.getpid()})"
-    return WorkerRefusedError(f"{where} is refused: {reason}. Remedy: {remedy}")
+    return WorkerRefusedError(f"{_here()} is refused: {reason}. Remedy: {remedy}")
+
+
+def _here() -> str:
+    return f"a worker on {socket.gethostname()} (process {os.getpid()})"
 
 
 def _reads(path: Path) -> str:
@@ -144,7 +190,7 @@ def _is_as_seen(path: Path, status: Status) -> bool:
     return about.st_size == status[0] and abs(about.st_mtime - status[1]) < _SAME_TIME_S
 
 
-def _in_time(holds: Any, folder: Path) -> bool:  # noqa: ANN401 - a function without arguments
+def _in_time(holds: Callable[[], bool], folder: Path) -> bool:
     until = time.monotonic() + _WAIT_S
     while not holds():
         if time.monotonic() > until:
