@@ -137,6 +137,13 @@ def identify(spec: params.Model) -> str:
     return found
 
 
+def files(spec: params.Model) -> list[Path]:
+    """Return the files of a folder of the user, which has configuration and vocabulary beside the weights."""
+    if not spec.model.startswith(_LOCAL):
+        return []
+    return sorted(path for path in Path(spec.model.removeprefix(_LOCAL)).rglob("*") if path.is_file())
+
+
 def load(spec: params.Model, compiled: str = "none") -> Clip:
     """Load a model, once for each process; `compiled` is a mode of torch.compile, or none. Raises `ModelError`."""
     with _loading:

@@ -23,7 +23,7 @@ from laion_dask import part_files, worker_checks
 from laion_dask.absolute import absolute
 from laion_dask.part_files import Counts, sha256
 from laion_dask.progress import Progress
-from laion_dask.tasks import ATTEMPTS, Failure, PartFunction, as_finished, look
+from laion_dask.tasks import ATTEMPTS, Failure, PartFunction, as_finished, ask_all, look
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -96,7 +96,7 @@ def run(
     Raises `PartsFailedError` when parts raised, and what `as_finished` raises; what is finished stays finished.
     """
     work = work.absolute()
-    worker_checks.ask_all(client)
+    ask_all(client)
     _clear(work)
     # All parts of a stage have the same parameters.
     named = worker_checks.named_files(absolute(part.args) for part in parts[:1])

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -111,6 +112,16 @@ class Answer:
     outcomes: list[Failure | None]
     seconds: float
     host: str = ""
+
+
+_asked: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def ask_all(client: Client) -> None:
+    """Raise `WorkerRefusedError` where a worker that is there now has other code; asks once for each client."""
+    if client not in _asked:
+        worker_checks.compare(client.run(worker_checks.question(), on_error="return"))
+        _asked.add(client)
 
 
 def as_finished(

@@ -14,17 +14,13 @@ import secrets
 import socket
 import sys
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from laion_dask import absolute, code_digest, part_files
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 SIGN: Final = ".run-"
 """How the names of the files begin that drivers leave beside their parts while they run."""
@@ -104,17 +100,12 @@ def _texts(args: Mapping[str, Any]) -> list[Path]:
     return [Path(value) for value in args.values() if isinstance(value, str) and value.startswith("/")]
 
 
-_asked: weakref.WeakSet[Client] = weakref.WeakSet()
+def compare(codes: Mapping[str, Any]) -> None:
+    """Raise `WorkerRefusedError` where the `question` found a worker, by address, with other code.
 
-
-def ask_all(client: Client) -> None:
-    """Raise `WorkerRefusedError` where a worker that is there now has other code; once for each client.
-
-    Those that come later compare for themselves, with each task. Code of before these checks cannot read a task.
+    Workers that come later compare for themselves, with each task; those of before these checks cannot read one.
     """
-    if client in _asked:
-        return
-    for address, found in client.run(_asker(), on_error="return").items():
+    for address, found in codes.items():
         differences = (
             code_digest.of_process().differences(found)
             if isinstance(found, code_digest.Code)
@@ -122,10 +113,11 @@ def ask_all(client: Client) -> None:
         )
         if differences:
             raise WorkerRefusedError(f"the worker {address} is refused: {_OTHER_CODE.format('; '.join(differences))}")
-    _asked.add(client)
 
 
-def _asker() -> Callable[[], Any]:
+def question() -> Callable[[], Any]:
+    """Return a function that says on a worker which code that has."""
+
     # A function inside of another travels as it is, not by its name: the worker may have no such name.
     def code_of_worker() -> object:
         try:

@@ -126,7 +126,7 @@ def test_every_file_that_parameters_name_is_absolute_for_a_task(
         "text_entities": "entities.txt",
         "keep_uids": ["keep.npy"],
         "drop_uids": ["drop.npy"],
-        "computed": [{"column": "near", "kind": "normsim", "targets": "targets.npy", "norm": 2}],
+        "computed": [{"column": "near", "kind": "normsim", "model": "a", "targets": "targets.npy", "norm": 2}],
         "image_based": {"model": "a", "centroids": "centroids.npy", "targets": "nearest.npy"},
         "balance": {"entries": "entries.json", "t": 5, "seed": 1},
     }

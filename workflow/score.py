@@ -38,11 +38,17 @@ def find(rules: params.Score) -> None:
         faces.load(rules.faces)
 
 
+def _decided(rules: params.Score) -> list[Path | str]:
+    """Return digests and files that decide the scores beside the pictures; `ModelError` where one is refused."""
+    beside = [path for spec in rules.models for path in models.files(spec)]
+    return [*(models.identify(spec) for spec in rules.models), *beside, *measures.files(rules)]
+
+
 def shards(settings: Params, _: Resources) -> list[Part]:
     """One part for each shard; its key holds the images, the models and the heads."""
     rules = settings.score
     # Here, before any worker: a model is refused once.
-    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
+    decided = _decided(rules)
     todo = []
     for images in sorted(data("download").glob("*.parquet")):
         tar = images.with_suffix(".tar")
@@ -119,7 +125,7 @@ def score_folder(
     tars = folders.find(folder)
     # Before the tars are read: what is missing is told at once.
     find(rules)
-    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
+    decided = _decided(rules)
     with ThreadPoolExecutor() as pool:
         counted = list(pool.map(folders.count, tars))
     rows = max(1, *counted)
