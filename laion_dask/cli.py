@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 
 _STEPS = {
+    "inputs": "Digest the files that parameters name, so that a changed one is noticed.",
     "crawl": "List the WAT files to read; for the demo, make them.",
     "extract": "WAT files to image links with alt text and language.",
     "catalog": "Pairs to a shuffled work list, through PostgreSQL.",
@@ -53,6 +54,9 @@ def _add_step(name: str, text: str) -> None:
     @app.command(name, help=text, rich_help_panel="Steps, in order")
     def step() -> None:
         # Machine settings such as DASK_LAION_DASK__CLUSTER__WORKERS=4 hold here as they do under DVC.
+        if name == "inputs":
+            importlib.import_module("workflow.inputs").main()  # which has no parts, and needs no cluster
+            return
         stage = importlib.import_module("workflow.stage")
         stage.main(importlib.import_module(f"workflow.{name}").STAGE)
 

@@ -180,15 +180,19 @@ class Filter(Section):
         based = [] if self.image_based is None else [("image_based.model", self.image_based.model)]
         return [*based, *((f"computed.{number}.model", entry.model) for number, entry in enumerate(self.computed))]
 
-    def files(self) -> Sequence[tuple[str, str]]:
-        """Return (key, path) of each file or folder that a rule reads."""
-        found = [(key, path) for key in ("keep_uids", "drop_uids") for path in getattr(self, key)]
-        found += [("keywords.file", self.keywords.file)] if self.keywords else []
-        found += [("text_entities", self.text_entities)] if self.text_entities else []
-        found += [("balance.entries", self.balance.entries)] if self.balance else []
-        if self.image_based is not None:
-            found += [(f"image_based.{key}", getattr(self.image_based, key)) for key in ("centroids", "targets")]
-        found += [
-            (f"computed.{number}.targets", one.targets) for number, one in enumerate(self.computed) if one.targets
+    def files(self) -> Sequence[tuple[str, str, Literal["file", "either"]]]:
+        """Return (key, path, what it may be) of each file or folder that a rule reads."""
+        found: list[tuple[str, str, Literal["file", "either"]]] = [
+            (f"{key}.{at}", path, "either")
+            for key in ("keep_uids", "drop_uids")
+            for at, path in enumerate(getattr(self, key))
         ]
-        return found
+        single = {
+            "keywords.file": self.keywords and self.keywords.file,
+            "text_entities": self.text_entities,
+            "balance.entries": self.balance and self.balance.entries,
+            "image_based.centroids": self.image_based and self.image_based.centroids,
+            "image_based.targets": self.image_based and self.image_based.targets,
+            **{f"computed.{number}.targets": one.targets for number, one in enumerate(self.computed)},
+        }
+        return [*found, *((key, path, "file") for key, path in single.items() if path)]

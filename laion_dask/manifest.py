@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import pyarrow.parquet as pq
 
-from laion_dask import composition, merkle, params
+from laion_dask import composition, manifest_counts, merkle, params
 from laion_dask.release import SPLITS
 
 NAME: Final = "manifest.json"
@@ -35,7 +35,7 @@ _FILE: Final = 1 << 20
 
 
 class ManifestError(Exception):
-    """A manifest is missing or cannot be read; the message has the path and the remedy."""
+    """A manifest is missing, cannot be read or would not add up; the message has what and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Finding:
     """One difference between a release and its manifest: of a file by its path, or of the Merkle root."""
 
     path: str
-    what: Literal["missing", "extra", "size differs", "content differs", "unreadable", "uids differ"]
+    what: Literal["missing", "extra", "size differs", "content differs", "unreadable", "uids differ", "counts differ"]
     detail: str
 
 
@@ -146,7 +146,10 @@ def root(folder: Path) -> dict[str, Any]:
 def write(
     out: Path, made: Made, merkle_root: Mapping[str, Any], tombstones: int, files: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Write `manifest.json` and return what it holds; `files` as `describe` returns them, of all that is there."""
+    """Write `manifest.json` and return what it holds; `files` as `describe` returns them, of all that is there.
+
+    `ManifestError` where rows, leaves and counts do not add up: something is missing, or from elsewhere.
+    """
     release = made.settings.release
     manifest = {
         "manifest": FORMAT,
@@ -157,6 +160,12 @@ def write(
         "files": files,
         **made.as_dict(),
     }
+    if wrong := manifest_counts.contradictions(manifest):
+        message = (
+            f"the release does not add up: {'; '.join(f'{where}: {told}' for where, told in wrong)}. Remedy: see that "
+            "all workers have the project's folder under one path, then remove data/filter and run `dvc repro` again"
+        )
+        raise ManifestError(message)
     (out / NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
@@ -203,6 +212,7 @@ def check(folder: Path, progress: Callable[[int], object] = lambda _: None) -> l
         found = pool.map(lambda name: _compare(folder, name, named[name], progress), common)
         findings += [finding for finding in found if finding]
     findings += _check_root(folder, manifest)
+    findings += [Finding(where, "counts differ", told) for where, told in manifest_counts.contradictions(manifest)]
     return sorted(findings, key=lambda finding: (finding.path, finding.what))
 
 
@@ -218,6 +228,8 @@ def _compare(folder: Path, name: str, wanted: Mapping[str, Any], progress: Calla
         return Finding(name, "unreadable", str(error))
     if found != wanted["sha256"]:
         return Finding(name, "content differs", f"sha256 {found[:16]}…, {wanted['sha256'][:16]}… in the manifest")
+    if "rows" in wanted and (rows := pq.read_metadata(path).num_rows) != wanted["rows"]:
+        return Finding(name, "counts differ", f"{rows:,} rows, {wanted['rows']:,} in the manifest")
     return None
 
 

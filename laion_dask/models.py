@@ -137,6 +137,13 @@ def identify(spec: params.Model) -> str:
     return found
 
 
+def files(spec: params.Model) -> list[Path]:
+    """Return the files of a folder of the user, which has configuration and vocabulary beside the weights."""
+    if not spec.model.startswith(_LOCAL):
+        return []
+    return sorted(path for path in Path(spec.model.removeprefix(_LOCAL)).rglob("*") if path.is_file())
+
+
 def load(spec: params.Model, compiled: str = "none") -> Clip:
     """Load a model, once for each process; `compiled` is a mode of torch.compile, or none. Raises `ModelError`."""
     with _loading:
@@ -190,7 +197,7 @@ def _load(spec: params.Model, compiled: str) -> Clip:
         network = network.to(memory_format=torch.channels_last)
     model = _sized(
         Clip(
-            name=spec.model if spec.pretrained is None else f"{spec.model}/{Path(spec.pretrained).name}",
+            name=_known_as(spec),
             weights_sha256=digest,
             dimension=0,
             preparation=preparation,
@@ -204,6 +211,14 @@ def _load(spec: params.Model, compiled: str) -> Clip:
         )
     )
     return model if compiled == "none" else _compiled(model, compiled)
+
+
+def _known_as(spec: params.Model) -> str:
+    """Return the name that stands in the version: without the folder where this machine has its files."""
+    named = spec.model
+    if named.startswith(_LOCAL):
+        named = f"{_LOCAL}{Path(named.removeprefix(_LOCAL)).name}"
+    return named if spec.pretrained is None else f"{named}/{Path(spec.pretrained).name}"
 
 
 def _compiled(model: Clip, mode: str) -> Clip:

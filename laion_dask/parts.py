@@ -3,7 +3,8 @@
 A part is written once. Its function gets a folder with a temporary name; its counts are written last; then the folder
 gets its final name, which is a digest of the part's inputs, parameters and code. A finished folder is never written
 again, so a task that Dask runs twice, a dead worker or a killed run cost time, not truth. A part whose worker dies runs
-again elsewhere; one that has killed three is set aside with what is known of their ends.
+again elsewhere; one that has killed three is set aside with what is known of their ends. A finished part whose files
+are not those that were written is made again, and said: found when it is taken over, and before it is published.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laion_dask import part_files, worker_checks
+from laion_dask.absolute import absolute
+from laion_dask.part_files import Counts, sha256
 from laion_dask.progress import Progress
-from laion_dask.tasks import ATTEMPTS, COUNTS_FILE, Counts, Failure, PartFunction, as_finished, counts_of
+from laion_dask.tasks import ATTEMPTS, Failure, PartFunction, as_finished, ask_all, look
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # A part that fails does not stop the others; after this many, something larger is wrong.
 _MAX_FAILED_PARTS = 3
+# A part that is damaged again right after it was written is no flipped bit of a disk.
+_TRIES = 3
 
 
 class PartsFailedError(Exception):
@@ -61,12 +68,6 @@ def digest(*values: object) -> str:
     return hashlib.sha256(json.dumps([_plain(value) for value in values], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return sha256(value)
@@ -92,30 +93,30 @@ def run(
     """Run every part that is not finished, largest first, and return all in the order of their names.
 
     `shared` are arguments for every part that do not shape the result (addresses, connections).
-    Raises `PartsFailedError` when parts raised; what is finished stays finished.
+    Raises `PartsFailedError` when parts raised, and what `as_finished` raises; what is finished stays finished.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    for leftover in work.glob("*.tmp"):
-        shutil.rmtree(leftover)
-    shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
-    for told in work.glob("*.error.txt"):
-        told.unlink()
-    finished = {part.name: counts_of(work / part.key) for part in parts if not part.redo}
-    counts = {name: found for name, found in finished.items() if found is not None}
-    todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))
-    progress.start(len(parts), [part.weight for part in parts if part.name in counts], [part.weight for part in todo])
-    failures: dict[str, str] = {}
-    try:
-        for part, result in as_finished(function, todo, work, client, shared or {}, progress):
-            if isinstance(result, Failure):
-                failures[part.name] = _quarantine(work, part, result)
-                if len(failures) == _MAX_FAILED_PARTS:
-                    break
-            else:
-                counts[part.name] = result
-                progress.finish(part.name, part.weight, result)
-    finally:
-        progress.stop()  # after Ctrl-C too: the bar hides the terminal's cursor
+    work = work.absolute()
+    ask_all(client)
+    _clear(work)
+    # All parts of a stage have the same parameters.
+    named = worker_checks.named_files(absolute(part.args) for part in parts[:1])
+    with worker_checks.signed(work, named) as ticket:
+        counts = _taken_over(parts, work, client, ticket, progress)
+        todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))
+        ready = [part.weight for part in parts if part.name in counts]
+        progress.start(len(parts), ready, [part.weight for part in todo])
+        failures: dict[str, str] = {}
+        try:
+            for part, result in as_finished(function, todo, work, client, shared or {}, progress, ticket):
+                if isinstance(result, Failure):
+                    failures[part.name] = _quarantine(work, part, result)
+                    if len(failures) == _MAX_FAILED_PARTS:
+                        break
+                else:
+                    counts[part.name] = result
+                    progress.finish(part.name, part.weight, result)
+        finally:
+            progress.stop()  # after Ctrl-C too: the bar hides the terminal's cursor
     if failures:
         lines = "\n".join(f"  {name}: {failures[name]}" for name in sorted(failures))
         message = (
@@ -125,6 +126,68 @@ def run(
         raise PartsFailedError(message)
     shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
     return [Done(part, work / part.key, counts[part.name]) for part in sorted(parts, key=lambda part: part.name)]
+
+
+def _clear(work: Path) -> None:
+    """Make the folder of parts, and remove from it what a run has left that was killed."""
+    work.mkdir(parents=True, exist_ok=True)
+    for leftover in work.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
+    for told in work.glob("*.error.txt"):
+        told.unlink()
+
+
+def _taken_over(
+    parts: Sequence[Part], work: Path, client: Client, ticket: worker_checks.Ticket, progress: Progress
+) -> dict[str, Counts]:
+    """Return the counts of the parts that are finished and undamaged, by name; damaged ones are removed."""
+    finished = [part for part in parts if not part.redo and (work / part.key).exists()]
+    broken = dict(_damaged([(part, work / part.key) for part in finished], client, ticket, progress))
+    return {part.name: _counts(work / part.key) for part in finished if part.name not in broken}
+
+
+def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Progress) -> Sequence[Done]:
+    """Make parts and read all their files before they are published; what is damaged is made again.
+
+    `make` runs parts, skipping those that are finished. Raises `PartsFailedError` where parts are damaged each time.
+    """
+    for _ in range(_TRIES):
+        done = make()
+        folders = [(part.part, part.folder) for part in done]
+        if not folders:
+            return done
+        with worker_checks.signed(folders[0][1].parent, {}) as ticket:
+            broken = dict(_damaged(folders, client, ticket, progress))
+        if not broken:
+            return done
+    lines = "\n".join(f"  {name}: {damage}" for name, damage in sorted(broken.items()))
+    message = (
+        f"{len(broken)} of {len(done)} parts were damaged {_TRIES} times after they were written:\n{lines}\n"
+        "Remedy: look whether another program writes there, then check the disk and the memory of the machine."
+    )
+    raise PartsFailedError(message)
+
+
+def _damaged(
+    parts: Sequence[tuple[Part, Path]], client: Client, ticket: worker_checks.Ticket, progress: Progress
+) -> Iterator[tuple[str, str]]:
+    """Remove each finished part that is not what was written, say so, and yield its name and its damage."""
+    names = {folder: part.name for part, folder in parts}
+    for folder, damage in look([*names], client, ticket):
+        if damage:
+            progress.again += 1
+            said = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
+            print(said, file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            shutil.rmtree(folder)
+            yield names[folder], damage
+
+
+def _counts(folder: Path) -> Counts:
+    found = part_files.read(folder)
+    if found is None:  # removed since its files were read
+        raise PartsFailedError(f"{folder} has vanished. Remedy: end what else writes there, and run again")
+    return found.counts
 
 
 def _quarantine(work: Path, part: Part, failure: Failure) -> str:
@@ -147,7 +210,17 @@ def link(source: Path, target: Path) -> None:
 
 def files(done: Done) -> list[Path]:
     """List the files of a finished part, sorted, without its counts."""
-    return sorted(path for path in done.folder.rglob("*") if path.is_file() and path.name != COUNTS_FILE)
+    return part_files.files(done.folder)
+
+
+def protect(out: Path) -> None:
+    """Make the files of an out read-only that have other names: in the work folder, and in DVC's cache.
+
+    A program that opens one for writing would change all of them; one that replaces it changes this name only.
+    """
+    for path in out.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+            path.chmod(path.stat().st_mode & ~0o222)
 
 
 def publish_files(done: Iterable[Done], out: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from laion_dask import face_schema, filter_checks, head_params, params, schema
+from laion_dask import face_schema, filter_checks, head_params, named_files, params, schema
 
 
 class PreflightError(Exception):
@@ -29,13 +29,8 @@ def check(settings: params.Params) -> None:
 
 def files(settings: params.Params) -> list[tuple[str, str]]:
     """Return (key, path) of each file that a user must have brought; not what earlier stages make."""
-    heads = [(f"score.heads.{place}.file", one.file) for place, one in enumerate(settings.score.heads or ())]
-    tags = [(f"score.tags.{place}.file", one.file) for place, one in enumerate(settings.score.tags or ())]
-    faces = [("score.faces.file", settings.score.faces.file)] if settings.score.faces is not None else []
-    asked = [*heads, *tags, *faces, *((f"filter.{key}", path) for key, path in settings.filter.files())]
-    return [
-        (key, path) for key, path in asked if path and path != "demo" and not Path(path).is_relative_to(Path("data"))
-    ]
+    asked = [one for one in named_files.named_files(settings) if one.path and one.made_by() is None]
+    return list(dict.fromkeys((one.key, one.path) for one in asked if one.kind != "glob"))
 
 
 def scores(settings: params.Score) -> pa.Schema:

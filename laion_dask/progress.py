@@ -26,6 +26,8 @@ class Progress:
         self._weight_todo = self._weight_done = 0.0
         self._seconds: dict[str, float] = {}
         self._bar: Any = None
+        self.again = 0
+        """Finished parts that were damaged and are made again."""
 
     def start(self, parts: int, ready: Sequence[int], todo: Sequence[int]) -> None:
         """Begin with so many parts; weights of those that are finished already and of those to do."""

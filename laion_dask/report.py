@@ -58,11 +58,17 @@ _DIGITS: Final = 6
 
 
 def write(
-    out: Path, data: Path, metrics: Path, settings: params.Params, digests: Mapping[str, str]
+    out: Path,
+    data: Path,
+    metrics: Path,
+    settings: params.Params,
+    digests: Mapping[str, str],
+    project: Path = Path(),
 ) -> dict[str, dict[str, Any]]:
     """Write report.html, figures/, tables/, statistics.json, rates.json, truth.json into `out`; return the headline.
 
-    `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path. With
+    `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path; relative paths
+    and revisions of the parameters are those of `project`. With
     download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json. The headline
     has `safety.<name>.<split>`, `truth.<decision>`, `kept.<split>`, `rates.<measure>` and `selection.<language>`; what
     could not be judged is left out.
@@ -78,11 +84,11 @@ def write(
     pictures = figures.write(out / "figures", steps, numbers, decisions)
     rot = None
     if settings.download.verify is not None:
-        before = Path(settings.download.verify)
+        before = project / settings.download.verify
         rot = linkrot.write(out, data / "download", before, top_hosts=settings.report.top_hosts)
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
-    changes = _changes(out, data, settings.report.against)
+    changes = _changes(out, data, settings.report.against, project)
     grouped = rates.write(out, data, settings, [host.host for host in numbers.hosts])
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
@@ -114,12 +120,12 @@ def write(
     return headline(numbers, decisions) | rates.headline(grouped)
 
 
-def _changes(out: Path, data: Path, against: str | None) -> dict[str, Any] | None:
+def _changes(out: Path, data: Path, against: str | None, project: Path) -> dict[str, Any] | None:
     """Compare the release with an earlier version, and write changes.json; None where there is none to compare with."""
     if against is None:
         return None
     here = diff.Version("this version", data / "release", data / "filter")
-    with versions.opened(against) as before:
+    with versions.opened(against, project) as before:
         found = diff.compare(before, here)
     _write_json(out / "changes.json", found.as_dict())
     return diff.for_page(found)

@@ -8,7 +8,6 @@ dies, what was finished is found finished.
 from __future__ import annotations
 
 import faulthandler
-import json
 import multiprocessing
 import os
 import shutil
@@ -16,13 +15,19 @@ import socket
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
+
+from laion_dask import part_files, worker_checks
+from laion_dask.absolute import absolute
+from laion_dask.part_files import COUNTS_FILE, Counts
+from laion_dask.worker_checks import Status, Ticket
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -30,12 +35,11 @@ if TYPE_CHECKING:
     from laion_dask.parts import Part
     from laion_dask.progress import Progress
 
-COUNTS_FILE: Final = "counts.json"
-"""Written last in a part's folder: its presence says that the part is complete."""
+__all__ = ["ATTEMPTS", "COUNTS_FILE", "Counts", "Failure", "PartFunction", "as_finished", "finish_part", "look"]
+
 ATTEMPTS: Final = "attempts"
 """Folder beside the parts with a note of each that is under way: of its own, since each look lists all of it."""
 
-Counts = dict[str, Any]
 PartFunction = Callable[..., Counts]
 
 _TASK_SECONDS = 1.0
@@ -43,6 +47,8 @@ _TASK_SECONDS = 1.0
 _MAX_DEATHS: Final = 3
 # Enough to keep every worker busy while the driver looks away; more would only hold memory in the scheduler.
 _WINDOW_PER_WORKER: Final = 4
+# Parts whose files one task reads: enough for small ones, and of large ones still some for each worker.
+_LOOKED_AT: Final = 16
 _LOOK_EVERY_SECONDS = 5
 # A nanny starts a worker anew within some ten seconds; longer than this, nobody will come.
 _GONE_SECONDS = 120
@@ -53,6 +59,10 @@ _SUSPECTS: Final = threading.Lock()
 
 class WorkersGoneError(Exception):
     """Every worker has ended and none has come back."""
+
+
+class PartUnseenError(Exception):
+    """A worker has finished a part that the driver does not find; the message has host, folder and remedy."""
 
 
 class PartKilledError(Exception):
@@ -73,13 +83,45 @@ class Failure:
         first = str(error).splitlines()[0] if str(error) else ""
         return cls(f"{type(error).__name__}: {first}", "".join(traceback.format_exception(error)))
 
+    @classmethod
+    def of_task(cls, error: BaseException) -> Failure:
+        """Return the failure of a task that raised before its part began, most often because of other code there."""
+        found = cls.of(error)
+        remedy = (
+            "the task could not begin. Remedy: see that scheduler and workers have this project's code and libraries"
+        )
+        return cls(f"{found.line}; {remedy}", found.traceback)
+
+
+class Call(NamedTuple):
+    """One part of a task: where it goes, what its function gets, and what the driver knows of its inputs."""
+
+    folder: Path
+    args: Mapping[str, Any]
+    redo: bool
+    inputs: Mapping[Path, Status]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a task gives back: an outcome for each of its parts, and how long it took."""
+    """What a task gives back: for each of its parts None or its failure, how long it took, and where it ran.
 
-    outcomes: list[Counts | Failure]
+    Never the counts: the driver reads them where the part has to lie.
+    """
+
+    outcomes: list[Failure | None]
     seconds: float
+    host: str = ""
+
+
+_asked: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def ask_all(client: Client) -> None:
+    """Raise `WorkerRefusedError` where a worker that is there now has other code; asks once for each client."""
+    if client not in _asked:
+        worker_checks.compare(client.run(worker_checks.question(), on_error="return"))
+        _asked.add(client)
 
 
 def as_finished(
@@ -89,10 +131,12 @@ def as_finished(
     client: Client,
     shared: Mapping[str, Any],
     progress: Progress,
+    ticket: Ticket,
 ) -> Iterator[tuple[Part, Counts | Failure]]:
     """Keep a window of tasks under way; yield each part of `todo`, in whatever order, with its counts or its failure.
 
-    Raises `WorkersGoneError` when no worker is left.
+    Counts are read from the part's folder. Raises `WorkersGoneError` when no worker is left, `WorkerRefusedError`
+    where one must not work for this driver, `PartUnseenError` where a finished part does not lie in its folder.
     """
     from distributed import KilledWorker  # noqa: PLC0415 - with the client, distributed is loaded anyway
 
@@ -110,9 +154,10 @@ def as_finished(
         under_way[key] = list(some)
         for part in some:
             progress.begin(part.name)
-        calls = [(str(work / part.key), {**part.args, **shared}, part.redo) for part in some]
+        calls = [_call(work / part.key, {**part.args, **shared}, redo=part.redo) for part in some]
         # Submission order is priority order: the driver has sorted the parts already.
-        futures.add(client.submit(finish_parts, function, calls, key=key, pure=False, priority=-next(places)))
+        how = {"key": key, "pure": False, "priority": -next(places)}
+        futures.add(client.submit(finish_parts, function, calls, ticket=ticket, **how))
 
     def next_parts() -> list[Part]:
         # So that all workers end together, the last tasks are small again.
@@ -128,20 +173,75 @@ def as_finished(
             submit(next_parts())
         future = _one_finished(futures, client)
         some = under_way.pop(str(future.key))
-        error = future.exception()
-        answer = future.result() if error is None else Answer([], 0.0)
-        future.release()
+        answer, error = _answer(future)
         if isinstance(error, KilledWorker) or (error is not None and len(some) > 1):
             # The scheduler blames every task that a dead worker had, also those that only waited there; and of an
             # error of a whole task each part has to be asked.
             for part in some:
                 submit([part])
             continue
-        if not any(isinstance(outcome, Failure) for outcome in answer.outcomes):
+        if not any(answer.outcomes):
             # Not more than twice as many as have shown how long they take: the next ones may be longer.
             fits = int(_TASK_SECONDS * len(some) / max(answer.seconds, 1e-6))
             size = max(1, min(fits, 2 * len(some)))
-        yield from zip(some, answer.outcomes or [Failure.of(error)], strict=True)
+        yield from _results(some, answer, work)
+
+
+def _call(folder: Path, args: Mapping[str, Any], *, redo: bool) -> Call:
+    fixed = absolute(args)
+    return Call(folder.absolute(), fixed, redo, worker_checks.statuses(fixed))
+
+
+def _answer(future: Future[Any]) -> tuple[Answer, BaseException | None]:
+    """Return what a finished task says, with its error, and release it; a worker that is refused ends the run."""
+    error = future.exception()
+    if isinstance(error, worker_checks.WorkerRefusedError):
+        raise error
+    answer = future.result() if error is None else Answer([Failure.of_task(error)], 0.0)
+    future.release()
+    return answer, error
+
+
+def _results(some: Sequence[Part], answer: Answer, work: Path) -> Iterator[tuple[Part, Counts | Failure]]:
+    for part, failure in zip(some, answer.outcomes, strict=True):
+        yield part, failure or _counts(part, work, answer.host)
+
+
+def _counts(part: Part, work: Path, host: str) -> Counts:
+    """Read the counts of a part that a worker has finished; `PartUnseenError` where it is not there."""
+    try:
+        return part_files.read_soon(work / part.key).counts
+    except part_files.DamagedPartError as error:
+        message = (
+            f"part {part.name}: a worker on {host} has finished it, and here {work / part.key} is not whole: {error}. "
+            "Remedy: workers and driver need one folder under one path: mount there what LAION_DASK_HOME names"
+        )
+        raise PartUnseenError(message) from error
+
+
+def look(folders: Sequence[Path], client: Client, ticket: Ticket) -> Iterator[tuple[Path, str]]:
+    """Yield each folder of a part with what is damaged in it, "" for nothing; the workers read all bytes.
+
+    Raises what `as_finished` raises of workers.
+    """
+    waiting = [folders[at : at + _LOOKED_AT] for at in range(0, len(folders), _LOOKED_AT)][::-1]
+    window = _WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    under_way: dict[str, Sequence[Path]] = {}
+    futures: set[Future[Any]] = set()
+    while waiting or futures:
+        while waiting and len(futures) < window:
+            key = f"look-{uuid4().hex}"
+            under_way[key] = waiting.pop()
+            futures.add(client.submit(damages, [*under_way[key]], ticket, key=key, pure=False))
+        future = _one_finished(futures, client)
+        yield from zip(under_way.pop(str(future.key)), future.result(), strict=True)
+        future.release()
+
+
+def damages(folders: Sequence[Path], ticket: Ticket) -> list[str]:
+    """Run on a worker: say of each part's folder what is damaged in it, "" for nothing."""
+    worker_checks.check(ticket)
+    return [part_files.damage(folder) for folder in folders]
 
 
 def _one_finished(futures: set[Future[Any]], client: Client) -> Future[Any]:
@@ -170,13 +270,13 @@ def _one_finished(futures: set[Future[Any]], client: Client) -> Future[Any]:
             raise WorkersGoneError(message)
 
 
-def finish_part(function: PartFunction, folder: str, args: Mapping[str, Any], *, redo: bool = False) -> Counts:
+def finish_part(function: PartFunction, folder: str | Path, args: Mapping[str, Any], *, redo: bool = False) -> Counts:
     """Write one part under a temporary name, its counts last, and rename it.
 
     Raises `PartKilledError` instead of killing one more worker, and what the function raises.
     """
     final = Path(folder)
-    found = counts_of(final)
+    found = _finished(final)
     if found is not None and not redo:
         return found
     with _attempt(final):
@@ -186,18 +286,25 @@ def finish_part(function: PartFunction, folder: str, args: Mapping[str, Any], *,
     return counts
 
 
-def finish_parts(function: PartFunction, calls: Sequence[tuple[str, Mapping[str, Any], bool]]) -> Answer:
-    """Run on a worker: finish one part after another; one that raises does not stop those behind it."""
+def finish_parts(function: PartFunction, calls: Sequence[Call], ticket: Ticket) -> Answer:
+    """Run on a worker: finish one part after another; one that raises does not stop those behind it.
+
+    Raises `WorkerRefusedError` before anything is written where this worker is not one of the driver's.
+    """
     began = time.monotonic()
-    outcomes: list[Counts | Failure] = []
-    for folder, args, redo in calls:
+    worker_checks.check(ticket)
+    outcomes: list[Failure | None] = []
+    for call in calls:
+        worker_checks.check_paths(call.args)
+        worker_checks.check_inputs(call.inputs)
         try:
-            outcomes.append(finish_part(function, folder, args, redo=redo))
+            finish_part(function, call.folder, call.args, redo=call.redo)
+            outcomes.append(None)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a part raises is told as its failure; Rust's panics too
             outcomes.append(Failure.of(error))
-    return Answer(outcomes, time.monotonic() - began)
+    return Answer(outcomes, time.monotonic() - began, socket.gethostname())
 
 
 @contextmanager
@@ -242,28 +349,27 @@ def _write(function: PartFunction, final: Path, args: Mapping[str, Any], *, redo
     temporary = final.with_name(f"{final.name}.{uuid4().hex}.tmp")
     temporary.mkdir(parents=True)
     try:
-        counts = function(temporary, **args)
-        with (temporary / COUNTS_FILE).open("w") as stream:
-            json.dump(counts, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        counts = part_files.seal(temporary, function(temporary, **args))
         if redo and final.exists():
             shutil.rmtree(final)
         try:
             temporary.rename(final)
         except OSError:
-            found = counts_of(final)
-            if found is None:
-                raise
-            return found  # another attempt of the same task was faster
+            found = _finished(final)
+            if found is not None:
+                return found  # another attempt of the same task was faster
+            # What lies there is no finished part.
+            shutil.rmtree(final)
+            temporary.rename(final)
+        part_files.sync_names(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return counts
 
 
-def counts_of(folder: Path) -> Counts | None:
-    """Return the counts of a finished part; None where the folder is not one."""
-    try:
-        return dict(json.loads((folder / COUNTS_FILE).read_bytes()))
-    except FileNotFoundError:
+def _finished(folder: Path) -> Counts | None:
+    """Return the counts of a part that is finished and undamaged; None of any other."""
+    if part_files.damage(folder):
         return None
+    found = part_files.read(folder)
+    return found.counts if found else None

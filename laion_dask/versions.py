@@ -31,7 +31,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[Version]:
     name is a revision of the Git repository in `project`, or one of its DVC experiments. `VersionError` where it is
     neither, or the cache lacks its release.
     """
-    folder = Path(name)
+    folder = project / name
     if (folder / NAME).is_file():
         verdicts = folder.resolve().parent / "filter"
         beside = folder.resolve().name == "release" and verdicts.is_dir()
@@ -54,7 +54,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[Version]:
 
 def identity(name: str, project: Path = Path()) -> str:
     """Return what the name means now: the digest of the manifest in a folder, or the commit of a revision."""
-    path = Path(name) / NAME
+    path = project / name / NAME
     return digest(path) if path.is_file() else find_commit(name, project)
 
 

@@ -15,14 +15,17 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
-from laion_dask import params, verdict
+from laion_dask import named_files, params, verdict
 from laion_dask.cli import app
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
+STAGES = ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
+# The first stage reads what all sections name, each time, and has none of its own.
+SECTIONS = STAGES[1:]
 DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 # These decide how work is run or checked, not which bytes come out.
-FRAME = {"params", "parts", "tasks", "progress", "cluster", "verdict", "schema", "replay"}
+FRAME = {"absolute", "cluster", "code_digest", "params", "part_files", "parts", "progress", "replay", "schema", "tasks"}
+FRAME |= {"verdict", "worker_checks"}
 NAMED = ("dask", "distributed", "dask-cuda", "warcio", "fasttext", "torch", "open-clip-torch", "dvc", "mlflow", "zarr")
 
 
@@ -74,7 +77,7 @@ class TestOneWordInFivePlaces:
 
     def test_params_yaml_has_a_section_for_each_stage_in_the_same_order_behind_the_recipes(self) -> None:
         values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-        assert tuple(values) == tuple(params.Params.model_fields) == ("recipe", *STAGES)
+        assert tuple(values) == tuple(params.Params.model_fields) == ("recipe", *SECTIONS)
 
     def test_the_command_line_has_a_step_for_each_stage_in_the_same_order(self) -> None:
         names = [command.name for command in app.registered_commands if command.name in STAGES]
@@ -87,8 +90,14 @@ class TestOneWordInFivePlaces:
         assert spec["cmd"] == f"python -m workflow.{stage}"
         assert spec["outs"] == [f"data/{stage}"]
         assert [next(iter(metric)) for metric in spec["metrics"]] == [f"metrics/{stage}.json"]
-        assert stage in spec["params"]
+        assert spec.get("always_changed", False) is (stage == "inputs")
+        assert (stage in spec.get("params", ())) is (stage in SECTIONS)
         assert len(spec["desc"]) > 20
+
+    @pytest.mark.parametrize("stage", SECTIONS)
+    def test_each_stage_runs_again_when_a_file_that_its_parameters_name_has_changed(self, stage: str) -> None:
+        assert [dep for dep in DVC[stage]["deps"] if dep.startswith("data/inputs")] == [f"data/inputs/{stage}.json"]
+        assert named_files.STAGES == SECTIONS
 
     def test_workflow_has_no_other_modules(self) -> None:
         modules = {path.stem for path in (ROOT / "workflow").glob("*.py")}
@@ -103,7 +112,7 @@ class TestParameters:
     LINES = (ROOT / "params.yaml").read_text().splitlines()
     KEYS = tuple(
         f"{section}.{name}"
-        for section in STAGES
+        for section in SECTIONS
         for name in params.Params.model_fields[section].annotation.model_fields
     )
 
@@ -164,6 +173,7 @@ class TestImports:
     @pytest.mark.parametrize("stage", STAGES)
     def test_dvc_deps_exist_or_are_outs_of_earlier_stages(self, stage: str) -> None:
         earlier = {f"data/{name}" for name in STAGES[: STAGES.index(stage)]}
+        earlier |= {f"data/inputs/{name}.json" for name in named_files.STAGES if stage != "inputs"}
         missing = [dep for dep in DVC[stage]["deps"] if not (ROOT / dep).exists() and dep not in earlier]
         assert missing == []
 

@@ -219,3 +219,68 @@ def test_a_file_that_was_purged_is_told_and_no_difference(copy: Path, tmp_path: 
     done = CliRunner().invoke(app, ["verify", str(copy), "--purges", str(tmp_path / "purges.json")])
     assert done.exit_code == 1
     assert "tombstones.parquet: missing" in done.output
+
+
+def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest as whoever wrote it with wrong numbers."""
+    path = folder / "manifest.json"
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "said"),
+    [
+        (
+            lambda of: of["counts"]["filter"]["pairs"].update(kept=31),
+            "the main table",
+            "pairs that filter kept says 31",
+        ),
+        (lambda of: of["counts"]["release"]["pairs"].update(kept=29), "the main table", "that release kept says 29"),
+        (lambda of: of["counts"]["release"].update({"rows.en": 9}), "the main table", "files of en have 10 rows"),
+        (lambda of: of["counts"]["release"].update({"rows.aesthetic_5": 1}), "aesthetic_5", "rows.aesthetic_5 says 1"),
+        (lambda of: of["counts"]["release"].update({"rows.all": 32}), "the main table", "counts.release.rows.all says"),
+        (lambda of: of.update(tombstones=4), "tombstones.parquet", "it has 3 rows, the manifest says 4 tombstones"),
+        (lambda of: of["parameters"]["release"]["tables"].append("other"), "other", "its files have 0 rows"),
+    ],
+)
+def test_a_manifest_whose_numbers_do_not_add_up_is_no_proof(
+    copy: Path, change: Callable[[dict[str, Any]], object], where: str, said: str
+) -> None:
+    edited(copy, change)
+    status, output = run(str(copy))
+    assert status == 1
+    assert [one.path for one in manifest.check(copy) if one.what == "counts differ"] == [where]
+    assert said in output.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["en-00000.parquet", "laion-5b/multi-00000.parquet"])
+def test_a_release_that_was_made_without_some_of_its_files_is_found(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    edited(copy, lambda of: of["files"].pop(name))
+    if "/" not in name:
+        leaves = manifest.root(copy)
+        edited(copy, lambda of: of.update(merkle=leaves))
+    assert "counts differ" in {one.what for one in manifest.check(copy)}
+    assert run(str(copy))[0] == 1
+
+
+def test_a_release_that_lacks_rows_is_not_made(
+    built: Path, tmp_path: Path, defaults: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert built.is_dir()
+    rows = [row | {"uid": tables.uid(number)} for number, row in enumerate(published.rows(30))]
+    honest = published.counts
+    monkeypatch.setattr(published, "counts", lambda of: honest([*of, {}]))
+    with pytest.raises(
+        manifest.ManifestError, match=r"the main table: its files have 30 rows, the count of pairs that"
+    ):
+        published.build(tmp_path, rows, defaults)
+    assert not (tmp_path / "data" / "release" / "manifest.json").exists()
+
+
+def test_a_gap_in_the_numbers_of_files_is_found(copy: Path) -> None:
+    edited(copy, lambda of: of["files"].update({"en-00002.parquet": of["files"]["en-00000.parquet"] | {"rows": 0}}))
+    told = {(one.path, one.detail) for one in manifest.check(copy) if one.what == "counts differ"}
+    assert told == {("the main table", "en-00001.parquet is missing among its files")}

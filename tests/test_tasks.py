@@ -22,6 +22,7 @@ from laion_dask import cluster, parts, tasks
 from laion_dask.parts import PartsFailedError
 from laion_dask.progress import Progress
 from laion_dask.tasks import ATTEMPTS, COUNTS_FILE, finish_part
+from laion_dask.worker_checks import Ticket
 
 
 @pytest.fixture(autouse=True)
@@ -104,10 +105,10 @@ def test_a_task_that_fails_as_a_whole_is_asked_part_by_part(
     monkeypatch.setattr(tasks, "_TASK_SECONDS", 60.0)
     whole = tasks.finish_parts
 
-    def finish(function: tasks.PartFunction, some: Sequence[Any]) -> tasks.Answer:
+    def finish(function: tasks.PartFunction, some: Sequence[Any], ticket: Ticket) -> tasks.Answer:
         if len(some) > 1:
             raise RuntimeError("not to be unpacked")
-        return whole(function, some)
+        return whole(function, some, ticket)
 
     monkeypatch.setattr(tasks, "finish_parts", finish)
     done = run(numbers(*range(60)), tmp_path, client)

@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 from distributed import Client
 from distributed.utils import get_ip
 
-import laion_dask
-from laion_dask import __version__, cdxj, cluster, download, known, lists, parts, rounds, verify, worklist
+from laion_dask import __version__, cdxj, cluster, code_digest, download, known, lists, parts, rounds, verify, worklist
 from laion_dask.known_index import Index
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
@@ -67,7 +66,7 @@ def archives(settings: Params) -> list[Path]:
     """List the WARC files to answer from; `StageError` when a glob matches none."""
     found = []
     for pattern in settings.download.warcs:
-        matches = sorted(Path(path) for path in glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+        matches = sorted(Path(path).absolute() for path in glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
         if not matches:
             message = f"download.warcs has {pattern!r}, which matches no file. Remedy: correct the glob in params.yaml"
             raise StageError(message)
@@ -77,7 +76,7 @@ def archives(settings: Params) -> list[Path]:
 
 def index(settings: Params) -> Path:
     """Write the index of all archives into the folder of work in progress."""
-    return cdxj.collect(archives(settings), (home() / "download.cdxj").resolve())
+    return cdxj.collect(archives(settings), home() / "download.cdxj")
 
 
 def shards(settings: Params, resources: Resources) -> list[Part]:
@@ -191,14 +190,17 @@ def download_tables(
         with ExitStack() as servers, dask.config.set(machine), cluster.open_client() as client:
             resources = servers.enter_context(reach(settings, client))
             shards_at = work / "parts"
-            done = parts.run(download.download, todo, shards_at, client, shared=resources, progress=progress)
 
             def run(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
                 # Rows of a further round have been counted in the progress of the first.
                 further = Progress("again", "images")
                 return parts.run(function, todo, shards_at, client, shared=shared, progress=further)
 
-            done = list(again(settings, resources, done, run))
+            def make() -> Sequence[Done]:
+                done = parts.run(download.download, todo, shards_at, client, shared=resources, progress=progress)
+                return again(settings, resources, done, run)
+
+            done = parts.undamaged(make, client, progress)
         counts = total(replace(STAGE, follows=None), done)
         counts["listed"] = known.total(listed, (part.counts["listed"] for part in done))
         fresh = work / "new"
@@ -217,7 +219,7 @@ def _parts_of(work: Sequence[Path], settings: Params, shard_rows: int, listed: S
     rules = settings.download
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
     answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
-    code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
+    code = code_digest.of_stage(STAGE.name)
     return [
         Part(
             path.stem,

@@ -13,8 +13,7 @@ import dask
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import laion_dask
-from laion_dask import cluster, extract, params, parts, reads, text
+from laion_dask import cluster, code_digest, extract, params, part_files, parts, reads, text
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
@@ -43,7 +42,7 @@ def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, A
 def _language_model(rules: params.Extract) -> dict[str, str]:
     """Say which model decides of languages, for the manifest."""
     file = text.language_model(rules.language_model)
-    return {"file": file.name, "sha256": parts.sha256(file)}
+    return {"file": file.name, "sha256": part_files.sha256(file)}
 
 
 STAGE = Stage(name="extract", unit="links", find_parts=wats, function=extract.extract, publish=publish)
@@ -63,10 +62,12 @@ def extract_files(
     # More processes than WATs would only start and end.
     asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, table.num_rows))
     with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
-        code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
+        code = code_digest.of_stage(STAGE.name)
         todo = [replace(part, key=parts.digest(part.key, code)) for part in _find_parts(table, settings, _by_stat)]
         with cluster.open_client() as client:
-            done = parts.run(extract.extract, todo, work / "parts", client, progress=progress)
+            done = parts.undamaged(
+                lambda: parts.run(extract.extract, todo, work / "parts", client, progress=progress), client, progress
+            )
         counts = total(STAGE, done)
         fresh = work / "new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -101,7 +102,7 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
     for row, identity in zip(rows, identities, strict=True):
         args = {
             "name": f"{row['order']:06d}",
-            "location": row["location"],
+            "location": _absolute(row["location"]),
             "crawl": row["crawl"],
             "wat": row["wat"],
             "order": row["order"],
@@ -110,6 +111,11 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
         key = parts.digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
         todo.append(Part(args["name"], key, args, weight=max(row["bytes"], 0)))
     return todo
+
+
+def _absolute(location: str) -> str:
+    """Return a local path as it is from any working directory; addresses stay."""
+    return location if "://" in location else str(Path(location).absolute())
 
 
 def _by_bytes(location: str) -> str:

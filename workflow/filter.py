@@ -22,6 +22,7 @@ from laion_dask import (
     hash_lists,
     known,
     lists,
+    part_files,
     parts,
     pool,
     removals,
@@ -101,7 +102,7 @@ def read_files(settings: Params, plan: Path) -> Files:
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
-    others = [Path(path) for key, path in wanted.files() if key not in {"keep_uids", "drop_uids"}]
+    others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
     hashed = {kind: sorted(values) for kind, values in gone.items()}
     return Files(parts.digest(hashed, lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
@@ -261,9 +262,9 @@ def _rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, int | 
 
 def _digests(settings: Params) -> dict[str, str]:
     """Return the digest of each file that a rule reads, for the manifest; of lists of known content never an entry."""
-    named = sorted({Path(path) for _, path in settings.filter.files()})
+    named = sorted({Path(path) for _, path, _ in settings.filter.files()})
     files = [file for path in named for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
-    return {file.as_posix(): parts.sha256(file) for file in files}
+    return {file.as_posix(): part_files.sha256(file) for file in files}
 
 
 STAGE = Stage(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from laion_dask import lineage, parts, report, tracking, versions
+from laion_dask.code_digest import PROJECT
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
-from workflow.stage import PROJECT, Resources, Stage, main
+from workflow.stage import Resources, Stage, main
 
 _LOCK = Path("dvc.lock")
 _METRICS = Path("metrics")
@@ -22,7 +23,13 @@ def page(settings: Params, _: Resources) -> list[Part]:
     against = versions.identity(settings.report.against) if settings.report.against else ""
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
     inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
-    args = {"data": Path("data"), "metrics": _METRICS, "settings": settings, "digests": digests}
+    args = {
+        "data": Path("data"),
+        "metrics": _METRICS,
+        "settings": settings,
+        "digests": digests,
+        "project": Path.cwd(),
+    }
     return [Part("report", parts.digest(settings, digests, against, *inputs), args, redo=not digests)]
 
 

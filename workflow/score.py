@@ -11,8 +11,7 @@ from typing import Any, Final
 import dask
 import zarr
 
-import laion_dask
-from laion_dask import cluster, embeddings, faces, folders, measures, models, params, parts, score
+from laion_dask import cluster, code_digest, embeddings, faces, folders, measures, models, params, parts, score
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
@@ -39,11 +38,17 @@ def find(rules: params.Score) -> None:
         faces.load(rules.faces)
 
 
+def _decided(rules: params.Score) -> list[Path | str]:
+    """Return digests and files that decide the scores beside the pictures; `ModelError` where one is refused."""
+    beside = [path for spec in rules.models for path in models.files(spec)]
+    return [*(models.identify(spec) for spec in rules.models), *beside, *measures.files(rules)]
+
+
 def shards(settings: Params, _: Resources) -> list[Part]:
     """One part for each shard; its key holds the images, the models and the heads."""
     rules = settings.score
     # Here, before any worker: a model is refused once.
-    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
+    decided = _decided(rules)
     todo = []
     for images in sorted(data("download").glob("*.parquet")):
         tar = images.with_suffix(".tar")
@@ -120,11 +125,11 @@ def score_folder(
     tars = folders.find(folder)
     # Before the tars are read: what is missing is told at once.
     find(rules)
-    decided = [*(models.identify(spec) for spec in rules.models), *measures.files(rules)]
+    decided = _decided(rules)
     with ThreadPoolExecutor() as pool:
         counted = list(pool.map(folders.count, tars))
     rows = max(1, *counted)
-    code = parts.digest(*sorted(Path(laion_dask.__file__).parent.glob("*.py")))
+    code = code_digest.of_stage(STAGE.name)
     todo = []
     for place, tar in enumerate(tars):
         # Path, size and time stand for a tar: its bytes would have to be read twice before the first image.
@@ -137,7 +142,9 @@ def score_folder(
     asked = min(int(workers or cluster.setting("workers") or cluster.cores()), len(tars))
     with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
         with cluster.open_client(gpu=True) as client:
-            done = parts.run(folders.score_tar, todo, work / "parts", client, progress=progress)
+            done = parts.undamaged(
+                lambda: parts.run(folders.score_tar, todo, work / "parts", client, progress=progress), client, progress
+            )
         counts = total(replace(STAGE, follows=None), done)
         fresh = work / "new"
         remove(fresh)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import json
 import os
 import shutil
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
-from ruamel.yaml import YAML
 
+from laion_dask import code_digest, part_files, parts
 from laion_dask import params as parameters
-from laion_dask import parts
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
@@ -27,7 +25,6 @@ from laion_dask.progress import Progress
 from laion_dask.tasks import PartFunction
 from laion_dask.verdict import Ledger
 
-PROJECT = Path(__file__).parents[1]
 Resources = Mapping[str, Any]
 Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
 """Runs parts on the open cluster with what they share; only those that are not finished."""
@@ -82,19 +79,22 @@ class Stage:
 
 
 def home() -> Path:
-    """Return the folder of work in progress and of the embedded database: LAION_DASK_HOME, or .laion_dask."""
-    return Path(os.environ.get("LAION_DASK_HOME", ".laion_dask"))
+    """Return the folder of work in progress and of the embedded database: LAION_DASK_HOME, or .laion_dask.
+
+    Absolute, as `data` is: workers have other working directories.
+    """
+    return Path(os.environ.get("LAION_DASK_HOME", ".laion_dask")).absolute()
 
 
 def data(stage: str) -> Path:
-    """Return the out of a stage; `StageError` when an earlier stage has not made it yet."""
+    """Return the out of a stage, absolute; `StageError` when an earlier stage has not made it yet."""
     folder = Path("data") / stage
     if not folder.is_dir():
         message = (
             f"{folder} is missing. Remedy: run the stages in order with `dvc repro`, or `laion-dask {stage}` alone"
         )
         raise StageError(message)
-    return folder
+    return folder.absolute()
 
 
 def metrics(stage: str) -> dict[str, Any]:
@@ -102,49 +102,48 @@ def metrics(stage: str) -> dict[str, Any]:
     return dict(json.loads((Path("metrics") / f"{stage}.json").read_text()))
 
 
-@functools.cache
-def code_digest(stage: str) -> str:
-    """Digest the modules that dvc.yaml lists for the stage: changed code makes other parts."""
-    deps = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"][stage]["deps"]
-    sources = sorted(
-        path
-        for dep in deps
-        if str(dep).startswith(("laion_dask", "workflow"))
-        for path in ([PROJECT / dep] if (PROJECT / dep).is_file() else sorted((PROJECT / dep).rglob("*")))
-        if path.is_file() and "__pycache__" not in path.parts
-    )
-    return parts.digest(*sources)
-
-
 def run(stage: Stage) -> dict[str, Any]:
     """Run one stage from params.yaml to `data/<stage>` and `metrics/<stage>.json`, and return its counts."""
     began = time.monotonic()
     settings = parameters.load()
     stage.check(settings)
-    out = Path("data") / stage.name
+    out = (Path("data") / stage.name).absolute()
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
     with ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
         progress = stage.progress(stage.name, stage.unit)
 
         def run_parts(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
-            coded = [replace(part, key=parts.digest(part.key, code_digest(stage.name))) for part in todo]
+            code = code_digest.of_stage(stage.name)
+            coded = [replace(part, key=parts.digest(part.key, code)) for part in todo]
             return parts.run(function, coded, home() / "parts" / stage.name, client, shared=shared, progress=progress)
 
-        first = run_parts(stage.function, stage.find_parts(settings, resources), resources)
-        done = stage.further(settings, resources, first, run_parts)
+        def make() -> Sequence[Done]:
+            first = run_parts(stage.function, stage.find_parts(settings, resources), resources)
+            return stage.further(settings, resources, first, run_parts)
+
+        done = parts.undamaged(make, client, progress)
     counts = total(stage, done)
     fresh = out.with_name(f".{stage.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     counts.update(stage.publish(settings, done, fresh))
+    parts.protect(fresh)
+    part_files.sync(fresh)
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
-    path = Path("metrics") / f"{stage.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(counts, indent=2) + "\n")
-    print(summary(stage, counts, time.monotonic() - began), flush=True)  # noqa: T201 - this is what people read
+    _write_metrics(stage.name, counts)
+    print(summary(stage, counts, time.monotonic() - began, progress.again), flush=True)  # noqa: T201 - this is what people read
     return counts
+
+
+def _write_metrics(stage: str, counts: Mapping[str, Any]) -> None:
+    """Write `metrics/<stage>.json` whole or not at all."""
+    path = Path("metrics") / f"{stage}.json"
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(json.dumps(counts, indent=2) + "\n")
+    fresh.replace(path)
 
 
 def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
@@ -168,8 +167,13 @@ def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
     return counts
 
 
-def summary(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
-    """Return the stage's result in one line."""
+def summary(stage: Stage, counts: Mapping[str, Any], seconds: float, again: int = 0) -> str:
+    """Return the stage's result in one line; `again` is how many damaged parts were made again."""
+    mended = f"; {again} damaged part{'s' if again > 1 else ''} made again" if again else ""
+    return _result(stage, counts, seconds) + mended
+
+
+def _result(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
     ledger = counts.get(stage.unit)
     if not isinstance(ledger, Mapping):
         made = f"{ledger:>7,} {stage.unit}" if ledger else f"{'done':>7}"

@@ -1,0 +1,62 @@
+"""The counts of a manifest compared with each other: rows of files, leaves of the Merkle tree, pairs that were kept.
+
+Digests say that a file is what was written; these say that all was written that should have been.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+_FILE: Final = re.compile(r"(?:(?P<table>[^/]+)/)?(?P<split>en|multi|nolang)-(?P<number>\d+)\.parquet")
+_SPLITS: Final = ("en", "multi", "nolang")
+_TOMBSTONES: Final = "tombstones.parquet"
+MAIN: Final = "the main table"
+
+
+def contradictions(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what does not add up in a manifest as (table or file, sentence); what it says nothing of is not asked."""
+    files: Mapping[str, Mapping[str, Any]] = manifest["files"]
+    rows: dict[tuple[str, str], int] = defaultdict(int)
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for name, about in files.items():
+        if match := _FILE.fullmatch(name):
+            place = match["table"] or "", match["split"]
+            rows[place] += about.get("rows", 0)
+            numbers[place].add(int(match["number"]))
+    found = [
+        (table or MAIN, f"{split}-{min(missing):05d}.parquet is missing among its files")
+        for (table, split), has in sorted(numbers.items())
+        if (missing := set(range(max(has) + 1)) - has)
+    ]
+    for table, splits, source, wanted in _wanted(manifest):
+        has_rows = sum(rows[table, split] for split in splits)
+        if has_rows != wanted:
+            of = f" of {splits[0]}" if len(splits) == 1 else ""
+            found.append((table or MAIN, f"its files{of} have {has_rows:,} rows, {source} says {wanted:,}"))
+    stones, said = files.get(_TOMBSTONES, {}).get("rows"), manifest.get("tombstones")
+    if None not in {stones, said} and stones != said:
+        found.append((_TOMBSTONES, f"it has {stones:,} rows, the manifest says {said:,} tombstones"))
+    return found
+
+
+def _wanted(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], str, int]]:
+    """Yield (table, splits, what says so, rows) for each number of the manifest that rows must equal."""
+    leaves = manifest.get("merkle", {}).get("leaves")
+    counts = manifest.get("counts", {})
+    if leaves is not None:
+        yield "", _SPLITS, "the Merkle tree", leaves
+        for table in manifest.get("parameters", {}).get("release", {}).get("tables", ()):
+            yield table, _SPLITS, "the Merkle tree", leaves
+    for stage in ("filter", "release"):
+        kept = counts.get(stage, {}).get("pairs", {}).get("kept")
+        if kept is not None:
+            yield "", _SPLITS, f"the count of pairs that {stage} kept", kept
+    for name, value in counts.get("release", {}).items():
+        what = name.removeprefix("rows.")
+        if what != name and what in _SPLITS:
+            yield "", (what,), f"counts.release.{name}", value
+        elif what != name:
+            yield "" if what == "all" else what, _SPLITS, f"counts.release.{name}", value

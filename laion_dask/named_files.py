@@ -1,0 +1,103 @@
+"""Lists the files that parameters name by path: which stage reads each, under which key, and what it has to be.
+
+One list for all that asks: the check before a run (`laion_dask.preflight`), and whatever digests the files themselves,
+since DVC sees only that a path in params.yaml has changed, not what lies there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from laion_dask import params
+
+STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
+"""In the order in which they run; `data/<stage>` is what each leaves."""
+_LOCAL_DIR: Final = "local-dir:"
+_DEMO: Final = "demo"  # stands for a file of this package
+
+Kind = Literal["file", "folder", "either", "glob"]
+
+
+class NamedFile(NamedTuple):
+    """One path or glob of params.yaml, once for every stage that reads it."""
+
+    stage: str
+    key: str
+    """Of the parameter, e.g. `catalog.lists.0.file`."""
+    path: str
+    """As the user wrote it, relative to the project's folder or absolute; a glob where `kind` says so."""
+    kind: Kind = "file"
+
+    def made_by(self) -> str | None:
+        """Return the stage that makes what lies there, if one does: it need not be there before the first run."""
+        relative = Path(os.path.relpath(self.path))
+        inside = relative.parts[:1] == ("data",) and len(relative.parts) > 1
+        return relative.parts[1] if inside and relative.parts[1] in STAGES else None
+
+    def found(self) -> list[Path]:
+        """List what lies there, sorted: the file or folder itself, or what the glob matches."""
+        if self.kind == "glob":
+            return sorted(Path(path) for path in glob(self.path, recursive=True))  # noqa: PTH207 - may be absolute
+        return [Path(self.path)] if Path(self.path).exists() else []
+
+
+def named_files(settings: params.Params) -> list[NamedFile]:
+    """List every path and glob that the parameters name, in the order of the stages that read them.
+
+    A file that several stages read comes once for each. Of `score.models.N.pretrained` and `report.against`, which may
+    also be a tag or a revision, those are listed whose path is there.
+    """
+    found = [*_crawl(settings), *_catalog(settings), *_download(settings.download), *_score(settings.score)]
+    found += [NamedFile("group", f"group.evaluation.{at}", path) for at, path in enumerate(settings.group.evaluation)]
+    found += [NamedFile("filter", f"filter.{key}", path, kind) for key, path, kind in settings.filter.files()]
+    if settings.release.tombstones is not None:
+        found.append(NamedFile("release", "release.tombstones", settings.release.tombstones))
+    if settings.report.against is not None and Path(settings.report.against).is_dir():
+        found.append(NamedFile("report", "report.against", settings.report.against, "folder"))
+    return sorted(found, key=lambda one: STAGES.index(one.stage))
+
+
+def _crawl(settings: params.Params) -> Iterator[NamedFile]:
+    if settings.crawl.source == "files":
+        for stage in ("crawl", "extract"):
+            yield from _numbered(stage, "crawl.files", settings.crawl.files, "glob")
+    if settings.extract.language_model is not None:
+        yield NamedFile("extract", "extract.language_model", settings.extract.language_model)
+
+
+def _catalog(settings: params.Params) -> Iterator[NamedFile]:
+    for stage in ("catalog", "filter", "release"):
+        yield NamedFile(stage, "catalog.removals", settings.catalog.removals)
+    for stage in ("catalog", "download", "filter"):
+        for at, entry in enumerate(settings.catalog.lists):
+            yield NamedFile(stage, f"catalog.lists.{at}.file", entry.file)
+
+
+def _download(rules: params.Download) -> Iterator[NamedFile]:
+    if rules.source != "web":
+        yield from _numbered("download", "download.warcs", rules.warcs, "glob")
+    if rules.verify is not None:
+        yield NamedFile("download", "download.verify", rules.verify, "folder")
+
+
+def _score(rules: params.Score) -> Iterator[NamedFile]:
+    for at, model in enumerate(rules.models):
+        if model.model.startswith(_LOCAL_DIR):
+            yield NamedFile("score", f"score.models.{at}.model", model.model.removeprefix(_LOCAL_DIR), "folder")
+        if model.pretrained is not None and Path(model.pretrained).is_file():
+            yield NamedFile("score", f"score.models.{at}.pretrained", model.pretrained)
+    named = {f"heads.{at}": head.file for at, head in enumerate(rules.heads or ())}
+    named |= {f"tags.{at}": tag.file for at, tag in enumerate(rules.tags or ())}
+    named |= {"faces": rules.faces.file} if rules.faces is not None else {}
+    for key, path in named.items():
+        if path is not None and path != _DEMO:
+            yield NamedFile("score", f"score.{key}.file", path)
+
+
+def _numbered(stage: str, key: str, paths: Sequence[str], kind: Kind) -> Iterator[NamedFile]:
+    for at, path in enumerate(paths):
+        yield NamedFile(stage, f"{key}.{at}", path, kind)
