@@ -4,7 +4,7 @@ Machine settings are Dask configuration, never parameters. Defaults:
 
     laion-dask:
       cluster:
-        kind: auto          # auto, local, cuda, or an address such as tcp://scheduler:8786
+        kind: auto          # auto, local, cuda, or an address such as tls://scheduler:8786
         workers: null       # processes of a local cluster; null: one for each core this process may use
         dashboard: null     # address of the dashboard, e.g. :8787; null: none
 
@@ -26,7 +26,7 @@ import dask
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-_KINDS = "auto, local, cuda, or a scheduler's address such as tcp://host:8786"
+_KINDS = "auto, local, cuda, or a scheduler's address such as tls://host:8786"
 # One compute thread for each process: results of a forward pass do not depend on how many workers there are.
 _WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
@@ -45,6 +45,8 @@ _DASK = {
     # Python anew, and then a run waits for workers that nobody starts.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
+# Scheduler and workers listen for HTTP whatever is asked for; without routes they have nothing to tell.
+_NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
 class ClusterError(Exception):
@@ -79,7 +81,7 @@ def cores() -> int:
 @contextmanager
 def open_client(*, gpu: bool = False) -> Iterator[Client]:
     """Yield a client of the configured cluster and close both afterwards; `gpu` asks for GPUs where there are any."""
-    with dask.config.set(_DASK):
+    with dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
         yield from _opened(gpu=gpu)
 
 
@@ -93,7 +95,7 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
     if kind == "local":
         with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}), _interrupts_held():
             # What a task raises is reported once, by the driver, with the traceback in a file.
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_dashboard())
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_doors())
         with _closed_at_the_end(cluster), Client(cluster) as client:
             yield client
     elif kind == "cuda":
@@ -105,9 +107,7 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
         # Dask's workers may have no processes of their own unless this says so: theirs decode (ahead.py).
         with dask.config.set({"distributed.worker.daemon": False}), _interrupts_held():
             # Three parts at once on each GPU: it computes one while another is written and a third one started.
-            cluster = LocalCUDACluster(
-                rmm_pool_size=None, threads_per_worker=3, silence_logs="CRITICAL", **_dashboard()
-            )
+            cluster = LocalCUDACluster(rmm_pool_size=None, threads_per_worker=3, silence_logs="CRITICAL", **_doors())
         with _closed_at_the_end(cluster), Client(cluster) as client:
             yield client
             client.run(_end_children)
@@ -152,10 +152,18 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _dashboard() -> dict[str, Any]:
-    """Return the arguments of a local cluster that give it the dashboard of the configuration, or none."""
+def _doors() -> dict[str, Any]:
+    """Return the arguments of a local cluster that decide who may talk to it.
+
+    Whoever talks to a scheduler, a worker or a nanny can run code as its user, and ports on the loopback are open to
+    every user of the machine. So both ends of each connection have to show the certificate of this run, whose key is
+    in the memory of its processes only.
+    """
+    from distributed.security import Security  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
+
+    doors = {"security": Security.temporary(), "protocol": "tls://"}
     address = setting("dashboard")
     if address:
-        return {"dashboard_address": address}
+        return {**doors, "dashboard_address": address}
     # With None, Dask still serves HTTP on port 8787 of every interface: a free one of the loopback meets nobody.
-    return {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    return {**doors, "dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
