@@ -164,7 +164,6 @@ def test_a_run_listens_at_the_ports_that_are_known_and_at_no_other(opened: Opene
             "/json/counts.json",
             "/metrics",
             "/health",
-            "/sitemap.json",
         ):
             with pytest.raises(HTTPError) as refused:
                 urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
