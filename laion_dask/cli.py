@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,9 +26,25 @@ from laion_dask import (
     cli_score,
     cli_verify,
     cli_why,
+    interrupts,
 )
 
-app = typer.Typer(
+
+class Program(typer.Typer):
+    """The command line as a program: whatever a user can mend ends in one line, and signals in their own status."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as typer has it
+        """Run a command; a bug keeps its traceback."""
+        try:
+            with cli_console.told("laion-dask"), interrupts.heard(), cli_console.written():
+                return super().__call__(*args, **kwargs)
+        except BrokenPipeError:
+            sys.exit(1)  # whoever reads our output has seen enough
+        except typer.Exit as done:
+            sys.exit(done.exit_code)
+
+
+app = Program(
     name="laion-dask",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,

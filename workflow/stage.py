@@ -16,7 +16,7 @@ from typing import Any
 
 from distributed import Client
 
-from laion_dask import code_digest, part_files, parts
+from laion_dask import code_digest, interrupts, part_files, parts
 from laion_dask import params as parameters
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
@@ -197,12 +197,20 @@ def alone(work: Path) -> Iterator[None]:
 
 
 def main(stage: Stage) -> None:
-    """Run a stage as a program: errors that a user can mend end in one message and status 1, Ctrl-C in status 130."""
+    """Run a stage as a program: errors that a user can mend end in one message and status 1, signals in their own.
+
+    Ctrl-C is status 130, SIGTERM 143, SIGHUP 129.
+    """
+    kept = "Finished parts are kept; `make repro` goes on from here."
     try:
-        run(stage)
+        with interrupts.heard():
+            run(stage)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{stage.name}: interrupted. Finished parts are kept; `make repro` goes on from here.\n")
+        sys.stderr.write(f"\n{stage.name}: interrupted. {kept}\n")
         sys.exit(130)
+    except interrupts.Ended as ended:
+        sys.stderr.write(f"\n{stage.name}: ended by {ended.name}. {kept}\n")
+        sys.exit(ended.status)
     except OSError as error:
         sys.stderr.write(
             f"\n{stage.name}: {error}. Finished parts are kept; mend the cause and run `make repro` again.\n"
