@@ -15,7 +15,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from laion_dask import gallery, params, shards
+from laion_dask import gallery, params, shards, strict_rows
 from laion_dask.audit import AuditError, Drawn, Sample
 from laion_dask.questions import Question
 
@@ -65,8 +65,9 @@ def read(folder: Path) -> Sample:
     """Read a sample back, without pictures and texts; `AuditError` where a file is missing or of another sample."""
     try:
         design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-        with (folder / TABLE).open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+        with (folder / TABLE).open("rb") as stream:
+            header, found = strict_rows.table(stream, folder / TABLE)
+            rows = [dict(zip(header, values, strict=True)) for _, values in found]
         questions = tuple(Question.model_validate(question) for question in design["questions"])
         names = {row["sample"] for row in rows}
         fired = {"yes": True, "no": False, "": None}
@@ -89,7 +90,7 @@ def read(folder: Path) -> Sample:
         if names != {design["sample"]} or len(rows) != design["drawn"]:
             raise AuditError(f"{folder}: {TABLE} and {DESIGN} are of different samples. Remedy: draw the sample again")
         return Sample(design["sample"], int(design["seed"]), questions, drawn, sizes, cells, dict(design["outside"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, strict_rows.RowsError) as error:
         message = (
             f"{folder} holds no sample that can be read: {error}. Remedy: `laion-dask audit sample --out {folder}`"
         )

@@ -51,10 +51,13 @@ def remove(
     with cli_console.told("remove"):
         ledger = Path(params.load().catalog.removals)
         wanted = [(kind or "", value) for value in values or ()]
-        wanted += removal_requests.read_file(file, kind) if file else []
+        places = [""] * len(wanted)
+        for number, of_kind, value in removal_requests.numbered(file, kind) if file else ():
+            wanted.append((of_kind, value))
+            places.append(f"{file}:{number}: ")
         if not wanted:
             cli_console.fail("remove: nothing is named. Remedy: `laion-dask remove KIND VALUE`, or --file PATH")
-        request = removal_requests.Request(wanted, reason, source)
+        request = removal_requests.Request(wanted, reason, source, places)
         lines = removal_requests.checked(request, datetime.now(tz=UTC).date())
         new, known = removal_requests.split(ledger, lines)
         taken = _count(new)

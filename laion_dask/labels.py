@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from laion_dask import strict_rows
 from laion_dask.audit import AuditError, Sample
 from laion_dask.questions import ANSWERS
 
@@ -67,33 +69,40 @@ def read(paths: Iterable[Path], sample: Sample) -> list[Label]:
 
 def _rows(path: Path, lists: Mapping[str, Collection[str]], most: int) -> Iterable[Label]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
+        with path.open("rb") as stream:
+            header, found = strict_rows.table(stream, path)
             if tuple(header) != COLUMNS:
                 remedy = f"a file that the audit page saved, with the columns {','.join(COLUMNS)}"
                 raise LabelsError(f"{path}: the first line is {_shown(','.join(header))}. Remedy: {remedy}")
-            for rows, values in enumerate(reader, 1):
+            for rows, (number, values) in enumerate(found, 1):
                 if rows > most:
                     remedy = "a file for each labeler, as the page saves it"
                     raise LabelsError(f"{path} has more than the {most:,} labels that could be. Remedy: {remedy}")
-                yield _label(f"{path}:{reader.line_num}", values, lists)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelsError(f"{path} cannot be read as CSV: {error}. Remedy: a file that the audit page saved") from error
+                yield _label(f"{path}:{number}", values, lists)
+    except strict_rows.RowsError as error:
+        raise LabelsError(f"{error}; a label file is one that the audit page saved") from None
+    except OSError as error:
+        raise LabelsError(f"{path} cannot be read ({error}). Remedy: a file that the audit page saved") from error
 
 
 def _label(where: str, values: list[str], lists: Mapping[str, Collection[str]]) -> Label:
-    if len(values) != len(COLUMNS):
-        raise LabelsError(f"{where}: {len(values)} values. Remedy: {len(COLUMNS)}: {','.join(COLUMNS)}")
     row = dict(zip(COLUMNS, values, strict=True))
     for name, known in lists.items():
         if row[name] not in known:
             remedy = f"one of {', '.join(sorted(known))}" if name != "uid" else "one of the sample that was drawn"
             raise LabelsError(f"{where}: {name} is {_shown(row[name])}. Remedy: {remedy}")
     for name, (form, remedy) in _FORMS.items():
-        if not form.fullmatch(row[name]):
+        if not form.fullmatch(row[name]) or (name == "time" and not _is_time(row[name])):
             raise LabelsError(f"{where}: {name} is {_shown(row[name])}. Remedy: {remedy}")
     return Label(row["uid"], row["question"], row["labeler"], row["answer"], row["time"])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(value: str) -> str:
