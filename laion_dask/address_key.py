@@ -75,14 +75,13 @@ def digest(url: str) -> bytes:
     return hashlib.blake2b(key(url).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
+PLAIN_HOST: Final = r"^https?://(?P<host>(?:[a-z0-9_-]+\.)+[a-z][a-z0-9_-]*)\.*(?::[0-9]*)?(?:[/?#]|$)"
+"""RE2, for Arrow and DuckDB: the host of an address as `host` gives it, where it can be read without parsing it."""
+
+
 def host(url: str) -> str:
-    """Return the host of an address as `host_key` writes it; addresses of one key have the same."""
-    return host_key(host_of(url))
-
-
-def host_key(name: str) -> str:
-    """Return the host of a row without what does not matter in it: case, and dots at its end."""
-    return _without_dots(name.lower())
+    """Return the host of an address or of a key, lower case, without dots at its end; the same for all of one key."""
+    return _without_dots(host_of(f"http:{url}" if url.startswith("//") else url).lower())
 
 
 def spellings(url: str) -> list[str]:

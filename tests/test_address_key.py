@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +124,14 @@ def test_all_spellings_have_the_key_of_their_address_and_a_key_is_its_own(url: s
     assert {address_key.key(spelling) for spelling in address_key.spellings(url)} == {key}
     assert {address_key.host(spelling) for spelling in address_key.spellings(url)} == {address_key.host(url)}
     assert address_key.key(key) == key
+
+
+@settings(max_examples=500, deadline=None)
+@given(ADDRESSES)
+def test_a_host_that_is_read_without_parsing_is_the_one_of_the_address(url: str) -> None:
+    found = pc.struct_field(pc.extract_regex(pa.array([url]), pattern=address_key.PLAIN_HOST), "host")
+    assert found.to_pylist()[0] in {None, address_key.host(url)}
+    assert address_key.host(address_key.key(url)) == address_key.host(url)
 
 
 @settings(max_examples=500, deadline=None)
