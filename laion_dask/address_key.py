@@ -93,7 +93,7 @@ def spellings(url: str) -> list[str]:
     """
     plain = _PLAIN.match(url)
     if plain and "xn--" not in url and plain[4] != "/" and not _SPELLED_OTHERWISE.search(url):
-        return _of_plain(url, plain[3], plain[4], plain[5] or "")
+        return _of_plain(plain)
     forms = dict.fromkeys([url])
     normal = join(url, "")
     for form in dict.fromkeys([url.strip(_BLANKS), normal, _of_key(url, normal)]):
@@ -101,16 +101,14 @@ def spellings(url: str) -> list[str]:
     return list(forms)
 
 
-def _of_plain(url: str, name: str, rest: str, fragment: str) -> list[str]:
+def _of_plain(plain: re.Match[str]) -> list[str]:
     """Return the same as `_variants` for an address that is in the form of its key, several times as fast."""
-    rests = [rest] if "?" in rest else [rest, f"{rest}?"]
+    scheme, _, name, rest, fragment = plain.groups()
+    ends = [rest] if "?" in rest else [rest, f"{rest}?"]
     if fragment:
-        rests += [f"{end}{fragment}" for end in rests]
-    return list(dict.fromkeys([url, *(f"{one}{end}" for one in _heads(name) for end in rests)]))
-
-
-def _heads(name: str) -> tuple[str, str, str, str]:
-    return f"https://{name}", f"http://{name}", f"https://{name}.", f"http://{name}."
+        ends = [*(end + fragment for end in ends), *ends]
+    one, other = ("https://", "http://") if scheme == "https" else ("http://", "https://")
+    return [head + end for head in (one + name, f"{one}{name}.", other + name, f"{other}{name}.") for end in ends]
 
 
 def _of_key(url: str, normal: str) -> str:

@@ -279,6 +279,16 @@ URL = "http://a.example/b.jpg?c=1"
         (URL, f"{URL}&d", False),
         ("ftp://a.example/b", "ftp://a.example/b", True),
         ("http://é.example/ü", "http://é.example/ü", True),
+        ("https://a.example./1.jpg", "http://a.example/1.jpg", True),
+        ("https://a.example/1.jpg?", "http://a.example/1.jpg#top", True),
+        ("http://a.example/1.jpg", "https://me@a.example.:443/x/../1.jpg?#top", True),
+        ("http://me@a.example/%7e1.jpg", "http://me@a.example/%7e1.jpg", True),
+        ("http://a.example/~1.jpg", "https://a.example/%7E1.jpg", True),
+        ("http://a.example/%c3%a9.jpg", "https://a.example/é.jpg", True),
+        ("http://bücher.example/é.jpg", "https://xn--bcher-kva.example/%C3%A9.jpg", True),
+        ("http://a.example", "https://a.example/", True),
+        ("http://a.example:8080/1.jpg", "http://a.example/1.jpg", False),
+        ("http://a.example/1.jpg", "http://a.example/1.JPG", False),
     ],
 )
 def test_an_address_is_found_in_each_of_its_forms(tmp_path: Path, listed: str, asked: str, expected: bool) -> None:  # noqa: FBT001 - a column of the table
