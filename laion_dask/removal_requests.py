@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO, Final
 
-from laion_dask import personal, removals, strict_rows
+from laion_dask import address_key, personal, removals, strict_rows
 from laion_dask.removals import COLUMNS, KINDS, Removal
 
 SALT_FILE: Final = "LAION_DASK_SALT_FILE"
@@ -126,14 +126,21 @@ def _refused(kind: str, value: str) -> str:
 
 
 def split(ledger: Path, lines: Iterable[Removal]) -> tuple[list[Removal], list[Removal]]:
-    """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice."""
-    there = {(line.kind, line.value) for line in removals.read(ledger)}
+    """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice.
+
+    An address is there in whatever spelling.
+    """
+    there = {_meant(line) for line in removals.read(ledger)}
     new: list[Removal] = []
     known: list[Removal] = []
     for line in lines:
-        (known if (line.kind, line.value) in there else new).append(line)
-        there.add((line.kind, line.value))
+        (known if _meant(line) in there else new).append(line)
+        there.add(_meant(line))
     return new, known
+
+
+def _meant(line: Removal) -> tuple[str, str]:
+    return line.kind, address_key.key(line.value) if line.kind == "url" else line.value
 
 
 def add(ledger: Path, lines: Sequence[Removal]) -> None:
@@ -153,11 +160,20 @@ def add(ledger: Path, lines: Sequence[Removal]) -> None:
         try:
             fresh.write_bytes(before + joint + text.getvalue().encode())
             fresh.chmod(path.stat().st_mode & 0o7777)
-            if removals.read(fresh, known_as=ledger) != [*there, *lines]:
-                raise RequestError(f"{ledger} does not have the lines after they were added. Nothing was added")
-            fresh.replace(path)
-        finally:
+            _check(removals.read(fresh, known_as=ledger), [*there, *lines], ledger)
+        except BaseException:
             fresh.unlink(missing_ok=True)
+            raise
+        # From here on the next writer may have the lock of the new file, and its own file under the other name.
+        fresh.replace(path)
+
+
+def _check(found: Sequence[Removal], expected: Sequence[Removal], ledger: Path) -> None:
+    if found != expected:
+        message = (
+            f"{ledger} does not have the lines after they were added. Nothing was added. Remedy: see its last lines"
+        )
+        raise RequestError(message)
 
 
 @contextmanager

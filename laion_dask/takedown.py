@@ -79,6 +79,13 @@ def by_shard(matches: pa.Table) -> dict[str, list[str]]:
     return {name: sorted(uids) for name, uids in found.items()}
 
 
+def by_line(matches: pa.Table) -> dict[tuple[str, str], int]:
+    """Return how many pairs each line of the ledger names, by kind and value; in every spelling, of an address."""
+    counted = matches.group_by(["kind", "value"]).aggregate([("uid", "count_distinct")])
+    columns = [counted[name].to_pylist() for name in ("kind", "value", "uid_count_distinct")]
+    return {(kind, value): pairs for kind, value, pairs in zip(*columns, strict=True)}
+
+
 def take_out(
     out: Path,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import tables
 from project import ROOT
 from typer.testing import CliRunner
 
@@ -85,6 +87,44 @@ def test_what_is_there_is_told_and_not_added_twice(project: Path) -> None:
         "https://a.example/1.jpg",
         "https://a.example/2.jpg",
     ]
+
+
+@pytest.mark.parametrize("spelling", ["http://a.example/1.jpg", "https://me@a.example./%31.jpg?#top"])
+def test_an_address_is_there_in_whatever_spelling(project: Path, spelling: str) -> None:
+    remove("url", "https://a.example/1.jpg")
+    assert "added 0 lines to removals.csv; 1 were there already" in remove("url", spelling)
+    assert len(removals.read(project / "removals.csv")) == 1
+
+
+def test_each_line_says_how_many_pairs_it_takes_in_every_spelling(project: Path) -> None:
+    urls = [
+        "https://a.example/1.jpg",
+        "http://a.example/1.jpg#x",
+        "https://me@a.example./1.jpg?",
+        "https://a.example/2.jpg",
+    ]
+    rows = [{"url": url, "host": "a.example", "uid": tables.uid(place)} for place, url in enumerate(urls)]
+    for folder, table in (
+        ("extract/pairs", tables.pairs(*rows, rows[0])),
+        ("download", tables.images(*({**row, "md5": "a" * 32} for row in rows))),
+    ):
+        (project / "data" / folder).mkdir(parents=True)
+        tables.write(project / "data" / folder / "00000.parquet", table)
+    told = remove("url", "http://A.example/1.jpg", "https://a.example/3.jpg", "--yes")
+    assert "url http://a.example/1.jpg: 3 pairs, in every spelling" in told
+    assert "url https://a.example/3.jpg: 0 pairs, in every spelling" in told
+    assert "takes 3 of 4 pairs of the current version" in told
+    remove("md5", "a" * 32, "--yes")
+    counted = json.loads(remove("--count", "--json"))["lines"]
+    assert [(line["kind"], line["pairs"]) for line in counted] == [("url", 3), ("url", 0), ("md5", 4)]
+    assert "http://a.example/1.jpg" in remove("--count")
+
+
+def test_an_address_of_any_length_is_added_and_read_back(project: Path) -> None:
+    for chars in (2_700, 30_000):
+        url = f"https://a.example/{'x' * chars}.jpg"
+        assert "added 1 lines" in remove("url", url)
+        assert removals.read(project / "removals.csv")[-1].value == url
 
 
 def test_a_ledger_without_a_last_line_break_gets_one(project: Path) -> None:
