@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from laion_dask import gallery, params, shards, strict_rows
+from laion_dask import gallery, params, shards, sheets, strict_rows
 from laion_dask.audit import AuditError, Drawn, Sample
 from laion_dask.questions import Question
 
@@ -34,12 +33,12 @@ def write(out: Path, sample: Sample, settings: params.Params) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / PAGE).write_text(_page(sample, settings), encoding="utf-8")
-    with (out / TABLE).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["sample", "uid", "reason", "split", *(f"decided_{one.name}" for one in sample.questions)])
-        for pair in sample.drawn:
-            fired = [_YES_NO[pair.decided[one.name]] for one in sample.questions]
-            writer.writerow([sample.name, pair.uid, *pair.stratum, *fired])
+    columns = ["sample", "uid", "reason", "split", *(f"decided_{one.name}" for one in sample.questions)]
+    rows = (
+        [sample.name, pair.uid, *pair.stratum, *(_YES_NO[pair.decided[one.name]] for one in sample.questions)]
+        for pair in sample.drawn
+    )
+    sheets.write(out / TABLE, columns, rows)
     (out / DESIGN).write_text(json.dumps(_design(sample), indent=1) + "\n", encoding="utf-8")
 
 

@@ -78,27 +78,27 @@ def remove(
             removal_requests.add(ledger, new)
     answer = {"added": len(new), "known": len(known), "ledger": str(ledger), "takes": taken, "dry_run": dry_run}
     if as_json:
-        typer.echo(json.dumps(answer, indent=2))
+        cli_console.say(json.dumps(answer, indent=2))
     else:
         _tell(answer, known)
 
 
 def _tell(answer: dict[str, Any], known: list[Removal]) -> None:
     for line in known[:5]:
-        typer.echo(f"already there: {line.kind} {line.value}")
+        cli_console.say(f"already there: {line.kind} {line.value}")
     would = "would add" if answer["dry_run"] else "added"
-    typer.echo(f"{would} {answer['added']:,} lines to {answer['ledger']}; {answer['known']:,} were there already")
+    cli_console.say(f"{would} {answer['added']:,} lines to {answer['ledger']}; {answer['known']:,} were there already")
     taken = answer["takes"]
     if taken is None:
-        typer.echo("how many pairs that takes is not known: there is no version in data/")
+        cli_console.say("how many pairs that takes is not known: there is no version in data/")
         return
     for line in taken["lines"][:_SHOWN]:
-        typer.echo(f"{line['kind']} {line['value']}: {line['pairs']:,} pairs, in every spelling")
+        cli_console.say(f"{line['kind']} {line['value']}: {line['pairs']:,} pairs, in every spelling")
     if len(taken["lines"]) > _SHOWN:
-        typer.echo(f"and {len(taken['lines']) - _SHOWN:,} lines more; --json has all")
-    typer.echo(f"takes {taken['pairs']:,} of {taken['of']:,} pairs of the current version ({taken['share']:.2%})")
+        cli_console.say(f"and {len(taken['lines']) - _SHOWN:,} lines more; --json has all")
+    cli_console.say(f"takes {taken['pairs']:,} of {taken['of']:,} pairs of the current version ({taken['share']:.2%})")
     if answer["added"] and not answer["dry_run"]:
-        typer.echo("next: `make repro` leaves them out; `laion-dask purge` deletes what is stored of them")
+        cli_console.say("next: `make repro` leaves them out; `laion-dask purge` deletes what is stored of them")
 
 
 def _count(lines: list[Removal]) -> dict[str, Any] | None:
@@ -139,7 +139,7 @@ def _tell_of_ledger(lines: list[Removal], *, as_json: bool) -> None:
     ]
     counted = _by_line(lines, pa.concat_tables(matches))
     if as_json:
-        typer.echo(json.dumps({"lines": counted}, indent=2))
+        cli_console.say(json.dumps({"lines": counted}, indent=2))
         return
     rows = cli_console.table("Pairs, in every spelling", "kind", "value", "pairs", right=("pairs",), wide="value")
     for line in counted:

@@ -6,7 +6,6 @@ reach a page, a table or a terminal as anything but that.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from laion_dask import strict_rows
+from laion_dask import sheets, strict_rows
 from laion_dask.audit import AuditError, Sample
 from laion_dask.questions import ANSWERS
 
@@ -114,10 +113,8 @@ def write(path: Path, labels: Iterable[Label], sample: Sample) -> int:
     """Write data points as one CSV with the columns of the page, sorted, and return how many there are."""
     rows = sorted(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([sample.name, one.uid, one.question, one.answer, one.labeler, one.time] for one in rows)
+    cells = ([sample.name, one.uid, one.question, one.answer, one.labeler, one.time] for one in rows)
+    sheets.write(path, COLUMNS, cells)
     return len(rows)
 
 

@@ -19,7 +19,7 @@ from distributed import Client
 from ruamel.yaml import YAML
 
 from laion_dask import params as parameters
-from laion_dask import parts
+from laion_dask import parts, printable
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
@@ -201,12 +201,13 @@ def main(stage: Stage) -> None:
         sys.exit(130)
     except OSError as error:
         sys.stderr.write(
-            f"\n{stage.name}: {error}. Finished parts are kept; mend the cause and run `make repro` again.\n"
+            f"\n{stage.name}: {printable.plain(str(error))}. Finished parts are kept; mend the cause and run `make "
+            "repro` again.\n"
         )
         sys.exit(1)
     except Exception as error:
         # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
         if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
             raise
-        sys.stderr.write(f"\n{stage.name}: {error}\n")
+        sys.stderr.write(f"\n{stage.name}: {printable.plain(str(error))}\n")
         sys.exit(1)
