@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments import results, runs, values, versions
-from laion_dask import params, recipes
+from laion_dask import params, printable, recipes
 
 ANSWERS: Final = Path("data") / "experiments"
 """Where answers go unless a folder is named: ignored by Git, so that asking leaves no trace in its status."""
@@ -106,5 +106,5 @@ def told(name: str) -> Iterator[None]:
         params.ParamsError,
         recipes.RecipeError,
     ) as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(f"{name}: {printable.plain(str(error))}\n")
         sys.exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,6 +12,7 @@ import duckdb
 
 from experiments import versions
 from experiments.versions import Version
+from laion_dask import sheets
 
 SPLITS: Final = ("en", "multi", "nolang")
 ALL: Final = "all"
@@ -164,10 +164,7 @@ def _rounded(share: float | None) -> float | None:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write flat rows as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    sheets.write_flat(path, rows)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from experiments.kept_pairs import SHOWN, Kept
 from experiments.scales import Scale
+from laion_dask import sheets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,15 +103,12 @@ def differences(scored: Sequence[Scored]) -> list[str]:
 def write(out: Path, scored: Sequence[Scored], scale: Scale, held_out: str) -> None:
     """Write scores.csv (a row for each version and seed), scores.json (all of it, with mean and sd) and the figure."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = [
-            {"version": one.kept.name, **one.filter_numbers(), "scale": scale.name, "seed": seed, **scores}
-            for one in scored
-            for seed, scores in one.each.items()
-        ]
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = [
+        {"version": one.kept.name, **one.filter_numbers(), "scale": scale.name, "seed": seed, **scores}
+        for one in scored
+        for seed, scores in one.each.items()
+    ]
+    sheets.write_flat(out / "scores.csv", rows)
     told = {"scale": scale.model_dump(), "held_out_sha256": held_out, "versions": [_told(one) for one in scored]}
     (out / "scores.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     from experiments import figures  # noqa: PLC0415 - matplotlib, seconds

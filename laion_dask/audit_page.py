@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from laion_dask import gallery, params, shards
+from laion_dask import gallery, params, shards, sheets, strict_rows
 from laion_dask.audit import AuditError, Drawn, Sample
 from laion_dask.questions import Question
 
@@ -34,12 +33,12 @@ def write(out: Path, sample: Sample, settings: params.Params) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / PAGE).write_text(_page(sample, settings), encoding="utf-8")
-    with (out / TABLE).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["sample", "uid", "reason", "split", *(f"decided_{one.name}" for one in sample.questions)])
-        for pair in sample.drawn:
-            fired = [_YES_NO[pair.decided[one.name]] for one in sample.questions]
-            writer.writerow([sample.name, pair.uid, *pair.stratum, *fired])
+    columns = ["sample", "uid", "reason", "split", *(f"decided_{one.name}" for one in sample.questions)]
+    rows = (
+        [sample.name, pair.uid, *pair.stratum, *(_YES_NO[pair.decided[one.name]] for one in sample.questions)]
+        for pair in sample.drawn
+    )
+    sheets.write(out / TABLE, columns, rows)
     (out / DESIGN).write_text(json.dumps(_design(sample), indent=1) + "\n", encoding="utf-8")
 
 
@@ -65,8 +64,9 @@ def read(folder: Path) -> Sample:
     """Read a sample back, without pictures and texts; `AuditError` where a file is missing or of another sample."""
     try:
         design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-        with (folder / TABLE).open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+        with (folder / TABLE).open("rb") as stream:
+            header, found = strict_rows.table(stream, folder / TABLE)
+            rows = [dict(zip(header, values, strict=True)) for _, values in found]
         questions = tuple(Question.model_validate(question) for question in design["questions"])
         names = {row["sample"] for row in rows}
         fired = {"yes": True, "no": False, "": None}
@@ -89,7 +89,7 @@ def read(folder: Path) -> Sample:
         if names != {design["sample"]} or len(rows) != design["drawn"]:
             raise AuditError(f"{folder}: {TABLE} and {DESIGN} are of different samples. Remedy: draw the sample again")
         return Sample(design["sample"], int(design["seed"]), questions, drawn, sizes, cells, dict(design["outside"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, strict_rows.RowsError) as error:
         message = (
             f"{folder} holds no sample that can be read: {error}. Remedy: `laion-dask audit sample --out {folder}`"
         )

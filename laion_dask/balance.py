@@ -20,6 +20,8 @@ import ahocorasick_rs
 import numpy as np
 import pyarrow as pa
 
+from laion_dask import strict_rows
+
 _SPACED: Final = {ord(mark): f" {mark} " for mark in ",.;:?!`"} | {ord(blank): " " for blank in "\t\n\r"}
 _UINT64: Final = (1 << 64) - 1
 _MIX: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -33,8 +35,12 @@ class EntriesError(Exception):
 def read_entries(path: Path) -> list[str]:
     """Read entries: a JSON list, or a text file with one a line. Raises `EntriesError`."""
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        if path.suffix == ".json":
+            found = json.loads(path.read_text(encoding="utf-8-sig"))
+        else:
+            found = [entry for _, entry in strict_rows.values(path, comment="")]
+    except strict_rows.RowsError as error:
+        raise EntriesError(str(error)) from None
     except (OSError, ValueError) as error:
         raise EntriesError(f"{path} cannot be read: {error}. Remedy: entries one a line, or a JSON list") from error
     if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):

@@ -1,8 +1,9 @@
 """The pairs of one bucket in, its part of the work list out: unique, cleared of removals, hosts spaced apart.
 
 A bucket has all pairs whose uid begins with the same bits, so equal pairs meet, and buckets are worked on side by side.
-Its rows are read once. All of them go into PostgreSQL, which decides over uid, url and host what stays; what it answers
-are numbers of rows, and the work list is written from the rows in memory: about 1 kB for each row of the bucket.
+Its rows are read once. All of them go into PostgreSQL, which decides over uid and host what stays; what it answers are
+numbers of rows, and the work list is written from the rows in memory: about 1 kB for each row of the bucket. Removals
+by address are looked up in the same rows, by the key of the address (`removed_pairs`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import database, known, schema, spacing
+from laion_dask import database, known, removed_pairs, schema, spacing
 from laion_dask.database import CatalogError
 from laion_dask.known_index import Index
 from laion_dask.verdict import Ledger
@@ -68,6 +69,7 @@ def catalog(
         held = database.held(cursor, bucket)
         copies = in_order[database.copies(cursor, bucket)]
         named = database.removed(cursor, bucket, KINDS)
+        addresses = removed_pairs.addresses(cursor)
     if held != rows.num_rows:
         message = (
             f"bucket {bucket} of the database holds other rows than its files, {rows.num_rows:,} of them. "
@@ -79,6 +81,7 @@ def catalog(
     np.add.at(seen, copies[:, 1], 1)
     kind = np.full(rows.num_rows, -1)
     kind[in_order[named[:, 0]]] = named[:, 1]
+    kind[addresses.rows(rows["url"])] = KINDS.index("url")
     gone, kept = np.flatnonzero((seen > 0) & (kind >= 0)), np.flatnonzero((seen > 0) & (kind < 0))
     keys = spacing.shuffle_keys(uids.view(">u8")[:, 1].astype(np.uint64), seed)[kept]
     hosts = np.asarray(np.from_dlpack(rows["host"].take(_numbers(kept)).combine_chunks().dictionary_encode().indices))

@@ -107,14 +107,14 @@ def status(
             "there is no version yet: metrics/ is empty. Remedy: run `make repro`, or run this in the project's folder"
         )
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        cli_console.say(json.dumps(found, indent=2))
         return
     ledgers = [(name, found[name][unit]) for name, unit in FUNNEL if found.get(name, {}).get(unit)]
     cli_console.console().print(cli_console.funnel("The funnel of this version", ledgers))
     release = found.get("release", {})
     splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in ("en", "multi", "nolang"))
-    typer.echo(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
-    typer.echo(
+    cli_console.say(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
+    cli_console.say(
         "report: data/report/report.html; versions side by side: mlflow ui --backend-store-uri sqlite:///mlflow.db"
     )
 
@@ -139,13 +139,13 @@ def columns() -> None:
     from laion_dask.schema import ARRAYS, TABLES
 
     for table in (*TABLES, *group_schema.TABLES, *layouts.TABLES):
-        typer.echo(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
+        cli_console.say(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
         for column in table.columns:
             unit = f" [{column.unit}]" if column.unit else ""
-            typer.echo(f"  {column.name:<20} {column.type!s:<8} {column.meaning}{unit}")
-    typer.echo("\nembeddings.zarr (written by score; a group for each model of score.models)")
+            cli_console.say(f"  {column.name:<20} {column.type!s:<8} {column.meaning}{unit}")
+    cli_console.say("\nembeddings.zarr (written by score; a group for each model of score.models)")
     for array in ARRAYS:
-        typer.echo(f"  {array.name:<20} {array.dtype:<8} ({', '.join(array.dims)}) {array.meaning}")
+        cli_console.say(f"  {array.name:<20} {array.dtype:<8} ({', '.join(array.dims)}) {array.meaning}")
 
 
 @app.command(rich_help_panel="Questions")
@@ -153,7 +153,7 @@ def demo_model() -> None:
     """Print how well the demo's small CLIP and its heads do on held-out pictures."""
     from laion_dask.demo.evaluate import evaluate, load, report
 
-    typer.echo(report(evaluate(load())))
+    cli_console.say(report(evaluate(load())))
 
 
 app.command("why", help=cli_why.HELP, rich_help_panel="Questions")(cli_why.why)
@@ -194,7 +194,7 @@ def mlflow() -> None:
         uri=None,
         release=Path("data/release"),
     )
-    typer.echo(f"MLflow run {run}")
+    cli_console.say(f"MLflow run {run}")
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def sample(
     for stratum, pairs in drawn.sizes.items():
         rows.add_row(*stratum, f"{pairs:,}", f"{sum(pair.stratum == stratum for pair in drawn.drawn):,}")
     cli_console.console().print(rows)
-    typer.echo("not drawn from: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in drawn.outside.items()))
-    typer.echo(
+    cli_console.say("not drawn from: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in drawn.outside.items()))
+    cli_console.say(
         f"open {out / audit_page.PAGE} in a browser, label, save the CSV; then: laion-dask audit score LABELS.csv"
     )
 
@@ -77,7 +77,7 @@ def score(
     if as_json:
         import json
 
-        typer.echo(json.dumps(judged.as_dict(), indent=1, allow_nan=False))
+        cli_console.say(json.dumps(judged.as_dict(), indent=1, allow_nan=False))
     else:
         _print(judged)
 
@@ -107,7 +107,7 @@ def text(
     if as_json:
         import json
 
-        typer.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False))
+        cli_console.say(json.dumps(found.as_dict(), indent=1, allow_nan=False))
         return
     title = f"{kind}: {found.captions:,} captions of {found.files:,} files, seed {found.seed}"
     rows = cli_console.table(title, "above", "kind", "captions", "share %", right=("captions", "share %"))
@@ -137,14 +137,16 @@ def _print(judged: Score) -> None:
     cli_console.console().print(rows)
     for one in judged.decisions:
         if one.unsure:
-            typer.echo(f"{one.decision}: {one.unsure:,} pairs not counted, for labelers were unsure or did not agree")
+            cli_console.say(
+                f"{one.decision}: {one.unsure:,} pairs not counted, for labelers were unsure or did not agree"
+            )
     for found in judged.agreement:
         kappa = "undefined, all answers are equal" if found.kappa is None else f"{found.kappa:.3f}"
         agreed = "" if found.agreed is None else f", {100 * found.agreed:.1f} % agree"
         shared = f"{found.labelers} labelers, {found.pairs:,} pairs{agreed}"
-        typer.echo(f"{found.question}: {found.measure} {kappa} ({shared})")
-    typer.echo("not judged: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in judged.outside.items()))
-    typer.echo(
+        cli_console.say(f"{found.question}: {found.measure} {kappa} ({shared})")
+    cli_console.say("not judged: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in judged.outside.items()))
+    cli_console.say(
         "in brackets: 95 % intervals; should: what ought to be decided so; missed and wrong: pairs of the whole version"
     )
 

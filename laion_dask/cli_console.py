@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import typer
 
-from laion_dask import interrupts
+from laion_dask import interrupts, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 # A file or a pipe has no width: a line must not be cut there.
@@ -40,8 +40,13 @@ _LISTED: Final = 4
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """End the command with one message on standard error."""
-    typer.echo(message, err=True)
+    say(message, err=True)
     raise typer.Exit(status)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line; whatever it quotes of the web or of a file cannot steer the terminal."""
+    typer.echo(printable.plain(text), err=err)
 
 
 @contextmanager
@@ -134,21 +139,36 @@ def console() -> Console:
     """Return a console as wide as the terminal, or as a file should be."""
     from rich.console import Console
 
+    class Harmless(Console):
+        """A console whose texts cannot steer the terminal; it colours them itself."""
+
+        def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
+            super().print(*(printable.plain(one) if isinstance(one, str) else one for one in objects), **options)
+
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
     # Paths may hold what looks like markup.
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return Harmless(width=width, highlight=False, markup=False, emoji=False)
 
 
 def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") -> Table:
     """Return an empty table: numbers to the right, and only the column `wide` may break its lines."""
     from rich.table import Table
 
+    class Harmless(Table):
+        """A table whose cells cannot steer the terminal."""
+
+        def add_row(self, *cells: RenderableType | None, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
+            super().add_row(*(printable.plain(one) if isinstance(one, str) else one for one in cells), **options)
+
     numbers = set(right)
-    empty = Table(title=title, title_justify="left", title_style="italic", header_style="bold")
+    empty = Harmless(title=printable.plain(title), title_justify="left", title_style="italic", header_style="bold")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in numbers else "left"
         empty.add_column(
-            column, justify=justify, no_wrap=column != wide, overflow="fold" if column == wide else "ellipsis"
+            printable.plain(column),
+            justify=justify,
+            no_wrap=column != wide,
+            overflow="fold" if column == wide else "ellipsis",
         )
     return empty
 

@@ -55,7 +55,7 @@ def crawls(
 
         found = {name: _one(name, base_url.rstrip("/"), wats, sizes, cores or cores_here(), seed) for name in ids}
         if as_json:
-            typer.echo(json.dumps(_plain(found), indent=2))
+            cli_console.say(json.dumps(_plain(found), indent=2))
         else:
             _print(found)
 
@@ -65,14 +65,14 @@ def _list(url: str | None, *, as_json: bool) -> None:
 
     snapshots = source.snapshots(url or source.COLLECTIONS_URL)
     if as_json:
-        typer.echo(json.dumps([snapshot._asdict() for snapshot in snapshots], indent=2))
+        cli_console.say(json.dumps([snapshot._asdict() for snapshot in snapshots], indent=2))
         return
     rows = cli_console.table(f"{len(snapshots)} crawls, newest first", "id", "name", "from", "to", wide="name")
     for snapshot in snapshots:
         rows.add_row(*snapshot)
     cli_console.console().print(rows)
     if snapshots:
-        typer.echo(f"what one would give and cost: laion-dask crawls {snapshots[0].id} --wats 100")
+        cli_console.say(f"what one would give and cost: laion-dask crawls {snapshots[0].id} --wats 100")
 
 
 def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, seed: int) -> tuple[int, Estimate]:
@@ -86,7 +86,7 @@ def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, see
     try:
         found = source.sizes([row["location"] for row in chosen[:sizes]])
     except source.CrawlError as error:
-        typer.echo(f"{name}: {error} Until then its WATs are taken as of the usual size.", err=True)
+        cli_console.say(f"{name}: {error} Until then its WATs are taken as of the usual size.", err=True)
         found = []
     return len(rows), estimate(len(chosen), cores, found)
 

@@ -39,7 +39,7 @@ def diff(
     with cli_console.told("diff"), versions.opened(old) as before, versions.opened(new) as after:
         found = differences.compare(before, after, out)
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=2))
+        cli_console.say(json.dumps(found.as_dict(), indent=2))
     else:
         _print(found)
 
@@ -48,7 +48,7 @@ def _print(found: Diff) -> None:
     from laion_dask.diff import side_by_side
 
     console = cli_console.console()
-    typer.echo(
+    cli_console.say(
         f"{found.old} \N{RIGHTWARDS ARROW} {found.new}: {found.common:,} pairs in both, {found.added:,} added, "
         f"{found.removed:,} removed, {found.moved:,} moved between splits"
     )

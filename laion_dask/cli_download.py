@@ -185,7 +185,7 @@ def download(
         cut = worklist.Cut(asked, shard_rows, shard_digits, order, input_format)
         named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
         with _into(out, overwrite=overwrite) as resumed:
-            typer.echo(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            cli_console.say(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
             _run(tables, out, settings, cut, workers)
 
 

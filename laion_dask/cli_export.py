@@ -55,4 +55,4 @@ def export(
             fresh.rename(out)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        typer.echo(f"export: {rows:,} pairs into {out} as {layout}")
+        cli_console.say(f"export: {rows:,} pairs into {out} as {layout}")

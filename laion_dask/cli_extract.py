@@ -85,7 +85,7 @@ def extract(
         table = crawls.at(places)
         wats = f"{table.num_rows:,} WAT{'s' * (table.num_rows != 1)}"
         with _into(out, overwrite=overwrite) as resumed:
-            typer.echo(f"extract: {wats} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            cli_console.say(f"extract: {wats} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
             _run(table, out, rules, workers)
 
 

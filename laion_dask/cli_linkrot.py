@@ -49,7 +49,7 @@ def _print(found: LinkRot) -> None:
 
     pairs = found.everything.pairs
     if not pairs:
-        typer.echo("no pair of the earlier download was asked for in the later one")
+        cli_console.say("no pair of the earlier download was asked for in the later one")
         return
     names = [name.replace("_", " ") for name in CLASSES]
     rows = cli_console.table("What became of the pairs", "of", "pairs", *names, right=("pairs", *names))
@@ -57,7 +57,7 @@ def _print(found: LinkRot) -> None:
         rows.add_row(group.name, f"{group.pairs:,}", *_shares(group))
     cli_console.console().print(rows)
     for share in found.everything.shares:
-        typer.echo(
+        cli_console.say(
             f"{share.found.replace('_', ' '):<14} {share.count:>9,}  {100 * (share.rate or 0):6.2f} %  "
             f"(95 %: {100 * share.low:.2f} to {100 * share.high:.2f})  {CLASSES[share.found]}"
         )

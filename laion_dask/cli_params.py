@@ -57,20 +57,20 @@ def params(
             cli_console.fail("params: --write needs a recipe. Remedy: add --recipe NAME", 2)
         if write:
             for line in lay_over(file, names):
-                typer.echo(line)
+                cli_console.say(line)
             return
         checked = recipes.load(names, file) if recipe else parameters.load(file)
-        typer.echo(f"recipe = {json.dumps(checked.recipe)}")
+        cli_console.say(f"recipe = {json.dumps(checked.recipe)}")
         for section, values in checked.model_dump(mode="json", exclude={"recipe"}).items():
             for name, value in values.items():
-                typer.echo(f"{section}.{name} = {json.dumps(value, ensure_ascii=False)}")
+                cli_console.say(f"{section}.{name} = {json.dumps(value, ensure_ascii=False)}")
         try:
             preflight.check(checked)
         except preflight.PreflightError as missing:
             # Who looks at a recipe need not have its files yet; who builds does.
             if not recipe:
                 raise
-            typer.echo(f"params: {missing}", err=True)
+            cli_console.say(f"params: {missing}", err=True)
 
 
 def recipes() -> None:
@@ -83,9 +83,9 @@ def recipes() -> None:
             count = sum(len(values) for values in recipe.values.values())
             typer.echo(f"{typer.style(name, bold=True)}: {recipe.title.removeprefix(f'{name}: ')}")
             for line in recipe.notes.splitlines():
-                typer.echo(f"  {line}".rstrip())
+                cli_console.say(f"  {line}".rstrip())
             extends = f" with those of {recipe.extends}, which it extends" if recipe.extends else ""
-            typer.echo(f"  It sets {count} parameters{extends}: laion-dask params --recipe {name}\n")
+            cli_console.say(f"  It sets {count} parameters{extends}: laion-dask params --recipe {name}\n")
 
 
 def lay_over(file: Path, recipe: str) -> list[str]:

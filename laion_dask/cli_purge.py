@@ -44,7 +44,7 @@ def purge(
     with cli_console.told("purge"):
         stopped = purge_record.unfinished(RECORD)
         if stopped and not dry_run:
-            typer.echo("purge: one that was stopped goes on")
+            cli_console.say("purge: one that was stopped goes on")
         purge.clean(*([] if dry_run else [data, home]))
         ledger = Path(params.load().catalog.removals)
         lines = removals.read(ledger)
@@ -93,7 +93,9 @@ def _copies(project: Path, home: Path, *, under_dvc: bool) -> list[Path]:
 def _tell(planned: Any, remotes: list[Any], *, dry_run: bool) -> None:  # noqa: ANN401 - of a module that is imported late
     verb = "would be" if dry_run else "is"
     gone = planned.traces
-    typer.echo(f"{len(gone.uids):,} removed pairs: {len(gone.urls):,} addresses, {len(gone.pictures):,} stored images")
+    cli_console.say(
+        f"{len(gone.uids):,} removed pairs: {len(gone.urls):,} addresses, {len(gone.pictures):,} stored images"
+    )
     rows = cli_console.table("What holds them", "what happens", "file", "why", wide="file")
     told = [(f"{verb} written anew", str(path), planned.why[path]) for path in planned.rewrite]
     told += [(f"{verb} deleted", str(path), planned.why[path]) for path in planned.delete]
@@ -102,7 +104,7 @@ def _tell(planned: Any, remotes: list[Any], *, dry_run: bool) -> None:  # noqa: 
         rows.add_row(*row)
     cli_console.console().print(rows)
     if len(told) > _SHOWN:
-        typer.echo(f"and {len(told) - _SHOWN:,} more; all of them in purges.json" if not dry_run else "and more")
+        cli_console.say(f"and {len(told) - _SHOWN:,} more; all of them in purges.json" if not dry_run else "and more")
 
 
 def _forget(uids: frozenset[str]) -> None:
@@ -117,7 +119,9 @@ def _forget(uids: frozenset[str]) -> None:
         if cursor.execute("select to_regclass('laion_dask.pairs')").fetchone() != (None,):
             cursor.execute("delete from laion_dask.pairs where uid = any(%s::uuid[])", (sorted(uids),))
             cursor.execute("delete from laion_dask.loads")
-    typer.echo(f"database: {rows:,} rows blanked. Run `vacuum full` there: PostgreSQL keeps deleted rows until then")
+    cli_console.say(
+        f"database: {rows:,} rows blanked. Run `vacuum full` there: PostgreSQL keeps deleted rows until then"
+    )
 
 
 def _note(ledger: Path, lines: list[Any], uids: frozenset[str]) -> None:
@@ -144,6 +148,6 @@ def _scan(
     left = [str(path) for path in files if traces.found_in(path, wanted)]
     left += [path for name in remotes for _, path, _ in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)]
     size = sum(path.stat().st_size for path in files)
-    typer.echo(f"scan: {len(files):,} files, {cli_console.short(size, 'B')}; {len(left):,} hold a trace")
-    typer.echo(json.dumps({"scanned": len(files), "bytes": size, "left": left}))
+    cli_console.say(f"scan: {len(files):,} files, {cli_console.short(size, 'B')}; {len(left):,} hold a trace")
+    cli_console.say(json.dumps({"scanned": len(files), "bytes": size, "left": left}))
     return {"scanned": len(files), "bytes": size, "left": len(left)}, left

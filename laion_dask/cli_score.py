@@ -81,7 +81,7 @@ def score(
         names = ", ".join(one.model for one in rules.models)
         listed = f"{len(tars):,} tar{'s' * (len(tars) != 1)}"
         with _into(out, overwrite=overwrite) as resumed:
-            typer.echo(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
+            cli_console.say(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
             _run(folder, out, rules, workers)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from laion_dask import cli_console
+from laion_dask import cli_console, printable
 
 if TYPE_CHECKING:
     from laion_dask.manifest import Finding
@@ -62,17 +62,17 @@ def verify(
     if as_json:
         found = [{"path": one.path, "what": one.what, "detail": one.detail} for one in findings]
         answer = {"files": len(known["files"]), "root": merkle_root, "findings": found}
-        typer.echo(json.dumps(answer | ({"proof": proof.as_dict()} if proof else {}), indent=2))
+        cli_console.say(json.dumps(answer | ({"proof": proof.as_dict()} if proof else {}), indent=2))
     else:
         for one in findings:
-            typer.echo(f"{one.path}: {one.what}: {one.detail}")
+            cli_console.say(printable.line(f"{one.path}: {one.what}: {one.detail}"))
         if proof:
-            typer.echo(json.dumps(proof.as_dict(), indent=2))
+            cli_console.say(json.dumps(proof.as_dict(), indent=2))
     if findings:
         cli_console.fail(f"verify: {folder} is not what its manifest says: {len(findings)} differences")
     if not as_json:
         pairs = f"{known['merkle']['leaves']:,} pairs, Merkle root {merkle_root}" if merkle_root else "no Merkle root"
-        typer.echo(f"verify: {len(known['files'])} files are what {folder / manifest.NAME} says; {pairs}")
+        cli_console.say(f"verify: {len(known['files'])} files are what {folder / manifest.NAME} says; {pairs}")
 
 
 def _without_metadata(folder: Path) -> None:
@@ -83,11 +83,11 @@ def _without_metadata(folder: Path) -> None:
         cli_console.fail(f"verify: {folder} does not exist. Remedy: a folder or a file with what was written")
     found = metadata.scan(folder)
     for one in found.found:
-        typer.echo(f"{one.file}: {one.place or 'the file'}: {one.what}")
+        cli_console.say(printable.line(f"{one.file}: {one.place or 'the file'}: {one.what}"))
     archives = f"; {len(found.archives):,} archives were not looked into" if found.archives else ""
     if found.found:
         cli_console.fail(f"verify: {len({(one.file, one.place) for one in found.found}):,} carry metadata{archives}")
-    typer.echo(f"verify: {found.pictures:,} pictures in {found.files:,} files carry no metadata{archives}")
+    cli_console.say(f"verify: {found.pictures:,} pictures in {found.files:,} files carry no metadata{archives}")
 
 
 def _check(folder: Path) -> list[Finding]:
@@ -111,6 +111,6 @@ def _without_purged(findings: list[Finding], files: dict[str, dict[str, str]], p
     gone = {one["sha256"] for purge in json.loads(purges.read_bytes()) for one in purge["files"] + purge["objects"]}
     purged = {one.path for one in findings if one.path in files and files[one.path]["sha256"] in gone}
     for path in sorted(purged):
-        typer.echo(f"{path}: purged, see {purges}", err=True)
+        cli_console.say(printable.line(f"{path}: purged, see {purges}"), err=True)
     main = any("/" not in path for path in purged)
     return [one for one in findings if one.path not in purged and not (main and one.path == "the main table")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from laion_dask import cli_console
+from laion_dask import cli_console, printable
 
 if TYPE_CHECKING:
     from laion_dask.why import Answer, Pair
@@ -64,7 +64,7 @@ def index(
 
 
 def _say(name: str, *, loaded: bool) -> None:
-    typer.echo(f"{name}: {'filed' if loaded else 'was there already'}")
+    cli_console.say(f"{name}: {'filed' if loaded else 'was there already'}")
 
 
 def why(
@@ -86,31 +86,37 @@ def why(
                 histories.make(cursor)
             answer = questions.answer(cursor, asked, ledger)
     if as_json:
-        typer.echo(json.dumps(answer.as_dict(), indent=2))
+        cli_console.say(json.dumps(answer.as_dict(), indent=2))
     else:
         _print(answer)
 
 
 def _print(answer: Answer) -> None:
     for line in answer.ledger:
-        typer.echo(f"the ledger of removals names it: {line.kind}, {line.date or 'no date'}: {line.reason}")
+        told = printable.line(f"{line.kind}, {line.date or 'no date'}: {line.reason}")
+        cli_console.say(f"the ledger of removals names it: {told}")
     if not answer.pairs:
-        typer.echo("no version in the catalog has a pair of it: its crawls did not show it, or extraction dropped it")
+        cli_console.say(
+            "no version in the catalog has a pair of it: its crawls did not show it, or extraction dropped it"
+        )
     for pair in answer.pairs:
-        typer.echo(f"\npair {pair.uid}")
+        cli_console.say(f"\npair {pair.uid}")
         if pair.removed:
             _print_tombstone(pair)
         for place in pair.found:
-            typer.echo(f"  found on {place['page_url']} of {place['page_date']}: {place['url']}")
-            typer.echo(f"    {place['crawl']} {place['wat']} at {place['record_offset']:,}; text: {place['text']}")
+            # In one line each: a text with line breaks could pass for more of this answer.
+            one = {name: printable.line(str(value)) for name, value in place.items()}
+            cli_console.say(f"  found on {one['page_url']} of {one['page_date']}: {one['url']}")
+            cli_console.say(f"    {one['crawl']} {one['wat']} at {place['record_offset']:,}; text: {one['text']}")
         _print_versions(pair)
 
 
 def _print_tombstone(pair: Pair) -> None:
-    typer.echo(f"  removed; tombstone {pair.uid_sha256}")
-    typer.echo(f"  first version without it: {pair.since or 'none is built yet: `make repro`'}")
+    cli_console.say(f"  removed; tombstone {pair.uid_sha256}")
+    cli_console.say(f"  first version without it: {pair.since or 'none is built yet: `make repro`'}")
     for line in pair.ledger:
-        typer.echo(f"  by {line.kind} of {line.date or 'no date'}: {line.reason}")
+        told = printable.line(f"{line.kind} of {line.date or 'no date'}: {line.reason}")
+        cli_console.say(f"  by {told}")
 
 
 def _print_versions(pair: Pair) -> None:
@@ -125,5 +131,6 @@ def _print_versions(pair: Pair) -> None:
         told += [f"{name} {text}" for name, text in one.compared.items()]
         told += [f"{name}={value}" for name, value in one.evidence.items() if name not in one.compared]
         told.insert(0, one.meaning)
-        rows.add_row(one.version, one.label, "yes" if one.member else "no", one.stage, one.reason, "; ".join(told))
+        evidence = printable.line("; ".join(told))
+        rows.add_row(one.version, one.label, "yes" if one.member else "no", one.stage, one.reason, evidence)
     cli_console.console().print(rows)

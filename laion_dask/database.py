@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from laion_dask import copy_format, parts, postgres, schema
+from laion_dask import copy_format, parts, postgres, removed_pairs, schema
 from laion_dask.removals import Removal
 
 RIGHTS_NEEDED: Final = (
@@ -94,7 +94,7 @@ def _statements() -> list[str]:
     return [
         "create table laion_dask.layout (digest text not null)",
         "create table laion_dask.loads (bucket integer primary key, digest text not null, pairs bigint not null)",
-        'create table laion_dask.removals (kind text collate "C", value text collate "C", primary key (kind, value))',
+        removed_pairs.TABLE,
         'create table laion_dask.wats ("order" integer primary key, crawl text not null, wat text not null)',
         f"create table laion_dask.pairs ({columns}) partition by list (bucket)",
         f"create view laion_dask.found as select {chosen} from laion_dask.pairs {joined}",
@@ -180,9 +180,7 @@ def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table)
         _make_missing(connection, buckets)
         with connection.transaction(), connection.cursor() as cursor:
             connection.execute("truncate laion_dask.removals, laion_dask.wats")
-            with cursor.copy("copy laion_dask.removals from stdin") as copy:
-                for line in dict.fromkeys((line.kind, line.value) for line in removals):
-                    copy.write_row(line)
+            removed_pairs.fill(cursor, removals)
             with cursor.copy("copy laion_dask.wats from stdin") as copy:
                 for row in zip(*(wats[name].to_pylist() for name in ("order", *_OF_WAT)), strict=True):
                     copy.write_row(row)
@@ -306,45 +304,5 @@ def copies(cursor: Any, bucket: int) -> Ints:  # noqa: ANN401 - a driver's curso
 
 
 def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> Ints:  # noqa: ANN401 - a driver's cursor
-    """Return `number` of the pairs that a removal names, and which of `kinds` names them, by its place: (pairs, 2).
-
-    Of several kinds the first one counts. A domain's removal takes its subdomains too; the ledger may be large. Kinds
-    that the ledger does not hold cost nothing.
-    """
-    in_ledger = {kind for (kind,) in cursor.execute("select distinct kind from laion_dask.removals").fetchall()}
-    chosen = [
-        f"select number, {place} as kind {_MATCHES[kind].format(pairs=f'laion_dask.{_table(bucket)}')}"
-        for place, kind in enumerate(kinds)
-        if kind in in_ledger
-    ]
-    if not chosen:
-        return np.empty((0, 2), np.int64)
-    named = f"select number, min(kind) from ({' union all '.join(chosen)}) named group by number order by number"
-    return np.array(cursor.execute(named).fetchall(), np.int64).reshape(-1, 2)
-
-
-# The last two labels of a name, with a dot between them; of a name with one label, the dot and the label.
-_TAIL: Final = "split_part({name}, '.', -2) || '.' || split_part({name}, '.', -1)"
-# Domains: few hosts share even the last two labels with a name of the ledger, and only those are cut label by label.
-# A ledger with names of one label makes all hosts likely.
-_MATCHES: Final = {
-    "url": "from {pairs} join laion_dask.removals on kind = 'url' and value = url",
-    "uid": """from {pairs} join (select value::uuid as value from laion_dask.removals where kind = 'uid') uids
-        on value = uid""",
-    "domain": f"""from {{pairs}} join (
-        with domains as materialized (
-            select value, {_TAIL.format(name="value")} as tail from laion_dask.removals where kind = 'domain'
-        ), hosts as materialized (
-            select host, rtrim(host, '.') as name from (select distinct host from {{pairs}}) hosts
-        ), likely as materialized (
-            select host, name from hosts join (select distinct tail from domains) of_ledger
-            on {_TAIL.format(name="name")} = tail
-            union
-            select host, name from hosts where exists (select from domains where position('.' in value) = 0)
-        )
-        select distinct host as named from likely, lateral (
-            select array_to_string((string_to_array(name, '.'))[place:], '.') as domain
-            from generate_series(1, cardinality(string_to_array(name, '.'))) place
-        ) suffixes join domains on value = domain
-    ) domains on named = host""",
-}
+    """Return `removed_pairs.named` of a bucket."""
+    return removed_pairs.named(cursor, f"laion_dask.{_table(bucket)}", kinds)

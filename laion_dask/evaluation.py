@@ -13,7 +13,7 @@ from typing import Final
 import faiss
 import numpy as np
 
-from laion_dask import clusters, pdq_index
+from laion_dask import clusters, pdq_index, strict_rows
 
 _ARRAYS: Final = frozenset({".npy", ".npz"})
 _PDQ_CHARS: Final = 64
@@ -72,15 +72,15 @@ def _embeddings(path: Path) -> Iterator[np.ndarray]:
 
 
 def _hashes(path: Path) -> Iterator[str]:
-    with path.open(encoding="ascii", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
+    try:
+        for number, line in strict_rows.values(path):
             entry = line.split("#", 1)[0].strip().lower()
-            if not entry:
-                continue
             if len(entry) != _PDQ_CHARS or not set(entry) <= set("0123456789abcdef"):
                 message = f"{path}:{number}: no PDQ hash. Remedy: 64 hex digits a line, or .npy for embeddings"
                 raise EvaluationError(message)
             yield entry
+    except strict_rows.RowsError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def distances(hashes: np.ndarray, sets: Sets, radius: int) -> np.ndarray:

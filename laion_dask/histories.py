@@ -17,18 +17,18 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import copy_format, manifest, queries
+from laion_dask import address_key, copy_format, manifest, queries
 from laion_dask.verdict import RULE_BITS, WITHHELD
 
 _FATES: Final = {
     "uid": "uuid", "version": "integer", "shard": "integer", "rules": "bigint", "split": "text", "reason": "text",
-    "since": "text", "url_sha256": "text", "md5": "text", "sha256": "text", "pdq": "text", "evidence": "text",
+    "since": "text", "address_sha256": "text", "md5": "text", "sha256": "text", "pdq": "text", "evidence": "text",
 }  # fmt: skip
 _FOUND: Final = {
     "uid": "uuid", "version": "integer", "record_offset": "bigint", "crawl": "text", "wat": "text", "page_url": "text",
     "page_date": "text", "text": "text", "url": "text",
 }  # fmt: skip
-_INDEXED: Final = ("uid", "url_sha256", "md5", "sha256")
+_INDEXED: Final = ("uid", "address_sha256", "md5", "sha256")
 # What `why` tells of an attempt; all columns of scores and verdicts are told anyway.
 _TOLD: Final = (
     *("status", "error_message", "http_status", "attempts", "round", "server_date", "final_url", "content_type"),
@@ -65,8 +65,14 @@ class Files:
 
 
 def make(cursor: Any) -> None:  # noqa: ANN401 - a driver's cursor
-    """Make the tables, unless they are there."""
+    """Make the tables, unless they are there; those of an earlier layout are made anew, for they mirror files."""
     cursor.execute("create schema if not exists laion_dask_history")
+    columns = cursor.execute(
+        "select column_name from information_schema.columns where table_schema = 'laion_dask_history'"
+        " and table_name = 'fates'"
+    ).fetchall()
+    if columns and {name for (name,) in columns} != set(_FATES):
+        cursor.execute("drop table laion_dask_history.versions, laion_dask_history.fates, laion_dask_history.found")
     cursor.execute(
         "create table if not exists laion_dask_history.versions"
         " (version integer primary key, key text not null unique, name text not null, label text not null,"
@@ -126,17 +132,24 @@ _ARROW: Final = {"integer": pa.int32(), "bigint": pa.int64(), "text": pa.string(
 
 
 def _typed(rows: pa.Table, columns: Mapping[str, str], version: int) -> pa.Table:
-    """Return the columns in the types that COPY sends: uid as 16 bytes, no value missing."""
+    """Return the columns in the types that COPY sends: uid as 16 bytes, no value missing, of addresses the digest."""
     made = {}
     for name, kind in columns.items():
         if name == "uid":
             raw = bytes.fromhex("".join(rows["uid"].to_pylist()))
             made[name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows.num_rows, [None, pa.py_buffer(raw)])
+        elif name == "address_sha256":
+            made[name] = pa.array([address_digest(url) for url in rows[name].to_pylist()], pa.string())
         elif name == "version":
             made[name] = pa.repeat(pa.scalar(version, pa.int32()), rows.num_rows)
         else:
             made[name] = rows[name].cast(_ARROW[kind]).combine_chunks()
     return pa.table(made)
+
+
+def address_digest(url: str) -> str:
+    """Return the digest by which the history finds an address in every spelling, hex; empty for none."""
+    return hashlib.sha256(address_key.key(url).encode("utf-8", "surrogatepass")).hexdigest() if url else ""
 
 
 def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's connection
@@ -176,7 +189,7 @@ def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's con
     connection.execute(
         f"create temp table fates as select v.uid, v.shard, {rules.replace('rules', 'v.rules')} as rules, v.split,"
         f" v.reason, {since} as since,"
-        f" case when {picture['url']} = '' then '' else sha256({picture['url']}) end as url_sha256,"
+        f" {picture['url']} as address_sha256,"
         f" {picture['md5']} as md5, {picture['sha256']} as sha256, {picture['pdq']} as pdq,"
         f" case when {hidden} then '' else json_object({pieces})::varchar end as evidence, {hidden} as hidden"
         f" from v{joins}"
@@ -223,8 +236,8 @@ def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a
             conditions.append(f"{name} = %s{'::uuid' if name == 'uid' else ''}")
             values.append(what[name])
     if "url" in what:
-        conditions.append("url_sha256 = %s")
-        values.append(hashlib.sha256(str(what["url"]).encode()).hexdigest())
+        conditions.append("address_sha256 = %s")
+        values.append(address_digest(str(what["url"])))
     if "pdq" in what:
         conditions.append("(pdq <> '' and bit_count(('x' || pdq)::bit(256) # ('x' || %s)::bit(256)) <= %s)")
         values += [what["pdq"], 31]
@@ -267,8 +280,8 @@ def forget(cursor: Any, uids: Sequence[str]) -> int:  # noqa: ANN401 - a driver'
     make(cursor)
     some = list(uids)
     blanked = cursor.execute(
-        "update laion_dask_history.fates set evidence = '', url_sha256 = '', md5 = '', sha256 = '', pdq = ''"
-        " where uid = any(%s::uuid[]) and evidence || url_sha256 || md5 || sha256 || pdq <> ''",
+        "update laion_dask_history.fates set evidence = '', address_sha256 = '', md5 = '', sha256 = '', pdq = ''"
+        " where uid = any(%s::uuid[]) and evidence || address_sha256 || md5 || sha256 || pdq <> ''",
         (some,),
     ).rowcount
     deleted = cursor.execute("delete from laion_dask_history.found where uid = any(%s::uuid[])", (some,)).rowcount

@@ -20,6 +20,8 @@ import pyarrow as pa
 import regex
 from ahocorasick_rs import AhoCorasick
 
+from laion_dask import strict_rows
+
 _NO_SPACES: Final = regex.compile(r"[\p{Script=Han}\p{Script=Hiragana}\p{Line_Break=Complex_Context}]")
 _IGNORED: Final = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 _MARK: Final = regex.compile(r"[\p{M}\p{Emoji_Modifier}]")
@@ -49,14 +51,15 @@ def read(path: Path) -> list[str]:
         message = f"filter.keywords names {path}, which is missing. Remedy: correct the path or take it out"
         raise KeywordError(message)
     words = []
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            word = fold(line.decode().partition("#")[0])
-        except UnicodeDecodeError:
-            raise KeywordError(f"{path}:{number}: no UTF-8. Remedy: write the list in UTF-8") from None
-        if word and not any(_LETTER.match(char) or _DIGIT.match(char) for char in word):
-            raise KeywordError(f"{path}:{number}: a word without letters. Remedy: a word or a phrase a line")
-        words += [word] if word else []
+    try:
+        with path.open("rb") as stream:
+            for number, line in enumerate(strict_rows.lines(stream, path), start=1):
+                word = fold(line.partition("#")[0])
+                if word and not any(_LETTER.match(char) or _DIGIT.match(char) for char in word):
+                    raise KeywordError(f"{path}:{number}: a word without letters. Remedy: a word or a phrase a line")
+                words += [word] if word else []
+    except strict_rows.RowsError as error:
+        raise KeywordError(str(error)) from None
     return words
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from laion_dask import address_key
 from laion_dask.known_index import URL_KINDS, Bools, Bytes, Index
 
 LISTED_HASH: Final = "listed_hash"
@@ -25,6 +26,7 @@ _NULL: Final = frozenset({"md5", "sha1", "sha256", "pdq", "format", "server_date
 _ZERO: Final = frozenset({"bytes", "http_status"})
 
 _TOLD: Final = "known content, list "
+_DIGESTS: Final = {"md5": hashlib.md5, "sha1": hashlib.sha1, "sha256": hashlib.sha256}
 _BODY_KINDS: Final = ("md5", "sha1", "sha256")
 
 
@@ -46,27 +48,19 @@ def of_picture(lists: Sequence[Index], pdq: str | None, quality: int | None) -> 
 
 
 def of_urls(lists: Sequence[Index], urls: Sequence[str]) -> dict[str, Bools]:
-    """Return for each list of addresses which of `urls` it has in one of their forms (`url_forms`)."""
+    """Return for each list of addresses which of `urls` it has in one of their spellings."""
     found = {entry.name: np.zeros(len(urls), bool) for entry in lists if entry.kind in URL_KINDS}
     if not found or not len(urls):
         return found
-    forms = [(row, form.encode(errors="surrogatepass")) for row, url in enumerate(urls) for form in url_forms(url)]
-    rows = np.array([row for row, _ in forms])
+    spelled = [address_key.spellings(url) for url in urls]
+    forms = [form.encode(errors="surrogatepass") for some in spelled for form in some]
+    rows = np.repeat(np.arange(len(urls)), [len(some) for some in spelled])
     for digest in sorted({URL_KINDS[entry.kind] for entry in lists if entry.kind in URL_KINDS}):
-        values = _digests(digest, [form for _, form in forms])
+        values = _digests(digest, forms)
         for entry in lists:
             if URL_KINDS.get(entry.kind) == digest:
                 found[entry.name][rows[entry.find(values)]] = True
     return found
-
-
-def url_forms(url: str) -> list[str]:
-    """Return the forms in which a list may have an address: http and https, with and without fragment."""
-    scheme, separator, rest = url.partition("://")
-    other = {"http": "https", "https": "http"}.get(scheme)
-    schemes = [scheme, other] if other else [scheme]
-    rests = [rest, rest.partition("#")[0]] if "#" in rest else [rest]
-    return [f"{one}{separator}{end}" for one in schemes for end in rests]
 
 
 def of_rows(lists: Sequence[Index], images: pa.Table) -> dict[str, Bools]:
@@ -119,7 +113,9 @@ def total(lists: Iterable[Index], counts: Iterable[Mapping[str, int]]) -> dict[s
 
 
 def _digests(kind: str, contents: Sequence[bytes]) -> Bytes:
-    joined = b"".join(hashlib.new(kind, content, usedforsecurity=False).digest() for content in contents)
+    # hashlib.new takes twice as long for an address.
+    digest = _DIGESTS[kind]
+    joined = b"".join([digest(content, usedforsecurity=False).digest() for content in contents])
     return np.frombuffer(joined, np.uint8).reshape(len(contents), -1)
 
 

@@ -6,14 +6,15 @@ reach a page, a table or a terminal as anything but that.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from laion_dask import sheets, strict_rows
 from laion_dask.audit import AuditError, Sample
 from laion_dask.questions import ANSWERS
 
@@ -67,33 +68,40 @@ def read(paths: Iterable[Path], sample: Sample) -> list[Label]:
 
 def _rows(path: Path, lists: Mapping[str, Collection[str]], most: int) -> Iterable[Label]:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
+        with path.open("rb") as stream:
+            header, found = strict_rows.table(stream, path)
             if tuple(header) != COLUMNS:
                 remedy = f"a file that the audit page saved, with the columns {','.join(COLUMNS)}"
                 raise LabelsError(f"{path}: the first line is {_shown(','.join(header))}. Remedy: {remedy}")
-            for rows, values in enumerate(reader, 1):
+            for rows, (number, values) in enumerate(found, 1):
                 if rows > most:
                     remedy = "a file for each labeler, as the page saves it"
                     raise LabelsError(f"{path} has more than the {most:,} labels that could be. Remedy: {remedy}")
-                yield _label(f"{path}:{reader.line_num}", values, lists)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelsError(f"{path} cannot be read as CSV: {error}. Remedy: a file that the audit page saved") from error
+                yield _label(f"{path}:{number}", values, lists)
+    except strict_rows.RowsError as error:
+        raise LabelsError(f"{error}; a label file is one that the audit page saved") from None
+    except OSError as error:
+        raise LabelsError(f"{path} cannot be read ({error}). Remedy: a file that the audit page saved") from error
 
 
 def _label(where: str, values: list[str], lists: Mapping[str, Collection[str]]) -> Label:
-    if len(values) != len(COLUMNS):
-        raise LabelsError(f"{where}: {len(values)} values. Remedy: {len(COLUMNS)}: {','.join(COLUMNS)}")
     row = dict(zip(COLUMNS, values, strict=True))
     for name, known in lists.items():
         if row[name] not in known:
             remedy = f"one of {', '.join(sorted(known))}" if name != "uid" else "one of the sample that was drawn"
             raise LabelsError(f"{where}: {name} is {_shown(row[name])}. Remedy: {remedy}")
     for name, (form, remedy) in _FORMS.items():
-        if not form.fullmatch(row[name]):
+        if not form.fullmatch(row[name]) or (name == "time" and not _is_time(row[name])):
             raise LabelsError(f"{where}: {name} is {_shown(row[name])}. Remedy: {remedy}")
     return Label(row["uid"], row["question"], row["labeler"], row["answer"], row["time"])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(value: str) -> str:
@@ -105,10 +113,8 @@ def write(path: Path, labels: Iterable[Label], sample: Sample) -> int:
     """Write data points as one CSV with the columns of the page, sorted, and return how many there are."""
     rows = sorted(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([sample.name, one.uid, one.question, one.answer, one.labeler, one.time] for one in rows)
+    cells = ([sample.name, one.uid, one.question, one.answer, one.labeler, one.time] for one in rows)
+    sheets.write(path, COLUMNS, cells)
     return len(rows)
 
 

@@ -7,28 +7,28 @@ No message ever has an entry in it.
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import gzip
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from laion_dask import strict_rows
 from laion_dask.known_index import BANDS, Index
 from laion_dask.list_params import PDQ_DISTANCE, PDQ_QUALITY, HashList
 
 WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}
 """Bytes of an entry by kind."""
 
-_FORMAT: Final = 3  # of the index: a number more makes every index anew
+_FORMAT: Final = 4  # of the index: a number more makes every index anew
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
 _ROWS: Final = 100_000  # of a CSV, taken at once
 _PARTS: Final = 64  # by the first six bits: a part of 20 million entries of 32 bytes has 10 MB
@@ -186,7 +186,7 @@ def _of_lines(path: Path, stream: IO[bytes], kind: str) -> Iterator[Bytes]:
     number, left = 1, b""
     while block := stream.read(_BLOCK_BYTES):
         if number == 1 and not left:
-            block = block.removeprefix(b"\xef\xbb\xbf")
+            block = _without_mark(block, path)
         whole, newline, rest = block.rpartition(b"\n")
         if not newline:
             left = _short(path, left + block, number, kind)
@@ -196,6 +196,13 @@ def _of_lines(path: Path, stream: IO[bytes], kind: str) -> Iterator[Bytes]:
         number += whole.count(b"\n")
     if left:
         yield _rows(path, left + b"\n", number, kind)
+
+
+def _without_mark(head: bytes, path: Path) -> bytes:
+    try:
+        return strict_rows.without_mark(head, path)
+    except strict_rows.RowsError as error:
+        raise ListError(str(error)) from None
 
 
 def _short(path: Path, line: bytes, number: int, kind: str) -> bytes:
@@ -224,25 +231,38 @@ def _rows(path: Path, lines: bytes, number: int, kind: str) -> Bytes:
 
 
 def _of_csv(path: Path, stream: IO[bytes], kind: str, column: str | None) -> Iterator[Bytes]:
-    # Closed here: a text layer that is left to itself closes the file at some later time.
-    with io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text:
-        reader = csv.reader(text)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            wanted = column or (kind if kind in header else header[0] if len(header) == 1 else kind)
-            if wanted not in header:
-                message = f"{path}:1: no column {wanted}. Remedy: `column` of the list in catalog.lists names it"
-                raise ListError(message)
-            place, found = header.index(wanted), bytearray()
-            for row in reader:
-                if any(row):
-                    found += _entry(path, row[place].strip() if place < len(row) else "", reader.line_num, kind)
-                if len(found) >= _ROWS * WIDTHS[kind]:
-                    yield np.frombuffer(bytes(found), np.uint8).reshape(-1, WIDTHS[kind])
-                    found.clear()
-        except csv.Error:
-            raise _refused(path, reader.line_num, kind) from None
-    yield np.frombuffer(bytes(found), np.uint8).reshape(-1, WIDTHS[kind])
+    try:
+        header, rows = strict_rows.table(stream, path)
+        wanted = column or (kind if kind in header else header[0] if len(header) == 1 else kind)
+        if any(_is_entry(name, kind) for name in header):
+            raise ListError(
+                f"{path}:1: an entry where the header should be. Remedy: a first line that names the columns"
+            )
+        if wanted not in header:
+            message = f"{path}:1: no column {wanted}. Remedy: `column` of the list in catalog.lists names it"
+            raise ListError(message)
+        place = header.index(wanted)
+        while some := [(number, values[place].strip()) for number, values in islice(rows, _ROWS)]:
+            yield _entries(path, some, kind)
+    except strict_rows.RowsError as error:
+        raise ListError(str(error)) from None
+
+
+def _entries(path: Path, some: Sequence[tuple[int, str]], kind: str) -> Bytes:
+    """Return entries of a CSV, with the numbers of their lines, at once where all are good, else one by one."""
+    texts = [text for _, text in some]
+    try:
+        found = bytes.fromhex("".join(texts)) if {len(text) for text in texts} == {2 * WIDTHS[kind]} else b""
+    except ValueError:
+        found = b""
+    # Blanks inside of an entry are passed by there, and leave less than all bytes.
+    if len(found) != len(texts) * WIDTHS[kind]:
+        found = b"".join(_entry(path, text, number, kind) for number, text in some)
+    return np.frombuffer(found, np.uint8).reshape(-1, WIDTHS[kind])
+
+
+def _is_entry(text: str, kind: str) -> bool:
+    return len(text) == 2 * WIDTHS[kind] and set(text.lower()) <= set("0123456789abcdef")
 
 
 def _entry(path: Path, text: str, number: int, kind: str) -> bytes:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from laion_dask import printable
+
 # Without a terminal a line every so often is enough for a log.
 _LOG_EVERY_S = 15.0
 _REASONS: Final = 3
@@ -37,9 +39,14 @@ class Progress:
         if sys.stderr.isatty():
             from rich.console import Console  # noqa: PLC0415 - only on a terminal
             from rich.live import Live  # noqa: PLC0415
+            from rich.text import Text  # noqa: PLC0415
 
+            # As a text: a host such as [fe80::1] is no markup.
             self._bar = Live(
-                get_renderable=self.line, console=Console(stderr=True), refresh_per_second=4, transient=True
+                get_renderable=lambda: Text(printable.line(self.line())),
+                console=Console(stderr=True),
+                refresh_per_second=4,
+                transient=True,
             )
             self._bar.start()
 
@@ -59,7 +66,7 @@ class Progress:
             self._seconds[what] = self._seconds.get(what, 0.0) + spent
         if self._bar is None and time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
-            print(self.line(), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            print(printable.plain(self.line()), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
 
     def shares(self) -> str:
         """Return which share of the parts' time went where, e.g. decode 12 %, forward 80 %, over all finished parts."""

@@ -5,10 +5,12 @@ The tables are CSV files of `experiments/reference`, with their sources in comme
 
 from __future__ import annotations
 
-import csv
 import functools
 from importlib import resources
+from pathlib import Path
 from typing import Final
+
+from laion_dask import strict_rows
 
 _FOLDER: Final = "reference"
 
@@ -16,8 +18,10 @@ _FOLDER: Final = "reference"
 @functools.cache
 def read(name: str) -> tuple[dict[str, str], ...]:
     """Return the rows of `experiments/reference/<name>.csv` as they are written, by column."""
-    lines = _text(name).splitlines()
-    return tuple(csv.DictReader(line for line in lines if line and not line.startswith("#")))
+    # Comments become blank lines, so that a message has the line of the file.
+    lines = ["" if line.startswith("#") else line for line in _text(name).splitlines()]
+    header, rows = strict_rows.of_text("\n".join(lines), Path(_FOLDER, f"{name}.csv"))
+    return tuple(dict(zip(header, values, strict=True)) for _, values in rows)
 
 
 def source(name: str) -> str:

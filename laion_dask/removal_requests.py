@@ -13,13 +13,15 @@ import hashlib
 import hmac
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-from laion_dask import hostnames, personal, removals
+from laion_dask import address_key, personal, removals, strict_rows
 from laion_dask.removals import COLUMNS, KINDS, Removal
 
 SALT_FILE: Final = "LAION_DASK_SALT_FILE"
@@ -41,25 +43,48 @@ class Request:
     """(kind, value) as asked for."""
     reason: str
     source: str
+    places: Sequence[str] = ()
+    """Where each stood, `file:line: ` or nothing; empty where nobody knows."""
 
 
 def read_file(path: Path, kind: str | None) -> list[tuple[str, str]]:
     """Read the values of a file: CSV with the columns `kind` and `value` (others are left), or one value a line.
 
-    Lines of the second form are of `kind`; blank ones and those that begin with `#` are left out.
+    Lines of the second form are of `kind`; blank ones and those that begin with `#` are left out. `RequestError` names
+    a line that cannot be read; whether its value can be taken `checked` says.
     """
+    return [(kind, value) for _, kind, value in numbered(path, kind)]
+
+
+def numbered(path: Path, kind: str | None) -> list[tuple[int, str, str]]:
+    """Return the same as `read_file`, each value behind the number of its line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return list(_numbered(path, kind))
+    except OSError as error:
         raise RequestError(f"{path} cannot be read ({error}). Remedy: a text file in UTF-8") from error
-    header = [name.strip() for name in text.partition("\n")[0].split(",")]
-    if {"kind", "value"} <= set(header):
-        rows = csv.DictReader(io.StringIO(text.partition("\n")[2]), fieldnames=header)
-        return [((row["kind"] or "").strip(), (row["value"] or "").strip()) for row in rows]
-    if kind is None:
+    except strict_rows.RowsError as error:
+        raise RequestError(str(error)) from None
+
+
+def _numbered(path: Path, kind: str | None) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, kind and value of each entry."""
+    with path.open("rb") as stream:
+        first = next(strict_rows.lines(stream, path), "")
+    header = [name.strip() for name in first.split(",")]
+    lowered = [name.strip("\"'").lower() for name in re.split(r"[,;\t]", first)]
+    if {"kind", "value"} <= {name.strip() for name in lowered}:
+        if not {"kind", "value"} <= set(header):
+            raise RequestError(f"{path}:1: the header is {first!r}. Remedy: kind,value in lower case, with commas")
+        with path.open("rb") as stream:
+            names, rows = strict_rows.table(stream, path)
+            of_kind, of_value = names.index("kind"), names.index("value")
+            for number, values in rows:
+                yield number, values[of_kind].strip(), values[of_value].strip()
+    elif kind is None:
         raise RequestError(f"{path} has no columns kind and value. Remedy: name the kind: remove url --file {path}")
-    lines = (line.strip() for line in text.splitlines())
-    return [(kind, line) for line in lines if line and not line.startswith("#")]
+    else:
+        for number, value in strict_rows.values(path):
+            yield number, kind, value
 
 
 def checked(request: Request, day: date) -> list[Removal]:
@@ -76,12 +101,19 @@ def checked(request: Request, day: date) -> list[Removal]:
             told = "begins with =, +, - or @, or has a line break. Remedy: plain words"
             raise RequestError(f"{text!r} {told}")
     source = pseudonym(request.source) if holds_personal(request.source) else request.source.strip()
-    wrong = [f"{kind} {value}: {told}" for kind, value in request.wanted if (told := _refused(kind, value))]
+    places = request.places or [""] * len(request.wanted)
+    named = zip(places, request.wanted, strict=True)
+    _refuse((f"{place}{kind} {value}", _refused(kind, value)) for place, (kind, value) in named)
+    lines = [(kind, removals.normal(kind, value)) for kind, value in request.wanted]
+    return [Removal(kind, value, request.reason.strip(), day.isoformat(), source) for kind, value in lines]
+
+
+def _refuse(checked: Iterable[tuple[str, str]]) -> None:
+    """Raise `RequestError` where any of (what, what is wrong with it) has the latter."""
+    wrong = [f"{what}: {told}" for what, told in checked if told]
     if wrong:
         more = f", and {len(wrong) - _TOLD:,} more" if len(wrong) > _TOLD else ""
         raise RequestError(f"{len(wrong):,} refused: {'; '.join(wrong[:_TOLD])}{more}. Nothing was added")
-    lines = [(kind, removals.normal(kind, value)) for kind, value in request.wanted]
-    return [Removal(kind, value, request.reason.strip(), day.isoformat(), source) for kind, value in lines]
 
 
 def _refused(kind: str, value: str) -> str:
@@ -90,41 +122,69 @@ def _refused(kind: str, value: str) -> str:
     if any(character in value for character in "\r\n\0"):
         return "a line break in a value. Remedy: one value a line"
     told = removals.remedy(kind, value)
-    if told:
-        return f"Remedy: {told}"
-    if kind == "domain":
-        name = removals.normal(kind, value)
-        if not hostnames.registrable_domain(name) and not name.replace(".", "").isdigit():
-            return "is a public suffix: everybody's names below it would go. Remedy: the name that somebody registered"
-    return ""
+    return f"Remedy: {told}" if told else ""
 
 
 def split(ledger: Path, lines: Iterable[Removal]) -> tuple[list[Removal], list[Removal]]:
-    """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice."""
-    there = {(line.kind, line.value) for line in removals.read(ledger)}
+    """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice.
+
+    An address is there in whatever spelling.
+    """
+    there = {_meant(line) for line in removals.read(ledger)}
     new: list[Removal] = []
     known: list[Removal] = []
     for line in lines:
-        (known if (line.kind, line.value) in there else new).append(line)
-        there.add((line.kind, line.value))
+        (known if _meant(line) in there else new).append(line)
+        there.add(_meant(line))
     return new, known
 
 
+def _meant(line: Removal) -> tuple[str, str]:
+    return line.kind, address_key.key(line.value) if line.kind == "url" else line.value
+
+
 def add(ledger: Path, lines: Sequence[Removal]) -> None:
-    """Append lines to the ledger: all or none of them, and one writer at a time. Raises `RemovalsError`."""
-    with ledger.open("r+b") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    """Append lines to the ledger: all or none of them, and one writer at a time.
+
+    The new ledger is read before it takes the place of the old one, and must have these lines after those that were
+    there. Raises `RemovalsError` for a ledger that cannot be read, and `RequestError` where the lines are not in it.
+    """
+    path = ledger.resolve()
+    with _locked(path) as stream:
         before = stream.read()
+        there = removals.read(path, known_as=ledger)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([getattr(line, name) for name in COLUMNS] for line in lines)
         joint = b"" if not before or before.endswith(b"\n") else b"\n"
-        fresh = ledger.with_name(f".{ledger.name}.new")
-        fresh.write_bytes(before + joint + text.getvalue().encode())
+        fresh = path.with_name(f".{path.name}.new")
         try:
-            removals.read(fresh)
-            fresh.replace(ledger)
-        finally:
+            fresh.write_bytes(before + joint + text.getvalue().encode())
+            fresh.chmod(path.stat().st_mode & 0o7777)
+            _check(removals.read(fresh, known_as=ledger), [*there, *lines], ledger)
+        except BaseException:
             fresh.unlink(missing_ok=True)
+            raise
+        # From here on the next writer may have the lock of the new file, and its own file under the other name.
+        fresh.replace(path)
+
+
+def _check(found: Sequence[Removal], expected: Sequence[Removal], ledger: Path) -> None:
+    if found != expected:
+        message = (
+            f"{ledger} does not have the lines after they were added. Nothing was added. Remedy: see its last lines"
+        )
+        raise RequestError(message)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a ledger for this process alone; another one may put a new file in its place until it is ours."""
+    while True:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
+                yield stream
+                return
 
 
 def holds_personal(text: str) -> bool:

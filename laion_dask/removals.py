@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final
 
+from laion_dask import hostnames, strict_rows
 from laion_dask.urls import Address, UrlRules, resolve
 
 KINDS: Final = ("url", "domain", "uid", "md5", "sha256", "pdq")
 OF_PICTURES: Final = ("md5", "sha256", "pdq")
 COLUMNS: Final = ("kind", "value", "reason", "date", "source")
 _HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64, "pdq": 64}
-_DAY: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# A host as a crawl can show it: letters of other scripts are in punycode by then.
+_NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _ANY: Final = UrlRules(schemes=("http", "https", "ftp", "ftps"))
 
 
@@ -37,29 +39,47 @@ class Removal:
     """Who asked, or what found it; of a person only a salted hash (`removal_requests.pseudonym`)."""
 
 
-def read(path: Path) -> list[Removal]:
-    """Read and check `removals.csv`; `RemovalsError` names line, value and remedy."""
+def read(path: Path, *, known_as: Path | None = None) -> list[Removal]:
+    """Read and check `removals.csv`; `RemovalsError` names line, value and remedy.
+
+    `known_as` is the name that messages give the file, where it is a copy of another one.
+    """
     if not path.is_file():
         message = f"{path} is missing. Remedy: make it with the header line {','.join(COLUMNS)}"
         raise RemovalsError(message)
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            message = f"{path}: the header is {reader.fieldnames}. Remedy: {','.join(COLUMNS)}"
-            raise RemovalsError(message)
-        removals = []
-        for row in reader:
-            value, day = (row["value"] or "").strip(), (row["date"] or "").strip()
-            told = remedy(row["kind"], value)
-            if told:
-                message = f"{path}:{reader.line_num}: kind {row['kind']!r} with value {value!r}. Remedy: {told}"
+    name = known_as or path
+    with path.open("rb") as stream:
+        try:
+            header, rows = strict_rows.table(stream, name)
+            if tuple(header) != COLUMNS:
+                message = f"{name}: the header is {header}. Remedy: {','.join(COLUMNS)}"
                 raise RemovalsError(message)
-            if day and not _DAY.fullmatch(day):
-                message = f"{path}:{reader.line_num}: date {day!r}. Remedy: year, month and day, such as 2026-03-31"
-                raise RemovalsError(message)
-            kind, why, who = row["kind"], row["reason"] or "", row["source"] or ""
-            removals.append(Removal(kind, normal(kind, value), why, day, who))
-    return removals
+            return [_removal(values, f"{name}:{number}") for number, values in rows]
+        except strict_rows.RowsError as error:
+            raise RemovalsError(str(error)) from None
+
+
+def _removal(values: Sequence[str], where: str) -> Removal:
+    kind, value, why, day, who = values
+    kind, value, day = kind.strip(), value.strip(), day.strip()
+    told = remedy(kind, value)
+    if told:
+        message = f"{where}: kind {kind!r} with value {value!r}. Remedy: {told}"
+        raise RemovalsError(message)
+    if day and not _is_day(day):
+        message = f"{where}: date {day!r}. Remedy: year, month and day, such as 2026-03-31"
+        raise RemovalsError(message)
+    return Removal(kind, normal(kind, value), why, day, who)
+
+
+def _is_day(text: str) -> bool:
+    if not _DAY.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def until(removals: Iterable[Removal], day: date | None) -> list[Removal]:
@@ -83,10 +103,19 @@ def remedy(kind: str, value: str) -> str:
         return f"a value, and a kind out of {', '.join(KINDS)}"
     if digits and not re.fullmatch(f"[0-9a-fA-F]{{{digits}}}", value):
         return f"{digits} hex digits"
-    if kind == "domain" and re.search(r"[/:*@\s]", value):
-        return "the bare name, such as takedown.example; its subdomains are taken out too"
-    if kind == "url" and "://" not in value:
+    if kind == "domain":
+        return _remedy_of_domain(value)
+    if kind == "url" and not ("://" in value and isinstance(resolve(value, "", _ANY), Address)):
         return "an absolute address, such as https://a.example/b.jpg"
+    return ""
+
+
+def _remedy_of_domain(value: str) -> str:
+    name = normal("domain", value)
+    if re.search(r"[/:*@\s]", value) or not _NAME.fullmatch(name):
+        return "the bare name, such as takedown.example; its subdomains are taken out too"
+    if not hostnames.registrable_domain(name) and not name.replace(".", "").isdigit():
+        return "it is a public suffix: everybody's names below it would go. Name the domain that somebody registered"
     return ""
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from laion_dask import sheets
 from laion_dask.statistics import PERCENTILES, FunnelStep, Statistics
 from laion_dask.truth import Decision
 
@@ -40,7 +40,9 @@ def write(folder: Path, steps: Sequence[FunnelStep], numbers: Statistics, decisi
     if decisions:
         columns = ["decision", "stage", "judged", "right", "false", "missed", "precision", "recall"]
         tables["truth"] = (columns, [_decision(decision) for decision in decisions])
-    return [_write(folder / f"{name}.csv", columns, rows) for name, (columns, rows) in tables.items()]
+    return [
+        sheets.write(folder / f"{name}.csv", columns, map(_rounded, rows)) for name, (columns, rows) in tables.items()
+    ]
 
 
 def _funnel(steps: Sequence[FunnelStep]) -> Iterable[Sequence[Any]]:
@@ -56,9 +58,5 @@ def _decision(row: Decision) -> Sequence[Any]:
     return row.name, row.stage, *counts, row.precision, row.recall
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([round(value, 6) if isinstance(value, float) else value for value in row] for row in rows)
-    return path
+def _rounded(row: Sequence[Any]) -> list[Any]:
+    return [round(value, 6) if isinstance(value, float) else value for value in row]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import pdq_index, queries, select
+from laion_dask import address_key, pdq_index, queries, select
 from laion_dask.removals import Removal
 from laion_dask.verdict import KEEP, REASONS, RULE_BITS, WITHHELD, Ledger
 
@@ -33,13 +33,15 @@ MATCHES: Final = pa.schema(
 
 _KNOWN_CONTENT: Final = tuple(reason for reason in REASONS["filter"] if reason in WITHHELD and reason != REASON)
 _OURS: Final = pa.array([KEEP, *REASONS["filter"]], pa.string())
-_PLAIN: Final = ("url", "uid", "md5", "sha256")  # kinds that are a column of the same name
+_PLAIN: Final = ("uid", "md5", "sha256")  # kinds that are a column of the same name
+_BATCH_ROWS: Final = 100_000
 
 
 def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
     """Find the pairs that removals name in tables with the columns `uid` and any of `url`, `host`, hashes. MATCHES.
 
-    Kinds without a column are passed by. A pair that several lines name comes once for each.
+    Kinds without a column are passed by. A pair that several lines name comes once for each; an address is compared by
+    its key (`address_key`).
     """
     by_kind: dict[str, set[str]] = {}
     for removal in removals:
@@ -56,6 +58,8 @@ def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
             for kind in _PLAIN
             if kind in by_kind and kind in columns
         ]
+        if "url" in by_kind and "url" in columns:
+            found += _addressed(connection, paths, by_kind["url"])
         if "domain" in by_kind and "host" in columns:
             hosts = connection.execute("select distinct host from read_parquet($1)", [paths]).fetchall()
             named = {host: domain_of(host, by_kind["domain"]) for (host,) in hosts if host}
@@ -64,7 +68,7 @@ def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
             )
     if "pdq" in by_kind and "pdq" in columns:
         found += [_alike(path, sorted(by_kind["pdq"])) for path in tables]
-    return pa.concat_tables(found).sort_by([("table", "ascending"), ("uid", "ascending"), ("kind", "ascending")])
+    return pa.concat_tables(found).sort_by([(name, "ascending") for name in MATCHES.names])
 
 
 def by_shard(matches: pa.Table) -> dict[str, list[str]]:
@@ -73,6 +77,13 @@ def by_shard(matches: pa.Table) -> dict[str, list[str]]:
     for table, uid in zip(matches["table"].to_pylist(), matches["uid"].to_pylist(), strict=True):
         found.setdefault(Path(table).stem, set()).add(uid)
     return {name: sorted(uids) for name, uids in found.items()}
+
+
+def by_line(matches: pa.Table) -> dict[tuple[str, str], int]:
+    """Return how many pairs each line of the ledger names, by kind and value; in every spelling, of an address."""
+    counted = matches.group_by(["kind", "value"]).aggregate([("uid", "count_distinct")])
+    columns = [counted[name].to_pylist() for name in ("kind", "value", "uid_count_distinct")]
+    return {(kind, value): pairs for kind, value, pairs in zip(*columns, strict=True)}
 
 
 def take_out(
@@ -138,6 +149,27 @@ def _equal(
     ).to_arrow_table()
     connection.unregister("wanted")
     return found.cast(MATCHES)
+
+
+def _addressed(connection: duckdb.DuckDBPyConnection, paths: list[str], values: set[str]) -> Iterator[pa.Table]:
+    """Find rows whose address means the same as one of the ledger's: only those of its hosts, or of no plain host."""
+    of_key: dict[bytes, list[str]] = {}
+    for value in sorted(values):
+        of_key.setdefault(address_key.digest(value), []).append(value)
+    hosts = sorted({"", *map(address_key.host, values)})
+    connection.register("hosts", pa.table({"host": pa.array(hosts, pa.string())}))
+    likely = connection.sql(
+        "select filename, uid, url from read_parquet($1, filename = true)"
+        " where regexp_extract(url, $2, 1) in (select host from hosts)",
+        params=[paths, address_key.PLAIN_HOST],
+    )
+    for batch in likely.to_arrow_reader(_BATCH_ROWS):
+        tables_, uids, urls = (column.to_pylist() for column in batch.columns)
+        named = [of_key.get(address_key.digest(url), ()) for url in urls]
+        rows = [(row, value) for row, values_ in enumerate(named) for value in values_]
+        columns = [[tables_[row] for row, _ in rows], [uids[row] for row, _ in rows], ["url"] * len(rows)]
+        yield pa.table([*columns, [value for _, value in rows]], schema=MATCHES)
+    connection.unregister("hosts")
 
 
 def domain_of(host: str, domains: set[str]) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from laion_dask import hashes, histories, pdq_index, removals, takedown
+from laion_dask import address_key, hashes, histories, pdq_index, removals, takedown
 from laion_dask.removals import Removal
 from laion_dask.verdict import KEEP, REASON_STAGE, REASONS, RULE_BITS, WITHHELD
 
@@ -99,42 +99,46 @@ def question(what: str) -> dict[str, str]:
 
 def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> Answer:  # noqa: ANN401 - a driver's cursor
     """Return what the catalog's history and the ledger of removals say."""
-    lines = list(ledger)
-    by_kind: dict[str, dict[str, Removal]] = {}
-    for line in lines:
-        by_kind.setdefault(line.kind, {}).setdefault(line.value, line)
-        if line.kind == "url":
-            # Of a removed pair the history has the digest of its address alone.
-            digest = hashlib.sha256(line.value.encode()).hexdigest()
-            by_kind.setdefault("url_sha256", {}).setdefault(digest, line)
+    by_kind: dict[str, dict[str, list[Removal]]] = {}
+    for line in ledger:
+        kind, value = line.kind, line.value
+        if kind == "url":
+            # Of a removed pair the history has the digest of its address alone, the same for every spelling.
+            kind, value = "address_sha256", histories.address_digest(value)
+        by_kind.setdefault(kind, {}).setdefault(value, []).append(line)
     pairs = tuple(_pair(cursor, uid, by_kind) for uid in histories.find(cursor, asked))
     known = dict(asked)
     if "url" in known:
-        known["url_sha256"] = hashlib.sha256(known["url"].encode()).hexdigest()
+        known["address_sha256"] = histories.address_digest(known["url"])
     return Answer(dict(asked), tuple(_lines(known, by_kind)), pairs)
 
 
-def _lines(known: Mapping[str, Any], by_kind: Mapping[str, Mapping[str, Removal]]) -> list[Removal]:
+_ByKind = Mapping[str, Mapping[str, Sequence[Removal]]]
+"""Lines of the ledger by kind and value, those of addresses by the digest of the address."""
+
+
+def _lines(known: Mapping[str, Any], by_kind: _ByKind) -> list[Removal]:
     """Return the lines of the ledger that name a pair by what is known of it."""
-    found = [by_kind[kind][known[kind]] for kind in ("url_sha256", "uid", "md5", "sha256")
-             if known.get(kind) in by_kind.get(kind, {})]  # fmt: skip
-    host = known.get("host") or re.sub(r"^\w+://([^/:?#]*).*", r"\1", str(known.get("url", "")), flags=re.DOTALL)
+    found = [line for kind in ("address_sha256", "uid", "md5", "sha256")
+             for line in by_kind.get(kind, {}).get(known.get(kind, ""), ())]  # fmt: skip
+    host = known.get("host") or address_key.host(str(known.get("url", "")))
     domains = by_kind.get("domain", {})
     if host and (name := takedown.domain_of(host, set(domains))):
-        found.append(domains[name])
+        found += domains[name]
     entries = by_kind.get("pdq", {})
     if known.get("pdq") and entries:
         apart = np.bitwise_count(pdq_index.unpack(list(entries)) ^ pdq_index.unpack([str(known["pdq"])])).sum(axis=1)
-        found += [line for line, bits in zip(entries.values(), apart, strict=True) if bits <= takedown.PDQ_BITS]
+        near = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= takedown.PDQ_BITS]
+        found += [line for lines in near for line in lines]
     return found
 
 
-def _pair(cursor: Any, uid: str, by_kind: Mapping[str, Mapping[str, Removal]]) -> Pair:  # noqa: ANN401 - a driver's cursor
+def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> Pair:  # noqa: ANN401 - a driver's cursor
     fates = histories.fates(cursor, uid)
     found = histories.found(cursor, uid)
     known: dict[str, Any] = {"uid": uid, "url": found[0]["url"] if found else ""}
     for fate in fates:
-        known |= {name: fate[name] for name in ("url_sha256", "md5", "sha256", "pdq") if fate[name]}
+        known |= {name: fate[name] for name in ("address_sha256", "md5", "sha256", "pdq") if fate[name]}
     lines = _lines(known, by_kind)
     removed = bool(lines) or any(_hides(fate) for fate in fates)
     versions = tuple(_in_version(fate, told=not removed) for fate in fates)

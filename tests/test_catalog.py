@@ -101,7 +101,16 @@ REMOVALS = [
     [
         ({"url": "https://a.example/1.jpg", "host": "a.example"}, "removed_url"),
         ({"url": "https://a.example/1.jpg?again", "host": "a.example"}, ""),
-        ({"url": "http://a.example/1.jpg", "host": "a.example"}, ""),
+        ({"url": "http://a.example/1.jpg", "host": "a.example"}, "removed_url"),
+        ({"url": "https://a.example/1.jpg#top", "host": "a.example"}, "removed_url"),
+        ({"url": "https://a.example/1.jpg?", "host": "a.example"}, "removed_url"),
+        ({"url": "http://me:word@a.example:80/x/../1.jpg?#top", "host": "a.example"}, "removed_url"),
+        ({"url": "https://a.example./%31.jpg", "host": "a.example."}, "removed_url"),
+        ({"url": "HTTPS://A.Example/1.jpg", "host": "a.example"}, "removed_url"),
+        ({"url": "https://a.example/1%2Ejpg", "host": "a.example"}, "removed_url"),
+        ({"url": "https://a.example:8080/1.jpg", "host": "a.example"}, ""),
+        ({"url": "https://a.example/1.JPG", "host": "a.example"}, ""),
+        ({"url": "https://www.a.example/1.jpg", "host": "www.a.example"}, ""),
         ({"host": "removed.example"}, "removed_domain"),
         ({"host": "img.eu.removed.example"}, "removed_domain"),
         ({"host": "img.removed.example."}, "removed_domain"),
@@ -121,6 +130,24 @@ def test_a_removal_takes_out_its_pairs_and_no_others(dsn: str, row: dict[str, An
     assert [(gone["split"], gone["reason"]) for gone in removed] == ([("nolang", reason)] if reason else [])
     assert len(built.rows) == (1 if reason else 2)
     assert built.ledger.dropped == ({reason: 1} if reason else {})
+
+
+@pytest.mark.parametrize(
+    "written", ["http://a.example./%7e1.jpg#x", "https://u@a.example:443/~1.jpg?", "//a.example/~1.jpg"]
+)
+def test_a_removal_means_the_same_in_whatever_way_the_ledger_writes_it(dsn: str, written: str) -> None:
+    found = tables.pairs({"url": "https://a.example/~1.jpg", "host": "a.example"})
+    assert build(dsn, found, removals=[Removal("url", written, "")]).ledger.dropped == {"removed_url": 1}
+
+
+@pytest.mark.parametrize("chars", [2_600, 2_705, 100_000])
+def test_a_removal_may_name_an_address_or_a_domain_of_any_length(dsn: str, chars: int) -> None:
+    url = f"https://a.example/{'x' * chars}"
+    rows = [{"url": url, "host": "a.example"}, {"url": f"{url}y", "host": "a.example"}]
+    lines = [Removal("url", url, ""), Removal("url", f"{url}z", ""), Removal("domain", f"{'y.' * chars}example", "")]
+    built = build(dsn, tables.pairs(*rows), removals=lines)
+    assert built.urls == [f"{url}y"]
+    assert built.ledger.dropped == {"removed_url": 1}
 
 
 def test_a_name_of_one_label_takes_out_all_below_it(dsn: str) -> None:

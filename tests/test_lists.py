@@ -93,6 +93,57 @@ def test_a_bad_line_is_refused_with_file_and_line_and_the_entry_is_never_shown(
     assert not list((tmp_path / "index").glob("*/entries.json"))
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ('md5,note\n{0},"see letter\u201d\n{1},ok\n', 2, "a quote is not closed"),
+        ('md5,note\n{0},"see letter\u201d\n{1},"ok"\n', 2, "a quote is not closed"),
+        ('md5,note\n{0},ok\n{1},"two\nlines"\n', 3, "a quote is not closed"),
+        ("md5,note\n{0},ok\n{1},a,b\n", 3, "3 values, and the header has 2"),
+        ("md5,note\n{0},ok\n{1}\n", 3, "1 values, and the header has 2"),
+        ("note,md5\nok,{0}\nü,{1}", 3, "no UTF-8"),
+        ("{0},ok\n{1},ok\n", 1, "an entry where the header should be"),
+        ("{0}\n{1}\n", 1, "an entry where the header should be"),
+        ("{0},{0}\n{1},{1}\n", 1, "two columns have the same name"),
+    ],
+)
+def test_a_csv_that_could_lose_an_entry_is_refused_with_file_and_line_and_no_entry_is_shown(
+    tmp_path: Path, text: str, line: int, told: str
+) -> None:
+    one, two = entries("md5", 2)
+    path = written(tmp_path / "list.csv", text.format(one, two).encode("latin-1" if "ü" in text else "utf-8"))
+    with pytest.raises(ListError) as refused:
+        compiled(path, "md5")
+    assert str(refused.value).startswith(f"{path}:{line}: ")
+    assert told in str(refused.value)
+    assert one[:8] not in str(refused.value)
+    assert two[:8] not in str(refused.value)
+    assert not list((tmp_path / "index").glob("*/entries.json"))
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+def test_a_list_in_utf_16_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ListError, match=rf"{name}:1: cannot be read as UTF-8 \(UTF-16, perhaps\)"):
+        compiled(written(tmp_path / name, f"md5\n{'a' * 32}\n".encode("utf-16")), "md5")
+
+
+def test_the_list_that_ended_wrongly_is_refused(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "shared" / "data" / "faults" / "known_url_md5_open_quote.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    with pytest.raises(ListError, match=r"known_url_md5_open_quote\.csv:2: .* Remedy: "):
+        lists.build(path, "url_md5", tmp_path)
+
+
+def test_an_index_that_an_earlier_reader_made_of_a_list_is_made_anew(tmp_path: Path) -> None:
+    path = written(tmp_path / "list.csv", f"md5\n{'a' * 32}\n")
+    how = f'[3, "{hashlib.sha256(path.read_bytes()).hexdigest()}", "md5", null, true]'
+    stale = tmp_path / "index" / hashlib.sha256(how.encode()).hexdigest()[:32]
+    stale.mkdir(parents=True)
+    (stale / "entries.json").write_text("0\n")
+    assert compiled(path, "md5").entries == 1
+
+
 def test_the_line_is_right_after_many_good_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "_BLOCK_BYTES", 1000)
     path = written(tmp_path / "list", "".join(f"{entry}\n" for entry in entries("sha1", 500)) + "bad\n")
@@ -228,6 +279,16 @@ URL = "http://a.example/b.jpg?c=1"
         (URL, f"{URL}&d", False),
         ("ftp://a.example/b", "ftp://a.example/b", True),
         ("http://é.example/ü", "http://é.example/ü", True),
+        ("https://a.example./1.jpg", "http://a.example/1.jpg", True),
+        ("https://a.example/1.jpg?", "http://a.example/1.jpg#top", True),
+        ("http://a.example/1.jpg", "https://me@a.example.:443/x/../1.jpg?#top", True),
+        ("http://me@a.example/%7e1.jpg", "http://me@a.example/%7e1.jpg", True),
+        ("http://a.example/~1.jpg", "https://a.example/%7E1.jpg", True),
+        ("http://a.example/%c3%a9.jpg", "https://a.example/é.jpg", True),
+        ("http://bücher.example/é.jpg", "https://xn--bcher-kva.example/%C3%A9.jpg", True),
+        ("http://a.example", "https://a.example/", True),
+        ("http://a.example:8080/1.jpg", "http://a.example/1.jpg", False),
+        ("http://a.example/1.jpg", "http://a.example/1.JPG", False),
     ],
 )
 def test_an_address_is_found_in_each_of_its_forms(tmp_path: Path, listed: str, asked: str, expected: bool) -> None:  # noqa: FBT001 - a column of the table

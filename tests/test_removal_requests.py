@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import time
 from datetime import date
 from pathlib import Path
 
 import pytest
+import tables
 from project import ROOT
 from typer.testing import CliRunner
 
@@ -55,6 +59,8 @@ def test_a_name_that_somebody_registered_is_taken(project: Path, name: str) -> N
         (("url", "https://a.example/\nurl,https://b.example/"), "a line break in a value"),
         (("uid", "12"), "Remedy: 32 hex digits"),
         (("pdq", "0" * 63), "Remedy: 64 hex digits"),
+        (("domain", "a.example,b.example"), "Remedy: the bare name"),
+        (("url", '"https://a.example/1.jpg"'), "Remedy: an absolute address"),
         ((), "nothing is named. Remedy: `laion-dask remove KIND VALUE`, or --file PATH"),
     ],
 )
@@ -81,6 +87,44 @@ def test_what_is_there_is_told_and_not_added_twice(project: Path) -> None:
         "https://a.example/1.jpg",
         "https://a.example/2.jpg",
     ]
+
+
+@pytest.mark.parametrize("spelling", ["http://a.example/1.jpg", "https://me@a.example./%31.jpg?#top"])
+def test_an_address_is_there_in_whatever_spelling(project: Path, spelling: str) -> None:
+    remove("url", "https://a.example/1.jpg")
+    assert "added 0 lines to removals.csv; 1 were there already" in remove("url", spelling)
+    assert len(removals.read(project / "removals.csv")) == 1
+
+
+def test_each_line_says_how_many_pairs_it_takes_in_every_spelling(project: Path) -> None:
+    urls = [
+        "https://a.example/1.jpg",
+        "http://a.example/1.jpg#x",
+        "https://me@a.example./1.jpg?",
+        "https://a.example/2.jpg",
+    ]
+    rows = [{"url": url, "host": "a.example", "uid": tables.uid(place)} for place, url in enumerate(urls)]
+    for folder, table in (
+        ("extract/pairs", tables.pairs(*rows, rows[0])),
+        ("download", tables.images(*({**row, "md5": "a" * 32} for row in rows))),
+    ):
+        (project / "data" / folder).mkdir(parents=True)
+        tables.write(project / "data" / folder / "00000.parquet", table)
+    told = remove("url", "http://A.example/1.jpg", "https://a.example/3.jpg", "--yes")
+    assert "url http://a.example/1.jpg: 3 pairs, in every spelling" in told
+    assert "url https://a.example/3.jpg: 0 pairs, in every spelling" in told
+    assert "takes 3 of 4 pairs of the current version" in told
+    remove("md5", "a" * 32, "--yes")
+    counted = json.loads(remove("--count", "--json"))["lines"]
+    assert [(line["kind"], line["pairs"]) for line in counted] == [("url", 3), ("url", 0), ("md5", 4)]
+    assert "http://a.example/1.jpg" in remove("--count")
+
+
+def test_an_address_of_any_length_is_added_and_read_back(project: Path) -> None:
+    for chars in (2_700, 30_000):
+        url = f"https://a.example/{'x' * chars}.jpg"
+        assert "added 1 lines" in remove("url", url)
+        assert removals.read(project / "removals.csv")[-1].value == url
 
 
 def test_a_ledger_without_a_last_line_break_gets_one(project: Path) -> None:
@@ -148,6 +192,84 @@ def test_a_file_that_says_no_kind_or_is_no_text_is_refused(tmp_path: Path) -> No
     (tmp_path / "many").write_bytes(b"\xff\xfe\0")
     with pytest.raises(RequestError, match=r"cannot be read .* Remedy: a text file in UTF-8"):
         removal_requests.read_file(tmp_path / "many", "url")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "told"),
+    [
+        (
+            'kind,value\nurl,"https://a.example/1\nurl,https://a.example/2\n',
+            (),
+            "many:2: cannot be read as CSV: a quote",
+        ),
+        (
+            'kind,value,note\nurl,https://a.example/1,"x\nurl,https://a.example/2,"\n',
+            (),
+            "many:2: cannot be read as CSV",
+        ),
+        ("kind,value\nurl,https://a.example/a,b.jpg\n", (), "many:2: 3 values, and the header has 2"),
+        ("kind,value\nurl\n", (), "many:2: 1 values, and the header has 2"),
+        ("kind,value,value\nurl,https://a.example/1,x\n", (), "many:1: two columns have the same name"),
+        ("Kind,Value\nurl,https://a.example/1\n", ("domain",), "Remedy: kind,value in lower case, with commas"),
+        ("kind;value\nurl;https://a.example/1\n", ("url",), "Remedy: kind,value in lower case, with commas"),
+        (
+            "kind,value\ndomain,good.example\n\ndomain,co.uk\n",
+            (),
+            "many:4: domain co.uk: Remedy: it is a public suffix",
+        ),
+        ("https://a.example/1\n# a note\n'https://a.example/2\n", ("url",), "many:3: url 'https://a.example/2: Remedy"),
+        ("url\nhttps://a.example/1\n", ("url",), "many:1: url url: Remedy: an absolute address"),
+        ("https://a.example/1\rhttps://a.example/2\r", ("url",), "many:1: a carriage return inside of a line"),
+    ],
+)
+def test_a_file_that_could_be_read_in_two_ways_is_refused_with_its_line_and_adds_nothing(
+    project: Path, text: str, arguments: tuple[str, ...], told: str
+) -> None:
+    (project / "many").write_bytes(text.encode())
+    assert told in remove(*arguments, "--file", "many", status=1)
+    assert (project / "removals.csv").read_text() == HEADER
+
+
+def test_lines_are_added_only_where_the_ledger_gives_them_back(project: Path) -> None:
+    ledger = project / "removals.csv"
+    for value in ("b.example", "c.example"):
+        with pytest.raises(RequestError, match=r"removals\.csv does not have the lines .*Nothing was added"):
+            removal_requests.add(ledger, [removals.Removal("domain", value.upper(), "asked", "2026-03-31", "form")])
+    assert ledger.read_text() == HEADER
+    ledger.write_text(f'{HEADER}domain,a.example,"open,,\n')
+    before = ledger.read_bytes()
+    assert "removals.csv:2: cannot be read as CSV: a quote is not closed" in remove("domain", "b.example", status=1)
+    assert ledger.read_bytes() == before
+    assert sorted(path.name for path in project.iterdir()) == ["params.yaml", "removals.csv"]
+
+
+def test_a_ledger_behind_a_link_stays_one_and_keeps_its_mode(project: Path) -> None:
+    (project / "kept").mkdir()
+    ledger = (project / "removals.csv").rename(project / "kept" / "ledger.csv")
+    ledger.chmod(0o640)
+    (project / "removals.csv").symlink_to(ledger)
+    remove("domain", "b.example")
+    assert (project / "removals.csv").is_symlink()
+    assert ledger.stat().st_mode & 0o777 == 0o640
+    assert [line.value for line in removals.read(ledger)] == ["b.example"]
+
+
+def test_of_many_writers_at_once_none_loses_a_line(project: Path) -> None:
+    command = [sys.executable, "-c", WRITER]
+    writers = [subprocess.Popen([*command, str(number)], cwd=project) for number in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert len({line.value for line in removals.read(project / "removals.csv")}) == 4 * 25
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from laion_dask import removal_requests
+from laion_dask.removals import Removal
+for number in range(25):
+    name = f"h{sys.argv[1]}-{number}.example"
+    removal_requests.add(Path("removals.csv"), [Removal("domain", name, "asked", "2026-03-31", "form")])
+"""
 
 
 def test_a_hundred_thousand_addresses_are_added_in_seconds(project: Path) -> None:

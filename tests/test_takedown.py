@@ -30,13 +30,14 @@ def turned(hash_: str, bits: int) -> str:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two shards of attempts, five pairs in all."""
+    """Two shards of attempts, six pairs in all."""
     rows: list[dict[str, Any]] = [
         {"url": "https://a.example/1.jpg", "host": "a.example", "md5": "a" * 32},
         {"url": "https://www.b.example/2.jpg", "host": "www.b.example", "pdq": turned(LOOKS, 31), "pdq_quality": 50},
         {"url": "https://notb.example/3.jpg", "host": "notb.example", "pdq": turned(LOOKS, 32), "pdq_quality": 100},
         {"url": "https://b.example./4.jpg", "host": "b.example.", "pdq": LOOKS, "pdq_quality": 49},
         {"url": "https://c.example/5.jpg", "host": "c.example", "reason": "timeout"},
+        {"url": "HTTPS://You:Me@bücher.Example:443/6.jpg?#", "host": "xn--bcher-kva.example"},
     ]
     for number, row in enumerate(rows):
         row["uid"] = tables.uid(number)
@@ -50,9 +51,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     [
         ("url", "https://a.example/1.jpg", {"00000": [0]}),
         ("url", "https://a.example/1.JPG", {}),
+        ("url", "http://a.example/1.jpg#top", {"00000": [0]}),
+        ("url", "https://me@a.example.:80/x/../%31.jpg?", {"00000": [0]}),
+        ("url", "https://b.example/4.jpg", {"00001": [3]}),
+        ("url", "https://c.example./5.jpg", {"00001": [4]}),
+        ("url", "https://xn--bcher-kva.example/6.jpg", {"00001": [5]}),
         ("domain", "b.example", {"00000": [1], "00001": [3]}),
         ("domain", "www.b.example", {"00000": [1]}),
-        ("domain", "example", {"00000": [0, 1], "00001": [2, 3, 4]}),
+        ("domain", "example", {"00000": [0, 1], "00001": [2, 3, 4, 5]}),
         ("uid", tables.uid(4), {"00001": [4]}),
         ("md5", "a" * 32, {"00000": [0]}),
         ("pdq", LOOKS, {"00000": [1]}),
@@ -65,6 +71,13 @@ def test_each_kind_names_its_pairs_and_no_others(
     assert takedown.by_shard(found) == {name: [tables.uid(uid) for uid in uids] for name, uids in expected.items()}
     assert set(found["kind"].to_pylist()) <= {kind}
     assert set(found["value"].to_pylist()) <= {value}
+
+
+def test_a_pair_that_several_lines_name_in_other_spellings_comes_once_for_each(shards: list[Path]) -> None:
+    lines = ["https://a.example/1.jpg", "http://a.example/1.jpg?"]
+    found = takedown.matched([Removal("url", line, "") for line in lines], shards)
+    assert found["value"].to_pylist() == sorted(lines)
+    assert set(found["uid"].to_pylist()) == {tables.uid(0)}
 
 
 def test_a_ledger_of_nothing_and_a_version_of_nothing_match_nothing(shards: list[Path]) -> None:

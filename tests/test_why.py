@@ -115,6 +115,30 @@ def test_what_the_ledger_names_is_hidden_before_the_next_version(fresh: str, ver
     assert not found.versions[0].evidence
 
 
+@pytest.mark.parametrize("reason", [KEEP, "removed_url"])
+def test_a_pair_and_its_line_of_the_ledger_are_found_by_every_spelling(fresh: str, version: Path, reason: str) -> None:
+    uid = one(version, reason)["uid"]
+    url = next(row["url"] for row in rows(version, "extract/pairs") if row["uid"] == uid)
+    host = url.split("/")[2]
+    for spelling in (f"{url}#top", f"http:{url.partition(':')[2]}", url.replace(host, f"me@{host.upper()}.:443")):
+        line = Removal("url", spelling, "asked for")
+        answer = ask(fresh, version, spelling, line)
+        assert uid in {found.uid for found in answer.pairs}
+        assert answer.ledger == (line,)
+        found = next(found for found in ask(fresh, version, uid, line, line).pairs if found.uid == uid)
+        assert found.ledger == (line, line)
+        assert found.removed
+    assert uid not in {found.uid for found in ask(fresh, version, f"{url}x").pairs}
+
+
+def test_a_history_of_an_earlier_layout_is_made_anew(fresh: str, version: Path) -> None:
+    uid = one(version, KEEP)["uid"]
+    ask(fresh, version, uid)
+    with psycopg.connect(fresh) as connection:
+        connection.execute("alter table laion_dask_history.fates rename address_sha256 to url_sha256")
+    assert ask(fresh, version, uid).pairs[0].found
+
+
 def test_a_version_is_loaded_once_and_a_changed_one_beside_it(fresh: str, version: Path) -> None:
     with database.transaction(fresh) as cursor:
         assert histories.load(cursor, histories.Files("v1", version))

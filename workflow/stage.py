@@ -16,7 +16,7 @@ from typing import Any
 
 from distributed import Client
 
-from laion_dask import code_digest, interrupts, part_files, parts
+from laion_dask import code_digest, interrupts, part_files, parts, printable
 from laion_dask import params as parameters
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
@@ -213,12 +213,13 @@ def main(stage: Stage) -> None:
         sys.exit(ended.status)
     except OSError as error:
         sys.stderr.write(
-            f"\n{stage.name}: {error}. Finished parts are kept; mend the cause and run `make repro` again.\n"
+            f"\n{stage.name}: {printable.plain(str(error))}. Finished parts are kept; mend the cause and run `make "
+            "repro` again.\n"
         )
         sys.exit(1)
     except Exception as error:
         # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
         if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
             raise
-        sys.stderr.write(f"\n{stage.name}: {error}\n")
+        sys.stderr.write(f"\n{stage.name}: {printable.plain(str(error))}\n")
         sys.exit(1)
