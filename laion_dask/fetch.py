@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from laion_dask import ai_txt, guard, params, robots, tdmrep
+from laion_dask import ai_txt, budgets, guard, params, robots, tdmrep
+from laion_dask.budgets import Budgets, SpentError
 from laion_dask.exchange import Ask, Limits, Reply, asks_for, open_session
 from laion_dask.hosts import HostRules, Rules
 from laion_dask.replay import ReplayAddress
@@ -31,6 +31,20 @@ _NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archiv
 _REFUSED: Final = frozenset({"private_address", "refused_port"})
 _SLOW_DOWN: Final = frozenset({429, 503})
 _BACKOFF_S: Final = 0.25
+_NOT_ASKED: Final = {
+    "host_failing": "not asked: the host fails",
+    budgets.HOST: "not asked: the shard has lost as much to the host as it may",
+    budgets.SHARD: "not asked: the shard has taken as long as it may",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try for an image: how it ended, the status of its last response, and its time with the wait for a turn."""
+
+    reason: str
+    status: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,6 @@ class Fetched:
     final_url: str
     decision: Decision
     status: int = 0
-    attempts: int = 1
     content_type: str = ""
     body: bytes = b""
     retry: bool = False
@@ -54,9 +67,25 @@ class Fetched:
     """The host of the URL itself gave no answer, although it was asked."""
     host_paused: bool = False
     """The host asks to be left alone for longer than download.max_retry_after_s."""
+    left: str = ""
+    """The reason why no further row of the host is to be asked for in this shard."""
     server_date: str | None = None
-    seconds: tuple[float, ...] = ()
-    """Time of each try, with the wait for a turn at the host."""
+    tries: tuple[Try, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        """How often the URL was tried; redirects are part of a try."""
+        return len(self.tries)
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """Time of each try."""
+        return tuple(tried.seconds for tried in self.tries)
+
+
+def not_asked(url: str, reason: str) -> Fetched:
+    """Return the end of a row that is not asked for because of how its host or its shard fares."""
+    return Fetched(reason, _NOT_ASKED[reason], url, SILENT, later=True)
 
 
 _Tried = TypeVar("_Tried", Reply, Fetched)
@@ -75,14 +104,15 @@ async def open_fetcher(
     """Open the fetcher of one shard; `workers` processes share the limits for each host through the server of turns.
 
     `through`: an archive that keeps the answers, or gives them in place of the web; it holds those of its shard only.
+    Where an archive or a replay server answers, nobody has to be spared: workers share nothing then.
 
     Raises `ValueError` where several workers have no such server: each would take the limits for itself.
     """
-    archived = settings.source == "archive"
-    if archived:
-        # Nobody is there who had to be spared.
+    recorded = settings.source == "archive" or (replay is not None and replay.marks)
+    if recorded:
         settings = settings.model_copy(update={"host_interval_s": 0.0, "domain_interval_s": 0.0})
-    if workers > 1 and turns is None and not archived:
+        turns = None
+    if workers > 1 and turns is None and not recorded:
         message = f"{workers} workers share the limits for a host. Remedy: open turns.TurnServer, and pass its address"
         raise ValueError(message)
     async with (
@@ -91,17 +121,26 @@ async def open_fetcher(
     ):
         # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
         scope = replay if through is None else object()
-        yield Fetcher(ask if through is None else through(ask), settings, turnstile, scope=scope)
+        way = ask if through is None else through(ask)
+        fetcher = Fetcher(way, settings, turnstile, scope=scope, recorded=recorded)
+        try:
+            yield fetcher
+        finally:
+            await fetcher.close()
 
 
 class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
-    def __init__(self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable) -> None:
+    def __init__(
+        self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable, recorded: bool
+    ) -> None:
         self._ask_now = ask
         self._settings = settings
         # Neither an archive nor a replay has anybody who had to be spared.
         self._live = settings.source == "web"
+        self._recorded = recorded
+        self._budgets = Budgets(settings)
         self._turns = turns
         self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
@@ -109,16 +148,33 @@ class Fetcher:
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
-        seconds: list[float] = []
+        tries: list[Try] = []
+        loop = asyncio.get_running_loop()
+        target = guard.parse(url)
+        host = target.host if target is not None else ""
 
         async def attempt() -> Fetched:
-            began = time.monotonic()
+            began = loop.time()
             fetched = await self._attempt(url)
-            seconds.append(time.monotonic() - began)
+            tries.append(Try(fetched.reason, fetched.status, loop.time() - began))
             return fetched
 
-        fetched = await self._again(attempt, url)
-        return replace(fetched, attempts=len(seconds), seconds=tuple(seconds))
+        try:
+            fetched = await self._again(attempt, url)
+        except SpentError as error:
+            fetched = not_asked(url, error.reason)
+        if self._live:
+            self._budgets.ended(host, failed=fetched.later)
+            fetched = replace(fetched, left=self._budgets.spent(host))
+        return replace(fetched, tries=tuple(tries))
+
+    async def close(self) -> None:
+        """End what the fetcher asks for on behalf of rows that have gone."""
+        await self._rules.close()
+
+    def end_waits(self) -> None:
+        """Ask for nothing more: the shard has taken as long as it may. What is being transferred goes on."""
+        self._budgets.end_shard()
 
     async def _attempt(self, url: str) -> Fetched:
         """Ask once, following redirects; each hop is checked as the first one was."""
@@ -193,15 +249,28 @@ class Fetcher:
         self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
     ) -> Reply:
         """Ask when it is this host's turn and a connection is free; a host that asks for a pause gets it."""
-        # The connection comes last: whoever waits for a slow host must not hold one.
-        async with self._turns.turn(target.host, delay_s), self._connections:
+        async with AsyncExitStack() as held:
+            if self._live:
+                async with self._budgets.waiting(target.host):
+                    await self._wait(held, target.host, delay_s)
+            else:
+                await self._wait(held, target.host, delay_s)
             reply = await self._ask_now(target, limits, wanted)
         if reply.status in _SLOW_DOWN and reply.retry_after_s and self._live:
-            self._turns.pause(target.host, min(reply.retry_after_s, self._settings.max_retry_after_s))
+            pause_s = min(reply.retry_after_s, self._settings.max_retry_after_s)
+            self._turns.pause(target.host, pause_s)
+            self._budgets.asked_to_wait(target.host, pause_s)
         return reply
+
+    async def _wait(self, held: AsyncExitStack, host: str, delay_s: float) -> None:
+        # The connection comes last: whoever waits for a slow host must not hold one.
+        await held.enter_async_context(self._turns.turn(host, delay_s))
+        await held.enter_async_context(self._connections)
 
     def _ended(self, target: guard.Target, reply: Reply, decision: Decision, reason: str, *, first: bool) -> Fetched:
         """Build the end of an attempt from its last reply; `first`: no redirect led here."""
+        # How hosts fared when they were recorded says nothing of the server that answers for them now.
+        asked = first and not self._recorded
         fetched = Fetched(
             reason,
             reply.message,
@@ -212,8 +281,8 @@ class Fetcher:
             retry=reply.retry and not self._policy.binds(decision),
             retry_after_s=reply.retry_after_s,
             later=reply.retry or reason in LATER,
-            host_failed=first and reply.retry and not reply.status and not self._policy.binds(decision),
-            host_paused=first and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
+            host_failed=asked and reply.retry and not reply.status and not self._policy.binds(decision),
+            host_paused=asked and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
             server_date=utc(reply.header("date")),
         )
         if reason:
@@ -277,17 +346,35 @@ class Fetcher:
     async def _again(self, attempt: Callable[[], Awaitable[_Tried]], url: str) -> _Tried:
         """Try until it helps or the tries are used up; between them wait as Retry-After says, else longer each time.
 
-        Only the live web is waited for: what a replay or an archive answers does not change.
+        Only the live web is waited for: what a replay or an archive answers does not change. A budget that is spent
+        ends the tries; `SpentError` where there was none yet.
         """
         # Nearly every URL is asked once: a loop costs nothing then, a library's state some hundredth of an image.
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         tried = await attempt()
         for number in range(1, self._settings.retries + 1):
+            host = self._failed_at(tried, url, began)
             if not tried.retry or tried.retry_after_s > self._settings.max_retry_after_s:
-                break
-            if self._live:
-                await asyncio.sleep(max(tried.retry_after_s, backoff_s(url, number)))
-            tried = await attempt()
+                return tried
+            if self._live and not await self._budgets.pause(host, max(tried.retry_after_s, backoff_s(url, number))):
+                return tried
+            began = loop.time()
+            try:
+                tried = await attempt()
+            except SpentError:
+                return tried
+        self._failed_at(tried, url, began)
         return tried
+
+    def _failed_at(self, tried: Reply | Fetched, url: str, began: float) -> str:
+        """Count the time of a try that failed for now, and return the host that it was lost to."""
+        if not self._live or not tried.retry:
+            return ""
+        target = guard.parse(tried.final_url if isinstance(tried, Fetched) else url)
+        host = target.host if target is not None else ""
+        self._budgets.lost(host, began)
+        return host
 
 
 def backoff_s(url: str, attempt: int) -> float:
