@@ -22,7 +22,8 @@ from laion_dask.blur import Box
 from laion_dask.budgets import SHARD
 from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
-from laion_dask.fetch import Fetched, Fetcher, not_asked, open_fetcher
+from laion_dask.fetch import Fetcher, open_fetcher
+from laion_dask.fetched import Fetched, not_asked
 from laion_dask.known_index import Index
 from laion_dask.queues import Queue
 from laion_dask.replay import ReplayAddress

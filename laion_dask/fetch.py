@@ -9,16 +9,18 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from laion_dask import ai_txt, budgets, guard, params, robots, tdmrep
+from laion_dask import ai_txt, guard, params, robots, tdmrep
 from laion_dask.budgets import Budgets, SpentError
 from laion_dask.exchange import Ask, Limits, Reply, asks_for, open_session
+from laion_dask.fetched import Fetched, Try, not_asked
 from laion_dask.hosts import HostRules, Rules
+from laion_dask.lanes import Turnstile
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import SILENT, Decision, Policy, utc
-from laion_dask.turns import TurnsAddress, Turnstile, open_turns
+from laion_dask.turns import LeaseLostError, TurnsAddress, open_turns
 from laion_dask.verdict import KEEP, LATER
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
@@ -31,62 +33,6 @@ _NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archiv
 _REFUSED: Final = frozenset({"private_address", "refused_port"})
 _SLOW_DOWN: Final = frozenset({429, 503})
 _BACKOFF_S: Final = 0.25
-_NOT_ASKED: Final = {
-    "host_failing": "not asked: the host fails",
-    budgets.HOST: "not asked: the shard has lost as much to the host as it may",
-    budgets.SHARD: "not asked: the shard has taken as long as it may",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """One try for an image: how it ended, the status of its last response, and its time with the wait for a turn."""
-
-    reason: str
-    status: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """How a URL ended: `reason` keep and the decoded body, or a reason of the closed list and no body."""
-
-    reason: str
-    message: str | None
-    final_url: str
-    decision: Decision
-    status: int = 0
-    content_type: str = ""
-    body: bytes = b""
-    retry: bool = False
-    """Another try may help at once."""
-    retry_after_s: float = 0.0
-    later: bool = False
-    """Another try may help in a while; never where the owner refuses or the answer is final."""
-    host_failed: bool = False
-    """The host of the URL itself gave no answer, although it was asked."""
-    host_paused: bool = False
-    """The host asks to be left alone for longer than download.max_retry_after_s."""
-    left: str = ""
-    """The reason why no further row of the host is to be asked for in this shard."""
-    server_date: str | None = None
-    tries: tuple[Try, ...] = ()
-
-    @property
-    def attempts(self) -> int:
-        """How often the URL was tried; redirects are part of a try."""
-        return len(self.tries)
-
-    @property
-    def seconds(self) -> tuple[float, ...]:
-        """Time of each try."""
-        return tuple(tried.seconds for tried in self.tries)
-
-
-def not_asked(url: str, reason: str) -> Fetched:
-    """Return the end of a row that is not asked for because of how its host or its shard fares."""
-    return Fetched(reason, _NOT_ASKED[reason], url, SILENT, later=True)
-
 
 _Tried = TypeVar("_Tried", Reply, Fetched)
 
@@ -115,14 +61,15 @@ async def open_fetcher(
     if workers > 1 and turns is None and not recorded:
         message = f"{workers} workers share the limits for a host. Remedy: open turns.TurnServer, and pass its address"
         raise ValueError(message)
+    limits = Budgets(settings)
     async with (
-        open_turns(settings, turns) as turnstile,
+        open_turns(settings, turns, limits.asked_to_wait) as turnstile,
         open_session(replay, user_agent=user_agent, connections=settings.connections) as ask,
     ):
         # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
         scope = replay if through is None else object()
         way = ask if through is None else through(ask)
-        fetcher = Fetcher(way, settings, turnstile, scope=scope, recorded=recorded)
+        fetcher = Fetcher(way, settings, turnstile, limits=limits, scope=scope, recorded=recorded)
         try:
             yield fetcher
         finally:
@@ -133,14 +80,14 @@ class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
     def __init__(
-        self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable, recorded: bool
+        self, ask: Ask, settings: params.Download, turns: Turnstile, *, limits: Budgets, scope: Hashable, recorded: bool
     ) -> None:
         self._ask_now = ask
         self._settings = settings
         # Neither an archive nor a replay has anybody who had to be spared.
         self._live = settings.source == "web"
         self._recorded = recorded
-        self._budgets = Budgets(settings)
+        self._budgets = limits
         self._turns = turns
         self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
@@ -249,18 +196,29 @@ class Fetcher:
         self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
     ) -> Reply:
         """Ask when it is this host's turn and a connection is free; a host that asks for a pause gets it."""
+        while True:
+            try:
+                reply = await self._ask_in_turn(target, limits, wanted, delay_s)
+                break
+            except LeaseLostError:
+                # What was asked was broken off: it is no try, and says nothing of the host.
+                continue
+        if reply.status in _SLOW_DOWN and reply.retry_after_s and self._live:
+            pause_s = min(reply.retry_after_s, self._settings.max_retry_after_s)
+            self._turns.pause(target.host, pause_s)
+            self._budgets.asked_to_wait(target.host, pause_s)
+        return reply
+
+    async def _ask_in_turn(
+        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], delay_s: float
+    ) -> Reply:
         async with AsyncExitStack() as held:
             if self._live:
                 async with self._budgets.waiting(target.host):
                     await self._wait(held, target.host, delay_s)
             else:
                 await self._wait(held, target.host, delay_s)
-            reply = await self._ask_now(target, limits, wanted)
-        if reply.status in _SLOW_DOWN and reply.retry_after_s and self._live:
-            pause_s = min(reply.retry_after_s, self._settings.max_retry_after_s)
-            self._turns.pause(target.host, pause_s)
-            self._budgets.asked_to_wait(target.host, pause_s)
-        return reply
+            return await self._ask_now(target, limits, wanted)
 
     async def _wait(self, held: AsyncExitStack, host: str, delay_s: float) -> None:
         # The connection comes last: whoever waits for a slow host must not hold one.

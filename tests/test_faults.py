@@ -15,7 +15,8 @@ from test_download import write_work
 
 from laion_dask import params, rounds, shards
 from laion_dask.download import download
-from laion_dask.fetch import Fetched, open_fetcher
+from laion_dask.fetch import open_fetcher
+from laion_dask.fetched import Fetched
 
 TIMEOUT_S: Final = 1.0
 
