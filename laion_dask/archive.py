@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 
 from warcio.archiveiterator import ArchiveIterator
 
-from laion_dask import cdxj, exchange, guard, params, warc_exchange
+from laion_dask import budgets, cdxj, exchange, guard, params, warc_exchange
 from laion_dask.cdxj import Entry
 from laion_dask.exchange import Ask, Limits, Reply
 from laion_dask.hosts import CACHE_S
@@ -28,7 +28,7 @@ from laion_dask.warc_exchange import Exchange
 KeepBody = Callable[[Reply], bool]
 """Whether the body of a reply may be written to disk: the place where known unlawful content is kept out."""
 
-UNASKED: Final = frozenset({"host_failing"})
+UNASKED: Final = frozenset({"host_failing", budgets.HOST, budgets.SHARD})
 """Reasons that come from how other rows fared at the time, which nobody can repeat: they are written themselves."""
 
 NOT_ARCHIVED: Final = Reply(failure="not_archived", message="the archive has no answer to this")
@@ -96,7 +96,8 @@ class Keeper:
                 return read
 
             reply = await ask(target, limits, seen)
-            found = Exchange(target.href, asker, date, head, reply, read=read)
+            # What is replayed was answered when it was recorded: the time of this run is no part of it.
+            found = Exchange(target.href, asker, reply.date or date, head, reply, read=read)
             self._keep(found)
             if asker.startswith(_HOST) and not reply.failure and not reply.retry:
                 _REMEMBERED.put(remembered, found)
@@ -105,9 +106,13 @@ class Keeper:
         return kept
 
     def conclude(self, url: str, reason: str, message: str | None) -> None:
-        """Write how the running task's row ended where no answer shows it; a row that was answered needs none."""
+        """Write how the running task's row ended where no answer shows it; a row that was answered needs none.
+
+        What a row was told before it was left is not written: a rebuild asks for nothing of it.
+        """
         target = guard.parse(url)
         if reason in UNASKED and target is not None:
+            self._waiting.pop(exchange.ASKER.get(), None)
             reply = Reply(failure=reason, message=message or "")
             self._keep(Exchange(target.href, exchange.ASKER.get(), warc_exchange.now(), None, reply))
 

@@ -19,9 +19,11 @@ import uvloop
 from laion_dask import archive as archives
 from laion_dask import decoders, hashes, images, known, listed, params, rounds, shards, verify, worklist
 from laion_dask.blur import Box
+from laion_dask.budgets import SHARD
 from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
-from laion_dask.fetch import Fetched, Fetcher, open_fetcher
+from laion_dask.fetch import Fetcher, open_fetcher
+from laion_dask.fetched import Fetched, not_asked
 from laion_dask.known_index import Index
 from laion_dask.queues import Queue
 from laion_dask.replay import ReplayAddress
@@ -69,9 +71,8 @@ def download(
     """
     table = pq.read_table(work)
     columns = worklist.image_columns(table.schema)
-    none = rounds.Earlier.none(table.num_rows)
-    earlier = rounds.Earlier.read(before, name, shard_rows) if before is not None else none
-    rows = table.take(pa.array(earlier.places, pa.int64())).to_pylist()
+    places = rounds.read_later(before, name) if before is not None else range(table.num_rows)
+    rows = table.take(pa.array(places, pa.int64())).to_pylist()
     compared: Mapping[str, verify.Before] = {}
     if settings.verify is not None:
         compared = verify.with_pictures(verify.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
@@ -89,7 +90,7 @@ def download(
         Spool(out) as spool,
         shards.ShardWriter(out, name, columns) as writer,
     ):
-        shard = _Shard(settings, name, rows, earlier, round_number, spool, writer, shard_rows, way, compared, gate)
+        shard = _Shard(settings, name, rows, places, round_number, spool, writer, shard_rows, way, compared, gate)
         through = gate.through(way.through)
         opening = open_fetcher(
             settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=through
@@ -114,7 +115,7 @@ class _Shard:
         settings: params.Download,
         name: str,
         rows: list[dict[str, Any]],
-        earlier: rounds.Earlier,
+        places: Sequence[int],
         round_number: int,
         spool: Spool,
         writer: shards.ShardWriter,
@@ -126,7 +127,7 @@ class _Shard:
         self._settings = settings
         self._name = name
         self._rows = rows
-        self._earlier = earlier
+        self._places = places
         self._round = round_number
         self._spool = spool
         self._writer = writer
@@ -140,6 +141,8 @@ class _Shard:
         self._active = 0
         self._body_bytes = 0
         self._changed = asyncio.Event()
+        self._left: dict[str, str] = {}
+        self._over = False
         self.later: list[int] = []
         self.tries: list[dict[str, Any]] = []
         self.ended: list[dict[str, Any]] = []
@@ -149,6 +152,8 @@ class _Shard:
         judge = partial(_judge, _decoders(self._settings, cores), self._settings, Policy.of(self._settings), self._gate)
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
+                if self._settings.source == "web":
+                    asyncio.get_running_loop().call_later(self._settings.shard_budget_s, self._stop, fetcher)
                 while not self._queue.done:
                     self._changed.clear()
                     while (given_up := self._queue.give_up()) is not None:
@@ -162,10 +167,18 @@ class _Shard:
     def _has_room(self) -> bool:
         return self._active < _AHEAD * self._settings.connections and self._body_bytes <= _BODY_BYTES
 
+    def _stop(self, fetcher: Fetcher) -> None:
+        """Begin no further row, and wait for no host: the shard has taken as long as it may."""
+        self._over = True
+        self._queue.leave()
+        fetcher.end_waits()
+        self._changed.set()
+
     def _give_up(self, row: int) -> None:
         work = self._rows[row]
         asks_for("row", work["uid"], self._round)
-        fetched = _not_asked(work["url"])
+        reason = SHARD if self._over else self._left.get(work["host"], "host_failing")
+        fetched = not_asked(work["url"], reason)
         self._way.conclude(work["url"], fetched.reason, fetched.message)
         self._end(row, *_undecoded(fetched))
 
@@ -173,14 +186,15 @@ class _Shard:
         work = self._rows[row]
         asks_for("row", work["uid"], self._round)
         if row in self._listed:
-            fetched = Fetched(known.LISTED_ADDRESS, self._listed[row], work["url"], SILENT, attempts=0)
-        elif self._way.concluded(work["url"]) is not None:
-            fetched = _not_asked(work["url"])
+            fetched = Fetched(known.LISTED_ADDRESS, self._listed[row], work["url"], SILENT)
+        elif (concluded := self._way.concluded(work["url"])) is not None:
+            fetched = not_asked(work["url"], concluded.failure)
         else:
             fetched = await fetcher.fetch(work["url"])
-        # Whom the archive gave up it says itself; how its hosts fare now says nothing.
-        live = self._settings.source != "archive"
-        self._queue.end(row, failed=live and fetched.host_failed, paused=live and fetched.host_paused)
+            self._way.conclude(work["url"], fetched.reason, fetched.message)
+        if fetched.left:
+            self._left[work["host"]] = fetched.left
+        self._queue.end(row, failed=fetched.host_failed, paused=fetched.host_paused or bool(fetched.left))
         self._changed.set()
         judged: Judged = _undecoded(fetched)
         if fetched.reason == KEEP:
@@ -195,25 +209,21 @@ class _Shard:
 
     def _end(self, row: int, fetched: Fetched, prepared: images.Prepared, digests: Hashes) -> None:
         """Write a row that has ended, and those that have waited for it."""
-        work, place = self._rows[row], self._earlier.places[row]
+        work, place = self._rows[row], self._places[row]
         key = shards.key(self._name, place, self._shard_rows)
         asks_for("row", work["uid"], self._round)
         self._way.ended(listed=prepared.reason in known.LISTED)
         tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
-        for number, seconds in enumerate(fetched.seconds if prepared.reason not in known.LISTED else (), start=1):
-            self.tries.append({**tried, "attempt": number, "seconds": seconds})
+        for number, one in enumerate(fetched.tries if prepared.reason not in known.LISTED else (), start=1):
+            ended = {"outcome": one.reason, "http_status": one.status, "seconds": one.seconds}
+            self.tries.append({**tried, "attempt": number, **ended})
         if fetched.later:
             self.later.append(place)
-        fetched = replace(fetched, attempts=self._earlier.attempts[row] + fetched.attempts)
-        ended = listed.row(attempt(key, work, fetched, prepared, digests, round_number=self._round))
-        self._spool.put(row, ended, prepared.picture, prepared.extension)
+        written = listed.row(attempt(key, work, fetched, prepared, digests))
+        self._spool.put(row, written, prepared.picture, prepared.extension)
         for done, picture, extension in self._spool.ready():
             self._writer.add(done, picture, extension)
             self.ended.append(done)
-
-
-def _not_asked(url: str) -> Fetched:
-    return Fetched("host_failing", "not asked: the host fails", url, SILENT, attempts=0, later=True)
 
 
 def _undecoded(fetched: Fetched) -> Judged:
@@ -276,8 +286,6 @@ def attempt(
     fetched: Fetched,
     prepared: images.Prepared,
     digests: Hashes,
-    *,
-    round_number: int = 1,
 ) -> dict[str, Any]:
     """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
 
@@ -299,8 +307,6 @@ def attempt(
         "error_message": prepared.message,
         "reason": prepared.reason,
         "http_status": fetched.status,
-        "attempts": fetched.attempts,
-        "round": round_number,
         "server_date": fetched.server_date,
         "final_url": fetched.final_url,
         "content_type": fetched.content_type,

@@ -6,12 +6,14 @@ Every way that an exchange can end is a `Reply`; an exception is a bug.
 from __future__ import annotations
 
 import asyncio
+import errno
+import re
 import resource
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache, partial
@@ -22,7 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from laion_dask import guard
-from laion_dask.replay import ReplayAddress
+from laion_dask.replay import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -31,6 +33,11 @@ _KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the fi
 _FILES: Final = 65_536
 _MAX_HEADERS: Final = 128  # of at most _MAX_FIELD_BYTES each
 _MAX_FIELD_BYTES: Final = 8 * 1024
+_REPLAY_S: Final = 3600.0  # for one answer of a replay server: beyond, something is broken, however busy the machine
+_REPLAY_TRIES: Final = 3  # for connections that a busy machine loses
+_NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_WARC_DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
+_NO_DATE: Final = "1970-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Reply:
     message: str = ""
     retry: bool = False
     retry_after_s: float = 0.0
+    date: str = ""
+    """Of a replayed answer: when it was recorded, as WARC-Date has it."""
 
     def header(self, name: str) -> str | None:
         """Return the first header of a lower-case name."""
@@ -60,6 +69,8 @@ class Limits:
 
 
 _NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+_NO_NAME: Final = Reply(failure="unreachable", message="the address cannot be asked for")
+_LOST: Final = Reply(failure="unreachable", message="the connection was lost", retry=True)
 
 ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
 """For whom is asked, in the running task: see `asks_for`.
@@ -92,10 +103,12 @@ class Ask(Protocol):
 async def open_session(replay: ReplayAddress | None, *, user_agent: str, connections: int) -> AsyncIterator[Ask]:
     """Open the connections of one shard: to public addresses only, or to the replay server only."""
     _allow_files()
+    marked = replay is not None and replay.marks
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
     connector = aiohttp.TCPConnector(
         limit=connections,
-        ssl=_tls(replay.ca_pem if replay else None),
+        # The replay server cannot have a certificate for each name that was recorded, such as one with an underscore.
+        ssl=_tls(replay.ca_pem if replay else None, any_name=marked),
         resolver=resolver,
         use_dns_cache=False,  # the resolver has one with limits
         keepalive_timeout=_KEEPALIVE_S,
@@ -103,7 +116,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
     )
     async with aiohttp.ClientSession(
         connector=connector,
-        headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"},
+        headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", **({MARK: "wanted"} if marked else {})},
         timeout=aiohttp.ClientTimeout(total=None),
         max_line_size=_MAX_FIELD_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
@@ -111,7 +124,10 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
-        yield partial(exchange, session, replayed=replay is not None)
+        if marked:
+            yield partial(_replayed, session)
+        else:
+            yield partial(exchange, session, refused_is_gone=replay is not None)
 
 
 @cache
@@ -124,13 +140,19 @@ def _allow_files() -> None:
 
 
 @lru_cache(maxsize=4)
-def _tls(ca_pem: str | None) -> ssl.SSLContext:
+def _tls(ca_pem: str | None, *, any_name: bool = False) -> ssl.SSLContext:
     # Once for the process: a new context for each request costs tens of milliseconds of CPU.
-    return ssl.create_default_context(cadata=ca_pem)
+    context = ssl.create_default_context(cadata=ca_pem)
+    context.check_hostname = not any_name
+    return context
 
 
 class ReplayGoneError(Exception):
-    """The replay server is not there any more; that says nothing of the hosts it answers for, so no row may say it."""
+    """The replay server does not answer; that says nothing of the hosts it answers for, so no row may say it."""
+
+
+class ResourcesError(Exception):
+    """This machine has no more files or buffers for a connection; no row may say that of its host."""
 
 
 async def exchange(
@@ -139,30 +161,18 @@ async def exchange(
     limits: Limits,
     wanted: Callable[[Reply], bool],
     *,
-    replayed: bool = False,
+    refused_is_gone: bool = False,
 ) -> Reply:
     """GET a target; `wanted` sees status and headers, and where it says no the body is not read.
 
-    Raises `ReplayGoneError` where the server that replays all hosts refuses a connection: while it runs it never does.
+    With `refused_is_gone` all hosts are one server of this machine, and `ReplayGoneError` is raised where it refuses a
+    connection: while it runs it never does. Raises `ResourcesError` where this machine cannot open a connection.
     """
+    if not _is_name(target.host):
+        return _NO_NAME
     try:
-        async with (
-            asyncio.timeout(limits.timeout_s),
-            session.get(URL(target.href, encoded=True), allow_redirects=False) as response,
-        ):
-            headers = tuple((name, _clean(value)) for name, value in response.headers.items())
-            head = Reply(
-                response.status,
-                headers,
-                retry=response.status == 429 or response.status >= 500,
-                retry_after_s=retry_after_s(headers),
-            )
-            if wanted(head):
-                return await _whole(response, head, limits)
-            if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-                # A short error page is read, so that the connection can be used again; unpacked it may be long.
-                await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
-            return head
+        async with asyncio.timeout(limits.timeout_s):
+            return await _get(session, target, limits, wanted)
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
     except (aiohttp.ClientResponseError, HttpProcessingError):
@@ -171,10 +181,104 @@ async def exchange(
         # Whether garbage comes with the headers or after them is a matter of microseconds; a cut is something else.
         return _NOT_HTTP if _is_garbage(error) else _no_connection(error)
     except (aiohttp.ClientError, OSError) as error:
-        if replayed and isinstance(_cause(error), ConnectionRefusedError):
-            message = f"{target.href}: the replay server is gone. Remedy: run again; unfinished shards are fetched anew"
-            raise ReplayGoneError(message) from error
+        cause = _cause(error)
+        if refused_is_gone and isinstance(cause, ConnectionRefusedError):
+            raise _gone(target, "is gone") from error
+        if isinstance(cause, OSError) and cause.errno in _NO_RESOURCES:
+            message = (
+                f"{target.href}: {cause.strerror}. Remedy: lower download.connections, or raise the machine's limit"
+            )
+            raise ResourcesError(message) from error
         return _no_connection(error)
+
+
+async def _get(
+    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+) -> Reply:
+    async with session.get(URL(target.href, encoded=True), allow_redirects=False) as response:
+        headers = tuple((name, _clean(value)) for name, value in response.headers.items())
+        head = Reply(
+            response.status,
+            headers,
+            retry=response.status == 429 or response.status >= 500,
+            retry_after_s=retry_after_s(headers),
+        )
+        if wanted(head):
+            return await _whole(response, head, limits)
+        if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
+            # A short error page is read, so that the connection can be used again; unpacked it may be long.
+            await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
+        return head
+
+
+async def _replayed(
+    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+) -> Reply:
+    """Do what `exchange` does where a replay server that marks its answers stands for all hosts.
+
+    A mark of the server says that a host gave no answer, or no body. No clock does, and no lost connection: the server
+    and this process may be busy. Raises `ReplayGoneError` where the server does not answer.
+    """
+    if not _is_name(target.host):
+        return replace(_NO_NAME, date=_NO_DATE)
+    for last in (False,) * (_REPLAY_TRIES - 1) + (True,):
+        try:
+            async with asyncio.timeout(_REPLAY_S):
+                return await _get_marked(session, target, limits, wanted)
+        except TimeoutError as error:
+            raise _gone(target, f"has not answered for {_REPLAY_S:g} s") from error
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            if (reply := _of_the_content(error)) is not None:
+                return replace(reply, date=_NO_DATE)
+            if last or isinstance(_cause(error), ConnectionRefusedError):
+                raise _gone(target, f"is gone ({type(_cause(error)).__name__})") from error
+    raise _gone(target, "is gone")
+
+
+def _is_name(host: str) -> bool:
+    # A label that is empty or too long is none for a resolver, and TLS would end with an error of its encoding.
+    return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+
+
+async def _get_marked(
+    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+) -> Reply:
+    marks = dict.fromkeys((MARK, MARK_DATE), "")
+    body_is_missing = False
+
+    def unmarked(reply: Reply) -> Reply:
+        for name in marks:
+            marks[name] = reply.header(name.lower()) or marks[name]
+        theirs = tuple((name, value) for name, value in reply.headers if name.title() not in marks)
+        date = marks[MARK_DATE]
+        return replace(reply, headers=theirs, date=date if _WARC_DATE.fullmatch(date) else _NO_DATE)
+
+    def readable(head: Reply) -> bool:
+        nonlocal body_is_missing
+        head = unmarked(head)
+        if marks[MARK] == NO_ANSWER or not wanted(head):
+            return False
+        body_is_missing = marks[MARK] == NO_BODY
+        return not body_is_missing
+
+    reply = unmarked(await _get(session, target, limits, readable))
+    return replace(_LOST, date=reply.date) if body_is_missing or marks[MARK] == NO_ANSWER else reply
+
+
+def _of_the_content(error: Exception) -> Reply | None:
+    """Return how an exchange ends for what was recorded, or for the address; None where the machine is the cause."""
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return _NOT_HTTP
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return _NOT_HTTP if _is_garbage(error) else None
+    told = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError)
+    return _no_connection(error) if told or isinstance(_cause(error), guard.NotReplayedError) else None
+
+
+def _gone(target: guard.Target, what: str) -> ReplayGoneError:
+    return ReplayGoneError(
+        f"{target.href}: the replay server {what}. Remedy: run again; unfinished shards are fetched anew"
+    )
 
 
 def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
@@ -196,7 +300,7 @@ def _no_connection(error: Exception) -> Reply:
     if isinstance(cause, guard.PrivateAddressError):
         return Reply(failure="private_address", message="the name has no public address")
     if isinstance(error, aiohttp.InvalidURL):
-        return Reply(failure="unreachable", message="the address cannot be asked for")
+        return _NO_NAME
     # Coarse on purpose: messages hold ports of this machine, and whether a lost connection shows as a reset or as an
     # end is a matter of microseconds; both would differ from run to run.
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -206,7 +310,7 @@ def _no_connection(error: Exception) -> Reply:
     elif isinstance(error, aiohttp.ClientConnectorError):
         message = "no connection"
     else:
-        message = "the connection was lost"
+        return _LOST
     return Reply(failure="unreachable", message=message, retry=True)
 
 

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from laion_dask import ai_txt, guard, params, robots, tdmrep
+from laion_dask.budgets import Budgets, SpentError
 from laion_dask.exchange import Ask, Limits, Reply, asks_for, open_session
+from laion_dask.fetched import Fetched, Try, not_asked
 from laion_dask.hosts import HostRules, Rules
+from laion_dask.lanes import Turnstile
 from laion_dask.replay import ReplayAddress
 from laion_dask.rights import SILENT, Decision, Policy, utc
-from laion_dask.turns import TurnsAddress, Turnstile, open_turns
+from laion_dask.turns import LeaseLostError, TurnsAddress, open_turns
 from laion_dask.verdict import KEEP, LATER
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
@@ -31,33 +33,6 @@ _NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archiv
 _REFUSED: Final = frozenset({"private_address", "refused_port"})
 _SLOW_DOWN: Final = frozenset({429, 503})
 _BACKOFF_S: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """How a URL ended: `reason` keep and the decoded body, or a reason of the closed list and no body."""
-
-    reason: str
-    message: str | None
-    final_url: str
-    decision: Decision
-    status: int = 0
-    attempts: int = 1
-    content_type: str = ""
-    body: bytes = b""
-    retry: bool = False
-    """Another try may help at once."""
-    retry_after_s: float = 0.0
-    later: bool = False
-    """Another try may help in a while; never where the owner refuses or the answer is final."""
-    host_failed: bool = False
-    """The host of the URL itself gave no answer, although it was asked."""
-    host_paused: bool = False
-    """The host asks to be left alone for longer than download.max_retry_after_s."""
-    server_date: str | None = None
-    seconds: tuple[float, ...] = ()
-    """Time of each try, with the wait for a turn at the host."""
-
 
 _Tried = TypeVar("_Tried", Reply, Fetched)
 
@@ -75,33 +50,44 @@ async def open_fetcher(
     """Open the fetcher of one shard; `workers` processes share the limits for each host through the server of turns.
 
     `through`: an archive that keeps the answers, or gives them in place of the web; it holds those of its shard only.
+    Where an archive or a replay server answers, nobody has to be spared: workers share nothing then.
 
     Raises `ValueError` where several workers have no such server: each would take the limits for itself.
     """
-    archived = settings.source == "archive"
-    if archived:
-        # Nobody is there who had to be spared.
+    recorded = settings.source == "archive" or (replay is not None and replay.marks)
+    if recorded:
         settings = settings.model_copy(update={"host_interval_s": 0.0, "domain_interval_s": 0.0})
-    if workers > 1 and turns is None and not archived:
+        turns = None
+    if workers > 1 and turns is None and not recorded:
         message = f"{workers} workers share the limits for a host. Remedy: open turns.TurnServer, and pass its address"
         raise ValueError(message)
+    limits = Budgets(settings)
     async with (
-        open_turns(settings, turns) as turnstile,
+        open_turns(settings, turns, limits.asked_to_wait) as turnstile,
         open_session(replay, user_agent=user_agent, connections=settings.connections) as ask,
     ):
         # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
         scope = replay if through is None else object()
-        yield Fetcher(ask if through is None else through(ask), settings, turnstile, scope=scope)
+        way = ask if through is None else through(ask)
+        fetcher = Fetcher(way, settings, turnstile, limits=limits, scope=scope, recorded=recorded)
+        try:
+            yield fetcher
+        finally:
+            await fetcher.close()
 
 
 class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
-    def __init__(self, ask: Ask, settings: params.Download, turns: Turnstile, *, scope: Hashable) -> None:
+    def __init__(
+        self, ask: Ask, settings: params.Download, turns: Turnstile, *, limits: Budgets, scope: Hashable, recorded: bool
+    ) -> None:
         self._ask_now = ask
         self._settings = settings
         # Neither an archive nor a replay has anybody who had to be spared.
         self._live = settings.source == "web"
+        self._recorded = recorded
+        self._budgets = limits
         self._turns = turns
         self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
@@ -109,16 +95,33 @@ class Fetcher:
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
-        seconds: list[float] = []
+        tries: list[Try] = []
+        loop = asyncio.get_running_loop()
+        target = guard.parse(url)
+        host = target.host if target is not None else ""
 
         async def attempt() -> Fetched:
-            began = time.monotonic()
+            began = loop.time()
             fetched = await self._attempt(url)
-            seconds.append(time.monotonic() - began)
+            tries.append(Try(fetched.reason, fetched.status, loop.time() - began))
             return fetched
 
-        fetched = await self._again(attempt, url)
-        return replace(fetched, attempts=len(seconds), seconds=tuple(seconds))
+        try:
+            fetched = await self._again(attempt, url)
+        except SpentError as error:
+            fetched = not_asked(url, error.reason)
+        if self._live:
+            self._budgets.ended(host, failed=fetched.later)
+            fetched = replace(fetched, left=self._budgets.spent(host))
+        return replace(fetched, tries=tuple(tries))
+
+    async def close(self) -> None:
+        """End what the fetcher asks for on behalf of rows that have gone."""
+        await self._rules.close()
+
+    def end_waits(self) -> None:
+        """Ask for nothing more: the shard has taken as long as it may. What is being transferred goes on."""
+        self._budgets.end_shard()
 
     async def _attempt(self, url: str) -> Fetched:
         """Ask once, following redirects; each hop is checked as the first one was."""
@@ -193,15 +196,39 @@ class Fetcher:
         self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
     ) -> Reply:
         """Ask when it is this host's turn and a connection is free; a host that asks for a pause gets it."""
-        # The connection comes last: whoever waits for a slow host must not hold one.
-        async with self._turns.turn(target.host, delay_s), self._connections:
-            reply = await self._ask_now(target, limits, wanted)
+        while True:
+            try:
+                reply = await self._ask_in_turn(target, limits, wanted, delay_s)
+                break
+            except LeaseLostError:
+                # What was asked was broken off: it is no try, and says nothing of the host.
+                continue
         if reply.status in _SLOW_DOWN and reply.retry_after_s and self._live:
-            self._turns.pause(target.host, min(reply.retry_after_s, self._settings.max_retry_after_s))
+            pause_s = min(reply.retry_after_s, self._settings.max_retry_after_s)
+            self._turns.pause(target.host, pause_s)
+            self._budgets.asked_to_wait(target.host, pause_s)
         return reply
+
+    async def _ask_in_turn(
+        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], delay_s: float
+    ) -> Reply:
+        async with AsyncExitStack() as held:
+            if self._live:
+                async with self._budgets.waiting(target.host):
+                    await self._wait(held, target.host, delay_s)
+            else:
+                await self._wait(held, target.host, delay_s)
+            return await self._ask_now(target, limits, wanted)
+
+    async def _wait(self, held: AsyncExitStack, host: str, delay_s: float) -> None:
+        # The connection comes last: whoever waits for a slow host must not hold one.
+        await held.enter_async_context(self._turns.turn(host, delay_s))
+        await held.enter_async_context(self._connections)
 
     def _ended(self, target: guard.Target, reply: Reply, decision: Decision, reason: str, *, first: bool) -> Fetched:
         """Build the end of an attempt from its last reply; `first`: no redirect led here."""
+        # How hosts fared when they were recorded says nothing of the server that answers for them now.
+        asked = first and not self._recorded
         fetched = Fetched(
             reason,
             reply.message,
@@ -212,8 +239,8 @@ class Fetcher:
             retry=reply.retry and not self._policy.binds(decision),
             retry_after_s=reply.retry_after_s,
             later=reply.retry or reason in LATER,
-            host_failed=first and reply.retry and not reply.status and not self._policy.binds(decision),
-            host_paused=first and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
+            host_failed=asked and reply.retry and not reply.status and not self._policy.binds(decision),
+            host_paused=asked and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
             server_date=utc(reply.header("date")),
         )
         if reason:
@@ -277,17 +304,35 @@ class Fetcher:
     async def _again(self, attempt: Callable[[], Awaitable[_Tried]], url: str) -> _Tried:
         """Try until it helps or the tries are used up; between them wait as Retry-After says, else longer each time.
 
-        Only the live web is waited for: what a replay or an archive answers does not change.
+        Only the live web is waited for: what a replay or an archive answers does not change. A budget that is spent
+        ends the tries; `SpentError` where there was none yet.
         """
         # Nearly every URL is asked once: a loop costs nothing then, a library's state some hundredth of an image.
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         tried = await attempt()
         for number in range(1, self._settings.retries + 1):
+            host = self._failed_at(tried, url, began)
             if not tried.retry or tried.retry_after_s > self._settings.max_retry_after_s:
-                break
-            if self._live:
-                await asyncio.sleep(max(tried.retry_after_s, backoff_s(url, number)))
-            tried = await attempt()
+                return tried
+            if self._live and not await self._budgets.pause(host, max(tried.retry_after_s, backoff_s(url, number))):
+                return tried
+            began = loop.time()
+            try:
+                tried = await attempt()
+            except SpentError:
+                return tried
+        self._failed_at(tried, url, began)
         return tried
+
+    def _failed_at(self, tried: Reply | Fetched, url: str, began: float) -> str:
+        """Count the time of a try that failed for now, and return the host that it was lost to."""
+        if not self._live or not tried.retry:
+            return ""
+        target = guard.parse(tried.final_url if isinstance(tried, Fetched) else url)
+        host = target.host if target is not None else ""
+        self._budgets.lost(host, began)
+        return host
 
 
 def backoff_s(url: str, attempt: int) -> float:

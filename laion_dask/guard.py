@@ -37,6 +37,10 @@ class PrivateAddressError(OSError):
     """A name or a literal stands for an address that is not public."""
 
 
+class NotReplayedError(OSError):
+    """A literal address is not that of the replay server, and in replay nobody else is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A URL that may be asked for: normalised by WHATWG rules, without fragment, http or https."""
@@ -202,7 +206,7 @@ def socket_factory(replay: ReplayAddress | None) -> SocketFactory:
             (replay.host, replay.http_port),
             (replay.host, replay.https_port),
         }:
-            raise OSError("in replay nothing but the replay server is asked")
+            raise NotReplayedError("in replay nothing but the replay server is asked")
         return socket.socket(family=family, type=kind, proto=protocol)
 
     return make

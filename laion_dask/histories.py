@@ -31,7 +31,7 @@ _FOUND: Final = {
 _INDEXED: Final = ("uid", "address_sha256", "md5", "sha256")
 # What `why` tells of an attempt; all columns of scores and verdicts are told anyway.
 _TOLD: Final = (
-    *("status", "error_message", "http_status", "attempts", "round", "server_date", "final_url", "content_type"),
+    *("status", "error_message", "http_status", "server_date", "final_url", "content_type"),
     *("rights", "rights_signal", "rights_evidence", "rights_source", "rights_time", "page_signals"),
     *("format", "bytes", "original_width", "original_height", "pdq_quality", "language", "language_confidence"),
     *("license", "seen", "key", "host"),

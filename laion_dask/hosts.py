@@ -58,6 +58,12 @@ class Rules:
         self._scope = scope
         self._asked: dict[str, asyncio.Future[HostRules]] = {}
 
+    async def close(self) -> None:
+        """End what is still being asked, because nobody waits for it any more: a run was interrupted, or failed."""
+        for asked in self._asked.values():
+            asked.cancel()
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+
     async def of(self, origin: str) -> HostRules:
         """Return an origin's rules; everyone who comes while they are being fetched waits for the same answer."""
         key = (self._scope, origin)

@@ -19,9 +19,7 @@ LISTED_ADDRESS: Final = "listed_address"
 LISTED: Final = frozenset({LISTED_HASH, LISTED_ADDRESS})
 """Reasons of a download whose row says nothing but which list it was: see `blank`."""
 
-_KEPT: Final = frozenset(
-    {"key", "uid", "split", "language", "status", "error_message", "reason", "attempts", "round", "rights"}
-)
+_KEPT: Final = frozenset({"key", "uid", "split", "language", "status", "error_message", "reason", "rights"})
 _NULL: Final = frozenset({"md5", "sha1", "sha256", "pdq", "format", "server_date", "rights_time"})
 _ZERO: Final = frozenset({"bytes", "http_status"})
 

@@ -84,8 +84,14 @@ class Queue:
         """Whether no row is left, begun ones among them."""
         return not (self._running or self._ready or self._open or self._given_up)
 
+    def leave(self) -> None:
+        """Give up all rows that have not begun."""
+        for host in self._hosts.values():
+            self._given_up.extend(host.rows)
+            host.rows.clear()
+
     def end(self, row: int, *, failed: bool = False, paused: bool = False) -> None:
-        """Note that a row has ended, and whether its host failed to answer, or asks to be left alone for long."""
+        """Note that a row has ended, and whether its host failed to answer, or is to be left alone (`paused`)."""
         host = self._hosts[self._names[row]]
         host.running -= 1
         host.domain.running -= 1

@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -38,12 +38,23 @@ _NOT_REPLAYED: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        # A page of the web must not be able to speak for the server.
+        "laion-dask-replay",
+        "laion-dask-replay-date",
     )
 )
 # What Common Crawl and this project's archives put before headers that no longer describe the body as stored.
 _OF_THE_WIRE: Final = "x-crawler-"
 FIELD: Final = "Laion-Dask-Exchange"
 """Header of records of this project's archives: who asked and how it ended, as JSON (see `warc_exchange`)."""
+MARK: Final = "Laion-Dask-Replay"
+"""Header of a request whose client wants to be told what was not answered, and of the answers that tell it."""
+NO_ANSWER: Final = "no answer"
+"""Mark of an answer that stands for none: the host has closed the connection, or does not exist."""
+NO_BODY: Final = "no body"
+"""Mark of an answer whose headers were recorded and whose body was not: the connection is lost after them."""
+MARK_DATE: Final = "Laion-Dask-Replay-Date"
+"""Header with the WARC-Date of the record, for a client that sent the mark."""
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -59,6 +70,8 @@ class ReplayAddress:
     http_port: int
     https_port: int
     ca_pem: str
+    marks: bool = False
+    """The server says itself where a host gave no answer (`MARK`), so silence and a lost connection are never that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,8 @@ class Recorded:
     body: bytes
     cut: bool = False
     """There was a body, and it was not recorded."""
+    date: str = ""
+    """WARC-Date of the record."""
 
 
 class Loopback:
@@ -110,7 +125,7 @@ class Loopback:
             # A port that is taken must not leave the thread behind.
             self._stop()
             raise
-        self.address = ReplayAddress(self.address.host, *ports, self.address.ca_pem)
+        self.address = replace(self.address, http_port=ports[0], https_port=ports[1])
         return self
 
     def __exit__(
@@ -168,8 +183,9 @@ class Loopback:
             try:
                 self._authority.issue_cert(name).configure_cert(context)
             except ValueError:
-                # IDNA refuses the name (an underscore), and OpenSSL's clients would not trust a wildcard for it.
-                return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+                # IDNA refuses the name (an underscore): the certificate is that of the server itself, for clients that
+                # do not compare names. An alert would reach some clients as a lost connection.
+                return None
             self._contexts[name] = context
         connection.context = self._contexts[name]
         return None
@@ -252,6 +268,7 @@ def _read(place: Place, decode: Literal["transfer", "none"]) -> Recorded | None:
                 return None
             body = record.reader.read()
             told = _told(record)
+            date = record.headers.get("WARC-Date") or ""
         except OSError:
             return None
     status = record.http_headers.status_code or 0
@@ -266,7 +283,7 @@ def _read(place: Place, decode: Literal["transfer", "none"]) -> Recorded | None:
         and not (name.lower() == "content-encoding" and "gzip" in value and not body.startswith(_GZIP))
     )
     cut = status == 200 and (not told.get("read") or bool(told["reply"].get("failure")) or bool(told.get("withheld")))
-    return Recorded(status, _clean(record.http_headers.reason_phrase or ""), kept, body, cut)
+    return Recorded(status, _clean(record.http_headers.reason_phrase or ""), kept, body, cut, _clean(date))
 
 
 def _clean(value: str) -> str:
@@ -277,12 +294,14 @@ class Replay(Loopback):
     """The loopback server that answers out of WARC files: `with Replay(paths) as replay: replay.address`.
 
     A URL of a known host that was not recorded gets 404; a host that does not occur gets its connection closed, and so
-    does a client that waits for a body which an archive does not hold.
+    does a client that waits for a body which an archive does not hold. A client that sends `MARK` is told both by a
+    marked answer instead: on a busy machine connections are lost for other reasons too.
     `ReplayError` where a file is missing.
     """
 
     def __init__(self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0) -> None:
         super().__init__(self._answer, http_port=http_port, https_port=https_port)
+        self.address = replace(self.address, marks=True)
         self.index = Index()
         for path in paths:
             self.index.add(path)
@@ -296,7 +315,10 @@ class Replay(Loopback):
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
         silent = url in self.index.silent and url not in self.index.places
+        marked = MARK in request.headers
         if url is None or silent or _host(url) not in self.index.hosts:
+            if marked:
+                return web.Response(status=502, headers={MARK: NO_ANSWER, "Date": NO_DATE})
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=502)
@@ -306,7 +328,12 @@ class Replay(Loopback):
             return web.Response(status=404, text="not in the archive\n", headers={"Date": NO_DATE})
         headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
         headers.setdefault("Date", NO_DATE)
-        if recorded.cut:
+        if marked:
+            headers[MARK_DATE] = recorded.date
+            if recorded.cut:
+                headers[MARK] = NO_BODY
+                return web.Response(status=recorded.status, reason=recorded.reason, headers=headers)
+        elif recorded.cut:
             return await self._break_off(request, recorded, headers)
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
 

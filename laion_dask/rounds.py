@@ -10,7 +10,6 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,27 +20,6 @@ from laion_dask import archive, known, schema, shards
 from laion_dask.verdict import Ledger
 
 _SLOWEST: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What the rounds before leave to this one: places in the work list, and how often each row was tried."""
-
-    places: Sequence[int]
-    attempts: Sequence[int]
-
-    @classmethod
-    def none(cls, rows: int) -> Earlier:
-        """Return what a first round finds: all rows, none of them tried."""
-        return cls(range(rows), [0] * rows)
-
-    @classmethod
-    def read(cls, folder: Path, name: str, shard_rows: int) -> Earlier:
-        """Read what the round in a part's folder has left."""
-        places = read_later(folder, name)
-        table = pq.read_table(folder / f"{name}.parquet", columns=["key", "attempts"])
-        tried = dict(zip(table["key"].to_pylist(), table["attempts"].to_pylist(), strict=True))
-        return cls(places, [tried[shards.key(name, place, shard_rows)] for place in places])
 
 
 def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:

@@ -183,8 +183,6 @@ IMAGES: Final = Table(
         Column("error_message", pa.string(), "what went wrong, null on success", ""),
         Column("reason", pa.string(), "keep, or the reason out of the closed list"),
         Column("http_status", pa.int32(), "status of the last response; 0 where there was none"),
-        Column("attempts", pa.int32(), "tries made for this image, in all rounds; redirects not counted"),
-        Column("round", pa.int32(), "round of download.rounds that this result is of, from 1"),
         Column(
             "server_date", pa.string(), "Date header of the last response; null where none is valid", "ISO 8601, UTC"
         ),
@@ -222,6 +220,8 @@ TRIES: Final = Table(
         Column("host", pa.string(), "host of the image address"),
         Column("round", pa.int32(), "round of download.rounds, from 1"),
         Column("attempt", pa.int32(), "number of the try in its round, from 1"),
+        Column("outcome", pa.string(), "how this try ended: keep, or the reason out of the closed list"),
+        Column("http_status", pa.int32(), "status of its last response; 0 where there was none"),
         Column("reason", pa.string(), "how the row's round ended: keep, or the reason out of the closed list"),
         Column("seconds", pa.float64(), "time of the try, with the wait for a turn at the host", "s"),
     ),

@@ -51,6 +51,8 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "unreachable": "no connection: unknown name, refused, reset or failed TLS",
         "not_archived": "the archive that stands in for the web has no answer to this, or not its body",
         "host_failing": "not asked for: the host failed download.host_failures times in a row, or asked for a pause",
+        "host_budget": "not asked for: the shard has lost download.host_budget_s or host_budget_rows to the host",
+        "shard_budget": "not asked for: the shard has taken download.shard_budget_s",
         "timeout": "the transfer did not end before its deadline",
         "redirects": "more redirects than allowed, or one to an address that is refused",
         "not_found": "the server answered 404 or 410",
@@ -99,7 +101,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
 }
 """Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
 
-LATER: Final = frozenset({"unreachable", "timeout", "host_failing"})
+LATER: Final = frozenset({"unreachable", "timeout", "host_failing", "host_budget", "shard_budget"})
 """Reasons of download that may not hold for long; so may `http_error` (429 and 5xx) and an unreachable robots.txt."""
 
 RULE_BITS: Final = {

@@ -43,7 +43,16 @@ CHANGED_BYTES: Final = "changed_bytes"
 _OTHER_PICTURE: Final = "another picture than the earlier version has"
 _OTHER_BYTES: Final = "the picture of the earlier version in other bytes"
 _UNDECIDED: Final = frozenset(
-    {"unreachable", "timeout", "host_failing", "refused_port", "not_archived", "decoder_crashed"}
+    {
+        "unreachable",
+        "timeout",
+        "host_failing",
+        "host_budget",
+        "shard_budget",
+        "refused_port",
+        "not_archived",
+        "decoder_crashed",
+    }
 )
 
 Mode = Literal["drop", "strict", "keep"]

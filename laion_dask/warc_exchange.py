@@ -33,7 +33,7 @@ _OF_THE_WIRE: Final = frozenset({"content-encoding", "transfer-encoding", "conte
 _TRUNCATED: Final = {"timeout": "time", "unreachable": "disconnect", "too_large": "length"}
 _SMALL_BYTES: Final = 2_048
 _SPECIFICATION: Final = "https://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/"
-_PLAIN: Final = frozenset({"status", "headers", "body"})
+_PLAIN: Final = frozenset({"status", "headers", "body", "date"})
 _NO_REPLY: Final = Reply()
 
 

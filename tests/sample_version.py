@@ -142,7 +142,7 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
             images.append(
                 row | (blank or {}) | {
                     "key": key, "status": "success" if got else "failed_to_download", "reason": reason,
-                    "error_message": None if got else reason, "http_status": 200, "attempts": 1, "round": 1,
+                    "error_message": None if got else reason, "http_status": 200,
                     "server_date": None,
                     "final_url": row["url"], "content_type": "image/jpeg", "rights": "refused" if signal else "allowed",
                     "rights_signal": signal, "rights_evidence": "", "rights_source": "", "rights_time": None,

@@ -102,8 +102,6 @@ def _image(number: int, row: Row) -> Row:
         "error_message": None if good else row["reason"],
         "reason": KEEP,
         "http_status": 200,
-        "attempts": 1,
-        "round": 1,
         "server_date": None,
         "final_url": pair["url"],
         "content_type": "image/jpeg",

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.parquet as pq
 import pytest
 from faulty import FAULTS, OK, TLS_FAULTS, Faulty
 from test_download import write_work
 
-from laion_dask import params, shards
+from laion_dask import params, rounds, shards
 from laion_dask.download import download
-from laion_dask.fetch import Fetched, open_fetcher
+from laion_dask.fetch import open_fetcher
+from laion_dask.fetched import Fetched
 
 TIMEOUT_S: Final = 1.0
 
@@ -178,7 +180,8 @@ def test_no_fault_costs_another_row_and_a_dead_host_is_left_alone(
     ]
     assert [row["reason"] for row in rows[:20]] == ["unreachable"] * 4 + ["host_failing"] * 16
     assert [row["reason"] for row in rows[20:40]] == ["http_error"] + ["host_failing"] * 19
-    assert [row["attempts"] for row in rows[:20]] == [1] * 4 + [0] * 16
+    tries = pq.read_table(rounds.tries_file(tmp_path / "s" / "out", "00000"))["key"].to_pylist()
+    assert [tries.count(row["key"]) for row in rows[:20]] == [1] * 4 + [0] * 16
     assert server.asked["dead.example/reset?19"] == server.asked["away.example/429-in-an-hour?1"] == 0
 
 

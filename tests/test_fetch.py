@@ -14,7 +14,8 @@ from aiohttp import web
 
 from laion_dask import guard, params
 from laion_dask.exchange import ReplayGoneError, retry_after_s
-from laion_dask.fetch import Fetched, backoff_s, open_fetcher
+from laion_dask.fetch import backoff_s, open_fetcher
+from laion_dask.fetched import Fetched
 from laion_dask.replay import Loopback, ReplayAddress
 from laion_dask.turns import TurnsAddress
 from laion_dask.urls import is_public_address

@@ -35,23 +35,23 @@ WORK: Final = ".download"
 
 @contextmanager
 def network(settings: Params, client: Client) -> Iterator[Resources]:
-    """Open the way to the images: the live web, an archive or a server that answers out of WARCs, and turns at hosts.
+    """Open the way to the images: the live web with turns at hosts, an archive, or a server that answers out of WARCs.
 
-    Turns are given by the driver to all workers, on whatever machine; the replay server answers on this one only.
+    Turns are given by the driver to all workers, on whatever machine; what is recorded needs none. The replay server
+    answers on this machine only.
     """
     rules = settings.download
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     agent = f"laion-dask/{__version__} (+{rules.contact or 'replay'})"
+    shared = {"user_agent": agent, "workers": max(1, len(workers))}
     if rules.source == "archive":
-        yield {"user_agent": agent, "workers": max(1, len(workers)), "replay": None, "archive": index(settings)}
-        return
-    with TurnServer(rules, _reachable_from(workers, client)) as turns:
-        shared = {"user_agent": agent, "workers": max(1, len(workers)), "turns": turns.address}
-        if rules.source == "web":
-            yield {**shared, "replay": None}
-            return
+        yield {**shared, "replay": None, "archive": index(settings)}
+    elif rules.source == "replay":
         with Replay(archives(settings)) as replay:
             yield {**shared, "replay": replay.address}
+    else:
+        with TurnServer(rules, _reachable_from(workers, client)) as turns:
+            yield {**shared, "replay": None, "turns": turns.address}
 
 
 def _reachable_from(workers: Sequence[str], client: Client) -> str:
