@@ -255,20 +255,25 @@ class Fetcher:
         )
 
     async def _file(self, url: str, max_bytes: int) -> Reply:
-        """Get a file that rules an origin; redirects may lead to other hosts, the rules stay the origin's."""
+        """Get a file that rules an origin; redirects may lead to other hosts, the rules stay the origin's.
+
+        Any 2xx is an answer (RFC 9309, 2.3.1.1). An origin that answers with a redirect is there, so an address behind
+        it that cannot be asked is no failure of the origin, but a file that cannot be reached.
+        """
 
         async def attempt() -> Reply:
             target = guard.parse(url)
             limits = Limits(self._settings.timeout_s, max_bytes, cut=True)
-            for _ in range(ROBOTS_HOPS + 1):
+            for hop in range(ROBOTS_HOPS + 1):
                 if target is None:
                     break
-                if refused := self._refused(target):
-                    return refused
-                reply = await self._ask(target, limits, lambda head: head.status == 200)
+                reply = self._refused(target) or await self._ask(target, limits, _is_answer)
+                if hop and reply.failure and reply.failure != "not_archived":
+                    return Reply(failure="redirects", message=f"a redirect, and {reply.message}", retry=reply.retry)
                 if reply.status not in _REDIRECTS:
                     return reply
-                target = guard.parse(reply.header("location") or "", target.href)
+                location = reply.header("location")
+                target = guard.parse(location, target.href) if location else None
             # RFC 9309 2.3.1.2: a chain that leads nowhere may be treated as a file that does not exist.
             return Reply(404)
 
@@ -294,6 +299,10 @@ def backoff_s(url: str, attempt: int) -> float:
     """Return the seconds to wait after failed attempt 1, 2, ...: doubling, spread by a hash against waves."""
     spread = hashlib.sha256(f"{attempt} {url}".encode()).digest()[0] / 255
     return float(_BACKOFF_S * 2 ** (attempt - 1) * (0.5 + spread))
+
+
+def _is_answer(head: Reply) -> bool:
+    return 200 <= head.status < 300
 
 
 def _told(decision: Decision) -> str:

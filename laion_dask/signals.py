@@ -1,11 +1,10 @@
-"""Header values, path patterns and licence addresses in, what they mean out: the small grammars of reservations."""
+"""Header values and licence addresses in, what they mean out: the small grammars of reservations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
-from urllib.parse import quote, urlsplit
 
 # A directive with its own colon; of these only the first word after the colon is its value.
 _VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
@@ -189,42 +188,3 @@ _STATEMENTS: Final = {
     )
 }
 _STATEMENT: Final = re.compile(rf"/(?:vocab|page)/({'|'.join(_STATEMENTS)})/(\d\.\d)(?=/|$)", re.IGNORECASE)
-
-
-# --- paths -----------------------------------------------------------------------------------------------------------
-
-
-def path_of(url: str) -> str:
-    """Return path and query of a URL in the form in which patterns are compared with it."""
-    parts = urlsplit(url)
-    return normal_path((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
-
-
-_ESCAPE: Final = re.compile(r"%([0-9a-fA-F]{2})")
-
-
-def normal_path(path: str) -> str:
-    """Return a path or pattern as RFC 9309, 2.2.2 compares it: unreserved characters plain, all else escaped alike."""
-
-    def plain(match: re.Match[str]) -> str:
-        character = chr(int(match[1], 16))
-        return character if re.fullmatch(r"[A-Za-z0-9._~-]", character) else match[0].upper()
-
-    return quote(_ESCAPE.sub(plain, path), safe="/%?#[]@!$&'()*+,;=:~", errors="replace")
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Match as robots.txt does: a prefix, `*` for any run, `$` at the end. Linear, whatever a hostile file holds."""
-    anchored = pattern.endswith("$")
-    first, *rest = pattern.removesuffix("$").split("*")
-    if not path.startswith(first):
-        return False
-    place = len(first)
-    for piece in rest[:-1] if anchored else rest:
-        found = path.find(piece, place)
-        if found < 0:
-            return False
-        place = found + len(piece)
-    if not anchored:
-        return True
-    return path == first if not rest else len(path) - len(rest[-1]) >= place and path.endswith(rest[-1])
