@@ -7,18 +7,17 @@ import gzip
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from laion_dask import guard, params
+from laion_dask.addresses import is_public_address
 from laion_dask.exchange import ReplayGoneError, retry_after_s
 from laion_dask.fetch import Fetched, backoff_s, open_fetcher
-from laion_dask.replay import Loopback, Replay, ReplayAddress
+from laion_dask.replay import Loopback, ReplayAddress
 from laion_dask.turns import TurnsAddress
-from laion_dask.urls import is_public_address
 
 BODY = b"\x89PNG pretended image"
 BOMB = gzip.compress(bytes(30_000_000), 1)
@@ -81,10 +80,6 @@ class Hosts:
         host, path = request.host.partition(":")[0], request.path
         self.asked[f"{host}{path}"] += 1
         self.agents.add(request.headers.get("User-Agent", ""))
-        if host.endswith("hops.example") or host.startswith("answers-"):
-            return _chain(host, path) if host.endswith("hops.example") else _answered(host, path)
-        if host == "gone.example" and request.transport is not None:
-            request.transport.abort()
         if path == "/robots.txt":
             status, text = ROBOTS.get(host, (404, ""))
             if host == "moved-robots.example":
@@ -120,40 +115,6 @@ class Hosts:
         while True:
             await response.write(piece)
             await asyncio.sleep(pause_s)
-
-
-def _chain(host: str, path: str) -> web.Response:
-    """Answer for 3.hops.example with a robots.txt that three redirects lead to."""
-    if not path.startswith("/robots.txt"):
-        return web.Response(body=BODY)
-    place = int(path.removeprefix("/robots.txt") or 0)
-    if place < int(host.partition(".")[0]):
-        return web.Response(status=301 + place % 2, headers={"Location": f"/robots.txt{place + 1}"})
-    return web.Response(text="User-agent: *\nDisallow: /\n")
-
-
-FILES = {
-    "/robots.txt": "User-agent: *\nDisallow: /robots/\n",
-    "/ai.txt": "User-agent: *\nDisallow: /ai/\n",
-    "/.well-known/tdmrep.json": '[{"location": "/tdm/", "tdm-reservation": 1}]',
-}
-WAYS = {
-    "nowhere": {},
-    "private": {"Location": "http://127.0.0.1/robots.txt"},
-    "port": {"Location": "http://other.example:6379/robots.txt"},
-    "gone": {"Location": "http://gone.example/robots.txt"},
-    "broken": {"Location": "http://broken.example/robots.txt"},
-    "missing": {"Location": "http://a.example/no-robots.txt"},
-}
-
-
-def _answered(host: str, path: str) -> web.Response:
-    """Answer for answers-203.example with every file at that status, for answers-302-gone.example with a redirect."""
-    if path not in FILES:
-        return web.Response(body=BODY, content_type="image/png")
-    status, _, way = host.removeprefix("answers-").removesuffix(".example").partition("-")
-    text = FILES[path] if int(status) < 300 and status != "204" else None
-    return web.Response(status=int(status), text=text, headers=WAYS.get(way))
 
 
 @pytest.fixture
@@ -249,49 +210,6 @@ def test_every_url_ends_with_its_reason(
     assert (fetched.reason, fetched.decision.signal, fetched.attempts) == (reason, signal, attempts), fetched
     assert fetched.body == (BODY if reason == "keep" else b"")
     assert (fetched.message is None) == (reason == "keep")
-
-
-@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 207, 226])
-def test_every_successful_answer_to_a_rights_file_is_read(
-    defaults: params.Params, server: Loopback, status: int
-) -> None:
-    urls = [f"http://answers-{status}.example/{folder}/a.png" for folder in ("robots", "ai", "tdm", "free")]
-    assert [fetched.reason for fetched in fetch(defaults, server.address, *urls)] == [
-        *("robots", "ai_txt", "tdmrep", "keep"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("host", "reason"),
-    [
-        ("answers-204", "keep"),
-        ("answers-304", "keep"),
-        ("answers-404", "keep"),
-        ("answers-429", "robots"),
-        ("answers-500", "robots"),
-        ("answers-302-nowhere", "keep"),
-        ("answers-302-missing", "keep"),
-        # The host is there, and says where its rules are: that they cannot be had refuses, and is no failure of it.
-        ("answers-302-private", "robots"),
-        ("answers-302-port", "robots"),
-        ("answers-302-gone", "robots"),
-        ("answers-302-broken", "robots"),
-        ("1.hops", "robots"),
-        ("5.hops", "robots"),
-        ("6.hops", "keep"),
-    ],
-)
-def test_other_answers_to_robots_txt_count_as_rfc_9309_says(
-    defaults: params.Params, server: Loopback, host: str, reason: str
-) -> None:
-    (fetched,) = fetch(defaults, server.address, f"http://{host}.example/a.png", retries=0)
-    assert fetched.reason == reason, fetched
-
-
-def test_in_a_replay_a_robots_txt_that_was_answered_203_refuses(defaults: params.Params, shared_data: Path) -> None:
-    with Replay([shared_data / "faults" / "r203.warc.gz"]) as replay:
-        (fetched,) = fetch(defaults, replay.address, "http://k.example/1.png")
-    assert (fetched.reason, fetched.decision.source) == ("robots", "http://k.example/robots.txt")
 
 
 def test_a_dripping_body_ends_at_the_deadline_of_the_whole_transfer(defaults: params.Params, server: Loopback) -> None:
