@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from laion_dask import params
 from laion_dask.signals import content_usage, refusing, robots_directives
+
+if TYPE_CHECKING:
+    # A decoder reads rights too, and starts sooner without what reads parameters.
+    from laion_dask import params
 
 SIGNALS: Final = (
     *("robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),

@@ -60,7 +60,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "not_an_image": "the body is not an image of a known format",
         "truncated_image": "the image cannot be decoded to its end",
         "too_many_pixels": "the header claims more pixels than download.max_pixels",
-        "decoder_crashed": "decoding crashed, or took more than download.decode_timeout_s or decode_memory_mb",
+        "decoder_crashed": "the decoder crashed, or took more than download.decode_timeout_s or decode_memory_mb",
         "listed_hash": "the image's hash stands on a list of known content",
         "listed_address": "the address, or one that a redirect leads to, stands on a list of known content",
         "changed_bytes": "the address shows another picture than in download.verify (with strict: gives other bytes)",
