@@ -77,6 +77,41 @@ LICENSE_HOSTS: Final = (
 )
 """Hosts of the addresses that `license_id` knows: a page that names none of them declares no licence known here."""
 
+RSL_TYPE: Final = "application/rsl+xml"
+
+_UNTYPED: Final = frozenset({"", "application/xml", "text/xml"})
+
+
+def rsl_links(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool]]:
+    """Yield addresses of licences in Link headers as written, and whether they are said to be RSL documents.
+
+    A link without a type may be one; not where it leads to a host of well-known licences.
+    """
+    for name, value in headers:
+        if name.strip().lower() != "link":
+            continue
+        for piece in value.split("<")[1:]:
+            address, _, rest = piece.partition(">")
+            told = dict(_parameter(part) for part in rest.split(";")[1:])
+            kind = told.get("type", "")
+            if "license" not in told.get("rel", "").split() or not address.strip():
+                continue
+            if kind == RSL_TYPE:
+                yield address.strip(), True
+            elif kind in _UNTYPED and not any(host in address.lower() for host in LICENSE_HOSTS):
+                yield address.strip(), False
+
+
+def is_rsl_link(rel: str, kind: str) -> bool:
+    """Tell whether a LINK element names an RSL licence."""
+    return "license" in rel.lower().split() and kind.partition(";")[0].strip().lower() == RSL_TYPE
+
+
+def _parameter(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name.strip().lower(), value.strip(' \t,"').lower()
+
+
 _ADDRESS: Final = re.compile(
     rf"\s*(?:https?:)?//(?:[\w-]+\.)?({'|'.join(map(re.escape, LICENSE_HOSTS))})(/[^?#\s]*)", re.IGNORECASE
 )
