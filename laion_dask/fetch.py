@@ -298,6 +298,7 @@ class Fetcher:
             failure=first.failure if first.failure in _NO_CONNECTION else "",
             message=first.message,
             lasting=not (first.failure or first.retry),
+            weight=len(first.body) + len(reserved.body) + len(trained.body),
         )
 
     async def _file(self, url: str, max_bytes: int) -> Reply:

@@ -23,6 +23,8 @@ CACHE_S: Final = 24 * 3600.0
 
 _CACHED_ORIGINS: Final = 20_000
 _CACHED_LICENSES: Final = 2_000
+# Of files as received; read, the most hostile take 16 times as much memory. Who has a domain has any number of hosts.
+_CACHED_BYTES: Final = 32 * 1024 * 1024
 
 
 class Lasting(Protocol):
@@ -31,6 +33,11 @@ class Lasting(Protocol):
     @property
     def lasting(self) -> bool:
         """Whether it may be remembered."""
+        ...
+
+    @property
+    def weight(self) -> int:
+        """The bytes of the files that it was read from."""
         ...
 
 
@@ -48,6 +55,8 @@ class HostRules:
     failure: str = ""
     message: str = ""
     lasting: bool = True
+    weight: int = 0
+    """Bytes of the files that it was read from."""
 
     def before(self, url: str, policy: Policy) -> Decision:
         """Decide before a URL is asked for: by what no header can lift."""
@@ -76,26 +85,37 @@ class Asked(Generic[Answer]):
         self._ask = ask
         self._scope = scope
         self._cache = cache
-        self._asked: dict[str, asyncio.Future[Answer]] = {}
+        # What could not be reached: asked for once by this shard, and again by the next one.
+        self._failed: Remembered[str, Answer] = Remembered(_CACHED_ORIGINS, CACHE_S, heaviest=_CACHED_BYTES)
+        self._under_way: dict[str, asyncio.Future[Answer]] = {}
 
     async def of(self, name: str) -> Answer:
-        """Return the answer for a name; everyone who comes while it is being fetched waits for the same one."""
-        key = (self._scope, name)
-        known = self._cache.get(key)
+        """Return the answer for a name; everyone who comes while it is being fetched waits for the same one.
+
+        It is asked for again where it has been forgotten: after a day, or when there were too many others since.
+        """
+        known = self._cache.get((self._scope, name)) or self._failed.get(name)
         if known is not None:
             return known
-        if name not in self._asked:
-            self._asked[name] = asyncio.ensure_future(self._ask(name))
+        if name not in self._under_way:
+            self._under_way[name] = asyncio.ensure_future(self._asked(name))
         # One waiter that is cancelled must not take the answer from the others.
-        answer = await asyncio.shield(self._asked[name])
+        return await asyncio.shield(self._under_way[name])
+
+    async def _asked(self, name: str) -> Answer:
+        try:
+            answer = await self._ask(name)
+        finally:
+            self._under_way.pop(name, None)
         if answer.lasting:
-            # What could not be reached is asked again by the next shard.
-            self._cache.put(key, answer)
+            self._cache.put((self._scope, name), answer, answer.weight)
+        else:
+            self._failed.put(name, answer, answer.weight)
         return answer
 
 
-_RULES: Final[Remembered[Hashable, HostRules]] = Remembered(_CACHED_ORIGINS, CACHE_S)
-_LICENSES: Final[Remembered[Hashable, License]] = Remembered(_CACHED_LICENSES, CACHE_S)
+_RULES: Final[Remembered[Hashable, HostRules]] = Remembered(_CACHED_ORIGINS, CACHE_S, heaviest=_CACHED_BYTES)
+_LICENSES: Final[Remembered[Hashable, License]] = Remembered(_CACHED_LICENSES, CACHE_S, heaviest=_CACHED_BYTES)
 
 
 def rules(ask: Callable[[str], Awaitable[HostRules]], scope: Hashable) -> Asked[HostRules]:

@@ -50,6 +50,8 @@ class License:
     """Why the document cannot be read, else empty."""
     lasting: bool = True
     """Reading it again soon would give the same."""
+    weight: int = 0
+    """Bytes of the document."""
     source: str = ""
     time: str | None = None
 
@@ -89,7 +91,8 @@ def parse_rsl(status: int, body: bytes, source: str = "", time: str | None = Non
         return unread("no XML")
     if not document.contents:
         return unread("no RSL document")
-    return License({where: PathRules(terms) for where, terms in document.terms().items()}, "", lasting, source, time)
+    terms = {where: PathRules(here) for where, here in document.terms().items()}
+    return License(terms, lasting=lasting, weight=len(body), source=source, time=time)
 
 
 def _strictest(terms: Iterable[Terms]) -> Terms:
