@@ -6,16 +6,23 @@ The grammar is that of robots.txt with file types as patterns (`Disallow: *.jpg`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from laion_dask import agent_groups
+from laion_dask.agent_groups import FIRST
+from laion_dask.path_rules import PathRules, normal_path, path_of
 from laion_dask.rights import SILENT, Decision, decision
-from laion_dask.signals import matches, normal_path, path_of
 
 PATH: Final = "/ai.txt"
 
-_MAX_BYTES: Final = 500 * 1024
+MAX_FILE_BYTES: Final = 500 * 1024
+
+CUT: Final = "ai.txt is longer than 500 KiB, and what follows is not read"
+
+_TYPE: Final = re.compile(r"/?\*\.([a-z0-9]+)\$?")
 _TYPES: Final = {
     "image/jpeg": ("jpg", "jpeg"),
     "image/png": ("png",),
@@ -32,18 +39,36 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One Allow or Disallow line: its pattern, and the line as received."""
+    """One Allow or Disallow line: whether it refuses, and the line as received."""
 
-    pattern: str
     refuses: bool
     line: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The rules of the groups with the same names: by path, and by file type where the pattern is for one."""
+
+    by_path: PathRules[Rule]
+    by_type: Mapping[str, tuple[int, Rule]]
+
+    def deciding(self, path: str, endings: Collection[str]) -> tuple[int, list[Rule]]:
+        """Return the longest patterns that match the path, or the type of a response with one of `endings`."""
+        length, found = self.by_path.longest(path)
+        for ending in endings:
+            place, rule = self.by_type.get(ending, (-1, None))
+            if rule is not None and place >= length:
+                length, found = place, [rule, *(found if place == length else [])]
+        return length, found
 
 
 @dataclass(frozen=True, slots=True)
 class AiTxt:
     """The rules of a host for each of our tokens, where and when they were read; without groups it says nothing."""
 
-    groups: tuple[tuple[Rule, ...], ...] = ()
+    asked: tuple[tuple[_Group, ...], ...] = ()
+    cut: bool = False
+    """The file is longer than what is read."""
     source: str = ""
     time: str | None = None
 
@@ -51,56 +76,55 @@ class AiTxt:
         """Decide by address, and by the type of the response where it is known: a refusal for any token counts.
 
         The longest pattern that matches decides, Disallow among equally long ones: the file is there to reserve. A
-        pattern for a type (`*.jpg`) also holds for an address without that ending whose response is of that type.
+        pattern for a type (`*.jpg`) also holds for an address without that ending whose response is of that type. A
+        file that is longer than what is read is `unknown` where what was read does not refuse.
         """
-        if not self.groups:
+        if not self.asked and not self.cut:
             return SILENT
         path = path_of(url).lower()
         endings = _TYPES.get(content_type.partition(";")[0].strip().lower(), ())
         found = []
-        for group in self.groups:
-            matching = [rule for rule in group if _matches(rule.pattern, path, endings)]
-            if matching:
-                found.append(max(matching, key=lambda rule: (len(rule.pattern), rule.refuses)))
-        if not found:
-            return SILENT
-        rule = max(found, key=lambda rule: rule.refuses)
-        return decision("refused" if rule.refuses else "allowed", "ai_txt", rule.line, self.source, self.time)
-
-
-def _matches(pattern: str, path: str, endings: tuple[str, ...]) -> bool:
-    return matches(pattern, path) or any(pattern.removesuffix("$") in {f"*.{end}", f"/*.{end}"} for end in endings)
+        for groups in self.asked:
+            deciding = [group.deciding(path, endings) for group in groups]
+            longest = max(length for length, _ in deciding)
+            if longest >= 0:
+                rules = [rule for length, said in deciding if length == longest for rule in said]
+                found.append(max(rules, key=lambda rule: rule.refuses))
+        rule = max(found, key=lambda rule: rule.refuses, default=None)
+        if rule is not None and rule.refuses:
+            return decision("refused", "ai_txt", rule.line, self.source, self.time)
+        if self.cut:
+            return decision("unknown", "ai_txt", CUT, self.source, self.time)
+        return decision("allowed", "ai_txt", rule.line, self.source, self.time) if rule is not None else SILENT
 
 
 def parse_ai_txt(status: int, body: bytes, tokens: Sequence[str], source: str = "", time: str | None = None) -> AiTxt:
     """Read the answer: for each token the groups that name it, else those for `*`; file types know no case."""
     if not 200 <= status < 300:
         return AiTxt()
-    text = body[:_MAX_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
+    text, cut = agent_groups.text_of(body, MAX_FILE_BYTES)
     if text.lstrip().startswith("<"):
         # A page: many hosts answer every address with one.
         return AiTxt()
-    groups: dict[str, list[Rule]] = {}
-    for agents, rule in _rules(text):
-        for agent in agents:
-            groups.setdefault(agent, []).append(rule)
-    chosen = [groups.get(token.lower(), groups.get("*", [])) for token in tokens or ("*",)]
-    return AiTxt(tuple(dict.fromkeys(tuple(rules) for rules in chosen if rules)), source, time)
+    asked = [token.lower() for token in tokens or (agent_groups.EVERYBODY,)]
+    found = agent_groups.parse(text, asked, ("allow", "disallow"))
+    # A page in Markdown may be as long; only where there are groups is there more to be read.
+    cut = cut and "user-agent" in text.lower()
+    groups = {names: _group(lines) for names, lines in found.lines.items() if lines and FIRST not in names}
+    chosen = (tuple(groups[names] for names in found.of(token) if names in groups) for token in asked)
+    return AiTxt(tuple({tuple(map(id, some)): some for some in chosen if some}.values()), cut, source, time)
 
 
-def _rules(text: str) -> Iterator[tuple[list[str], Rule]]:
-    agents: list[str] = []
-    in_names = False
-    for raw in text.splitlines():
-        line = raw.partition("#")[0].strip()
-        name, colon, value = line.partition(":")
-        key, value = name.strip().lower(), value.strip()
-        if not colon:
-            continue
-        if key == "user-agent":
-            agents = [*(agents if in_names else []), value.partition("/")[0].strip().lower()]
-            in_names = True
-            continue
-        in_names = False
-        if key in {"allow", "disallow"} and value:
-            yield agents, Rule(normal_path(value).lower(), key == "disallow", line)
+def _group(lines: Iterable[agent_groups.Line]) -> _Group:
+    rules: dict[str, Rule] = {}
+    by_type: dict[str, tuple[int, Rule]] = {}
+    for line in lines:
+        if line.value:
+            pattern, rule = normal_path(line.value).lower(), Rule(line.key == "disallow", line.text)
+            if rule.refuses or pattern not in rules:
+                rules[pattern] = rule
+    for pattern, rule in rules.items():
+        if kind := _TYPE.fullmatch(pattern):
+            here = (len(pattern), rule)
+            by_type[kind[1]] = max(by_type.get(kind[1], here), here, key=lambda it: (it[0], it[1].refuses))
+    return _Group(PathRules(rules), by_type)

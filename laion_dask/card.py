@@ -27,8 +27,8 @@ _SIZES: Final = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "1
                  (1e8, "10M<n<100M"), (1e9, "100M<n<1B"), (1e10, "1B<n<10B"), (1e11, "10B<n<100B"))  # fmt: skip
 _RANKED: Final = 10
 _OPT_OUTS: Final = (
-    *("page_opt_out", "robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage"),
-    *("content_signal", "xmp_data_mining", "xmp_tdm", "c2pa"),
+    *("page_opt_out", "robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage"),
+    *("content_signal", "crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
 )
 
 

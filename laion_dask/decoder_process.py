@@ -2,10 +2,10 @@
 
     python -m laion_dask.decoder_process
 
-The first message is the rules in JSON. Then each message is the boxes to blur in JSON and a body, and each answer a
-JSON object with the fields of `images.Prepared`, its bytes behind it. Bodies are hostile: the process has little
-memory, writes no file, and a body that takes too long, asks for too much or crashes a codec ends it, and nothing else.
-`decoders.py` is the other end.
+The first message is the settings in JSON. Then each message is what is asked in JSON and a body, and each answer a JSON
+object with what the owner wrote into the picture and the fields of `images.Prepared`, its bytes behind it. Bodies are
+hostile: the process has little memory, writes no file, and a body that takes too much processor time, asks for too much
+memory or crashes a codec ends it, and nothing else. `decoders.py` is the other end.
 """
 
 from __future__ import annotations
@@ -39,22 +39,25 @@ def main() -> None:
     settings = (_message(bodies) or ({}, b""))[0]
     _limit(settings["memory_bytes"])
 
-    from laion_dask import images  # noqa: PLC0415 - under the limits from the first line on
+    from laion_dask import received  # noqa: PLC0415 - under the limits from the first line on
 
-    rules = images.Rules(**settings["rules"])
-    names = [field.name for field in dataclasses.fields(images.Prepared) if field.name != "picture"]
+    rules = received.rules_of(settings["rules"])
+    policy = received.policy_of(settings["policy"])
     _answer(answers, {"reason": READY}, b"")
     while (message := _message(bodies)) is not None:
-        boxes, body = message
-        # If the other end has gone, nobody else would end a body that hangs: SIGALRM's default is to kill.
-        signal.setitimer(signal.ITIMER_REAL, settings["timeout_s"] + 10.0)
+        asked, body = message
+        # The time of the processor, not of the clock: a busy machine must decide nothing about a picture. Where it is
+        # used up, SIGPROF's default is to kill. If the other end has gone, SIGALRM's ends a body that only waits.
+        signal.setitimer(signal.ITIMER_PROF, settings["timeout_s"])
+        signal.setitimer(signal.ITIMER_REAL, settings["wall_s"])
         try:
-            prepared = images.prepare(body, rules, boxes)
+            decision, prepared = received.look(body, rules, policy, asked["boxes"], asked["time"])
         except MemoryError:
             _answer(answers, {"reason": OUT_OF_MEMORY}, b"")
             return
-        fields = {name: getattr(prepared, name) for name in names}
-        _answer(answers, fields, prepared.picture)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        fields = {name: getattr(prepared, name) for name in received.FIELDS}
+        _answer(answers, {"decision": dataclasses.asdict(decision), **fields}, prepared.picture)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -64,6 +67,9 @@ def _limit(memory_bytes: int) -> None:
         hard = resource.getrlimit(kind)[1]
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (least, least))
+    # Whoever starts this process may have them ignored.
+    for ending in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(ending, signal.SIG_DFL)
     # Pillow warns of broken EXIF and of large pictures; both are handled.
     warnings.simplefilter("ignore")
 

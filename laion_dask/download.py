@@ -20,7 +20,6 @@ from laion_dask import archive as archives
 from laion_dask import decoders, hashes, images, known, listed, params, rounds, shards, verify, worklist
 from laion_dask.blur import Box
 from laion_dask.budgets import SHARD
-from laion_dask.embedded import decide_file
 from laion_dask.exchange import asks_for
 from laion_dask.fetch import Fetcher, open_fetcher
 from laion_dask.fetched import Fetched, not_asked
@@ -241,7 +240,13 @@ def _decoders(settings: params.Download, count: int) -> decoders.Decoders:
         pdq=settings.pdq,
     )
     memory_bytes = settings.decode_memory_mb * 1_000_000
-    return decoders.kept(rules, count=count, timeout_s=settings.decode_timeout_s, memory_bytes=memory_bytes)
+    return decoders.kept(
+        rules,
+        Policy.of(settings),
+        count=count,
+        timeout_s=settings.decode_timeout_s,
+        memory_bytes=memory_bytes,
+    )
 
 
 def _judge(
@@ -253,15 +258,18 @@ def _judge(
     before: verify.Before | None,
     boxes: Sequence[Box],
 ) -> Judged:
-    """Read what the owner wrote into the file before it is decoded; of a refused one only the hashes are kept."""
+    """Read what the owner wrote into the file before it is decoded, in the process that has limits.
+
+    Of a refused one only the hashes are kept.
+    """
     if (stopped := gate.body(fetched.body)) is not None:
         return replace(fetched, reason=stopped.reason), stopped, {}
     digests = hashes.digests(fetched.body, settings.hashes)
-    decision = policy.strictest([fetched.decision, decide_file(fetched.body, policy, fetched.server_date)])
+    said, prepared = ready.look(fetched.body, boxes, fetched.server_date)
+    decision = policy.strictest([fetched.decision, said])
     if policy.binds(decision):
-        told = images.Prepared(decision.signal, f"refused by {decision.signal}")
-        return replace(fetched, decision=decision, reason=decision.signal), told, digests
-    prepared = gate.picture(ready.prepare(fetched.body, boxes))
+        return replace(fetched, decision=decision, reason=decision.signal), prepared, digests
+    prepared = gate.picture(prepared)
     if prepared.reason in known.LISTED:
         return replace(fetched, reason=prepared.reason), prepared, {}
     if before is not None and prepared.reason == KEEP:

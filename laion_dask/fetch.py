@@ -12,20 +12,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from laion_dask import ai_txt, guard, params, robots, tdmrep
+from laion_dask import ai_txt, guard, hosts, params, robots, rsl, tdmrep
 from laion_dask.budgets import Budgets, SpentError
 from laion_dask.exchange import Ask, Limits, Reply, asks_for, open_session
 from laion_dask.fetched import Fetched, Try, not_asked
-from laion_dask.hosts import HostRules, Rules
+from laion_dask.hosts import HostRules
 from laion_dask.lanes import Turnstile
 from laion_dask.replay import ReplayAddress
-from laion_dask.rights import SILENT, Decision, Policy, utc
+from laion_dask.rights import SILENT, Decision, Policy, priced, utc
+from laion_dask.signals import rsl_links
 from laion_dask.turns import LeaseLostError, TurnsAddress, open_turns
 from laion_dask.verdict import KEEP, LATER
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
 ROBOTS_HOPS: Final = 5  # RFC 9309 2.3.1.2
-RIGHTS_BYTES: Final = 512 * 1024 + 1  # of tdmrep.json and ai.txt: one more than is read, so that a cut shows
+RIGHTS_BYTES: Final = 512 * 1024 + 1  # of tdmrep.json, ai.txt and licences: one more than is read, so that a cut shows
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
@@ -91,7 +92,8 @@ class Fetcher:
         self._turns = turns
         self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
-        self._rules = Rules(self._ask_rules, (scope, settings.robots_tokens, settings.ai_tokens))
+        self._rules = hosts.rules(self._ask_rules, (scope, settings.robots_tokens, settings.ai_tokens))
+        self._licenses = hosts.licenses(self._ask_license, scope)
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
@@ -118,6 +120,7 @@ class Fetcher:
     async def close(self) -> None:
         """End what the fetcher asks for on behalf of rows that have gone."""
         await self._rules.close()
+        await self._licenses.close()
 
     def end_waits(self) -> None:
         """Ask for nothing more: the shard has taken as long as it may. What is being transferred goes on."""
@@ -159,8 +162,9 @@ class Fetcher:
             # Nobody answers at all: the host is gone, which is not a refusal.
             return Reply(message=rules.message), SILENT, rules.failure
         if self._policy.binds(before):
-            # An origin that could not say what it allows may be able to later.
-            return Reply(message=_told(before), retry=not rules.lasting), before, before.signal
+            # An origin that could not say what it allows may be able to later; what it has said is final.
+            final = rules.lasting or (before.rights == "refused" and not rules.robots.refusal)
+            return Reply(message=_told(before), retry=not final), before, before.signal
         seen: Decision | None = None
 
         def wanted(head: Reply) -> bool:
@@ -176,9 +180,46 @@ class Fetcher:
             seen = rules.after(target.href, before, (), self._policy)
         if reply.failure:
             return reply, seen, reply.failure
-        if reply.status == 200 and self._policy.binds(seen):
-            return replace(reply, message=_told(seen)), seen, seen.signal
+        beside, lasting = await self._told_beside(target, reply, seen)
+        seen = self._policy.strictest([seen, *beside])
+        if self._policy.binds(seen) and (reply.status == 200 or any(map(self._policy.binds, beside))):
+            return replace(reply, body=b"", message=_told(seen), retry=not lasting), seen, seen.signal
         return reply, seen, ""
+
+    async def _told_beside(self, target: guard.Target, reply: Reply, seen: Decision) -> tuple[list[Decision], bool]:
+        """Return what an answer says of rights in another way than by its headers: a price, licences that it names.
+
+        The second tells whether that is final: a licence that could not be reached may be there later.
+        """
+        if reply.status == 402:
+            return [priced(reply.headers)], True
+        if reply.status != 200 or self._policy.binds(seen):
+            return [], True
+        named = dict(rsl_links(reply.headers))
+        found, lasting = [], True
+        for address, is_typed in list(named.items())[: rsl.MAX_LICENSES]:
+            license_ = await self._license(address, target.href)
+            # A link without a type may lead to a page for people, which says nothing here.
+            if is_typed or not license_.unread:
+                found.append(license_.decide(target.href))
+                lasting = lasting and license_.lasting
+        if len(named) > rsl.MAX_LICENSES:
+            found.append(rsl.License(unread=rsl.TOO_MANY, source="link").decide(target.href))
+        return found, lasting
+
+    async def _license(self, address: str, base: str) -> rsl.License:
+        """Return the licence at an address that a file or a response names."""
+        target = guard.parse(address, base)
+        if target is None:
+            return rsl.License(unread="no address of the web", source=address)
+        return await self._licenses.of(target.href)
+
+    async def _ask_license(self, url: str) -> rsl.License:
+        asks_for("host", url)
+        reply = await self._file(url, RIGHTS_BYTES)
+        lasting = not (reply.failure or reply.retry)
+        status = 0 if reply.failure else reply.status
+        return rsl.parse_rsl(status, reply.body, url, utc(reply.header("date")), lasting=lasting)
 
     def _delay_s(self, rules: HostRules) -> float:
         # Crawl-delay is no part of RFC 9309, but a wish.
@@ -252,13 +293,19 @@ class Fetcher:
         )
 
     async def _ask_rules(self, origin: str) -> HostRules:
-        """Ask an origin for robots.txt, tdmrep.json and ai.txt."""
+        """Ask an origin for robots.txt, tdmrep.json and ai.txt, and for the licences that robots.txt names."""
         asks_for("host", origin)
         first = await self._file(f"{origin}{robots.PATH}", ROBOTS_BYTES)
         lost = bool(first.failure) or first.retry
         reserved = Reply() if lost else await self._file(f"{origin}{tdmrep.PATH}", RIGHTS_BYTES)
         trained = Reply() if lost else await self._file(f"{origin}{ai_txt.PATH}", RIGHTS_BYTES)
-        return self._read_rules(origin, first, reserved, trained)
+        rules = self._read_rules(origin, first, reserved, trained)
+        named = rules.robots.licenses
+        licenses = [await self._license(address, f"{origin}/") for address in named[: rsl.MAX_LICENSES]]
+        if len(named) > rsl.MAX_LICENSES:
+            licenses.append(rsl.License(unread=rsl.TOO_MANY, source=f"{origin}{robots.PATH}"))
+        lasting = rules.lasting and all(license_.lasting for license_ in licenses)
+        return replace(rules, licenses=tuple(licenses), lasting=lasting)
 
     def _read_rules(self, origin: str, first: Reply, reserved: Reply, trained: Reply) -> HostRules:
         """Read an origin's files: robots.txt, tdmrep.json, ai.txt."""
@@ -279,23 +326,29 @@ class Fetcher:
             failure=first.failure if first.failure in _NO_CONNECTION else "",
             message=first.message,
             lasting=not (first.failure or first.retry),
+            weight=len(first.body) + len(reserved.body) + len(trained.body),
         )
 
     async def _file(self, url: str, max_bytes: int) -> Reply:
-        """Get a file that rules an origin; redirects may lead to other hosts, the rules stay the origin's."""
+        """Get a file that rules an origin; redirects may lead to other hosts, the rules stay the origin's.
+
+        Any 2xx is an answer (RFC 9309, 2.3.1.1). An origin that answers with a redirect is there, so an address behind
+        it that cannot be asked is no failure of the origin, but a file that cannot be reached.
+        """
 
         async def attempt() -> Reply:
             target = guard.parse(url)
             limits = Limits(self._settings.timeout_s, max_bytes, cut=True)
-            for _ in range(ROBOTS_HOPS + 1):
+            for hop in range(ROBOTS_HOPS + 1):
                 if target is None:
                     break
-                if refused := self._refused(target):
-                    return refused
-                reply = await self._ask(target, limits, lambda head: head.status == 200)
+                reply = self._refused(target) or await self._ask(target, limits, _is_answer)
+                if hop and reply.failure and reply.failure != "not_archived":
+                    return Reply(failure="redirects", message=f"a redirect, and {reply.message}", retry=reply.retry)
                 if reply.status not in _REDIRECTS:
                     return reply
-                target = guard.parse(reply.header("location") or "", target.href)
+                location = reply.header("location")
+                target = guard.parse(location, target.href) if location else None
             # RFC 9309 2.3.1.2: a chain that leads nowhere may be treated as a file that does not exist.
             return Reply(404)
 
@@ -339,6 +392,10 @@ def backoff_s(url: str, attempt: int) -> float:
     """Return the seconds to wait after failed attempt 1, 2, ...: doubling, spread by a hash against waves."""
     spread = hashlib.sha256(f"{attempt} {url}".encode()).digest()[0] / 255
     return float(_BACKOFF_S * 2 ** (attempt - 1) * (0.5 + spread))
+
+
+def _is_answer(head: Reply) -> bool:
+    return 200 <= head.status < 300
 
 
 def _told(decision: Decision) -> str:

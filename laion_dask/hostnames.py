@@ -6,6 +6,8 @@ import ipaddress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final
 
+from laion_dask.addresses import is_public_address
+
 if TYPE_CHECKING:
     from tldextract import TLDExtract
 
@@ -19,8 +21,6 @@ _HOSTS_REMEMBERED: Final = 65_536
 
 # Names that never leave a machine or a site: RFC 6761, 6762, 8375; .internal is reserved by ICANN since 2024.
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
-
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @lru_cache(maxsize=_HOSTS_REMEMBERED)
@@ -62,22 +62,6 @@ def is_public_host(host: str) -> bool:
     if name.startswith("[") or name.replace(".", "").isdigit():
         return is_public_address(name.strip("[]"))
     return "." in name and not name.endswith(_PRIVATE_SUFFIXES)
-
-
-def is_public_address(text: str) -> bool:
-    """Tell whether an IP address is public: global unicast, also what tunnels and mappings hold inside."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public_address(str(inner))
-    # The registries call some multicast ranges global; no web server is reached there.
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 def registrable_domain(host: str) -> str:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from laion_dask import params, rights, text, urls
 from laion_dask.signals import license_id
 from laion_dask.verdict import Ledger
-from laion_dask.wat import MAX_LISTED, Defect, Page, headers_of, metas_of
+from laion_dask.wat import MAX_LISTED, Defect, Page, headers_of, metas_of, typed_links_of
 from laion_dask.wat_json import Link, is_image, text_of
 
 # WATs made before keep HTML entities undecoded (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
@@ -154,7 +154,9 @@ class Judge:
         if self._links_only:
             return _UNKNOWN
         lists = page.lists()
-        found = rights.page_signals(headers_of(lists), metas_of(lists), self._settings.opt_out_directives)
+        found = rights.page_signals(
+            headers_of(lists), metas_of(lists), self._settings.opt_out_directives, links=typed_links_of(lists)
+        )
         opted_out = bool(found) and self._settings.page_opt_out == "drop"
         signals = ";".join(found)
         if self._settings.license == "before":

@@ -1,8 +1,8 @@
 """What a host, a response or a page says about use of its content in, one decision with its evidence out.
 
 Whatever signal speaks is read and recorded; a `Policy` says which of them bind. Errors and values that cannot be read
-are `unknown`, never `allowed`, and for some signals that binds too. The files of a host are read in `robots`, `tdmrep`
-and `ai_txt`, the bytes of an image in `embedded`; docs/rights.md has every case.
+are `unknown`, never `allowed`, and for some signals that binds too. The files of a host are read in `robots`, `tdmrep`,
+`ai_txt` and `rsl`, the bytes of an image in `embedded`; docs/rights.md has every case.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from laion_dask import params
-from laion_dask.signals import content_usage, refusing, robots_directives
+from laion_dask.signals import content_usage, is_rsl_link, refusing, robots_directives, rsl_links
+
+if TYPE_CHECKING:
+    # A decoder reads rights too, and starts sooner without what reads parameters.
+    from laion_dask import params
 
 SIGNALS: Final = (
-    *("robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
-    *("xmp_data_mining", "xmp_tdm", "c2pa"),
+    *("robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
+    *("crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
 )
 """In the order in which equally strict decisions are preferred: that of the way to the picture."""
 
@@ -109,17 +112,19 @@ def page_signals(
     metas: Iterable[tuple[str, str]],
     directives: Collection[str],
     tokens: Collection[str] = PAGE_TOKENS,
+    links: Iterable[tuple[str, str]] = (),
 ) -> tuple[str, ...]:
     """Return the reservations of a page, sorted: `meta-robots:noai`, `tdm-reservation:header` and the like.
 
     Metas come by their name, property or http-equiv. Those called robots or like one of `tokens` count, other bots' do
     not; X-Robots-Tag as http-equiv counts as a robots meta. `tdm-reservation` has the values 1 and 0, all others say
     nothing, and a meta supersedes the header (TDMRep); a tdm-policy alone reserves nothing. Content-Usage is defined as
-    a header only (AIPREF, attachment draft).
+    a header only (AIPREF, attachment draft). `links` are LINK elements by rel and type: an RSL licence that a page
+    names, there or in a Link header, is not read here, and what has not been read is not licensed (RSL 1.0, 4.3).
     """
     ours, policy = tuple(tokens), tuple(directives)
     names = {"robots", "x-robots-tag", *(token.lower() for token in ours)}
-    found: set[str] = set()
+    found = {"rsl:link" for rel, kind in links if is_rsl_link(rel, kind)}
     reservations: dict[str, set[str]] = {"meta": set(), "header": set()}
     for name, value in metas:
         key = name.strip().lower()
@@ -135,6 +140,7 @@ def page_signals(
             reservations["header"].add(value.strip())
         elif key == "content-usage" and content_usage(value) == "n":
             found.add("content-usage:train-ai=n")
+        found.update("rsl:header" for _, is_typed in rsl_links([(name, value)]) if is_typed)
     if "1" in reservations["meta"]:
         found.add("tdm-reservation:meta")
     elif "1" in reservations["header"] and "0" not in reservations["meta"]:
@@ -195,3 +201,15 @@ def _tdm_header(values: dict[str, list[str]], time: str | None) -> Decision:
     lines = [f"tdm-reservation: {value}" for value in sorted(said, reverse=True)]
     lines += [f"tdm-policy: {value.strip()}" for value in values.get("tdm-policy", [])]
     return decision(rights, "tdm_reservation", "; ".join(lines), "tdm-reservation", time)
+
+
+def priced(headers: Sequence[tuple[str, str]]) -> Decision:
+    """Decide by the headers of an answer 402: with `crawler-price` the owner wants to be paid (Cloudflare).
+
+    A data set pays nobody. Without that header 402 is an error as others are.
+    """
+    values = {name.strip().lower(): value for name, value in reversed(headers)}
+    if "crawler-price" not in values:
+        return SILENT
+    evidence = f"402, crawler-price: {values['crawler-price'].strip()}"
+    return decision("refused", "crawler_price", evidence, "crawler-price", utc(values.get("date")))

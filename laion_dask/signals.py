@@ -1,11 +1,10 @@
-"""Header values, path patterns and licence addresses in, what they mean out: the small grammars of reservations."""
+"""Header values and licence addresses in, what they mean out: the small grammars of reservations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
-from urllib.parse import quote, urlsplit
 
 # A directive with its own colon; of these only the first word after the colon is its value.
 _VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
@@ -77,6 +76,41 @@ LICENSE_HOSTS: Final = (
     "unlicense.org",
 )
 """Hosts of the addresses that `license_id` knows: a page that names none of them declares no licence known here."""
+
+RSL_TYPE: Final = "application/rsl+xml"
+
+_UNTYPED: Final = frozenset({"", "application/xml", "text/xml"})
+
+
+def rsl_links(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool]]:
+    """Yield addresses of licences in Link headers as written, and whether they are said to be RSL documents.
+
+    A link without a type may be one; not where it leads to a host of well-known licences.
+    """
+    for name, value in headers:
+        if name.strip().lower() != "link":
+            continue
+        for piece in value.split("<")[1:]:
+            address, _, rest = piece.partition(">")
+            told = dict(_parameter(part) for part in rest.split(";")[1:])
+            kind = told.get("type", "")
+            if "license" not in told.get("rel", "").split() or not address.strip():
+                continue
+            if kind == RSL_TYPE:
+                yield address.strip(), True
+            elif kind in _UNTYPED and not any(host in address.lower() for host in LICENSE_HOSTS):
+                yield address.strip(), False
+
+
+def is_rsl_link(rel: str, kind: str) -> bool:
+    """Tell whether a LINK element names an RSL licence."""
+    return "license" in rel.lower().split() and kind.partition(";")[0].strip().lower() == RSL_TYPE
+
+
+def _parameter(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name.strip().lower(), value.strip(' \t,"').lower()
+
 
 _ADDRESS: Final = re.compile(
     rf"\s*(?:https?:)?//(?:[\w-]+\.)?({'|'.join(map(re.escape, LICENSE_HOSTS))})(/[^?#\s]*)", re.IGNORECASE
@@ -189,42 +223,3 @@ _STATEMENTS: Final = {
     )
 }
 _STATEMENT: Final = re.compile(rf"/(?:vocab|page)/({'|'.join(_STATEMENTS)})/(\d\.\d)(?=/|$)", re.IGNORECASE)
-
-
-# --- paths -----------------------------------------------------------------------------------------------------------
-
-
-def path_of(url: str) -> str:
-    """Return path and query of a URL in the form in which patterns are compared with it."""
-    parts = urlsplit(url)
-    return normal_path((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
-
-
-_ESCAPE: Final = re.compile(r"%([0-9a-fA-F]{2})")
-
-
-def normal_path(path: str) -> str:
-    """Return a path or pattern as RFC 9309, 2.2.2 compares it: unreserved characters plain, all else escaped alike."""
-
-    def plain(match: re.Match[str]) -> str:
-        character = chr(int(match[1], 16))
-        return character if re.fullmatch(r"[A-Za-z0-9._~-]", character) else match[0].upper()
-
-    return quote(_ESCAPE.sub(plain, path), safe="/%?#[]@!$&'()*+,;=:~", errors="replace")
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Match as robots.txt does: a prefix, `*` for any run, `$` at the end. Linear, whatever a hostile file holds."""
-    anchored = pattern.endswith("$")
-    first, *rest = pattern.removesuffix("$").split("*")
-    if not path.startswith(first):
-        return False
-    place = len(first)
-    for piece in rest[:-1] if anchored else rest:
-        found = path.find(piece, place)
-        if found < 0:
-            return False
-        place = found + len(piece)
-    if not anchored:
-        return True
-    return path == first if not rest else len(path) - len(rest[-1]) >= place and path.endswith(rest[-1])

@@ -23,8 +23,8 @@ from laion_dask.outcomes import SPLITS
 from laion_dask.verdict import FUNNEL, KEEP, LISTED_IMAGES, REASONS
 
 HOST_SIGNALS: Final = (
-    *("robots", "ai_txt", "tdmrep", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
-    *("xmp_data_mining", "xmp_tdm", "c2pa"),
+    *("robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
+    *("crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
 )
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 MEASURES: Final = ("width", "height", "text length")

@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from laion_dask.rights import SILENT, Decision, decision
-from laion_dask.signals import matches, normal_path, path_of
+from laion_dask.path_rules import Pattern, compiled, normal_path, path_of
+from laion_dask.rights import MAX_EVIDENCE_CHARS, SILENT, Decision, decision
 
 PATH: Final = "/.well-known/tdmrep.json"
 
+TOO_LONG: Final = "tdmrep.json is longer than 512 KiB, and is not read"
+
 _MAX_BYTES: Final = 512 * 1024
+_LOOKED_AT_BYTES: Final = 1_024
 _MEANING: Final = {1: "refused", 0: "allowed", None: "unknown"}
 
 
@@ -19,15 +22,19 @@ _MEANING: Final = {1: "refused", 0: "allowed", None: "unknown"}
 class TdmRep:
     """The rules of a host as (location, reservation, rule as received), in order; where and when they were read."""
 
-    rules: tuple[tuple[str, int | None, str], ...] = ()
+    rules: tuple[tuple[Pattern, int | None, str], ...] = ()
+    unread: str = ""
+    """Why the rules cannot be known although there are some, else empty."""
     source: str = ""
     time: str | None = None
 
     def decide(self, url: str) -> Decision:
         """Decide by the first rule that matches the path: 1 refuses, 0 allows, any other value is unknown."""
+        if self.unread:
+            return decision("unknown", "tdmrep", self.unread, self.source, self.time)
         path = path_of(url) if self.rules else ""
         for location, reservation, rule in self.rules:
-            if matches(location, path):
+            if location.matches(path):
                 return decision(_MEANING[reservation], "tdmrep", rule, self.source, self.time)
         return SILENT
 
@@ -35,13 +42,17 @@ class TdmRep:
 def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = None) -> TdmRep:
     """Read the answer: a JSON array of rules with location and tdm-reservation, tdm-policy where there is one.
 
-    Whatever is not that counts as a host without the protocol, as the specification asks for: many hosts answer every
-    address with a page. A rule without location or reservation is left out.
+    UTF-8 or, as older JSON allowed, UTF-16 and UTF-32. Whatever is not that counts as a host without the protocol, as
+    the specification asks for: many hosts answer every address with a page. A rule without location or reservation is
+    left out. An array of more than 512 KiB is not read, and that is `unknown`.
     """
-    if not 200 <= status < 300 or len(body) > _MAX_BYTES:
+    if not 200 <= status < 300:
         return TdmRep()
+    if len(body) > _MAX_BYTES:
+        begins = body[:_LOOKED_AT_BYTES].decode(json.detect_encoding(body[:4]), "replace").lstrip("\ufeff \t\r\n")
+        return TdmRep(unread=TOO_LONG, source=source, time=time) if begins.startswith("[") else TdmRep()
     try:
-        tree = json.loads(body.decode("utf-8-sig"))
+        tree = json.loads(body)
     except (ValueError, RecursionError):
         return TdmRep()
     rules = []
@@ -49,5 +60,6 @@ def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = 
         if isinstance(item, dict) and isinstance(item.get("location"), str) and "tdm-reservation" in item:
             value = item["tdm-reservation"]
             reservation = value if type(value) is int and value in {0, 1} else None
-            rules.append((normal_path(item["location"]), reservation, json.dumps(item, ensure_ascii=False)))
-    return TdmRep(tuple(rules), source, time)
+            shown = json.dumps(item, ensure_ascii=False)[:MAX_EVIDENCE_CHARS]
+            rules.append((compiled(normal_path(item["location"])), reservation, shown))
+    return TdmRep(tuple(rules), "", source, time)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
-from laion_dask.hostnames import is_public_address, is_public_host, registrable_domain
+from laion_dask.addresses import is_public_address
+from laion_dask.hostnames import is_public_host, registrable_domain
 from laion_dask.url_rules import Address, UrlRules, base_of, endings_of, host_of, join, resolve, rules_of
 
 __all__ = [

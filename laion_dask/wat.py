@@ -45,7 +45,8 @@ _MAX_DETAIL_CHARS: Final = 200
 _WHITE_SPACE: Final = b" \t\r\n\x00"
 # The host of most licences, and rel=license in the two ways in which it can begin or end a list of values.
 _LICENSE_MARKS: Final = (b"creativecommons.org/", b'icense"', b'"license ')
-_RIGHTS_MARKS: Final = (b"robots", b"tdm-", b"content-usage", b"laion-dask", b"ccbot")
+_RSL_MARK: Final = b"rsl+xml"
+_RIGHTS_MARKS: Final = (b"robots", b"tdm-", b"content-usage", b"laion-dask", b"ccbot", _RSL_MARK)
 
 
 class WatError(Exception):
@@ -101,6 +102,15 @@ def headers_of(lists: PageLists) -> tuple[tuple[str, str], ...]:
 def metas_of(lists: PageLists) -> list[tuple[str, str]]:
     """Return metas by name, property or http-equiv, with their content; none where they say nothing of rights."""
     return wat_json.metas(lists.metas) if _has_one_of(_RIGHTS_MARKS, lists.metas.lower()) else []
+
+
+def typed_links_of(lists: PageLists) -> list[tuple[str, str]]:
+    """Return LINK elements by rel and type; none where they say nothing of rights."""
+    if _RSL_MARK not in lists.head_links.lower():
+        return []
+    found = wat_json.untyped(lists.head_links)
+    links = (link for link in found if isinstance(link, dict)) if isinstance(found, list) else ()
+    return [(wat_json.text_of(link.get("rel")), wat_json.text_of(link.get("type"))) for link in links]
 
 
 @dataclass(slots=True)

@@ -10,12 +10,13 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Literal
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 Property = Literal["data_mining", "tdm_reservation", "tdm_policy", "provenance"]
 
@@ -26,10 +27,17 @@ _RDF_SPACE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 # searched for, the larger are the steps of the search.
 _PACKET: Final = (_RDF_SPACE.encode(), b"W5M0MpCehiHzreSzNTczkc9d")
 
-# A file of 20 MB may hold a tree of gigabytes, or unpack to them: longer packets are read by their words.
+# A file of 20 MB may hold millions of elements, or unpack to them: what is beyond these is read by its words.
 _MAX_PACKETS: Final = 64
-_MAX_TREE_BYTES: Final = 2_000_000
+_MAX_PARSED_BYTES: Final = 4_000_000  # of all packets of a picture together
 _MAX_UNPACKED_BYTES: Final = 16_000_000
+_MAX_SEGMENTS: Final = 4_096  # of a JPEG's head; extended XMP of 20 MB takes 320
+
+# What is kept of a picture: distinct statements, characters of a value, and properties that are open at once.
+_MAX_STATEMENTS: Final = 256
+_MAX_VALUE_CHARS: Final = 1_000
+_MAX_OPEN: Final = 8
+_STEP_BYTES: Final = 65_536
 
 _RDF: Final = f"{{{_RDF_SPACE}}}"
 _PROPERTIES: Final[dict[str, tuple[str, Property]]] = {
@@ -53,25 +61,37 @@ class Statement:
 
 
 def statements(body: bytes) -> list[Statement]:
-    """Return what the packets of a picture say, in their order; a few searches where they say nothing.
+    """Return what the packets of a picture say, each once, in their order; a few searches where they say nothing.
 
     Never raises: a packet that is no XML is read by its words, and what remains unread is a statement without value.
+    Time and memory grow with the bytes of the picture and of what they unpack to, which is limited.
     """
-    found: list[Statement] = []
+    found: dict[Statement, None] = {}
+    left = _MAX_PARSED_BYTES
     for text in _texts(body):
-        if any(mark in text for mark in _PACKET) and any(mark in text for mark in _MARKS):
-            for packet in _packets(text):
-                found += _read(packet)
-        if _DATA_MINING_IN_UTF_16 in text:
-            found.append(Statement("data_mining", None))
-    return found
+        if text is None or _DATA_MINING_IN_UTF_16 in text:
+            found[Statement("data_mining", None)] = None
+        if text and any(mark in text for mark in _PACKET) and any(mark in text for mark in _MARKS):
+            for packet, whole in _packets(text):
+                read = _read(packet) if whole and len(packet) <= left else _damaged(packet)
+                left -= len(packet) if whole else 0
+                for statement in read:
+                    if len(found) >= _MAX_STATEMENTS:
+                        # There is no end to it: one that cannot be read stands for the rest.
+                        found[Statement(statement.property, None)] = None
+                    else:
+                        found[statement] = None
+    return list(found)
 
 
 _START: Final = re.compile(rb"<\?xpacket begin|<((?:[\w.-]+:)?(?:xmpmeta|xapmeta|RDF))[\s>]")
 
 
-def _packets(text: bytes) -> Iterator[bytes]:
-    """Yield packets from their first element to their last; one that does not end runs to the end of the text."""
+def _packets(text: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield packets from their first element to their last, each with True; one without end takes all that follows.
+
+    What follows the last packet that is looked for comes as one piece, with False.
+    """
     place = 0
     for _ in range(_MAX_PACKETS):
         start = _START.search(text, place)
@@ -80,45 +100,104 @@ def _packets(text: bytes) -> Iterator[bytes]:
         closing = b"</" + start[1] + b">" if start[1] else b"<?xpacket end"
         end = text.find(closing, start.end())
         place = len(text) if end < 0 else end + len(closing)
-        yield text[start.start() : end if end >= 0 and not start[1] else place]
+        yield text[start.start() : end if end >= 0 and not start[1] else place], True
+    if place < len(text):
+        yield text[place:], False
 
 
-def _read(packet: bytes) -> Iterator[Statement]:
+def _read(packet: bytes) -> list[Statement]:
     if not any(mark in packet for mark in _MARKS):
-        return
-    if len(packet) > _MAX_TREE_BYTES:
-        yield from _damaged(packet)
-        return
+        return []
+    properties = _Properties()
+    parser = DefusedXMLParser(target=properties, forbid_dtd=True)
     try:
         # The packet's own header is no XML where a writer left its byte order mark out or doubled it.
-        root = fromstring(re.sub(rb"^<\?xpacket[^>]*\?>", b"", packet).strip(b"\0 \t\r\n"), forbid_dtd=True)
+        parser.feed(re.sub(rb"^<\?xpacket[^>]*\?>", b"", packet).strip(b"\0 \t\r\n"))
+        parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError):
-        yield from _damaged(packet)
-        return
-    for element in root.iter():
-        yield from _named(element.tag, element)
-        for name, value in element.attrib.items():
-            yield from _named(name, value)
+        return _damaged(packet)
+    return list(properties.found)
 
 
-def _named(name: str, holder: Element | str) -> Iterator[Statement]:
+class _Properties:
+    """What an XML parser tells, element by element: the properties that are looked for, without a tree of the rest."""
+
+    def __init__(self) -> None:
+        self.found: dict[Statement, None] = {}
+        self._open: list[_Open] = []
+        self._depth = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Open an element."""
+        self._depth += 1
+        for name, value in attributes.items():
+            if (kind := _kind(name)) is not None:
+                self._say(kind, value.strip())
+        if (kind := _kind(tag)) is None:
+            return
+        if len(self._open) < _MAX_OPEN:
+            self._open.append(_Open(kind, self._depth, attributes.get(f"{_RDF}resource", "")))
+        else:
+            # No property holds others of its kind.
+            self._say(kind, None)
+
+    def data(self, text: str) -> None:
+        """Read text: it belongs to every property that is open."""
+        for holder in self._open:
+            if (room := _MAX_VALUE_CHARS - holder.chars) > 0:
+                holder.pieces.append(text[:room])
+                holder.chars += len(text)
+
+    def end(self, _: str) -> None:
+        """Close an element."""
+        if self._open and self._open[-1].depth == self._depth:
+            holder = self._open.pop()
+            self._say(holder.kind, ("".join(holder.pieces) or holder.resource).strip())
+        self._depth -= 1
+
+    def close(self) -> None:
+        """End the document."""
+
+    def _say(self, kind: Property, value: str | None) -> None:
+        kept = value[:_MAX_VALUE_CHARS] if value is not None and len(self.found) < _MAX_STATEMENTS else None
+        self.found[Statement(kind, kept)] = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A property whose element has begun: how deep it lies, and the text that it holds so far."""
+
+    kind: Property
+    depth: int
+    resource: str
+    pieces: list[str] = field(default_factory=list)
+    chars: int = 0
+
+
+def _kind(name: str) -> Property | None:
     space, _, local = name.removeprefix("{").partition("}")
     beginning, kind = _PROPERTIES.get(local, ("", None))
-    if kind is None or not space.startswith(beginning):
-        return
-    value = holder if isinstance(holder, str) else "".join(holder.itertext()) or holder.get(f"{_RDF}resource", "")
-    yield Statement(kind, value.strip())
+    return kind if kind is not None and space.startswith(beginning) else None
 
 
-def _damaged(packet: bytes) -> Iterator[Statement]:
-    # A reservation that can be understood counts, however its XML is broken.
-    words = re.findall(rb"DMI-[A-Z-]+", packet) if b"DataMining" in packet else []
-    for word in words:
-        yield Statement("data_mining", word.decode("ascii"))
-    if b"DataMining" in packet and not words:
-        yield Statement("data_mining", None)
+def _damaged(packet: bytes) -> list[Statement]:
+    """Read a packet by its words: a reservation that can be understood counts, however its XML is broken."""
+    found: dict[Statement, None] = {}
+    if b"DataMining" in packet:
+        # Nothing is stricter than a refusal; without one the first words stand for all.
+        refusal = _REFUSAL.search(packet)
+        words = [refusal] if refusal else islice(_WORD.finditer(packet), _MAX_WORDS)
+        found.update(dict.fromkeys(Statement("data_mining", word[0].decode("ascii")) for word in words))
+        if not found:
+            found[Statement("data_mining", None)] = None
     if b"ns/tdmrep" in packet and b"reservation" in packet:
-        yield Statement("tdm_reservation", None)
+        found[Statement("tdm_reservation", None)] = None
+    return list(found)
+
+
+_REFUSAL: Final = re.compile(rb"DMI-PROHIBITED[A-Z-]{0,60}")
+_WORD: Final = re.compile(rb"DMI-[A-Z-]{1,60}")
+_MAX_WORDS: Final = 1_000
 
 
 # --- what does not lie in the file as plain text ---------------------------------------------------------------------
@@ -126,8 +205,8 @@ def _damaged(packet: bytes) -> Iterator[Statement]:
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
 
 
-def _texts(body: bytes) -> Iterator[bytes]:
-    """Yield the file as it is, and what has to be unpacked to be read."""
+def _texts(body: bytes) -> Iterator[bytes | None]:
+    """Yield the file as it is, and what has to be unpacked to be read; None for more than may be unpacked."""
     if body.startswith(b"\xff\xd8\xff") and _EXTENSION in body:
         yield from _extended(body)
         return
@@ -141,7 +220,9 @@ def _extended(body: bytes) -> Iterator[bytes]:
     pieces: dict[bytes, dict[int, bytes]] = {}
     others: list[bytes] = []
     place = 2
-    while place + 4 <= len(body) and body[place] == 0xFF and body[place + 1] != 0xDA:
+    for _ in range(_MAX_SEGMENTS):
+        if place + 4 > len(body) or body[place] != 0xFF or body[place + 1] == 0xDA:
+            break
         (length,) = struct.unpack_from(">H", body, place + 2)
         data = body[place + 4 : place + 2 + length]
         if body[place + 1] == 0xE1 and data.startswith(_EXTENSION) and len(data) >= len(_EXTENSION) + 40:
@@ -156,32 +237,57 @@ def _extended(body: bytes) -> Iterator[bytes]:
         yield b"".join(parts[offset] for offset in sorted(parts))
 
 
-def _png_texts(body: bytes) -> Iterator[bytes]:
+def _png_texts(body: bytes) -> Iterator[bytes | None]:
     """Yield the compressed XMP of a PNG, and the profiles that ImageMagick writes as hexadecimal digits."""
     place, left = 8, _MAX_UNPACKED_BYTES
-    while place + 8 <= len(body) and left > 0:
+    while place + 8 <= len(body):
         length, kind = struct.unpack_from(">I4s", body, place)
-        data = body[place + 8 : place + 8 + length] if kind in {b"iTXt", b"zTXt", b"tEXt"} else b""
-        keyword, _, rest = data.partition(b"\0")
-        if keyword == b"XML:com.adobe.xmp" and rest[:1] == b"\x01":
-            text = _inflated(rest[2:].split(b"\0", 2)[-1], left)
-        elif keyword in {b"Raw profile type xmp", b"Raw profile type APP1"}:
-            digits = _inflated(rest[1:], left) if kind == b"zTXt" else rest
-            text = _from_digits(digits)
-        else:
-            text = b""  # lies in the file as it is, or is no XMP
-        yield text
-        left -= len(text)
+        if kind in _PNG_TEXTS:
+            keyword, _, rest = body[place + 8 : place + 8 + length].partition(b"\0")
+            packed = _packed(keyword, kind, rest)
+            if packed is not None and left <= 0:
+                yield None
+                return
+            if packed is not None:
+                text = _inflated(packed, left)
+                left -= len(text)
+                yield _from_digits(text) if keyword in _PNG_PROFILES else text
+            elif keyword in _PNG_PROFILES:
+                yield _from_digits(rest[:_MAX_UNPACKED_BYTES])
         place += 12 + length
 
 
+_PNG_TEXTS: Final = frozenset({b"iTXt", b"zTXt", b"tEXt"})
+_PNG_PROFILES: Final = frozenset({b"Raw profile type xmp", b"Raw profile type APP1"})
+
+
+def _packed(keyword: bytes, kind: bytes, rest: bytes) -> bytes | None:
+    """Return the compressed bytes of a text chunk that may be XMP; None where it lies in the file as it is."""
+    if keyword == b"XML:com.adobe.xmp" and rest[:1] == b"\x01":
+        return rest[2:].split(b"\0", 2)[-1]
+    return rest[1:] if keyword in _PNG_PROFILES and kind == b"zTXt" else None
+
+
 def _inflated(data: bytes, max_bytes: int) -> bytes:
+    """Unpack as far as it goes, in steps: what a broken stream has cost until it breaks counts as unpacked."""
+    unpacking, pieces, left = zlib.decompressobj(), list[bytes](), max_bytes
     try:
-        return zlib.decompressobj().decompress(data, max_bytes)
+        while left > 0 and data and not unpacking.eof:
+            piece = unpacking.decompress(data, min(left, _STEP_BYTES))
+            data = unpacking.unconsumed_tail
+            pieces.append(piece)
+            left -= len(piece)
+            if not piece:
+                break
     except zlib.error:
-        return b""
+        pass
+    return b"".join(pieces)
 
 
 def _from_digits(text: bytes) -> bytes:
-    digits = re.sub(rb"\s", b"", b"".join(text.split(b"\n")[3:]))
-    return bytes.fromhex(digits.decode("ascii")) if re.fullmatch(rb"(?:[0-9a-fA-F]{2})*", digits) else b""
+    """Return the bytes that hexadecimal digits stand for, behind a line end, the profile's name and its length."""
+    digits = text.split(b"\n", 3)[-1]
+    try:
+        return bytes.fromhex(digits.decode("ascii"))
+    except ValueError:
+        return b""

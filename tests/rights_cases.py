@@ -17,8 +17,9 @@ from laion_dask import params
 from laion_dask.ai_txt import parse_ai_txt
 from laion_dask.embedded import decide_file
 from laion_dask.hosts import HostRules
-from laion_dask.rights import Decision, Policy
+from laion_dask.rights import Decision, Policy, priced
 from laion_dask.robots import parse_robots
+from laion_dask.rsl import parse_rsl
 from laion_dask.tdmrep import parse_tdmrep
 
 ROOT: Final = Path(__file__).parents[1]
@@ -27,7 +28,7 @@ BEGIN: Final = "<!-- table of cases: python tests/rights_cases.py -->\n"
 END: Final = "<!-- end of the table -->\n"
 
 IMAGE: Final = "https://img.example/a/fox.jpg"
-ASKED, READ, STORED, KEPT = "not asked for", "body not read", "not stored", "kept"
+ASKED, READ, STORED, KEPT, ERROR = "not asked for", "body not read", "not stored", "kept", "not there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,35 @@ class Case:
     body: Callable[[], bytes] = field(default=marked.picture)
     library: bool = True
     """Whether the library c2pa is installed."""
+    licence: str = ""
+    """The RSL document that robots.txt names, or a Link header where there is one."""
+    licence_status: int = 200
+    answer: int = 200
+    """The status of the picture."""
 
 
 def decide(case: Case, policy: Policy) -> tuple[Decision, str]:
     """Go the way of a download: files of the host, headers, file; return the decision and how the picture ends."""
+    named = () if not case.licence else (parse_rsl(case.licence_status, case.licence.encode()),)
+    by_header = any(name == "Link" for name, _ in case.headers)
     rules = HostRules(
         parse_robots(case.status, case.robots.encode(), ("laion-dask", "CCBot"), policy.tokens),
         parse_tdmrep(200 if case.tdmrep else 404, case.tdmrep.encode()),
         parse_ai_txt(200 if case.ai_txt else 404, case.ai_txt.encode(), policy.tokens),
+        () if by_header else named,
     )
     before = rules.before(case.url, policy)
     if policy.binds(before):
         return before, ASKED
+    if case.answer == 402:
+        price = policy.strictest([before, priced(case.headers)])
+        return price, READ if policy.binds(price) else ERROR
     seen = rules.after(case.url, before, (("Content-Type", case.content_type), *case.headers), policy)
     if policy.binds(seen):
         return seen, READ
+    seen = policy.strictest([seen, *(license_.decide(case.url) for license_ in named if by_header)])
+    if policy.binds(seen):
+        return seen, STORED
     last = policy.strictest([seen, decide_file(case.body(), policy)])
     return last, STORED if policy.binds(last) else KEPT
 
@@ -134,6 +149,14 @@ ROBOTS: Final = (
     _robots("a group for Applebot is none for Applebot-Extended", "User-agent: Applebot\nDisallow: /", refused=False),
     _robots("a training crawler is let in, everybody else is not",
             "User-agent: GPTBot\nAllow: /\n\nUser-agent: *\nDisallow: /"),
+    _refused("robots", "robots.txt answers 203, as any other 2xx: its rules count", ASKED, status=203,
+             robots=_everybody("Disallow: /")),
+    _robots("another line stands between two names: both are of one group",
+            "User-agent: CCBot\nCrawl-delay: 5\nUser-agent: Other\nDisallow: /"),
+    _robots("the colons are missing", "User-agent *\nDisallow /"),
+    _robots("`Disallow` is misspelt", _everybody("Dissallow: /")),
+    Case("robots", "the file is longer than 500 KiB, and what is read allows", "unknown", "robots", KEPT,
+         robots=_everybody("Allow: /", *["# and so on"] * 50_000)),
 )  # fmt: skip
 
 USAGE: Final = (
@@ -197,6 +220,48 @@ TDM: Final = (
     _allowed("tdm_reservation", "the header does not reserve", headers=(("tdm-reservation", "0"),)),
     _allowed("tdm_reservation", "a policy alone reserves nothing", headers=(("tdm-policy", "https://x.example/"),)),
     _unread("tdm_reservation", "the header has a value that is none", KEPT, headers=(("tdm-reservation", "yes"),)),
+)  # fmt: skip
+
+_LICENCE: Final = '<rsl xmlns="https://rslstandard.org/rsl"><content url="{}"><license>{}</license></content></rsl>'
+_NO_TRAINING: Final = '<prohibits type="usage">ai-train</prohibits>'
+_TRAINING: Final = '<permits type="usage">ai-train</permits>'
+
+
+def _rsl(sentence: str, inside: str, *, refused: bool = True, url: str = "/", **said: object) -> Case:
+    licence = _LICENCE.format(url, inside)
+    if refused:
+        return _refused("rsl", sentence, said.pop("ends", ASKED), licence=licence, **said)  # type: ignore[arg-type]
+    return _allowed("rsl", sentence, licence=licence, **said)
+
+
+_LINK: Final = ("Link", '<https://img.example/l.xml>; rel="license"; type="application/rsl+xml"')
+RSL: Final = (
+    _rsl("the licence prohibits ai-train", _NO_TRAINING),
+    _rsl("the licence prohibits ai-all", '<prohibits type="usage">ai-all</prohibits>'),
+    _rsl("the licence prohibits all", '<prohibits type="usage">search all</prohibits>'),
+    _rsl("the licence prohibits train-ai, as its drafts called it", '<prohibits type="usage">train-ai</prohibits>'),
+    _rsl("the licence permits search alone", '<permits type="usage">search ai-index</permits>'),
+    _rsl("the licence permits training for a price", _TRAINING + '<payment type="training"/>'),
+    _rsl("the licence permits training with attribution, which a data set cannot see to",
+         _TRAINING + '<payment type="attribution"/>'),
+    _rsl("the licence permits training to some users", _TRAINING + '<permits type="user">education</permits>'),
+    _rsl("the licence permits and prohibits: the prohibition counts", _TRAINING + _NO_TRAINING),
+    _rsl("the licence permits training", _TRAINING, refused=False),
+    _rsl("the licence permits everything, free of charge",
+         '<permits type="usage">all</permits><payment type="free"/>', refused=False),
+    _rsl("the licence prohibits answers and search alone", '<prohibits type="usage">ai-input search</prohibits>',
+         refused=False),
+    _rsl("the licence is about another folder", _NO_TRAINING, url="/b/", refused=False),
+    _rsl("a Link header of the response names the licence", _NO_TRAINING, ends=STORED, headers=(_LINK,)),
+    _unread("rsl", "the licence is no RSL document", ASKED, licence="<html>Terms of use</html>"),
+    _unread("rsl", "the licence answers 404", ASKED, licence="-", licence_status=404),
+    _unread("rsl", "the licence cannot be reached", ASKED, licence="-", licence_status=0),
+)  # fmt: skip
+
+PRICE: Final = (
+    _refused("crawler_price", "the picture answers 402 with crawler-price", READ, answer=402,
+             headers=(("crawler-price", "USD 0.01"),)),
+    _allowed("crawler_price", "a price beside a picture that is given is none", headers=(("crawler-price", "USD 0"),)),
 )  # fmt: skip
 
 TAG: Final = (
@@ -270,7 +335,7 @@ TOGETHER: Final = (
          headers=(("tdm-reservation", "yes"), ("Content-Usage", "train-ai=y"))),
 )  # fmt: skip
 
-CASES: Final = (*ROBOTS, *AI_TXT, *TDM, *TAG, *USAGE, *FILE, *TOGETHER)
+CASES: Final = (*ROBOTS, *AI_TXT, *TDM, *RSL, *TAG, *USAGE, *PRICE, *FILE, *TOGETHER)
 
 
 def table() -> str:

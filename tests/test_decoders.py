@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import marked
 import pytest
 from pictures import RULES, encoded, photo, prepared, rules
 from PIL import Image
 
 from laion_dask import images, params
 from laion_dask.decoders import CRASHED, Decoder, DecoderError, Decoders
+from laion_dask.embedded import decide_file
 from laion_dask.images import Prepared
+from laion_dask.rights import Policy
 from laion_dask.verdict import KEEP, REASONS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -42,8 +45,14 @@ LARGE = encoded(Image.effect_noise((1300, 1300), 90), "PNG")
 
 
 @contextlib.contextmanager
-def decoder(timeout_s: float = 30.0, memory_bytes: int = MEMORY, **changes: object) -> Iterator[Decoder]:
-    one = Decoder(rules(**changes), timeout_s=timeout_s, memory_bytes=memory_bytes)
+def decoder(
+    timeout_s: float = 30.0,
+    memory_bytes: int = MEMORY,
+    policy: Policy | None = None,
+    stalled_s: float = 300.0,
+    **changes: object,
+) -> Iterator[Decoder]:
+    one = Decoder(rules(**changes), timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy, stalled_s=stalled_s)
     try:
         yield one
     finally:
@@ -154,17 +163,54 @@ def test_a_body_on_which_one_process_dies_is_decoded_by_the_next() -> None:
         assert result == prepared(SLOW)
 
 
+def test_a_body_that_takes_more_processor_time_than_allowed_ends_with_the_reason_and_the_next_decodes() -> None:
+    with decoder(timeout_s=0.05) as one:
+        first = one.start() or running(one)
+        result = one.prepare(SLOW)
+        assert result == Prepared(CRASHED, "takes more than 0.05 s of processor time")
+        assert not alive(first)
+    with decoder(timeout_s=30) as one:
+        assert one.prepare(SLOW) == prepared(SLOW)
+
+
 @pytest.mark.parametrize("body", [BODY, LARGE], ids=["in the pipe", "larger than the pipe"])
-def test_a_process_that_hangs_is_given_up_after_its_time(body: bytes) -> None:
-    with decoder(timeout_s=3) as one:
+def test_a_machine_that_gives_no_processor_for_longer_than_the_limit_decides_nothing(body: bytes) -> None:
+    with decoder(timeout_s=2) as one:
         one.prepare(BODY)
         os.kill(stopped := running(one), signal.SIGSTOP)
-        began = time.monotonic()
-        result = one.prepare(body)
-        assert result == Prepared(CRASHED, "not decoded within 3 s")
-        assert time.monotonic() - began < 20
+        wakes = threading.Timer(5, os.kill, (stopped, signal.SIGCONT))
+        wakes.start()
+        assert one.prepare(body) == prepared(body)
+        assert one.pid == stopped
+        wakes.join()
+
+
+@pytest.mark.parametrize("body", [BODY, LARGE], ids=["in the pipe", "larger than the pipe"])
+def test_a_process_that_does_not_run_is_replaced_and_the_body_decodes(body: bytes) -> None:
+    with decoder(stalled_s=8) as one:
+        one.prepare(BODY)
+        os.kill(stopped := running(one), signal.SIGSTOP)
+        assert one.prepare(body) == prepared(body)
         assert not alive(stopped)
-        assert one.prepare(BODY).reason == KEEP
+
+
+def test_a_machine_that_lets_no_process_run_is_an_error_and_no_verdict_about_the_picture() -> None:
+    with decoder(stalled_s=8) as one:
+        one.prepare(BODY)
+        os.kill(running(one), signal.SIGSTOP)
+        over = threading.Event()
+
+        def stop_others(seen: int) -> None:
+            while not over.wait(0.01):
+                if (pid := one.pid) is not None and pid != seen:
+                    os.kill(seen := pid, signal.SIGSTOP)
+
+        stopping = threading.Thread(target=stop_others, args=(running(one),))
+        stopping.start()
+        with pytest.raises(DecoderError, match=r"used no processor time for 8 s. Remedy"):
+            one.prepare(BODY)
+        over.set()
+        stopping.join()
 
 
 def test_a_body_that_needs_more_memory_than_allowed_ends_with_the_reason_and_the_next_decodes() -> None:
@@ -182,6 +228,39 @@ def test_with_the_default_memory_the_largest_picture_that_is_allowed_decodes(def
     assert defaults.download.max_pixels == 8_000 * 5_000
     with decoder(memory_bytes=defaults.download.decode_memory_mb * 1_000_000) as one:
         assert one.prepare(largest).reason == KEEP
+
+
+STRICT = Policy(unknown=("xmp_data_mining", "xmp_tdm", "c2pa"))
+SAID = {
+    "nothing": BODY,
+    "a refusal in XMP": marked.with_xmp("PNG", marked.mining("DMI-PROHIBITED")),
+    "a permission in XMP": marked.with_xmp("JPEG", marked.mining("DMI-ALLOWED")),
+    "a refusal of TDMRep": marked.with_xmp("PNG", marked.packet("<tdm:reservation>1</tdm:reservation>")),
+    "a refusal in a C2PA manifest": marked.signed("JPEG", {"cawg.ai_training": {"use": "notAllowed"}}),
+    "no picture": b"<html>",
+}
+
+
+@pytest.mark.parametrize("body", SAID.values(), ids=SAID.keys())
+def test_what_an_owner_wrote_into_a_picture_is_read_in_the_process(body: bytes, defaults: params.Params) -> None:
+    """A picture that its owner refuses is not decoded; with the default memory a manifest can be read."""
+    date = "2015-10-21T07:28:00Z"
+    with decoder(policy=STRICT, memory_bytes=defaults.download.decode_memory_mb * 1_000_000) as one:
+        decision, result = one.look(body, (), date)
+    assert decision == decide_file(body, STRICT, date)
+    told = Prepared(decision.signal, f"refused by {decision.signal}")
+    assert result == (told if STRICT.binds(decision) else prepared(body))
+
+
+def test_hostile_words_of_an_owner_are_read_within_the_limits() -> None:
+    element = f"{marked.RDF} DataMining".encode() + b"<a/>" * 4_000_000
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + element + b"</x:xmpmeta>"
+    body = b"II*\0" + xmp
+    with decoder(policy=STRICT, timeout_s=10, memory_bytes=400_000_000) as one:
+        first = one.start() or running(one)
+        decision, result = one.look(body)
+        assert (decision.rights, decision.signal, result.reason) == ("unknown", "xmp_data_mining", "xmp_data_mining")
+        assert one.pid == first
 
 
 def test_a_process_that_cannot_start_is_an_error_with_the_remedy_and_no_verdict() -> None:

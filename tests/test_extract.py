@@ -223,6 +223,11 @@ def test_only_image_sources_are_links(tmp_path: Path, settings: params.Extract) 
             {"Content-Usage": "train-ai=n"},
             "content-usage:train-ai=n;meta-robots:noai;meta-robots:noindex",
         ),
+        (
+            {"Link": [{"path": "LINK@/href", "url": "/l.xml", "rel": "License", "type": "application/rsl+xml"}]},
+            {"Link": ["</a>; rel=next", '</l.xml>; rel="license"; type="application/rsl+xml"']},
+            "rsl:header;rsl:link",
+        ),
     ],
 )
 def test_a_page_that_reserves_its_rights_loses_its_pairs_or_is_marked(

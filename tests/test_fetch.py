@@ -13,12 +13,12 @@ import pytest
 from aiohttp import web
 
 from laion_dask import guard, params
+from laion_dask.addresses import is_public_address
 from laion_dask.exchange import ReplayGoneError, retry_after_s
 from laion_dask.fetch import backoff_s, open_fetcher
 from laion_dask.fetched import Fetched
 from laion_dask.replay import Loopback, ReplayAddress
 from laion_dask.turns import TurnsAddress
-from laion_dask.urls import is_public_address
 
 BODY = b"\x89PNG pretended image"
 BOMB = gzip.compress(bytes(30_000_000), 1)

@@ -140,3 +140,16 @@ def test_what_is_remembered_has_limits_of_number_and_age() -> None:
     assert (cache.get("a"), cache.get("b"), cache.get("c"), len(cache)) == (1, None, 3, 2)
     now[0] = 10.0
     assert (cache.get("a"), cache.get("c"), len(cache)) == (None, None, 0)
+
+
+def test_what_is_remembered_has_a_limit_of_weight_that_counts_what_is_there() -> None:
+    cache: Remembered[str, int] = Remembered(9, 10.0, lambda: 0.0, heaviest=10)
+    for name in "abc":
+        cache.put(name, 1, 4)
+    assert [cache.get(name) for name in "abc"] == [None, 1, 1]
+    cache.put("b", 2, 6)
+    assert [cache.get(name) for name in "abc"] == [None, 2, 1]
+    cache.put("d", 3, 11)
+    assert len(cache) == 0
+    cache.put("e", 4, 10)
+    assert cache.get("e") == 4

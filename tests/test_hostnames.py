@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import hostnames, urls
+from laion_dask import addresses, hostnames, urls
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_no_text_crashes_a_question_about_hosts(text: str) -> None:
         hostnames.is_well_formed(text),
         hostnames.is_dns_name(text),
         hostnames.is_public_host(text),
-        hostnames.is_public_address(text),
+        addresses.is_public_address(text),
     ]
     assert set(answers) <= {True, False}
 

@@ -258,7 +258,7 @@ def test_an_unknown_key_is_refused_with_the_remedy(values: dict[str, Any], secti
         ({"crawl.source": "commoncrawl"}, "crawl: source commoncrawl needs crawl.crawls: give at least one id"),
         ({"download.source": "web"}, "download: source web needs download.contact: a URL or e-mail address"),
         ({"download.contact": "me"}, "download: contact 'me' is neither a URL nor an e-mail address. Remedy: https://"),
-        ({"download.rights": []}, "download: rights_unknown ['c2pa', 'xmp_data_mining', 'xmp_tdm'] are not in rights"),
+        ({"download.rights": []}, "download: rights_unknown ['c2pa', 'rsl', 'xmp_data_mining', 'xmp_tdm'] are not"),
         ({"download.warcs": []}, "download: source replay needs download.warcs: globs of WARC files"),
         ({"download.source": "archive", "download.warcs": []}, "download: source archive needs download.warcs"),
         ({"download.warcs": ["data/download/*.warc.gz"]}, "download: download.warcs lie in data/download, which is"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 
 import pytest
 
 from laion_dask.rights import SILENT
-from laion_dask.tdmrep import parse_tdmrep
+from laion_dask.tdmrep import TOO_LONG, parse_tdmrep
 
 IMAGE = "https://img.example/a/fox.jpg"
 
@@ -45,3 +47,47 @@ def test_tdmrep_is_an_array_of_rules_and_the_first_match_wins(rules: object, rig
 )
 def test_a_tdmrep_that_cannot_be_read_says_nothing(status: int, body: bytes) -> None:
     assert parse_tdmrep(status, body).decide(IMAGE) == SILENT
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 206])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_every_successful_answer_is_read_in_every_encoding_of_json(status: int, encoding: str) -> None:
+    text = json.dumps([{"location": "/", "tdm-reservation": 1}])
+    assert parse_tdmrep(status, text.encode(encoding)).decide(IMAGE).rights == "refused"
+
+
+def test_an_array_that_is_too_long_is_unknown_and_a_long_page_says_nothing() -> None:
+    rules = json.dumps([{"location": f"/{place}/", "tdm-reservation": 1} for place in range(20_000)])
+    for encoding in ("utf-8-sig", "utf-16"):
+        decision = parse_tdmrep(200, rules.encode(encoding), "there", None).decide(IMAGE)
+        assert (decision.rights, decision.signal, decision.evidence, decision.source) == (
+            *("unknown", "tdmrep", TOO_LONG, "there"),
+        )
+    assert parse_tdmrep(200, b"<html>" + rules.encode()).decide(IMAGE) == SILENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + '{"location":"/*a*b","tdm-reservation":1},' * 12_000 + "0]",
+        '[{"location":"/' + "*a" * 250_000 + 'b","tdm-reservation":1}]',
+        "[" + "[]," * 170_000 + "0]",
+        "[" * 500_000,
+        "[" + "1" * 500_000 + "]",
+        "[" + '{"a":' * 80_000,
+    ],
+    ids=["rules", "wildcards", "arrays", "nested", "a long number", "nested objects"],
+)
+def test_a_hostile_file_costs_neither_time_nor_memory(text: str) -> None:
+    url = "https://img.example/" + "a" * 2_000
+    began = time.process_time()
+    rules = parse_tdmrep(200, text.encode())
+    for _ in range(5):
+        rules.decide(url)
+    assert time.process_time() - began < 3.0
+    tracemalloc.start()
+    try:
+        parse_tdmrep(200, text.encode()).decide(url)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
