@@ -64,7 +64,7 @@ def tar(**members: bytes) -> bytes:
         (table(uid=[UID], caption=[""], similarity=[float("nan")], bytes=[0]), ""),
         (table(uid=[UID], caption=[""], similarity=[0.5]), "rows beside their uid"),
         (table(uid=[tables.uid(2)], caption=["another"], similarity=[0.5]), ""),
-        (table(URL=["https://b.example/", URL]), "column URL"),
+        (table(URL=["https://b.example/", URL]), "an address in column URL"),
         (table(sha256=[DIGEST]), "a digest in column sha256"),
         (tar(a_jpg=b"other", a_json=json.dumps({"uid": UID}).encode()), "values beside their uid in member a.json"),
         (tar(a_jpg=BODY, a_json=b"{}"), "a picture in member a.jpg"),
