@@ -54,7 +54,9 @@ def purge(
             typer.echo("purge: one that was stopped goes on")
         settings = params.load()
         project = Project.open(Path(), Path("data"), home, settings, tuple(also or ()))
-        purge.clean(*([] if dry_run else [project.data, home]))
+        if not dry_run:
+            purge.clean(project.data, home)
+            purge_record.clean(RECORD, home)
         ledger = Path(settings.catalog.removals)
         lines = removals.read(ledger)
         before = purge_record.pending(home)

@@ -111,7 +111,7 @@ def _entries(folder: Path, visited: set[tuple[int, int]], places: Places) -> lis
         if (about.st_dev, about.st_ino) in visited:
             return []
         visited.add((about.st_dev, about.st_ino))
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:

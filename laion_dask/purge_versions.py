@@ -123,5 +123,6 @@ def _names(project: Path) -> dict[str, str]:
 
 def git(project: Path, *arguments: str, given: bytes | None = None) -> bytes:
     """Return what a command of Git says; nothing where there is no repository."""
-    done = subprocess.run(["git", *arguments], cwd=project, input=given, capture_output=True, check=False)
+    command = ("git", *arguments)
+    done = subprocess.run(command, cwd=project, input=given, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else b""

@@ -115,7 +115,7 @@ class _Reader:
         # told above, or is told of what it is packed in.
         source.drain()
         self._seen.kinds[kind or ("bytes" if leaf.is_binary else "text")] += 1
-        found = found or leaf.end() or leaf.picture()
+        found = leaf.picture() or found or leaf.end()
         return found or (self._of_json(leaf.begin) if depth and name.endswith(".json") else "")
 
     def grow(self, size: int) -> None:
