@@ -107,13 +107,12 @@ class _Reader:
                 found = self._whole(kind, source, name, depth, path)
         except self._errors as error:
             certain = before - self._left - len(head) > _GUESS or name.endswith(trace_formats.GUESSED.get(kind, ("",)))
-            unread = (str(error) or type(error).__name__) if certain else ""
+            unread = _why(error) if certain else ""
             kind = kind if certain else ""
+        # What lies behind or between the members is read too.
+        unread = source.drain(self._errors) or unread
         if unread:
             self._seen.unread[name] = unread
-        # What lies behind or between the members is read too. Of a member that cannot be read any further that was
-        # told above, or is told of what it is packed in.
-        source.drain()
         self._seen.kinds[kind or ("bytes" if leaf.is_binary else "text")] += 1
         found = leaf.picture() or found or leaf.end()
         return found or (self._of_json(leaf.begin) if depth and name.endswith(".json") else "")
@@ -208,22 +207,29 @@ class _Source(io.RawIOBase):
         if self._failed:
             return 0
         data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        if not data:
-            try:
-                data = self._stream.read(len(buffer))
-            except Exception:
-                self._failed = True
-                raise
-        self._reader.grow(len(data))
+        try:
+            data = data or self._stream.read(len(buffer))
+            self._reader.grow(len(data))
+        except Exception:
+            self._failed = True
+            raise
         self._leaf.feed(data)
         buffer[: len(data)] = data
         return len(data)
 
-    def drain(self) -> None:
-        """Read what nobody asked for."""
+    def drain(self, errors: tuple[type[Exception], ...] = ()) -> str:
+        """Read what nobody asked for; say why that cannot be done, if it is one of these errors."""
         buffer = bytearray(_READ)
-        while self.readinto(buffer):
-            pass
+        try:
+            while self.readinto(buffer):
+                pass
+        except errors as error:
+            return _why(error)
+        return ""
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

@@ -212,7 +212,7 @@ def _duckdb(path: Path) -> Opened:
         names = connection.execute("select schema_name, table_name from duckdb_tables() where not internal").fetchall()
         for schema, table in names:
             quoted = ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table))
-            for batch in connection.execute(f"select * from {quoted}").fetch_record_batch(10_000):
+            for batch in connection.sql(f"select * from {quoted}").to_arrow_reader(10_000):
                 yield f"table {table}", batch
 
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from laion_dask import trace_formats
+
 _ROWS: Final = 10_000
 _MIN_BYTES: Final = 64
 """Binary values from this size on are looked into as files: a picture, a text that is packed."""
@@ -140,9 +142,14 @@ def _of_list(array: pa.Array, kind: pa.DataType) -> Iterator[tuple[bytes, bool]]
 
 
 def _of_binary(array: pa.Array) -> Iterator[tuple[bytes, bool]]:
-    long = pc.fill_null(pc.greater_equal(pc.binary_length(array), _MIN_BYTES), False)
-    yield _joined(array.filter(pc.invert(long))), False
-    yield from ((value.as_py(), True) for value in array.filter(long))
+    """Yield small values as lines; large ones, and small ones that begin as packed files do, each as a file."""
+    lines = []
+    for value in pc.unique(array.drop_null()).to_pylist():
+        if len(value) >= _MIN_BYTES or trace_formats.kind_of(value[:64], ""):
+            yield value, True
+        else:
+            lines.append(value)
+    yield b"\n".join(lines), False
 
 
 def _joined(array: pa.Array) -> bytes:
