@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from laion_dask.purge import Plan
     from laion_dask.purge_project import Project
     from laion_dask.purge_scan import Scan
+    from laion_dask.removals import Removal
     from laion_dask.traces import Traces
 
 HELP: Final = """Delete what is stored of removed pairs, record it, and prove by a scan that nothing is left.
@@ -43,7 +44,7 @@ def purge(
     ] = None,
 ) -> None:
     """Plan, carry out, scan, record."""
-    from laion_dask import params, purge, purge_dvc, purge_gather, purge_record, purge_scan, removals
+    from laion_dask import params, purge, purge_record, removals
     from laion_dask.purge_project import Project
     from laion_dask.purge_record import RECORD
 
@@ -57,46 +58,61 @@ def purge(
         if not dry_run:
             purge.clean(project.data, home)
             purge_record.clean(RECORD, home)
-        ledger = Path(settings.catalog.removals)
-        lines = removals.read(ledger)
-        before = purge_record.pending(home)
-        uids = purge_gather.removed(lines, project.tables) | before.uids
-        wanted = before | purge_gather.gather(uids, project.tables, lines)
-        places = project.places(with_database=False)
-        first = purge_scan.scan(wanted, places, "purge", but=project.web(places), ledgers=project.ledgers)
-        planned = purge.plan(wanted, project.data, first.found, project.copies(places))
-        planned = purge.spare_linked(planned, places.files)
+        lines = removals.read(Path(settings.catalog.removals))
         names = list(dict.fromkeys([*(remote or ()), *(one["remote"] for one in (stopped or {}).get("objects", ()))]))
-        remotes = project.in_remotes(names, wanted, first.seen)
+        planned, remotes, first = _plan(project, lines, names)
         _tell(planned, remotes, first, dry_run=dry_run)
         if dry_run:
             return
-        # First what is going to happen, then it, then the proof: whatever ends this, the record knows, and a second
-        # run goes on from there.
-        entry = stopped
-        if planned.rewrite or planned.delete or remotes:
-            objects = [told for _, _, told in remotes]
-            entry = purge_record.begin(RECORD, home, wanted, purge.described(planned), objects)
-        purge.carry_out(planned, project.data)
-        # The embedded database mirrors files: deleted rows would stay in its files for a while.
-        shutil.rmtree(home / "postgresql", ignore_errors=True)
-        _forget(wanted.uids)
-        if entry and entry["files"]:
-            _note(ledger, lines, wanted.uids)
-            if project.cache and any(one["rewritten"] for one in entry["files"]):
-                purge_dvc.commit(Path())
-        for system, path, _ in remotes:
-            system.rm_file(path)
-        left, unread, proof = _prove(project, wanted, names)
+        _carry_out(project, planned, remotes, lines, stopped)
+        left, unread, proof = _prove(project, planned.traces, names)
         if not left and not unread:
-            purge_record.end(RECORD, home, ledger, proof)
+            purge_record.end(RECORD, home, Path(settings.catalog.removals), proof)
     if left:
         told = f"{len(left)} files still hold traces: {', '.join(left[:_SHOWN])}"
-        cli_console.fail(f"purge: {told}. Remedy: see what they are, delete them, then purge again")
+        remedy = "see what they are, delete them, then purge again"
+        if any(" object " in name for name in left):
+            remedy += "; what was committed goes with `git filter-repo` and `git gc --prune=now`"
+        cli_console.fail(f"purge: {told}. Remedy: {remedy}")
     if unread:
         told = "; ".join(f"{name}: {why}" for name, why in list(unread.items())[:_SHOWN])
         message = f"purge: {len(unread)} files cannot be read, so nothing is proved: {told}"
         cli_console.fail(f"{message}. Remedy: mend them, delete them or take them out of the project, then purge again")
+
+
+def _plan(project: Project, lines: list[Removal], names: list[str]) -> tuple[Plan, list[Any], Scan]:
+    """Look into every file; return what is to be done, what remotes hold, and what was seen."""
+    from laion_dask import purge, purge_gather, purge_record, purge_scan
+
+    before = purge_record.pending(project.home)
+    uids = purge_gather.removed(lines, project.tables) | before.uids
+    wanted = before | purge_gather.gather(uids, project.tables, lines)
+    places = project.places(with_database=False)
+    first = purge_scan.scan(wanted, places, "purge", but=project.web(places), ledgers=project.ledgers)
+    planned = purge.plan(wanted, project.data, first.found, project.copies(places))
+    return purge.spare_linked(planned, places.files), project.in_remotes(names, wanted, first.seen), first
+
+
+def _carry_out(
+    project: Project, planned: Plan, remotes: list[Any], lines: list[Removal], stopped: dict[str, Any] | None
+) -> None:
+    """First write what is going to happen, then do it: whatever ends this, a second run goes on from the record."""
+    from laion_dask import purge, purge_dvc, purge_record
+
+    entry, wanted = stopped, planned.traces
+    if planned.rewrite or planned.delete or remotes:
+        objects = [told for _, _, told in remotes]
+        entry = purge_record.begin(purge_record.RECORD, project.home, wanted, purge.described(planned), objects)
+    purge.carry_out(planned, project.data)
+    # The embedded database mirrors files: deleted rows would stay in its files for a while.
+    shutil.rmtree(project.home / "postgresql", ignore_errors=True)
+    _forget(wanted.uids)
+    if entry and entry["files"]:
+        _note(Path(project.settings.catalog.removals), lines, wanted.uids)
+        if project.cache and any(one["rewritten"] for one in entry["files"]):
+            purge_dvc.commit(Path())
+    for system, path, _ in remotes:
+        system.rm_file(path)
 
 
 def _tell(planned: Plan, remotes: list[Any], first: Scan, *, dry_run: bool) -> None:
@@ -158,7 +174,7 @@ def _forget(uids: frozenset[str]) -> None:
     typer.echo(f"database: {rows:,} rows blanked. Run `vacuum full` there: PostgreSQL keeps deleted rows until then")
 
 
-def _note(ledger: Path, lines: list[Any], uids: frozenset[str]) -> None:
+def _note(ledger: Path, lines: list[Removal], uids: frozenset[str]) -> None:
     """Name the purged pairs by uid from now on: nothing else is left by which they could be matched."""
     from laion_dask import removal_requests
     from laion_dask.removals import Removal

@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from laion_dask import trace_sqlite, trace_tables
 
-Content = bytes | IO[bytes] | pa.RecordBatch
-Opened = Iterator[tuple[str, Content]]
+Opened = Iterator[tuple[str, Any]]
+"""Place and content: bytes, a stream, or a batch of Arrow, which has no types."""
 
 _UNPACKED: Final = "unpacked"
 _CHUNK: Final = 1 << 16
@@ -38,7 +38,7 @@ class UnreadError(Exception):
 
 
 def _gzip(source: IO[bytes]) -> Opened:
-    yield _UNPACKED, gzip.GzipFile(fileobj=source, mode="rb")  # type: ignore[misc]
+    yield _UNPACKED, gzip.GzipFile(fileobj=source, mode="rb")
 
 
 def _bzip2(source: IO[bytes]) -> Opened:
