@@ -14,6 +14,10 @@ import typer
 from laion_dask import cli_console
 
 if TYPE_CHECKING:
+    from laion_dask.purge import Plan
+    from laion_dask.purge_project import Project
+    from laion_dask.purge_scan import Scan
+    from laion_dask.removals import Removal
     from laion_dask.traces import Traces
 
 HELP: Final = """Delete what is stored of removed pairs, record it, and prove by a scan that nothing is left.
@@ -22,6 +26,7 @@ HELP: Final = """Delete what is stored of removed pairs, record it, and prove by
   laion-dask purge --dry-run          # what would go
   laion-dask purge                    # from data/, work folders, DVC's cache, MLflow's artifacts
   laion-dask purge --remote storage   # and from a DVC remote
+  laion-dask purge --also ../figures  # and look into a folder elsewhere
 
 Build the version without the pairs first (`make repro`). Rows keep uid and fate; images, texts, addresses, scores and
 embeddings go. Older versions lose the files that held the pairs: purges.json says which (docs/removals.md).
@@ -34,63 +39,83 @@ def purge(
     remote: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A DVC remote to purge as well; may be given again.")
     ] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="A folder elsewhere to look into; may be given again.")
+    ] = None,
 ) -> None:
     """Plan, carry out, scan, record."""
-    from laion_dask import params, purge, purge_dvc, purge_record, removals
+    from laion_dask import params, purge, purge_record, removals
+    from laion_dask.purge_project import Project
     from laion_dask.purge_record import RECORD
 
-    project, data = Path(), Path("data")
     home = Path(os.environ.get("LAION_DASK_HOME", ".laion_dask"))
     with cli_console.told("purge"):
         stopped = purge_record.unfinished(RECORD)
         if stopped and not dry_run:
             cli_console.say("purge: one that was stopped goes on")
-        purge.clean(*([] if dry_run else [data, home]))
-        ledger = Path(params.load().catalog.removals)
-        lines = removals.read(ledger)
-        before = purge_record.pending(home)
-        wanted = before | purge.gather(purge.of_version(lines, data) | before.uids, data)
-        under_dvc = purge_dvc.is_repository(project)
-        planned = purge.plan(wanted, data, _copies(project, home, under_dvc=under_dvc))
+        settings = params.load()
+        project = Project.open(Path(), Path("data"), home, settings, tuple(also or ()))
+        if not dry_run:
+            purge.clean(project.data, home)
+            purge_record.clean(RECORD, home)
+        lines = removals.read(Path(settings.catalog.removals))
         names = list(dict.fromkeys([*(remote or ()), *(one["remote"] for one in (stopped or {}).get("objects", ()))]))
-        remotes = [found for name in names for found in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)]
-        _tell(planned, remotes, dry_run=dry_run)
+        planned, remotes, first = _plan(project, lines, names)
+        _tell(planned, remotes, first, dry_run=dry_run)
         if dry_run:
             return
-        # First what is going to happen, then it, then the proof: whatever ends this, the record knows, and a second
-        # run goes on from there.
-        entry = stopped
-        if planned.rewrite or planned.delete or remotes:
-            objects = [told for _, _, told in remotes]
-            entry = purge_record.begin(RECORD, home, wanted, purge.described(planned), objects)
-        purge.carry_out(planned, data)
-        # The embedded database mirrors files: deleted rows would stay in its files for a while.
-        shutil.rmtree(home / "postgresql", ignore_errors=True)
-        _forget(wanted.uids)
-        if entry and entry["files"]:
-            _note(ledger, lines, wanted.uids)
-            if under_dvc and any(one["rewritten"] for one in entry["files"]):
-                purge_dvc.commit(project)
-        for system, path, _ in remotes:
-            system.rm_file(path)
-        proof, left = _scan(wanted, project, data, home, names, under_dvc=under_dvc)
-        if not left:
-            purge_record.end(RECORD, home, ledger, proof)
+        _carry_out(project, planned, remotes, lines, stopped)
+        left, unread, proof = _prove(project, planned.traces, names)
+        if not left and not unread:
+            purge_record.end(RECORD, home, Path(settings.catalog.removals), proof)
     if left:
         told = f"{len(left)} files still hold traces: {', '.join(left[:_SHOWN])}"
-        cli_console.fail(f"purge: {told}. Remedy: see what they are, then purge again")
+        remedy = "see what they are, delete them, then purge again"
+        if any(" object " in name for name in left):
+            remedy += "; what was committed goes with `git filter-repo` and `git gc --prune=now`"
+        cli_console.fail(f"purge: {told}. Remedy: {remedy}")
+    if unread:
+        told = "; ".join(f"{name}: {why}" for name, why in list(unread.items())[:_SHOWN])
+        message = f"purge: {len(unread)} files cannot be read, so nothing is proved: {told}"
+        cli_console.fail(f"{message}. Remedy: mend them, delete them or take them out of the project, then purge again")
 
 
-def _copies(project: Path, home: Path, *, under_dvc: bool) -> list[Path]:
-    """List what is deleted whole where it holds a trace: finished parts, artifacts, cached objects."""
-    from laion_dask import purge, purge_dvc
+def _plan(project: Project, lines: list[Removal], names: list[str]) -> tuple[Plan, list[Any], Scan]:
+    """Look into every file; return what is to be done, what remotes hold, and what was seen."""
+    from laion_dask import purge, purge_gather, purge_record, purge_scan
 
-    found = [path for path in sorted((home / "parts").glob("*/*")) if path.exists()]
-    found += [path for path in sorted((project / "mlruns").rglob("*")) if path.is_file()]
-    return found + (purge_dvc.cached(project, Path("data") / purge.WEB) if under_dvc else [])
+    before = purge_record.pending(project.home)
+    uids = purge_gather.removed(lines, project.tables) | before.uids
+    wanted = before | purge_gather.gather(uids, project.tables, lines)
+    places = project.places(with_database=False)
+    first = purge_scan.scan(wanted, places, "purge", but=project.web(places), ledgers=project.ledgers)
+    planned = purge.plan(wanted, project.data, first.found, project.copies(places))
+    return purge.spare_linked(planned, places.files), project.in_remotes(names, wanted, first.seen), first
 
 
-def _tell(planned: Any, remotes: list[Any], *, dry_run: bool) -> None:  # noqa: ANN401 - of a module that is imported late
+def _carry_out(
+    project: Project, planned: Plan, remotes: list[Any], lines: list[Removal], stopped: dict[str, Any] | None
+) -> None:
+    """First write what is going to happen, then do it: whatever ends this, a second run goes on from the record."""
+    from laion_dask import purge, purge_dvc, purge_record
+
+    entry, wanted = stopped, planned.traces
+    if planned.rewrite or planned.delete or remotes:
+        objects = [told for _, _, told in remotes]
+        entry = purge_record.begin(purge_record.RECORD, project.home, wanted, purge.described(planned), objects)
+    purge.carry_out(planned, project.data)
+    # The embedded database mirrors files: deleted rows would stay in its files for a while.
+    shutil.rmtree(project.home / "postgresql", ignore_errors=True)
+    _forget(wanted.uids)
+    if entry and entry["files"]:
+        _note(Path(project.settings.catalog.removals), lines, wanted.uids)
+        if project.cache and any(one["rewritten"] for one in entry["files"]):
+            purge_dvc.commit(Path())
+    for system, path, _ in remotes:
+        system.rm_file(path)
+
+
+def _tell(planned: Plan, remotes: list[Any], first: Scan, *, dry_run: bool) -> None:
     verb = "would be" if dry_run else "is"
     gone = planned.traces
     cli_console.say(
@@ -100,11 +125,40 @@ def _tell(planned: Any, remotes: list[Any], *, dry_run: bool) -> None:  # noqa: 
     told = [(f"{verb} written anew", str(path), planned.why[path]) for path in planned.rewrite]
     told += [(f"{verb} deleted", str(path), planned.why[path]) for path in planned.delete]
     told += [(f"{verb} deleted", path, one["why"]) for _, path, one in remotes]
-    for row in told[:_SHOWN]:
+    # What only a user can decide on comes first, however much there is.
+    yours = [("is left to you", str(path), why) for path, why in planned.left.items()]
+    yours += [("is left to you", name, why) for name, why in first.objects.items()]
+    yours += [("cannot be read", name, why) for name, why in first.seen.unread.items()]
+    shown = [*yours[: _SHOWN // 2], *told][:_SHOWN]
+    for row in shown:
         rows.add_row(*row)
     cli_console.console().print(rows)
-    if len(told) > _SHOWN:
-        cli_console.say(f"and {len(told) - _SHOWN:,} more; all of them in purges.json" if not dry_run else "and more")
+    more = len(yours) + len(told) - len(shown)
+    if more > 0:
+        cli_console.say(f"and {more:,} more; all that is deleted stands in purges.json" if not dry_run else "and more")
+
+
+def _prove(project: Project, wanted: Traces, remotes: list[str]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
+    """Read every file again; return what still holds a trace, what cannot be read, and what that proves."""
+    from laion_dask import purge, purge_scan
+
+    places = project.places()
+    told = purge_scan.scan(wanted, places, "scan", but=project.web(places), ledgers=project.ledgers)
+    told.found |= dict.fromkeys(purge.with_embeddings(project.data, wanted.uids), "embeddings")
+    left = [*map(str, told.found), *told.objects]
+    left += [path for _, path, _ in project.in_remotes(remotes, wanted, told.seen)]
+    seen, unread = told.seen, told.seen.unread
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in seen.kinds.most_common())
+    cli_console.say(
+        f"scan: {seen.files:,} files, {cli_console.short(seen.bytes, 'B')}, {seen.members:,} files inside of them, "
+        f"{told.git_objects:,} objects of Git ({kinds}); {len(left):,} hold a trace, {len(unread):,} cannot be read"
+    )
+    for name in project.tables.without:
+        cli_console.say(f"version {name}: some of its tables are not in the cache, so pairs only it had are not known")
+    for name, why in sorted(places.spared.items()):
+        cli_console.say(f"not looked into: {name}: {why}")
+    cli_console.say(json.dumps({"scanned": seen.files, "bytes": seen.bytes, "left": left, "unread": unread}))
+    return left, unread, purge_scan.proof(told, places, project.tables, wanted, remotes)
 
 
 def _forget(uids: frozenset[str]) -> None:
@@ -124,7 +178,7 @@ def _forget(uids: frozenset[str]) -> None:
     )
 
 
-def _note(ledger: Path, lines: list[Any], uids: frozenset[str]) -> None:
+def _note(ledger: Path, lines: list[Removal], uids: frozenset[str]) -> None:
     """Name the purged pairs by uid from now on: nothing else is left by which they could be matched."""
     from laion_dask import removal_requests
     from laion_dask.removals import Removal
@@ -133,21 +187,3 @@ def _note(ledger: Path, lines: list[Any], uids: frozenset[str]) -> None:
     day = datetime.now(tz=UTC).date().isoformat()
     new = [Removal("uid", uid, "purged", day, "laion-dask purge") for uid in sorted(uids - known)]
     removal_requests.add(ledger, new)
-
-
-def _scan(
-    wanted: Traces, project: Path, data: Path, home: Path, remotes: list[str], *, under_dvc: bool
-) -> tuple[dict[str, int], list[str]]:
-    """Read every file again, and say what was read; return how much that was, and the files that still hold a trace."""
-    from laion_dask import purge, purge_dvc, purge_record, traces
-
-    folders = [path for path in (*sorted(data.glob("*")), home, project / "mlruns") if path.name != purge.WEB]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files = [path for path in files if path != home / purge_record.TRACES]
-    files += purge_dvc.cached(project, Path("data") / purge.WEB) if under_dvc else []
-    left = [str(path) for path in files if traces.found_in(path, wanted)]
-    left += [path for name in remotes for _, path, _ in purge_dvc.in_remote(project, data / purge.WEB, name, wanted)]
-    size = sum(path.stat().st_size for path in files)
-    cli_console.say(f"scan: {len(files):,} files, {cli_console.short(size, 'B')}; {len(left):,} hold a trace")
-    cli_console.say(json.dumps({"scanned": len(files), "bytes": size, "left": left}))
-    return {"scanned": len(files), "bytes": size, "left": len(left)}, left

@@ -12,28 +12,22 @@ import hashlib
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from laion_dask import embeddings, shards, takedown, traces
+from laion_dask import embeddings, purge_gather, purge_versions, shards, traces
 from laion_dask.purge_record import Deleted
-from laion_dask.removals import Removal
+from laion_dask.purge_versions import WEB
 from laion_dask.traces import Traces
-from laion_dask.verdict import WITHHELD
 
-WEB: Final = "crawl"
-"""The stage whose files stand in for the web: what the web says is not ours to delete."""
 DERIVED: Final = ("release", "report")
-_SHORT: Final = 8
-"""Texts below so many characters are no traces: many pages have them."""
 _HALF: Final = "purged"
 """Ending of what is being written or deleted: what a killed purge leaves under it goes with the next."""
 _TOLD: Final = 5
@@ -51,86 +45,42 @@ class Plan:
     rewrite: tuple[Path, ...] = ()
     delete: tuple[Path, ...] = ()
     why: dict[Path, str] = field(default_factory=dict)
-
-
-def of_version(ledger: Sequence[Removal], data: Path) -> frozenset[str]:
-    """Return the uids of all pairs that the ledger or a list of known content takes out of a version."""
-    found: set[str] = set()
-    for pattern in ("extract/pairs/*.parquet", "download/*.parquet"):
-        found.update(takedown.matched(ledger, sorted(data.glob(pattern)))["uid"].to_pylist())
-    reasons = pa.array(WITHHELD)
-    for path in sorted((data / "filter").glob("*.parquet")):
-        table = pq.read_table(path, columns=["uid", "reason"])
-        found.update(table.filter(pc.is_in(table["reason"], value_set=reasons))["uid"].to_pylist())
-    return frozenset(found)
+    left: dict[Path, str] = field(default_factory=dict)
+    """Files that hold traces and are the user's."""
 
 
 def gather(uids: frozenset[str], data: Path) -> Traces:
-    """Collect what must not be found any more, out of the tables and tars of the version."""
-    sets: dict[str, set[str]] = {name: set() for name in ("urls", "texts", "digests", "pictures")}
-    stays: dict[str, set[str]] = {name: set() for name in sets}
-    columns = {
-        "url": "urls",
-        "final_url": "urls",
-        "text": "texts",
-        "caption": "texts",
-        "md5": "digests",
-        "sha256": "digests",
-    }
-    tables = [*sorted(data.glob("extract/pairs/*.parquet")), *sorted(data.glob("download/*.parquet"))]
-    for goes in (True, False):
-        for path in tables:
-            names = [name for name in pq.read_schema(path).names if name in columns]
-            table = pq.read_table(path, columns=["uid", *names])
-            rows = traces.rows_of(table, uids)
-            table = table.filter(pa.array(rows if goes else ~rows))
-            for name in names:
-                known = set(pc.unique(table[name].drop_null()).to_pylist())
-                if goes:
-                    sets[columns[name]] |= known
-                else:
-                    stays[columns[name]] |= known & sets[columns[name]]
-    _pictures(data, uids, sets["pictures"], stays["pictures"])
-    alone = {name: sets[name] - stays[name] - {""} for name in sets}
-    alone["texts"] = {text for text in alone["texts"] if len(text) >= _SHORT}
-    urls, texts, digests, pictures = (frozenset(alone[name]) for name in ("urls", "texts", "digests", "pictures"))
-    return Traces(uids, urls, texts, digests, pictures)
+    """Collect what the pairs of the current version are known by."""
+    return purge_gather.gather(uids, purge_versions.current(data))
 
 
-def _pictures(data: Path, uids: frozenset[str], gone: set[str], stays: set[str]) -> None:
-    """Add the digests of stored pictures of these pairs to `gone`, and those that another pair has too to `stays`."""
-    tars = [(tar, _keys(tar.with_suffix(".parquet"), uids)) for tar in sorted(data.glob("download/*.tar"))]
-    for tar, keys in tars:
-        gone.update(hashlib.sha256(body).hexdigest() for key, body in shards.read_shard(tar) if key in keys)
-    # Of what stays only what is asked for is kept in memory. Any tar may have it.
-    for tar, keys in tars if gone else ():
-        digests = (hashlib.sha256(body).hexdigest() for key, body in shards.read_shard(tar) if key not in keys)
-        stays.update(gone.intersection(digests))
+@dataclass(frozen=True)
+class Copies:
+    """What may be deleted whole where it holds a trace: it can be made again, or is in nobody's way."""
+
+    files: frozenset[Path] = frozenset()
+    """Artifacts, what experiments left behind, objects of DVC's cache."""
+    folders: tuple[Path, ...] = ()
+    """Finished parts: half of one would be taken for a whole one."""
 
 
-def _keys(parquet: Path, uids: frozenset[str]) -> set[str]:
-    table = pq.read_table(parquet, columns=["uid", "key"])
-    return set(table.filter(pa.array(traces.rows_of(table, uids)))["key"].to_pylist())
+def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) -> Plan:
+    """Say what becomes of each file that was found to hold a trace.
 
-
-def plan(wanted: Traces, data: Path, copies: Iterable[Path]) -> Plan:
-    """Look into every file: of a stage's out it is written anew, of `copies` (files, or folders of them) deleted.
-
-    Nothing is touched. Raises `PurgeError` where a release or report still has a pair: then the version is older than
-    the ledger; and where a file has traces that cannot be written anew without them.
+    A file of a stage's out is written anew, of `copies` deleted, any other is left to the user. Nothing is touched.
+    Raises `PurgeError` where a release or report still has a pair: then the version is older than the ledger; and where
+    a file of a stage has traces that cannot be written anew without them.
     """
-    why: dict[Path, str] = {}
+    why = dict(found)
     rewrite: list[Path] = []
     refused: list[Path] = []
-    for path in _files(data):
+    for path in _files(data) if data.is_dir() else ():
         stage = path.relative_to(data).parts[0]
-        if stage == WEB:
-            continue
-        told = traces.found_in(path, wanted)
+        told = why.get(path, "")
         if told and stage in DERIVED:
             message = f"{path} still has a removed pair ({told}). Remedy: `make repro`, then purge again"
             raise PurgeError(message)
-        if told or (stage == "score" and _embedded(path, data, wanted.uids)):
+        if stage != WEB and (told or (stage == "score" and has_embeddings(path, data, wanted.uids))):
             why[path] = told or "embeddings"
             (rewrite if _can_be_mended(path, data) else refused).append(path)
     if refused:
@@ -140,16 +90,26 @@ def plan(wanted: Traces, data: Path, copies: Iterable[Path]) -> Plan:
             "Remedy: delete them, or run their stage again; archives with download.source: archive"
         )
         raise PurgeError(message)
-    delete = []
-    for folder in copies:
-        files = list(_files(folder)) if folder.is_dir() else [folder]
-        told = next((told for path in files if (told := traces.found_in(path, wanted))), "")
-        if told:
-            why[folder] = told
-            delete.append(folder)
+    folders = {path: next((folder for folder in copies.folders if folder in path.parents), None) for path in found}
+    delete = list(dict.fromkeys(folders[path] or path for path in found if folders[path] or path in copies.files))
+    why |= {folder: why[path] for path, folder in folders.items() if folder}
+    ours = {*rewrite, *delete}
+    left = {path: told for path, told in found.items() if path not in ours and not folders[path]}
     # The keys of a tar stand in its table, so tars go first; the same for embeddings and the scores beside them.
     rewrite.sort(key=lambda path: (path.suffix == ".parquet", path))
-    return Plan(wanted, tuple(rewrite), tuple(delete), why)
+    return Plan(wanted, tuple(rewrite), tuple(delete), why, left)
+
+
+def spare_linked(planned: Plan, files: Iterable[Path]) -> Plan:
+    """Take out of what is deleted whatever a file that stays is a link to: its content would be lost there."""
+    goes = {*planned.rewrite, *planned.delete}
+    links: dict[Path, Path] = {}
+    for path in files:
+        if path.is_symlink() and path not in goes and not goes.intersection(path.parents):
+            links[path.resolve()] = path
+    kept = {path: links[path.resolve()] for path in planned.delete if path.resolve() in links}
+    left = planned.left | {path: f"{planned.why[path]}; {link} is a link to it" for path, link in kept.items()}
+    return replace(planned, delete=tuple(path for path in planned.delete if path not in kept), left=left)
 
 
 def _can_be_mended(path: Path, data: Path) -> bool:
@@ -159,10 +119,11 @@ def _can_be_mended(path: Path, data: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    """Yield the files below a folder by name; links to files too: DVC may have put them there."""
+    yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _embedded(path: Path, data: Path, uids: frozenset[str]) -> bool:
+def has_embeddings(path: Path, data: Path, uids: frozenset[str]) -> bool:
     """Tell whether a file is a shard of embeddings in which a pair has any."""
     store = data / "score" / embeddings.STORE
     if store not in path.parents or path.parent.parent.name != "c":
@@ -174,6 +135,12 @@ def _embedded(path: Path, data: Path, uids: frozenset[str]) -> bool:
     slots = _slots(table, uids)
     values = embeddings.array(zarr.open_group(store, mode="r"), "/".join(array))
     return any(not np.isnan(np.asarray(values[slot])).all() for slot in slots)
+
+
+def with_embeddings(data: Path, uids: frozenset[str]) -> list[Path]:
+    """Return the shards of embeddings in which a pair still has any."""
+    store = data / "score" / embeddings.STORE
+    return [path for path in _files(store) if has_embeddings(path, data, uids)] if store.is_dir() else []
 
 
 def _slots(table: Path, uids: frozenset[str]) -> list[int]:
@@ -235,7 +202,7 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
             changed = traces.blanked(table, wanted.uids)
             pq.write_table(table if changed is None else changed, fresh, compression="zstd")
         elif path.suffix == ".tar":
-            left = _without_members(path, fresh, _keys(path.with_suffix(".parquet"), wanted.uids))
+            left = _without_members(path, fresh, purge_gather.keys_of(path.with_suffix(".parquet"), wanted.uids))
             _resize(path.with_name(shards.SIZES), path.name, left)
         else:
             shutil.copyfile(path, fresh)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from laion_dask import traces
-from laion_dask.traces import Traces
+from laion_dask.traces import Seen, Traces
 
 _LIST = ".dir"
 
@@ -30,9 +30,17 @@ def is_repository(project: Path) -> bool:
     return (project / ".dvc").is_dir() and (project / "dvc.lock").is_file()
 
 
-def spared(web: Path) -> frozenset[str]:
-    """Return the names (md5) that the files of a folder have as objects: those of what stands for the web."""
-    found = set()
+def folder(project: Path) -> Path:
+    """Return the folder of the cache, wherever it lies."""
+    from dvc.repo import Repo  # noqa: PLC0415 - a second, and only here
+
+    with Repo(str(project)) as repo:
+        return Path(repo.cache.local.path)
+
+
+def spared(web: Path, old: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return the names (md5) of objects that stand for the web: those of a folder's files, and of older versions."""
+    found = set(old)
     for path in web.rglob("*"):
         if path.is_file():
             with path.open("rb") as stream:
@@ -40,15 +48,10 @@ def spared(web: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def cached(project: Path, web: Path) -> list[Path]:
-    """Return all objects of the cache that hold content, but for what stands for the web."""
-    from dvc.repo import Repo  # noqa: PLC0415 - a second, and only here
-
-    with Repo(str(project)) as repo:
-        folder = Path(repo.cache.local.path)
-    kept = spared(web)
-    objects = (path for path in sorted(folder.glob("??/*")) if path.is_file())
-    return [path for path in objects if not path.suffix and path.parent.name + path.name not in kept]
+def objects(cache: Path) -> dict[Path, str]:
+    """Return the name (md5) of each object of the cache that holds content; lists of directories do not."""
+    paths = (path for path in sorted(cache.glob("??/*")) if path.is_file() and not path.suffix)
+    return {path: path.parent.name + path.name for path in paths}
 
 
 def commit(project: Path) -> None:
@@ -66,8 +69,10 @@ def commit(project: Path) -> None:
         )
 
 
-def in_remote(project: Path, web: Path, name: str, wanted: Traces) -> Iterator[tuple[Any, str, dict[str, Any]]]:
-    """Yield (file system, path, description) of each object of a remote that holds traces; all are read."""
+def in_remote(
+    project: Path, kept: frozenset[str], name: str, wanted: Traces, seen: Seen
+) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    """Yield (file system, path, description) of each object of a remote that holds traces; all but `kept` are read."""
     from dvc.exceptions import DvcException  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
 
@@ -76,13 +81,15 @@ def in_remote(project: Path, web: Path, name: str, wanted: Traces) -> Iterator[t
             remote = repo.cloud.get_remote_odb(name)
         except DvcException as error:
             raise DvcError(f"remote {name}: {error}. Remedy: `dvc remote list`") from error
-        kept = spared(web)
         for oid in sorted(remote.all()):
             if oid.endswith(_LIST) or oid in kept:
                 continue
             path, copy = remote.oid_to_path(oid), Path(folder) / "object"
             remote.fs.get_file(path, str(copy))
-            told = traces.found_in(copy, wanted)
+            unread = Seen()
+            told = traces.look(copy, wanted, unread)
+            unread.unread = {f"{name}: object {oid}": why for why in unread.unread.values()}
+            seen.add(unread)
             if told:
                 with copy.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()

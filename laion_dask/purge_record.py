@@ -45,6 +45,12 @@ def unfinished(record: Path) -> dict[str, Any] | None:
     return entries[-1] if entries and not entries[-1].get("proof", True) else None
 
 
+def clean(record: Path, home: Path) -> None:
+    """Delete what a purge that was killed has half written here."""
+    for path in (record, home / TRACES):
+        _half(path).unlink(missing_ok=True)
+
+
 def begin(
     record: Path, home: Path, wanted: Traces, files: Sequence[Deleted], objects: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -90,7 +96,11 @@ def _read(record: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, value: object) -> None:
-    fresh = path.with_name(f".{path.name}.new")
+    fresh = _half(path)
     fresh.touch(0o600 if path.name == TRACES else 0o666)
     fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     fresh.replace(path)
+
+
+def _half(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -14,73 +14,19 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tables
 import zarr
 from faulty_hosts import picture
+from removed_pairs import GONE, ROWS, build, uid, url
 from typer.testing import CliRunner
 
 from laion_dask import cli_purge, embeddings, purge, purge_record, shards
 from laion_dask.cli import app
 from laion_dask.purge_record import RECORD
 
-ROOT: Final = Path(__file__).parents[1]
-ROWS: Final = 4
-GONE: Final = [(0, 1), *((1, place) for place in range(ROWS))]
-"""Shard and row: one of several, and all of a shard."""
-
-
-def uid(shard: int, place: int) -> str:
-    return tables.uid(shard * ROWS + place)
-
-
-def url(shard: int, place: int) -> str:
-    return f"https://a.example/{shard}-{place}.jpg"
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of two shards, released without the pairs that its ledger names; with finished parts and artifacts."""
-    project = tmp_path_factory.mktemp("made") / "p"
-    data = project / "data"
-    store = data / "score" / embeddings.STORE
-    store.parent.mkdir(parents=True)
-    group = embeddings.create(store, {"b32": {"model": "x"}}, shards=2, shard_rows=ROWS, dimensions={"b32": 3})
-    pairs: list[dict[str, Any]] = []
-    (data / "download").mkdir()
-    for shard in range(2):
-        rows = [
-            {"uid": uid(shard, at), "url": url(shard, at), "caption": f"a drawn thing, {shard} and {at}",
-             "final_url": f"{url(shard, at)}?at=last"}
-            for at in range(ROWS)
-        ]  # fmt: skip
-        pairs += [{"uid": row["uid"], "url": row["url"], "text": row["caption"]} for row in rows]
-        with shards.ShardWriter(data / "download", f"{shard:05d}") as writer:
-            for at, row in enumerate(tables.images(*rows).to_pylist()):
-                # The last of the first shard is the picture of one that goes, and stays.
-                writer.add(row, picture(5 if (shard, at) in {(0, 3), (1, 1)} else 10 * shard + at))
-        name = f"{shard:05d}.parquet"
-        tables.write(
-            data / "score" / name,
-            tables.scores(*({"uid": row["uid"], "slot": shard * ROWS + at} for at, row in enumerate(rows))),
-        )
-        fates = [{"uid": uid(shard, at), "shard": shard} for at in range(ROWS)]
-        fates = [one | ({"reason": "removed_later"} if (shard, at) in GONE else {}) for at, one in enumerate(fates)]
-        tables.write(data / "filter" / name, tables.verdicts(*fates))
-        part = project / ".laion_dask" / "parts" / "download" / f"part{shard}"
-        part.mkdir(parents=True)
-        shutil.copy(data / "download" / name, part)
-        (part / "counts.json").write_text("{}")
-    shards.write_sizes(data / "download")
-    for array in ("image", "text"):
-        embeddings.array(group, f"b32/{array}")[:] = np.ones((2 * ROWS, 3), np.float16)
-    tables.write(data / "extract" / "pairs" / "00.parquet", tables.pairs(*pairs))
-    (project / "mlruns").mkdir()
-    (project / "mlruns" / "old.html").write_text(f"<img src='{url(0, 1)}'>")
-    (project / "mlruns" / "new.html").write_text(f"<img src='{url(0, 2)}'>")
-    asked = "".join(f"url,{url(*one)},asked,2026-01-01,form\n" for one in GONE)
-    (project / "removals.csv").write_text(f"kind,value,reason,date,source\n{asked}")
-    shutil.copy(ROOT / "params.yaml", project)
-    return project
+    return build(tmp_path_factory.mktemp("made") / "p")
 
 
 class KilledError(BaseException):

@@ -1,0 +1,59 @@
+"""The objects of Git repositories in, what each holds out: whatever was committed, staged or stashed once.
+
+Git keeps them packed, so that no search of files sees them. All are read, also those that no branch reaches any more.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from laion_dask.purge_versions import git
+from laion_dask.removals import COLUMNS
+
+
+class GitError(Exception):
+    """Git does not give its objects; the message has what it says."""
+
+
+def objects(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of every object of the repository whose folder is `folder` (.git, or a bare one)."""
+    command = ["git", f"--git-dir={folder.resolve()}", "cat-file", "--batch-all-objects", "--batch", "--unordered"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        if process.stdout is None or process.stderr is None:
+            raise GitError(f"{folder}: git has no output")
+        yield from _read(process.stdout)
+        told = process.stderr.read().decode("utf-8", "replace").strip()
+    if process.returncode:
+        raise GitError(f"{folder}: {told}. Remedy: `git fsck`")
+
+
+def _read(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    while head := stream.readline():
+        name, _, size = head.decode().split()
+        content = stream.read(int(size))
+        stream.read(1)
+        yield name, content
+
+
+def of_paths(project: Path, paths: Iterable[str]) -> frozenset[str]:
+    """Return the names of all objects that any commit has at one of these paths."""
+    listed = git(project, "rev-list", "--all", "--reflog", "--objects", "--", *paths).decode("utf-8", "replace")
+    rows = (line.partition(" ") for line in listed.splitlines())
+    wanted = {Path(path).name for path in paths}
+    return frozenset(name for name, _, path in rows if Path(path).name in wanted)
+
+
+def is_ledger(content: bytes) -> bool:
+    """Tell whether an object is a ledger of removals that no commit has any more: it names what is removed."""
+    return content.removeprefix(b"\xef\xbb\xbf").startswith(",".join(COLUMNS).encode())
+
+
+def folder_of(project: Path, place: Path) -> Path:
+    """Return where a working tree keeps its objects: `place` is its .git, which in a worktree is a file."""
+    if place.is_dir():
+        return place
+    told = git(project, "rev-parse", "--git-common-dir").decode().strip()
+    return project / told if told else place

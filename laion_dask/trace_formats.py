@@ -1,0 +1,92 @@
+"""The first bytes of a file in, what kind of file it is out; and what of the kinds can be opened."""
+
+from __future__ import annotations
+
+from typing import Final
+
+HEAD_BYTES: Final = 1024
+
+_BY_MAGIC: Final = (
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow stream"),
+    (b"ORC", "orc"),
+    (b"\x1f\x8b", "gzip"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"]\x00\x00", "lzma"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"SQLite format 3\x00", "sqlite"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"%PDF-", "pdf"),
+    (b"WARC/", "warc"),
+)
+
+OPAQUE: Final = (
+    (b"PARE", "an encrypted Parquet file"),
+    (b"FEA1", "a Feather file of the first version"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x1f\x9d", "packed by compress"),
+    (b"LZIP", "packed by lzip"),
+    (b"\x89LZO", "packed by lzop"),
+    (b"\xff\x06\x00\x00sNaPpY", "packed by Snappy"),
+    (b"MSCF", "a cabinet archive"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"PACK\x00\x00\x00", "a pack of Git objects"),
+    (b"# v2 git bundle", "a bundle of Git objects"),
+    (b"# v3 git bundle", "a bundle of Git objects"),
+    (b"hsqs", "a SquashFS image"),
+    (b"Salted__", "encrypted by OpenSSL"),
+    (b"age-encryption.org/", "encrypted by age"),
+    (b"-----BEGIN AGE ENCRYPTED", "encrypted by age"),
+    (b"-----BEGIN PGP MESSAGE", "encrypted by PGP"),
+    (b"LUKS\xba\xbe", "an encrypted disk"),
+)
+"""Kinds whose content cannot be read: such a file is told, and nothing is proved of it."""
+
+GUESSED: Final = {
+    "arrow stream": (".arrows", ".arrow"),
+    "lzma": (".lzma",),
+    "orc": (".orc",),
+    "zlib": (".zz", ".zlib"),
+}
+"""Kinds whose first bytes other files have too, with the names that make them certain."""
+
+_SKIPPABLE: Final = b"\x2a\x4d\x18"
+"""Of a frame of zstd or LZ4 that decoders skip, behind a byte 0x50 to 0x5f."""
+_TAR_BLOCK: Final = 512
+
+
+def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
+    """Return the kind of a file by its first bytes, and its last 22 where they are known; empty: bytes or text."""
+    kind = next((kind for magic, kind in _BY_MAGIC if head.startswith(magic)), "")
+    if kind:
+        return kind
+    tests = (
+        ("bzip2", head[:3] == b"BZh" and head[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}),
+        ("zstd", head[1:4] == _SKIPPABLE and 0x50 <= head[0] <= 0x5F),
+        ("duckdb", head[8:12] == b"DUCK"),
+        ("tar", _is_tar(head)),
+        ("zip", tail[:4] == b"PK\x05\x06"),  # something stands before its first member
+        ("brotli", name.endswith(".br")),
+        ("zlib", head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0 and not head[1] & 0x20),
+    )
+    return next((kind for kind, is_one in tests if is_one), "")
+
+
+def opaque(head: bytes) -> str:
+    """Say what a file is that cannot be read; empty for all others."""
+    return next((what for magic, what in OPAQUE if head.startswith(magic)), "")
+
+
+def _is_tar(head: bytes) -> bool:
+    """Tell whether the bytes are the header of a tar member: its checksum is right, with or without a magic."""
+    block = head[:_TAR_BLOCK]
+    written = block[148:156].strip(b" \0")
+    if len(block) < _TAR_BLOCK or not written or not all(48 <= byte < 56 for byte in written):
+        return False
+    return int(written, 8) == sum(block[:148]) + 8 * 32 + sum(block[156:])
