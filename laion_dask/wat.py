@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from laion_dask import wat_json
-from laion_dask.wat_json import Link, PageJson, PageLists, UrlAndAlt, text_of
+from laion_dask.wat_envelope import text_of
+from laion_dask.wat_json import Link, PageJson, PageLists, UrlAndAlt
 from laion_dask.wat_reader import Damage, Reading, Record, UnreadableWatError, records
 
 RECORD_REASONS: Final[dict[str, str]] = {
@@ -65,9 +66,9 @@ class Page:
     """One HTML page with image links, as its WAT record describes it."""
 
     url: str
-    """WARC-Target-URI, without the angle brackets of some writers."""
+    """WARC-Target-URI, without the angle brackets of some writers; Target-URI where the page was stored as ARC."""
     date: str
-    """WARC-Date of the response: when the page was fetched."""
+    """WARC-Date of the response: when the page was fetched; an ARC's date in the same form."""
     written: str
     """WARC-Date of the WAT's own record: when the links were extracted; in files of 2014 when the page was fetched."""
     base: str
