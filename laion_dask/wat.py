@@ -24,7 +24,7 @@ RECORD_REASONS: Final[dict[str, str]] = {
     "truncated": "the record is cut short: its body ends before its declared length, or its header before its end",
     "wrong_length": "the declared length ends inside the JSON",
     "too_large": "the record claims, or unpacks to, more bytes than a record can have",
-    "bad_gzip": "a gzip member cannot be unpacked",
+    "bad_gzip": "a gzip member or zstd frame cannot be unpacked",
     "bad_record": "what stands there is no WARC record: no version line, no type, or no header",
     "wat_unreadable": "the WAT is missing or holds no readable record at all",
 }
@@ -193,7 +193,8 @@ def read_page(record: Record, kinds: tuple[str, ...], tally: Tally) -> Page | No
         if found == wat_json.UNMARKED:
             found = _judge_unparsed(body, cut=cut)
         elif found == wat_json.NO_JSON:
-            found = _incomplete(body, cut=cut) or found
+            # A brace inside the JSON may be where it was cut.
+            found = _incomplete(body, cut=cut) or ("truncated" if cut else found)
         elif not isinstance(found, str) and not found.images:
             found = "no_image"
     # A length beyond the end is no loss where the JSON is complete.

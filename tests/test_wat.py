@@ -37,6 +37,8 @@ def judge(
         (PAGE, len(PAGE) + 9, "metadata", "", "wrong_length"),
         (PAGE[:-9], len(PAGE), "metadata", "truncated", ""),
         (PAGE[:-9], None, "metadata", "wrong_length", ""),
+        (PAGE[: PAGE.index(b"}", PAGE.index(b"IMG@")) + 1], len(PAGE), "metadata", "truncated", ""),
+        (PAGE[: PAGE.index(b"}", PAGE.index(b"IMG@")) + 1], None, "metadata", "bad_json", ""),
         (PAGE + b"{{", None, "metadata", "", ""),
         (b"<" + PAGE, None, "metadata", "bad_json", ""),
         (PLAIN, None, "metadata", "no_image", ""),
