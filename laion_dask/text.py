@@ -34,9 +34,10 @@ _LANGUAGE_CHARS: Final = 2000
 CONFIDENCE_DIGITS: Final = 3
 """Decimal digits to which the confidence of a language is rounded before it is compared or stored.
 
-fastText's floats depend on the compiler's flags and the processor, by up to 3e-7 (measured): stored as they are, one
-row in five of an extraction would differ between two machines. Rounded, a row can differ only where its confidence lies
-within 3e-7 of a border between two roundings: at most 6e-7 / 1e-3, fewer than 1 in 1,600.
+fastText's floats depend on the compiler's flags and the processor: built for the processor at hand, 1,891 of 9,339
+texts had another confidence, by up to 3.3e-7 (measured). Stored as they are, one row in five would differ between two
+machines. Rounded, a row can differ only where its confidence lies that near to a border between two roundings: at most
+6.6e-7 / 1e-3, fewer than 1 row in 1,500; of the 9,339 it was none.
 """
 
 
