@@ -48,6 +48,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "c2pa": "the picture's C2PA manifest does not allow mining or training, or cannot be read",
         "private_address": "the name resolves to an address that is not public",
         "refused_port": "the address has a port that is not in download.ports",
+        "bad_row": "the table's row cannot be read, or its address or caption is no text (laion-dask download)",
         "unreachable": "no connection: unknown name, refused, reset or failed TLS",
         "not_archived": "the archive that stands in for the web has no answer to this, or not its body",
         "host_failing": "not asked for: the host failed download.host_failures times in a row, or asked for a pause",
