@@ -7,7 +7,6 @@ TSV are read as text, so that 007 stays 007.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import guard, schema, spacing, url_tables
+from laion_dask import guard, queries, schema, spacing, url_tables
 from laion_dask.url_rows import TableError, Wanted
 
 __all__ = ["Asked", "Cut", "Format", "Order", "TableError", "as_expected", "cut", "format_of", "image_columns"]
@@ -190,8 +189,7 @@ def _wanted(asked: Asked) -> Wanted:
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _Table:
-    # DuckDB takes a name with [ or * for a pattern of names.
-    source = f"read_parquet({_text(glob.escape(str(path)))})"
+    source = f"read_parquet({_text(*queries.names([path]))})"
     try:
         types = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {source}").fetchall()}
     except duckdb.Error as error:
@@ -205,7 +203,7 @@ def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
     def fault(used: Sequence[str]) -> str:
         return f"coalesce({', '.join([url_tables.LINE_FAULT, *(table.faults[name] for name in used)])}, null)"
 
-    return _Table(path, f"read_parquet({_text(glob.escape(str(table.file)))})", columns, table.types, fault, table.seen)
+    return _Table(path, f"read_parquet({_text(*queries.names([table.file]))})", columns, table.types, fault, table.seen)
 
 
 def _columns(table: _Table, asked: Asked) -> str:

@@ -381,9 +381,8 @@ def test_rows_that_cannot_be_used_are_counted_with_their_line_and_the_others_are
     found = rows(here / "o")
     assert [row["reason"] for row in found] == ["keep"] * 5 + ["bad_row"] * 3
     assert [row["caption"] for row in found[:5]] == ['a "quoted" text'] * 5
-    assert [row["error_message"].split(": ")[0] for row in found[5:]] == [
-        f"urls [1].jsonl, line {n}" for n in (6, 7, 8)
-    ]
+    places = [row["error_message"].split(": ")[0] for row in found[5:]]
+    assert places == [f"urls [1].jsonl, line {number}" for number in (6, 7, 8)]
     assert {row["status"] for row in found[5:]} == {"failed_to_download"}
     assert found[5]["attempts"] == 0
     assert "bad_row 3" in said
