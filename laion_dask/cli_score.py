@@ -134,7 +134,9 @@ def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> N
     counts = importlib.import_module("workflow.score").score_folder(folder, out, rules, progress, workers)
     seconds, images = time.monotonic() - began, counts["images"]
     screen = cli_console.console()
-    screen.print(cli_console.funnel(f"The funnel of {out}", [("images", images)]))
+    screen.print(cli_console.funnel(f"The funnel of {out}", [("images", images), ("captions", counts["captions"])]))
+    if counts["broken_json"]:
+        screen.print(f"of {counts['broken_json']:,} images the JSON is none: what stands there is not known")
     shares = f" ({progress.shares()})" if progress.shares() else ""
     screen.print(
         f"scored   {images['seen']:,} images in {seconds:.1f} s, {images['seen'] / seconds:,.0f} images/s{shares}"

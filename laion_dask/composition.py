@@ -80,7 +80,7 @@ def split_of(column: str) -> str:
 
 def listed(paths: Sequence[Path]) -> str:
     """Write paths as a list in SQL: a view takes no bound values."""
-    return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "]"
+    return "[" + ", ".join("'" + name.replace("'", "''") + "'" for name in queries.names(paths)) + "]"
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, column: str, paths: Sequence[Path]) -> list[tuple[str, int]]:

@@ -43,7 +43,7 @@ _NETWORK_ERRORS: Final = (OSError, ClientError, BotoCoreError)
 
 # A WAT of Common Crawl, wherever its bucket is mirrored: the path that its pairs carry, and the id of its crawl.
 _IN_CRAWL: Final = re.compile(r"(?:^|/)(crawl-data/([^/]+)/.+)$")
-_WAT_NAMES: Final = ("*.wat.gz", "*.wat")
+_WAT_NAMES: Final = ("*.wat.gz", "*.wat.zst", "*.wat")
 
 _Answer = TypeVar("_Answer")
 
@@ -74,9 +74,9 @@ def list_wats(settings: params.Crawl) -> pa.Table:
 def at(places: Sequence[str]) -> pa.Table:
     """Return the WATs that a user names, in that order and none twice: `schema.WATS`.
 
-    A place is a path, a glob, a folder (all *.wat.gz and *.wat below it, sorted) or a URL. Those that lie under
-    `crawl-data/<id>/`, as in Common Crawl's bucket, carry that crawl and path. Raises `CrawlError` for a place where
-    there is no WAT, or one that cannot be read.
+    A place is a path, a glob, a folder (all *.wat.gz, *.wat.zst and *.wat below it, sorted) or a URL. Those that
+    lie under `crawl-data/<id>/`, as in Common Crawl's bucket, carry that crawl and path. Raises `CrawlError` for a
+    place where there is no WAT, or one that cannot be read.
     """
     found = dict.fromkeys(location for place in places for location in _at(place))
     rows = []
@@ -173,11 +173,15 @@ def _at(place: str) -> list[str]:
 
 
 def _local(patterns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the files that the globs match: globs in the given order, files of one sorted, none twice."""
+    """Return the files that the globs match: globs in the given order, files of one sorted, none twice.
+
+    What exists under the name as given is that file, whatever characters are in it.
+    """
     found: dict[str, None] = {}
     for pattern in patterns:
         # Path.glob refuses absolute patterns, which users give.
-        matches = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
+        found_here = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207
+        matches = sorted(path for path in found_here if Path(path).is_file())
         if not matches:
             raise CrawlError(
                 f"crawl.files: {pattern!r} matches no file in {Path.cwd()}. Remedy: correct the glob, or fetch the WATs"

@@ -184,7 +184,9 @@ class _Shard:
     async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, judge: Judge) -> None:
         work = self._rows[row]
         asks_for("row", work["uid"], self._round)
-        if row in self._listed:
+        if fault := work.get(worklist.FAULT):
+            fetched = Fetched("bad_row", fault, work["url"], SILENT)
+        elif row in self._listed:
             fetched = Fetched(known.LISTED_ADDRESS, self._listed[row], work["url"], SILENT)
         elif (concluded := self._way.concluded(work["url"])) is not None:
             fetched = not_asked(work["url"], concluded.failure)

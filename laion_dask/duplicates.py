@@ -89,7 +89,7 @@ def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, setting
     with queries.connect() as connection:
         connection.execute("set preserve_insertion_order = false")
         connection.register("linked", pa.table({"image": pc.unique(linked)}))
-        files = {"groups": [str(path) for path in groups], "verdicts": [str(path) for path in verdicts]}
+        files = {"groups": queries.names(groups), "verdicts": queries.names(verdicts)}
         passing = connection.sql(_CONCERNED, params={**files, "equal": equal}).to_arrow_table()
     lost = losers(passing.select(["uid", "image"]), found, equal=equal)
     shards = passing["filename"].take(pc.index_in(lost["uid"], value_set=passing["uid"].combine_chunks()))

@@ -1,4 +1,4 @@
-"""A folder of tars that others made in, shards to score out: img2dataset's and webdataset's layouts.
+"""Score a folder of tars that others made: img2dataset's and webdataset's layouts.
 
 A sample is the members of one key: a picture (jpg, jpeg, png or webp), with its caption in `<key>.txt`, or as caption
 or text of `<key>.json`. What img2dataset keeps in the Parquet table beside a tar stands in the JSON too.
@@ -6,26 +6,21 @@ or text of `<key>.json`. What img2dataset keeps in the Parquet table beside a ta
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import params, score
-from laion_dask.verdict import KEEP
+from laion_dask import params, score, tar_samples
+from laion_dask.verdict import KEEP, Ledger
 
 IMAGES: Final = "images"
 """The folder beside the scores, with a table for each tar: row i for row i of the scores."""
 
-_PICTURES: Final = frozenset({"jpg", "jpeg", "png", "webp"})
-_TEXTS: Final = frozenset({"txt", "json"})
-_MAX_TEXT_BYTES: Final = 1_000_000
 _SCHEMA: Final = pa.schema(
     [
         *((name, pa.string()) for name in ("key", "uid", "url", "caption", "split", "reason", "tar", "sha256")),
@@ -44,94 +39,81 @@ def find(folder: Path) -> list[Path]:
         raise FolderError(
             f"{folder} is no folder. Remedy: the folder that img2dataset or webdataset wrote its tars into"
         )
-    found = sorted(folder.rglob("*.tar"))
+    found = sorted(path for path in folder.rglob("*.tar") if path.is_file())
     if not found:
         raise FolderError(f"{folder} has no .tar files. Remedy: the folder with the shards in webdataset's layout")
     return found
 
 
 def count(tar: Path) -> int:
-    """Return the pictures of a tar, by its headers alone."""
-    with _opened(tar, "r:") as members:
-        return len({key for key, ending, _ in _members(members) if ending in _PICTURES})
+    """Return the rows of a tar, by its headers alone; `FolderError` where it has no sample that can be read."""
+    return counts([tar])[0]
+
+
+def counts(tars: Sequence[Path]) -> list[int]:
+    """Return the rows of each tar, by its headers alone: one that is broken has a row with that reason too.
+
+    `FolderError` where the disk or the rights do not let a tar be read, or all are broken before their first sample.
+    """
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(_headers, tars))
+    if all(one.broken and not one.chosen for one in found):
+        raise _unreadable(tars[0], found[0].broken)
+    return [len(one.rows) for one in found]
+
+
+def _headers(tar: Path) -> tar_samples.Scan:
+    try:
+        return tar_samples.scan(tar, with_texts=False)
+    except OSError as error:
+        raise _unreadable(tar, str(error)) from error
 
 
 def score_tar(out: Path, *, name: str, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
-    """Score one tar as `score.score_rows` does, and write `images/<name>.parquet` with its samples."""
-    table = samples(tar)
+    """Score one tar as `score.score_rows` does, and write `images/<name>.parquet` with its samples.
+
+    The ledger `images` has what is no sample too, by its reason; `captions` says of how many scored pictures there is
+    a caption: without one a picture has no similarity. `broken_json` counts those whose JSON is none.
+    """
+    scanned = tar_samples.scan(tar)
+    table = pa.Table.from_pylist(scanned.rows, schema=_SCHEMA)
     (out / IMAGES).mkdir()
     pq.write_table(table, out / IMAGES / f"{name}.parquet", compression="zstd")
-    return score.score_rows(
-        out, name=name, table=table, pictures=pictures(tar), shard_rows=shard_rows, settings=settings
+    found = score.score_rows(
+        out,
+        name=name,
+        table=table,
+        pictures=tar_samples.bodies(tar, scanned.chosen),
+        shard_rows=shard_rows,
+        settings=settings,
     )
-
-
-def samples(tar: Path) -> pa.Table:
-    """Return a row for each picture of a tar, in its order, with what is known of it.
-
-    The uid is the JSON's where it has one, else md5 of caption + url; captions in no known split count as nolang.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    with _opened(tar, "r:") as members:
-        for key, ending, member in _members(members):
-            row = found.setdefault(key, {})
-            if ending in _PICTURES:
-                row.setdefault("place", len(found))
-            elif (stream := members.extractfile(member)) is not None and member.size <= _MAX_TEXT_BYTES:
-                row[ending] = stream.read().decode("utf-8", "replace")
-    rows = [_row(tar.name, key, row) for key, row in found.items() if "place" in row]
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-
-def pictures(tar: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, bytes) of the first picture of each sample, in the order of the tar, reading it front to back."""
-    seen: set[str] = set()
-    with _opened(tar, "r|") as members:
-        for key, ending, member in _members(members):
-            if ending in _PICTURES and key not in seen and (stream := members.extractfile(member)) is not None:
-                seen.add(key)
-                yield key, stream.read()
-
-
-def _row(tar: str, key: str, row: dict[str, Any]) -> dict[str, Any]:
-    try:
-        known = json.loads(row.get("json") or "{}")
-    except ValueError:
-        known = {}
-    known = known if isinstance(known, dict) else {}
-    caption = row.get("txt", known.get("caption") or known.get("text")) or ""
-    url = str(known.get("url") or "")
-    uid = str(known.get("uid") or hashlib.md5(f"{caption}{url}".encode()).hexdigest())
-    split = known.get("split")
-    sizes = {name: known.get(name) for name in ("original_width", "original_height")}
-    return {
-        "key": key,
-        "uid": uid,
-        "url": url,
-        "caption": str(caption),
-        "split": split if split in params.SPLITS else "nolang",
-        "reason": KEEP,
-        "tar": tar,
-        "sha256": known["sha256"] if isinstance(known.get("sha256"), str) else None,
-        **{name: size if isinstance(size, int) and 0 < size < 2**31 else None for name, size in sizes.items()},
+    images, captions = Ledger.from_dict(found["images"]), Ledger()
+    for reason, rows in sorted(Counter(row["reason"] for row in scanned.rows).items()):
+        if reason != KEEP:
+            images.drop(reason, rows)
+    kept = [row["caption"] for row in scanned.rows if row["reason"] == KEEP]
+    captions.keep(sum(map(bool, kept)))
+    if none := kept.count(""):
+        captions.drop("no_caption", none)
+    return found | {
+        "images": images.as_dict(),
+        "captions": captions.as_dict(),
+        "broken_json": scanned.broken_json,
     }
 
 
-def _members(members: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
-    """Yield key, ending and member of the files that belong to samples: a key ends at the first dot of the name."""
-    for member in members:
-        folder, slash, name = member.name.rpartition("/")
-        stem, _, ending = name.partition(".")
-        if member.isfile() and stem and ending.lower() in _PICTURES | _TEXTS:
-            yield f"{folder}{slash}{stem}", ending.lower(), member
+def samples(tar: Path) -> pa.Table:
+    """Return a row for each sample of a tar, in its order, with what is known of it, and for what is none.
+
+    The uid is the JSON's where it has one, else md5 of caption + url; captions in no known split count as nolang.
+    """
+    return pa.Table.from_pylist(tar_samples.scan(tar).rows, schema=_SCHEMA)
 
 
-@contextmanager
-def _opened(tar: Path, mode: Literal["r:", "r|"]) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(tar, mode) as members:
-            yield members
-    except (OSError, tarfile.TarError) as error:
-        raise FolderError(
-            f"{tar} cannot be read: {error}. Remedy: fetch it again, or take it out of the folder"
-        ) from error
+def pictures(tar: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, bytes) of the picture of each sample, in the order of the tar, reading it front to back."""
+    yield from tar_samples.bodies(tar, tar_samples.scan(tar).chosen)
+
+
+def _unreadable(tar: Path, what: str) -> FolderError:
+    return FolderError(f"{tar} cannot be read: {what}. Remedy: fetch it again, or take it out of the folder")

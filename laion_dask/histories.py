@@ -183,7 +183,7 @@ def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's con
     since = "''"
     tombstones = files.data / "release" / "tombstones.parquet"
     if tombstones.is_file() and "since" in pq.read_schema(tombstones).names:
-        connection.execute(f"create temp view t as select * from read_parquet({_quoted(str(tombstones))})")
+        connection.execute(f"create temp view t as select * from read_parquet({_list([str(tombstones)])})")
         joins += " left join t on t.uid_sha256 = sha256(v.uid)"
         since = "coalesce(t.since, '')"
     connection.execute(
@@ -225,7 +225,7 @@ def _quoted(text: str) -> str:
 
 
 def _list(paths: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_quoted, paths)) + "]"
+    return "[" + ", ".join(map(_quoted, queries.names(paths))) + "]"
 
 
 def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a driver's cursor

@@ -12,7 +12,8 @@ from laion_dask import params, rights, text, urls
 from laion_dask.signals import license_id
 from laion_dask.verdict import Ledger
 from laion_dask.wat import MAX_LISTED, Defect, Page, headers_of, metas_of, typed_links_of
-from laion_dask.wat_json import Link, is_image, text_of
+from laion_dask.wat_envelope import text_of
+from laion_dask.wat_json import Link, is_image
 
 # WATs made before keep HTML entities undecoded (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
 _ENTITIES_DECODED_SINCE: Final = "2019-07"

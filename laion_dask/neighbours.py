@@ -62,7 +62,7 @@ def read(out: Path, *, images: Path, scores: Path, store: Path, model: str, min_
 
 def unite(out: Path, *, parts: Sequence[Path]) -> dict[str, Any]:
     """Give numbers to the images of all shards, by uid, and to their distinct hashes, by the first image of each."""
-    files = [str(part / ROWS) for part in parts]
+    files = queries.names(part / ROWS for part in parts)
     with queries.connect() as connection:
         images = connection.sql(_IMAGES, params={"files": files}).to_arrow_table() if files else _NO_IMAGES
         copies = connection.sql(_COPIES, params={"files": files}).to_arrow_table() if files else _NO_COPIES

@@ -77,7 +77,7 @@ def _pages(images: list[Path]) -> tuple[str, str]:
     with queries.connect() as connection:
         found = connection.execute(
             "select min(page_date), max(page_date) from read_parquet($1) where page_date <> ''",
-            [[str(path) for path in images]],
+            [queries.names(images)],
         ).fetchone()
     oldest, newest = found or (None, None)
     return oldest or "", newest or ""

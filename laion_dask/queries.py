@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -24,3 +26,8 @@ def connect(memory: str = _MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
         duckdb.connect(config={"memory_limit": memory, "temp_directory": spill}) as connection,
     ):
         yield connection
+
+
+def names(paths: Iterable[Path | str]) -> list[str]:
+    """Return paths as DuckDB's readers of files take them: it reads a name with [, * or ? as a pattern of names."""
+    return [glob.escape(str(path)) for path in paths]

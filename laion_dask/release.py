@@ -111,7 +111,7 @@ def _kept(
     query = _KEPT.format(further="".join(f', scores."{name}"' for name in wanted))
     names = {"images": images, "scores": scores, "verdicts": verdicts}
     with queries.connect() as connection:
-        values: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in names.items()}
+        values: dict[str, Any] = {name: queries.names(paths) for name, paths in names.items()}
         reader = connection.sql(query, params={**values, "split": split}).to_arrow_reader(_ROW_GROUP)
         yield from reader
 
@@ -190,7 +190,7 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
             " where list_contains($2, reason))"
             " select uid_sha256, coalesce(now.reason, before.reason) as reason, coalesce(before.since, $3) as since"
             " from now full join before using (uid_sha256) order by 1",
-            params=[[str(path) for path in verdicts], list(WITHHELD), version],
+            params=[queries.names(verdicts), list(WITHHELD), version],
         ).to_arrow_table()
     table = schema.TOMBSTONES.check(rows.cast(schema.TOMBSTONES.schema))
     pq.write_table(table, out / "tombstones.parquet", compression="zstd", compression_level=_ZSTD_LEVEL)

@@ -68,7 +68,7 @@ _PAIR = (
     Column("text", pa.string(), "alt text after cleaning"),
     Column("host", pa.string(), "host of the image address, lower case, punycode"),
     Column("language", pa.string(), "ISO 639-1 code by fastText lid.176; empty where its confidence is too low"),
-    Column("language_confidence", pa.float32(), "probability of the most likely language", "0..1"),
+    Column("language_confidence", pa.float32(), "probability of the most likely language, rounded to 3 digits", "0..1"),
     Column("split", pa.string(), "en, multi or nolang"),
     Column("license", pa.string(), "id of the licence that the page links to, by SPDX (CC-BY-SA-4.0); ? where none"),
 )

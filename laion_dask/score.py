@@ -146,13 +146,16 @@ def _columns(
         name: np.einsum("ij,ij->i", one.image[:count], one.text[:count]).astype(np.float32)
         for name, one in embedded.items()
     }
+    captions = [str(caption) for caption in table["caption"].to_pylist()]
+    for values in own.values():
+        # A picture without a text is like none; tars of others hold such.
+        values[[not caption for caption in captions]] = np.nan
     split = np.array(table["split"].to_pylist(), dtype=object)
     similarity = np.full(count, np.nan, np.float32)
     # The first model that reads a split comes last here, and stays.
     for spec in reversed(settings.models):
         read = np.array([spec.reads(one) for one in split], bool)
         similarity[read] = own[spec.name][read]
-    captions = [str(caption) for caption in table["caption"].to_pylist()]
     measured = measures.measure(embedded, np.flatnonzero(reasons == KEEP), captions, settings)
     columns = {"similarity": similarity} | {name: values[:count] for name, values in measured.items()}
     return columns | {f"similarity_{name}": values for name, values in own.items()}

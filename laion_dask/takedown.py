@@ -49,7 +49,7 @@ def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
     if not tables or not by_kind:
         return MATCHES.empty_table()
     columns = set(pq.read_schema(tables[0]).names)
-    paths = [str(path) for path in tables]
+    paths = queries.names(tables)
     found = [MATCHES.empty_table()]
     with queries.connect() as connection:
         connection.execute("set preserve_insertion_order = false")

@@ -134,6 +134,15 @@ class Member:
                 return data
         return b""
 
+    @property
+    def begun(self) -> int:
+        """Where the member begins: after damage, reading goes on behind this place."""
+        return self.start
+
+    def place_of(self, passed: int) -> int:  # noqa: ARG002 - zstd frames have several places
+        """Return where the member begins, for each of its bytes."""
+        return self.start
+
     def _close(self, end: int) -> None:
         """Compare the trailer (RFC 1952 2.3.1) with what was unpacked."""
         trailer = self._stored.exactly(end, 8)

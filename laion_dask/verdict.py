@@ -50,6 +50,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "c2pa": "the picture's C2PA manifest does not allow mining or training, or cannot be read",
         "private_address": "the name resolves to an address that is not public",
         "refused_port": "the address has a port that is not in download.ports",
+        "bad_row": "the table's row cannot be read, or its address or caption is no text (laion-dask download)",
         "unreachable": "no connection: unknown name, refused, reset or failed TLS",
         "not_archived": "the archive that stands in for the web has no answer to this, or not its body",
         "host_failing": "not asked for: the host failed download.host_failures times in a row, or asked for a pause",
@@ -71,6 +72,13 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "score": {
         "unreadable_image": "the stored image cannot be decoded again",
+        # Of `laion-dask score DIR`, whose tars others made.
+        "doubled_name": "the tar has a name twice in one sample: which picture and which caption belong together?",
+        "odd_name": "the picture ends in more than jpg, jpeg, png or webp; whether the text is of it is unclear",
+        "bad_caption": "the caption is no UTF-8, no text, or longer than 1,000,000 bytes",
+        "odd_member": "the picture is a link, a device or sparse, or its name leads out of the tar or is no UTF-8",
+        "broken_tar": "the tar cannot be read to its end; what lies behind is not counted",
+        "no_caption": "the sample has no caption: its picture is scored, without a similarity",
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",

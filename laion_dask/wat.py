@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from laion_dask import wat_json
-from laion_dask.wat_json import Link, PageJson, PageLists, UrlAndAlt, text_of
+from laion_dask.wat_envelope import text_of
+from laion_dask.wat_json import Link, PageJson, PageLists, UrlAndAlt
 from laion_dask.wat_reader import Damage, Reading, Record, UnreadableWatError, records
 
 RECORD_REASONS: Final[dict[str, str]] = {
@@ -23,7 +24,7 @@ RECORD_REASONS: Final[dict[str, str]] = {
     "truncated": "the record is cut short: its body ends before its declared length, or its header before its end",
     "wrong_length": "the declared length ends inside the JSON",
     "too_large": "the record claims, or unpacks to, more bytes than a record can have",
-    "bad_gzip": "a gzip member cannot be unpacked",
+    "bad_gzip": "a gzip member or zstd frame cannot be unpacked",
     "bad_record": "what stands there is no WARC record: no version line, no type, or no header",
     "wat_unreadable": "the WAT is missing or holds no readable record at all",
 }
@@ -66,9 +67,9 @@ class Page:
     """One HTML page with image links, as its WAT record describes it."""
 
     url: str
-    """WARC-Target-URI, without the angle brackets of some writers."""
+    """WARC-Target-URI, without the angle brackets of some writers; Target-URI where the page was stored as ARC."""
     date: str
-    """WARC-Date of the response: when the page was fetched."""
+    """WARC-Date of the response: when the page was fetched; an ARC's date in the same form."""
     written: str
     """WARC-Date of the WAT's own record: when the links were extracted; in files of 2014 when the page was fetched."""
     base: str
@@ -110,7 +111,7 @@ def typed_links_of(lists: PageLists) -> list[tuple[str, str]]:
         return []
     found = wat_json.untyped(lists.head_links)
     links = (link for link in found if isinstance(link, dict)) if isinstance(found, list) else ()
-    return [(wat_json.text_of(link.get("rel")), wat_json.text_of(link.get("type"))) for link in links]
+    return [(text_of(link.get("rel")), text_of(link.get("type"))) for link in links]
 
 
 @dataclass(slots=True)
@@ -202,7 +203,8 @@ def read_page(record: Record, kinds: tuple[str, ...], tally: Tally) -> Page | No
         if found == wat_json.UNMARKED:
             found = _judge_unparsed(body, cut=cut)
         elif found == wat_json.NO_JSON:
-            found = _incomplete(body, cut=cut) or found
+            # A brace inside the JSON may be where it was cut.
+            found = _incomplete(body, cut=cut) or ("truncated" if cut else found)
         elif not isinstance(found, str) and not found.images:
             found = "no_image"
     # A length beyond the end is no loss where the JSON is complete.

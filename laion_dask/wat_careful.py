@@ -1,7 +1,8 @@
 """A place in a WAT in, what stands there out, record by record, and the place where reading goes on.
 
-For what the fast reader refuses: gzip members are unpacked one at a time with zlib, headers are parsed by warcio, and
-after damage the next place is looked for where a record begins. Damage costs only itself; time grows with the file.
+For what the fast reader refuses: gzip members are unpacked one at a time, zstd frames as one stream; headers are parsed
+by warcio; after damage the next place is looked for where a record begins. Damage costs only itself; time grows with
+the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
+from laion_dask import unpack_zstd
 from laion_dask.remote import Stored
 from laion_dask.unpack import (
     BLANK,
@@ -38,8 +40,8 @@ MAX_RESUMPTIONS: Final = 10_000
 _SCAN: Final = 2**20
 _MAX_JOINED: Final = 8
 _LENGTH: Final = re.compile(r"\+?[0-9]{1,99}")
-# Where a record may begin: a member of gzip with deflate and known flags, or a version line.
-_MEMBER: Final = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
+# Where a record may begin: a member of gzip with deflate and known flags, a zstd frame, or a version line.
+_MEMBER: Final = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]|" + re.escape(unpack_zstd.FRAME_MAGIC))
 _PLACE: Final = re.compile(_MEMBER.pattern + rb"|" + VERSION_LINE.pattern)
 
 
@@ -71,11 +73,12 @@ class Damage(NamedTuple):
     """What was found there."""
 
 
+Packed = Member | unpack_zstd.Frames
 _Steps = Generator[Record | Damage, None, int]
 
 
 class CarefulReader:
-    """Reads a WAT a unit at a time: a gzip member, or a record where the file is not packed.
+    """Reads a WAT a unit at a time: a gzip member, a run of zstd frames, or a record that is not packed.
 
     Holds how much work has been done twice: beyond four times the file, damage may cost what follows it too, so that
     no file takes more than linear time.
@@ -89,11 +92,18 @@ class CarefulReader:
     def unit(self, at: int) -> _Steps:
         """Yield what stands at `at` and return where the next unit begins; the file's size at its end."""
         if self._stored.exactly(at, 2) == GZIP_MAGIC:
-            return (yield from self._member(at))
+            return (yield from self._packed(Member(self._stored, at)))
+        if unpack_zstd.begins(self._stored.exactly(at, 4)):
+            return (yield from self._packed(unpack_zstd.Frames(self._stored, at)))
         return (yield from self._plain(at))
 
     def alone(self, at: int) -> bool:
-        """Tell whether the gzip member at `at` holds one record and nothing else; so does what is not packed."""
+        """Tell whether the gzip member at `at` holds one record and nothing else; so does what is not packed.
+
+        Never for zstd: FastWARC gives wrong places in a frame of several records, and loses what a frame cuts.
+        """
+        if unpack_zstd.begins(self._stored.exactly(at, 4)):
+            return False
         if self._stored.exactly(at, 2) != GZIP_MAGIC:
             return True
         window = Window(Member(self._stored, at).more)
@@ -105,7 +115,7 @@ class CarefulReader:
         if not window.skip_blank():
             return self._stored.size
         place = at + window.passed
-        if window.peek(2) == GZIP_MAGIC:
+        if window.peek(2) == GZIP_MAGIC or unpack_zstd.begins(window.peek(4)):
             return place
         item, found = self._record(window, place)
         if found:
@@ -116,12 +126,13 @@ class CarefulReader:
         yield _with_length(item, going_on - place)
         return (yield from self._resume(going_on))
 
-    def _member(self, at: int) -> _Steps:
-        member = Member(self._stored, at)
+    def _packed(self, member: Packed) -> _Steps:
+        at = member.start
         window = Window(member.more)
         told = False
         found = True
         while found and window.skip_blank():
+            at = member.place_of(window.passed)
             item, found = self._record(window, at)
             if isinstance(item, Record) and len(item.body) < item.declared:
                 item, member, window = self._joined(item, member, window)
@@ -134,7 +145,7 @@ class CarefulReader:
             if lost and member.problem == "bad_gzip" and not window.peek(1):
                 break
             if window.passed - before > MAX_SKIP_BYTES:
-                item = Damage(at, "too_large", "the gzip member unpacks to more bytes than a record can have")
+                item = Damage(at, "too_large", "what is packed here unpacks to more bytes than a record can have")
             yield _with_length(item, window.passed - before)
             told = lost
             if self._resumed > MAX_RESUMPTIONS:
@@ -146,12 +157,12 @@ class CarefulReader:
         if member.problem == "truncated":
             return self._stored.size
         # The next member may begin before the place where unpacking stumbled, or ended by chance.
-        again = member.position - at
-        start = at + 1 if again <= self._spare else member.position
+        again = member.position - member.begun
+        start = member.begun + 1 if again <= self._spare else member.position
         self._spare -= again
         return (yield from self._resume(self._find(start, _MEMBER, member.end)))
 
-    def _joined(self, record: Record, member: Member, window: Window) -> tuple[Record, Member, Window]:
+    def _joined(self, record: Record, member: Packed, window: Window) -> tuple[Record, Packed, Window]:
         """Return a record with what further members hold of its body, and where that ends; it itself if they do not.
 
         A writer of the wild begins a new member behind the HTTP header; FastWARC reads on across members.
@@ -220,10 +231,18 @@ class CarefulReader:
             data = self._stored.exactly(start, _SCAN)
             for match in what.finditer(data):
                 place = start + match.start()
-                if not match.group().startswith(GZIP_MAGIC) or unpacks_to_record(self._stored.exactly(place, TASTE)):
+                if self._is_begin(match.group(), place):
                     return min(place, end)
             start += _SCAN - OVERLAP if len(data) == _SCAN else _SCAN
         return end
+
+    def _is_begin(self, mark: bytes, place: int) -> bool:
+        """Tell whether a record, a member or a frame begins where its mark was found, and not only by chance."""
+        if mark.startswith(GZIP_MAGIC):
+            return unpacks_to_record(self._stored.exactly(place, TASTE))
+        return mark != unpack_zstd.FRAME_MAGIC or unpack_zstd.is_frame(
+            self._stored.exactly(place, unpack_zstd.TASTE_BYTES)
+        )
 
 
 def _header(head: bytes) -> tuple[str, int, str, int]:

@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from laion_dask.wat_envelope import Root, address_and_date, filled, text_of
+
 EVERY_KIND: Final = "*"
 """As a link kind: every link that has a text, as LAION-5B's code took them."""
 
@@ -59,38 +61,7 @@ class PageLists(NamedTuple):
     head_links: bytes
 
 
-class _Head(msgspec.Struct):
-    base: Any = msgspec.field(name="Base", default=None)
-
-
-class _Html(msgspec.Struct):
-    head: _Head | None = msgspec.field(name="Head", default=None)
-    links: msgspec.Raw = msgspec.field(name="Links", default_factory=msgspec.Raw)
-
-
-class _Response(msgspec.Struct):
-    html: _Html | None = msgspec.field(name="HTML-Metadata", default=None)
-
-
-class _Payload(msgspec.Struct):
-    response: _Response | None = msgspec.field(name="HTTP-Response-Metadata", default=None)
-
-
-class _WarcHeader(msgspec.Struct):
-    uri: Any = msgspec.field(name="WARC-Target-URI", default=None)
-    date: Any = msgspec.field(name="WARC-Date", default=None)
-
-
-class _Envelope(msgspec.Struct):
-    payload: _Payload | None = msgspec.field(name="Payload-Metadata", default=None)
-    warc: _WarcHeader | None = msgspec.field(name="WARC-Header-Metadata", default=None)
-
-
-class _Root(msgspec.Struct):
-    envelope: _Envelope | None = msgspec.field(name="Envelope", default=None)
-
-
-_ROOT: Final = msgspec.json.Decoder(_Root)
+_ROOT: Final = msgspec.json.Decoder(Root)
 _LINK: Final = msgspec.json.Decoder(Link)
 _LINKS: Final = msgspec.json.Decoder(list[Link])
 _IMAGES: Final = msgspec.json.Decoder(list[UrlAndAlt])
@@ -145,8 +116,8 @@ def _read_quickly(body: bytes, pieces: list[bytes], mark: bytes, rest: bytes) ->
     html = envelope and envelope.payload and envelope.payload.response and envelope.payload.response.html
     if not envelope or not html or not len(html.links):
         return None
-    warc = envelope.warc or _WarcHeader()
-    return PageJson(warc.uri, warc.date, html.head.base if html.head else None, images, small, body)
+    address, date = address_and_date(envelope)
+    return PageJson(address, date, html.head.base if html.head else None, images, small, body)
 
 
 _BEFORE_MARK: Final = b'{"path":'
@@ -178,8 +149,8 @@ def read_slowly(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
     if not html or not raw.startswith(b"["):
         return NO_HTML
     images = [link for link in _links(raw) if is_image(link, kinds)]
-    warc = envelope.warc or _WarcHeader()
-    return PageJson(warc.uri, warc.date, html.head.base if html.head else None, images, body, body)
+    address, date = address_and_date(envelope)
+    return PageJson(address, date, html.head.base if html.head else None, images, body, body)
 
 
 def _read_leniently(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
@@ -193,13 +164,17 @@ def _read_leniently(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
     envelope = tree[0].get("Envelope") if isinstance(tree[0], dict) else None
     if not isinstance(envelope, dict):
         return NO_ENVELOPE
-    html, warc = _html_of(tree[0]), _level(envelope, "WARC-Header-Metadata")
+    html = _html_of(tree[0])
     links = html.get("Links")
     if not isinstance(links, list):
         return NO_HTML
     images = [link for link in map(_link, links) if is_image(link, kinds)]
     base = _level(html, "Head").get("Base")
-    return PageJson(warc.get("WARC-Target-URI"), warc.get("WARC-Date"), base, images, body, body)
+    warc, arc = _level(envelope, "WARC-Header-Metadata"), _level(envelope, "ARC-Header-Metadata")
+    address, date = warc.get("WARC-Target-URI"), warc.get("WARC-Date")
+    if arc:
+        address, date = filled(address, date, arc.get("Target-URI"), arc.get("Date"))
+    return PageJson(address, date, base, images, body, body)
 
 
 def _first_value(body: bytes) -> tuple[Any] | None:
@@ -379,11 +354,3 @@ def untyped(raw: bytes) -> Any:  # noqa: ANN401 - whatever the JSON holds
     except _NOT_STRICT:
         value = _first_value(raw)
         return value[0] if value else None
-
-
-def text_of(value: Any) -> str:  # noqa: ANN401 - this is where untyped values become text
-    """Return a JSON value as text: numbers are written out, of a list the first counts, all else is empty."""
-    first = value[0] if isinstance(value, list) and value else value
-    if isinstance(first, str):
-        return first
-    return str(first) if isinstance(first, int | float) and not isinstance(first, bool) else ""

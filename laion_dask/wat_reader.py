@@ -24,6 +24,8 @@ _DATE_CHARS: Final = 20
 
 _BUFFER_BYTES: Final = 2**18
 
+_LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+
 # WARC 1.1, 5.5. Other spellings and other types are left to the careful reader.
 _TYPES: Final = frozenset(
     {"warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"}
@@ -67,11 +69,18 @@ def records(location: str, reader: str, reading: Reading) -> Iterator[Record | D
         raise UnreadableWatError(str(error)) from error
     reading.size, reading.etag, reading.reader = stored.size, stored.etag, reader
     try:
+        _refuse_other_packing(location, stored.exactly(0, len(_LZ4_MAGIC)))
         yield from _read(stored, reader, reading)
         reading.sha256 = stored.sha256()
     finally:
         reading.bytes, reading.requests = stored.bytes, stored.requests
         stored.close()
+
+
+def _refuse_other_packing(location: str, head: bytes) -> None:
+    """Refuse what only FastWARC unpacks: nothing would check it, nor go on behind damage."""
+    if head == _LZ4_MAGIC:
+        raise UnreadableWatError(f"{location} is packed with lz4. Remedy: pack it with gzip or zstd")
 
 
 def _read(stored: Stored, reader: str, reading: Reading) -> Iterator[Record | Damage]:

@@ -1,25 +1,28 @@
 """Tables of URLs in, work lists out: Parquet, CSV, TSV, JSON lines or text, cut to shards, in bounded memory.
 
-A table is read by DuckDB, which sorts on disk what does not fit in memory. Every row gets into a work list, whatever
-its URL: what cannot be asked for is a counted failure of the download. CSV and TSV are read as text, so that 007 stays
-007.
+DuckDB reads Parquet, and sorts on disk what does not fit in memory; `url_tables` reads all else, strictly. Every row
+gets into a work list, whatever its URL: what cannot be asked for or read is a counted failure of the download. CSV and
+TSV are read as text, so that 007 stays 007.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import guard, schema, spacing
+from laion_dask import guard, queries, schema, spacing, url_tables
+from laion_dask.url_rows import TableError, Wanted
+
+__all__ = ["Asked", "Cut", "Format", "Order", "TableError", "as_expected", "cut", "format_of", "image_columns"]
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "txt"]
 Order = Literal["spread", "given"]
@@ -39,31 +42,21 @@ FORMATS: Final[Mapping[str, Format]] = {
 }
 BOXES: Final = "blur_boxes"
 """Column of a work list: boxes to blur, x1, y1, x2, y2 each, as shares of width and height; null: none are known."""
+FAULT: Final = "row_fault"
+"""Column of a work list: why the row of the table cannot be used, with its line; null where it can."""
 HASH_CHARS: Final = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 URL_COLUMNS: Final = ("url", "URL")
 CAPTION_COLUMNS: Final = ("text", "TEXT", "caption", "alt")
 UID_COLUMNS: Final = ("uid",)
 
-_PACKED: Final = (".gz", ".zst")
 _OWN: Final = ("uid", "url", "text", "host")
 # Read from the table and for the download alone: what is to be in its table too is a further column.
-_INNER: Final = (EXPECTED_HASH, BOXES)
+_INNER: Final = (EXPECTED_HASH, BOXES, FAULT)
 # Of what a download adds, under these names; and those that the work list takes.
 _RESERVED: Final = {*schema.IMAGES.names} - {*schema.WORK.names} | {*_OWN, *_INNER}
 _MEMORY: Final = "1GB"
-_READ: Final[Mapping[Format, str]] = {
-    "parquet": "read_parquet(?)",
-    "csv": "read_csv(?, header = true, all_varchar = true, delim = ',')",
-    "tsv": "read_csv(?, header = true, all_varchar = true, delim = '\t')",
-    "jsonl": "read_json(?, format = 'newline_delimited')",
-    # One field a line, whatever is in it: no URL holds this delimiter. Line ends may be mixed.
-    "txt": "(select trim(line, e' \\t\\r') as url from read_csv(?, header = false, columns = {'line': 'VARCHAR'}, "
-    "delim = '\x01', quote = '', escape = '', auto_detect = false, strict_mode = false) where url <> '')",
-}
-
-
-class TableError(Exception):
-    """A table cannot be read as asked; the message has the file and the remedy."""
+# Types of Parquet that are no text, and no single value that could be written as one.
+_NO_TEXT: Final = ("[", "STRUCT", "MAP", "UNION", "BLOB", "BIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class Cut:
 
 def format_of(path: Path) -> Format:
     """Tell the format of a table by the end of its name; `TableError` where that says nothing."""
-    name = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    name = path.with_suffix("") if path.suffix.lower() in url_tables.PACKED else path
     found = FORMATS.get(name.suffix.lower())
     if found is None:
         raise TableError(f"{path}: what format is it? Remedy: --input-format parquet, csv, tsv, jsonl or txt")
@@ -105,14 +98,14 @@ def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
     """Write the rows of all tables as work lists `<shard>.parquet` of `shard_rows` rows each, and return their number.
 
     Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` where a column of hashes is
-    asked for, `BOXES` where one of boxes is, and the further columns with their types. The same tables give the same
-    bytes. Raises `TableError`.
+    asked for, `BOXES` where one of boxes is, the further columns with their types, and `FAULT`. The same tables give
+    the same bytes. Raises `TableError`.
     """
     digits = rules.digits
     spill = out / "spill"
     spill.mkdir(parents=True)
     with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(spill)}) as connection:
-        _load(connection, paths, rules.asked, rules.kind)
+        _load(connection, paths, rules, spill)
         names = [name for name, *_ in connection.sql("describe work").fetchall()]
         in_turn = ", ".join(_quoted(name) for name in names)
         sort = f"order by md5(uid), {in_turn}" if rules.order == "spread" else ""
@@ -146,37 +139,84 @@ def as_expected(body: bytes, expected: str | None) -> bool:
     return hashlib.new(HASH_CHARS[len(expected)], body, usedforsecurity=False).hexdigest() == expected
 
 
-def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], asked: Asked, kind: Format | None) -> None:
+class _Table(NamedTuple):
+    """A table as DuckDB reads it."""
+
+    path: Path
+    source: str
+    """What to select from."""
+    columns: Mapping[str, str]
+    """By name: the expression for it."""
+    types: Mapping[str, str]
+    """By name: its type."""
+    fault: Callable[[Sequence[str]], str]
+    """For the names of the columns that are used: an expression for what is wrong with the row, null if nothing is."""
+    seen: Collection[str]
+    """Its columns, for a message."""
+
+
+def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: Cut, spill: Path) -> None:
     """Make the view `work` over all tables."""
-    parts = []
+    asked = rules.asked
     types: dict[str, tuple[str, Path]] = {}
     for number, path in enumerate(paths):
         if not path.is_file():
             raise TableError(f"{path}: no such file. Remedy: give the path of an existing table")
-        read = _READ[kind or format_of(path)].replace("?", _text(str(path)))
-        try:
-            found = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {read}").fetchall()}
-        except duckdb.Error as error:
-            raise _told([path], error) from error
+        kind = rules.kind or format_of(path)
+        if kind == "parquet":
+            table = _parquet(connection, path)
+        else:
+            table = _text_table(url_tables.read(path, kind, _wanted(asked), spill / f"table-{number}.parquet"), path)
         for name in asked.extra:
-            before, where = types.setdefault(name, (found.get(name, ""), path))
-            if name in found and found[name] != before:
-                raise TableError(f"column {name!r} is {before} in {where}, {found[name]} in {path}. Remedy: one type")
-        parts.append(f"select {_columns(path, found, asked)} from {read}")
-        connection.execute(f"create view table_{number} as {parts[-1]}")
+            before, where = types.setdefault(name, (table.types.get(name, ""), path))
+            if name in table.types and table.types[name] != before:
+                raise TableError(
+                    f"column {name!r} is {before} in {where}, {table.types[name]} in {path}. Remedy: one type"
+                )
+        connection.execute(f"create view table_{number} as select {_columns(table, asked)} from {table.source}")
+        if kind != "parquet":
+            _refuse_without_rows(connection, f"table_{number}", path)
         _refuse_wrong_hashes(connection, f"table_{number}", path, asked.hash)
         _refuse_wrong_boxes(connection, f"table_{number}", path, asked.boxes)
     union = " union all ".join(f"select * from table_{number}" for number in range(len(paths)))
     connection.execute(f"create view work as {union}")
 
 
-def _columns(path: Path, found: Collection[str], asked: Asked) -> str:
-    url = _column(path, found, asked.url, URL_COLUMNS, "--url-col")
+def _wanted(asked: Asked) -> Wanted:
+    typed = [name for name in (asked.hash, asked.boxes, *asked.extra) if name is not None]
+    texts = CAPTION_COLUMNS if asked.caption is None else (asked.caption,)
+    return Wanted(URL_COLUMNS if asked.url is None else (asked.url,), (*texts, *UID_COLUMNS), tuple(typed))
+
+
+def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _Table:
+    source = f"read_parquet({_text(*queries.names([path]))})"
+    try:
+        types = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {source}").fetchall()}
+    except duckdb.Error as error:
+        raise _told([path], error) from error
+    return _Table(path, source, {name: _quoted(name) for name in types}, types, lambda _: "null::varchar", types)
+
+
+def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
+    columns = {name: f"{mine}::{table.types[name]}" for name, mine in table.columns.items()}
+
+    def fault(used: Sequence[str]) -> str:
+        return f"coalesce({', '.join([url_tables.LINE_FAULT, *(table.faults[name] for name in used)])}, null)"
+
+    return _Table(path, f"read_parquet({_text(*queries.names([table.file]))})", columns, table.types, fault, table.seen)
+
+
+def _columns(table: _Table, asked: Asked) -> str:
+    path, found = table.path, table.columns
+    url = _column(table, asked.url, URL_COLUMNS, "--url-col")
     if url is None:
-        raise TableError(f"{path} has no column url, but {_listed(found)}. Remedy: name it with --url-col")
-    caption = _column(path, found, asked.caption, CAPTION_COLUMNS, "--caption-col")
-    uid = _column(path, found, None, UID_COLUMNS, "")
-    texts = {name: f"coalesce({_quoted(name)}::varchar, '')" for name in (url, caption, uid) if name is not None}
+        raise TableError(f"{path} has no column url, but {_listed(table.seen)}. Remedy: name it with --url-col")
+    caption = _column(table, asked.caption, CAPTION_COLUMNS, "--caption-col")
+    uid = _column(table, None, UID_COLUMNS, "")
+    used = [name for name in (url, caption, uid) if name is not None]
+    for name in used:
+        _refuse_other_type(table, name, is_url=name == url)
+    texts = {name: f"coalesce({found[name]}::varchar, '')" for name in used}
     text = texts.get(caption or "", "''")
     made = f"md5({text} || {texts[url]})"
     own = [
@@ -185,22 +225,43 @@ def _columns(path: Path, found: Collection[str], asked: Asked) -> str:
         f"{text} as text",
     ]
     if asked.hash is not None:
-        _column(path, found, asked.hash, (), "--hash-col")
-        own.append(f"nullif(lower(trim({_quoted(asked.hash)}::varchar)), '') as {EXPECTED_HASH}")
+        _column(table, asked.hash, (), "--hash-col")
+        _refuse_other_type(table, asked.hash, is_url=False)
+        own.append(f"nullif(lower(trim({found[asked.hash]}::varchar)), '') as {EXPECTED_HASH}")
     if asked.boxes is not None:
-        _column(path, found, asked.boxes, (), "--bbox-col")
-        own.append(f"{_quoted(asked.boxes)}::double[][] as {BOXES}")
+        _column(table, asked.boxes, (), "--bbox-col")
+        own.append(f"{found[asked.boxes]}::double[][] as {BOXES}")
     for name in asked.extra:
         if name in _RESERVED:
             raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
-        _column(path, found, name, (), "--save-additional-columns")
-    return ", ".join([*own, *map(_quoted, asked.extra)])
+        _column(table, name, (), "--save-additional-columns")
+        own.append(f"{found[name]} as {_quoted(name)}")
+    return ", ".join([*own, f"{table.fault(used)} as {FAULT}"])
 
 
-def _column(path: Path, found: Collection[str], name: str | None, usual: Iterable[str], option: str) -> str | None:
-    if name is not None and name not in found:
-        raise TableError(f"{path} has no column {name!r}, but {_listed(found)}. Remedy: correct {option}")
-    return name if name is not None else next((name for name in usual if name in found), None)
+def _column(table: _Table, name: str | None, usual: Iterable[str], option: str) -> str | None:
+    if name is not None and name not in table.columns:
+        raise TableError(f"{table.path} has no column {name!r}, but {_listed(table.seen)}. Remedy: correct {option}")
+    return name if name is not None else next((name for name in usual if name in table.columns), None)
+
+
+def _refuse_other_type(table: _Table, name: str, *, is_url: bool) -> None:
+    """Refuse a column that would only become a text in some spelling: an address has to be one as it stands."""
+    kind = table.types[name]
+    text = kind == "VARCHAR" or kind.startswith("ENUM")
+    if not text and (is_url or any(mark in kind for mark in _NO_TEXT)):
+        raise TableError(f"{table.path}: column {name!r} is {kind}, not text. Remedy: write it as a column of texts")
+
+
+def _refuse_without_rows(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
+    """Refuse a table of which no row can be used: it is another kind of table than it was taken for."""
+    found = connection.sql(f"select count(*), count({FAULT}), min({FAULT}) from {table}").fetchall()
+    rows, faulty, fault = found[0]
+    if rows and faulty == rows:
+        raise TableError(
+            f"{path} cannot be read: none of its {rows:,} rows can; {fault}. Remedy: mend the file, or correct "
+            "--input-format"
+        )
 
 
 def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:

@@ -369,3 +369,20 @@ def test_the_page_maps_every_parameter_of_img2dataset_to_options_that_exist() ->
     shown = typer.main.get_command(app).commands["download"]  # type: ignore[attr-defined]
     options = {option for parameter in shown.params for option in parameter.opts}
     assert set(re.findall(r"--[a-z][a-z-]+", page)) <= options
+
+
+def test_rows_that_cannot_be_used_are_counted_with_their_line_and_the_others_are_downloaded(here: Path) -> None:
+    good = [json.dumps({"url": url, "caption": 'a "quoted" text'}) for url in list(PICTURES)[:5]]
+    odd = ['{"url": "http://h0.example/0.jpg", "caption": ["a"]}', '{"url": ', '{"url": ["http://h0.example/0.jpg"]}']
+    (here / "urls [1].jsonl").write_text("\n".join([*good, *odd]) + "\n")
+    (here / "urls 1.jsonl").write_text("another table")
+    status, said, told = run("urls [1].jsonl", "--out", "o", "--replay", "../a.warc.gz", "--order", "given")
+    assert status == 0, told
+    found = rows(here / "o")
+    assert [row["reason"] for row in found] == ["keep"] * 5 + ["bad_row"] * 3
+    assert [row["caption"] for row in found[:5]] == ['a "quoted" text'] * 5
+    places = [row["error_message"].split(": ")[0] for row in found[5:]]
+    assert places == [f"urls [1].jsonl, line {number}" for number in (6, 7, 8)]
+    assert {row["status"] for row in found[5:]} == {"failed_to_download"}
+    assert found[5]["attempts"] == 0
+    assert "bad_row 3" in said

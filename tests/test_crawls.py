@@ -209,6 +209,17 @@ def test_local_files_come_sorted_once_and_with_their_size(
     assert set(table["crawl"].to_pylist()) == {"files"}
 
 
+def test_a_file_that_exists_is_taken_by_its_name_and_never_as_a_pattern(
+    defaults: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a[1].wat.gz", "a1.wat.gz", "b*.wat.gz", "bx.wat.gz"):
+        Path(name).write_bytes(b"x")
+    table = crawls.list_wats(settings(defaults, source="files", files=("a[1].wat.gz", "b*.wat.gz")))
+    assert table["wat"].to_pylist() == ["a[1].wat.gz", "b*.wat.gz"]
+    assert crawls.at(["a[1].wat.gz"])["location"].to_pylist() == ["a[1].wat.gz"]
+
+
 def test_a_glob_without_a_match_is_refused_with_the_remedy(defaults: params.Params) -> None:
     with pytest.raises(crawls.CrawlError, match=r"'nowhere/\*\.gz' matches no file in .*Remedy: correct the glob"):
         crawls.list_wats(settings(defaults, source="files", files=("nowhere/*.gz",)))

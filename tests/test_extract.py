@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from wat_bytes import READERS, image, members, page_json, record, wats
+from wat_bytes import READERS, as_arc, image, members, page_json, record, wats
 
 from laion_dask import params, schema, verdict
 from laion_dask.extract import extract
@@ -43,6 +43,7 @@ def run_pages(
     tmp_path: Path, settings: params.Extract, *bodies: bytes, **change: object
 ) -> tuple[dict[str, Any], pa.Table]:
     """Extract pages given as JSON."""
+    tmp_path.mkdir(exist_ok=True, parents=True)
     path = tmp_path / "x.warc.wat.gz"
     path.write_bytes(members(*(record(body) for body in bodies)))
     return run(path, tmp_path / "out", settings, **change)
@@ -107,6 +108,36 @@ def test_angle_brackets_around_the_page_address_cost_no_relative_image(
     dropped = counts["links"]["dropped"]
     assert counts["links"]["kept"] == 169 - dropped.get("url_scheme", 0) - dropped.get("private_host", 0)
     assert not any(url.startswith("<") for url in table["page_url"].to_pylist())
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="compact, as the extractor writes it"),
+        pytest.param({"head": {"Base": "/pictures/"}}, id="with a base"),
+        pytest.param({"links": [image("caf\udc80 au lait", "c.jpg"), 7]}, id="read leniently"),
+    ],
+)
+def test_a_page_out_of_an_arc_file_gives_the_pairs_of_the_same_page_out_of_a_warc_file(
+    tmp_path: Path, settings: params.Extract, reader: str, more: dict[str, Any]
+) -> None:
+    links = [image(), image("a grey owl", "../owl.jpg"), image("a blue jay", "//jay.example/j.jpg")]
+    body = page_json([*links, *more.get("links", [])], head=more.get("head"))
+    bodies = body, as_arc(body)
+    compact = [json.dumps(json.loads(one), separators=(",", ":")).encode() for one in bodies]
+    for written in (bodies, compact):
+        (warc, expected), (arc, found) = (
+            run_pages(tmp_path / name, settings, one, reader=reader)
+            for name, one in zip(("warc", "arc"), written, strict=True)
+        )
+        assert found.equals(expected)
+        assert {key: arc[key] for key in ("records", "links", "mended", "pages")} == {
+            key: warc[key] for key in ("records", "links", "mended", "pages")
+        }
+        assert set(found["page_url"].to_pylist()) == {"https://page.example/a/"}
+        assert set(found["page_date"].to_pylist()) == {"2024-05-20T00:00:00Z"}
+        assert found.num_rows >= len(links)
 
 
 def test_the_table_is_sorted_by_uid_record_and_link(tmp_path: Path, settings: params.Extract) -> None:

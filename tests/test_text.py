@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import random
 import re
 import unicodedata
 from itertools import pairwise, product
@@ -110,7 +111,9 @@ def test_texts_are_cut_in_code_points_after_cleaning() -> None:
     assert clean("\u00e4" * 3000) == "\u00e4" * 2000
     assert clean("ab" + " " * 50 + "cd", max_chars=4) == "ab c"
     assert clean("abc def", max_chars=4) == "abc"
-    assert clean("abc def", ("strip",), 4) == "abc"
+    # LAION-5B's code strips before it cuts, and not again.
+    assert clean("abc def", ("strip",), 4) == "abc "
+    assert clean(" abc def", ("strip", "spaces"), 4) == "abc"
     assert clean("abc def", ("printable",), 4) == "abc "
     assert clean("ab|\\\\", LAION_5B, 4) == "ab \\\\"
     assert len(clean("w " * 1_000_000)) == 1999
@@ -230,6 +233,85 @@ def test_line_breaks_and_lengths_beyond_the_first_do_not_matter() -> None:
     assert text.languages([fox.replace(" ", "\n"), fox], 0.5).codes == ["de", "de"]
     broken, whole = text.languages([f"{fox} " * 60 + "a photograph of a fox " * 100_000, f"{fox} " * 49], 0.5).codes
     assert broken == whole == "de"
+
+
+def as_laion_5b(raw: str) -> str:
+    """Clean, cut and escape a text in the order of its code (ccpp.py, commit 91e230f): strip before the cut only."""
+    clean_text = "".join(filter(str.isprintable, ftfy.fix_text(raw.replace("\n", " ")).strip()))
+    return clean_text[:2000].replace("\t", " ").replace("\n", " ").replace("\\", "\\\\").replace("|", " ")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(f"{'x' * (1998 + more)} {'y' * 20}" for more in range(4)),
+        *(f" {'x' * 1998}{blank}{blank}yy " for blank in (" ", "\u3000", "\xa0", "\t")),
+        f"{'x' * 1998} \x00yy", f"\x07 {'x' * 1997}  | ",
+        f"{'a ' * 1500}", f"{chr(92) * 1500} b", " a | b \\ c \u200b ",
+        "x" * 1999 + "\ud83e yy",
+    ],
+)  # fmt: skip
+def test_the_recipe_of_laion_5b_cuts_texts_as_its_code_did(raw: str) -> None:
+    assert clean(raw, LAION_5B, 2000) == as_laion_5b(raw)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(TEXTS | st.sampled_from([" ", "\n", "\t", "|", "\\", "\u3000", "x" * 990]), max_size=12))
+def test_the_recipe_of_laion_5b_gives_what_its_code_gave_for_any_text(pieces: list[str]) -> None:
+    raw = "".join(pieces)
+    assert clean(raw, LAION_5B, 2000) == as_laion_5b(raw)
+
+
+GERMAN = "ein Foto von einem roten Fuchs im Schnee"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("</s>", "</s> </s>", "__label__en", "__label____label__en", "__label__"),
+        *("\r", "\0", "\x0b", "\x0c", "\t", "\x85", "\u2028", "\u2029", "\xa0"),
+        *("\u3000", "\x1c", "\n</s>\n", "\0</s>\0"),
+    ],
+)
+@pytest.mark.parametrize("form", ["a photo {} " + GERMAN, "{} " + GERMAN, GERMAN + " {}", GERMAN + " {} " + GERMAN])
+def test_no_mark_and_no_white_space_in_a_text_hides_what_follows_it(mark: str, form: str) -> None:
+    found = text.languages([form.format(mark)], 0.5)
+    without = form.format(re.sub("</s>|__label__", " ", mark).strip() or " ")
+    assert found == text.languages([" ".join(without.split())], 0.5)
+    assert found.codes == ["de"]
+
+
+def test_a_word_that_only_holds_a_mark_is_left_as_it_is() -> None:
+    for word in ("x</s>", "</s>x", "x__label__en"):
+        line = text._line(f"a {word} b")  # noqa: SLF001
+        assert word in line
+        assert len(text.languages([f"{word} {GERMAN}"], 0.0).codes) == 1
+
+
+def test_confidences_are_rounded_before_they_are_compared(shared_data: Path) -> None:
+    texts = sorted(set(real_alt_texts(shared_data)))
+    found = text.languages(texts, 0.0)
+    assert len(texts) > 2000
+    assert all(confidence == round(confidence, text.CONFIDENCE_DIGITS) for confidence in found.confidences)
+    raw = text._model(None).f.multilinePredict([text._line(one) for one in texts], 1, 0.0, "strict")[1]  # noqa: SLF001
+    for known, confidence in zip(raw, found.confidences, strict=True):
+        assert abs(min(1.0, known[0] if len(known) else 0.0) - confidence) <= 0.5 * 10**-text.CONFIDENCE_DIGITS + 1e-7
+    # A limit at a value that occurs keeps all that are rounded to it.
+    limit = next(value for value in found.confidences if 0.3 < value < 0.9)
+    splits = text.languages(texts, limit).splits
+    assert all((split == "nolang") is (value < limit) for split, value in zip(splits, found.confidences, strict=True))
+
+
+def test_what_another_processor_computes_gives_other_rows_as_rarely_as_stated(shared_data: Path) -> None:
+    texts = sorted(set(real_alt_texts(shared_data)))
+    _, scores = text._model(None).f.multilinePredict([text._line(one) for one in texts], 1, 0.0, "strict")  # noqa: SLF001
+    raw = [float(score[0]) for score in scores if len(score)]
+    moved = random.Random(5)
+    differ = sum(
+        round(value, text.CONFIDENCE_DIGITS) != round(value + moved.uniform(-3.3e-7, 3.3e-7), text.CONFIDENCE_DIGITS)
+        for value in raw
+    )
+    assert differ / len(raw) < 1 / 1500
 
 
 def test_the_bundled_model_is_the_published_one(shared_data: Path) -> None:

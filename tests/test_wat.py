@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from wat_bytes import image, members, page_json, read, record
+from wat_bytes import as_arc, image, members, page_json, read, record
 
 from laion_dask import wat
 from laion_dask.wat import Page, Tally
@@ -35,6 +37,8 @@ def judge(
         (PAGE, len(PAGE) + 9, "metadata", "", "wrong_length"),
         (PAGE[:-9], len(PAGE), "metadata", "truncated", ""),
         (PAGE[:-9], None, "metadata", "wrong_length", ""),
+        (PAGE[: PAGE.index(b"}", PAGE.index(b"IMG@")) + 1], len(PAGE), "metadata", "truncated", ""),
+        (PAGE[: PAGE.index(b"}", PAGE.index(b"IMG@")) + 1], None, "metadata", "bad_json", ""),
         (PAGE + b"{{", None, "metadata", "", ""),
         (b"<" + PAGE, None, "metadata", "bad_json", ""),
         (PLAIN, None, "metadata", "no_image", ""),
@@ -82,6 +86,54 @@ def test_the_page_has_its_own_date_and_no_angle_brackets() -> None:
     listed, _ = judge(page_json([image()], url=["https://a.example/", "https://b.example/"]))
     assert listed is not None
     assert listed.url == "https://a.example/"
+
+
+ARC_URL, WRITTEN = "https://page.example/a/", "2024-05-31T01:17:49Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "url", "date"),
+    [
+        ({}, ARC_URL, "2024-05-20T00:00:00Z"),
+        ({"Date": "20100613052319"}, ARC_URL, "2010-06-13T05:23:19Z"),
+        ({"Date": "201006130523"}, ARC_URL, "2010-06-13T05:23:00Z"),
+        ({"Date": "20100613"}, ARC_URL, "2010-06-13T00:00:00Z"),
+        ({"Date": 20100613052319}, ARC_URL, "2010-06-13T05:23:19Z"),
+        ({"Date": ["20100613052319"]}, ARC_URL, "2010-06-13T05:23:19Z"),
+        # No date: the record's own stands in.
+        ({"Date": "20101313052319"}, ARC_URL, WRITTEN),
+        ({"Date": "2010"}, ARC_URL, WRITTEN),
+        ({"Date": "\u0662\u0660100613052319"}, ARC_URL, WRITTEN),
+        ({"Date": None}, ARC_URL, WRITTEN),
+        ({"Date": {}}, ARC_URL, WRITTEN),
+        ({"Target_URI": ["https://b.example/"]}, "https://b.example/", "2024-05-20T00:00:00Z"),
+        ({"Target_URI": None}, "", "2024-05-20T00:00:00Z"),
+    ],
+)
+def test_address_and_date_of_a_page_out_of_an_arc_file(change: dict[str, Any], url: str, date: str) -> None:
+    lenient = page_json([image(), 7, image("caf\udc80")])
+    for body in (PAGE, lenient, json.dumps(json.loads(PAGE), separators=(",", ":")).encode()):
+        page, _ = judge(as_arc(body, **change))
+        assert page is not None
+        assert (page.url, page.date) == (url, date)
+
+
+@pytest.mark.parametrize(
+    ("warc", "url", "date"),
+    [
+        ({"WARC-Target-URI": "https://w.example/", "WARC-Date": "2020-01-02T03:04:05Z"}, "w", "2020-01-02T03:04:05Z"),
+        ({"WARC-Target-URI": "https://w.example/"}, "w", "2024-05-20T00:00:00Z"),
+        ({"WARC-Date": "2020-01-02T03:04:05Z"}, "page", "2020-01-02T03:04:05Z"),
+        ({"WARC-Target-URI": "", "WARC-Date": ""}, "page", "2024-05-20T00:00:00Z"),
+        ([], "page", "2024-05-20T00:00:00Z"),
+    ],
+)
+def test_where_both_headers_are_there_the_arc_header_only_fills_in(warc: object, url: str, date: str) -> None:
+    tree = json.loads(as_arc(PAGE))
+    tree["Envelope"]["WARC-Header-Metadata"] = warc
+    page, _ = judge(json.dumps(tree).encode())
+    assert page is not None
+    assert (page.url.split(".")[0], page.date) == (f"https://{url}", date)
 
 
 def test_headers_and_metas_are_read_where_they_may_speak_of_rights() -> None:

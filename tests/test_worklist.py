@@ -117,7 +117,13 @@ def test_a_table_of_two_types_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("t.parquet", b"PAR1 no"), ("t.jsonl", b'{"url": "http://a.example/"}\n{"url": '), ("t.csv", b'url,text\n"a\n')],
+    [
+        ("t.parquet", b"PAR1 no"),
+        ("t.jsonl", b'{"url": \n'),
+        ("t.csv", b'url,text\n"a\n'),
+        ("t.jsonl.gz", b"no gzip"),
+        ("t.csv.gz", gzip.compress(b"url,text\n" + bytes(range(32, 120)) * 99)[:-9]),
+    ],
 )
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

@@ -36,6 +36,23 @@ def page_json(
     return json.dumps({"Container": {"Offset": "0"}, "Envelope": envelope}).encode()
 
 
+def as_arc(body: bytes, **change: object) -> bytes:
+    """Return a page's JSON as the extractor writes it of an ARC record; `change` sets fields, None omits one."""
+    tree = json.loads(body)
+    warc = tree["Envelope"].pop("WARC-Header-Metadata")
+    digits = "".join(filter(str.isdigit, warc["WARC-Date"]))
+    header = {
+        "Target-URI": warc["WARC-Target-URI"],
+        "IP-Address": "192.0.2.7",
+        "Date": digits,
+        "Content-Type": "text/html",
+        "Content-Length": "1591",
+    } | {name.replace("_", "-"): value for name, value in change.items()}
+    header = {name: value for name, value in header.items() if value is not None}
+    tree["Envelope"] = {"Format": "ARC", "ARC-Header-Length": "73", "ARC-Header-Metadata": header} | tree["Envelope"]
+    return json.dumps(tree).encode()
+
+
 def image(alt: object = "a red fox", url: object = "fox.jpg", **more: object) -> dict[str, Any]:
     """Return an image link."""
     return {"path": "IMG@/src", "url": url, "alt": alt, **more}

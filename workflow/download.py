@@ -66,7 +66,9 @@ def archives(settings: Params) -> list[Path]:
     """List the WARC files to answer from; `StageError` when a glob matches none."""
     found = []
     for pattern in settings.download.warcs:
-        matches = sorted(Path(path).absolute() for path in glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+        # What exists under the name as given is that file, whatever characters are in it.
+        names = [pattern] if Path(pattern).exists() else glob(pattern, recursive=True)  # noqa: PTH207 - may be absolute
+        matches = sorted(Path(name).absolute() for name in names)
         if not matches:
             message = f"download.warcs has {pattern!r}, which matches no file. Remedy: correct the glob in params.yaml"
             raise StageError(message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -126,9 +125,7 @@ def score_folder(
     # Before the tars are read: what is missing is told at once.
     find(rules)
     decided = _decided(rules)
-    with ThreadPoolExecutor() as pool:
-        counted = list(pool.map(folders.count, tars))
-    rows = max(1, *counted)
+    rows = max(1, *folders.counts(tars))
     code = code_digest.of_stage(STAGE.name)
     todo = []
     for place, tar in enumerate(tars):
