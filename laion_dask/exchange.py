@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache, partial
@@ -21,8 +21,9 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from laion_dask import guard
+from laion_dask import codings, guard, http_message, warc_files
 from laion_dask.replay import ReplayAddress
+from laion_dask.response_head import Connector
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -59,7 +60,7 @@ class Limits:
     cut: bool = False
 
 
-_NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
 
 ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
 """For whom is asked, in the running task: see `asks_for`.
@@ -93,7 +94,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
     """Open the connections of one shard: to public addresses only, or to the replay server only."""
     _allow_files()
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         limit=connections,
         ssl=_tls(replay.ca_pem if replay else None),
         resolver=resolver,
@@ -103,7 +104,8 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
     )
     async with aiohttp.ClientSession(
         connector=connector,
-        headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"},
+        headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": codings.ACCEPTED},
+        auto_decompress=False,  # see codings: as browsers do, and never more than is wanted
         timeout=aiohttp.ClientTimeout(total=None),
         max_line_size=_MAX_FIELD_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
@@ -150,26 +152,14 @@ async def exchange(
             asyncio.timeout(limits.timeout_s),
             session.get(URL(target.href, encoded=True), allow_redirects=False) as response,
         ):
-            headers = tuple((name, _clean(value)) for name, value in response.headers.items())
-            head = Reply(
-                response.status,
-                headers,
-                retry=response.status == 429 or response.status >= 500,
-                retry_after_s=retry_after_s(headers),
-            )
-            if wanted(head):
-                return await _whole(response, head, limits)
-            if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-                # A short error page is read, so that the connection can be used again; unpacked it may be long.
-                await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
-            return head
+            return await _read(response, limits, wanted)
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
     except (aiohttp.ClientResponseError, HttpProcessingError):
-        return _NOT_HTTP
+        return NOT_HTTP
     except aiohttp.ClientPayloadError as error:
         # Whether garbage comes with the headers or after them is a matter of microseconds; a cut is something else.
-        return _NOT_HTTP if _is_garbage(error) else _no_connection(error)
+        return NOT_HTTP if _is_garbage(error) else _no_connection(error)
     except (aiohttp.ClientError, OSError) as error:
         if replayed and isinstance(_cause(error), ConnectionRefusedError):
             message = f"{target.href}: the replay server is gone. Remedy: run again; unfinished shards are fetched anew"
@@ -177,14 +167,35 @@ async def exchange(
         return _no_connection(error)
 
 
+async def _read(response: aiohttp.ClientResponse, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+    headers = tuple((name, _value(name, value)) for name, value in response.headers.items())
+    head = Reply(
+        response.status,
+        headers,
+        retry=response.status == 429 or response.status >= 500,
+        retry_after_s=retry_after_s(headers),
+    )
+    if len({value for name, value in headers if name.lower() == "location"}) > 1:
+        return replace(head, failure="http_error", message="several Location headers that differ", retry=False)
+    if wanted(head):
+        return await _whole(response, head, limits)
+    if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
+        # A short error page is read, so that the connection can be used again.
+        await _pass_over(response)
+    return head
+
+
 def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
     cause = error.__cause__
     return isinstance(cause, HttpProcessingError) and "Not enough data" not in cause.message
 
 
-def _clean(value: str) -> str:
-    # aiohttp keeps bytes that are not UTF-8 as lone surrogates, which no table can hold.
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+def _value(name: str, value: str) -> str:
+    """Return a header's value as text; aiohttp keeps bytes that are not UTF-8 as lone surrogates."""
+    if value.isascii():
+        return value
+    raw = value.encode("utf-8", "surrogateescape")
+    return http_message.location(raw) if name.lower() == "location" else warc_files.text(raw)
 
 
 def _cause(error: Exception) -> Exception:
@@ -214,15 +225,27 @@ async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) 
     too_large = Reply(head.status, head.headers, failure="too_large", message=f"more than {limits.max_bytes} bytes")
     if not limits.cut and (response.content_length or 0) > limits.max_bytes:
         return too_large
-    body = bytearray()
+    decoder = codings.Decoder(codings.names(head.headers), limits.max_bytes)
+    try:
+        async for chunk in response.content.iter_any():
+            decoder.feed(chunk)
+            if decoder.full:
+                break
+        decoder.finish()
+    except codings.CodingError:
+        return NOT_HTTP
+    if decoder.full and not limits.cut:
+        return too_large
+    body = bytes(decoder.body[: limits.max_bytes])
+    return Reply(head.status, head.headers, body, retry=head.retry, retry_after_s=head.retry_after_s)
+
+
+async def _pass_over(response: aiohttp.ClientResponse) -> None:
+    passed = 0
     async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limits.max_bytes:
-            if not limits.cut:
-                return too_large
-            del body[limits.max_bytes :]
-            break
-    return Reply(head.status, head.headers, bytes(body), retry=head.retry, retry_after_s=head.retry_after_s)
+        passed += len(chunk)
+        if passed > _SMALL_BYTES:
+            return
 
 
 def retry_after_s(headers: Headers) -> float:
