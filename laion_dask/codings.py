@@ -13,10 +13,13 @@ from typing import Final, Protocol
 import brotli
 
 _PIECE_BYTES: Final = 64 * 1024
-_TASTE_BYTES: Final = 64 * 1024
+_TASTE_BYTES: Final = 2**20
 # Each coding may be applied more than once; nobody does it ten times.
 _MAX_CODINGS: Final = 8
 _MANY_BYTES: Final = 1_024
+# Each member of gzip costs work, and one of 20 bytes holds nothing.
+_FREE_MEMBERS: Final = 100
+_MEMBER_BYTES: Final = 256
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
@@ -50,12 +53,16 @@ class _Stage(Protocol):
 class _Gzip:
     def __init__(self) -> None:
         self._unzip = zlib.decompressobj(31)
+        self._members = self._given = 0
         self._left = b""
         self.more = self.ended = self.left = False
 
     def feed(self, data: bytes) -> bytes:
         self._left += data
         if self._unzip.eof and self._left.startswith(_GZIP_MAGIC):
+            self._members += 1
+            if self._members > _FREE_MEMBERS and self._members * _MEMBER_BYTES > self._given:
+                raise CodingError("gzip members that hold next to nothing")
             self._unzip = zlib.decompressobj(31)
         if self._unzip.eof:
             # What follows the last member is ignored, as gzip and browsers do.
@@ -65,6 +72,7 @@ class _Gzip:
         self._left = self._unzip.unused_data if self._unzip.eof else self._unzip.unconsumed_tail
         self.more = bool(self._left) or len(piece) == _PIECE_BYTES
         self.ended = self._unzip.eof
+        self._given += len(piece)
         return piece
 
     def finish(self, most: int) -> bytes:
@@ -132,13 +140,13 @@ class _Zstd:
 
     def feed(self, data: bytes) -> bytes:
         self._packed += data
+        if not _ZSTD_MAGIC.startswith(self._packed[: len(_ZSTD_MAGIC)]):
+            raise CodingError("zstd")
         return b""
 
     def finish(self, most: int) -> bytes:
         import pyarrow as pa  # noqa: PLC0415 - takes long to import, and is rarely needed
 
-        if self._packed and not self._packed.startswith(_ZSTD_MAGIC):
-            raise CodingError("zstd")
         if not self._packed:
             return b""
         out = bytearray()
@@ -184,6 +192,11 @@ class Decoder:
     def ended(self) -> bool:
         """Every coding has ended, and nothing follows."""
         return all(stage.ended for stage in self._stages) and not self.left
+
+    @property
+    def cut_first(self) -> bool:
+        """The coding that was applied last goes on behind the bytes."""
+        return bool(self._stages) and not self._stages[0].ended
 
     @property
     def left(self) -> bool:
@@ -244,8 +257,11 @@ def _is_coded(codings: Sequence[str], body: bytes) -> bool:
         for begin in range(0, len(body), _PIECE_BYTES):
             decoder.feed(body[begin : begin + _PIECE_BYTES])
             if decoder.full:
-                return True
+                # Zstd is unpacked last, and its mark was there.
+                return len(decoder.body) > _TASTE_BYTES or "zstd" in codings
         decoder.finish()
     except CodingError:
         return False
-    return decoder.ended or (not decoder.left and len(decoder.body) >= _MANY_BYTES) or body.startswith(_GZIP_MAGIC)
+    if decoder.ended or (not decoder.left and len(decoder.body) >= _MANY_BYTES):
+        return True
+    return decoder.cut_first and body.startswith(_GZIP_MAGIC)

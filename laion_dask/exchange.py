@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from laion_dask import codings, guard, http_message, warc_files
+from laion_dask import codings, guard, http_message
 from laion_dask.replay import ReplayAddress
 from laion_dask.response_head import Connector
 
@@ -191,11 +191,12 @@ def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
 
 
 def _value(name: str, value: str) -> str:
-    """Return a header's value as text; aiohttp keeps bytes that are not UTF-8 as lone surrogates."""
+    """Return a header's value as text; aiohttp keeps bytes that are not UTF-8 as lone surrogates, no table can."""
     if value.isascii():
         return value
-    raw = value.encode("utf-8", "surrogateescape")
-    return http_message.location(raw) if name.lower() == "location" else warc_files.text(raw)
+    if name.lower() == "location":
+        return http_message.location(value.encode("utf-8", "surrogateescape"))
+    return value.encode("utf-8", "replace").decode()
 
 
 def _cause(error: Exception) -> Exception:
