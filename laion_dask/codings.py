@@ -16,7 +16,6 @@ _PIECE_BYTES: Final = 64 * 1024
 _TASTE_BYTES: Final = 2**20
 # Each coding may be applied more than once; nobody does it ten times.
 _MAX_CODINGS: Final = 8
-_MANY_BYTES: Final = 1_024
 # Each member of gzip costs work, and one of 20 bytes holds nothing.
 _FREE_MEMBERS: Final = 100
 _MEMBER_BYTES: Final = 256
@@ -250,7 +249,7 @@ def remaining(codings: Sequence[str], body: bytes) -> tuple[str, ...]:
 def _is_coded(codings: Sequence[str], body: bytes) -> bool:
     """Whether a body is in these codings: it is unpacked as far as a taste goes, and has to end where they end.
 
-    Brotli and raw deflate have no mark, so a few bytes of anything may pass for their beginning.
+    Brotli and raw deflate have no mark, and bytes of another kind may pass for a beginning of theirs.
     """
     decoder = Decoder(codings, _TASTE_BYTES)
     try:
@@ -262,6 +261,4 @@ def _is_coded(codings: Sequence[str], body: bytes) -> bool:
         decoder.finish()
     except CodingError:
         return False
-    if decoder.ended or (not decoder.left and len(decoder.body) >= _MANY_BYTES):
-        return True
-    return decoder.cut_first and body.startswith(_GZIP_MAGIC)
+    return decoder.ended or (decoder.cut_first and body.startswith(_GZIP_MAGIC))
