@@ -261,4 +261,5 @@ def _is_coded(codings: Sequence[str], body: bytes) -> bool:
         decoder.finish()
     except CodingError:
         return False
-    return decoder.ended or (decoder.cut_first and body.startswith(_GZIP_MAGIC))
+    # A gzip that was cut has still its mark.
+    return decoder.ended or (decoder.cut_first and codings[-1] in {"gzip", "x-gzip"})
