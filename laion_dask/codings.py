@@ -262,4 +262,4 @@ def _is_coded(codings: Sequence[str], body: bytes) -> bool:
     except CodingError:
         return False
     # A gzip that was cut has still its mark.
-    return decoder.ended or (decoder.cut_first and codings[-1] in {"gzip", "x-gzip"})
+    return decoder.ended or (decoder.cut_first and codings[-1] in {"gzip", "x-gzip"} and body.startswith(_GZIP_MAGIC))

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from PIL import Image
 
-from laion_dask import colors, hashes
+from laion_dask import colors, hashes, png_chunks
 from laion_dask.blur import Box, blur
 from laion_dask.verdict import KEEP
 
@@ -129,7 +129,7 @@ def prepare(body: bytes, rules: Rules, boxes: Sequence[Box] = ()) -> Prepared:
         # Pillow's own limit would refuse what the parameter allows; a lower one is checked below.
         Image.MAX_IMAGE_PIXELS = rules.max_pixels
     try:
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
+        image = opened(body)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Prepared("too_many_pixels", f"more than {rules.max_pixels} pixels")
     except MemoryError:
@@ -145,8 +145,15 @@ def upright(body: bytes) -> Image.Image:
 
     One that was encoded here comes out as its own pixels; one that was stored as received may need all of it.
     """
-    with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+    with opened(body) as image:
         return as_seen(image)
+
+
+def opened(body: bytes, formats: Sequence[str] | None = FORMATS) -> Image.Image:
+    """Open a picture of some formats, None for all that Pillow reads; raises whatever its parsers raise."""
+    if body.startswith(png_chunks.SIGNATURE):
+        return png_chunks.opened(body)
+    return Image.open(io.BytesIO(body), formats=list(formats) if formats is not None else None)
 
 
 def as_seen(image: Image.Image) -> Image.Image:
