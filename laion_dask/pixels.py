@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from laion_dask.images import as_seen, opened, seen_size
+from laion_dask.jpeg_segments import completed
 
 # A JPEG is decoded at half, a quarter or an eighth of its size; the result must stay this much above what is needed, so
 # that the model's own resize still does the last step.
@@ -104,6 +105,8 @@ def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # parsers of hostile files raise anything (struct, Type-, KeyError): costs this image
+        if (whole := completed(body)) is not None:
+            return decode(whole, needed_px)
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 

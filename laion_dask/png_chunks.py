@@ -19,8 +19,8 @@ from PIL import Image
 from laion_dask.colors import MAX_PROFILE_BYTES
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_ANIMATION: Final = {b"acTL": 8, b"fcTL": 26, b"fdAT": None}
-"""Chunks of an animation, and their lengths in bytes."""
+ANIMATED: Final = "laion_dask_animated"
+"""Key of `Image.info`: whether more frames than one are described."""
 _CHUNK_HEAD_BYTES: Final = 8
 _GRAY: Final = 0
 _RGB: Final = 2
@@ -53,16 +53,7 @@ class _Chunk:
 
 
 def opened(body: bytes) -> Image.Image:
-    """Open a PNG with what decides its pixels; raises what Pillow raises, and `PngError`."""
-    try:
-        return _opened(body, animation=True)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - Pillow raises anything; browsers show the still picture of a broken animation
-        return _opened(body, animation=False)
-
-
-def _opened(body: bytes, *, animation: bool) -> Image.Image:
+    """Open a PNG, of an animation its still picture; raises what Pillow raises, and `PngError`."""
     chunks = list(_chunks(body))
     transparent = next((chunk.data for chunk in chunks if chunk.kind == b"tRNS" and chunk.valid), None)
     colors = next((len(chunk.data) // 3 for chunk in chunks if chunk.kind == b"PLTE"), 0)
@@ -74,7 +65,7 @@ def _opened(body: bytes, *, animation: bool) -> Image.Image:
             # What comes from here on is lost: size and format can be read, and decoding ends early.
             kept += chunk.stored[:_CHUNK_HEAD_BYTES]
             break
-        if chunk.critical or (chunk.valid and _decides(chunk, colors, animation=animation)):
+        if chunk.critical or (chunk.valid and _decides(chunk, colors)):
             kept += chunk.stored
     image = Image.open(io.BytesIO(kept), formats=("PNG",))
     # Of IHDR: the bits of a sample, and what samples are.
@@ -84,16 +75,16 @@ def _opened(body: bytes, *, animation: bool) -> Image.Image:
     profile = next((chunk.data for chunk in chunks if chunk.kind == b"iCCP" and chunk.valid), None)
     if profile is not None and (unpacked := _profile(bytes(profile))):
         image.info["icc_profile"] = unpacked
+    image.info[ANIMATED] = sum(chunk.kind == b"fcTL" and chunk.valid for chunk in chunks) > 1
     return image
 
 
-def _decides(chunk: _Chunk, colors: int, *, animation: bool) -> bool:
-    """Whether Pillow is to see an ancillary chunk; profile and transparent color are given to it otherwise."""
-    if chunk.kind == b"tRNS":
-        # Of a palette. A longer one than the palette is ignored, as libpng does.
-        return 0 < len(chunk.data) <= colors
-    length = _ANIMATION.get(chunk.kind, len(chunk.data))
-    return chunk.kind == b"eXIf" or (animation and chunk.kind in _ANIMATION and length in {None, len(chunk.data)})
+def _decides(chunk: _Chunk, colors: int) -> bool:
+    """Whether Pillow is to see an ancillary chunk; profile and transparent color are given to it otherwise.
+
+    Transparency of a palette that is longer than the palette is ignored, as libpng does.
+    """
+    return chunk.kind == b"eXIf" or (chunk.kind == b"tRNS" and 0 < len(chunk.data) <= colors)
 
 
 def _chunks(body: bytes) -> Iterator[_Chunk]:
