@@ -17,9 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from warcio.archiveiterator import ArchiveIterator
-
-from laion_dask import budgets, cdxj, exchange, guard, params, warc_exchange
+from laion_dask import budgets, cdxj, exchange, guard, params, recorded, warc_exchange
+from laion_dask.archived import copied, read
 from laion_dask.cdxj import Entry
 from laion_dask.exchange import Ask, Limits, Reply
 from laion_dask.hosts import CACHE_S
@@ -147,7 +146,7 @@ class Keeper:
             place=place,
             date=found.date,
             status=head.status,
-            mime=cdxj.mime(head.header("content-type")),
+            mime=recorded.media_type(head.header("content-type")),
             digest=member.digest,
             block=member.block,
             path=self._spool,
@@ -169,9 +168,9 @@ def write(out: Path, name: str, entries: list[Entry]) -> None:
         for path, group in groupby(ordered, key=lambda entry: entry.path):
             with path.open("rb") as source:
                 for entry in group:
-                    lines.append(replace(entry, offset=stream.tell()).line(filename))
-                    source.seek(entry.offset)
-                    stream.write(source.read(entry.span))
+                    written, records = copied(entry, source)
+                    lines.append(replace(written, offset=stream.tell()).line(filename))
+                    stream.write(records)
     cdxj.write(sorted(lines), out / f"{name}.cdxj")
 
 
@@ -244,7 +243,7 @@ class Answers:
         self._given[asker, target.href] += 1
         entry = entries[min(place, len(entries) - 1)]
         self._use(asker, entry)
-        return answer(read(entry), limits, wanted)
+        return answer(read(entry, limits.max_bytes), limits, wanted)
 
     def ended(self, *, listed: bool) -> None:
         """Forget which answers the running task's row was given; of known content they are not used again."""
@@ -278,26 +277,6 @@ class Answers:
         for entry in mine or found:
             groups.setdefault((entry.path.name != self._warc, str(entry.path), entry.asker), []).append(entry)
         return sorted(groups[min(groups)], key=lambda entry: entry.place) if groups else []
-
-
-def read(entry: Entry) -> Exchange:
-    """Read one exchange; `ArchiveError` where the file does not hold what the index says."""
-    try:
-        with entry.path.open("rb") as stream:
-            stream.seek(entry.offset)
-            record = next(iter(ArchiveIterator(stream)), None)
-            found = warc_exchange.read(record) if record is not None else None
-    except OSError as error:
-        raise _damaged(entry) from error
-    if found is None:
-        raise _damaged(entry)
-    return found
-
-
-def _damaged(entry: Entry) -> cdxj.ArchiveError:
-    return cdxj.ArchiveError(
-        f"{entry.path} holds no exchange at {entry.offset}. Remedy: restore the file, or remove the .cdxj beside it"
-    )
 
 
 def answer(found: Exchange, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:

@@ -10,23 +10,21 @@ import hashlib
 import heapq
 import json
 import mmap
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import ada_url
-from warcio.archiveiterator import ArchiveIterator
-from warcio.exceptions import ArchiveLoadFailed
-from warcio.recordloader import ArcWarcRecord
 
-from laion_dask.replay import FIELD, normal
+from laion_dask.recorded import Answer, Place, Survey, is_unanswered, media_type, normal, told
+from laion_dask.warc_files import WarcFileError
 
 # Files that are open at once while indexes are merged.
 _OPEN_FILES: Final = 200
-_KINDS: Final = frozenset({"response", "metadata"})
 
 
 class ArchiveError(Exception):
@@ -35,7 +33,10 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where an exchange lies: `length` bytes of its reply's record at `offset`, `span` with its request behind."""
+    """Where an exchange lies: `length` bytes of its reply's record at `offset`, `span` with its request behind.
+
+    `payload` is the record of its body, where that is another one (a revisit of another crawler).
+    """
 
     url: str
     asker: str
@@ -49,10 +50,11 @@ class Entry:
     offset: int
     length: int
     span: int
+    payload: Place | None = None
 
     def line(self, filename: str | None = None) -> bytes:
         """Return the index line, without its end."""
-        values = {
+        values: dict[str, Any] = {
             "url": self.url,
             "asker": self.asker,
             "place": self.place,
@@ -65,6 +67,8 @@ class Entry:
             "span": str(self.span),
             "filename": filename or str(self.path),
         }
+        if self.payload is not None:
+            values |= {"payload": [str(self.payload.path), self.payload.offset]}
         return f"{key(self.url)} {digits(self.date)} {json.dumps(values)}".encode()
 
 
@@ -72,6 +76,7 @@ def parse(line: bytes, folder: Path) -> Entry:
     """Return the entry of a line; its file lies in `folder`, unless the line has a whole path."""
     _, time, text = line.decode().split(" ", 2)
     values = json.loads(text)
+    payload = values.get("payload")
     return Entry(
         url=values["url"],
         asker=values.get("asker", ""),
@@ -85,6 +90,7 @@ def parse(line: bytes, folder: Path) -> Entry:
         offset=int(values["offset"]),
         length=int(values["length"]),
         span=int(values.get("span", values["length"])),
+        payload=Place(folder / payload[0], int(payload[1])) if payload else None,
     )
 
 
@@ -108,18 +114,28 @@ def write(lines: Iterable[bytes], path: Path) -> None:
         stream.writelines(line + b"\n" for line in lines)
 
 
-def collect(warcs: Sequence[Path], out: Path) -> Path:
-    """Write one index of all WARC files to `out`, and return it; `ArchiveError` where a file cannot be read.
+def survey_beside(out: Path) -> Survey:
+    """Return an empty survey that unpacks into a folder beside the index `out`, where the index finds it."""
+    return Survey(out.with_name(f"{out.name}.unpacked"))
 
-    The index beside a file is used where it fits the file; any other file is read to its end.
+
+def collect(warcs: Sequence[Path], out: Path, survey: Survey | None = None) -> Path:
+    """Write one index of all WARC files to `out`, and return it; `ArchiveError` where a file cannot be read in full.
+
+    The index beside a file is used where it fits the file; any other file is read to its end, which `survey` counts.
+    What has to be unpacked for that stays beside `out`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
+    survey = survey or survey_beside(out)
+    shutil.rmtree(survey.scratch, ignore_errors=True)
     parts = []
     for number, warc in enumerate(warcs):
         parts.append(out.with_name(f"{out.name}.{number}"))
-        write(sorted(entry.line() for entry in _entries(warc)), parts[-1])
+        write(sorted(entry.line() for entry in _entries(warc, survey)), parts[-1])
         if len(parts) == _OPEN_FILES:
             parts = [_merge(parts, out.with_name(f"{out.name}.to-{number}"))]
+    parts.append(out.with_name(f"{out.name}.revisits"))
+    write(sorted(_entry(found).line() for found in survey.revisits()), parts[-1])
     return _merge(parts, out)
 
 
@@ -142,73 +158,61 @@ def _merge(parts: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def _entries(warc: Path) -> Iterator[Entry]:
+def _entries(warc: Path, survey: Survey) -> Iterator[Entry]:
     beside = warc.with_name(warc.name.partition(".warc")[0] + ".cdxj")
     if beside.is_file():
-        found = [parse(line, warc.parent.resolve()) for line in beside.read_bytes().splitlines()]
+        # Indexes of other tools are CDXJ too, and say nothing of spans.
+        lines = [line for line in beside.read_bytes().splitlines() if b'"span": ' in line]
+        found = [parse(line, warc.parent.resolve()) for line in lines]
         ours = [entry for entry in found if entry.path.name == warc.name]
         if ours and max(entry.offset + entry.span for entry in ours) == warc.stat().st_size:
             yield from ours
             return
-    yield from scan(warc)
+    yield from scan(warc, survey)
 
 
-def scan(warc: Path) -> Iterator[Entry]:
-    """Read a WARC file and yield its exchanges; damage ends it, and what came before counts."""
-    if not warc.is_file():
-        message = f"{warc}: no such WARC file. Remedy: make it, or correct download.warcs in params.yaml"
-        raise ArchiveError(message)
-    with warc.open("rb") as stream:
-        records = ArchiveIterator(stream)
-        last: Entry | None = None
-        try:
-            for record in records:
-                kind = record.rec_type
-                entry = _entry(record, warc.resolve(), records.get_record_offset()) if kind in _KINDS else None
-                length = records.get_record_length()
-                if kind == "request" and last is not None and last.asker:
-                    last = replace(last, span=last.length + length)
-                if last is not None and kind != "warcinfo":
-                    yield last
-                    last = None
-                if entry is not None:
-                    last = replace(entry, length=length, span=length)
-        except (ArchiveLoadFailed, OSError, EOFError):
-            pass
-        if last is not None:
-            yield last
+def scan(warc: Path, survey: Survey) -> Iterator[Entry]:
+    """Read a WARC file and yield its exchanges; `ArchiveError` where it cannot be read to its end.
+
+    Revisits come from `survey.revisits`, when all files are read.
+    """
+    last: Entry | None = None
+    try:
+        for found in survey.answers(warc.absolute()):
+            record = found.record if isinstance(found, Answer) else found
+            if record.kind == "request" and last is not None and last.asker:
+                last = replace(last, span=last.length + record.length)
+            if last is not None and record.kind != "warcinfo":
+                yield last
+                last = None
+            if isinstance(found, Answer):
+                last = _entry(found)
+            elif is_unanswered(record) and (url := normal(record.get("warc-target-uri"))):
+                last = _entry(Answer(url, Place(record.path, record.offset), record, 0, media_type(None)))
+    except WarcFileError as error:
+        raise ArchiveError(str(error)) from error
+    if last is not None:
+        yield last
 
 
-def _entry(record: ArcWarcRecord, path: Path, offset: int) -> Entry | None:
-    warc = record.rec_headers
-    told = warc.get_header(FIELD)
-    url = normal(warc.get_header("WARC-Target-URI") or "")
-    if url is None or (record.rec_type == "metadata" and not told):
-        return None
-    http = record.http_headers
-    status = http.get_statuscode() if http is not None else "0"
-    if not status.isdecimal():
-        return None
-    about = json.loads(told) if told else {}
+def _entry(found: Answer) -> Entry:
+    record = found.record
+    about = told(record)
     return Entry(
-        url=url,
+        url=found.url,
         asker=about.get("asker", ""),
-        place=about.get("place", offset),
-        date=warc.get_header("WARC-Date") or "",
-        status=int(status),
-        mime=mime(http.get_header("Content-Type") if http is not None else None),
-        digest=warc.get_header("WARC-Payload-Digest") or "",
-        block=warc.get_header("WARC-Block-Digest") or "",
-        path=path,
-        offset=offset,
-        length=0,
-        span=0,
+        place=about.get("place", record.offset),
+        date=record.get("warc-date"),
+        status=found.status,
+        mime=found.media,
+        digest=record.get("warc-payload-digest"),
+        block=record.get("warc-block-digest"),
+        path=record.path,
+        offset=record.offset,
+        length=record.length,
+        span=record.length,
+        payload=found.place.payload,
     )
-
-
-def mime(content_type: str | None) -> str:
-    """Return the media type of a Content-Type header, `unk` where there is none, as indexes have it."""
-    return (content_type or "").partition(";")[0].strip().lower() or "unk"
 
 
 class Index:

@@ -175,7 +175,8 @@ def replay(
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         cli_console.fail(f"no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
-    serve(files, http_port, https_port)
+    with cli_console.told("replay"):
+        serve(files, http_port, https_port)
 
 
 @app.command(rich_help_panel="Tools")

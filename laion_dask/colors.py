@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _BITS_TAG: Final = 258
-_MAX_PROFILE_BYTES: Final = 4_000_000
+MAX_PROFILE_BYTES: Final = 4_000_000
+"""A larger color profile is ignored."""
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -37,12 +38,15 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     span = high - low if high > low else 1.0
     scaled = (values.astype(np.float64) - low) * (255.0 / span)
+    transparent = image.info.get("transparency")
+    if image.mode.startswith("I;16") and isinstance(transparent, int):
+        scaled[values == transparent] = 255.0
     return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8))
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return RGB in sRGB: by the embedded ICC profile where it is valid for these pixels, else as they stand."""
-    transform = _transform(profile, image.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
+    transform = _transform(profile, image.mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
     converted = ImageCms.applyTransform(image, transform) if transform is not None else None
     return converted if converted is not None else image.convert("RGB")
 

@@ -23,8 +23,9 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from laion_dask import guard
+from laion_dask import codings, guard, http_message
 from laion_dask.replay import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
+from laion_dask.response_head import Connector
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -68,7 +69,7 @@ class Limits:
     cut: bool = False
 
 
-_NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
+NOT_HTTP: Final = Reply(failure="http_error", message="the answer is not HTTP, or its headers are too large")
 _NO_NAME: Final = Reply(failure="unreachable", message="the address cannot be asked for")
 _LOST: Final = Reply(failure="unreachable", message="the connection was lost", retry=True)
 
@@ -105,7 +106,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
     _allow_files()
     marked = replay is not None and replay.marks
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         limit=connections,
         # The replay server cannot have a certificate for each name that was recorded, such as one with an underscore.
         ssl=_tls(replay.ca_pem if replay else None, any_name=marked),
@@ -116,7 +117,13 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
     )
     async with aiohttp.ClientSession(
         connector=connector,
-        headers={"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", **({MARK: "wanted"} if marked else {})},
+        headers={
+            "User-Agent": user_agent,
+            "Accept": "image/*,*/*;q=0.5",
+            "Accept-Encoding": codings.ACCEPTED,
+            **({MARK: "wanted"} if marked else {}),
+        },
+        auto_decompress=False,  # see codings: as browsers do, and never more than is wanted
         timeout=aiohttp.ClientTimeout(total=None),
         max_line_size=_MAX_FIELD_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
@@ -176,10 +183,10 @@ async def exchange(
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
     except (aiohttp.ClientResponseError, HttpProcessingError):
-        return _NOT_HTTP
+        return NOT_HTTP
     except aiohttp.ClientPayloadError as error:
         # Whether garbage comes with the headers or after them is a matter of microseconds; a cut is something else.
-        return _NOT_HTTP if _is_garbage(error) else _no_connection(error)
+        return NOT_HTTP if _is_garbage(error) else _no_connection(error)
     except (aiohttp.ClientError, OSError) as error:
         cause = _cause(error)
         if refused_is_gone and isinstance(cause, ConnectionRefusedError):
@@ -196,19 +203,25 @@ async def _get(
     session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
 ) -> Reply:
     async with session.get(URL(target.href, encoded=True), allow_redirects=False) as response:
-        headers = tuple((name, _clean(value)) for name, value in response.headers.items())
-        head = Reply(
-            response.status,
-            headers,
-            retry=response.status == 429 or response.status >= 500,
-            retry_after_s=retry_after_s(headers),
-        )
-        if wanted(head):
-            return await _whole(response, head, limits)
-        if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-            # A short error page is read, so that the connection can be used again; unpacked it may be long.
-            await _whole(response, head, Limits(limits.timeout_s, _SMALL_BYTES, cut=True))
-        return head
+        return await _read(response, limits, wanted)
+
+
+async def _read(response: aiohttp.ClientResponse, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+    headers = tuple((name, _value(name, value)) for name, value in response.headers.items())
+    head = Reply(
+        response.status,
+        headers,
+        retry=response.status == 429 or response.status >= 500,
+        retry_after_s=retry_after_s(headers),
+    )
+    if len({value for name, value in headers if name.lower() == "location"}) > 1:
+        return replace(head, failure="http_error", message="several Location headers that differ", retry=False)
+    if wanted(head):
+        return await _whole(response, head, limits)
+    if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
+        # A short error page is read, so that the connection can be used again.
+        await _pass_over(response)
+    return head
 
 
 async def _replayed(
@@ -268,9 +281,9 @@ async def _get_marked(
 def _of_the_content(error: Exception) -> Reply | None:
     """Return how an exchange ends for what was recorded, or for the address; None where the machine is the cause."""
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
-        return _NOT_HTTP
+        return NOT_HTTP
     if isinstance(error, aiohttp.ClientPayloadError):
-        return _NOT_HTTP if _is_garbage(error) else None
+        return NOT_HTTP if _is_garbage(error) else None
     told = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError)
     return _no_connection(error) if told or isinstance(_cause(error), guard.NotReplayedError) else None
 
@@ -286,9 +299,13 @@ def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
     return isinstance(cause, HttpProcessingError) and "Not enough data" not in cause.message
 
 
-def _clean(value: str) -> str:
-    # aiohttp keeps bytes that are not UTF-8 as lone surrogates, which no table can hold.
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+def _value(name: str, value: str) -> str:
+    """Return a header's value as text; aiohttp keeps bytes that are not UTF-8 as lone surrogates, no table can."""
+    if value.isascii():
+        return value
+    if name.lower() == "location":
+        return http_message.location(value.encode("utf-8", "surrogateescape"))
+    return value.encode("utf-8", "replace").decode()
 
 
 def _cause(error: Exception) -> Exception:
@@ -318,15 +335,27 @@ async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) 
     too_large = Reply(head.status, head.headers, failure="too_large", message=f"more than {limits.max_bytes} bytes")
     if not limits.cut and (response.content_length or 0) > limits.max_bytes:
         return too_large
-    body = bytearray()
+    decoder = codings.Decoder(codings.names(head.headers), limits.max_bytes)
+    try:
+        async for chunk in response.content.iter_any():
+            decoder.feed(chunk)
+            if decoder.full:
+                break
+        decoder.finish()
+    except codings.CodingError:
+        return NOT_HTTP
+    if decoder.full and not limits.cut:
+        return too_large
+    body = bytes(decoder.body[: limits.max_bytes])
+    return Reply(head.status, head.headers, body, retry=head.retry, retry_after_s=head.retry_after_s)
+
+
+async def _pass_over(response: aiohttp.ClientResponse) -> None:
+    passed = 0
     async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limits.max_bytes:
-            if not limits.cut:
-                return too_large
-            del body[limits.max_bytes :]
-            break
-    return Reply(head.status, head.headers, bytes(body), retry=head.retry, retry_after_s=head.retry_after_s)
+        passed += len(chunk)
+        if passed > _SMALL_BYTES:
+            return
 
 
 def retry_after_s(headers: Headers) -> float:

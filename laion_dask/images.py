@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from PIL import Image
 
-from laion_dask import colors, hashes
+from laion_dask import colors, hashes, jpeg_segments, png_chunks, webp_chunks
 from laion_dask.blur import Box, blur
 from laion_dask.verdict import KEEP
 
@@ -129,7 +129,7 @@ def prepare(body: bytes, rules: Rules, boxes: Sequence[Box] = ()) -> Prepared:
         # Pillow's own limit would refuse what the parameter allows; a lower one is checked below.
         Image.MAX_IMAGE_PIXELS = rules.max_pixels
     try:
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
+        image = opened(body)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Prepared("too_many_pixels", f"more than {rules.max_pixels} pixels")
     except MemoryError:
@@ -137,7 +137,11 @@ def prepare(body: bytes, rules: Rules, boxes: Sequence[Box] = ()) -> Prepared:
     except Exception:  # noqa: BLE001 - parsers of hostile headers raise anything (struct, Type-, KeyError): costs this item
         return _unopened(body)
     with image:
-        return _finish(image, body, rules, boxes)
+        result = _finish(image, body, rules, boxes)
+    if result.reason == "truncated_image" and (whole := jpeg_segments.completed(body)) is not None:
+        with opened(whole) as image:
+            return _finish(image, body, rules, boxes)
+    return result
 
 
 def upright(body: bytes) -> Image.Image:
@@ -145,8 +149,26 @@ def upright(body: bytes) -> Image.Image:
 
     One that was encoded here comes out as its own pixels; one that was stored as received may need all of it.
     """
-    with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+    try:
+        with opened(body) as image:
+            return as_seen(image)
+    except OSError:
+        whole = jpeg_segments.completed(body)
+        if whole is None:
+            raise
+    with opened(whole) as image:
         return as_seen(image)
+
+
+def opened(body: bytes, formats: Sequence[str] | None = FORMATS) -> Image.Image:
+    """Open a picture of some formats, None for all that Pillow reads; raises whatever its parsers raise."""
+    if body.startswith(png_chunks.SIGNATURE):
+        return png_chunks.opened(body)
+    if body.startswith(jpeg_segments.START):
+        return jpeg_segments.opened(body)
+    if webp_chunks.is_webp(body):
+        return webp_chunks.opened(body)
+    return Image.open(io.BytesIO(body), formats=list(formats) if formats is not None else None)
 
 
 def as_seen(image: Image.Image) -> Image.Image:
@@ -228,7 +250,8 @@ def _fit(width: int, height: int, rules: Rules) -> Fit:
 def _animated(image: Image.Image) -> bool:
     """Say whether more frames follow; pages of a TIFF and second views of a MPO are no animation."""
     try:
-        return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
+        frames = image.info.get(png_chunks.ANIMATED) or getattr(image, "is_animated", False)
+        return image.format in _ANIMATED and bool(frames)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - a damaged second frame is no reason to lose the first

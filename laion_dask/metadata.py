@@ -44,7 +44,7 @@ _RDF: Final = b"http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 """A packet may have no other mark; figures that are drawn here as SVG have it too, and say what drew them."""
 _TIFF: Final = (b"II*\0", b"MM\0*")
 _EMBEDDED: Final = re.compile(rb"data:image/(?:jpeg|png|webp|avif|gif|tiff);base64,([A-Za-z0-9+/=\s]+)")
-ARCHIVES: Final = (".warc.gz", ".warc", ".cdxj")
+ARCHIVES: Final = (".warc.gz", ".warc.zst", ".warc", ".cdxj")
 """Hold what came over the wire as it came, and are asked for as such: told, not looked into."""
 
 

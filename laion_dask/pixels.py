@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from laion_dask.images import as_seen, seen_size
+from laion_dask.images import as_seen, opened, seen_size
+from laion_dask.jpeg_segments import completed
 
 # A JPEG is decoded at half, a quarter or an eighth of its size; the result must stay this much above what is needed, so
 # that the model's own resize still does the last step.
@@ -94,7 +94,7 @@ def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
     Enough: the shorter side has `needed_px`; with None always its full size. Raises `UnreadableImageError`.
     """
     try:
-        with Image.open(io.BytesIO(body)) as image:
+        with opened(body, formats=None) as image:
             if needed_px is not None and image.format == "JPEG":
                 least = round(needed_px * _MARGIN)
                 # draft() asks for both sides: the longer one rounded down, so that it never forbids a step.
@@ -105,13 +105,15 @@ def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # parsers of hostile files raise anything (struct, Type-, KeyError): costs this image
+        if (whole := completed(body)) is not None:
+            return decode(whole, needed_px)
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 
 def size(body: bytes) -> tuple[int, int] | None:
     """Return width and height of an image as it is meant to be seen, by its head alone; None where that is damaged."""
     try:
-        with Image.open(io.BytesIO(body)) as image:
+        with opened(body, formats=None) as image:
             return seen_size(image)
     except MemoryError:
         raise

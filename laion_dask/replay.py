@@ -7,7 +7,7 @@ reach it by resolving names to it, so URLs and host names stay as they are.
 from __future__ import annotations
 
 import asyncio
-import json
+import shutil
 import ssl
 import threading
 from collections import Counter
@@ -15,38 +15,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from tempfile import gettempdir
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Self
+from uuid import uuid4
 
 import ada_url
 import trustme
 from aiohttp import web
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from multidict import CIMultiDict
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+from laion_dask.recorded import Answer, Place, Recorded, Survey, is_unanswered, normal, read
+from laion_dask.warc_files import Record, WarcFileError
 
-# RFC 9110 7.6.1, and the lengths that the server writes itself.
-_NOT_REPLAYED: Final = frozenset(
-    (
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        # A page of the web must not be able to speak for the server.
-        "laion-dask-replay",
-        "laion-dask-replay-date",
-    )
-)
-# What Common Crawl and this project's archives put before headers that no longer describe the body as stored.
-_OF_THE_WIRE: Final = "x-crawler-"
-FIELD: Final = "Laion-Dask-Exchange"
-"""Header of records of this project's archives: who asked and how it ended, as JSON (see `warc_exchange`)."""
 MARK: Final = "Laion-Dask-Replay"
 """Header of a request whose client wants to be told what was not answered, and of the answers that tell it."""
 NO_ANSWER: Final = "no answer"
@@ -55,7 +36,8 @@ NO_BODY: Final = "no body"
 """Mark of an answer whose headers were recorded and whose body was not: the connection is lost after them."""
 MARK_DATE: Final = "Laion-Dask-Replay-Date"
 """Header with the WARC-Date of the record, for a client that sent the mark."""
-_GZIP: Final = b"\x1f\x8b"
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class ReplayError(Exception):
@@ -72,28 +54,6 @@ class ReplayAddress:
     ca_pem: str
     marks: bool = False
     """The server says itself where a host gave no answer (`MARK`), so silence and a lost connection are never that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a response record begins."""
-
-    path: Path
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A response as recorded: the body without chunks, in its Content-Encoding."""
-
-    status: int
-    reason: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    cut: bool = False
-    """There was a body, and it was not recorded."""
-    date: str = ""
-    """WARC-Date of the record."""
 
 
 class Loopback:
@@ -193,142 +153,118 @@ class Loopback:
 
 # The server would put its own clock there, and a Date that was never received would go into the data set.
 NO_DATE: Final = ""
+# Records that say of an address that it was asked for, or what was derived from its answer.
+_NAMING: Final = frozenset({"request", "response", "resource", "revisit", "conversion", "continuation"})
 
 
 @dataclass(slots=True)
 class Index:
-    """URL -> place of its first response (of tries that an archive holds, the one that was not tried again)."""
+    """URL -> place of its first answer (of tries that an archive holds, the one that was not tried again)."""
 
+    survey: Survey
     places: dict[str, Place] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     tried_again: set[str] = field(default_factory=set)
-    silent: set[str] = field(default_factory=set)
-    """URLs that an archive knows to have got no answer at all."""
+    named: set[str] = field(default_factory=set)
+    """URLs that a file names without an answer: none came, or it is left out."""
 
-    def add(self, path: Path) -> None:
-        """Read a WARC file to its end, or to the damage that ends it; `ReplayError` where the file is missing."""
-        if not path.is_file():
-            raise ReplayError(f"{path}: no such WARC file. Remedy: make it, or correct download.warcs in params.yaml")
-        with path.open("rb") as stream:
-            try:
-                kinds = WarcRecordType.response | WarcRecordType.metadata
-                for record in ArchiveIterator(stream, record_types=kinds, parse_http=False):
-                    url = normal(record.headers.get("WARC-Target-URI") or "")
-                    if url is not None and record.record_type == WarcRecordType.metadata and record.headers.get(FIELD):
-                        self.silent.add(url)
-                    if url is None or not record.is_http:
-                        continue
-                    if url not in self.places or url in self.tried_again:
-                        self.places[url] = Place(path, record.stream_pos)
-                        busy = bool(_told(record)["reply"].get("retry"))
-                        self.tried_again.add(url) if busy else self.tried_again.discard(url)
-                    self.hosts.add(_host(url))
-            except OSError:
-                # What comes before the damage is served; what comes after is as if it had not been recorded.
-                return
+    def add(self, *paths: Path) -> None:
+        """Read WARC files to their ends; `ReplayError` where one is missing or is not a WARC file to its end."""
+        try:
+            for path in paths:
+                for found in self.survey.answers(path):
+                    self._put(found) if isinstance(found, Answer) else self._name(found)
+        except WarcFileError as error:
+            raise ReplayError(str(error)) from error
+        for found in self.survey.revisits():
+            self._put(found)
+        self.named -= self.places.keys()
+
+    def _put(self, found: Answer) -> None:
+        url = found.url
+        if url not in self.places or url in self.tried_again:
+            self.places[url] = found.place
+            self.tried_again.add(url) if found.busy else self.tried_again.discard(url)
+        self.hosts.add(_host(url))
+
+    def _name(self, record: Record) -> None:
+        url = normal(record.get("warc-target-uri"))
+        if url is None or url in self.places:
+            return
+        if record.kind in _NAMING or is_unanswered(record):
+            self.named.add(url)
 
     def find(self, url: str) -> Place | None:
-        """Return the place of a URL's response; where it is absent, of the other scheme's."""
-        scheme, _, rest = url.partition("://")
-        other = "http" if scheme == "https" else "https"
-        return self.places.get(url) or self.places.get(f"{other}://{rest}")
+        """Return the place of a URL's answer; where it is absent, of the other scheme's."""
+        return self.places.get(url) or self.places.get(_other_scheme(url))
+
+    def is_named(self, url: str) -> bool:
+        """Whether the files name a URL, or that of the other scheme, and hold no answer to it."""
+        return self.find(url) is None and (url in self.named or _other_scheme(url) in self.named)
 
 
-def _told(record: WarcRecord) -> dict[str, Any]:
-    """Return what an archive of this project says of an exchange; of any other record, that its body was read."""
-    return dict(json.loads(record.headers.get(FIELD) or '{"reply": {}, "read": true}'))
-
-
-def normal(url: str) -> str | None:
-    """Normalise an http or https URL by WHATWG rules, without fragment; wget wrote angle brackets around it."""
-    try:
-        parsed = ada_url.URL(url.strip().removeprefix("<").removesuffix(">"))
-    except ValueError:
-        return None
-    parsed.hash = ""
-    return parsed.href if parsed.protocol in {"http:", "https:"} else None
+def _other_scheme(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{'http' if scheme == 'https' else 'https'}://{rest}"
 
 
 def _host(url: str) -> str:
     return ada_url.URL(url).hostname
 
 
-def read(place: Place) -> Recorded | None:
-    """Read one response from disk; None where the record cannot be read as an HTTP response."""
-    # Some writers store the body without chunks and keep the header that says chunked: then it is taken as it is.
-    return _read(place, "transfer") or _read(place, "none")
-
-
-def _read(place: Place, decode: Literal["transfer", "none"]) -> Recorded | None:
-    with place.path.open("rb") as stream:
-        stream.seek(place.offset)
-        try:
-            record = next(iter(ArchiveIterator(stream, parse_http=True, auto_decode=decode)), None)
-            if record is None or record.http_headers is None:
-                return None
-            body = record.reader.read()
-            told = _told(record)
-            date = record.headers.get("WARC-Date") or ""
-        except OSError:
-            return None
-    status = record.http_headers.status_code or 0
-    if not 200 <= status <= 999:
-        return None
-    headers = [(name, _clean(value)) for name, value in record.http_headers.astuples()]
-    kept = tuple(
-        (name, value)
-        for name, value in headers
-        if name.lower() not in _NOT_REPLAYED
-        and not name.lower().startswith(_OF_THE_WIRE)
-        and not (name.lower() == "content-encoding" and "gzip" in value and not body.startswith(_GZIP))
-    )
-    cut = status == 200 and (not told.get("read") or bool(told["reply"].get("failure")) or bool(told.get("withheld")))
-    return Recorded(status, _clean(record.http_headers.reason_phrase or ""), kept, body, cut, _clean(date))
-
-
-def _clean(value: str) -> str:
-    return "".join(character for character in value if character.isprintable())
-
-
 class Replay(Loopback):
     """The loopback server that answers out of WARC files: `with Replay(paths) as replay: replay.address`.
 
-    A URL of a known host that was not recorded gets 404; a host that does not occur gets its connection closed, and so
-    does a client that waits for a body which an archive does not hold. A client that sends `MARK` is told both by a
-    marked answer instead: on a busy machine connections are lost for other reasons too.
-    `ReplayError` where a file is missing.
+    A URL of a known host that was not recorded gets 404. The connection is closed for a host that does not occur, for a
+    URL that the files name without an answer that can be given, and behind a body that they do not hold in full. A
+    client that sends `MARK` is told all of these by a marked answer instead: on a busy machine connections are lost for
+    other reasons too. `ReplayError` where a file is missing or cannot be read to its end.
     """
 
     def __init__(self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0) -> None:
         super().__init__(self._answer, http_port=http_port, https_port=https_port)
         self.address = replace(self.address, marks=True)
-        self.index = Index()
-        for path in paths:
-            self.index.add(path)
+        # Made only where a file has to be unpacked.
+        self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
+        self.index = Index(Survey(self._scratch))
+        try:
+            self.index.add(*paths)
+        except BaseException:
+            self._clear()
+            raise
         # Bodies stay on disk; the few that are asked for again (robots.txt, a shared logo) stay warm.
         self._read = lru_cache(maxsize=32)(read)
 
     def __enter__(self) -> Self:
-        super().__enter__()
+        try:
+            super().__enter__()
+        except BaseException:
+            self._clear()
+            raise
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._clear()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
-        silent = url in self.index.silent and url not in self.index.places
-        marked = MARK in request.headers
-        if url is None or silent or _host(url) not in self.index.hosts:
-            if marked:
-                return web.Response(status=502, headers={MARK: NO_ANSWER, "Date": NO_DATE})
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response(status=502)
+        if url is None or _host(url) not in self.index.hosts or self.index.is_named(url):
+            return self._hang_up(request)
         place = self.index.find(url)
-        recorded = self._read(place) if place is not None else None
-        if recorded is None:
+        if place is None:
             return web.Response(status=404, text="not in the archive\n", headers={"Date": NO_DATE})
+        recorded = self._read(place)
+        if recorded is None:
+            return self._hang_up(request)
         headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
         headers.setdefault("Date", NO_DATE)
-        if marked:
+        if MARK in request.headers:
             headers[MARK_DATE] = recorded.date
             if recorded.cut:
                 headers[MARK] = NO_BODY
@@ -337,13 +273,21 @@ class Replay(Loopback):
             return await self._break_off(request, recorded, headers)
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
 
+    def _hang_up(self, request: web.BaseRequest) -> web.Response:
+        if MARK in request.headers:
+            return web.Response(status=502, headers={MARK: NO_ANSWER, "Date": NO_DATE})
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=502)
+
     async def _break_off(
         self, request: web.BaseRequest, recorded: Recorded, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
-        """Send the headers and hang up: an empty body would be another answer than the one that was not recorded."""
+        """Send what there is and hang up: a shorter body would be another answer than the one that was recorded."""
         response = web.StreamResponse(status=recorded.status, reason=recorded.reason, headers=headers)
-        response.content_length = 1
+        response.content_length = len(recorded.body) + 1
         await response.prepare(request)
+        await response.write(recorded.body)
         if request.transport is not None:
             request.transport.close()
         return response
@@ -367,7 +311,8 @@ def usage(replay: Replay) -> list[str]:
     port = address.https_port if url.startswith("https:") else address.http_port
     trust = " --insecure" if url.startswith("https:") else ""
     return [
-        f"{len(replay.index.places):,} responses of {len(replay.index.hosts):,} hosts",
+        f"{len(replay.index.places):,} addresses of {len(replay.index.hosts):,} hosts",
+        *replay.index.survey.lines(),
         f"http   {address.host}:{address.http_port}",
         f"https  {address.host}:{address.https_port}",
         f"curl --connect-to ::{address.host}:{port}{trust} '{url}'",

@@ -22,8 +22,9 @@ from warcio.recordloader import ArcWarcRecord
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from laion_dask.exchange import Headers, Reply, retry_after_s
-from laion_dask.replay import FIELD
+from laion_dask import codings
+from laion_dask.exchange import NOT_HTTP, Headers, Reply, retry_after_s
+from laion_dask.recorded import FIELD, Recorded
 
 # The body is stored as decoded. What described it on the wire gets the prefix that Common Crawl gives it, so that no
 # reader decodes twice.
@@ -32,6 +33,7 @@ _OF_THE_WIRE: Final = frozenset({"content-encoding", "transfer-encoding", "conte
 # WARC 1.1, 5.13; the others of its values say nothing of these.
 _TRUNCATED: Final = {"timeout": "time", "unreachable": "disconnect", "too_large": "length"}
 _SMALL_BYTES: Final = 2_048
+_PIECE_BYTES: Final = 64 * 1024
 _SPECIFICATION: Final = "https://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/"
 _PLAIN: Final = frozenset({"status", "headers", "body", "date"})
 _NO_REPLY: Final = Reply()
@@ -175,16 +177,21 @@ def member(record: ArcWarcRecord, level: int) -> bytes:
     """Return a record as one gzip member, without a time or a name."""
     plain = io.BytesIO()
     WARCWriter(plain, gzip=False, warc_version="WARC/1.1").write_record(record)
+    return pack(plain.getbuffer(), level)
+
+
+def pack(plain: bytes | memoryview, level: int) -> bytes:
+    """Return bytes as one gzip member, without a time or a name."""
     packer = zlib.compressobj(level, zlib.DEFLATED, 31)
-    return packer.compress(plain.getbuffer()) + packer.flush()
+    return packer.compress(plain) + packer.flush()
 
 
 def read(record: ArcWarcRecord) -> Exchange | None:
-    """Return the exchange of a record; None where it is neither an HTTP response nor a failure of this writer."""
+    """Return the exchange of a record of this writer; None for any other record."""
     warc = record.rec_headers
     url, date, told = (warc.get_header(name) or "" for name in ("WARC-Target-URI", "WARC-Date", FIELD))
     if not told:
-        return _foreign(record, url, date)
+        return None
     about = json.loads(told)
     reply = Reply(**about["reply"])
     exchange = Exchange(
@@ -202,13 +209,18 @@ def read(record: ArcWarcRecord) -> Exchange | None:
     return replace(exchange, head=head, reply=reply)
 
 
-def _foreign(record: ArcWarcRecord, url: str, date: str) -> Exchange | None:
-    """Return the exchange of another crawler's response record: all of its body was asked for."""
-    http = record.http_headers
-    if record.rec_type != "response" or http is None or not http.get_statuscode().isdecimal():
-        return None
-    status, headers = int(http.get_statuscode()), _read_back(http.headers)
-    busy = status == 429 or status >= 500
-    head = Reply(status, headers, retry=busy, retry_after_s=retry_after_s(headers))
-    body = record.content_stream().read()
-    return Exchange(url, "", date, head, replace(head, body=body), read=True)
+def foreign(url: str, date: str, found: Recorded, most: int) -> Exchange:
+    """Return the exchange of another crawler's record: all of its body was asked for, and at most `most` is decoded."""
+    headers = _read_back(found.headers)
+    busy = found.status == 429 or found.status >= 500
+    head = Reply(found.status, headers, retry=busy, retry_after_s=retry_after_s(headers))
+    decoder = codings.Decoder(codings.names(headers), most)
+    try:
+        for begin in range(0, len(found.body), _PIECE_BYTES):
+            decoder.feed(found.body[begin : begin + _PIECE_BYTES])
+            if decoder.full:
+                break
+        decoder.finish()
+    except codings.CodingError:
+        return Exchange(url, "", date, head, NOT_HTTP, read=True)
+    return Exchange(url, "", date, head, replace(head, body=bytes(decoder.body)), read=True, withheld=found.cut)

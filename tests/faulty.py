@@ -22,8 +22,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import unquote_to_bytes
 
 import brotli
+import pyarrow as pa
 import trustme
 
 from laion_dask.replay import ReplayAddress
@@ -90,6 +92,62 @@ def header_flood(connection: socket.socket) -> None:
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CLOSE: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
+
+def coded(name: str, body: bytes) -> Fault:
+    return send(answer(body, "200 OK", f"Content-Encoding: {name}"))
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+def lengths(*lines: str) -> Fault:
+    head = "\r\n".join(["HTTP/1.1 200 OK", *(f"{line}" for line in lines), "", ""])
+    return send(head.encode() + OK)
+
+
+N: Final = len(OK)
+READ: Final[dict[str, Fault]] = {
+    "equal-lengths": lengths(f"Content-Length: {N}", f"content-length:{N}"),
+    "equal-lengths-apart": lengths(f"Content-Length: {N}", "X-A: 1", f"Content-Length:  {N} ", f"CONTENT-LENGTH: {N}"),
+    "equal-lengths-in-a-list": lengths(f"Content-Length: {N}, {N}"),
+    "equal-lengths-in-lists": lengths(f"Content-Length: {N},{N}", f"Content-Length: {N}"),
+    "equal-lengths-in-pieces": send(
+        *(bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Length: %d\r\n\r\n" % (N, N)),
+        OK,
+        pause_s=0.001,
+    ),
+    "equal-lengths-after-continue": send(
+        b"HTTP/1.1 100 Continue\r\n\r\n" + answer(OK, "200 OK", f"Content-Length: {N}"), OK[:0]
+    ),
+    "gzip": coded("gzip", gzip.compress(OK)),
+    "gzip-members": coded("gzip", gzip.compress(OK[:5]) + gzip.compress(OK[5:])),
+    "gzip-and-zeros": coded("gzip", gzip.compress(OK) + bytes(100)),
+    "x-gzip": coded("x-gzip", gzip.compress(OK)),
+    "gzip-upper": coded("GZIP", gzip.compress(OK)),
+    "gzip-gzip": coded("gzip, gzip", gzip.compress(gzip.compress(OK))),
+    "gzip-in-two-headers": send(
+        answer(gzip.compress(zlib.compress(OK)), "200 OK", "Content-Encoding: deflate", "Content-Encoding: gzip")
+    ),
+    "deflate": coded("deflate", zlib.compress(OK)),
+    "deflate-raw": coded("deflate", raw_deflate(OK)),
+    "brotli": coded("br", brotli.compress(OK)),
+    "gzip-brotli": coded("gzip,br", brotli.compress(gzip.compress(OK))),
+    "zstd": coded("zstd", bytes(pa.Codec("zstd").compress(OK, asbytes=True))),
+    "identity": coded("identity", OK),
+    "coding-without-a-name": coded("", OK),
+    # The Fetch standard: where a coding is not known, the bytes stay as they are.
+    "coding-of-a-charset": coded("utf-8", OK),
+    "coding-that-is-none": coded("none", OK),
+    "chunks-and-gzip": send(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n"
+        + b"".join(b"1\r\n%c\r\n" % byte for byte in gzip.compress(OK))
+        + b"0\r\n\r\n"
+    ),
+}
+"""What browsers read as the body `OK`, though it is odd."""
+
 FAULTS: Final[dict[str, Fault]] = {
     "ok": send(answer()),
     "reset": reset,
@@ -106,6 +164,8 @@ FAULTS: Final[dict[str, Fault]] = {
     "claims-too-much": send(answer(length=10**12)),
     "claims-nonsense": send(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n"),
     "two-lengths": send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 300\r\n\r\nabc"),
+    "two-lengths-in-a-list": send(b"HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\nabcd"),
+    "two-lengths-and-a-third": lengths(f"Content-Length: {N}", f"Content-Length: {N}", "Content-Length: 3"),
     "too-short": send(answer(length=1000)),
     "too-long": send(answer(OK + SMUGGLED, length=len(OK))),
     "no-length": send(CLOSE + OK),
@@ -126,6 +186,16 @@ FAULTS: Final[dict[str, Fault]] = {
     "bomb-in-404": send(answer(brotli.compress(_ZEROS, quality=1), "404 Not Found", "Content-Encoding: br")),
     "gzip-garbage": send(answer(b"no gzip at all", "200 OK", "Content-Encoding: gzip")),
     "gzip-cut": send(answer(gzip.compress(OK * 100)[:40], "200 OK", "Content-Encoding: gzip")),
+    "gzip-then-garbage": coded("gzip, gzip", gzip.compress(OK)),
+    "deflate-garbage": coded("deflate", b"no deflate at all"),
+    "brotli-garbage": coded("br", b"no brotli at all, nowhere"),
+    "zstd-garbage": coded("zstd", b"no zstd at all"),
+    "zstd-bomb": coded("zstd", bytes(pa.Codec("zstd").compress(_ZEROS, asbytes=True))),
+    "gzip-gzip-bomb": coded("gzip, gzip", gzip.compress(gzip.compress(_ZEROS, 1), 1)),
+    "endless-empty-gzip": for_ever(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n", gzip.compress(b"") * 3_000
+    ),
+    "garbage-in-404": send(answer(b"no gzip at all", "404 Not Found", "Content-Encoding: gzip")),
     "unknown-coding": send(answer(OK, "200 OK", "Content-Encoding: rot13")),
     "429": send(answer(b"", "429 Too Many Requests")),
     "429-in-an-hour": send(answer(b"", "429 Too Many Requests", "Retry-After: 3600")),
@@ -140,9 +210,19 @@ FAULTS: Final[dict[str, Fault]] = {
     "to-decimal": send(answer(b"", "301 Moved", "Location: http://2130706433/ok")),
     "to-port": send(answer(b"", "307 Moved", "Location: http://b.example:6379/ok")),
     "to-file": send(answer(b"", "302 Found", "Location: file:///etc/passwd")),
+    "to-two-places": send(answer(b"", "302 Found", "Location: /ok", "Location: /other")),
+    "to-one-place-twice": send(answer(b"", "302 Found", "Location: /ok", "Location: /ok")),
     "to-nowhere": send(answer(b"", "302 Found")),
     "to-garbage": send(b"HTTP/1.1 302 Found\r\nLocation: http://[\xff\xfe/\r\nContent-Length: 0\r\n\r\n"),
 }
+
+MOVED: Final = "/moved/"
+"""A path that begins so is answered with a redirect to what follows, percent-decoded."""
+
+
+def moved(location: bytes) -> bytes:
+    return b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+
 
 TLS_FAULTS: Final = ("unknown-authority", "wrong-host", "expired", "old-protocol", "no-tls", "tls-silence", "tls-reset")
 """Hosts `<fault>.example` on the https port."""
@@ -227,12 +307,15 @@ class _Connection(socketserver.BaseRequestHandler):
                 _, path, *_ = head[0].split()
                 host = next(line.split()[1] for line in head if line.lower().startswith("host:"))
                 self.server.faulty.asked[f"{host.partition(':')[0]}{path}"] += 1
-                fault = FAULTS.get(path.lstrip("/").partition("?")[0])
+                fault = {**FAULTS, **READ}.get(path.lstrip("/").partition("?")[0])
+                if path.startswith(MOVED):
+                    connection.sendall(moved(unquote_to_bytes(path.removeprefix(MOVED))))
+                    continue
                 if fault is None:
                     connection.sendall(answer(b"no", "404 Not Found"))
                     continue
                 fault(connection)
-                if fault not in {FAULTS["ok"], FAULTS["too-long"]}:
+                if fault not in {FAULTS["ok"], FAULTS["too-long"], *READ.values()}:
                     break
         if connection is not None:
             connection.close()

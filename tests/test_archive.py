@@ -18,6 +18,7 @@ from warcio.archiveiterator import ArchiveIterator
 from laion_dask import archive, cdxj, exchange, guard, params, rounds, shards
 from laion_dask.download import download
 from laion_dask.exchange import Limits, Reply
+from laion_dask.recorded import Survey
 from laion_dask.replay import Loopback, Replay, ReplayAddress
 
 NAME = "00003"
@@ -117,7 +118,7 @@ def test_without_archive_a_rebuild_writes_the_shard_alone(
 def test_an_index_made_from_the_warc_equals_the_one_beside_it(
     kept: tuple[Path, Path, params.Download], tmp_path: Path
 ) -> None:
-    lines = [entry.line(f"{NAME}.warc.gz") for entry in cdxj.scan(kept[0] / f"{NAME}.warc.gz")]
+    lines = [entry.line(f"{NAME}.warc.gz") for entry in cdxj.scan(kept[0] / f"{NAME}.warc.gz", Survey(tmp_path))]
     assert sorted(lines) == (kept[0] / f"{NAME}.cdxj").read_bytes().splitlines()
     (tmp_path / f"{NAME}.warc.gz").write_bytes((kept[0] / f"{NAME}.warc.gz").read_bytes())
     alone = cdxj.collect([tmp_path / f"{NAME}.warc.gz"], tmp_path / "alone")
@@ -244,7 +245,7 @@ def test_a_body_that_may_not_be_kept_is_in_no_file(tmp_path: Path) -> None:
         way = keeper.through(_good)
         assert ask(way, "http://a.example/listed").body == listed
         ask(way, "http://a.example/other")
-    entries = list(cdxj.scan(tmp_path / f"{NAME}.warc.gz"))
+    entries = list(cdxj.scan(tmp_path / f"{NAME}.warc.gz", Survey(tmp_path)))
     found = {entry.url: archive.read(entry) for entry in entries}
     assert found["http://a.example/listed"].reply.body == b""
     assert found["http://a.example/listed"].withheld
@@ -292,7 +293,7 @@ def test_a_shard_without_exchanges_has_an_empty_archive(defaults: params.Params,
 def test_an_index_that_does_not_fit_its_archive_says_what_to_do(
     kept: tuple[Path, Path, params.Download], tmp_path: Path
 ) -> None:
-    entry = next(cdxj.scan(kept[0] / f"{NAME}.warc.gz"))
+    entry = next(cdxj.scan(kept[0] / f"{NAME}.warc.gz", Survey(tmp_path)))
     (tmp_path / "short.warc.gz").write_bytes(b"")
     for path in (tmp_path / "short.warc.gz", tmp_path / "none.warc.gz"):
         with pytest.raises(cdxj.ArchiveError, match="remove the"):

@@ -7,10 +7,11 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
-from faulty import FAULTS, OK, TLS_FAULTS, Faulty
+from faulty import FAULTS, MOVED, OK, READ, TLS_FAULTS, Faulty
 from test_download import write_work
 
 from laion_dask import params, rounds, shards
@@ -37,6 +38,8 @@ TABLE: Final[dict[str, tuple[str, int]]] = {
     "claims-too-much": ("too_large", 200),
     "claims-nonsense": ("http_error", 0),
     "two-lengths": ("http_error", 0),
+    "two-lengths-in-a-list": ("http_error", 0),
+    "two-lengths-and-a-third": ("http_error", 0),
     "too-short": ("unreachable", 0),
     "too-long": ("keep", 200),
     "no-length": ("keep", 200),
@@ -57,6 +60,14 @@ TABLE: Final[dict[str, tuple[str, int]]] = {
     "bomb-in-404": ("not_found", 404),
     "gzip-garbage": ("http_error", 0),
     "gzip-cut": ("keep", 200),
+    "gzip-then-garbage": ("http_error", 0),
+    "deflate-garbage": ("http_error", 0),
+    "brotli-garbage": ("http_error", 0),
+    "zstd-garbage": ("http_error", 0),
+    "zstd-bomb": ("too_large", 200),
+    "gzip-gzip-bomb": ("too_large", 200),
+    "endless-empty-gzip": ("http_error", 0),
+    "garbage-in-404": ("not_found", 404),
     "unknown-coding": ("keep", 200),
     "429": ("http_error", 429),
     "429-in-an-hour": ("http_error", 429),
@@ -71,6 +82,8 @@ TABLE: Final[dict[str, tuple[str, int]]] = {
     "to-decimal": ("redirects", 0),
     "to-port": ("redirects", 0),
     "to-file": ("redirects", 302),
+    "to-two-places": ("http_error", 302),
+    "to-one-place-twice": ("keep", 200),
     "to-nowhere": ("redirects", 302),
     "to-garbage": ("redirects", 302),
     **dict.fromkeys(TLS_FAULTS, ("unreachable", 0)),
@@ -128,6 +141,67 @@ def test_every_fault_ends_in_its_reason_within_its_deadline(ends: dict[str, Fetc
     if fault in TLS_FAULTS and fetched.reason != "timeout" and fault != "tls-reset":
         assert fetched.message == "TLS failed"
     assert bool(fetched.body) == (fetched.reason == "keep" and fault != "zero-bytes")
+
+
+@pytest.fixture
+def patient(settings: params.Download) -> params.Download:
+    """Settings under which a busy machine cannot be too late."""
+    return settings.model_copy(update={"timeout_s": 60.0})
+
+
+def test_what_browsers_read_is_read_with_every_byte(patient: params.Download, server: Faulty) -> None:
+    found = fetch(patient, server, [f"http://{name}.example/{name}" for name in READ])
+    assert {name: one for name, one in zip(READ, found, strict=True) if (one.reason, one.body) != ("keep", OK)} == {}
+
+
+def test_a_length_that_was_said_twice_leaves_the_connection_for_the_next_request(
+    patient: params.Download, server: Faulty
+) -> None:
+    one_by_one = patient.model_copy(update={"connections_per_host": 1})
+    names = [name for name in READ for name in (name, "ok")]
+    assert {fetched.body for fetched in fetch(one_by_one, server, [f"http://kept.example/{n}" for n in names])} == {OK}
+
+
+@pytest.mark.parametrize(
+    ("location", "final"),
+    [
+        (b"/caf\xe9.png", "http://m.example/caf%E9.png"),
+        ("/caf\u00e9.png".encode(), "http://m.example/caf%C3%A9.png"),
+        (b"/caf%E9.png", "http://m.example/caf%E9.png"),
+        (b"http://n.example/\xff?\xe9=1", "http://n.example/%FF?%E9=1"),
+        (b"/a b.png", "http://m.example/a%20b.png"),
+        (b"\\a\\b", "http://m.example/a/b"),
+        (b"next", "http://m.example/moved/next"),
+        (b"../up", "http://m.example/up"),
+        (b"//n.example/scheme-relative", "http://n.example/scheme-relative"),
+        (b"http:\\\\n.example\\back", "http://n.example/back"),
+        (b"HTTP://N.EXAMPLE/Upper", "http://n.example/Upper"),
+        (b"http://user:word@n.example/user", "http://n.example/user"),
+        (b"/fragment#part", "http://m.example/fragment"),
+        (b"  /spaces  ", "http://m.example/spaces"),
+        (b"/tab\there", "http://m.example/tabhere"),
+        ("http://b\u00fccher.example/idn".encode(), "http://xn--bcher-kva.example/idn"),
+        (b"javascript:alert(1)", None),
+        (b"data:image/png;base64,AAAA", None),
+        (b"mailto:a@b.example", None),
+        (b"http://", None),
+        (b"http://%zz/", None),
+        (b"", None),
+    ],
+)
+def test_a_redirect_is_followed_to_where_a_browser_goes(
+    patient: params.Download, server: Faulty, location: bytes, final: str | None
+) -> None:
+    start = f"http://m.example{MOVED}{quote(location, safe='')}"
+    (fetched,) = fetch(patient, server, [start])
+    if final is None:
+        assert (fetched.reason, fetched.status, fetched.final_url) == ("redirects", 302, start)
+    elif "/moved/" not in final:
+        assert (fetched.reason, fetched.final_url) == ("not_found", final)
+        assert server.asked[final.removeprefix("http://")] >= 1
+    else:
+        # Redirected once more, to itself.
+        assert (fetched.reason, fetched.final_url) == ("redirects", final)
 
 
 def test_what_follows_an_answer_is_never_the_answer_of_the_next_request(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ from laion_dask.known_index import Index
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Downloads, Progress
+from laion_dask.recorded import Survey
 from laion_dask.replay import Replay
 from laion_dask.shards import SIZES, write_sizes
 from laion_dask.tasks import PartFunction
@@ -48,10 +50,17 @@ def network(settings: Params, client: Client) -> Iterator[Resources]:
         yield {**shared, "replay": None, "archive": index(settings)}
     elif rules.source == "replay":
         with Replay(archives(settings)) as replay:
+            _say(replay.index.survey)
             yield {**shared, "replay": replay.address}
     else:
         with TurnServer(rules, _reachable_from(workers, client)) as turns:
             yield {**shared, "replay": None, "turns": turns.address}
+
+
+def _say(survey: Survey) -> None:
+    """Say what the WARC files hold; an archive of this project's own, read by its index, counts no records."""
+    if survey.answered or survey.left_out or survey.other:
+        print(f"download.warcs: {'; '.join(survey.lines())}", file=sys.stderr, flush=True)  # noqa: T201 - for people
 
 
 def _reachable_from(workers: Sequence[str], client: Client) -> str:
@@ -63,22 +72,26 @@ def _reachable_from(workers: Sequence[str], client: Client) -> str:
 
 
 def archives(settings: Params) -> list[Path]:
-    """List the WARC files to answer from; `StageError` when a glob matches none."""
-    found = []
+    """List the WARC files to answer from, each once; `StageError` when a path or glob matches none."""
+    found: dict[Path, None] = {}
     for pattern in settings.download.warcs:
-        # What exists under the name as given is that file, whatever characters are in it.
-        names = [pattern] if Path(pattern).exists() else glob(pattern, recursive=True)  # noqa: PTH207 - may be absolute
+        # What exists under the name as given is that file: a[1].warc.gz is a name, and a glob for another.
+        names = [pattern] if Path(pattern).is_file() else glob(pattern, recursive=True)  # noqa: PTH207 - may be absolute
         matches = sorted(Path(name).absolute() for name in names)
         if not matches:
             message = f"download.warcs has {pattern!r}, which matches no file. Remedy: correct the glob in params.yaml"
             raise StageError(message)
-        found += matches
-    return found
+        found |= dict.fromkeys(matches)
+    return list(found)
 
 
 def index(settings: Params) -> Path:
     """Write the index of all archives into the folder of work in progress."""
-    return cdxj.collect(archives(settings), home() / "download.cdxj")
+    out = home() / "download.cdxj"
+    survey = cdxj.survey_beside(out)
+    path = cdxj.collect(archives(settings), out, survey)
+    _say(survey)
+    return path
 
 
 def shards(settings: Params, resources: Resources) -> list[Part]:

@@ -1,0 +1,356 @@
+"""Read WARC files record by record, however they are packed, and refuse a file that cannot be read to its end.
+
+A file is plain, has a gzip member for each record, or is packed in another way (one gzip member for all, blocks of
+gzip, zstd with or without a dictionary). Only the first two can be read from the middle, so the rest of any other file
+is unpacked once into a scratch folder. Nothing is guessed: where the bytes are not those of a WARC file (WARC 1.1,
+section 4), `WarcFileError` names the file, the byte and the remedy.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+from urllib.parse import quote
+
+Fields = tuple[tuple[str, str], ...]
+GZIP_MAGIC: Final = b"\x1f\x8b"
+# A frame of zstd, and the 16 kinds of frame that decoders skip; Internet Archive's dictionary is one (RFC 8878, 3.1).
+_ZSTD_MAGIC: Final = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+_VERSION: Final = re.compile(rb"WARC/\d{1,3}\.\d{1,3}[ \t]*\r?\n")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_HEAD_BYTES: Final = 64 * 1024
+_PIECE_BYTES: Final = 64 * 1024
+# This project's own records hold up to 128 headers of 8 KiB as JSON in one field.
+_MAX_HEADER_BYTES: Final = 8 * 2**20
+_MAX_FIELDS: Final = 1_000
+_BLANK: Final = (b"\r\n", b"\n")
+_LEAVE: Final = "take the file out of the list, or write it anew"
+_AGAIN: Final = "fetch or copy the file again"
+
+
+class WarcFileError(Exception):
+    """A WARC file is missing or cannot be read in full; the message has the file, the byte and the remedy."""
+
+
+class _PackedError(Exception):
+    """A gzip member holds more or less than one record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A WARC record without its block; `head` is how the block begins (64 KiB)."""
+
+    path: Path
+    """The file that can be read at `offset`: the WARC file itself, or what was unpacked of it."""
+    offset: int
+    length: int
+    """Bytes up to the next record, as they lie in `path`."""
+    fields: Fields
+    block_bytes: int
+    head: bytes
+
+    def get(self, name: str) -> str:
+        """Return the first field of a lower-case name; empty where there is none."""
+        return next((value for key, value in self.fields if key.lower() == name), "")
+
+    @property
+    def kind(self) -> str:
+        """WARC-Type in lower case."""
+        return self.get("warc-type").lower()
+
+
+class WarcFile:
+    """A WARC file that can be read several times; what has to be unpacked is unpacked once, into `scratch`."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._split: int | None = None
+        """From this byte on the file is read as it was unpacked."""
+
+    def records(self) -> Iterator[Record]:
+        """Yield all records; `WarcFileError` where the file is missing, or is not a WARC file to its end."""
+        if not self._path.is_file():
+            remedy = "Remedy: make it, or correct download.warcs in params.yaml"
+            raise WarcFileError(f"{self._path}: no such WARC file. {remedy}")
+        with self._path.open("rb") as stream:
+            start = stream.read(4)
+            if _ZSTD_MAGIC.match(start) and self._split is None:
+                self._unpack(0)
+            if start.startswith(GZIP_MAGIC):
+                yield from self._members(stream)
+            elif self._split is None:
+                yield from _plain(_Named(self._path), self._path, stream)
+        if self._split is not None:
+            with self._unpacked_path.open("rb") as stream:
+                yield from _plain(_Named(self._path, unpacked=True), self._unpacked_path, stream)
+
+    def _members(self, stream: BinaryIO) -> Iterator[Record]:
+        named = _Named(self._path)
+        place, end = 0, self._path.stat().st_size if self._split is None else self._split
+        while place < end:
+            member = _Member(stream, place)
+            try:
+                record = _member_record(named, member, place)
+            except _PackedError:
+                self._unpack(place)
+                return
+            except (zlib.error, EOFError) as error:
+                raise named.damaged(place) from error
+            place = member.end
+            if record is not None:
+                yield record
+
+    @property
+    def _unpacked_path(self) -> Path:
+        return self._scratch / f"{self._path.name.partition('.warc')[0]}.warc"
+
+    def _unpack(self, place: int) -> None:
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._split = place
+        with self._path.open("rb") as stream, self._unpacked_path.open("wb") as out:
+            stream.seek(place)
+            if stream.peek(2)[:2] == GZIP_MAGIC:
+                self._unpack_gzip(stream, place, out)
+            else:
+                self._unpack_zstd(stream, out)
+
+    def _unpack_gzip(self, stream: BinaryIO, place: int, out: BinaryIO) -> None:
+        size = self._path.stat().st_size
+        while place < size:
+            member = _Member(stream, place)
+            try:
+                shutil.copyfileobj(io.BufferedReader(member, _PIECE_BYTES), out)
+            except (zlib.error, EOFError) as error:
+                raise _Named(self._path, unpacked=True).damaged(place) from error
+            place = member.end
+
+    def _unpack_zstd(self, stream: BinaryIO, out: BinaryIO) -> None:
+        from fastwarc.stream_io import ZstdReader  # noqa: PLC0415 - few files are packed so
+
+        try:
+            reader = ZstdReader(stream)
+            while piece := reader.read(_PIECE_BYTES):
+                out.write(piece)
+        except OSError as error:
+            message = f"{self._path}: its zstd frames cannot be unpacked to their end ({error})"
+            raise WarcFileError(f"{message}. Remedy: {_AGAIN}, or take it out of the list") from error
+
+
+def read(path: Path, offset: int) -> tuple[Record, bytes] | None:
+    """Read one record with its block; None where no whole record begins at `offset`."""
+    with _source(path, offset) as source:
+        try:
+            fields, declared, _ = _header(_Named(path), source, offset)
+            block = source.read(declared)
+        except (WarcFileError, zlib.error, EOFError):
+            return None
+    if len(block) < declared:
+        return None
+    return Record(path, offset, 0, fields, declared, block[:_HEAD_BYTES]), block
+
+
+def header(path: Path, offset: int) -> Record | None:
+    """Read the header of one record; None where no record begins at `offset`."""
+    with _source(path, offset) as source:
+        try:
+            fields, declared, _ = _header(_Named(path), source, offset)
+        except (WarcFileError, zlib.error, EOFError):
+            return None
+    return Record(path, offset, 0, fields, declared, b"")
+
+
+@contextmanager
+def _source(path: Path, offset: int) -> Iterator[io.BufferedReader]:
+    """Open a file at a record, in its gzip member where it is packed."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        packed = stream.peek(2)[:2] == GZIP_MAGIC
+        yield io.BufferedReader(_Member(stream, offset), _PIECE_BYTES) if packed else stream
+
+
+class _Member(io.RawIOBase):
+    """What one gzip member holds; `end` is the place behind it, known once it is read. `EOFError` where it is cut."""
+
+    def __init__(self, stream: BinaryIO, place: int) -> None:
+        super().__init__()
+        stream.seek(place)
+        self._stream = stream
+        self._unzip = zlib.decompressobj(31)
+        self.end = place
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._unzip.eof:
+            packed = self._unzip.unconsumed_tail
+            if not packed:
+                packed = self._stream.read(_PIECE_BYTES)
+                self.end += len(packed)
+            if not packed:
+                raise EOFError
+            piece = self._unzip.decompress(packed, len(buffer))
+            if self._unzip.eof:
+                self.end -= len(self._unzip.unused_data)
+            if piece:
+                buffer[: len(piece)] = piece
+                return len(piece)
+        return 0
+
+
+def _member_record(named: _Named, member: _Member, place: int) -> Record | None:
+    """Return the one record of a gzip member, None for a member that is empty; `_PackedError` for anything else."""
+    source: io.BufferedReader = io.BufferedReader(member, _PIECE_BYTES)
+    if not source.peek(1):
+        return None
+    try:
+        fields, declared, line_end = _header(named, source, place)
+    except WarcFileError:
+        # Perhaps the middle of a record that began in the member before: read as one stream it shows.
+        raise _PackedError from None
+    head = _block(source, declared)
+    if head is None or not _ended(source, line_end) or source.read(1):
+        raise _PackedError
+    return Record(named.path, place, member.end - place, fields, declared, head)
+
+
+def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[Record]:
+    """Yield the records of a file that is not packed."""
+    stream.seek(0)
+    place = 0
+    source = cast("io.BufferedReader", stream)
+    while source.peek(1):
+        fields, declared, line_end = _header(named, source, place)
+        head = _block(source, declared)
+        if head is None:
+            raise named.shortened(place)
+        if not _ended(source, line_end):
+            what = f"does not end where its Content-Length of {declared} says"
+            raise named.error(place, what, "correct the field, or take the file out of the list")
+        end = source.tell()
+        yield Record(path, place, end - place, fields, declared, head)
+        place = end
+
+
+def _header(named: _Named, source: io.BufferedReader, place: int) -> tuple[Fields, int, bytes]:
+    """Read the header of a record: its fields, the length of its block, and how its lines end."""
+    version = source.readline(_PIECE_BYTES)
+    if not _VERSION.fullmatch(version):
+        if version.startswith(b"filedesc:"):
+            message = f"{named.path}: an ARC file, and only WARC files are read. Remedy: `warcio recompress ARC WARC`"
+            raise WarcFileError(message)
+        if not version.endswith(b"\n") and b"WARC/1.1\r\n".startswith(version[:8]):
+            raise named.shortened(place)
+        raise named.error(place, "does not begin as one of a WARC file", _LEAVE)
+    lines: list[bytes] = []
+    size = 0
+    while (line := source.readline(_MAX_HEADER_BYTES)) not in _BLANK:
+        size += len(line)
+        if not line.endswith(b"\n"):
+            raise named.shortened(place)
+        if size > _MAX_HEADER_BYTES or len(lines) > _MAX_FIELDS:
+            raise named.error(place, f"has a header of more than {_MAX_FIELDS} fields or 8 MiB", _LEAVE)
+        lines.append(line)
+    fields = unfold([_with_ascii_address(line) for line in lines])
+    declared = next((value for name, value in fields if name.lower() == "content-length"), "")
+    if not _LENGTH.fullmatch(declared):
+        raise named.error(place, f"has the Content-Length {declared!r}", _LEAVE)
+    return fields, int(declared), b"\r\n" if version.endswith(b"\r\n") else b"\n"
+
+
+def unfold(lines: list[bytes]) -> Fields:
+    """Return header lines as names and values: a line that begins with a space continues the one before.
+
+    Bytes that are not UTF-8 are read as Latin-1, and lines without a colon are no fields.
+    """
+    fields: list[tuple[str, str]] = []
+    for line in lines:
+        string = text(line)
+        if string[:1] in {" ", "\t"} and fields:
+            name, value = fields[-1]
+            fields[-1] = (name, f"{value} {string.strip()}".strip())
+            continue
+        name, colon, value = string.partition(":")
+        if colon:
+            fields.append((name.strip(), value.strip()))
+    return tuple(fields)
+
+
+def _with_ascii_address(line: bytes) -> bytes:
+    """Percent-encode the bytes of an address that are not UTF-8: read as Latin-1 they would be another address."""
+    name, colon, value = line.partition(b":")
+    if line.isascii() or not name.strip().lower().endswith(b"target-uri"):
+        return line
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return name + colon + escaped(value).encode()
+    return line
+
+
+def escaped(address: bytes) -> str:
+    """Return an address with its bytes that are not ASCII percent-encoded as they are."""
+    return quote(address, safe=bytes(range(128)))
+
+
+def text(data: bytes) -> str:
+    """Decode the bytes of a header: UTF-8, and where they are not, Latin-1 (RFC 9110, 5.5)."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _block(source: io.BufferedReader, declared: int) -> bytes | None:
+    """Read past a block and return how it begins; None where the file ends before it does."""
+    head = source.read(min(declared, _HEAD_BYTES))
+    left = declared - len(head)
+    while left:
+        piece = source.read(min(left, 2**20))
+        if not piece:
+            return None
+        left -= len(piece)
+    return head
+
+
+def _ended(source: io.BufferedReader, line_end: bytes) -> bool:
+    """Read the line ends behind a block, and say whether a record or nothing follows.
+
+    WARC 1.1 wants two, but writers leave one out or add some. They must all be as those of the header, so that a
+    Content-Length that is wrong by one does not pass because half of a line end belongs to the block.
+    """
+    while source.peek(1)[:1] in {b"\r", b"\n"}:
+        if source.readline(3) != line_end:
+            return False
+    return source.peek(1)[:1] in {b"", b"W"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """How messages name a place: that of the file, or of what was unpacked of it."""
+
+    path: Path
+    unpacked: bool = False
+
+    def error(self, place: int, what: str, remedy: str) -> WarcFileError:
+        where = f"{place} of what it holds unpacked" if self.unpacked else str(place)
+        return WarcFileError(f"{self.path}: the record at byte {where} {what}. Remedy: {remedy}")
+
+    def shortened(self, place: int) -> WarcFileError:
+        return self.error(place, "ends early", _AGAIN if self.unpacked else f"{_AGAIN}, {_cut_before(place)}")
+
+    def damaged(self, place: int) -> WarcFileError:
+        what = f"{self.path}: the gzip member at byte {place} is damaged or ends early"
+        return WarcFileError(f"{what}. Remedy: {_AGAIN if self.unpacked else f'{_AGAIN}, {_cut_before(place)}'}")
+
+
+def _cut_before(place: int) -> str:
+    return f"or keep what comes before it, if nothing is wanted of what follows: `truncate -s {place} FILE`"
