@@ -75,8 +75,13 @@ def digest(url: str) -> bytes:
     return hashlib.blake2b(key(url).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
-PLAIN_HOST: Final = r"^https?://(?P<host>(?:[a-z0-9_-]+\.)+[a-z][a-z0-9_-]*)\.*(?::[0-9]*)?(?:[/?#]|$)"
-"""RE2, for Arrow and DuckDB: the host of an address as `host` gives it, where it can be read without parsing it."""
+PLAIN_HOST: Final = r"^https?://(?P<host>[a-z0-9._-]+)(?::[0-9]*)?(?:[/?#]|$)"
+"""RE2, for Arrow and DuckDB: the host of an address, where it can be read without parsing it; dots at its end are left.
+
+Many times as fast as `host`, and equal to it without these dots unless `NUMBER_HOST` fits the result.
+"""
+NUMBER_HOST: Final = r"(?:^|\.)[0-9][0-9a-fx]*$"
+"""RE2: the host may be an IPv4 address, which has many spellings."""
 
 
 def host(url: str) -> str:

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -110,7 +111,7 @@ def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
                 else:
                     streams[0].write(first_words(rows).astype("<u8").tobytes())
                     streams[1].write(rows[:, 8:].tobytes())
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ListError(f"{path} cannot be read ({type(error).__name__}). Remedy: get the list again") from error
     if kind == "pdq":
         _write_bands(out, entries)

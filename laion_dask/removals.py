@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -105,7 +106,7 @@ def remedy(kind: str, value: str) -> str:
         return f"{digits} hex digits"
     if kind == "domain":
         return _remedy_of_domain(value)
-    if kind == "url" and not ("://" in value and isinstance(resolve(value, "", _ANY), Address)):
+    if kind == "url" and not ("://" in value and isinstance(_resolved(value), Address)):
         return "an absolute address, such as https://a.example/b.jpg"
     return ""
 
@@ -119,6 +120,12 @@ def _remedy_of_domain(value: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=256)
+def _resolved(value: str) -> Address | str:
+    """Return what `resolve` says; remembered for a moment, for each line is checked and then written."""
+    return resolve(value, "", _ANY)
+
+
 def normal(kind: str, value: str) -> str:
     """Write a value as extraction writes it, whatever form the request had."""
     if kind not in {"url", "domain"}:
@@ -126,7 +133,7 @@ def normal(kind: str, value: str) -> str:
     name = value.lower().strip(".")
     written = f"https://{name}/" if kind == "domain" else value
     # Whatever can be written so may be taken out, also what the rules of extraction refuse today.
-    address = resolve(written, "", _ANY)
+    address = _resolved(written)
     if kind == "domain":
         return address.host if isinstance(address, Address) else name
     return address.url if isinstance(address, Address) else value

@@ -66,9 +66,11 @@ class Addresses:
         """Return the rows (as numbers from 0) whose address means the same as one of these."""
         if not self.digests:
             return np.empty(0, np.int64)
-        hosts = pc.struct_field(pc.extract_regex(urls, pattern=address_key.PLAIN_HOST), "host")
+        plain = pc.struct_field(pc.extract_regex(urls, pattern=address_key.PLAIN_HOST), "host")
+        hosts = pc.ascii_rtrim(plain, ".")
         # What is not plain is parsed, whatever its host.
-        likely = np.flatnonzero(pc.or_(pc.is_null(hosts), pc.is_in(hosts, value_set=self.hosts)).to_numpy())
+        hard = pc.fill_null(pc.match_substring_regex(hosts, address_key.NUMBER_HOST), True)
+        likely = np.flatnonzero(pc.or_(hard, pc.is_in(hosts, value_set=self.hosts)).to_numpy())
         found = [
             row
             for start in range(0, len(likely), _ROWS_AT_ONCE)

@@ -156,12 +156,13 @@ def _addressed(connection: duckdb.DuckDBPyConnection, paths: list[str], values: 
     of_key: dict[bytes, list[str]] = {}
     for value in sorted(values):
         of_key.setdefault(address_key.digest(value), []).append(value)
-    hosts = sorted({"", *map(address_key.host, values)})
+    hosts = sorted({"", *map(address_key.host, values)})  # empty: of an address that is not plain
     connection.register("hosts", pa.table({"host": pa.array(hosts, pa.string())}))
     likely = connection.sql(
         "select filename, uid, url from read_parquet($1, filename = true)"
-        " where regexp_extract(url, $2, 1) in (select host from hosts)",
-        params=[paths, address_key.PLAIN_HOST],
+        " where rtrim(regexp_extract(url, $2, 1), '.') in (select host from hosts)"
+        " or regexp_matches(rtrim(regexp_extract(url, $2, 1), '.'), $3)",
+        params=[paths, address_key.PLAIN_HOST, address_key.NUMBER_HOST],
     )
     for batch in likely.to_arrow_reader(_BATCH_ROWS):
         tables_, uids, urls = (column.to_pylist() for column in batch.columns)

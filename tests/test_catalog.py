@@ -140,6 +140,14 @@ def test_a_removal_means_the_same_in_whatever_way_the_ledger_writes_it(dsn: str,
     assert build(dsn, found, removals=[Removal("url", written, "")]).ledger.dropped == {"removed_url": 1}
 
 
+@pytest.mark.parametrize("url", ["http://0xc0.513/1.jpg", "http://3221225985./1.jpg", "https://192.0.2.1:80/1.jpg"])
+def test_a_removal_by_an_ip_address_means_every_spelling_of_it(dsn: str, url: str) -> None:
+    found = tables.pairs({"url": url, "host": url.split("/")[2]})
+    assert build(dsn, found, removals=[Removal("url", "https://192.0.2.1/1.jpg", "")]).ledger.dropped == {
+        "removed_url": 1
+    }
+
+
 @pytest.mark.parametrize("chars", [2_600, 2_705, 100_000])
 def test_a_removal_may_name_an_address_or_a_domain_of_any_length(dsn: str, chars: int) -> None:
     url = f"https://a.example/{'x' * chars}"

@@ -187,6 +187,18 @@ def test_a_packed_list_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         compiled(path, "md5")
 
 
+@pytest.mark.parametrize("name", ["list.gz", "list.csv.gz"])
+@pytest.mark.parametrize("place", [0, 30, -6])
+def test_a_packed_list_that_is_damaged_is_refused(tmp_path: Path, name: str, place: int) -> None:
+    packed = bytearray(
+        gzip.compress("\n".join(["# md5" if name == "list.gz" else "md5", *entries("md5", 999)]).encode())
+    )
+    packed[place] ^= 0xFF
+    (tmp_path / name).write_bytes(packed)
+    with pytest.raises(ListError, match=rf"{name}.* Remedy: "):
+        compiled(tmp_path / name, "md5")
+
+
 def test_a_missing_list_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ListError, match=r"partner is .*none, which is missing\. Remedy: correct the path"):
         compiled(tmp_path / "none", "md5")
