@@ -40,7 +40,7 @@ class Kind(Enum):
 
 def of_address(url: str) -> Iterator[tuple[bytes, Kind]]:
     """Yield the address without scheme and user, in all spellings that mean the same."""
-    places = {}
+    places: dict[tuple[str, str], None] = {}
     for spelling in (url, *address_key.spellings(url)):
         found = _ADDRESS.match(spelling)
         if found is None:
