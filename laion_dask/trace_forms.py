@@ -40,17 +40,18 @@ class Kind(Enum):
 
 def of_address(url: str) -> Iterator[tuple[bytes, Kind]]:
     """Yield the address without scheme and user, in all spellings that mean the same."""
-    for spelling in {url, *address_key.spellings(url)}:
+    places: dict[tuple[str, str], None] = {}
+    for spelling in (url, *address_key.spellings(url)):
         found = _ADDRESS.match(spelling)
         if found is None:
             yield from ((form, Kind.ADDRESS) for form in encodings(spelling))
-            continue
-        host, rest = _PORT.sub("", found[1]).rstrip("."), found[2].removesuffix("?")
+        else:
+            places[_PORT.sub("", found[1]).rstrip("."), found[2].removesuffix("?")] = None
+    for host, rest in places:
         if rest in {"", "/"}:
             yield from ((form, Kind.SITE) for form in encodings(host))
-            continue
-        for end in _ENDS_OF_HOST:
-            yield from ((form, Kind.ADDRESS) for form in encodings(f"{host}{end}{rest}"))
+        else:
+            yield from ((form, Kind.ADDRESS) for end in _ENDS_OF_HOST for form in encodings(f"{host}{end}{rest}"))
 
 
 def of_text(text: str) -> Iterator[tuple[bytes, Kind]]:

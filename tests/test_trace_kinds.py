@@ -159,6 +159,36 @@ def test_one_word_is_a_trace_only_where_it_stands_alone(tmp_path: Path, written:
     assert bool(traces.found_in(tmp_path / "file", Traces(texts=frozenset({"Homepage"})))) is is_one
 
 
+def warc(value: str) -> bytes:
+    """A response that its server has packed and sent in chunks, in a member of its own."""
+    packed = trace_cases.gzip.compress(value.encode())
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (packed[:9], packed[9:])) + b"0\r\n\r\n"
+    http = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:1>\r\nContent-Length: {len(http)}\r\n"
+    head += "WARC-Target-URI: http://b.example/\r\nContent-Type: application/http; msgtype=response\r\n\r\n"
+    return trace_cases.gzip.compress(head.encode() + http + b"\r\n\r\n")
+
+
+def pdf(value: str) -> bytes:
+    packed = trace_cases.zlib.compress(f"({value}) Tj".encode())
+    head = f"%PDF-1.4\n1 0 obj\n<< /Filter /FlateDecode /Length {len(packed)} >>\nstream\n".encode()
+    return head + packed + b"\nendstream\nendobj\n%%EOF\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("a.warc.gz", warc), ("a.pdf", pdf), ("a.txt.br", lambda value: trace_cases.packed(value, "brotli"))],
+)
+def test_what_a_server_a_printer_or_a_name_says_is_packed_is_unpacked(
+    tmp_path: Path, name: str, make: Callable[[str], bytes]
+) -> None:
+    for value in VALUES.values():
+        found, seen = look(tmp_path, make(value), name)
+        assert found
+        assert not seen.unread
+    assert look(tmp_path, make("nothing"), name)[0] == ""
+
+
 def encrypted_zip() -> bytes:
     body = bytearray(trace_cases.zipped(b"secret"))
     # The bit that says so, in the member's header and in the list at the end.
