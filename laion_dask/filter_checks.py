@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Final
 
 import pyarrow as pa
 
@@ -45,8 +46,33 @@ def check(rules: filter_params.Filter, known: pa.Schema) -> None:
         if column not in numbers and column != "laion400m_drop":
             cause = "it holds no numbers" if column in every.names else "there is no such column"
             raise _refused(f"{key}: column", column, cause, numbers)
+    for rule in rules.thresholds:
+        _check_range(rule)
     if rules.where is not None:
         where.check(rules.where, every)
+
+
+# (column or its beginning, lowest, highest) of what can be said of columns by their names.
+_RANGES: Final = (
+    ("similarity", -1.0, 1.0),
+    ("punsafe", 0.0, 1.0),
+    ("pwatermark", 0.0, 1.0),
+    ("language_confidence", 0.0, 1.0),
+    ("pdq_quality", 0.0, 100.0),
+)
+
+
+def _check_range(rule: filter_params.Threshold) -> None:
+    """Refuse a limit that no value of the column can reach, or that each of them passes."""
+    for column, low, high in _RANGES:
+        if rule.column == column or (column == "similarity" and rule.column.startswith("similarity_")):
+            for key in ("min", "above", "max", "below"):
+                limit = getattr(rule, key)
+                if limit is not None and not low <= limit <= high:
+                    named = f"filter.thresholds, {rule.name}: {key} = {limit:g}"
+                    raise FilterError(
+                        f"{named}: {rule.column} goes from {low:g} to {high:g}. Remedy: a limit in between"
+                    )
 
 
 def _refused(key: str, value: str, cause: str, known: Sequence[str]) -> FilterError:

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from laion_dask.group_params import Distance
-from laion_dask.section import Section
+from laion_dask.section import Section, Seed
 
 Split = Literal["en", "multi", "nolang"]
 SPLITS: Final[tuple[Split, ...]] = ("en", "multi", "nolang")
@@ -58,9 +58,10 @@ class Threshold(Section):
             raise ValueError(message)
         lowest = max((limit for limit in low if limit is not None), default=float("-inf"))
         highest = min((limit for limit in high if limit is not None), default=float("inf"))
-        if lowest > highest:
-            message = f"threshold {self.name}: {lowest:g} is above {highest:g}: no pair could be kept"
-            raise ValueError(message)
+        excluded = lowest == highest and lowest in {self.above, self.below}
+        if lowest > highest or excluded:
+            message = f"threshold {self.name}: {lowest:g} is {'not below' if excluded else 'above'} {highest:g}: "
+            raise ValueError(f"{message}no pair could be kept. Remedy: a lower min or above, or a higher max or below")
         return self
 
 
@@ -93,7 +94,7 @@ class Balance(Section):
 
     entries: Path
     t: Annotated[int, Field(ge=1)]
-    seed: int
+    seed: Seed
 
 
 class Keywords(Section):
@@ -120,7 +121,7 @@ class Computed(Section):
     """negcliploss: how many random batches the normalizer is a mean of."""
     temperature: Annotated[float, Field(gt=0, le=1)] | None = None
     """negcliploss: that of the model."""
-    seed: int | None = None
+    seed: Seed | None = None
     """negcliploss: of the batches."""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from laion_dask.section import Section
+from laion_dask.section import Section, Seed
 
 _LARGEST: Final = 31  # of laion_dask.pdq_index, which loads what the command line does not need
 
@@ -23,7 +23,7 @@ class Group(Section):
     semantic_floor: Annotated[float, Field(gt=0, le=1)]
     clusters: Annotated[int, Field(ge=1, le=1_000_000)] | None
     neighbours: Annotated[int, Field(ge=1, le=10_000)]
-    seed: int
+    seed: Seed
     evaluation: tuple[str, ...]
 
 

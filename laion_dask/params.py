@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import filter_params, group_params, head_params, list_params
-from laion_dask.section import Section
+from laion_dask import filter_params, group_params, head_params, list_params, release_params, section
+from laion_dask.section import Section, Seed
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -23,6 +23,9 @@ Similarity = filter_params.Similarity
 Filter = filter_params.Filter
 
 
+# Of a path, as it is compared: no dot in front, no glob.
+Extension = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$")]
+Directive = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
 # RFC 9309, 2.2.1: letters, _ and -; some crawlers have digits too.
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 # In the order of laion_dask.rights.SIGNALS.
@@ -40,8 +43,6 @@ Signal = Literal[
     "xmp_tdm",
     "c2pa",
 ]
-# In the order of laion_dask.layouts.NAMES.
-Layout = Literal["laion-400m", "laion-5b", "re-laion", "datacomp", "img2dataset"]
 _CONTACT = re.compile(
     r"https?://[a-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?:[/?#][!-'*-~]*)?|[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9.-]+\.[a-z]{2,}",
     re.IGNORECASE,
@@ -56,10 +57,10 @@ class Crawl(Section):
     """Which WATs: the demo's, local files, or a seeded sample of Common Crawl."""
 
     source: Literal["demo", "files", "commoncrawl"]
-    seed: int
+    seed: Seed
     wats: Annotated[int, Field(ge=1)] | None
     files: tuple[str, ...]
-    crawls: tuple[str, ...]
+    crawls: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ...]
     base_url: str
     demo_pages: Annotated[int, Field(ge=24, le=1_000_000)]
     demo_wats: Annotated[int, Field(ge=1, le=10_000)]
@@ -71,6 +72,9 @@ class Crawl(Section):
             raise ValueError(message)
         if self.source == "commoncrawl" and not self.crawls:
             message = "source commoncrawl needs crawl.crawls: give at least one id, e.g. [CC-MAIN-2024-22]"
+            raise ValueError(message)
+        if self.source == "demo" and self.demo_wats > self.demo_pages:
+            message = f"demo_wats {self.demo_wats} is above demo_pages {self.demo_pages}: some would have no page"
             raise ValueError(message)
         return self
 
@@ -85,7 +89,7 @@ class Extract(Section):
     relative_urls: Literal["resolve", "drop"]
     url_form: Literal["whatwg", "as_written", "escaped"]
     schemes: Annotated[tuple[Literal["http", "https", "ftp", "ftps"], ...], Field(min_length=1)]
-    refused_extensions: tuple[str, ...]
+    refused_extensions: tuple[Extension, ...]
     refused_substrings: tuple[Annotated[str, Field(min_length=1)], ...]
     max_url_chars: Annotated[int, Field(ge=16, le=100_000)] | None
     max_host_chars: Annotated[int, Field(ge=4, le=100_000)] | None
@@ -103,7 +107,7 @@ class Extract(Section):
     language_confidence: Fraction
     license: Literal["page", "before"]
     page_opt_out: Literal["drop", "record"]
-    opt_out_directives: tuple[str, ...]
+    opt_out_directives: tuple[Directive, ...]
     personal_data: Literal["count", "skip"]
 
     @field_validator("language_detector", mode="before")
@@ -130,7 +134,7 @@ class Catalog(Section):
 
     buckets: Annotated[int, Field(ge=1, le=4096)]
     shard_rows: Annotated[int, Field(ge=16, le=10_000)]
-    seed: int
+    seed: Seed
     removals: str
     removals_until: date | None
     lists: tuple[list_params.HashList, ...]
@@ -162,7 +166,7 @@ class Download(Section):
     ai_tokens: tuple[Token, ...]
     rights: tuple[Signal, ...]
     rights_unknown: tuple[Signal, ...]
-    opt_out_directives: tuple[str, ...]
+    opt_out_directives: tuple[Directive, ...]
     rounds: Annotated[int, Field(ge=1, le=10)]
     connections_per_host: Annotated[int, Field(ge=1, le=64)]
     connections_per_domain: Annotated[int, Field(ge=1, le=4096)]
@@ -292,40 +296,8 @@ class Score(Section):
         return self
 
 
-class Release(Section):
-    """What the released tables hold."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-    published: date | None
-    creator: Annotated[str, Field(min_length=1, max_length=200)]
-    contact: Annotated[str, Field(min_length=1, max_length=200)]
-    url: Annotated[str, Field(pattern=r"^https?://[^\s\"<>]+$")]
-    tables: tuple[Layout, ...]
-    tombstones: str | None
-    rows_per_file: Annotated[int, Field(ge=1)]
-    high_resolution_px: Annotated[int, Field(ge=1)]
-    aesthetic: tuple[float, ...]
-
-    @field_validator("tables")
-    @classmethod
-    def _tables_are_named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({name for name in value if value.count(name) > 1})
-        if twice:
-            message = f"{list(value)} names {', '.join(twice)} twice. Remedy: each layout once"
-            raise ValueError(message)
-        return value
-
-
-class Report(Section):
-    """What is shown, and where MLflow files it."""
-
-    histogram_bins: Annotated[int, Field(ge=5, le=1_000)]
-    top_hosts: Annotated[int, Field(ge=1, le=1_000)]
-    gallery: Annotated[int, Field(ge=0, le=500)]
-    seed: int
-    experiment: Annotated[str, Field(min_length=1)]
-    against: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^-\s][^\s]*$")] | None
+Release = release_params.Release
+Report = release_params.Report
 
 
 class Params(Section):
@@ -347,6 +319,17 @@ class Params(Section):
         wanted = [entry.name for entry in self.catalog.lists if entry.kind == "pdq"]
         if wanted and self.download.pdq == "skip":
             message = f"list {wanted[0]} has kind pdq, and download.pdq is skip. Remedy: quick or exact"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _texts_can_be_long_enough(self) -> Params:
+        longest = self.extract.max_chars
+        if longest is not None and self.filter.min_chars > longest:
+            message = (
+                f"filter.min_chars = {self.filter.min_chars} is above extract.max_chars = {longest}, where texts are "
+                "cut: no pair could be kept. Remedy: lower the one or raise the other"
+            )
             raise ValueError(message)
         return self
 
@@ -392,6 +375,8 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{key} = {problem['input']!r}: no such parameter. Remedy: remove it, or see the keys in params.yaml"
     if problem["type"] == "missing":
         return f"{key} is missing. Remedy: add it; params.yaml in Git has every key with its meaning"
+    if problem["type"] == section.REFUSED:
+        return f"{key} = {problem['input']!r}: {problem['msg']}"
     if problem["type"] == "value_error":
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
     return f"{key} = {problem['input']!r}: {problem['msg']}. Remedy: see the comment of {key} in params.yaml"

@@ -137,6 +137,12 @@ def test_a_stage_ends_when_dvc_that_started_it_is_gone(tmp_path: Path) -> None:
             time.sleep(0.1)
 
 
+def held_while(number: signal.Signals, work: Callable[[], object]) -> None:
+    with interrupts.held():
+        os.kill(os.getpid(), number)
+        work()
+
+
 class TestHeld:
     """A signal waits for the end of a block, and is not lost."""
 
@@ -146,16 +152,17 @@ class TestHeld:
     def test_a_signal_in_a_block_is_raised_at_its_end(
         self, number: signal.Signals, raised: type[BaseException]
     ) -> None:
-        reached = False
-        with interrupts.heard(), pytest.raises(raised), interrupts.held():
-            os.kill(os.getpid(), number)
-            reached = True
+        reached = []
+        with interrupts.heard(), pytest.raises(raised):
+            held_while(number, lambda: reached.append(True))
         assert reached
 
     def test_a_block_that_fails_meanwhile_ends_with_the_signal(self) -> None:
-        with interrupts.heard(), pytest.raises(interrupts.Ended) as ended, interrupts.held():
-            os.kill(os.getpid(), signal.SIGTERM)
+        def fail() -> None:
             raise OSError
+
+        with interrupts.heard(), pytest.raises(interrupts.Ended) as ended:
+            held_while(signal.SIGTERM, fail)
         assert ended.value.status == 143
 
     def test_handlers_are_those_from_before_afterwards(self) -> None:
