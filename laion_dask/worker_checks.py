@@ -102,6 +102,8 @@ def compare(codes: Mapping[str, Any]) -> None:
     Workers that come later compare for themselves, with each task; those of before these checks cannot read one.
     """
     for address, found in codes.items():
+        if isinstance(found, OSError):
+            continue  # it has gone since
         differences = (
             code_digest.of_process().differences(found)
             if isinstance(found, code_digest.Code)
