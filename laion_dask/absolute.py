@@ -32,6 +32,8 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "Release": ("tombstones",),
     "Tag": ("file",),
 }
+LOCATION: Final = "location"
+"""Of a WAT: the argument that is a path or an address."""
 _LOCAL_DIR: Final = "local-dir:"
 _DEMO: Final = "demo"  # stands for a file of this package
 
@@ -43,13 +45,17 @@ def absolute(value: Any) -> Any:  # noqa: ANN401 - arguments of any task
     elif isinstance(value, Section) and not isinstance(value, Params):
         value = value.model_copy(update=dict(_changed(value)))
     elif isinstance(value, Mapping):
-        value = {key: absolute(item) for key, item in value.items()}
+        value = {key: _local(item) if key == LOCATION else absolute(item) for key, item in value.items()}
     elif type(value) in {list, tuple}:
         value = type(value)(absolute(item) for item in value)
     elif is_dataclass(value) and not isinstance(value, type):
         changed = {one.name: absolute(getattr(value, one.name)) for one in fields(value) if one.init}
         value = replace(value, **changed)
     return value
+
+
+def _local(location: str) -> str:
+    return location if "://" in location else os.path.abspath(location)  # noqa: PTH100 - a text stays one
 
 
 def _changed(section: Section) -> Iterator[tuple[str, Any]]:

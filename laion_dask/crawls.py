@@ -52,15 +52,16 @@ class CrawlError(Exception):
     """The list of WATs cannot be made; the message has the value and the remedy."""
 
 
-def list_wats(settings: params.Crawl) -> pa.Table:
+def list_wats(settings: params.Crawl, project: Path = Path()) -> pa.Table:
     """Return the WATs of the sources `files` and `commoncrawl` in reading order: `schema.WATS`.
 
     With `wats` set, a seeded sample without replacement, in the order in which it was drawn: the sample of n is the
-    beginning of the sample of n + 1, so that a larger dataset contains the smaller one. Raises `CrawlError` if a glob
-    matches nothing, a listing cannot be read, or fewer WATs are there than were asked for.
+    beginning of the sample of n + 1, so that a larger dataset contains the smaller one. Relative globs are looked for
+    in the folder `project`. Raises `CrawlError` if a glob matches nothing, a listing cannot be read, or fewer WATs are
+    there than were asked for.
     """
     if settings.source == "files":
-        rows = _local(settings.files)
+        rows = _local(settings.files, project)
     elif settings.source == "commoncrawl":
         base = settings.base_url.rstrip("/")
         rows = [row for crawl in settings.crawls for row in listed(base, crawl)]
@@ -172,22 +173,23 @@ def _at(place: str) -> list[str]:
     return found
 
 
-def _local(patterns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the files that the globs match: globs in the given order, files of one sorted, none twice.
+def _local(patterns: tuple[str, ...], project: Path) -> list[dict[str, Any]]:
+    """Return the files that the globs match, in `project` where a glob is relative: as their paths are written there.
 
-    What exists under the name as given is that file, whatever characters are in it.
+    Globs come in the given order, files of one sorted, none twice. What exists under the name as given is that file,
+    whatever characters are in it.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
         # Path.glob refuses absolute patterns, which users give.
-        found_here = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207
-        matches = sorted(path for path in found_here if Path(path).is_file())
+        exists = (project / pattern).exists()
+        paths = [pattern] if exists else glob.glob(pattern, root_dir=project, recursive=True)  # noqa: PTH207
+        matches = sorted(path for path in paths if (project / path).is_file())
         if not matches:
-            raise CrawlError(
-                f"crawl.files: {pattern!r} matches no file in {Path.cwd()}. Remedy: correct the glob, or fetch the WATs"
-            )
+            remedy = "correct the glob, or fetch the WATs"
+            raise CrawlError(f"crawl.files: {pattern!r} matches no file in {project.absolute()}. Remedy: {remedy}")
         found |= dict.fromkeys(Path(path).as_posix() for path in matches)
-    return [{"crawl": FILES, "wat": path, "location": path, "bytes": Path(path).stat().st_size} for path in found]
+    return [{"crawl": FILES, "wat": path, "location": path, "bytes": (project / path).stat().st_size} for path in found]
 
 
 def listed(base: str, crawl: str) -> list[dict[str, Any]]:

@@ -88,16 +88,12 @@ def _in_folder(folder: Path) -> list[Path]:
 def statuses(args: Mapping[str, Any]) -> dict[Path, Status]:
     """Return bytes and time of each file that a part's arguments name, as the driver sees it."""
     found = {}
-    for path in {*absolute.paths(args), *_texts(args)}:
+    location = args.get(absolute.LOCATION)
+    for path in {*absolute.paths(args), *([Path(location)] if location else [])}:
         if path.is_file():
             about = path.stat()
             found[path] = about.st_size, about.st_mtime
     return found
-
-
-def _texts(args: Mapping[str, Any]) -> list[Path]:
-    """List the absolute paths among the texts of arguments, as where a WAT lies: an address or a path."""
-    return [Path(value) for value in args.values() if isinstance(value, str) and value.startswith("/")]
 
 
 def compare(codes: Mapping[str, Any]) -> None:
@@ -106,6 +102,8 @@ def compare(codes: Mapping[str, Any]) -> None:
     Workers that come later compare for themselves, with each task; those of before these checks cannot read one.
     """
     for address, found in codes.items():
+        if isinstance(found, OSError):
+            continue  # it has gone since
         differences = (
             code_digest.of_process().differences(found)
             if isinstance(found, code_digest.Code)

@@ -86,16 +86,18 @@ def ran_in(said: str) -> list[str]:
     return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
 
 
-def test_a_second_run_finds_nothing_to_do(clone: Path) -> None:
+def test_a_second_run_looks_for_changed_inputs_and_finds_nothing_to_do(clone: Path) -> None:
+    before = (clone / "dvc.lock").read_bytes()
     said = call(clone, "dvc", "repro")
-    assert "Running stage" not in said
-    assert "up to date" in said
+    assert ran_in(said) == ["inputs"]
+    assert "Stage 'report' didn't change, skipping" in said
+    assert (clone / "dvc.lock").read_bytes() == before
 
 
 def test_another_threshold_runs_filter_release_and_report_only_and_is_another_version(clone: Path) -> None:
     assert len(runs(clone)) == 1
     said = call(clone, "dvc", "exp", "run", "-S", "filter.similarity.en=0.80")
-    assert ran_in(said) == ["filter", "release", "report"]
+    assert ran_in(said) == ["inputs", "filter", "release", "report"]
     low, high = runs(clone)
     assert (float(low["params"]["filter.similarity.en"]), float(high["params"]["filter.similarity.en"])) == (0.25, 0.8)
     kept, dropped = "filter.pairs.kept", "filter.pairs.dropped.low_similarity"
@@ -104,6 +106,21 @@ def test_another_threshold_runs_filter_release_and_report_only_and_is_another_ve
     assert low["tags"]["laion_dask.version"] != high["tags"]["laion_dask.version"]
     changes = json.loads(call(clone, "dvc", "metrics", "diff", "--json"))
     assert changes["metrics/filter.json"]["pairs.kept"]["diff"] < 0
+
+
+def test_a_file_that_changes_under_its_name_runs_what_reads_it_and_nothing_before(clone: Path) -> None:
+    words = clone / "words.txt"
+    words.write_text("a\n")
+    name = ("-S", "filter.text_entities=words.txt")
+    call(clone, "dvc", "exp", "run", *name)
+    assert ran_in(call(clone, "dvc", "repro")) == ["inputs"]
+    kept = json.loads((clone / "metrics" / "filter.json").read_text())["pairs"]["kept"]
+    words.write_text("no such word\n")
+    assert ran_in(call(clone, "dvc", "repro")) == ["inputs", "filter", "release", "report"]
+    assert json.loads((clone / "metrics" / "filter.json").read_text())["pairs"]["kept"] < kept
+    call(clone, "git", "checkout", "--", ".")
+    call(clone, "dvc", "checkout", "--force")
+    words.unlink()
 
 
 def test_filing_the_same_version_again_adds_no_run(clone: Path) -> None:
@@ -123,7 +140,7 @@ def test_a_sweep_finds_what_was_run_leaves_the_workspace_alone_and_files_what_dv
     assert "2 experiments, 0 of them there already" in said
     ran = [ran_in(path.read_text()) for path in (clone / ".laion_dask" / "experiments").glob("*.log")]
     # A test before has run 0.80: DVC restores that, and no stage runs that would file it.
-    assert sorted(ran) == [[], ["filter", "release", "report"]]
+    assert sorted(ran) == [["inputs"], ["inputs", "filter", "release", "report"]]
     assert {path.name for path in (clone / "answer").iterdir()} >= {
         "curve.png",
         "overlap.png",
@@ -263,7 +280,7 @@ def test_a_purge_that_was_killed_and_run_again_leaves_no_byte_of_a_pair_gone_fro
     crawl = tuple(path for path in (clone / "data" / "crawl").rglob("*") if path.is_file())
     assert holders(clone.parent / "store", *gone.needles, also=crawl) == []
     # The version stands as it was: nothing runs again, and its release is what its manifest says.
-    assert ran_in(call(clone, "dvc", "repro")) == []
+    assert ran_in(call(clone, "dvc", "repro")) == ["inputs"]
     call(clone, "laion-dask", "verify", "data/release")
     # Of the version before, the record says which files are gone.
     (entry,) = json.loads((clone / "purges.json").read_text())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dask
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 from elsewhere import copy_of_code, mounts, scheduler, worker
@@ -47,6 +48,20 @@ def test_workers_in_the_folder_of_another_version_write_what_local_ones_do(tmp_p
     assert there.metrics("extract") == local.metrics("extract")
     assert other.digests("crawl", "extract") == before
     assert local.metrics("extract")["links"] != other.metrics("extract")["links"]
+
+
+def test_globs_are_those_of_the_project_whatever_lies_where_the_worker_runs(tmp_path: Path, address: str) -> None:
+    files = {"crawl.source": "files", "crawl.files": ["wats/*.gz"]}
+    here, other = (Project.create(tmp_path / name, TINY | files) for name in ("here", "other"))
+    for project, pages in ((here, 1), (other, 2)):
+        (project.folder / "wats").mkdir()
+        for number in range(pages):
+            (project.folder / "wats" / f"{number}.wat.gz").write_bytes(b"x" * pages)
+    with worker(address, other.folder):
+        here.run("crawl", DASK_LAION_DASK__CLUSTER__KIND=address)
+    (row,) = pq.read_table(here.folder / "data" / "crawl" / "wats.parquet").to_pylist()
+    assert row["location"] == "wats/0.wat.gz"
+    assert row["bytes"] == 1
 
 
 def test_a_worker_with_the_same_code_elsewhere_may_work(tmp_path: Path, address: str, client: Client) -> None:

@@ -20,7 +20,7 @@ def files(settings: Params, _: Resources) -> list[Part]:
     rules = settings.crawl
     if rules.source != "demo":
         # What a listing says can change outside; it is small, so it is read anew each time.
-        return [Part("wats", parts.digest(rules), {"settings": rules}, redo=True)]
+        return [Part("wats", parts.digest(rules), {"settings": rules, "project": Path.cwd()}, redo=True)]
     shape = {"seed": rules.seed, "pages": rules.demo_pages, "wats": rules.demo_wats}
     # Pictures take longer than pages, so the WARCs go first.
     return [
@@ -29,11 +29,17 @@ def files(settings: Params, _: Resources) -> list[Part]:
     ]
 
 
-def make(out: Path, *, settings: params.Crawl | None = None, **shape: Any) -> dict[str, Any]:  # noqa: ANN401 - the demo's own
+def make(
+    out: Path,
+    *,
+    settings: params.Crawl | None = None,
+    project: Path = Path(),
+    **shape: Any,  # noqa: ANN401 - the demo's own
+) -> dict[str, Any]:
     """Write one file of the demo crawl, or the list of another source."""
     if settings is None:
         return demo.write_part(out, **shape)
-    table = crawls.list_wats(settings)
+    table = crawls.list_wats(settings, project)
     pq.write_table(table, out / "wats.parquet")
     return {"wats": table.num_rows}
 

@@ -102,7 +102,7 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
     for row, identity in zip(rows, identities, strict=True):
         args = {
             "name": f"{row['order']:06d}",
-            "location": _absolute(row["location"]),
+            "location": row["location"],
             "crawl": row["crawl"],
             "wat": row["wat"],
             "order": row["order"],
@@ -111,11 +111,6 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
         key = parts.digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
         todo.append(Part(args["name"], key, args, weight=max(row["bytes"], 0)))
     return todo
-
-
-def _absolute(location: str) -> str:
-    """Return a local path as it is from any working directory; addresses stay."""
-    return location if "://" in location else str(Path(location).absolute())
 
 
 def _by_bytes(location: str) -> str:
