@@ -2,9 +2,9 @@
 
 A file is plain, has a gzip member for each record, or is packed in another way (one gzip member for all, blocks of
 gzip, zstd with or without a dictionary). Only the first two can be read from the middle, so the rest of any other file
-is unpacked once into a scratch folder. The readers of FastWARC and warcio pass over damage or end at it without a word,
-which is no ground for saying that an address was not recorded; so records are found here. Nothing is guessed: where the bytes are not those of a WARC file (WARC 1.1,
-section 4), `WarcFileError` names the file, the byte and the remedy.
+is unpacked once into a scratch folder. FastWARC and warcio pass over damage or end at it without a word, which is no
+ground for saying that an address was not recorded; so records are found here. Nothing is guessed: where the bytes are
+not those of a WARC file (WARC 1.1, section 4), `WarcFileError` names the file, the byte and the remedy.
 """
 
 from __future__ import annotations
