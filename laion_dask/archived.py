@@ -22,7 +22,7 @@ def read(entry: Entry, most: int = MOST_BYTES) -> Exchange:
     """
     try:
         record = warc_files.header(entry.path, entry.offset)
-        if record is not None and not record.get(recorded.FIELD.lower()):
+        if record is not None and not recorded.is_ours(record):
             found = recorded.read(recorded.Place(entry.path, entry.offset, entry.payload))
             if found is not None:
                 return warc_exchange.foreign(entry.url, record.get("warc-date"), found, most)
@@ -31,7 +31,7 @@ def read(entry: Entry, most: int = MOST_BYTES) -> Exchange:
             stream.seek(entry.offset)
             ours = next(iter(ArchiveIterator(stream)), None)
             exchanged = warc_exchange.read(ours) if ours is not None else None
-    except OSError as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise _damaged(entry) from error
     if exchanged is None:
         raise _damaged(entry)

@@ -165,7 +165,9 @@ app.command("export", help=cli_export.HELP, rich_help_panel="Tools")(cli_export.
 
 @app.command(rich_help_panel="Tools")
 def replay(
-    files: Annotated[list[Path], typer.Argument(help="WARC files (.warc, .warc.gz) that hold the responses.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="WARC files (.warc, .warc.gz, .warc.zst) that hold the responses.")
+    ],
     http_port: Annotated[int, typer.Option(help="Port for http; 0 takes a free one.")] = 0,
     https_port: Annotated[int, typer.Option(help="Port for https; 0 takes a free one.")] = 0,
 ) -> None:

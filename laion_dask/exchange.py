@@ -346,7 +346,7 @@ async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) 
         return NOT_HTTP
     if decoder.full and not limits.cut:
         return too_large
-    body = bytes(decoder.body[: limits.max_bytes])
+    body = bytes(memoryview(decoder.body)[: limits.max_bytes])
     return Reply(head.status, head.headers, body, retry=head.retry, retry_after_s=head.retry_after_s)
 
 

@@ -88,7 +88,23 @@ class Answer:
 
 def told(record: Record) -> dict[str, Any]:
     """Return what an archive of this project says of an exchange; of any other record, that its body was read."""
-    return dict(json.loads(record.get(FIELD.lower()) or '{"reply": {}, "read": true}'))
+    return _said(record) or {"reply": {}, "read": True}
+
+
+def is_ours(record: Record) -> bool:
+    """Whether a record is one of this project's archives."""
+    return bool(_said(record))
+
+
+def _said(record: Record) -> dict[str, Any]:
+    text = record.get(FIELD.lower())
+    if not text:
+        return {}
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) and isinstance(said.get("reply"), dict) else {}
 
 
 def normal(url: str) -> str | None:
@@ -202,14 +218,14 @@ def _answer(url: str, record: Record) -> Answer | None:
     message = http_message.parse(record.head)
     if message is None:
         # What this project's archives hold was an answer, whatever its status.
-        status = http_message.status(record.head) if record.get(FIELD.lower()) else 0
+        status = http_message.status(record.head) if is_ours(record) else 0
         return Answer(url, place, record, status, media_type(None)) if status else None
     return Answer(url, place, record, message.status, media_type(message.header("content-type")))
 
 
 def is_unanswered(record: Record) -> bool:
     """Whether an archive of this project says that no answer came at all."""
-    return record.kind == "metadata" and bool(record.get(FIELD.lower()))
+    return record.kind == "metadata" and is_ours(record)
 
 
 def _keys_wanted(url: str, record: Record) -> list[str]:
@@ -263,7 +279,7 @@ def read(place: Place) -> Recorded | None:
         return None
     about = told(record)
     lost = not about.get("read") or bool(about["reply"].get("failure")) or bool(about.get("withheld"))
-    foreign = not record.get(FIELD.lower())
+    foreign = not is_ours(record)
     cut = lost or not message.whole or (foreign and bool(record.get("warc-truncated")))
     headers = _replayed(message.headers, message.body)
     return Recorded(message.status, _clean(message.reason), headers, message.body, message.status == 200 and cut, date)

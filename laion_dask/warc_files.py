@@ -2,8 +2,9 @@
 
 A file is plain, has a gzip member for each record, or is packed in another way (one gzip member for all, blocks of
 gzip, zstd with or without a dictionary). Only the first two can be read from the middle, so the rest of any other file
-is unpacked once into a scratch folder. Nothing is guessed: where the bytes are not those of a WARC file (WARC 1.1,
-section 4), `WarcFileError` names the file, the byte and the remedy.
+is unpacked once into a scratch folder. FastWARC and warcio pass over damage or end at it without a word, which is no
+ground for saying that an address was not recorded; so records are found here. Nothing is guessed: where the bytes are
+not those of a WARC file (WARC 1.1, section 4), `WarcFileError` names the file, the byte and the remedy.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ _AGAIN: Final = "fetch or copy the file again"
 
 class WarcFileError(Exception):
     """A WARC file is missing or cannot be read in full; the message has the file, the byte and the remedy."""
+
+
+class _EndsEarlyError(WarcFileError):
+    """The bytes end before the record does."""
 
 
 class _PackedError(Exception):
@@ -90,7 +95,7 @@ class WarcFile:
                 yield from _plain(_Named(self._path), self._path, stream)
         if self._split is not None:
             with self._unpacked_path.open("rb") as stream:
-                yield from _plain(_Named(self._path, unpacked=True), self._unpacked_path, stream)
+                yield from _plain(_Named(self._path, self._split), self._unpacked_path, stream)
 
     def _members(self, stream: BinaryIO) -> Iterator[Record]:
         named = _Named(self._path)
@@ -129,7 +134,7 @@ class WarcFile:
             try:
                 shutil.copyfileobj(io.BufferedReader(member, _PIECE_BYTES), out)
             except (zlib.error, EOFError) as error:
-                raise _Named(self._path, unpacked=True).damaged(place) from error
+                raise _Named(self._path, self._split).damaged(place) from error
             place = member.end
 
     def _unpack_zstd(self, stream: BinaryIO, out: BinaryIO) -> None:
@@ -207,17 +212,23 @@ class _Member(io.RawIOBase):
 
 
 def _member_record(named: _Named, member: _Member, place: int) -> Record | None:
-    """Return the one record of a gzip member, None for a member that is empty; `_PackedError` for anything else."""
+    """Return the one record of a gzip member, None for a member that is empty.
+
+    `_PackedError` where it holds a part of a record, or several: only then is the file worth unpacking.
+    """
     source: io.BufferedReader = io.BufferedReader(member, _PIECE_BYTES)
     if not source.peek(1):
         return None
     try:
         fields, declared, line_end = _header(named, source, place)
-    except WarcFileError:
-        # Perhaps the middle of a record that began in the member before: read as one stream it shows.
+    except _EndsEarlyError:
         raise _PackedError from None
     head = _block(source, declared)
-    if head is None or not _ended(source, line_end) or source.read(1):
+    if head is None:
+        raise _PackedError
+    if not _ended(source, line_end):
+        raise named.wrong_length(place, declared)
+    if source.read(1):
         raise _PackedError
     return Record(named.path, place, member.end - place, fields, declared, head)
 
@@ -233,8 +244,7 @@ def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[Record]:
         if head is None:
             raise named.shortened(place)
         if not _ended(source, line_end):
-            what = f"does not end where its Content-Length of {declared} says"
-            raise named.error(place, what, "correct the field, or take the file out of the list")
+            raise named.wrong_length(place, declared)
         end = source.tell()
         yield Record(path, place, end - place, fields, declared, head)
         place = end
@@ -338,18 +348,30 @@ class _Named:
     """How messages name a place: that of the file, or of what was unpacked of it."""
 
     path: Path
-    unpacked: bool = False
+    split: int | None = None
+    """The byte of the file from which on it was unpacked."""
 
     def error(self, place: int, what: str, remedy: str) -> WarcFileError:
-        where = f"{place} of what it holds unpacked" if self.unpacked else str(place)
-        return WarcFileError(f"{self.path}: the record at byte {where} {what}. Remedy: {remedy}")
+        return WarcFileError(f"{self._at(place)} {what}. Remedy: {remedy}")
+
+    def wrong_length(self, place: int, declared: int) -> WarcFileError:
+        what = f"does not end where its Content-Length of {declared} says"
+        return self.error(place, what, "correct the field, or take the file out of the list")
 
     def shortened(self, place: int) -> WarcFileError:
-        return self.error(place, "ends early", _AGAIN if self.unpacked else f"{_AGAIN}, {_cut_before(place)}")
+        return _EndsEarlyError(f"{self._at(place)} ends early. Remedy: {self._remedy(place)}")
 
     def damaged(self, place: int) -> WarcFileError:
         what = f"{self.path}: the gzip member at byte {place} is damaged or ends early"
-        return WarcFileError(f"{what}. Remedy: {_AGAIN if self.unpacked else f'{_AGAIN}, {_cut_before(place)}'}")
+        return WarcFileError(f"{what}. Remedy: {self._remedy(place)}")
+
+    def _at(self, place: int) -> str:
+        unpacked = "" if self.split is None else f" of what is unpacked from byte {self.split} on"
+        return f"{self.path}: the record at byte {place}{unpacked}"
+
+    def _remedy(self, place: int) -> str:
+        # Bytes of the file itself can only be counted where it was not unpacked.
+        return f"{_AGAIN}, {_cut_before(place)}" if self.split is None else _AGAIN
 
 
 def _cut_before(place: int) -> str:

@@ -145,5 +145,5 @@ def test_a_path_that_exists_is_taken_literally_and_no_file_twice(tmp_path: Path,
     assert found("a[1].warc.gz") == ["a[1].warc.gz"]
     assert found("a[1]*.gz") == ["a1.warc.gz"]
     assert found("b.warc.gz", "*.gz") == ["b.warc.gz", "a1.warc.gz", "a[1].warc.gz"]
-    with pytest.raises(StageError, match="matches no file. Remedy"):
+    with pytest.raises(StageError, match="matches no file"):
         found("c[1].warc.gz")

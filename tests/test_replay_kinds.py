@@ -325,6 +325,13 @@ def test_a_damaged_coding_ends_as_an_answer_that_is_not_http_both_ways(tmp_path:
         assert (reply.failure, reply.body) == ("http_error", b"")
 
 
+@pytest.mark.parametrize("said", ["junk", "[]", "{}", '{"reply": 1}', '{"asker": "row 1"}'])
+def test_a_field_of_our_name_that_says_nothing_makes_no_record_ours(tmp_path: Path, said: str) -> None:
+    one = response("http://a.example/x", PNG, fields=[f"Laion-Dask-Exchange: {said}"])
+    for reply in both_ways(tmp_path, [write(tmp_path / "a.warc.gz", ROBOTS, one)], "http://a.example/x")[0]:
+        assert (reply.failure, reply.body) == ("", PNG)
+
+
 def test_a_file_that_cannot_be_read_in_full_stops_both_at_the_start(tmp_path: Path) -> None:
     bad = tmp_path / "bad.warc"
     bad.write_bytes(ROBOTS + record("response", "http://a.example/x", answer(PNG), length=len(answer(PNG)) - 1))
