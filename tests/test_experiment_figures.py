@@ -20,7 +20,7 @@ ROWS = [
         share_of={"en": kept / 100, "multi": 0.5, "nolang": None},
         precision=0.9,
         recall=kept / 90,
-        safety={"unsafe_kept": (0.02, 0.01, 0.04), "watermark_kept": None},
+        safety={"unsafe_of_kept": (0.02, 0.01, 0.04), "watermark_of_kept": None},
     )
     for value, kept in ((0.2, 80), (0.3, 60), (0.4, 20))
 ]
