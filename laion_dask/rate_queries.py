@@ -7,6 +7,7 @@ denominators. DuckDB counts all groups in one pass, in bounded memory.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -56,7 +57,8 @@ class Measure(NamedTuple):
     holds: str
 
 
-class Counted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Counted:
     """How many of the `total` rows of a group a measure holds for; by `split`, group `all` is everything."""
 
     measure: str
@@ -77,8 +79,10 @@ from read_parquet($images) images left join read_parquet($scores) scores using (
     left join read_parquet($verdicts) verdicts using (uid)
 union all by name
 select gone.split, {gone}, false as attempt, false as downloaded, gone.reason as verdict
-from read_parquet($removed) gone{found}
+from {removed} gone{found}
 """
+# A release made by hand may lack the table.
+_NONE_REMOVED: Final = "(select null::varchar as uid, null::varchar as split, null::varchar as reason where false)"
 _FOUND: Final = """ left join (
     select uid, min_by(language, wat_order) as language, min(host) as host from read_parquet($pairs) group by uid
 ) found using (uid)"""
@@ -124,9 +128,7 @@ def of_version(
     """
     images = outcomes.shard_files(data / "download")
     files = {stage: [data / stage / path.name for path in images] for stage in ("download", "score", "filter")}
-    missing = [
-        path for path in (*files["score"], *files["filter"], data / "filter" / "removed.parquet") if not path.is_file()
-    ]
+    missing = [path for path in (*files["score"], *files["filter"]) if not path.is_file()]
     if missing:
         raise outcomes.MissingStageError(f"{missing[0]} is missing: run the stage {missing[0].parent.name} again")
     wanted = [*measures(settings), *(dropped() if further else ())]
@@ -194,10 +196,18 @@ def _load(
         "images": queries.names(files["download"]),
         "scores": queries.names(files["score"]),
         "verdicts": queries.names(files["filter"]),
-        "removed": queries.names([data / "filter" / "removed.parquet"]),
     } | ({"pairs": queries.names(found)} if found else {})
     scores = "".join(f', scores."{name}"' for name in columns)
-    connection.execute(_PAIRS.format(scores=scores, gone=gone, found=_FOUND if found else ""), values)
+    connection.execute(
+        _PAIRS.format(scores=scores, gone=gone, removed=_removed(data), found=_FOUND if found else ""), values
+    )
+
+
+def _removed(data: Path) -> str:
+    path = data / "filter" / "removed.parquet"
+    if not path.is_file():
+        return _NONE_REMOVED
+    return "read_parquet('" + queries.names([path])[0].replace("'", "''") + "')"
 
 
 def _load_removed(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
@@ -211,8 +221,7 @@ def _load_removed(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
     )
     flags = ", ".join(f"false as {name}" for name in ("attempt", "downloaded", "page", "refused"))
     connection.execute(
-        f"create temp table pairs as select split, reason as verdict, {nothing}, {flags} from read_parquet($removed)",
-        {"removed": queries.names([data / "filter" / "removed.parquet"])},
+        f"create temp table pairs as select split, reason as verdict, {nothing}, {flags} from {_removed(data)}"
     )
 
 

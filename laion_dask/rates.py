@@ -152,7 +152,11 @@ def collect(
 def groups(counted: Sequence[rate_queries.Counted]) -> tuple[GroupRate, ...]:
     """Return counts as rates with their intervals, by measure, kind of group and size, in a fixed order."""
     measures = [*dict.fromkeys(one.measure for one in counted)]
-    found = [GroupRate(*one, *_rate(one.count, one.total)) for one in counted if one.total]
+    found = [
+        GroupRate(one.measure, one.by, one.group, one.count, one.total, *_rate(one.count, one.total))
+        for one in counted
+        if one.total
+    ]
     found.sort(key=lambda one: (measures.index(one.measure), _BY.index(one.by), -one.total, one.group))
     return tuple(found)
 
