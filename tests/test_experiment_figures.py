@@ -70,5 +70,5 @@ def test_a_curve_leaves_out_what_was_not_measured() -> None:
     with rc_context(STYLE):
         drawn = figures.curve(ROWS, "filter.similarity.en")
     lines = {line.get_label(): len(line.get_xdata()) for axes in drawn.axes for line in axes.get_lines()}
-    assert (lines["en"], lines["recall"], lines["unsafe kept"]) == (3, 3, 3)
+    assert (lines["en"], lines["recall"], lines["unsafe of kept"]) == (3, 3, 3)
     assert "nolang" not in lines
