@@ -16,7 +16,7 @@ from laion_dask import reference
 from laion_dask.figures import DROPPED, INK, KEPT, LINE, QUIET, STYLE, save
 
 _SPLIT_STYLE: Final = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolang": ("#009E73", "^")}
-_SAFETY_STYLE: Final = {"unsafe_kept": ("#D55E00", "o"), "watermark_kept": ("#56B4E9", "s")}
+_SAFETY_STYLE: Final = {"unsafe_of_kept": ("#D55E00", "o"), "watermark_of_kept": ("#56B4E9", "s")}
 _PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 _FINE: Final = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 _COUNT: Final = FuncFormatter(lambda value, _: f"{value:,.0f}")

@@ -17,7 +17,7 @@ from laion_dask import sheets
 SPLITS: Final = ("en", "multi", "nolang")
 ALL: Final = "all"
 # Of the report's rates those that a filter can change: the others are of what came before it.
-SAFETY: Final = ("unsafe_kept", "watermark_kept")
+SAFETY: Final = ("unsafe_of_kept", "watermark_of_kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def row(version: Version, changes: Mapping[str, Any]) -> Row:
     def share(split: str) -> float | None:
         kept = version.number(f"report.kept.{split}")
         # Every downloaded image is looked up on the lists of known content, so this total counts them all.
-        total = version.number(f"report.safety.listed_hash.{split}.total")
+        total = version.number(f"report.safety.listed_of_received.{split}.total")
         return kept / total if kept is not None and total else None
 
     def rate(name: str) -> tuple[float, float, float] | None:

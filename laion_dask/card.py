@@ -16,7 +16,7 @@ from typing import Any, Final
 import jinja2
 import pyarrow.parquet as pq
 
-from laion_dask import card_rates, composition, limits, recipes, schema
+from laion_dask import composition, limits, rate_lines, recipes, schema
 from laion_dask.croissant import MAIN, released
 from laion_dask.manifest import Made
 from laion_dask.release import SPLITS, SUBSET_HIGH_RESOLUTION
@@ -63,9 +63,9 @@ def write(
     merkle_root: Mapping[str, Any],
     tombstones: int,
     pictures: Sequence[Picture] = (),
-    rates: Sequence[card_rates.Row] = (),
+    rates: Sequence[rate_lines.Row] = (),
 ) -> None:
-    """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `card_rates`."""
+    """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `rate_lines`."""
     settings = made.settings
     tables = _tables(out, made)
     shown = tables[0].splits if tables else []
@@ -88,7 +88,7 @@ def write(
         rankings=_rankings(numbers),
         pictures=pictures,
         rate_splits=[row.group for row in rates if row.by == "split"],
-        rates=card_rates.by_split(rates),
+        rates=rate_lines.by_split(rates),
         rate_groups=[(row.by, _cell(row.group), row) for row in rates if row.by != "split"],
         uses=limits.uses(settings),
         limits=limits.limits(settings, numbers),

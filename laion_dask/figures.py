@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from laion_dask import reference, reference_figures
 from laion_dask.outcomes import SPLITS
+from laion_dask.rate_queries import HOST_SIGNALS
 from laion_dask.statistics import ALL, FunnelStep, Histogram, Statistics
 from laion_dask.truth import Decision
 
@@ -262,11 +263,17 @@ def _languages(statistics: Statistics) -> Figure:
     return figure
 
 
+def _rate_label(name: str) -> str:
+    """Return a measure as a label: a signal of an opt-out by its own name."""
+    signal = name.removeprefix("opt_out_").removesuffix("_of_attempts")
+    return _plain(signal if signal in HOST_SIGNALS else name)
+
+
 def _safety(statistics: Statistics) -> Figure:
     shown = [rate for rate in statistics.safety if rate.count or (rate.total and reference.rates(rate.name))]
     names = list(dict.fromkeys(rate.name for rate in shown))
     figure, (axes,) = _frame(0.95 + 0.46 * max(1, len(names)))
-    _rows(axes, [_plain(name.removeprefix("host_opt_out_")) for name in names])
+    _rows(axes, [_rate_label(name) for name in names])
     places = {"en": -0.22, "multi": 0.0, "nolang": 0.22, ALL: 0.0}
     labelled: set[str] = set()
     for rate in statistics.safety:

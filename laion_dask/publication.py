@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from laion_dask import (
     card,
     card_figures,
-    card_rates,
     composition,
     croissant,
     embeddings,
     manifest,
     params,
     queries,
+    rate_lines,
     removals,
 )
 
@@ -32,11 +32,11 @@ def publish(
 
     `data` is the folder of all stages' outs: which WATs, lists, removals and models took part.
     """
-    rates = card_rates.measure(data, settings.filter)
+    rates = rate_lines.measure(data, settings.filter)
     return describe(out, gather(data, settings, counts), tombstones, rates)
 
 
-def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[card_rates.Row] = ()) -> dict[str, Any]:
+def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.Row] = ()) -> dict[str, Any]:
     """Write them for a release that was made with and from this."""
     numbers = composition.measure(out)
     root = manifest.root(out)

@@ -21,6 +21,7 @@ from laion_dask import (
     gallery,
     linkrot,
     params,
+    rate_queries,
     rates,
     reference,
     report_tables,
@@ -34,27 +35,31 @@ from laion_dask.statistics import ALL
 from laion_dask.verdict import REASON_STAGE
 
 RATE_NAMES: Final = {
-    "unsafe": "Unsafe by score",
-    "watermark": "Watermarked by score",
-    "unsafe_kept": "Unsafe in what is kept",
-    "watermark_kept": "Watermarked in what is kept",
-    "listed_hash": "On a list of known content",
-    "page_opt_out": "Page opts out",
-    "host_opt_out": "Host opts out, any signal",
-    "host_opt_out_robots": "by robots.txt",
-    "host_opt_out_ai_txt": "by ai.txt",
-    "host_opt_out_tdmrep": "by tdmrep.json",
-    "host_opt_out_rsl": "by RSL licence",
-    "host_opt_out_x_robots_tag": "by X-Robots-Tag",
-    "host_opt_out_tdm_reservation": "by tdm-reservation",
-    "host_opt_out_content_usage": "by Content-Usage",
-    "host_opt_out_content_signal": "by Content-Signal",
-    "host_opt_out_crawler_price": "by a price for crawlers (402)",
-    "host_opt_out_xmp_data_mining": "by data mining in XMP",
-    "host_opt_out_xmp_tdm": "by TDM reservation in XMP",
-    "host_opt_out_c2pa": "by C2PA manifest",
-    "removed": "Removal requested",
+    "unsafe_of_scored": "Unsafe by score",
+    "watermark_of_scored": "Watermarked by score",
+    "unsafe_of_kept": "Unsafe in what is kept",
+    "watermark_of_kept": "Watermarked in what is kept",
+    "listed_of_received": "On a list of known content",
+    "listed_address_of_pairs": "Address on such a list",
+    "page_opt_out_of_links": "Page opts out, of all links",
+    "page_opt_out_of_attempts": "Page opts out and is asked for",
+    "opt_out_of_attempts": "Host opts out, any signal",
+    "opt_out_robots_of_attempts": "by robots.txt",
+    "opt_out_ai_txt_of_attempts": "by ai.txt",
+    "opt_out_tdmrep_of_attempts": "by tdmrep.json",
+    "opt_out_rsl_of_attempts": "by RSL licence",
+    "opt_out_x_robots_tag_of_attempts": "by X-Robots-Tag",
+    "opt_out_tdm_reservation_of_attempts": "by tdm-reservation",
+    "opt_out_content_usage_of_attempts": "by Content-Usage",
+    "opt_out_content_signal_of_attempts": "by Content-Signal",
+    "opt_out_crawler_price_of_attempts": "by a price for crawlers (402)",
+    "opt_out_xmp_data_mining_of_attempts": "by data mining in XMP",
+    "opt_out_xmp_tdm_of_attempts": "by TDM reservation in XMP",
+    "opt_out_c2pa_of_attempts": "by C2PA manifest",
+    "removed_of_pairs": "Removal requested",
 }
+SIGNALS: Final = frozenset(f"opt_out_{signal}_of_attempts" for signal in rate_queries.HOST_SIGNALS)
+"""Measures that have a row of the page only where they occur."""
 # Six digits are more than any of these shares is worth, and the same on every machine.
 _DIGITS: Final = 6
 
@@ -91,7 +96,7 @@ def write(
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
     changes = _changes(out, data, settings.report.against, project)
-    grouped = rates.write(out, data, settings, [host.host for host in numbers.hosts])
+    grouped = rates.write(out, data, settings, [host.host for host in numbers.hosts], counts)
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
         crawl=_crawl(data),
@@ -104,6 +109,7 @@ def write(
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,
+        signals=SIGNALS,
         grouped=grouped,
         domain_classes=domains.CLASSES,
         decisions=decisions,

@@ -16,24 +16,16 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from laion_dask import outcomes, params
+from laion_dask import outcomes, params, rate_queries
 from laion_dask.outcomes import SPLITS
-from laion_dask.verdict import FUNNEL, KEEP, LISTED_IMAGES, REASONS
+from laion_dask.verdict import FUNNEL, KEEP, REASONS
 
-HOST_SIGNALS: Final = (
-    *("robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
-    *("crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
-)
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 MEASURES: Final = ("width", "height", "text length")
 SIMILARITY_RANGE: Final = (-0.2, 1.0)
 AESTHETIC_RANGE: Final = (0.0, 10.0)
-ALL: Final = "all"
-# Above these LAION-5B counted (LAION blog, 31 March 2022): fixed, so that versions with other limits stay comparable.
-LAION_5B_UNSAFE: Final = 0.5
-LAION_5B_WATERMARK: Final = 0.8
+ALL: Final = rate_queries.ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,45 +172,26 @@ def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
 def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[str, Any]]) -> Statistics:
     """Read the stages' tables once and return the numbers; `MissingStageError` where a table is absent.
 
-    Unsafe and watermarked are counted over all downloaded images that have a score, by the limits of section filter,
-    whatever other rule dropped the pair; `unsafe_kept` and `watermark_kept` over kept pairs, by LAION-5B's 0.5 and 0.8
-    whatever the limits are, so that versions compare. Opt-outs of pages come before a pair
-    has a split: out of `metrics` where they drop, out of `page_signals` where they are recorded.
+    The safety rates are those of `rate_queries`: of what was found, whatever other rule dropped the pair, but for those
+    of what is kept, which are by LAION-5B's 0.5 and 0.8 whatever the limits are, so that versions compare.
     """
     tally = _Tally(settings)
-    columns = ["split", "language", "host", "caption", "original_width", "original_height", "rights", "rights_signal"]
-    for shard in outcomes.attempts(data, columns, ["similarity", "aesthetic", "punsafe", "pwatermark"]):
+    columns = ["split", "language", "host", "caption", "original_width", "original_height"]
+    for shard in outcomes.attempts(data, columns, ["similarity", "aesthetic"]):
         tally.add(shard.table)
-    before = outcomes.removed(data)
-    for split, rows in Counter(map(str, before["split"].to_pylist())).items():
-        tally.rate["removed", split] += rows
-        tally.base["pairs", split] += rows
-    _page_opt_outs(tally, data, metrics)
-    return tally.finish()
+    counted = [*rate_queries.of_version(data, settings.filter, hosts=()), rate_queries.pages(data, metrics)]
+    return tally.finish(safety(counted))
 
 
-def _page_opt_outs(tally: _Tally, data: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    links = metrics.get("extract", {}).get("links", {"seen": 0, "dropped": {}})
-    recorded = 0
-    for path in sorted((data / "extract" / "pairs").glob("*.parquet")):
-        signals = pq.read_table(path, columns=["page_signals"])["page_signals"]
-        recorded += sum(bool(signal) for signal in signals.to_pylist())
-    tally.rate["page_opt_out", ALL] += int(links["dropped"].get("page_opt_out", 0)) + recorded
-    tally.base["links", ALL] += int(links["seen"])
-
-
-# Safety rates: name, and what its total counts.
-_RATES: Final = (
-    ("unsafe", "unsafe_scored"),
-    ("watermark", "watermark_scored"),
-    ("unsafe_kept", "kept_unsafe_scored"),
-    ("watermark_kept", "kept_watermark_scored"),
-    ("listed_hash", "received"),
-    ("page_opt_out", "links"),
-    ("host_opt_out", "attempts"),
-    *((f"host_opt_out_{signal}", "attempts") for signal in HOST_SIGNALS),
-    ("removed", "pairs"),
-)
+def safety(counted: Sequence[rate_queries.Counted]) -> tuple[Rate, ...]:
+    """Return the measures of every version by split, in order; a rate of nothing is None."""
+    found = {(one.measure, one.group): (one.count, one.total) for one in counted if one.by == "split"}
+    rates = []
+    for name in rate_queries.SAFETY:
+        for split in (ALL,) if name == rate_queries.PAGES else (*SPLITS, ALL):
+            count, total = found.get((name, split), (0, 0))
+            rates.append(Rate(name, split, count, total, count / total if total else None, *wilson(count, total)))
+    return tuple(rates)
 
 
 class _Tally:
@@ -226,7 +199,6 @@ class _Tally:
 
     def __init__(self, settings: params.Params) -> None:
         self.settings = settings
-        self.rate: Counter[tuple[str, str]] = Counter()
         self.base: Counter[tuple[str, str]] = Counter()
         self.languages: Counter[tuple[str, str]] = Counter()
         self.hosts: Counter[tuple[str, str]] = Counter()
@@ -243,33 +215,9 @@ class _Tally:
         text = {name: np.asarray(table[name].to_pylist(), object) for name in ("split", "verdict", "language", "host")}
         kept = text["verdict"] == KEEP
         downloaded = table["downloaded"].to_numpy()
-        similarity, aesthetic, punsafe, pwatermark = (
-            table[name].to_numpy() for name in ("similarity", "aesthetic", "punsafe", "pwatermark")
-        )
+        similarity, aesthetic = (table[name].to_numpy() for name in ("similarity", "aesthetic"))
         scored = downloaded & np.isfinite(similarity)
-        rules = self.settings.filter
-        marks = {
-            "attempts": np.ones(len(kept), bool),
-            "pairs": np.ones(len(kept), bool),
-            "downloaded": downloaded,
-            # Known content is not stored, but it did come.
-            "received": downloaded | (text["verdict"] == "listed_hash"),
-            "scored": scored,
-            "kept": kept,
-            "unsafe_scored": downloaded & np.isfinite(punsafe),
-            "watermark_scored": downloaded & np.isfinite(pwatermark),
-            "kept_unsafe_scored": kept & np.isfinite(punsafe),
-            "kept_watermark_scored": kept & np.isfinite(pwatermark),
-        }
-        events = {
-            "unsafe": downloaded & (punsafe > rules.max_punsafe),
-            "watermark": downloaded & (pwatermark > rules.max_pwatermark),
-            "unsafe_kept": kept & (punsafe > LAION_5B_UNSAFE),
-            "watermark_kept": kept & (pwatermark > LAION_5B_WATERMARK),
-            "listed_hash": np.isin(text["verdict"].astype(str), LISTED_IMAGES),
-            "removed": text["verdict"] == "removed_hash",
-            **_host_opt_outs(table),
-        }
+        marks = {"attempts": np.ones(len(kept), bool), "downloaded": downloaded, "scored": scored, "kept": kept}
         sizes = {
             "width": table["original_width"].to_numpy(),
             "height": table["original_height"].to_numpy(),
@@ -278,7 +226,6 @@ class _Tally:
         for split in SPLITS:
             inside = text["split"] == split
             self.base.update({(name, split): int((mark & inside).sum()) for name, mark in marks.items()})
-            self.rate.update({(name, split): int((event & inside).sum()) for name, event in events.items()})
             for measure, values in sizes.items():
                 counts = self.sizes.setdefault((measure, split), Counter())
                 counts.update(values[kept & inside].astype(int).tolist())
@@ -293,11 +240,10 @@ class _Tally:
         for name, mark in (("scored", scored), ("kept", kept)):
             self.languages.update((name, language or "") for language in text["language"][mark])
 
-    def finish(self) -> Statistics:
+    def finish(self, safety: tuple[Rate, ...]) -> Statistics:
         """Return the numbers; ties in rankings are broken by name, so that the order is fixed."""
-        for counts in (self.rate, self.base):
-            for name in {name for name, split in counts if split != ALL}:
-                counts[name, ALL] = sum(counts[name, split] for split in SPLITS)
+        for name in {name for name, split in self.base if split != ALL}:
+            self.base[name, ALL] = sum(self.base[name, split] for split in SPLITS)
         splits = tuple(
             Split(split, *(self.base[name, split] for name in ("attempts", "downloaded", "scored", "kept")))
             for split in (*SPLITS, ALL)
@@ -324,7 +270,7 @@ class _Tally:
             ),
             hosts=tuple(self._host(host) for host in hosts[: self.settings.report.top_hosts]),
             hosts_total=len(hosts),
-            safety=tuple(self._rates()),
+            safety=safety,
             sizes=tuple(
                 Size(measure, "characters" if measure == "text length" else "px", split, found.total(), quantiles)
                 for measure in MEASURES
@@ -344,14 +290,6 @@ class _Tally:
         tries, downloaded = self.hosts["attempts", host], self.hosts["downloaded", host]
         return Host(host, tries, downloaded, downloaded / tries, self.hosts["kept", host])
 
-    def _rates(self) -> list[Rate]:
-        rates = []
-        for name, base in _RATES:
-            for split in (ALL,) if base == "links" else (*SPLITS, ALL):
-                count, total = self.rate[name, split], self.base[base, split]
-                rates.append(Rate(name, split, count, total, count / total if total else None, *wilson(count, total)))
-        return rates
-
 
 def percentiles(counts: Mapping[int, int], levels: Sequence[int]) -> tuple[int, ...]:
     """Return the smallest values that at least `levels` percent of the counted values do not exceed; () if none."""
@@ -367,16 +305,3 @@ def _histogram(
     values: np.ndarray[Any, np.dtype[np.float32]], edges: np.ndarray[Any, np.dtype[np.float64]]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].astype(np.int64)
-
-
-def _host_opt_outs(table: pa.Table) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    # A signal that binds is the reason; one that is only recorded stands in rights_signal.
-    reasons, rights, signals = (table[name].to_pylist() for name in ("reason", "rights", "rights_signal"))
-    found = np.asarray(
-        [
-            reason if reason in HOST_SIGNALS else (signal if right == "refused" and signal in HOST_SIGNALS else "")
-            for reason, right, signal in zip(reasons, rights, signals, strict=True)
-        ],
-        object,
-    )
-    return {"host_opt_out": found != "", **{f"host_opt_out_{signal}": found == signal for signal in HOST_SIGNALS}}

@@ -39,8 +39,8 @@ _GLANCE: Final = {
     "1 links seen": "extract.links.seen",
     "2 downloaded": "filter.pairs.seen",
     "3 pairs kept": "kept.all",
-    "4 unsafe kept": "safety.unsafe_kept.all.rate",
-    "5 watermark kept": "safety.watermark_kept.all.rate",
+    "4 unsafe kept": "safety.unsafe_of_kept.all.rate",
+    "5 watermark kept": "safety.watermark_of_kept.all.rate",
     "6 precision": "truth.keep.precision",
     "7 recall": "truth.keep.recall",
 }

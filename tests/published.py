@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import tables
 
-from laion_dask import card_rates, lists, params, publication, release, schema
+from laion_dask import lists, params, publication, rate_lines, release, schema
 from laion_dask.list_params import HashList
 from laion_dask.verdict import FUNNEL, KEEP, Ledger
 
@@ -81,7 +81,7 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
     counted = counts(made_of)
     counted["filter"]["lists"] = lists.about(lists.compiled([entry], folder / "lists"))
     made = publication.gather(data, there, counted)
-    rates = card_rates.measure(data, there.filter)
+    rates = rate_lines.measure(data, there.filter)
     publication.describe(out, replace(made, models=MODELS), tombstones, rates)
     return out
 

@@ -20,7 +20,7 @@ ROWS = [
         share_of={"en": kept / 100, "multi": 0.5, "nolang": None},
         precision=0.9,
         recall=kept / 90,
-        safety={"unsafe_kept": (0.02, 0.01, 0.04), "watermark_kept": None},
+        safety={"unsafe_of_kept": (0.02, 0.01, 0.04), "watermark_of_kept": None},
     )
     for value, kept in ((0.2, 80), (0.3, 60), (0.4, 20))
 ]
@@ -70,5 +70,5 @@ def test_a_curve_leaves_out_what_was_not_measured() -> None:
     with rc_context(STYLE):
         drawn = figures.curve(ROWS, "filter.similarity.en")
     lines = {line.get_label(): len(line.get_xdata()) for axes in drawn.axes for line in axes.get_lines()}
-    assert (lines["en"], lines["recall"], lines["unsafe kept"]) == (3, 3, 3)
+    assert (lines["en"], lines["recall"], lines["unsafe of kept"]) == (3, 3, 3)
     assert "nolang" not in lines

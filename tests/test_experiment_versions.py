@@ -141,7 +141,7 @@ def test_a_row_has_shares_by_split_truth_and_safety(repository: Repository) -> N
     # Pictures of a list are fetched, looked up and left out before anything is stored.
     fetched = counts["filter"]["pairs"]["seen"] + counts["download"]["images"]["dropped"]["listed_hash"]
     assert row.share == pytest.approx(row.kept / fetched)
-    rate = row.safety["unsafe_kept"]
+    rate = row.safety["unsafe_of_kept"]
     assert rate is not None
     assert rate[1] <= rate[0] <= rate[2]
     (line,) = results.table([row])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import domains, face_schema, intervals, outcomes, rates, report, tracking
+from laion_dask import (
+    domains,
+    face_schema,
+    intervals,
+    outcomes,
+    rate_lines,
+    rate_queries,
+    rates,
+    report,
+    statistics,
+    tracking,
+)
 from laion_dask.params import Params
-from laion_dask.rates import GroupRate, Rates, _Tally
+from laion_dask.rates import GroupRate, Rates
 from laion_dask.statistics import wilson
 
 HOST = "img1.example"
@@ -67,18 +78,22 @@ GROUP: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 LISTED = {"listed_hash", "listed_later"}
 HOLDS: dict[str, tuple[Callable[[dict[str, Any]], bool], Callable[[dict[str, Any]], bool]]] = {
-    "unsafe": (scored, lambda row: row["punsafe"] > 0.5),
-    "watermark": (scored, lambda row: row["pwatermark"] > 0.8),
-    "laion400m_nsfw_NSFW": (scored, lambda row: row["laion400m_nsfw"] == "NSFW"),
-    "tag_kind_photo": (scored, lambda row: row["tag_kind_photo"] > 0.5),
-    "faces": (scored, lambda row: bool(row["face_bboxes"])),
-    "dropped_low_similarity": (lambda row: row["downloaded"], lambda row: row["verdict"] == "low_similarity"),
-    "listed": (
+    "unsafe_of_scored": (scored, lambda row: row["punsafe"] > 0.5),
+    "watermark_of_scored": (scored, lambda row: row["pwatermark"] > 0.8),
+    "unsafe_of_kept": (lambda row: row["verdict"] == "keep" and scored(row), lambda row: row["punsafe"] > 0.5),
+    "laion400m_nsfw_NSFW_of_scored": (scored, lambda row: row["laion400m_nsfw"] == "NSFW"),
+    "tag_kind_photo_of_scored": (scored, lambda row: row["tag_kind_photo"] > 0.5),
+    "faces_of_searched": (scored, lambda row: bool(row["face_bboxes"])),
+    "dropped_low_similarity_of_downloaded": (
+        lambda row: row["downloaded"],
+        lambda row: row["verdict"] == "low_similarity",
+    ),
+    "listed_of_received": (
         lambda row: row["downloaded"] or row["verdict"] == "listed_hash",
         lambda row: row["verdict"] == "listed_hash",
     ),
-    "opt_out_robots": (lambda _: True, lambda row: row["verdict"] == "robots"),
-    "opt_out_any": (lambda _: True, lambda row: row["verdict"] in {"robots", "tdmrep", "x_robots_tag"}),
+    "opt_out_robots_of_attempts": (lambda _: True, lambda row: row["verdict"] == "robots"),
+    "opt_out_of_attempts": (lambda _: True, lambda row: row["verdict"] in {"robots", "tdmrep", "x_robots_tag"}),
 }
 
 
@@ -101,15 +116,73 @@ def test_a_rate_is_the_plain_count_with_its_wilson_interval(
 def test_personal_data_and_removals_are_counted_over_all_unique_pairs(found: Rates, version: Path) -> None:
     work = [pq.read_table(path).to_pylist() for path in sorted((version / "catalog" / "shards").glob("*.parquet"))]
     pairs = sum(map(len, work))
-    emails = {one.group: one for one in found.of("split", "personal_emails")}["all"]
+    emails = {one.group: one for one in found.of("split", "personal_emails_of_pairs")}["all"]
     assert (emails.count, emails.total) == (sum(row["emails"] for shard in work for row in shard), pairs)
-    gone = pq.read_metadata(version / "catalog" / "removed.parquet").num_rows
-    removed = {one.group: one for one in found.of("split", "removed")}["all"]
-    assert (removed.count, removed.total) == (gone, pairs + gone)
+    before = pq.read_table(version / "filter" / "removed.parquet")["reason"].to_pylist()
+    later = sum(
+        reason.startswith("removed_")
+        for path in (version / "filter").glob("0*.parquet")
+        for reason in pq.read_table(path)["reason"].to_pylist()
+    )
+    gone = sum(reason.startswith("removed_") for reason in before)
+    removed = {one.group: one for one in found.of("split", "removed_of_pairs")}["all"]
+    assert (removed.count, removed.total) == (gone + later, pairs + len(before))
     assert gone > 0
-    languages = found.of("language", "removed")
-    assert sum(one.count for one in languages) == gone
-    assert sum(one.total for one in languages) == pairs + gone
+    languages = found.of("language", "removed_of_pairs")
+    assert sum(one.count for one in languages) == gone + later
+    assert sum(one.total for one in languages) == pairs + len(before)
+
+
+def test_removals_of_every_stage_are_one_number_and_a_listed_address_is_none_of_them(
+    tmp_path: Path, defaults: Params
+) -> None:
+    data, metrics = sample_version.write(tmp_path, links=300, shards=1)
+    verdicts = data / "filter" / "00000.parquet"
+    kept = [row["uid"] for row in pq.read_table(verdicts).to_pylist() if row["reason"] == "keep"]
+    for uid, reason in zip(kept, ["removed_hash"] * 3 + ["removed_later"] * 2 + ["listed_later"], strict=False):
+        sample_version.change(verdicts, uid, {"reason": reason})
+    before = pq.read_table(data / "filter" / "removed.parquet").to_pylist()
+    for name in ("filter", "catalog"):
+        path = data / name / "removed.parquet"
+        table = pq.read_table(path)
+        reasons = pa.array(["listed_url", *table["reason"].to_pylist()[1:]], pa.string())
+        pq.write_table(table.set_column(table.column_names.index("reason"), "reason", reasons), path)
+    assert len(kept) > 5
+    counts = sample_version.load_metrics(metrics)
+    in_filter = Counter(row["reason"] for row in pq.read_table(verdicts).to_pylist())
+    expected = len(before) - 1 + in_filter["removed_hash"] + in_filter["removed_later"]
+    safety = {(one.name, one.split): one.count for one in statistics.collect(data, defaults, counts).safety}
+    reported = {
+        one.group: one.count for one in rates.collect(data, defaults, [], counts).of("split", "removed_of_pairs")
+    }
+    card = {row.group: row.shares["removed_of_pairs"] for row in rate_lines.measure(data, defaults.filter)[:4]}
+    assert reported["all"] == safety["removed_of_pairs", "all"] == card["all"].count == expected
+    assert safety["listed_address_of_pairs", "all"] == 1
+
+
+def test_no_two_programs_give_a_measure_another_number(version: Path, defaults: Params) -> None:
+    counts = sample_version.load_metrics(version.parent / "metrics")
+    grouped = {
+        (one.measure, one.group): (one.count, one.total)
+        for one in rates.collect(version, defaults, [], counts).groups
+        if one.by == "split"
+    }
+    safety = statistics.collect(version, defaults, counts).safety
+    assert {one.name for one in safety} == {*rate_queries.SAFETY} <= {*report.RATE_NAMES}
+    for one in safety:
+        assert grouped.get((one.name, one.split), (0, 0)) == (one.count, one.total)
+    for row in rate_lines.measure(version, defaults.filter):
+        for name, share in row.shares.items() if row.by == "split" else ():
+            assert grouped.get((name, row.group), (0, 0)) == (share.count, share.total)
+
+
+def test_every_name_of_a_measure_says_what_its_share_is_of(found: Rates) -> None:
+    denominators = {
+        *("scored", "kept", "received", "pairs", "attempts", "downloaded", "searched"),
+    }
+    names = {one.measure for one in found.groups}
+    assert len(names) > 40
+    assert {name.rpartition("_of_")[2] for name in names} == denominators
 
 
 def test_a_sweep_counts_what_each_threshold_would_take(found: Rates, rows: list[dict[str, Any]]) -> None:
@@ -175,10 +248,10 @@ def test_the_rates_are_strict_json_beside_the_report_and_reach_mlflow_under_stab
     read = json.loads((tmp_path / "report" / "rates.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert len(read["selection"]) == len(found.selection)
     values = tracking.flat_metrics(tmp_path / "report", version.parent / "metrics")
-    emails = next(one for one in found.of("split", "personal_emails") if one.group == "all")
-    assert values["rates.personal_emails.all.rate"] == emails.rate
+    emails = next(one for one in found.of("split", "personal_emails_of_pairs") if one.group == "all")
+    assert values["rates.personal_emails_of_pairs.all.rate"] == emails.rate
     assert values["selection.en.ratio"] == 1
-    assert numbers["rates"]["personal_emails"]["rate"] == round(emails.rate, 6)
+    assert numbers["rates"]["personal_emails_of_pairs"]["rate"] == round(emails.rate, 6)
     assert numbers["selection"]["en"]["low"] <= numbers["selection"]["en"]["rate"]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "Whom the similarity filter excludes" in page
@@ -191,8 +264,8 @@ def test_a_version_without_a_scored_picture_has_no_sweep_and_no_selection(tmp_pa
         path = data / stage / "00000.parquet"
         pq.write_table(pq.read_table(path).slice(0, 0), path)
     found = rates.collect(data, defaults, [])
-    assert (found.sweeps, found.selection, found.of("split", "unsafe")) == ((), (), [])
-    assert found.of("split", "personal_any")
+    assert (found.sweeps, found.selection, found.of("split", "unsafe_of_scored")) == ((), (), [])
+    assert found.of("split", "personal_any_of_pairs")
 
 
 MIXED: dict[str, float] = {
@@ -207,22 +280,23 @@ GROUPS: dict[str, dict[str, float]] = {
 }
 
 
-def drawn(seed: int, pairs: int, settings: Params) -> list[GroupRate]:
+def drawn(seed: int, pairs: int, folder: Path) -> Sequence[GroupRate]:
     """Draw a version whose true rates are known, and return what the report would print of it."""
     rng = np.random.default_rng(seed)
     table = pa.table({name: rng.choice([*groups], pairs, p=[*groups.values()]) for name, groups in GROUPS.items()})
-    applies = rng.random(pairs) < 0.9
-    flags = {measure: (applies, rng.random(pairs) < rate) for measure, rate in MIXED.items()}
-    tally = _Tally(settings, frozenset(GROUPS["host"]))
-    tally.count(table, flags)
-    return list(tally.finish().groups)
+    table = table.append_column("applies", pa.array(rng.random(pairs) < 0.9))
+    for measure, rate in MIXED.items():
+        table = table.append_column(measure, pa.array(rng.random(pairs) < rate))
+    pq.write_table(table, folder / "drawn.parquet")
+    measures = [rate_queries.Measure(name, "applies", f'"{name}"') for name in MIXED]
+    return rates.groups(rate_queries.of_tables([folder / "drawn.parquet"], measures, GROUPS["host"]))
 
 
-def test_intervals_that_the_report_prints_cover_the_true_rate_in_93_of_100_draws(defaults: Params) -> None:
+def test_intervals_that_the_report_prints_cover_the_true_rate_in_93_of_100_draws(tmp_path: Path) -> None:
     covered: Counter[tuple[str, str]] = Counter()
     printed: Counter[tuple[str, str]] = Counter()
     for seed in range(100):
-        for one in drawn(seed, 2_000, defaults):
+        for one in drawn(seed, 2_000, tmp_path):
             for kind in (("measure", one.measure), ("by", one.by)):
                 printed[kind] += 1
                 covered[kind] += one.low <= MIXED[one.measure] <= one.high

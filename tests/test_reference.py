@@ -48,8 +48,8 @@ def test_shares_are_of_what_their_name_says() -> None:
     assert shares["kept, of links with a text"]["LAION-5B"] == pytest.approx(0.117)
     assert shares["downloaded, of those asked for"]["CommonPool 2022"] == pytest.approx(16.8 / 40)
     assert shares["kept, of those downloaded"]["DataComp clip_l14_30"] == pytest.approx(0.3)
-    assert reference.rates("unsafe_kept") == {"en": 0.029, "multi": 0.033, "nolang": 0.03}
-    assert reference.rates("unsafe") == {}
+    assert reference.rates("unsafe_of_kept") == {"en": 0.029, "multi": 0.033, "nolang": 0.03}
+    assert reference.rates("unsafe_of_scored") == {}
     for values in reference.percentiles().values():
         assert list(values) == sorted(values)
 

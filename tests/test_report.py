@@ -146,7 +146,7 @@ def test_the_headline_has_rates_intervals_decisions_and_kept_pairs(
 ) -> None:
     _, found = written
     assert set(found) == {"safety", "truth", "kept", "rates", "selection"}
-    unsafe = found["safety"]["unsafe"]["all"]
+    unsafe = found["safety"]["unsafe_of_scored"]["all"]
     assert unsafe["low"] <= unsafe["rate"] <= unsafe["high"]
     assert set(found["truth"]["low_similarity"]) == {"precision", "recall"}
     assert found["kept"]["all"] == sum(found["kept"][split] for split in ("en", "multi", "nolang"))

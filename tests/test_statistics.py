@@ -136,17 +136,18 @@ def test_safety_rates_are_over_downloaded_images_whatever_dropped_them(
     downloaded = [row for row in rows if row["reason"] == "keep"]
     for split in ("en", "multi", "nolang"):
         inside = [row for row in downloaded if row["split"] == split]
-        assert rates["unsafe", split].count == sum(row["punsafe"] > 0.5 for row in inside)
-        assert rates["watermark", split].count == sum(row["pwatermark"] > 0.8 for row in inside)
-        assert rates["unsafe", split].total == len(inside)
-    assert rates["listed_hash", "all"].count == sum(row["verdict"] == "listed_hash" for row in rows)
-    assert rates["host_opt_out_robots", "all"].count == sum(row["reason"] == "robots" for row in rows)
-    assert rates["host_opt_out", "all"].total == len(rows)
+        assert rates["unsafe_of_scored", split].count == sum(row["punsafe"] > 0.5 for row in inside)
+        assert rates["watermark_of_scored", split].count == sum(row["pwatermark"] > 0.8 for row in inside)
+        assert rates["unsafe_of_scored", split].total == len(inside)
+    assert rates["listed_of_received", "all"].count == sum(row["verdict"] == "listed_hash" for row in rows)
+    assert rates["opt_out_robots_of_attempts", "all"].count == sum(row["reason"] == "robots" for row in rows)
+    assert rates["opt_out_of_attempts", "all"].total == len(rows)
     opt_outs = version[1]["extract"]["links"]["dropped"]["page_opt_out"]
-    assert rates["page_opt_out", "all"].count == opt_outs
-    assert ("page_opt_out", "en") not in rates
+    assert rates["page_opt_out_of_links", "all"].count == opt_outs
+    assert ("page_opt_out_of_links", "en") not in rates
     removed = version[1]["catalog"]["pairs"]["dropped"]
-    assert rates["removed", "all"].count == removed["removed_url"] + removed["removed_domain"]
+    later = sum(row["verdict"] in {"removed_hash", "removed_later"} for row in rows)
+    assert rates["removed_of_pairs", "all"].count == removed["removed_url"] + removed["removed_domain"] + later
     for rate in numbers.safety:
         assert rate.low <= (rate.rate or 0) <= rate.high
 
@@ -166,8 +167,9 @@ def test_opt_outs_that_are_recorded_but_do_not_bind_are_counted(tmp_path: Path, 
         (rate.name, rate.split): rate.count
         for rate in statistics.collect(data, defaults, sample_version.load_metrics(metrics)).safety
     }
-    assert after["host_opt_out_content_usage", "all"] == before["host_opt_out_content_usage", "all"] + 1
-    assert after["page_opt_out", "all"] > before["page_opt_out", "all"]
+    signal = "opt_out_content_usage_of_attempts", "all"
+    assert after[signal] == before[signal] + 1
+    assert after["page_opt_out_of_links", "all"] > before["page_opt_out_of_links", "all"]
 
 
 def test_sizes_are_those_of_kept_pairs(numbers: Statistics, rows: list[dict[str, Any]]) -> None:
@@ -190,4 +192,4 @@ def test_a_version_without_pairs_has_numbers_too(tmp_path: Path, defaults: Param
             path.unlink()
     numbers = statistics.collect(data, defaults, {})
     assert numbers.hosts == ()
-    assert next(rate for rate in numbers.safety if rate.name == "unsafe").rate is None
+    assert next(rate for rate in numbers.safety if rate.name == "unsafe_of_scored").rate is None

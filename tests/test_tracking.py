@@ -105,7 +105,11 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert found["extract.links.seen"] == counts["extract"]["links"]["seen"]
     assert found["filter.pairs.dropped.low_similarity"] == counts["filter"]["pairs"]["dropped"]["low_similarity"]
     assert found["filter.pairs.dropped.few_words"] == 0
-    assert found["safety.unsafe.en.low"] <= found["safety.unsafe.en.rate"] <= found["safety.unsafe.en.high"]
+    assert (
+        found["safety.unsafe_of_scored.en.low"]
+        <= found["safety.unsafe_of_scored.en.rate"]
+        <= found["safety.unsafe_of_scored.en.high"]
+    )
     assert found["truth.duplicate_pair.precision"] == 1
     glance = {name: value for name, value in found.items() if name.startswith("at a glance/")}
     # MLflow's comparison sorts by name and shows seven rows: these must be them.
@@ -114,7 +118,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     # A longer name is cut there.
     assert max(map(len, glance)) <= 28
     assert glance["at a glance/3 pairs kept"] == found["kept.all"]
-    assert glance["at a glance/4 unsafe kept"] == found["safety.unsafe_kept.all.rate"]
+    assert glance["at a glance/4 unsafe kept"] == found["safety.unsafe_of_kept.all.rate"]
     assert found["kept.all"] == counts["release"]["pairs"]["kept"]
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(lineage.STAGES)}

@@ -68,7 +68,7 @@ def _text(written: Version, run: Version, shared: results.Overlap | None) -> str
     same, whole, identity = 0, 0.0, "uid"
     if shared is not None:
         same, whole, identity = shared.shared[1][2], shared.jaccard(1, 2), shared.identity
-    rates = [version.number("report.safety.unsafe_kept.all.rate") or 0.0 for version in (written, run)]
+    rates = [version.number("report.safety.unsafe_of_kept.all.rate") or 0.0 for version in (written, run)]
     return f"""## Answer
 
 As written {kept[0]:,} pairs are kept, as run {kept[1]:,}. In both are {same:,}, {whole:.0%} of those in either; pairs

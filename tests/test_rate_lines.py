@@ -1,4 +1,4 @@
-"""The card's rates are those of the report, counted another way."""
+"""The card's rates are those of the report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import card_rates, rates
-from laion_dask.card_rates import Row, Share
+from laion_dask import rate_lines, rates
 from laion_dask.params import Params
+from laion_dask.rate_lines import Row, Share
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_share_of_the_card_is_that_of_the_report(version: Path, defaults: Params) -> None:
-    found = card_rates.measure(version, defaults.filter)
+    found = rate_lines.measure(version, defaults.filter)
     hosts = [row.group for row in found if row.by == "host"]
     reported = {
         (one.by, one.group, one.measure): Share(one.count, one.total, one.low, one.high)
@@ -39,14 +39,8 @@ def test_every_share_of_the_card_is_that_of_the_report(version: Path, defaults: 
     assert {name: share for name, share in shares.items() if reported.get(name) != share} == {}
     held = {name for (_, group, name), share in shares.items() if group == "all" and share.count}
     assert held >= {
-        "unsafe",
-        "watermark",
-        "listed",
-        "opt_out_any",
-        "opt_out_robots",
-        "opt_out_c2pa",
-        "page_opt_out",
-        "removed",
+        *("unsafe_of_scored", "watermark_of_scored", "listed_of_received", "opt_out_of_attempts"),
+        *("opt_out_robots_of_attempts", "opt_out_c2pa_of_attempts", "page_opt_out_of_attempts", "removed_of_pairs"),
     }
 
 
@@ -54,7 +48,7 @@ def test_languages_and_hosts_are_those_that_most_was_asked_of(version: Path, def
     asked = [
         row for path in sorted((version / "download").glob("0*.parquet")) for row in pq.read_table(path).to_pylist()
     ]
-    found = card_rates.measure(version, defaults.filter)
+    found = rate_lines.measure(version, defaults.filter)
     for by in ("language", "host"):
         counts = Counter(row[by] or "none" for row in asked)
         rows = [(row.group, row.attempts) for row in found if row.by == by]
@@ -64,15 +58,15 @@ def test_languages_and_hosts_are_those_that_most_was_asked_of(version: Path, def
 def test_a_signal_that_does_not_occur_has_no_line_and_what_was_not_looked_at_no_share(
     version: Path, defaults: Params
 ) -> None:
-    lines = dict(card_rates.by_split(card_rates.measure(version, defaults.filter)))
+    lines = dict(rate_lines.by_split(rate_lines.measure(version, defaults.filter)))
     assert "- by `robots`" in lines
     assert "- by `content_usage`" not in lines
     assert str(Share(0, 0, 0.0, 1.0)) == ""
     assert str(Share(1, 8, 0.0224, 0.4709)) == "12.50 % (2.24 to 47.09)"
-    assert card_rates.by_split([]) == []
-    assert card_rates.by_split([Row("language", "en", 3, {})]) == []
+    assert rate_lines.by_split([]) == []
+    assert rate_lines.by_split([Row("language", "en", 3, {})]) == []
 
 
 def test_a_version_without_shards_has_no_rates(tmp_path: Path, defaults: Params) -> None:
     (tmp_path / "download").mkdir()
-    assert card_rates.measure(tmp_path, defaults.filter) == []
+    assert rate_lines.measure(tmp_path, defaults.filter) == []
