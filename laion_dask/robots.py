@@ -10,7 +10,7 @@ from typing import Final
 
 from laion_dask import agent_groups
 from laion_dask.agent_groups import FIRST, Groups, Line
-from laion_dask.path_rules import PathRules, Pattern, compiled, normal_path, path_of
+from laion_dask.path_rules import PathRules, Pattern, compiled, normal_path, path_of, rooted
 from laion_dask.rights import Decision, Policy, decision
 from laion_dask.signals import content_usage
 
@@ -157,18 +157,8 @@ def _path_rules(lines: Iterable[Line]) -> PathRules[bool]:
         if line.key == "allow" and line.value[:1] in {"/", "*"}:
             found[normal_path(line.value)] = True
         elif line.key == "disallow" and line.value:
-            found.setdefault(normal_path(_rooted(line.value)), False)
+            found.setdefault(normal_path(rooted(line.value)), False)
     return PathRules(found)
-
-
-_AUTHORITY: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
-
-
-def _rooted(path: str) -> str:
-    """Return a refused path that begins as paths do; the RFC knows no other, but what it means can be understood."""
-    authority = _AUTHORITY.match(path)
-    path = path[authority.end() :] if authority else path
-    return path if path[:1] in {"/", "*"} else f"/{path}"
 
 
 def _delays(groups: Groups, token: str) -> Iterator[float]:
