@@ -13,7 +13,7 @@ from typing import Final
 
 from laion_dask import agent_groups
 from laion_dask.agent_groups import FIRST
-from laion_dask.path_rules import PathRules, normal_path, path_of
+from laion_dask.path_rules import PathRules, normal_path, path_of, rooted
 from laion_dask.rights import SILENT, Decision, decision
 
 PATH: Final = "/ai.txt"
@@ -120,7 +120,8 @@ def _group(lines: Iterable[agent_groups.Line]) -> _Group:
     by_type: dict[str, tuple[int, Rule]] = {}
     for line in lines:
         if line.value:
-            pattern, rule = normal_path(line.value).lower(), Rule(line.key == "disallow", line.text)
+            rule = Rule(line.key == "disallow", line.text)
+            pattern = normal_path(_meant(line.value) if rule.refuses else line.value).lower()
             if rule.refuses or pattern not in rules:
                 rules[pattern] = rule
     for pattern, rule in rules.items():
@@ -128,3 +129,8 @@ def _group(lines: Iterable[agent_groups.Line]) -> _Group:
             here = (len(pattern), rule)
             by_type[kind[1]] = max(by_type.get(kind[1], here), here, key=lambda it: (it[0], it[1].refuses))
     return _Group(PathRules(rules), by_type)
+
+
+def _meant(pattern: str) -> str:
+    """Return a refused pattern as it is meant where it lacks its beginning: `.jpg` is a type, `a/` a folder."""
+    return f"*{pattern}" if pattern.startswith(".") else rooted(pattern)

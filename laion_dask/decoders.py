@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,10 +36,10 @@ from laion_dask.rights import SILENT, Decision, Policy
 
 CRASHED: Final = "decoder_crashed"
 
-_PIPE_BYTES: Final = 1 << 20  # Linux gives this to anyone: most bodies then go through in one write
 STALLED_S: Final = 300.0
 """A process that has used no processor time at all for so long is stuck: stopped, or waiting for a dead disk."""
 
+_PIPE_BYTES: Final = 1 << 20  # Linux gives this to anyone: most bodies then go through in one write
 _WALL_S: Final = 3_600.0  # in which a decoder gets its processor time on the busiest machine
 _LOOK_S: Final = 1.0  # between two looks at the processor time of a process that is waited for
 _TRIES: Final = 2
@@ -49,7 +48,7 @@ _REMEDY: Final = "Remedy: raise download.decode_memory_mb, or see whether `impor
 
 
 class DecoderError(Exception):
-    """A decoder cannot be started: no fault of a picture."""
+    """A decoder cannot be started, or does not run: no fault of a picture."""
 
 
 class _DiedError(Exception):
@@ -239,17 +238,18 @@ class _Waiting:
         self._pid = pid
         self._stalled_s = stalled_s
         self._used_s = -1.0
-        self._since = time.monotonic()
+        self._idle_s = 0.0
 
     def until(self, end: int, event: int) -> None:
         """Wait until the pipe is ready; `_StalledError` where the process has not run since long."""
         waiting = select.poll()
         waiting.register(end, event)
         while not waiting.poll(_LOOK_S * 1000):
-            now, used_s = time.monotonic(), _processor_s(self._pid)
-            if used_s != self._used_s:
-                self._used_s, self._since = used_s, now
-            elif now - self._since > self._stalled_s:
+            # Counted in looks: where the whole machine was asleep, no time has passed.
+            used_s = _processor_s(self._pid)
+            self._idle_s = self._idle_s + _LOOK_S if used_s == self._used_s else 0.0
+            self._used_s = used_s
+            if self._idle_s > self._stalled_s:
                 raise _StalledError
 
 

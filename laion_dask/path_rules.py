@@ -36,6 +36,20 @@ def normal_path(path: str) -> str:
     return quote(unescaped, safe="/%?#[]@!$&'()*+,;=:~", errors="replace")
 
 
+_AUTHORITY: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
+
+
+def rooted(pattern: str) -> str:
+    """Return the pattern of a reservation as it begins by the rules: with a slash or `*`.
+
+    A missing slash, or the host before the path, has no meaning in the specifications, but what was meant can be
+    understood. A permission is not to be read so.
+    """
+    authority = _AUTHORITY.match(pattern)
+    pattern = pattern[authority.end() :] if authority else pattern
+    return pattern if pattern[:1] in {"/", "*"} else f"/{pattern}"
+
+
 class Pattern(NamedTuple):
     """A pattern, taken apart at its `*`: how the path begins, the pieces that follow, whether `$` ends it."""
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from laion_dask import agent_groups
 from laion_dask.agent_groups import FIRST, Groups, Line
-from laion_dask.path_rules import PathRules, Pattern, compiled, normal_path, path_of
+from laion_dask.path_rules import PathRules, Pattern, compiled, normal_path, path_of, rooted
 from laion_dask.rights import Decision, Policy, decision
-from laion_dask.signals import content_usage
+from laion_dask.signals import content_usage, is_rsl_address
 
 PATH: Final = "/robots.txt"
 
@@ -142,7 +142,8 @@ def parse_robots(
     return RobotsRules(
         asked=tuple(_Asked(token, tuple(rules[names] for names in groups.of(token.lower()))) for token in asked),
         usage=tuple(_usage_rules(groups, asked)),
-        licenses=tuple(_licenses(groups, asked)),
+        # Many hosts answer every address with a page, in which such a line may stand for something else.
+        licenses=() if text.lstrip().startswith("<") else tuple(_licenses(groups, asked)),
         crawl_delay_s=max((delay for token in ours for delay in _delays(groups, token)), default=0.0),
         cut=cut,
         source=source,
@@ -157,18 +158,8 @@ def _path_rules(lines: Iterable[Line]) -> PathRules[bool]:
         if line.key == "allow" and line.value[:1] in {"/", "*"}:
             found[normal_path(line.value)] = True
         elif line.key == "disallow" and line.value:
-            found.setdefault(normal_path(_rooted(line.value)), False)
+            found.setdefault(normal_path(rooted(line.value)), False)
     return PathRules(found)
-
-
-_AUTHORITY: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
-
-
-def _rooted(path: str) -> str:
-    """Return a refused path that begins as paths do; the RFC knows no other, but what it means can be understood."""
-    authority = _AUTHORITY.match(path)
-    path = path[authority.end() :] if authority else path
-    return path if path[:1] in {"/", "*"} else f"/{path}"
 
 
 def _delays(groups: Groups, token: str) -> Iterator[float]:
@@ -192,7 +183,7 @@ def _licenses(groups: Groups, asked: Iterable[str]) -> Iterator[str]:
 
 
 def _is_license(line: Line) -> bool:
-    return line.key == "license" and bool(line.value)
+    return line.key == "license" and is_rsl_address(line.value)
 
 
 def _usage_rules(groups: Groups, asked: Iterable[str]) -> Iterator[_Usage]:

@@ -200,7 +200,8 @@ class _Document:
             if self._kind not in {"usage", ""}:
                 self._limit(f"{name} {self._kind}: {' '.join(uses)}")
             elif name == "permits":
-                self._license.permitted = [*(self._license.permitted or []), *uses]
+                self._license.permitted = self._license.permitted or []
+                self._license.permitted += uses
             else:
                 self._license.prohibited += uses
         self._text = ""

@@ -98,13 +98,26 @@ def rsl_links(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool]]:
                 continue
             if kind == RSL_TYPE:
                 yield address.strip(), True
-            elif kind in _UNTYPED and not any(host in address.lower() for host in LICENSE_HOSTS):
+            elif kind in _UNTYPED and not _is_well_known(address):
                 yield address.strip(), False
 
 
 def is_rsl_link(rel: str, kind: str) -> bool:
     """Tell whether a LINK element names an RSL licence."""
     return "license" in rel.lower().split() and kind.partition(";")[0].strip().lower() == RSL_TYPE
+
+
+def is_rsl_address(value: str) -> bool:
+    """Tell whether the value of a License line can be the address of an RSL document.
+
+    Not the name of a licence (`MIT`), and no address of a well-known one, which is no RSL.
+    """
+    is_address = "/" in value or value.lower().endswith((".xml", ".rsl"))
+    return is_address and not any(character.isspace() for character in value) and not _is_well_known(value)
+
+
+def _is_well_known(address: str) -> bool:
+    return _ADDRESS.match(address) is not None
 
 
 def _parameter(part: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from laion_dask.path_rules import Pattern, compiled, normal_path, path_of
+from laion_dask.path_rules import Pattern, compiled, normal_path, path_of, rooted
 from laion_dask.rights import MAX_EVIDENCE_CHARS, SILENT, Decision, decision
 
 PATH: Final = "/.well-known/tdmrep.json"
@@ -60,6 +60,7 @@ def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = 
         if isinstance(item, dict) and isinstance(item.get("location"), str) and "tdm-reservation" in item:
             value = item["tdm-reservation"]
             reservation = value if type(value) is int and value in {0, 1} else None
+            location = item["location"] if reservation == 0 else rooted(item["location"])
             shown = json.dumps(item, ensure_ascii=False)[:MAX_EVIDENCE_CHARS]
-            rules.append((compiled(normal_path(item["location"])), reservation, shown))
+            rules.append((compiled(normal_path(location)), reservation, shown))
     return TdmRep(tuple(rules), "", source, time)

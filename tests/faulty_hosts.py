@@ -15,7 +15,14 @@ from PIL import Image
 
 from laion_dask.replay import Handler
 
-ROBOTS: Final = {"closed.example": "User-agent: *\nDisallow: /\n", "partly.example": "User-agent: *\nDisallow: /no/\n"}
+ROBOTS: Final = {
+    "closed.example": "User-agent: *\nDisallow: /\n",
+    "partly.example": "User-agent: *\nDisallow: /no/\n",
+    "licensed.example": "License: https://lawyer.example/license.xml\nUser-agent: *\nAllow: /\n",
+}
+LICENSE: Final = """<rsl xmlns="https://rslstandard.org/rsl"><content url="/"><license>
+<prohibits type="usage">ai-train</prohibits></license></content></rsl>"""
+LINK: Final = '<https://lawyer.example/license.xml>; rel="license"; type="application/rsl+xml"'
 TDM: Final = '[{"location": "/", "tdm-reservation": 1}]'
 MOVED: Final = {
     "/moved": "/ok/moved",
@@ -51,6 +58,9 @@ ROWS: Final = [
     ("http://closed.example/ok/4", "robots"),
     ("http://partly.example/no/5", "robots"),
     ("http://tdm.example/ok/6", "tdmrep"),
+    ("http://licensed.example/ok/8", "rsl"),
+    ("http://linked.example/linked", "rsl"),
+    ("http://shop.example/priced", "crawler_price"),
     ("http://10.0.0.1/ok", "private_address"),
     ("http://silent.example/ok/7", "unreachable"),
     # One address for rows side by side, and every other answer is a failure: who gets which is a matter of chance.
@@ -105,8 +115,12 @@ async def _page(request: web.BaseRequest, path: str) -> web.StreamResponse:
         return await _stream(request, path)
     if path == "/gone":
         return web.Response(status=404, text="gone " * 100)
+    if path == "/priced":
+        return web.Response(status=402, headers={"crawler-price": "USD 0.01"})
+    if path == "/license.xml":
+        return web.Response(text=LICENSE, content_type="application/rsl+xml")
     bodies = {"/large": bytes(300_000), "/html": b"<html>moved</html>", "/empty": b"", "/cut": picture(9)[:2_000]}
-    headers = {"X-Robots-Tag": "noai"} if path == "/noai" else {}
+    headers = {"/noai": {"X-Robots-Tag": "noai"}, "/linked": {"Link": LINK}}.get(path, {})
     if path == "/odd-header":
         headers["X-Odd"] = "caf\u00e9 \u2603; x=1"
     body = bodies.get(path, picture(sum(path.encode())))
