@@ -1,8 +1,10 @@
 """Bodies in, prepared pictures out, decoded in processes of their own: a crash or a hang costs one row.
 
 A decoder lives as long as its owner and takes one body after the other through a pipe, so that it costs little more
-than the copies. One that dies, hangs or runs out of memory is replaced; the body it died on is tried once more in a
-fresh process, because what kills a process (the kernel, out of memory) may have had nothing to do with it.
+than the copies. What it may take is time of its own: a machine that is busy, or stands still, is not counted, so that
+it cannot turn a picture into a bad one (`patience`). One that dies, hangs or runs out of memory is replaced; the body
+it died on is tried once more in a fresh process, because what kills a process (the kernel, out of memory) may have had
+nothing to do with it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any, Final, Self
 from laion_dask.blur import Box
 from laion_dask.decoder_process import ANSWER_HEAD, BODY_HEAD, OUT_OF_MEMORY
 from laion_dask.images import Prepared, Rules
+from laion_dask.patience import Patience
 
 CRASHED: Final = "decoder_crashed"
 
@@ -39,7 +41,7 @@ _REMEDY: Final = "Remedy: raise download.decode_memory_mb, or see whether `impor
 
 
 class DecoderError(Exception):
-    """A decoder cannot be started: no fault of a picture."""
+    """A decoder cannot be started, or the machine gives it no time: no fault of a picture."""
 
 
 class _DiedError(Exception):
@@ -92,7 +94,7 @@ class Decoder:
             try:
                 if not self._ready:
                     self._greet()
-                return self._ask(body, boxes, time.monotonic() + self._timeout_s)
+                return self._ask(body, boxes, Patience(self.pid or 0, self._timeout_s))
             except TimeoutError:
                 self.close()
                 return Prepared(CRASHED, f"not decoded within {self._timeout_s:g} s")
@@ -120,27 +122,27 @@ class Decoder:
             "timeout_s": self._timeout_s,
             "memory_bytes": self._memory_bytes,
         }
-        deadline = time.monotonic() + _START_S
+        patience = Patience(self.pid or 0, _START_S)
         try:
-            self._send(settings, b"", deadline)
-            self._answer(deadline)
+            self._send(settings, b"", patience)
+            self._answer(patience)
         except TimeoutError:
             raise DecoderError(f"a decoder did not start within {_START_S:g} s. {_REMEDY}") from None
         self._ready = True
 
-    def _ask(self, body: bytes, boxes: Sequence[Box], deadline: float) -> Prepared:
-        self._send([list(box) for box in boxes], body, deadline)
-        fields, picture = self._answer(deadline)
+    def _ask(self, body: bytes, boxes: Sequence[Box], patience: Patience) -> Prepared:
+        self._send([list(box) for box in boxes], body, patience)
+        fields, picture = self._answer(patience)
         if fields["reason"] == OUT_OF_MEMORY:
             raise _DiedError(f"decoding takes more memory than {self._memory_bytes // 1_000_000} MB")
         return Prepared(**fields, picture=picture)
 
-    def _answer(self, deadline: float) -> tuple[dict[str, Any], bytes]:
-        text_bytes, picture_bytes = ANSWER_HEAD.unpack(self._receive(ANSWER_HEAD.size, deadline))
-        rest = self._receive(text_bytes + picture_bytes, deadline)
+    def _answer(self, patience: Patience) -> tuple[dict[str, Any], bytes]:
+        text_bytes, picture_bytes = ANSWER_HEAD.unpack(self._receive(ANSWER_HEAD.size, patience))
+        rest = self._receive(text_bytes + picture_bytes, patience)
         return json.loads(rest[:text_bytes]), bytes(rest[text_bytes:])
 
-    def _send(self, about: object, body: bytes, deadline: float) -> None:
+    def _send(self, about: object, body: bytes, patience: Patience) -> None:
         end, _ = self._ends()
         text = json.dumps(about).encode()
         parts = [memoryview(BODY_HEAD.pack(len(text), len(body)) + text), memoryview(body)]
@@ -148,7 +150,7 @@ class Decoder:
             try:
                 sent = os.writev(end, parts)
             except BlockingIOError:
-                _wait(end, select.POLLOUT, deadline)
+                self._wait(end, select.POLLOUT, patience)
                 continue
             except BrokenPipeError:
                 raise self._died() from None
@@ -157,19 +159,26 @@ class Decoder:
             if parts:
                 parts[0] = parts[0][sent:]
 
-    def _receive(self, size: int, deadline: float) -> bytearray:
+    def _receive(self, size: int, patience: Patience) -> bytearray:
         _, end = self._ends()
         received = bytearray()
         while len(received) < size:
             try:
                 chunk = os.read(end, size - len(received))
             except BlockingIOError:
-                _wait(end, select.POLLIN, deadline)
+                self._wait(end, select.POLLIN, patience)
                 continue
             if not chunk:
                 raise self._died()
             received += chunk
         return received
+
+    def _wait(self, end: int, event: int, patience: Patience) -> None:
+        if not patience.wait(end, event):
+            self.close()
+            raise DecoderError(
+                f"a decoder got no time for {patience.most_s:g} s. Remedy: run again on a quieter machine"
+            )
 
     def _died(self) -> _DiedError:
         status = self._process.wait() if self._process else 0
@@ -179,14 +188,6 @@ class Decoder:
         if not self._ready:
             raise DecoderError(f"a decoder ended with status {status} before it decoded anything. {_REMEDY}")
         return _DiedError(f"the decoder ended with status {status}")
-
-
-def _wait(end: int, event: int, deadline: float) -> None:
-    waiting = select.poll()
-    waiting.register(end, event)
-    left_s = deadline - time.monotonic()
-    if left_s <= 0 or not waiting.poll(left_s * 1000):
-        raise TimeoutError
 
 
 _KEPT: OrderedDict[tuple[object, ...], Decoders] = OrderedDict()

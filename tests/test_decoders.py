@@ -167,6 +167,43 @@ def test_a_process_that_hangs_is_given_up_after_its_time(body: bytes) -> None:
         assert one.prepare(BODY).reason == KEEP
 
 
+def test_a_machine_that_stands_still_costs_no_picture() -> None:
+    # The owner of the decoder is stopped with it, for longer than the decoder may take: nobody had the time.
+    code = (
+        "import sys; sys.path.insert(0, 'tests');"
+        "from test_decoders import SLOW, decoder; from laion_dask.decoders import Decoder\n"
+        "with decoder(timeout_s=3) as one:\n"
+        "    one.prepare(b''); print(one.pid, flush=True); print(one.prepare(SLOW).reason, flush=True)\n"
+    )
+    root = Path(__file__).parents[1]
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        both = [int(owner.stdout.readline()), owner.pid]
+        for _ in range(3):
+            for number, seconds in ((signal.SIGSTOP, 4.0), (signal.SIGCONT, 0.05)):
+                for pid in both:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)
+                time.sleep(seconds)
+        assert owner.stdout.readline() == f"{KEEP}\n"
+
+
+def test_a_process_that_is_ready_and_gets_no_processor_is_waited_for() -> None:
+    with decoder(timeout_s=3) as one:
+        one.prepare(BODY)
+        # Others want the same processor, so that the clock is far ahead of what the decoder computes.
+        here = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(running(one), {here})
+        spin = [sys.executable, "-c", f"import os\nos.sched_setaffinity(0, {{{here}}})\nwhile True: pass"]
+        hogs = [subprocess.Popen(spin) for _ in range(5)]
+        try:
+            assert one.prepare(SLOW) == prepared(SLOW)
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+
+
 def test_a_body_that_needs_more_memory_than_allowed_ends_with_the_reason_and_the_next_decodes() -> None:
     large = encoded(Image.new("L", (6_000, 6_000)))
     with decoder(memory_bytes=300_000_000) as one:
