@@ -7,7 +7,6 @@ import gzip
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -382,11 +381,6 @@ def test_sockets_are_made_to_allowed_addresses_only() -> None:
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(headers: tuple[tuple[str, str], ...], seconds: float) -> None:
     assert retry_after_s(headers) == seconds
-
-
-def test_a_date_counts_from_when_a_recorded_answer_came() -> None:
-    came = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
-    assert retry_after_s((("Retry-After", "Wed, 21 Oct 2015 07:28:09 GMT"),), came) == 9.0
 
 
 def test_the_back_off_grows_and_is_the_same_every_time() -> None:
