@@ -248,6 +248,15 @@ async def _replayed(
     raise _gone(target, "is gone")
 
 
+def _recorded(date: str) -> str:
+    """Return a WARC-Date as it is, or the epoch where it is none."""
+    try:
+        datetime.fromisoformat(date)
+    except ValueError:
+        return _NO_DATE
+    return date if _WARC_DATE.fullmatch(date) else _NO_DATE
+
+
 def _is_name(host: str) -> bool:
     # A label that is empty or too long is none for a resolver, and TLS would end with an error of its encoding.
     return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
@@ -263,8 +272,10 @@ async def _get_marked(
         for name in marks:
             marks[name] = reply.header(name.lower()) or marks[name]
         theirs = tuple((name, value) for name, value in reply.headers if name.title() not in marks)
-        date = marks[MARK_DATE]
-        return replace(reply, headers=theirs, date=date if _WARC_DATE.fullmatch(date) else _NO_DATE)
+        date = _recorded(marks[MARK_DATE])
+        return replace(
+            reply, headers=theirs, date=date, retry_after_s=retry_after_s(theirs, datetime.fromisoformat(date))
+        )
 
     def readable(head: Reply) -> bool:
         nonlocal body_is_missing
@@ -358,10 +369,11 @@ async def _pass_over(response: aiohttp.ClientResponse) -> None:
             return
 
 
-def retry_after_s(headers: Headers) -> float:
+def retry_after_s(headers: Headers, came: datetime | None = None) -> float:
     """Return the seconds that a Retry-After header asks to wait (RFC 9110 10.2.3); 0 where there is none that is valid.
 
-    A date counts from the response's own Date, so that the clocks of two machines need not agree.
+    A date counts from the response's own Date, so that the clocks of two machines need not agree; without one from the
+    time at which the response came, which is now unless it is given.
     """
     value = _last(headers, "retry-after")
     if value.isdecimal():
@@ -369,7 +381,7 @@ def retry_after_s(headers: Headers) -> float:
     until = _date(value) if value else None
     if until is None:
         return 0.0
-    now = _date(_last(headers, "date")) or datetime.now(UTC)
+    now = _date(_last(headers, "date")) or came or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
