@@ -39,11 +39,18 @@ def _read(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def of_paths(project: Path, paths: Iterable[str]) -> frozenset[str]:
-    """Return the names of all objects that any commit has at one of these paths."""
-    listed = git(project, "rev-list", "--all", "--reflog", "--objects", "--", *paths).decode("utf-8", "replace")
-    rows = (line.partition(" ") for line in listed.splitlines())
-    wanted = {Path(path).name for path in paths}
-    return frozenset(name for name, _, path in rows if Path(path).name in wanted)
+    """Return the names of all objects that any commit has at one of these paths, or below it."""
+    wanted = tuple(Path(path).as_posix() for path in paths if not Path(path).is_absolute())
+    if not wanted:
+        return frozenset()
+    prefix = git(project, "rev-parse", "--show-prefix").decode().strip()
+    listed = git(project, "rev-list", "--all", "--reflog", "--objects", "--", *wanted).decode("utf-8", "replace")
+    rows = [(name, path.removeprefix(prefix)) for name, _, path in map(_parted, listed.splitlines())]
+    return frozenset(name for name, path in rows if any(f"{path}/".startswith(f"{one}/") for one in wanted))
+
+
+def _parted(line: str) -> tuple[str, str, str]:
+    return line.partition(" ")
 
 
 def is_ledger(content: bytes) -> bool:

@@ -28,6 +28,10 @@ class PlaceError(Exception):
     """A folder that should be looked into is not there; the message names it."""
 
 
+DEMO: Final = "laion_dask/demo"
+"""In a clone of this repository: the captions of the demo's pairs are written there."""
+
+
 @dataclass
 class Places:
     """What a purge looks into, and what not."""
@@ -73,6 +77,8 @@ def _spared(data: Path, home: Path, settings: Params) -> dict[Path, str]:
         Path(settings.catalog.removals): "the ledger: it says what must be kept out",
         home / purge_record.TRACES: "what is searched for, until this purge has ended",
     }
+    if settings.crawl.source == "demo":
+        found[Path(DEMO)] = "makes the demo's web, captions too"
     listed = "a list of known content: it says what must be kept out"
     found |= dict.fromkeys((Path(one.file) for one in settings.catalog.lists), listed)
     for name, globs in (("crawl.files", settings.crawl.files), ("download.warcs", settings.download.warcs)):

@@ -46,8 +46,9 @@ class Project:
 
     @property
     def ledgers(self) -> list[str]:
-        """Files in Git that say what must be kept out."""
-        return [self.settings.catalog.removals, *(one.file for one in self.settings.catalog.lists)]
+        """Paths in Git of what says what must be kept out, and of what makes the demo's web."""
+        demo = [purge_places.DEMO] if self.settings.crawl.source == "demo" else []
+        return [self.settings.catalog.removals, *(one.file for one in self.settings.catalog.lists), *demo]
 
     def places(self, *, with_database: bool = True) -> Places:
         """List what there is to look into now; the embedded database only once it should be gone."""
