@@ -30,6 +30,8 @@ def check(settings: params.Params) -> None:
 def files(settings: params.Params) -> list[tuple[str, str]]:
     """Return (key, path) of each file that a user must have brought; not what earlier stages make."""
     asked = [one for one in named_files.named_files(settings) if one.path and one.made_by() is None]
+    # The ledger is the project's own, and the stage `inputs` looks for it: parameters are written before it is there.
+    asked = [one for one in asked if one.key != "catalog.removals"]
     return list(dict.fromkeys((one.key, one.path) for one in asked if one.kind != "glob"))
 
 
