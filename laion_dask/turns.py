@@ -154,10 +154,16 @@ class TurnServer:
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: _Client) -> None:
         _keep_alive(writer, self.address.lease_s)
         loop = asyncio.get_running_loop()
+        # A little longer than the client holds them, so that the timer need not be set at every line.
+        spare_s = self.address.lease_s / BEATS
+        silence_s = self.address.lease_s + spare_s
         try:
-            async with asyncio.timeout(self.address.lease_s) as lease:
+            async with asyncio.timeout(silence_s) as lease:
+                until = loop.time() + silence_s
                 while line := await reader.readline():
-                    lease.reschedule(loop.time() + self.address.lease_s)
+                    if until - loop.time() < silence_s - spare_s / 2:
+                        until = loop.time() + silence_s
+                        lease.reschedule(until)
                     self._obey(line.decode().split(), client)
         except TimeoutError:
             # What was written to a machine without power would keep the connection open for minutes.
