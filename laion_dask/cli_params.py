@@ -66,7 +66,7 @@ def params(
                 typer.echo(f"{section}.{name} = {json.dumps(value, ensure_ascii=False)}")
         try:
             preflight.check(checked)
-        except preflight.PreflightError as missing:
+        except preflight.FilesMissingError as missing:
             # Who looks at a recipe need not have its files yet; who builds does.
             if not recipe:
                 raise

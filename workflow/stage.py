@@ -18,7 +18,7 @@ from typing import Any
 from distributed import Client
 from ruamel.yaml import YAML
 
-from laion_dask import interrupts, parts
+from laion_dask import interrupts, parts, preflight
 from laion_dask import params as parameters
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
@@ -120,6 +120,8 @@ def run(stage: Stage) -> dict[str, Any]:
     """Run one stage from params.yaml to `data/<stage>` and `metrics/<stage>.json`, and return its counts."""
     began = time.monotonic()
     settings = parameters.load()
+    # What would end a later stage is told before this one takes hours.
+    preflight.check(settings, stage.name)
     stage.check(settings)
     out = Path("data") / stage.name
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
