@@ -32,7 +32,7 @@ def check(settings: params.Params, first: str = STAGES[0]) -> None:
 
     What an earlier stage of the same run makes need not be there yet.
     """
-    to_come = STAGES[STAGES.index(first) :]
+    to_come = STAGES[STAGES.index(first) if first in STAGES else 0 :]
     named = [one for one in named_files.named_files(settings) if one.stage in to_come]
     asked = {(one.key, one.path): one for one in reversed(named)}
     missing, wrong = [], []

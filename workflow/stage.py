@@ -120,8 +120,6 @@ def run(stage: Stage) -> dict[str, Any]:
     """Run one stage from params.yaml to `data/<stage>` and `metrics/<stage>.json`, and return its counts."""
     began = time.monotonic()
     settings = parameters.load()
-    # What would end a later stage is told before this one takes hours.
-    preflight.check(settings, stage.name)
     stage.check(settings)
     out = Path("data") / stage.name
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
@@ -202,6 +200,8 @@ def main(stage: Stage) -> None:
     kept = "Finished parts are kept; `make repro` goes on from here."
     try:
         with interrupts.heard():
+            # What would end a later stage is told before this one takes hours.
+            preflight.check(parameters.load(), stage.name)
             run(stage)
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{stage.name}: interrupted. {kept}\n")
