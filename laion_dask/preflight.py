@@ -27,10 +27,10 @@ class FilesMissingError(PreflightError):
     """Nothing is wrong but that files are missing."""
 
 
-def check(settings: params.Params, first: str = STAGES[0]) -> None:
+def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = True) -> None:
     """Check what the stages from `first` on need. Raises `PreflightError` with all that is wrong.
 
-    What an earlier stage of the same run makes need not be there yet.
+    With `weights`, those of models are fetched where a cache lacks them. What an earlier stage of the same run makes need not be there yet.
     """
     to_come = STAGES[STAGES.index(first) if first in STAGES else 0 :]
     named = [one for one in named_files.named_files(settings) if one.stage in to_come]
@@ -46,7 +46,12 @@ def check(settings: params.Params, first: str = STAGES[0]) -> None:
     unread = tuple(line.partition(" = ")[0] for line in [*missing, *wrong])
     if any(key.startswith("score.tags") for key in unread):
         unread = (*unread, "filter")  # the names of its columns stand in the files of tags
-    wrong += [problem for key, read in _readers(settings, to_come) if key not in unread if (problem := _told(read))]
+    wrong += [
+        problem
+        for key, read in _readers(settings, to_come, weights=weights)
+        if key not in unread
+        if (problem := _told(read))
+    ]
     if missing or wrong:
         by = f" (recipe {', '.join(settings.recipe)})" if settings.recipe else ""
         told = [f"files are missing{by}: {'; '.join(missing)}. Remedy: {_REMEDY}"] if missing else []
@@ -101,7 +106,9 @@ def _told(read: Callable[[], object]) -> str | None:
     return None
 
 
-def _readers(settings: params.Params, to_come: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], object]]]:
+def _readers(
+    settings: params.Params, to_come: tuple[str, ...], *, weights: bool
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield (key, function) of what reads, as its stage does, a file that is small or of which the head is enough."""
     yield "filter", lambda: filter_checks.check(settings.filter, filter_checks.joined(scores(settings.score)))
     if "release" in to_come:
@@ -113,7 +120,7 @@ def _readers(settings: params.Params, to_come: tuple[str, ...]) -> Iterator[tupl
 
         folder = Path(settings.download.verify)
         yield "download.verify", lambda: verify.shard_files(folder)
-    if "score" in to_come:
+    if "score" in to_come and weights:
         yield from _score(settings.score)
     if "group" in to_come and settings.group.evaluation:
         from laion_dask import evaluation  # noqa: PLC0415
