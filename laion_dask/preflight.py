@@ -30,7 +30,8 @@ class FilesMissingError(PreflightError):
 def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = True) -> None:
     """Check what the stages from `first` on need. Raises `PreflightError` with all that is wrong.
 
-    With `weights`, those of models are fetched where a cache lacks them. What an earlier stage of the same run makes need not be there yet.
+    With `weights`, those of models are fetched where a cache lacks them. What an earlier stage of the same run makes
+    need not be there yet.
     """
     to_come = STAGES[STAGES.index(first) if first in STAGES else 0 :]
     named = [one for one in named_files.named_files(settings) if one.stage in to_come]
