@@ -65,8 +65,8 @@ def params(
             for name, value in values.items():
                 cli_console.say(f"{section}.{name} = {json.dumps(value, ensure_ascii=False)}")
         try:
-            preflight.check(checked)
-        except preflight.PreflightError as missing:
+            preflight.check(checked, weights=not recipe)
+        except preflight.FilesMissingError as missing:
             # Who looks at a recipe need not have its files yet; who builds does.
             if not recipe:
                 raise
@@ -102,7 +102,7 @@ def lay_over(file: Path, recipe: str) -> list[str]:
     yaml = round_trip()
     values = yaml.load(base)
     wanted = recipes.apply(recipe, parameters.parse(values, str(file)).model_dump(mode="json", exclude_unset=True))
-    preflight.check(parameters.parse(wanted, f"recipe {recipe!r} over {file}"))
+    preflight.check(parameters.parse(wanted, f"recipe {recipe!r} over {file}"), weights=False)
     told: list[str] = []
     _lay(values, wanted, "", told)
     out = io.StringIO()

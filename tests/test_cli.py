@@ -166,7 +166,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for name in ("params.yaml", "removals.csv"):
+        (folder / name).write_text((ROOT / name).read_text())
     return folder
 
 
@@ -204,7 +205,7 @@ def test_writing_a_recipe_changes_its_lines_and_no_other_character(project: Path
     for old, new in changed:
         assert old.split(":")[0] == new.split(":")[0]
         assert old.partition(" # ")[2] == new.partition(" # ")[2]
-    assert sorted(path.name for path in project.iterdir()) == ["experiments", "params.yaml"]
+    assert sorted(path.name for path in project.iterdir()) == ["experiments", "params.yaml", "removals.csv"]
 
 
 def test_a_recipe_whose_files_are_missing_is_refused_before_anything_is_written(project: Path) -> None:

@@ -24,7 +24,6 @@ from laion_dask.demo import faces as drawn
 from laion_dask.demo import onnx_file
 from laion_dask.head_params import Faces
 from laion_dask.params import ParamsError
-from laion_dask.where import WhereError
 
 SIDE = 224
 NAMES = ("face_bboxes", "face_scores")
@@ -362,7 +361,7 @@ def test_where_no_faces_were_looked_for_no_shards_without_faces_can_be_written(s
 
 def test_a_filter_can_ask_for_faces_where_they_are_looked_for(defaults: params.Params) -> None:
     wanted = {"filter": defaults.filter.model_copy(update={"where": "len(face_bboxes) = 0"})}
-    with pytest.raises(WhereError, match="there is no column face_bboxes"):
+    with pytest.raises(preflight.PreflightError, match="there is no column face_bboxes"):
         preflight.check(defaults.model_copy(update=wanted))
     looked = wanted | {"score": defaults.score.model_copy(update={"faces": Faces(file="demo")})}
     preflight.check(defaults.model_copy(update=looked))

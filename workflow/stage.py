@@ -16,7 +16,7 @@ from typing import Any
 
 from distributed import Client
 
-from laion_dask import code_digest, interrupts, part_files, parts, printable
+from laion_dask import code_digest, interrupts, part_files, parts, preflight, printable
 from laion_dask import params as parameters
 from laion_dask.cluster import open_client
 from laion_dask.params import Params
@@ -204,6 +204,8 @@ def main(stage: Stage) -> None:
     kept = "Finished parts are kept; `make repro` goes on from here."
     try:
         with interrupts.heard():
+            # What would end a later stage is told before this one takes hours.
+            preflight.check(parameters.load(), stage.name)
             run(stage)
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{stage.name}: interrupted. {kept}\n")
