@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
+# fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
+unexport CFLAGS CXXFLAGS CPPFLAGS
 
 .PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
 .DEFAULT_GOAL := help
