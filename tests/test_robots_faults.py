@@ -92,6 +92,9 @@ def test_a_refusal_is_read_in_every_encoding_and_with_every_line_end(encoding: s
         "User-agent: MyBot, CCBot\nDisallow: /",
         "User-agent: * # all\nDisallow: / # of it",
         "\xa0User-agent:\xa0*\nDisallow:\u3000/",
+        "\u200bUser-agent: *\u200b\nDisallow: \u200b/\u2060",
+        "User-agent: \"CCBot\"\nDisallow: '/'",
+        'User-agent: *\nAllow: /\nContent-Signal: "ai-train=no"',
     ],
 )
 def test_a_refusal_that_can_be_understood_counts(text: str) -> None:
