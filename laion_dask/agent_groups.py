@@ -24,10 +24,12 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _LOOKED_AT_BYTES: Final = 1_024
+# What nobody sees: it comes with copies out of web pages, and must not lose a refusal.
+_HIDDEN: Final = dict.fromkeys(map(ord, "\0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 # RFC 9309, 2.2: lines end with CR, LF or both, and with nothing else.
 _LINE: Final = re.compile(r"[^\r\n]+")
 _RULES: Final = frozenset({"allow", "disallow"})
-_NAME: Final = re.compile(r"(?:^|[,;])\s*([a-z0-9_-]+|\*(?![a-z0-9_-]))")
+_NAME: Final = re.compile(r"(?:^|[,;])[\s\"']*([a-z0-9_-]+|\*(?![a-z0-9_-]))")
 _SPELLINGS: Final = {
     **dict.fromkeys(("user-agent", "useragent", "user agent", "user_agent"), "user-agent"),
     # As Google's parser reads them (google/robotstxt): a slip of the key must not lose a refusal.
@@ -37,6 +39,8 @@ _SPELLINGS: Final = {
 }
 _KNOWN: Final = frozenset({*_SPELLINGS.values(), "allow", "content-usage", "content-signal"})
 _MAX_KEY_CHARS: Final = 40
+# No value of the grammar has quotes around it; whoever writes them means what is inside.
+_QUOTED: Final = re.compile(r"([\"'])([^\"']*)\1\Z")
 _WITHOUT_COLON: Final = re.compile(r"(user[-_ \t]?agent|diss?all?[ao]w|diasllow|allow)[ \t]+(\S+)", re.IGNORECASE)
 
 
@@ -72,10 +76,10 @@ def text_of(body: bytes, max_bytes: int) -> tuple[str, bool]:
     """Return the text of a file, and whether it is longer than `max_bytes`: then the line that is cut is left out.
 
     UTF-8 as RFC 9309 has it; UTF-16 and UTF-32 with a byte order mark, and UTF-16 without one, known by its NUL bytes.
-    NUL characters and marks are left out wherever they stand.
+    NUL characters, marks and other characters that nobody sees are left out wherever they stand.
     """
     read = body[:max_bytes]
-    text = read.decode(_encoding(read), "replace").replace("\0", "").replace("\ufeff", "")
+    text = read.decode(_encoding(read), "replace").translate(_HIDDEN)
     if len(body) > max_bytes:
         return text[: max(text.rfind("\n"), text.rfind("\r")) + 1], True
     return text, False
@@ -152,7 +156,7 @@ def _line(text: str, *, apart: bool) -> Line | None:
     name, colon, value = text.partition(":")
     key = " ".join(name.lower().split()) if len(name) <= _MAX_KEY_CHARS else ""
     if colon and (known := _SPELLINGS.get(key, key)) in _KNOWN:
-        return Line(known, value.strip(), text, apart)
+        return Line(known, _QUOTED.sub(r"\2", value.strip()), text, apart)
     if without := _WITHOUT_COLON.fullmatch(text):
         # As Google's parser reads it: a key and one word, with nothing between them but blanks.
         word = " ".join(without[1].lower().replace("\t", " ").split())

@@ -164,7 +164,7 @@ class Fetcher:
         if self._policy.binds(before):
             # An origin that could not say what it allows may be able to later; what it has said is final.
             final = rules.lasting or (before.rights == "refused" and not rules.robots.refusal)
-            return Reply(message=_told(before), retry=not final), before, before.signal
+            return Reply(message=f"refused by {before.signal}", retry=not final), before, before.signal
         seen: Decision | None = None
 
         def wanted(head: Reply) -> bool:
@@ -183,7 +183,7 @@ class Fetcher:
         beside, lasting = await self._told_beside(target, reply, seen)
         seen = self._policy.strictest([seen, *beside])
         if self._policy.binds(seen) and (reply.status == 200 or any(map(self._policy.binds, beside))):
-            return replace(reply, body=b"", message=_told(seen), retry=not lasting), seen, seen.signal
+            return replace(reply, body=b"", message=f"refused by {seen.signal}", retry=not lasting), seen, seen.signal
         return reply, seen, ""
 
     async def _told_beside(self, target: guard.Target, reply: Reply, seen: Decision) -> tuple[list[Decision], bool]:
@@ -396,7 +396,3 @@ def backoff_s(url: str, attempt: int) -> float:
 
 def _is_answer(head: Reply) -> bool:
     return 200 <= head.status < 300
-
-
-def _told(decision: Decision) -> str:
-    return f"refused by {decision.signal}"

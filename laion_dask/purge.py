@@ -101,7 +101,13 @@ def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) 
 
 
 def spare_linked(planned: Plan, files: Iterable[Path]) -> Plan:
-    """Take out of what is deleted whatever a file that stays is a link to: its content would be lost there."""
+    """Take out of what is deleted whatever a file that stays is a link to: its content would be lost there.
+
+    Raises `PurgeError` where what goes is itself a link to a file that is not among `files`: the link would go, and
+    what it leads to would be left where nothing looks.
+    """
+    files = list(files)
+    _refuse_links_elsewhere(planned, files)
     goes = {*planned.rewrite, *planned.delete}
     links: dict[Path, Path] = {}
     for path in files:
@@ -110,6 +116,22 @@ def spare_linked(planned: Plan, files: Iterable[Path]) -> Plan:
     kept = {path: links[path.resolve()] for path in planned.delete if path.resolve() in links}
     left = planned.left | {path: f"{planned.why[path]}; {link} is a link to it" for path, link in kept.items()}
     return replace(planned, delete=tuple(path for path in planned.delete if path not in kept), left=left)
+
+
+def _refuse_links_elsewhere(planned: Plan, files: Iterable[Path]) -> None:
+    inside = [file for path in planned.delete if path.is_dir() for file in _files(path)]
+    links = [path for path in (*planned.rewrite, *planned.delete, *inside) if path.is_symlink()]
+    if not links:
+        return
+    known = {path.parent.resolve() / path.name for path in files if not path.is_symlink()}
+    elsewhere = [path for path in links if path.resolve() not in known]
+    if elsewhere:
+        told = ", ".join(f"{path} to {path.resolve()}" for path in elsewhere[:_TOLD])
+        more = " and more" if len(elsewhere) > _TOLD else ""
+        message = (
+            f"{len(elsewhere)} files hold traces and are links to files elsewhere: {told}{more}. Nothing was purged"
+        )
+        raise PurgeError(f"{message}. Remedy: put the files in the places of the links, or name their folder by --also")
 
 
 def _can_be_mended(path: Path, data: Path) -> bool:

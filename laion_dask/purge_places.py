@@ -24,6 +24,11 @@ _CACHES: Final = frozenset({"pyvenv.cfg"})
 """A folder with one of these files is an environment: programs that were installed, and nothing of a data set."""
 
 
+_OF_GIT: Final = ("HEAD", "objects", "refs")
+"""Every repository of Git has these, also a bare one and that of a submodule."""
+_ASKED: Final = "objects of Git are asked of it"
+
+
 class PlaceError(Exception):
     """A folder that should be looked into is not there; the message names it."""
 
@@ -99,9 +104,13 @@ def _walk(folder: Path, spared: dict[Path, str], visited: set[tuple[int, int]], 
     for path in _entries(folder, visited, places):
         why = spared.get(path.absolute())
         if why:
-            places.spared[path.as_posix()] = why
-        elif path.name == ".git":
+            places.spared |= {path.as_posix(): why} if why != _ASKED else {}
+        elif path.name == ".git" and path.is_file():
             places.repositories.append(path)
+        elif path.is_dir() and all((path / name).exists() for name in _OF_GIT):
+            # Its objects are asked of Git; messages, logs, what git-lfs and others keep there are files as all are.
+            places.repositories.append(path)
+            yield from _walk(path, spared | {(path / "objects").absolute(): _ASKED}, visited, places)
         elif path.is_dir():
             yield from _walk(path, spared, visited, places)
         elif path.is_file():

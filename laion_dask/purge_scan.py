@@ -16,13 +16,14 @@ from laion_dask.traces import Seen, Traces
 
 _PRINTED_S: Final = 5.0
 METHOD: Final = (
-    "Every file is read. Its bytes are searched for each trace as it is and with the escapes of JSON, HTML and URLs "
-    "undone, in UTF-8, UTF-16 and Latin-1; containers are opened and their members searched in the same way; sha256 "
-    "and md5 of each file and member are compared with those of the pictures. A trace inside of a longer value of a "
-    "pair that stays is that value."
+    "Every file is read, its name too. Its bytes are searched for each trace as it is and with the escapes of JSON, "
+    "HTML, URLs and CSV undone, in UTF-8, UTF-16 and Latin-1; containers are opened and their members searched in the "
+    "same way; sha256 and md5 of each file and member are compared with those of the pictures. A trace inside of a "
+    "longer value of a pair that stays is that value."
 )
 LIMITS: Final = (
     "what is encrypted or packed and has no known beginning is searched as bytes only",
+    "addresses and texts in base64, and values beside a uid in a file that is no table, are not recognised",
     "texts in encodings other than UTF-8, UTF-16 and Latin-1, and what is broken over lines, are not recognised",
     "a picture that was encoded anew is not recognised by its looks",
     "texts of fewer than 8 characters, and those inside of more than 1,000 kept texts, are not searched for",
@@ -79,8 +80,9 @@ def scan(wanted: Traces, places: Places, what: str, *, but: Collection[Path] = (
         identity = _identity(path)
         if identity not in known:
             known[identity] = traces.look(path, wanted, told.seen)
-        if known[identity]:
-            told.found[path] = known[identity]
+        found = known[identity] or traces.look_at_name(path, wanted)
+        if found:
+            told.found[path] = found
         progress.add(size)
     for folder in places.repositories:
         _objects(wanted, folder, told, frozenset(ledgers))

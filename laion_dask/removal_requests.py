@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO, Final
 
-from laion_dask import address_key, personal, removals, strict_rows
+from laion_dask import address_key, personal, printable, removals, sheets, strict_rows
 from laion_dask.removals import COLUMNS, KINDS, Removal
 
 SALT_FILE: Final = "LAION_DASK_SALT_FILE"
@@ -97,8 +97,8 @@ def checked(request: Request, day: date) -> list[Removal]:
         raise RequestError("the reason names a person (address or number): the ledger is public. Remedy: leave it out")
     for text in (request.reason, request.source):
         # A ledger is opened in spreadsheets too, and they run what begins so; a line break would be another line.
-        if text.lstrip()[0] in "=+-@" or any(ord(character) < _SPACE for character in text):
-            told = "begins with =, +, - or @, or has a line break. Remedy: plain words"
+        if sheets.is_run(text) or printable.line(text) != text or any(ord(character) < _SPACE for character in text):
+            told = "begins with =, +, - or @, or has a line break or a hidden character. Remedy: plain words"
             raise RequestError(f"{text!r} {told}")
     source = pseudonym(request.source) if holds_personal(request.source) else request.source.strip()
     places = request.places or [""] * len(request.wanted)

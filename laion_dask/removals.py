@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from laion_dask import hostnames, strict_rows
+from laion_dask import hostnames, printable, strict_rows
 from laion_dask.urls import Address, UrlRules, resolve
 
 KINDS: Final = ("url", "domain", "uid", "md5", "sha256", "pdq")
@@ -20,6 +20,9 @@ _HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64, "pdq": 64}
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # A host as a crawl can show it: letters of other scripts are in punycode by then.
 _NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+# What stands behind it is a comment, another column or another address, and the whole would match nothing.
+_BLANK: Final = re.compile(r"\s")
+_TWO: Final = re.compile(r"[,;|](?:https?|ftps?):/", re.IGNORECASE)
 _ANY: Final = UrlRules(schemes=("http", "https", "ftp", "ftps"))
 
 
@@ -106,9 +109,15 @@ def remedy(kind: str, value: str) -> str:
         return f"{digits} hex digits"
     if kind == "domain":
         return _remedy_of_domain(value)
-    if kind == "url" and not ("://" in value and isinstance(_resolved(value), Address)):
+    return _remedy_of_url(value) if kind == "url" else ""
+
+
+def _remedy_of_url(value: str) -> str:
+    if not ("://" in value and isinstance(_resolved(value), Address)):
         return "an absolute address, such as https://a.example/b.jpg"
-    return ""
+    if _BLANK.search(value) or printable.line(value) != value:
+        return "an address without blanks and hidden characters; those that belong to it are escaped, such as %20"
+    return "one address in each line" if _TWO.search(value) else ""
 
 
 def _remedy_of_domain(value: str) -> str:

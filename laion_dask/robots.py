@@ -176,14 +176,17 @@ def _licenses(groups: Groups, asked: Iterable[str]) -> Iterator[str]:
     """Yield addresses of licences: of the group of each name if it has any, else of the whole file (RSL 1.0, 4.4)."""
     found: dict[str, None] = {}
     for token in asked:
-        lines = [line.value for names in groups.of(token.lower()) for line in groups.lines[names] if _is_license(line)]
-        everywhere = (line.value for line in groups.lines[frozenset({FIRST})] if _is_license(line))
-        found.update(dict.fromkeys(lines or everywhere))
+        lines = [one for names in groups.of(token.lower()) for one in _addresses(groups.lines[names])]
+        found.update(dict.fromkeys(lines or _addresses(groups.lines[frozenset({FIRST})])))
     yield from found
 
 
-def _is_license(line: Line) -> bool:
-    return line.key == "license" and is_rsl_address(line.value)
+def _addresses(lines: Iterable[Line]) -> Iterator[str]:
+    """Yield the addresses of License lines; several may stand in one line, but no words beside them."""
+    for line in lines:
+        words = [word.strip("<>,;") for word in line.value.split()] if line.key == "license" else []
+        if all(map(is_rsl_address, words)):
+            yield from words
 
 
 def _usage_rules(groups: Groups, asked: Iterable[str]) -> Iterator[_Usage]:

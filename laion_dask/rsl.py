@@ -139,7 +139,8 @@ class _Content:
 
     def scope(self) -> tuple[str, str]:
         """Return the host pattern, empty for the site that names the licence, and the path pattern."""
-        scheme, mark, rest = self.url.partition("://")
+        url = f"https:{self.url}" if self.url.startswith("//") else self.url
+        scheme, mark, rest = url.partition("://")
         if not mark or scheme.lower() not in {"http", "https"}:
             path = self.url if self.url[:1] in {"/", "*"} else f"/{self.url}"
             return "", normal_path(path)
@@ -178,7 +179,11 @@ class _Document:
         elif name == "license" and self.contents:
             self._license = _License()
             self.contents[-1].licenses.append(self._license)
-        elif self._license is not None and name in {"permits", "prohibits", "payment", "reporting"}:
+        elif self.contents and name in {"permits", "prohibits", "payment", "reporting"}:
+            if self._license is None and name in {"permits", "prohibits"}:
+                # Terms that stand beside the licences: whoever writes them means that they hold.
+                self._license = _License()
+                self.contents[-1].licenses.append(self._license)
             self._kind = kind
             if name == "payment" and kind != "free":
                 self._limit(f"payment: {kind or 'not named'}")
@@ -193,7 +198,7 @@ class _Document:
     def end(self, tag: str) -> None:
         """Close an element."""
         name = _local(tag)
-        if name == "license":
+        if name in {"license", "content"}:
             self._license = None
         if name in {"permits", "prohibits"} and self._license is not None:
             uses = self._text.replace(",", " ").lower().split()
@@ -210,8 +215,10 @@ class _Document:
         """End the document."""
 
     def _limit(self, condition: str) -> None:
-        if self._license is not None and not self._license.condition:
-            self._license.condition = condition
+        if self._license is not None:
+            self._license.condition = self._license.condition or condition
+        elif self.contents:
+            self.contents[-1].condition = self.contents[-1].condition or condition
 
 
 def _local(tag: str) -> str:

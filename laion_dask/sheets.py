@@ -35,9 +35,14 @@ def write_flat(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return write(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
+def is_run(text: str) -> bool:
+    """Tell whether a spreadsheet would take a text for a formula, or a number for a part of one."""
+    return _FORMULA.match(text) is not None
+
+
 def cell(value: object) -> object:
     """Return a value as a cell: a text without control characters that no spreadsheet runs, anything else as it is."""
     if not isinstance(value, str):
         return value
     text = printable.line(value)
-    return f"'{text}" if _FORMULA.match(value) and not _NUMBER.fullmatch(value) else text
+    return f"'{text}" if is_run(value) and not _NUMBER.fullmatch(value) else text

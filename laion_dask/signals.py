@@ -122,7 +122,7 @@ def _is_well_known(address: str) -> bool:
 
 def _parameter(part: str) -> tuple[str, str]:
     name, _, value = part.partition("=")
-    return name.strip().lower(), value.strip(' \t,"').lower()
+    return name.strip().lower(), value.strip(" \t,\"'").lower()
 
 
 _ADDRESS: Final = re.compile(

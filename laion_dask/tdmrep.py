@@ -42,9 +42,10 @@ class TdmRep:
 def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = None) -> TdmRep:
     """Read the answer: a JSON array of rules with location and tdm-reservation, tdm-policy where there is one.
 
-    UTF-8 or, as older JSON allowed, UTF-16 and UTF-32. Whatever is not that counts as a host without the protocol, as
-    the specification asks for: many hosts answer every address with a page. A rule without location or reservation is
-    left out. An array of more than 512 KiB is not read, and that is `unknown`.
+    UTF-8 or, as older JSON allowed, UTF-16 and UTF-32; letters that cannot be read, and line breaks inside of texts, do
+    not matter. Whatever is not that counts as a host without the protocol, as the specification asks for: many hosts
+    answer every address with a page. A rule without location or reservation is left out. An array of more than 512 KiB
+    is not read, and that is `unknown`.
     """
     if not 200 <= status < 300:
         return TdmRep()
@@ -52,7 +53,9 @@ def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = 
         begins = body[:_LOOKED_AT_BYTES].decode(json.detect_encoding(body[:4]), "replace").lstrip("\ufeff \t\r\n")
         return TdmRep(unread=TOO_LONG, source=source, time=time) if begins.startswith("[") else TdmRep()
     try:
-        tree = json.loads(body)
+        # Of another encoding the letters of a path or policy are lost, but not the reservation.
+        text = body.decode(json.detect_encoding(body), "replace").strip("\0\ufeff \t\r\n")
+        tree = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return TdmRep()
     rules = []

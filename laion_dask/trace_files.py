@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from laion_dask import trace_formats, trace_openers, trace_rows, trace_tables
+from laion_dask.trace_forms import Kind
 from laion_dask.trace_search import Search, Stream
 from laion_dask.trace_values import Traces
 
@@ -33,7 +34,6 @@ _READ: Final = 1 << 20
 _GUESS: Final = 4096
 """Bytes that come out of what only looks packed, before it is certain that it was."""
 _JSON: Final = 1 << 20
-_TAIL: Final = 22
 
 
 @dataclass
@@ -77,14 +77,29 @@ def look_at(name: str, content: bytes, traces: Traces, seen: Seen) -> str:
     return _Reader(traces, seen, len(content)).entry(name, io.BytesIO(content))
 
 
+def look_at_name(path: Path, traces: Traces) -> str:
+    """Say what of the pairs stands in the name of a file or of its folders, empty if nothing.
+
+    Not texts of one word: folders are called by such.
+    """
+    kinds = (kind for kind, sure, _ in _search_of(traces).found(os.fsencode(path)) if sure and kind is not Kind.WORD)
+    return next((f"{kind.value.strip()} in its name" for kind in kinds), "")
+
+
+def _search_of(traces: Traces) -> Search:
+    """Return the search for these traces, made once."""
+    if "search" not in traces.made:
+        traces.made["search"] = Search(traces)
+    search: Search = traces.made["search"]
+    return search
+
+
 class _Reader:
     """Looks into one file, and counts what it unpacks to."""
 
     def __init__(self, traces: Traces, seen: Seen, size: int) -> None:
-        if "search" not in traces.made:
-            traces.made["search"] = Search(traces)
         self._traces, self._seen = traces, seen
-        self._search: Search = traces.made["search"]
+        self._search = _search_of(traces)
         self._pictures = traces.pictures | traces.digests
         self._left = _FREE_GROWTH + _MAX_GROWTH * size
         self._errors = trace_openers.errors()
@@ -242,8 +257,8 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 def _tail(stream: IO[bytes]) -> bytes:
     at = stream.tell()
     size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - _TAIL))
-    tail = stream.read(_TAIL)
+    stream.seek(max(0, size - trace_formats.TAIL_BYTES))
+    tail = stream.read(trace_formats.TAIL_BYTES)
     stream.seek(at)
     return tail
 

@@ -1,8 +1,9 @@
-r"""Bytes that were escaped for JSON, HTML or URLs, or written as UTF-16, brought into the one form that is searched.
+r"""Bytes that were escaped for JSON, HTML, URLs or CSV, or written as UTF-16, brought into the one searched form.
 
 The same text is written in many ways: `\/` and `\u00e9` in JSON, `&amp;` in HTML, `%C3%A9` in queries, with a zero
-byte beside each letter in UTF-16. `fold` undoes these, one inside the other too. What is searched for is folded by the
-same function, so that both sides have the same form even where a value itself has what looks like an escape.
+byte beside each letter in UTF-16, with each quote twice in CSV and SQL, in base64 that is broken into lines. `fold`
+undoes these, one inside the other too. What is searched for is folded by the same function, so that both sides have
+the same form even where a value itself has what looks like an escape.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ _ROUNDS: Final = 4
 """Escapes inside of escapes that are undone: HTML in JSON in a query has three."""
 # Each begins with one plain character: Python then looks for that at a hundred times the speed.
 _BACKSLASH: Final = re.compile(
-    rb"\\(?:u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*|u\{[0-9a-fA-F]{1,6}\}|x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*"
-    rb"|[/\"'\\nrt])"
+    rb"\\(?:u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*|u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8}"
+    rb"|x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*|[0-3][0-7]{2}(?:\\[0-3][0-7]{2})*|[/\"'\\nrt])"
 )
-_ENTITY: Final = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_ENTITY: Final = re.compile(rb"&(?:#[0-9]{1,7};?|#[xX][0-9a-fA-F]{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};)")
 _PERCENT: Final = re.compile(rb"%[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*")
 _CAPITALS_IN_HOST: Final = re.compile(rb"//[a-z0-9.@:_-]*[A-Z][A-Za-z0-9.@:_-]*")
+# Base64 is broken into lines of 60 to 76 signs in mails, notebooks and keys.
+_BROKEN: Final = re.compile(
+    rb"\n(?:(?<=[A-Za-z0-9+/]{60}\n)|(?<=[A-Za-z0-9_-]{60}\n))(?=[A-Za-z0-9+/_-])(?!https?:)", re.IGNORECASE
+)
 _PLAIN: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 # A form writes a blank as a plus sign.
 _BLANKS: Final = bytes.maketrans(b"+\t", b"  ")
 
 
 def fold(block: bytes) -> bytes:
-    """Return the block without zero bytes and escapes, blanks all of one kind, hosts in lower case."""
+    """Return the block without zero bytes and escapes; blanks are of one kind, quotes single, hosts in lower case."""
     text = block.replace(b"\0", b"") if b"\0" in block else block
     for _ in range(_ROUNDS):
         before = text
@@ -39,6 +44,13 @@ def fold(block: bytes) -> bytes:
             text = _PERCENT.sub(_without_percent, text)
         if text == before:
             break
+    text = text.replace(b"\r\n", b"\n")
+    for quote in (b'"', b"'"):
+        # CSV and SQL write a quote inside of a value twice.
+        while quote * 2 in text:
+            text = text.replace(quote * 2, quote)
+    if b"\n" in text:
+        text = _BROKEN.sub(b"", text)
     if b"//" in text:
         text = _CAPITALS_IN_HOST.sub(_lower, text)
     return text.translate(_BLANKS)
@@ -48,18 +60,28 @@ def _without_backslash(found: re.Match[bytes]) -> bytes:
     escape = found[0]
     kind = escape[1:2]
     if escape[1:3] == b"u{":
-        number = int(escape[3:-1], 16)
-        return chr(number).encode("utf-8", "replace") if number < 0x110000 else escape
+        return _letter(int(escape[3:-1], 16), escape)
     if kind == b"u":
         return bytes.fromhex(escape.replace(b"\\u", b"").decode()).decode("utf-16-be", "replace").encode()
+    if kind == b"U":
+        return _letter(int(escape[2:].decode(), 16), escape)
     if kind == b"x":
-        plain = bytes.fromhex(escape.replace(b"\\x", b"").decode())
-        try:
-            plain.decode()
-        except UnicodeDecodeError:
-            return plain.decode("latin-1").encode()
-        return plain
+        return _utf_8(bytes.fromhex(escape.replace(b"\\x", b"").decode()))
+    if kind.isdigit():
+        return _utf_8(bytes(int(number, 8) for number in escape[1:].split(b"\\")))
     return _PLAIN.get(kind, kind)
+
+
+def _letter(number: int, escape: bytes) -> bytes:
+    return chr(number).encode("utf-8", "replace") if number < 0x110000 else escape
+
+
+def _utf_8(plain: bytes) -> bytes:
+    try:
+        plain.decode()
+    except UnicodeDecodeError:
+        return plain.decode("latin-1").encode()
+    return plain
 
 
 def _without_entity(found: re.Match[bytes]) -> bytes:

@@ -30,6 +30,13 @@ OPAQUE: Final = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"\x1f\x9d", "packed by compress"),
+    (b"\x02\x21\x4c\x18", "packed by an old LZ4"),
+    (b"!<arch>\n", "an archive of ar"),
+    (b"070701", "an archive of cpio"),
+    (b"070702", "an archive of cpio"),
+    (b"070707", "an archive of cpio"),
+    (b"xar!", "a xar archive"),
+    (b"\xed\xab\xee\xdb", "a package of RPM"),
     (b"LZIP", "packed by lzip"),
     (b"\x89LZO", "packed by lzop"),
     (b"\xff\x06\x00\x00sNaPpY", "packed by Snappy"),
@@ -59,10 +66,13 @@ GUESSED: Final = {
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
 """Of a frame of zstd or LZ4 that decoders skip, behind a byte 0x50 to 0x5f."""
 _TAR_BLOCK: Final = 512
+_ZIP_END_BYTES: Final = 22
+TAIL_BYTES: Final = (1 << 16) + _ZIP_END_BYTES
+"""In so many last bytes of a file a zip may end: its comment may be 64 KiB long."""
 
 
 def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
-    """Return the kind of a file by its first bytes, and its last 22 where they are known; empty: bytes or text."""
+    """Return the kind of a file by its first bytes, and its last ones where they are known; empty: bytes or text."""
     kind = next((kind for magic, kind in _BY_MAGIC if head.startswith(magic)), "")
     if kind:
         return kind
@@ -71,7 +81,7 @@ def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
         ("zstd", head[1:4] == _SKIPPABLE and 0x50 <= head[0] <= 0x5F),
         ("duckdb", head[8:12] == b"DUCK"),
         ("tar", _is_tar(head)),
-        ("zip", tail[:4] == b"PK\x05\x06"),  # something stands before its first member
+        ("zip", _ends_as_zip(tail)),  # something stands before its first member, or behind its last
         ("brotli", name.endswith(".br")),
         ("zlib", head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0 and not head[1] & 0x20),
     )
@@ -81,6 +91,14 @@ def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
 def opaque(head: bytes) -> str:
     """Say what a file is that cannot be read; empty for all others."""
     return next((what for magic, what in OPAQUE if head.startswith(magic)), "")
+
+
+def _ends_as_zip(tail: bytes) -> bool:
+    """Tell whether the directory of a zip ends here, with a comment or anything else behind it."""
+    at = tail.rfind(b"PK\x05\x06")
+    record = tail[at : at + _ZIP_END_BYTES] if at >= 0 else b""
+    # On one disk, which has as many members as all, and at least one.
+    return len(record) == _ZIP_END_BYTES and not any(record[4:8]) and record[8:10] == record[10:12] != b"\0\0"
 
 
 def _is_tar(head: bytes) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
+import unicodedata
+import uuid
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final
@@ -19,6 +22,7 @@ SAMPLE_BYTES: Final = 33
 """Out of the middle of a picture: whole groups of three in base64, however it is shifted."""
 _TELLING_BYTES: Final = 20
 _TELLING_DIGEST: Final = 8
+_UUID_BYTES: Final = 16
 _ADDRESS: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?([^/?#]*)([^#]*)", re.DOTALL)
 _PORT: Final = re.compile(r":(?:80|443)?$")
 _ENDS_OF_HOST: Final = ("", ".", ":80", ":443")
@@ -65,20 +69,28 @@ def of_digest(digest: str) -> Iterator[tuple[bytes, Kind]]:
     plain = bytes.fromhex(digest)
     if len(set(plain)) == 1 and plain[0] in {0, 255}:
         return
-    packed = (plain, base64.b64encode(plain).rstrip(b"=")) if len(set(plain)) >= _TELLING_DIGEST else ()
-    for form in (digest.lower().encode(), digest.upper().encode(), *packed):
+    packed = (plain, *_in_base64(plain)) if len(set(plain)) >= _TELLING_DIGEST else ()
+    # PostgreSQL writes 16 bytes as a UUID.
+    dashed = (str(uuid.UUID(digest)), str(uuid.UUID(digest)).upper()) if len(plain) == _UUID_BYTES else ()
+    for form in (digest.lower().encode(), digest.upper().encode(), *(one.encode() for one in dashed), *packed):
         yield form, Kind.DIGEST
         yield fold(form), Kind.DIGEST
 
 
 def of_body(sample: str) -> Iterator[tuple[bytes, Kind]]:
-    """Yield a sample of a picture's bytes, plain and in base64 at each of its three shifts."""
+    """Yield a sample of a picture's bytes, plain, in hex, and in base64 at each of its three shifts."""
     plain = bytes.fromhex(sample)
     yield plain, Kind.BODY
+    yield from ((form.encode(), Kind.BODY) for form in (sample.lower(), sample.upper()))
     for shift in range(3):
-        form = base64.b64encode(plain[shift : shift + SAMPLE_BYTES - 3])
-        yield form, Kind.BODY
-        yield fold(form), Kind.BODY
+        for form in _in_base64(plain[shift : shift + SAMPLE_BYTES - 3]):
+            yield form, Kind.BODY
+            yield fold(form), Kind.BODY
+
+
+def _in_base64(plain: bytes) -> tuple[bytes, bytes]:
+    """Return both alphabets of base64, without what fills the end."""
+    return base64.b64encode(plain).rstrip(b"="), base64.urlsafe_b64encode(plain).rstrip(b"=")
 
 
 def sample_of(picture: bytes) -> str:
@@ -90,16 +102,23 @@ def sample_of(picture: bytes) -> str:
 
 
 def encodings(value: str) -> Iterator[bytes]:
-    """Yield a value in UTF-8, Latin-1 and UTF-16, the latter without zero bytes, and folded."""
+    """Yield a value in UTF-8, Latin-1, Windows-1252 and UTF-16, the latter without zero bytes, and folded."""
     plain = value.encode("utf-8", "surrogatepass")[:LONGEST]
     yield plain
     yield fold(plain)
     if not value.isascii():
         wide = [value.encode(name, "surrogatepass") for name in ("utf-16-le", "utf-16-be")]
-        yield from (form.replace(b"\0", b"")[:LONGEST] for form in wide)
+        others = [form.replace(b"\0", b"") for form in wide]
+        # Some file systems and programs write letters and their accents apart, or together.
+        others += [unicodedata.normalize(form, value).encode("utf-8", "surrogatepass") for form in ("NFC", "NFD")]
+        # Latin-1, or what Windows has instead.
+        with contextlib.suppress(UnicodeEncodeError):
+            others.append(value.encode("cp1252"))
         narrow = value.encode("latin-1", "ignore")
-        if len(narrow) == len(value):
-            yield narrow[:LONGEST]
+        others += [narrow] if len(narrow) == len(value) else []
+        for form in others:
+            yield form[:LONGEST]
+            yield fold(form[:LONGEST])
 
 
 def _is_telling(text: str) -> bool:

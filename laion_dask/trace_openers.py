@@ -84,7 +84,8 @@ class _Inflated(io.RawIOBase):
 
 
 def _tar(source: IO[bytes]) -> Opened:
-    with tarfile.open(fileobj=source, mode="r|") as members:
+    # Tars may be put one behind the other; a reader that stops at zeros sees the first only.
+    with tarfile.open(fileobj=source, mode="r|", ignore_zeros=True) as members:
         for member in members:
             content = members.extractfile(member) if member.isfile() else None
             if content is not None:

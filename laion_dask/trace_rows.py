@@ -18,10 +18,11 @@ NAMES: Final = frozenset(
 
 
 def has_more(batch: pa.RecordBatch, uids: frozenset[str]) -> bool:
-    """Tell whether rows of these uids hold anything but what names them."""
-    if "uid" not in batch.schema.names or set(batch.schema.names) <= NAMES:
+    """Tell whether rows of these uids hold anything but what names them, however the uids are written there."""
+    names = ["uid" if name.strip().lower() == "uid" else name for name in batch.schema.names]
+    if names.count("uid") != 1 or set(names) <= NAMES:
         return False
-    return blanked(pa.Table.from_batches([batch]), uids) is not None
+    return blanked(pa.Table.from_batches([batch.rename_columns(names)]), uids) is not None
 
 
 def blanked(table: pa.Table, uids: frozenset[str]) -> pa.Table | None:
@@ -47,10 +48,36 @@ def blanked(table: pa.Table, uids: frozenset[str]) -> pa.Table | None:
 
 def rows_of(table: pa.Table, uids: frozenset[str]) -> np.ndarray:
     """Return bool (rows,): the row's uid is one of them."""
-    names = trace_tables.strings(table["uid"])
+    column = table["uid"].combine_chunks()
+    names = trace_tables.strings(column)
     if names is None:
-        return np.zeros(table.num_rows, bool)
-    return np.asarray(pc.is_in(names, value_set=pa.array(sorted(uids), pa.large_string())).to_numpy(False))
+        return _rows_of_bytes(column, uids)
+    known = pc.is_in(names, value_set=pa.array(sorted(uids), pa.large_string()))
+    if not pc.all(pc.fill_null(pc.match_substring_regex(names, "^[0-9a-f]{32}$"), True)).as_py():
+        plain = pc.replace_substring(pc.utf8_lower(pc.utf8_trim_whitespace(names)), "-", "")
+        known = pc.is_in(plain, value_set=pa.array(sorted(uids), pa.large_string()))
+    return np.asarray(known.to_numpy(False))
+
+
+def _rows_of_bytes(column: pa.Array, uids: frozenset[str]) -> np.ndarray:
+    """Return the same as `rows_of` for uids that are bytes: 16 of them, or their hex digits; of other types none."""
+    kind = column.type
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    if isinstance(column, pa.ExtensionArray):
+        return _rows_of_bytes(column.storage, uids)
+    if not any(test(kind) for test in tests):
+        return np.zeros(len(column), bool)
+    forms = [form for uid in sorted(uids) for form in (uid.encode(), _packed(uid)) if form]
+    plain = column.cast(pa.binary()) if pa.types.is_fixed_size_binary(kind) else column
+    known = pc.is_in(plain.cast(pa.large_binary()), value_set=pa.array(forms, pa.large_binary()))
+    return np.asarray(known.to_numpy(False))
+
+
+def _packed(uid: str) -> bytes:
+    try:
+        return bytes.fromhex(uid)
+    except ValueError:
+        return b""
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

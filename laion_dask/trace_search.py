@@ -29,7 +29,7 @@ _SURE, _IF_BINARY, _NO = 2, 1, 0
 # All that text has: control characters make a file a binary one.
 _OF_TEXT: Final = bytes({*range(32, 256), 9, 10, 12, 13, 27} - {127})
 _OF_HOST: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
-_GOES_ON: Final = re.compile(rb"[A-Za-z0-9]|[/?][A-Za-z0-9%_~.&=/-]")
+_GOES_ON: Final = re.compile(rb"(?!https?:)[A-Za-z0-9]|[/?][A-Za-z0-9%_~.&=/-]")
 _SITE_ENDS: Final = re.compile(rb"\.?(?::(?:80|443)?)?/?\??(?![A-Za-z0-9/?%_~.&=:-])")
 _HOST_BEFORE: Final = re.compile(rb"//(?:[^/?#\s\"'<>]*@)?$")
 _DOMAIN_BEFORE: Final = re.compile(rb"//(?:[^/?#\s\"'<>]*@)?(?:[A-Za-z0-9_-]+\.)*$")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from laion_dask import trace_formats
+
 _LINES: Final = 1 << 20
 _MIN_BLOB: Final = 64
 _JOINT: Final = 4096
@@ -56,7 +58,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, byt
         for value, kind in zip(values[: len(columns)], values[len(columns) :], strict=True):
             if not isinstance(value, bytes):
                 continue
-            if kind == b"blob" and len(value) >= _MIN_BLOB:
+            if kind == b"blob" and (len(value) >= _MIN_BLOB or trace_formats.kind_of(value, "")):
                 yield place, Blob(value)
             else:
                 lines.append(value)

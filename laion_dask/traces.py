@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from laion_dask.trace_files import Seen, look, look_at
+from laion_dask.trace_files import Seen, look, look_at, look_at_name
 from laion_dask.trace_rows import NAMES, blanked, rows_of
 from laion_dask.trace_values import Traces
 
-__all__ = ["NAMES", "Seen", "Traces", "blanked", "found_in", "look", "look_at", "rows_of"]
+__all__ = ["NAMES", "Seen", "Traces", "blanked", "found_in", "look", "look_at", "look_at_name", "rows_of"]
 
 
 def found_in(path: Path, traces: Traces) -> str:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from laion_dask import embeddings, shards
 from laion_dask.cli import app
+from laion_dask.purge_record import RECORD
 
 STAGES: Final = ("extract", "download", "score", "filter")
 ENVIRONMENT: Final = {
@@ -140,6 +141,27 @@ def test_an_object_that_another_file_of_the_project_links_to_is_left_and_told(
     (project / "mine.tar").unlink()
     assert CliRunner().invoke(app, ["purge"]).exit_code == 0
     assert not shard.exists()
+
+
+@pytest.mark.parametrize("name", ["data/download/00000.tar", "mlruns/old.html"])
+def test_a_file_that_is_a_link_to_one_elsewhere_is_named_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    project = build(tmp_path / "p")
+    elsewhere = tmp_path / "large_disk" / "moved"
+    elsewhere.parent.mkdir()
+    (project / name).rename(elsewhere)
+    (project / name).symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(app, ["purge"])
+    assert done.exit_code == 1
+    assert f"{name} to {elsewhere}" in " ".join(done.output.split())
+    assert not (project / RECORD).exists()
+    (project / name).unlink()
+    elsewhere.rename(project / name)
+    assert CliRunner().invoke(app, ["purge"]).exit_code == 0
+    assert not (project / name).exists() or (project / name).read_bytes() != before
 
 
 def test_a_folder_that_is_a_link_is_purged_where_it_leads_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ import gzip
 import json
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
@@ -228,6 +230,45 @@ def test_objects_of_git_are_looked_into_but_for_the_ledger(
     status, _, told = purged(project, monkeypatch)
     assert status == 1
     assert [name.rpartition(" ")[0] for name in told["left"]] == [".git object"]
+
+
+NAMES: Final[dict[str, Callable[[Path], Path]]] = {
+    "a mirror of the web": lambda project: project / "mirror" / url(*GONE).partition("//")[2],
+    "an address that was escaped": lambda project: project / f"{quote(url(*GONE), safe='')}.html",
+    "a text": lambda project: project / f"{text(*GONE)}.txt",
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_trace_in_the_name_of_a_file_is_told(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    project = shutil.copytree(made, tmp_path / "p")
+    path = NAMES[case](project)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"nothing")
+    status, _, told = purged(project, monkeypatch)
+    assert (status, told["left"]) == (1, [str(path.relative_to(project))])
+
+
+def test_what_git_keeps_beside_its_objects_is_looked_into(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = shutil.copytree(made, tmp_path / "p")
+    call(project, "git", "init", "-q")
+    call(project, "git", "init", "-q", "--bare", "backup.git")
+    (project / ".git" / "lfs" / "objects").mkdir(parents=True)
+    (project / ".git" / "lfs" / "objects" / "ab").write_text(text(*GONE))
+    (project / ".git" / "COMMIT_EDITMSG").write_text(f"take out {url(*GONE)}\n")
+    blob = ("git", f"--git-dir={project / 'backup.git'}", "hash-object", "-w", "--stdin")
+    subprocess.run(blob, input=text(*GONE).encode(), check=True, capture_output=True)
+    status, _, told = purged(project, monkeypatch)
+    assert status == 1
+    assert [name.rpartition(" object ")[0] or name for name in told["left"]] == [
+        ".git/COMMIT_EDITMSG",
+        ".git/lfs/objects/ab",
+        "backup.git",
+    ]
 
 
 def test_what_only_an_older_version_has_is_looked_for_and_deleted_from_the_cache(

@@ -138,7 +138,9 @@ def test_nothing_is_added_in_a_dry_run(project: Path) -> None:
     assert (project / "removals.csv").read_text() == HEADER
 
 
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", " +1", "@sum(1)", "-1", "one\ntwo", "a\0b", " "])
+@pytest.mark.parametrize(
+    "text", ["=cmd|' /C calc'!A0", " +1", "@sum(1)", "-1", "'=1+1", "\uff1d1+1", "a\u202eb", "one\ntwo", "a\0b", " "]
+)
 def test_a_reason_or_source_that_is_more_than_words_is_refused(text: str) -> None:
     for request in (Request([("domain", "a.de")], text, "form"), Request([("domain", "a.de")], "asked", text)):
         with pytest.raises(RequestError, match="Remedy"):
@@ -219,6 +221,12 @@ def test_a_file_that_says_no_kind_or_is_no_text_is_refused(tmp_path: Path) -> No
         ),
         ("https://a.example/1\n# a note\n'https://a.example/2\n", ("url",), "many:3: url 'https://a.example/2: Remedy"),
         ("url\nhttps://a.example/1\n", ("url",), "many:1: url url: Remedy: an absolute address"),
+        (
+            "https://a.example/1 # asked\n",
+            ("url",),
+            "many:1: url https://a.example/1 # asked: Remedy: an address without",
+        ),
+        ("https://a.example/1,https://a.example/2\n", ("url",), "Remedy: one address in each line"),
         ("https://a.example/1\rhttps://a.example/2\r", ("url",), "many:1: a carriage return inside of a line"),
     ],
 )

@@ -60,6 +60,12 @@ def test_removals_are_read_in_the_form_that_extraction_writes(tmp_path: Path, li
         ("url,<https://a.example/1.jpg>,,,", "Remedy: an absolute address"),
         ("url,https://a b.example/1.jpg,,,", "Remedy: an absolute address"),
         ("url,mailto:reader@a.example,,,", "Remedy: an absolute address"),
+        ("url,https://a.example/1.jpg # asked twice,,,", "Remedy: an address without blanks"),
+        ("url,https://a.example/1.jpg\thttps://a.example/2.jpg,,,", "Remedy: an address without blanks"),
+        ("url,https://a.example/1.jpg\u200b,,,", "Remedy: an address without blanks and hidden characters"),
+        ("url,https://a.example/1.jpg\u202e,,,", "Remedy: an address without blanks and hidden characters"),
+        ("url,https://a.example/1.jpg;http://a.example/2.jpg,,,", "Remedy: one address in each line"),
+        ('url,"https://a.example/1.jpg,https://a.example/2.jpg",,,', "Remedy: one address in each line"),
     ],
 )
 def test_a_bad_line_is_refused_by_number_with_the_remedy(tmp_path: Path, line: str, remedy: str) -> None:

@@ -92,6 +92,9 @@ def test_a_refusal_is_read_in_every_encoding_and_with_every_line_end(encoding: s
         "User-agent: MyBot, CCBot\nDisallow: /",
         "User-agent: * # all\nDisallow: / # of it",
         "\xa0User-agent:\xa0*\nDisallow:\u3000/",
+        "\u200bUser-agent: *\u200b\nDisallow: \u200b/\u2060",
+        "User-agent: \"CCBot\"\nDisallow: '/'",
+        'User-agent: *\nAllow: /\nContent-Signal: "ai-train=no"',
     ],
 )
 def test_a_refusal_that_can_be_understood_counts(text: str) -> None:
@@ -174,3 +177,19 @@ def test_ordinary_files_are_read_as_another_parser_reads_them(
     text = "\n".join(lines)
     expected = Protego.parse(text).can_fetch(url, "MyBot")
     assert (robots(text, url, tokens=("MyBot",)).rights == "allowed") is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("https://a.example/l.xml https://b.example/m.xml", ("https://a.example/l.xml", "https://b.example/m.xml")),
+        ("https://a.example/l.xml, /m.xml", ("https://a.example/l.xml", "/m.xml")),
+        ("<https://a.example/l.xml>", ("https://a.example/l.xml",)),
+        ('"https://a.example/l.xml"', ("https://a.example/l.xml",)),
+        ("MIT", ()),
+        ("see https://a.example/l.xml", ()),
+        ("", ()),
+    ],
+)
+def test_the_addresses_of_licences_are_taken_out_of_a_line(value: str, expected: tuple[str, ...]) -> None:
+    assert parse_robots(200, f"License: {value}\n".encode(), TOKENS).licenses == expected

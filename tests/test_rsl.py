@@ -74,6 +74,12 @@ def test_only_a_licence_without_a_condition_permits_training(terms: str, rights:
     [
         ((content(NEVER, url="/"),), "refused"),
         ((content(NEVER, url="/a/"),), "refused"),
+        ((content(NEVER, url="//img.example/"),), "refused"),
+        ((content(NEVER, url="//other.example/"),), ""),
+        ((f'<content url="/">{NEVER}</content>',), "refused"),
+        ((f'<content url="/"><payment type="purchase"/><license>{TRAIN}</license></content>',), "refused"),
+        ((f'<content url="/"><license>{TRAIN}</license><reporting type="audit"/></content>',), "refused"),
+        ((f'<content url="/"><license>{TRAIN}</license><payment type="free"/></content>',), "allowed"),
         ((content(NEVER, url="/*.jpg$"),), "refused"),
         ((content(NEVER, url="a/"),), "refused"),
         ((content(NEVER, url=""),), "refused"),
@@ -188,6 +194,7 @@ RSL = 'type="application/rsl+xml"'
     [
         (f'<https://x.example/l.xml>; rel="license"; {RSL}', [("https://x.example/l.xml", True)]),
         (f"<l.xml>;rel=license;{RSL}", [("l.xml", True)]),
+        ("<l.xml>; rel='license'; type='application/rsl+xml'", [("l.xml", True)]),
         (f'<l.xml> ; REL="next License" ; {RSL.upper()}', [("l.xml", True)]),
         ('<l.xml>; rel="license"', [("l.xml", False)]),
         ('<l.xml>; rel="license"; type="text/xml"', [("l.xml", False)]),

@@ -53,6 +53,19 @@ def test_a_tdmrep_that_cannot_be_read_says_nothing(status: int, body: bytes) -> 
     assert parse_tdmrep(status, body).decide(IMAGE) == SILENT
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[{"location": "/", "tdm-reservation": 1, "tdm-policy": "https://a.example/caf\xe9"}]'.encode("latin-1"),
+        b'[{"location": "/", "tdm-reservation": 1, "tdm-policy": "two\n\tlines"}]',
+        b'[{"location": "/", "tdm-reservation": 1}]\0',
+        '\ufeff\n[{"location": "/", "tdm-reservation": 1}]'.encode("utf-16"),
+    ],
+)
+def test_a_reservation_that_can_be_understood_counts(body: bytes) -> None:
+    assert parse_tdmrep(200, body).decide(IMAGE).rights == "refused"
+
+
 @pytest.mark.parametrize("status", [200, 201, 203, 206])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 def test_every_successful_answer_is_read_in_every_encoding_of_json(status: int, encoding: str) -> None:

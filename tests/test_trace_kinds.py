@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import random
+import re
 import stat
+import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +79,12 @@ def test_what_is_kept_is_no_trace_in_any_kind_of_file(tmp_path: Path, case: str)
         lambda body: b'{"image": "' + base64.b64encode(body) + b'"}',
         lambda body: b"<img src='data:image/jpeg;base64," + base64.b64encode(body).replace(b"/", b"%2F") + b"'>",
         lambda body: trace_cases.zipped(trace_cases.tar("a.jpg", body)),
+        base64.encodebytes,
+        lambda body: json.dumps({"image/png": base64.encodebytes(body).decode()}).encode(),
+        lambda body: b"\r\n".join(re.findall(b".{1,64}", base64.b64encode(body))),
+        base64.urlsafe_b64encode,
+        lambda body: b"insert into t values (X'" + body.hex().encode() + b"');",
+        lambda body: b"\\\\x" + body.hex().upper().encode(),
     ],
 )
 def test_a_stored_picture_is_found_as_a_file_of_any_name_and_inside_of_others(
@@ -93,6 +102,7 @@ def test_a_stored_picture_is_found_as_a_file_of_any_name_and_inside_of_others(
         ("http://a.example/1.png", "http://a.example/1.png?x=2", False),
         ("http://a.example/1.png", "http://a.example/1.png2", False),
         ("http://a.example/1.png", "http://a.example/1.png/more", False),
+        ("http://a.example/1.png", "http://a.example/1.pnghttps://b.example/2.png", True),
         ("http://a.example/1.png", "http://ba.example/1.png", False),
         ("http://a.example/1.png", "http://b.a.example/1.png", False),
         ("http://a.example/1.png", "http://a.example/1.png?", True),
@@ -215,6 +225,10 @@ def encrypted_zip() -> bytes:
         b"Salted__" + bytes(99),
         b"-----BEGIN PGP MESSAGE-----\n",
         b"\x89HDF\r\n\x1a\n" + bytes(99),
+        b"\x02\x21\x4c\x18" + bytes(99),
+        b"!<arch>\na.gz/",
+        b"070701" + b"0" * 104,
+        b"xar!" + bytes(99),
     ],
     # Names, not bytes: gzip's hold the time, and the processes of a test run must agree on the names.
     ids=[
@@ -237,6 +251,28 @@ def test_what_cannot_be_read_is_named_on_its_own_and_inside_of_others(tmp_path: 
         assert not found
         assert seen.unread
         assert all(name.startswith(str(tmp_path / "file")) and why for name, why in seen.unread.items())
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: '1,"' + text.replace('"', '""') + '"\n',
+        lambda text: "insert into t values ('" + text.replace("'", "''") + "');",
+        lambda text: json.dumps(json.dumps(text)).replace('"', '""'),
+        lambda text: text,
+    ],
+)
+@pytest.mark.parametrize("text", ['The "red" bicycle, it\'s here', '"Quoted" from end to "end"', 'pipes of 5"" here'])
+def test_quotes_inside_of_a_text_do_not_hide_it(tmp_path: Path, text: str, written: Callable[[str], str]) -> None:
+    (tmp_path / "file").write_text(written(text))
+    assert traces.look(tmp_path / "file", Traces(texts=frozenset({text})), Seen()) == "a text"
+
+
+@pytest.mark.parametrize("written", [str, lambda one: str(one).upper(), lambda one: one.hex])
+def test_a_digest_is_found_as_a_uuid_too(tmp_path: Path, written: Callable[[uuid.UUID], str]) -> None:
+    one = uuid.UUID(hashlib.md5(b"as it came").hexdigest())
+    (tmp_path / "file").write_text(f"x {written(one)} y")
+    assert traces.look(tmp_path / "file", Traces(digests=frozenset({one.hex})), Seen()) == "a digest"
 
 
 def test_a_file_without_permission_is_named(tmp_path: Path) -> None:

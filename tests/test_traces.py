@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,25 @@ def test_a_blanked_row_keeps_uid_and_fate_and_others_keep_all() -> None:
     assert all(value in {"", 0, None} or np.isnan(value) for value in left)
     assert traces.blanked(found, GONE.uids) is None
     assert traces.blanked(images, frozenset({tables.uid(9)})) is None
+
+
+@pytest.mark.parametrize(
+    "uids",
+    [
+        pa.array([UID, tables.uid(2)]),
+        pa.array([UID.upper(), tables.uid(2)]),
+        pa.array([str(uuid.UUID(UID)), tables.uid(2)]),
+        pa.array([UID.encode()]),
+        pa.array([bytes.fromhex(UID)]),
+        pa.array([bytes.fromhex(UID)], pa.binary(16)),
+        pa.array([bytes.fromhex(UID)], pa.binary(16)).view(pa.uuid()),
+        pa.array([bytes.fromhex(UID)], pa.binary_view()),
+        pa.array([UID]).dictionary_encode(),
+    ],
+)
+@pytest.mark.parametrize("name", ["uid", "UID"])
+def test_values_beside_a_uid_are_found_however_it_is_written(tmp_path: Path, uids: pa.Array, name: str) -> None:
+    pq.write_table(pa.table({name: uids, "score": [0.5] * len(uids)}), tmp_path / "a.parquet")
+    assert traces.found_in(tmp_path / "a.parquet", GONE) == "rows beside their uid"
+    pq.write_table(pa.table({name: uids}), tmp_path / "a.parquet")
+    assert traces.found_in(tmp_path / "a.parquet", GONE) == ""

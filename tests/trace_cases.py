@@ -13,6 +13,7 @@ import pickle
 import sqlite3
 import tarfile
 import tempfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -111,6 +112,24 @@ def sqlite(value: str, *, deleted: bool = False, encoding: str = "UTF-8", long: 
         return path.read_bytes()
 
 
+def sqlite_with_packed(value: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.db"
+        connection = sqlite3.connect(path)
+        connection.execute("create table t (a)")
+        connection.execute("insert into t values (?)", (gzip.compress(value.encode()),))
+        connection.commit()
+        connection.close()
+        return path.read_bytes()
+
+
+def commented_zip(value: str) -> bytes:
+    out = io.BytesIO(zipped(value.encode()))
+    with zipfile.ZipFile(out, "a") as file:
+        file.comment = b"a program that unpacks itself"
+    return b"#!/bin/sh\n" + out.getvalue()
+
+
 def duck(value: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.duckdb"
@@ -158,6 +177,11 @@ WRITTEN: Final[dict[str, Make]] = {
     "a query": lambda value: f"https://b.example/?u={quote(value, safe='')}&x=1".encode(),
     "a form": lambda value: f"u={quote_plus(value)}&x=1".encode(),
     "python's repr": lambda value: ascii(value).encode(),
+    "html with numbers and no semicolon": lambda value: "".join(f"&#x{ord(sign):x}" for sign in value).encode(),
+    "yaml": lambda value: "".join(f"\\U{ord(sign):08x}" for sign in value).encode(),
+    "octal numbers": lambda value: "".join(f"\\{byte:03o}" for byte in value.encode()).encode(),
+    "letters and accents apart": lambda value: unicodedata.normalize("NFD", value).encode(),
+    "windows-1252": lambda value: f"\u201c{value}\u201d".encode("cp1252", "replace"),
     "utf-16 with a mark": lambda value: value.encode("utf-16"),
     "utf-16 without": lambda value: b"\x01\x02" + value.encode("utf-16-le"),
     "utf-16, high byte first": lambda value: value.encode("utf-16-be"),
@@ -195,12 +219,15 @@ PACKED: Final[dict[str, Make]] = {
     "tar": lambda value: tar("a.txt", value.encode()),
     "a name in a tar": lambda value: tar(f"{value}.txt", b""),
     "behind the end of a tar": lambda value: tar("a.txt", b"") + value.encode(),
+    "packed in a tar behind another tar": lambda value: tar("a", b"a") + tar("b", gzip.compress(value.encode())),
     "tar.gz": lambda value: tar("a.txt", value.encode(), "w:gz"),
     "tar.xz": lambda value: tar("a.txt", value.encode(), "w:xz"),
     "zip": lambda value: zipped(value.encode()),
     "zip with bzip2": lambda value: zipped(value.encode(), zipfile.ZIP_BZIP2),
     "zip with xz": lambda value: zipped(value.encode(), zipfile.ZIP_LZMA),
     "zip behind a program": lambda value: b"#!/bin/sh\n" + zipped(value.encode()),
+    "zip behind a program, with a comment": commented_zip,
+    "zip before other bytes": lambda value: b"MZ" + zipped(value.encode()) + b"signature",
     "parquet in zip in tar.gz": lambda value: tar("a.zip", zipped(parquet(pa.array([value]))), "w:gz"),
     "npz": npz,
     "parquet with metadata": with_metadata,
@@ -212,6 +239,7 @@ PACKED: Final[dict[str, Make]] = {
     "sqlite, deleted": lambda value: sqlite(value, deleted=True),
     "sqlite, over two pages": lambda value: sqlite(value, long=True),
     "sqlite, over two pages, deleted": lambda value: sqlite(value, long=True, deleted=True),
+    "packed in sqlite": sqlite_with_packed,
     "sqlite in gzip": lambda value: gzip.compress(sqlite(value)),
     "duckdb": duck,
     "png": png,

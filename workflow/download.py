@@ -18,7 +18,20 @@ import pyarrow.parquet as pq
 from distributed import Client
 from distributed.utils import get_ip
 
-from laion_dask import __version__, cdxj, cluster, code_digest, download, known, lists, parts, rounds, verify, worklist
+from laion_dask import (
+    __version__,
+    cdxj,
+    cluster,
+    code_digest,
+    download,
+    known,
+    lists,
+    parts,
+    printable,
+    rounds,
+    verify,
+    worklist,
+)
 from laion_dask.known_index import Index
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
@@ -60,7 +73,8 @@ def network(settings: Params, client: Client) -> Iterator[Resources]:
 def _say(survey: Survey) -> None:
     """Say what the WARC files hold; an archive of this project's own, read by its index, counts no records."""
     if survey.answered or survey.left_out or survey.other:
-        print(f"download.warcs: {'; '.join(survey.lines())}", file=sys.stderr, flush=True)  # noqa: T201 - for people
+        said = f"download.warcs: {'; '.join(survey.lines())}"
+        print(printable.plain(said), file=sys.stderr, flush=True)  # noqa: T201 - for people
 
 
 def _reachable_from(workers: Sequence[str], client: Client) -> str:
