@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laion_dask import part_files, worker_checks
+from laion_dask import part_files, printable, worker_checks
 from laion_dask.absolute import absolute
 from laion_dask.part_files import Counts, sha256
 from laion_dask.progress import Progress
@@ -178,7 +178,7 @@ def _damaged(
         if damage:
             progress.again += 1
             said = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
-            print(said, file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            print(printable.line(said), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
             shutil.rmtree(folder)
             yield names[folder], damage
 

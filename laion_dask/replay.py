@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import shlex
 import shutil
 import ssl
 import threading
@@ -27,6 +28,7 @@ import trustme
 from aiohttp import web
 from multidict import CIMultiDict
 
+from laion_dask import printable
 from laion_dask.recorded import Answer, Place, Recorded, Survey, is_unanswered, normal, read
 from laion_dask.warc_files import Record, WarcFileError
 
@@ -315,7 +317,7 @@ def serve(paths: Sequence[Path], http_port: int, https_port: int) -> None:
     """
     with Replay(paths, http_port=http_port, https_port=https_port, for_all=True) as replay:
         for line in usage(replay):
-            print(line, flush=True)  # noqa: T201 - a command that serves says where
+            print(printable.line(line), flush=True)  # noqa: T201 - a command that serves says where
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -333,6 +335,6 @@ def usage(replay: Replay) -> list[str]:
         *replay.index.survey.lines(),
         f"http   {address.host}:{address.http_port}",
         f"https  {address.host}:{address.https_port}",
-        f"curl --connect-to ::{address.host}:{port}{trust} '{url}'",
+        f"curl --connect-to ::{address.host}:{port}{trust} {shlex.quote(url)}",
         "Ctrl-C ends it",
     ]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from laion_dask import inputs, params
+from laion_dask import inputs, params, printable
 
 NAME: Final = "inputs"
 
@@ -46,7 +46,7 @@ def main() -> None:
     try:
         run()
     except (inputs.InputsError, params.ParamsError, OSError) as error:
-        sys.stderr.write(f"\n{NAME}: {error}\n")
+        sys.stderr.write(f"\n{NAME}: {printable.plain(str(error))}\n")
         sys.exit(1)
 
 
