@@ -132,10 +132,10 @@ def _clear(work: Path) -> None:
     """Make the folder of parts, and remove from it what a run has left that was killed."""
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob("*.tmp"):
-        shutil.rmtree(leftover)
+        part_files.remove(leftover)
     shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
     for told in work.glob("*.error.txt"):
-        told.unlink()
+        part_files.remove(told)
 
 
 def _taken_over(
@@ -179,7 +179,7 @@ def _damaged(
             progress.again += 1
             said = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
             print(printable.line(said), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
-            shutil.rmtree(folder)
+            part_files.remove(folder)
             yield names[folder], damage
 
 

@@ -23,7 +23,7 @@ def run() -> dict[str, int]:
     """Write `data/inputs/<stage>.json` and `metrics/inputs.json`, and return the counts."""
     began = time.monotonic()
     settings = params.load()
-    home = Path(os.environ.get("LAION_DASK_HOME", ".laion_dask")).absolute()
+    home = Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask").absolute()
     out = Path("data") / NAME
     fresh = out.with_name(f".{NAME}.new")
     shutil.rmtree(fresh, ignore_errors=True)
