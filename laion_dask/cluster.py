@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
@@ -105,8 +106,24 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     # the setting would take the defaults away with it, and a second cluster of this process could not start.
     import distributed  # noqa: F401, PLC0415 - so that `laion-dask --help` answers at once
 
-    with dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
+    with _own_scratch(), dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
         yield from _opened(gpu=gpu)
+
+
+@contextmanager
+def _own_scratch() -> Iterator[None]:
+    """Give Dask a temporary folder that no other user of the machine can have made before us, and remove it at the end.
+
+    Scheduler, nannies and workers put their folder first in the places where Python looks for modules, and take the
+    folder `dask-scratch-space` as they find it: whoever made that could run code as our user.
+    """
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="laion-dask-", dir=dask.config.get("temporary-directory", None), ignore_cleanup_errors=True
+        ) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield
 
 
 def _opened(*, gpu: bool) -> Iterator[Client]:

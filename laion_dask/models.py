@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import pickle
 import threading
 import warnings
@@ -227,6 +228,8 @@ def _compiled(model: Clip, mode: str) -> Clip:
 
     import torch  # noqa: PLC0415
 
+    # The default is a folder with a well-known name in the temporary folder: what it runs may be of whoever made that.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "torchinductor"))
     model.network.encode_image = torch.compile(model.network.encode_image, mode=mode, dynamic=False)
     return replace(model, image_slices=Slices(model.image_slices.rows, fixed=True))
 

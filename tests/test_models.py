@@ -339,6 +339,8 @@ def test_a_compiled_model_gives_the_same_embeddings(folder: Path) -> None:
     plain = models.load(spec(f"local-dir:{folder}")).embed(picture, ["a"])
     compiled = models.load(spec(f"local-dir:{folder}"), "default").embed(picture, ["a"])
     assert all(np.allclose(one, two, atol=1e-5) for one, two in zip(plain, compiled, strict=True))
+    # What torch has compiled is run again later: it must lie where no other user can have made the folder.
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(Path.home())
 
 
 @pytest.fixture(scope="module", params=["ViT-B-32-like", "demo"])
