@@ -14,7 +14,7 @@ import duckdb
 
 from experiments import versions
 from experiments.versions import Version
-from laion_dask import verdict
+from laion_dask import queries, verdict
 
 _LABELS: Final = """create table labels (wat varchar, page_url varchar, link_index integer, expected varchar,
     matching boolean, unsafe boolean, watermark boolean)"""
@@ -33,18 +33,22 @@ def of(root: Path, version: Version) -> Iterator[duckdb.DuckDBPyConnection]:
         stage: versions.cached(cache, version, f"data/{stage}") for stage in ("crawl", "download", "score", "filter")
     }
     shards = {
-        stage: [str(path) for name, path in files.items() if name.endswith(".parquet") and Path(name).stem.isdigit()]
+        stage: queries.names(
+            path for name, path in files.items() if name.endswith(".parquet") and Path(name).stem.isdigit()
+        )
         for stage, files in names.items()
     }
     labels = names["crawl"].get("truth.parquet")
     with duckdb.connect() as connection:
-        columns = connection.sql("select * from read_parquet($1) limit 0", params=[shards["filter"]]).columns
+        columns = connection.sql(
+            "select * from read_parquet($1, hive_partitioning = false) limit 0", params=[shards["filter"]]
+        ).columns
         connection.execute(_LABELS)
         if labels is not None:
             connection.execute(
                 "insert into labels by name select wat, page_url, link_index, expected, matching, unsafe, watermark"
-                " from read_parquet($1)",
-                [str(labels)],
+                " from read_parquet($1, hive_partitioning = false)",
+                queries.names([labels]),
             )
         connection.execute(
             f"""create table pairs as
@@ -53,9 +57,9 @@ def of(root: Path, version: Version) -> Iterator[duckdb.DuckDBPyConnection]:
                 len(regexp_split_to_array(trim(caption), '\\s+')) as words,
                 {_rules(version, has_mask="rules" in columns)} as rules,
                 expected, matching, unsafe, watermark
-            from (select * from read_parquet($images) where reason = 'keep') images
-            join read_parquet($scores) scores using (uid)
-            join read_parquet($verdicts) verdicts using (uid)
+            from (select * from read_parquet($images, hive_partitioning = false) where reason = 'keep') images
+            join read_parquet($scores, hive_partitioning = false) scores using (uid)
+            join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
             left join labels using (wat, page_url, link_index)""",
             {"images": shards["download"], "scores": shards["score"], "verdicts": shards["filter"]},
         )

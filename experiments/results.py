@@ -12,7 +12,7 @@ import duckdb
 
 from experiments import versions
 from experiments.versions import Version
-from laion_dask import sheets
+from laion_dask import queries, sheets
 
 SPLITS: Final = ("en", "multi", "nolang")
 ALL: Final = "all"
@@ -95,14 +95,15 @@ def overlap(root: Path, found: Sequence[Version]) -> Overlap:
     with duckdb.connect() as connection:
         connection.execute("create table marks (pair varchar, bit ubigint)")
         for place, version in enumerate(found):
-            verdicts = [str(path) for name, path in _tables(versions.cached(cache, version, "data/filter")).items()]
-            images = list(map(str, _tables(versions.cached(cache, version, "data/download")).values()))
-            join = "" if identity == "uid" else "join read_parquet($images) using (uid)"
+            verdicts = queries.names(_tables(versions.cached(cache, version, "data/filter")).values())
+            images = queries.names(_tables(versions.cached(cache, version, "data/download")).values())
+            join = "" if identity == "uid" else "join read_parquet($images, hive_partitioning = false) using (uid)"
             values: dict[str, Any] = {"verdicts": verdicts, "bit": 1 << place}
             values |= {} if identity == "uid" else {"images": images}
             connection.execute(
                 f"insert into marks select distinct {identity}, $bit::ubigint"
-                f" from (select uid, reason from read_parquet($verdicts) where reason = 'keep') {join}",
+                f" from (select uid, reason from read_parquet($verdicts, hive_partitioning = false)"
+                f" where reason = 'keep') {join}",
                 values,
             )
         counted = connection.execute(

@@ -102,7 +102,7 @@ def _run_one(root: Path, trial: Trial, head: str, say: Callable[[str], None]) ->
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", trial.name, *changes]
     command += [trial.upto] if trial.upto else []
     # Finished parts and the embedded database lie in the project, not in the copy that is deleted.
-    home = os.environ.get("LAION_DASK_HOME", str(root / ".laion_dask"))
+    home = os.environ.get("LAION_DASK_HOME") or str(root / ".laion_dask")
     log = Path(home) / "experiments" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "LAION_DASK_HOME": home, "PATH": _path()}

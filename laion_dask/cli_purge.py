@@ -48,7 +48,7 @@ def purge(
     from laion_dask.purge_project import Project
     from laion_dask.purge_record import RECORD
 
-    home = Path(os.environ.get("LAION_DASK_HOME", ".laion_dask"))
+    home = Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask")
     with cli_console.told("purge"):
         stopped = purge_record.unfinished(RECORD)
         if stopped and not dry_run:

@@ -41,7 +41,7 @@ def _catalog() -> Iterator[Any]:
     """Open the catalog in one transaction."""
     from laion_dask import database
 
-    home = Path(os.environ.get("LAION_DASK_HOME", ".laion_dask"))
+    home = Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask")
     with (
         database.server(os.environ.get("LAION_DASK_DSN"), home / "postgresql") as dsn,
         database.transaction(dsn) as cursor,

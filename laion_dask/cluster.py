@@ -16,8 +16,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ from laion_dask import interrupts
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
+_MOST_WORKERS = 4096
+_MOST_PORTS = 65_535
 _KINDS = "auto, local, cuda, or a scheduler's address such as tls://host:8786"
 # One compute thread for each process: results of a forward pass do not depend on how many workers there are.
 _WORKER_ENV = {
@@ -60,6 +64,21 @@ def setting(name: str, default: object = None) -> Any:  # noqa: ANN401 - Dask co
     return dask.config.get(f"laion-dask.cluster.{name}", default)
 
 
+def workers() -> int:
+    """Return how many processes a local cluster has: the setting, or one for each core. Raises `ClusterError`."""
+    found = setting("workers")
+    if found is None:
+        return cores()
+    # From the environment Dask makes a number of what looks like one, and leaves the rest a text.
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= _MOST_WORKERS:
+        message = (
+            f"laion-dask.cluster.workers = {found!r} is refused. Remedy: a whole number from 1 to {_MOST_WORKERS:,}, "
+            f"or null for one process for each core, which are {cores()} here"
+        )
+        raise ClusterError(message)
+    return found
+
+
 def visible_gpus() -> int:
     """Count the GPUs that this process may use; 0 without NVIDIA's driver."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in {"", "-1", "NoDevFiles"}:
@@ -87,21 +106,36 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     # the setting would take the defaults away with it, and a second cluster of this process could not start.
     import distributed  # noqa: F401, PLC0415 - so that `laion-dask --help` answers at once
 
-    with dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
+    with _own_scratch(), dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
         yield from _opened(gpu=gpu)
+
+
+@contextmanager
+def _own_scratch() -> Iterator[None]:
+    """Give Dask a temporary folder that no other user of the machine can have made before us, and remove it at the end.
+
+    Scheduler, nannies and workers put their folder first in the places where Python looks for modules, and take the
+    folder `dask-scratch-space` as they find it: whoever made that could run code as our user.
+    """
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="laion-dask-", dir=dask.config.get("temporary-directory", None), ignore_cleanup_errors=True
+        ) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield
 
 
 def _opened(*, gpu: bool) -> Iterator[Client]:
     from distributed import Client, LocalCluster  # noqa: PLC0415 - so that `laion-dask --help` answers at once
 
     kind = str(setting("kind", "auto"))
-    workers = int(setting("workers") or cores())
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
         with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}):
             # What a task raises is reported once, by the driver, with the traceback in a file.
-            options = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": "CRITICAL", **_doors()}
+            options = {"n_workers": workers(), "threads_per_worker": 1, "silence_logs": "CRITICAL", **_doors()}
             with _started(LocalCluster, options) as client:
                 yield client
     elif kind == "cuda":
@@ -118,7 +152,12 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
                 yield client
                 client.run(_end_children)
     elif "://" in kind:
-        with Client(kind, timeout="30s") as client:
+        try:
+            client = Client(kind, timeout="30s")
+        except ValueError as error:
+            message = f"laion-dask.cluster.kind = {kind!r} cannot be reached: {error}. Remedy: use {_KINDS}"
+            raise ClusterError(message) from error
+        with client:
             yield client
     else:
         message = f"laion-dask.cluster.kind = {kind!r} is not known. Remedy: use {_KINDS}"
@@ -136,10 +175,19 @@ def _started(make: type[LocalCluster], options: Mapping[str, Any]) -> Iterator[C
     with ExitStack() as opened:
         with interrupts.held("The run ends as soon as its processes have started."):
             with _unheard_by_workers():
-                cluster = make(**options)
+                cluster = _made(make, options)
             opened.callback(_close, cluster)
             client = opened.enter_context(Client(cluster))
         yield client
+
+
+def _made(make: type[LocalCluster], options: Mapping[str, Any]) -> LocalCluster:
+    """Make a cluster; `ClusterError` where Dask cannot start it."""
+    try:
+        return make(**options)
+    except RuntimeError as error:
+        remedy = "see that this user may start processes and open ports on 127.0.0.1"
+        raise ClusterError(f"{error}. Remedy: {remedy}") from error
 
 
 def _close(cluster: LocalCluster) -> None:
@@ -173,6 +221,23 @@ def _unheard_by_workers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 
 
+def _dashboard() -> str | None:
+    """Return the address of the dashboard; `ClusterError` where it can have none, which Dask tells by a traceback."""
+    asked = setting("dashboard")
+    if not asked:
+        return None
+    host, _, port = str(asked).rpartition(":")
+    with suppress(OSError, UnicodeError):
+        if port.isascii() and port.isdecimal() and int(port) <= _MOST_PORTS:
+            socket.getaddrinfo(host.strip("[]") or None, int(port))
+            return str(asked)
+    message = (
+        f"laion-dask.cluster.dashboard = {asked!r} is no address of this machine. Remedy: a port, as :8787, or an "
+        "address of this machine with a port, as 127.0.0.1:8787"
+    )
+    raise ClusterError(message)
+
+
 def _doors() -> dict[str, Any]:
     """Return the arguments of a local cluster that decide who may talk to it.
 
@@ -183,7 +248,7 @@ def _doors() -> dict[str, Any]:
     from distributed.security import Security  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
 
     doors = {"security": Security.temporary(), "protocol": "tls://"}
-    address = setting("dashboard")
+    address = _dashboard()
     if address:
         return {**doors, "dashboard_address": address}
     # With None, Dask still serves HTTP on port 8787 of every interface: a free one of the loopback meets nobody.

@@ -59,7 +59,7 @@ def measure(folder: Path) -> dict[str, Any]:
             return nothing | {name: {"distinct": 0, "top": []} for name in TABLES} | {"tombstones": dict(reasons)}
         connection.execute(
             f"create view pairs as select *, {split_of('filename')} as split"
-            f" from read_parquet({listed(found)}, filename = true)"
+            f" from read_parquet({listed(found)}, filename = true, hive_partitioning = false)"
         )
         pairs = dict(connection.execute("select split, count(*) from pairs group by 1").fetchall())
         pairs = {split: pairs[split] for split in SPLITS if split in pairs}
@@ -84,7 +84,8 @@ def listed(paths: Sequence[Path]) -> str:
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, column: str, paths: Sequence[Path]) -> list[tuple[str, int]]:
-    query = f"select {column}, count(*) from read_parquet({listed(paths)}) group by 1 order by 1"
+    rows = f"read_parquet({listed(paths)}, hive_partitioning = false)"
+    query = f"select {column}, count(*) from {rows} group by 1 order by 1"
     return [(str(value), int(rows)) for value, rows in connection.execute(query).fetchall()]
 
 

@@ -152,7 +152,8 @@ def _select(version: Version) -> str:
     there = pq.read_schema(found[0]).names
     scores = ", ".join(f"{name}::float as {name}" if name in there else f"null::float as {name}" for name in SCORES)
     split = composition.split_of("filename")
-    return f"select uid, {split} as split, {scores} from read_parquet({composition.listed(found)}, filename = true)"
+    rows = f"read_parquet({composition.listed(found)}, filename = true, hive_partitioning = false)"
+    return f"select uid, {split} as split, {scores} from {rows}"
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, name: str, verdicts: Path | None, tombstones: Path) -> None:
@@ -160,9 +161,10 @@ def _explain(connection: duckdb.DuckDBPyConnection, name: str, verdicts: Path | 
     split, lacks = ("now", "was") if name == "added" else ("was", "now")
     connection.execute(f"create temp table lacking as select uid, {split} as split from joined where {lacks} is null")
     found = sorted(verdicts.glob("*.parquet")) if verdicts else []
-    says = f"select uid, reason from read_parquet({composition.listed(found)})" if found else _NO_VERDICT
+    rows = f"read_parquet({composition.listed(found)}, hive_partitioning = false)"
+    says = f"select uid, reason from {rows}" if found else _NO_VERDICT
     buried = (
-        f"select uid_sha256, reason from read_parquet({composition.listed([tombstones])})"
+        f"select uid_sha256, reason from read_parquet({composition.listed([tombstones])}, hive_partitioning = false)"
         if tombstones.is_file()
         else "select null::varchar as uid_sha256, null::varchar as reason where false"
     )

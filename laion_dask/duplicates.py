@@ -33,13 +33,17 @@ Losers = Mapping[str, Mapping[str, tuple[list[str], list[str]]]]
 
 # Images of several pairs, and images that are near others; of them the pairs that pass, with the file of their verdict.
 _CONCERNED: Final = """
-with shared as (select hash(image) as short from read_parquet($groups) group by 1 having $equal and count(*) > 1),
+with shared as (
+        select hash(image) as short from read_parquet($groups, hive_partitioning = false)
+        group by 1 having $equal and count(*) > 1
+    ),
     concerned as (
-        select uid, image from read_parquet($groups)
+        select uid, image from read_parquet($groups, hive_partitioning = false)
         where hash(image) in (select short from shared) or image in (select image from linked)
     ),
     passing as (
-        select uid, filename from read_parquet($verdicts, filename = true) verdicts semi join concerned using (uid)
+        select uid, filename from read_parquet($verdicts, filename = true, hive_partitioning = false) verdicts
+        semi join concerned using (uid)
         where reason = 'keep'
     )
 select uid, image, filename from concerned join passing using (uid)

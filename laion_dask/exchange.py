@@ -121,7 +121,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
             "User-Agent": user_agent,
             "Accept": "image/*,*/*;q=0.5",
             "Accept-Encoding": codings.ACCEPTED,
-            **({MARK: "wanted"} if marked else {}),
+            **({MARK: replay.word or "wanted"} if replay is not None and marked else {}),
         },
         auto_decompress=False,  # see codings: as browsers do, and never more than is wanted
         timeout=aiohttp.ClientTimeout(total=None),

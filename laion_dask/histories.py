@@ -164,26 +164,24 @@ def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's con
     scored = _pairs("s", pq.read_schema(scores[0])) if scores else ""
     judged = _pairs("v", pq.read_schema(verdicts[0]))
     pieces = ", ".join(piece for piece in (told, scored, judged) if piece)
-    connection.execute(f"create temp view v as select * from read_parquet({_list(verdicts)}, union_by_name = true)")
+    connection.execute(f"create temp view v as select * from {_rows(verdicts, 'union_by_name = true')}")
     joins, picture = "", dict.fromkeys(("url", "md5", "sha256", "pdq"), "''")
     if images:
-        connection.execute(f"create temp view i as select * from read_parquet({_list(images)})")
+        connection.execute(f"create temp view i as select * from {_rows(images)}")
         joins += " left join i using (uid)"
         picture = {name: f"coalesce(i.{name}, '')" for name in picture}
     if scores:
-        connection.execute(f"create temp view s as select * from read_parquet({_list(scores)})")
+        connection.execute(f"create temp view s as select * from {_rows(scores)}")
         joins += " left join s using (uid)"
     pairs = files.of("extract", "pairs/*.parquet")
     if pairs:
-        connection.execute(
-            f"create temp view p as select uid, any_value(url) as url from read_parquet({_list(pairs)}) group by uid"
-        )
+        connection.execute(f"create temp view p as select uid, any_value(url) as url from {_rows(pairs)} group by uid")
         joins += " left join p using (uid)"
         picture["url"] = f"coalesce(nullif({picture['url']}, ''), p.url, '')"
     since = "''"
     tombstones = files.data / "release" / "tombstones.parquet"
     if tombstones.is_file() and "since" in pq.read_schema(tombstones).names:
-        connection.execute(f"create temp view t as select * from read_parquet({_list([str(tombstones)])})")
+        connection.execute(f"create temp view t as select * from {_rows([str(tombstones)])}")
         joins += " left join t on t.uid_sha256 = sha256(v.uid)"
         since = "coalesce(t.since, '')"
     connection.execute(
@@ -202,7 +200,7 @@ def _found(files: Files, gone: str) -> str:
     if not pairs:
         return ""
     return (
-        f"select uid, record_offset, crawl, wat, page_url, page_date, text, url from read_parquet({_list(pairs)})"
+        f"select uid, record_offset, crawl, wat, page_url, page_date, text, url from {_rows(pairs)}"
         f" where uid in (select uid from fates) and uid not in ({gone})"
     )
 
@@ -224,8 +222,9 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _list(paths: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_quoted, queries.names(paths))) + "]"
+def _rows(paths: Sequence[str], *options: str) -> str:
+    files = "[" + ", ".join(map(_quoted, queries.names(paths))) + "]"
+    return f"read_parquet({', '.join((files, *options))}, hive_partitioning = false)"
 
 
 def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a driver's cursor

@@ -6,11 +6,15 @@ Weights are tensors only: a file that would run code when it is read is refused.
 from __future__ import annotations
 
 import functools
+import getpass
 import hashlib
 import importlib.util
 import json
 import logging
+import os
 import pickle
+import stat
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -227,8 +231,26 @@ def _compiled(model: Clip, mode: str) -> Clip:
 
     import torch  # noqa: PLC0415
 
+    _check_compiled()
     model.network.encode_image = torch.compile(model.network.encode_image, mode=mode, dynamic=False)
     return replace(model, image_slices=Slices(model.image_slices.rows, fixed=True))
+
+
+def _check_compiled() -> None:
+    """Raise `ModelError` where torch would run what another user of the machine can have compiled.
+
+    By default it keeps that under a well-known name in the temporary folder, and takes the folder as it finds it.
+    """
+    default = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
+    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = folder.stat()
+    if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        message = (
+            f"score.compile: {folder} is not this user's alone, and torch runs what lies there. Remedy: set "
+            "TORCHINDUCTOR_CACHE_DIR to a folder of yours, or compile: none"
+        )
+        raise ModelError(message)
 
 
 def _sized(model: Clip) -> Clip:

@@ -39,8 +39,11 @@ class NamedFile(NamedTuple):
         return relative.parts[1] if inside and relative.parts[1] in STAGES else None
 
     def found(self) -> list[Path]:
-        """List what lies there, sorted: the file or folder itself, or what the glob matches."""
-        if self.kind == "glob":
+        """List what lies there, sorted: the file or folder itself, or what the glob matches.
+
+        What exists under the name as given is that file, whatever characters are in it.
+        """
+        if self.kind == "glob" and not Path(self.path).exists():
             return sorted(Path(path) for path in glob(self.path, recursive=True))  # noqa: PTH207 - may be absolute
         return [Path(self.path)] if Path(self.path).exists() else []
 

@@ -30,12 +30,12 @@ _ROW_GROUP: Final = 100_000
 _IMAGES: Final = """
 select min(uid) as uid, arg_min(shard, uid) as shard, arg_min(place, uid) as place, arg_min(pdq, uid) as pdq
 from (
-    select uid, sha256, pdq, list_position($files, filename) - 1 as shard, file_row_number as place
-    from read_parquet($files, filename = true, file_row_number = true)
+    select uid, sha256, pdq, list_position($paths, filename) - 1 as shard, file_row_number as place
+    from read_parquet($files, filename = true, file_row_number = true, hive_partitioning = false)
 ) group by sha256 order by uid
 """
 _COPIES: Final = """
-select uid, min(uid) over (partition by sha256) as image from read_parquet($files)
+select uid, min(uid) over (partition by sha256) as image from read_parquet($files, hive_partitioning = false)
 qualify uid <> image order by uid
 """
 
@@ -62,9 +62,11 @@ def read(out: Path, *, images: Path, scores: Path, store: Path, model: str, min_
 
 def unite(out: Path, *, parts: Sequence[Path]) -> dict[str, Any]:
     """Give numbers to the images of all shards, by uid, and to their distinct hashes, by the first image of each."""
-    files = queries.names(part / ROWS for part in parts)
+    tables = [str(part / ROWS) for part in parts]
+    files = queries.names(tables)
     with queries.connect() as connection:
-        images = connection.sql(_IMAGES, params={"files": files}).to_arrow_table() if files else _NO_IMAGES
+        values = {"files": files, "paths": tables}
+        images = connection.sql(_IMAGES, params=values).to_arrow_table() if files else _NO_IMAGES
         copies = connection.sql(_COPIES, params={"files": files}).to_arrow_table() if files else _NO_COPIES
     hashed = np.flatnonzero(pc.is_valid(images["pdq"]).to_numpy())
     raw = b"".join(images["pdq"].drop_null().to_pylist())

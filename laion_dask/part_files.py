@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,14 @@ def files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file() and path != folder / COUNTS_FILE and not path.name.startswith(_REMOVED_OPEN)
     )
+
+
+def remove(path: Path) -> None:
+    """Remove whatever lies at a place, if anything does: a folder with all in it, a file, a link but not its target."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def seal(folder: Path, counts: Mapping[str, Any]) -> Counts:
@@ -114,7 +123,7 @@ def read(folder: Path) -> Finished | None:
         found = Finished(
             dict(content["counts"]), {name: (int(size), str(of)) for name, (size, of) in content["files"].items()}
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedPartError(f"{COUNTS_FILE} of {len(stored):,} bytes is not complete") from error
     if _digest(content) != wanted:
         raise DamagedPartError(f"the content of {COUNTS_FILE} differs from what was written")

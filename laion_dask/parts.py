@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laion_dask import part_files, worker_checks
+from laion_dask import part_files, printable, worker_checks
 from laion_dask.absolute import absolute
 from laion_dask.part_files import Counts, sha256
 from laion_dask.progress import Progress
@@ -132,10 +132,10 @@ def _clear(work: Path) -> None:
     """Make the folder of parts, and remove from it what a run has left that was killed."""
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob("*.tmp"):
-        shutil.rmtree(leftover)
+        part_files.remove(leftover)
     shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
     for told in work.glob("*.error.txt"):
-        told.unlink()
+        part_files.remove(told)
 
 
 def _taken_over(
@@ -178,8 +178,8 @@ def _damaged(
         if damage:
             progress.again += 1
             said = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
-            print(said, file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
-            shutil.rmtree(folder)
+            print(printable.line(said), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            part_files.remove(folder)
             yield names[folder], damage
 
 

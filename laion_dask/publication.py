@@ -76,7 +76,8 @@ def _pages(images: list[Path]) -> tuple[str, str]:
         return "", ""
     with queries.connect() as connection:
         found = connection.execute(
-            "select min(page_date), max(page_date) from read_parquet($1) where page_date <> ''",
+            "select min(page_date), max(page_date) from read_parquet($1, hive_partitioning = false)"
+            " where page_date <> ''",
             [queries.names(images)],
         ).fetchone()
     oldest, newest = found or (None, None)

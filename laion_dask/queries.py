@@ -1,4 +1,9 @@
-"""Nothing in, a DuckDB connection out that spills to disk: memory stays bounded whatever the number of rows."""
+"""Nothing in, a DuckDB connection out that spills to disk: memory stays bounded whatever the number of rows.
+
+A path is the user's, and says nothing of what lies there. DuckDB reads patterns in it (see `names`), and takes a folder
+such as `language=en` for the column `language` of every file below, in place of the file's own: so each read_parquet of
+this project has `hive_partitioning = false`.
+"""
 
 from __future__ import annotations
 

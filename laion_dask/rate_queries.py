@@ -75,8 +75,9 @@ create temp table pairs as
 select images.split, coalesce(nullif(images.language, ''), $none) as language, images.host, true as attempt,
     images.reason = 'keep' as downloaded, coalesce(verdicts.reason, images.reason) as verdict,
     images.page_signals <> '' as page, images.rights = 'refused' as refused, images.rights_signal as signal{scores}
-from read_parquet($images) images left join read_parquet($scores) scores using (uid)
-    left join read_parquet($verdicts) verdicts using (uid)
+from read_parquet($images, hive_partitioning = false) images
+    left join read_parquet($scores, hive_partitioning = false) scores using (uid)
+    left join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
 union all by name
 select gone.split, {gone}, false as attempt, false as downloaded, gone.reason as verdict
 from {removed} gone{found}
@@ -84,7 +85,8 @@ from {removed} gone{found}
 # A release made by hand may lack the table.
 _NONE_REMOVED: Final = "(select null::varchar as uid, null::varchar as split, null::varchar as reason where false)"
 _FOUND: Final = """ left join (
-    select uid, min_by(language, wat_order) as language, min(host) as host from read_parquet($pairs) group by uid
+    select uid, min_by(language, wat_order) as language, min(host) as host
+    from read_parquet($pairs, hive_partitioning = false) group by uid
 ) found using (uid)"""
 
 
@@ -151,7 +153,7 @@ def of_tables(paths: Sequence[Path], rows: Sequence[Measure], hosts: Collection[
     with queries.connect() as connection:
         connection.execute(
             "create temp table pairs as select * replace (coalesce(nullif(language, ''), $none) as language)"
-            " from read_parquet($files, union_by_name = true)",
+            " from read_parquet($files, union_by_name = true, hive_partitioning = false)",
             {"files": queries.names(paths), "none": NO_LANGUAGE},
         )
         return _counted(connection, "pairs", rows, hosts)
@@ -207,7 +209,7 @@ def _removed(data: Path) -> str:
     path = data / "filter" / "removed.parquet"
     if not path.is_file():
         return _NONE_REMOVED
-    return "read_parquet('" + queries.names([path])[0].replace("'", "''") + "')"
+    return "read_parquet('" + queries.names([path])[0].replace("'", "''") + "', hive_partitioning = false)"
 
 
 def _load_removed(connection: duckdb.DuckDBPyConnection, data: Path) -> None:

@@ -43,6 +43,7 @@ _OF_THE_WIRE: Final = "x-crawler-"
 _SEGMENT: Final = "warc-segment-number"
 _NOT_MODIFIED: Final = "server-not-modified"
 _ANSWERS: Final = frozenset({"response", "resource", "revisit"})
+_OTHERS: Final = frozenset({"warcinfo", "request", "metadata", "conversion", "continuation"})
 # A revisit may refer to a revisit; a longer chain is a loop.
 _MAX_CHAIN: Final = 8
 
@@ -154,7 +155,8 @@ class Survey:
     def _answer(self, record: Record) -> Answer | None:
         kind = record.kind
         if kind not in _ANSWERS:
-            self.other[kind or "without a type"] += 1
+            # What a stranger's file has there goes to the terminal, and each type is a line.
+            self.other[kind if kind in _OTHERS else f"{'another' if kind else 'no'} type"] += 1
             return None
         url = normal(record.get("warc-target-uri"))
         if url is None:
@@ -192,7 +194,7 @@ class Survey:
         """Say what the records are: answered, left out by reason, and those that hold no answer by their type."""
         lines = [f"{self.answered:,} records are answered"]
         lines += [f"{count:,} left out: {reason}" for reason, count in sorted(self.left_out.items())]
-        return [*lines, *(f"{count:,} of type {kind}" for kind, count in sorted(self.other.items()))]
+        return [*lines, *(f"{count:,} without an answer: {kind}" for kind, count in sorted(self.other.items()))]
 
     def _payloads(self, wanted: set[str]) -> dict[str, Answer]:
         """Read all files once more for the records that revisits refer to: the first one for each key."""

@@ -29,8 +29,9 @@ select images.url as "URL", images.caption as "TEXT", images.original_width as "
     images.original_height as "HEIGHT", images.language as "LANGUAGE", images.license as "LICENSE",
     scores.similarity::double as similarity, scores.punsafe, scores.pwatermark, scores.aesthetic, images.uid,
     images.key, images.md5, images.sha256, images.page_url, images.crawl, images.wat, images.record_offset{further}
-from read_parquet($images) images join read_parquet($scores) scores using (uid)
-    join read_parquet($verdicts) verdicts using (uid)
+from read_parquet($images, hive_partitioning = false) images
+    join read_parquet($scores, hive_partitioning = false) scores using (uid)
+    join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
 where verdicts.reason = 'keep' and verdicts.split = $split
 order by images.uid
 """
@@ -186,7 +187,7 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
     with queries.connect() as connection:
         connection.register("before", before)
         rows = connection.sql(
-            "with now as (select sha256(uid) as uid_sha256, reason from read_parquet($1)"
+            "with now as (select sha256(uid) as uid_sha256, reason from read_parquet($1, hive_partitioning = false)"
             " where list_contains($2, reason))"
             " select uid_sha256, coalesce(now.reason, before.reason) as reason, coalesce(before.since, $3) as since"
             " from now full join before using (uid_sha256) order by 1",

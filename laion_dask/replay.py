@@ -7,6 +7,9 @@ reach it by resolving names to it, so URLs and host names stay as they are.
 from __future__ import annotations
 
 import asyncio
+import hmac
+import secrets
+import shlex
 import shutil
 import ssl
 import threading
@@ -25,6 +28,7 @@ import trustme
 from aiohttp import web
 from multidict import CIMultiDict
 
+from laion_dask import printable
 from laion_dask.recorded import Answer, Place, Recorded, Survey, is_unanswered, normal, read
 from laion_dask.warc_files import Record, WarcFileError
 
@@ -54,6 +58,8 @@ class ReplayAddress:
     ca_pem: str
     marks: bool = False
     """The server says itself where a host gave no answer (`MARK`), so silence and a lost connection are never that."""
+    word: str = field(default="", repr=False)
+    """What a request has to have as its `MARK` to be answered; empty: nothing."""
 
 
 class Loopback:
@@ -219,11 +225,16 @@ class Replay(Loopback):
     URL that the files name without an answer that can be given, and behind a body that they do not hold in full. A
     client that sends `MARK` is told all of these by a marked answer instead: on a busy machine connections are lost for
     other reasons too. `ReplayError` where a file is missing or cannot be read to its end.
+
+    Every user of the machine reaches its ports. So whoever does not send the word of `address` as `MARK` gets 403 and
+    nothing of the files, unless the server is `for_all`.
     """
 
-    def __init__(self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0) -> None:
-        super().__init__(self._answer, http_port=http_port, https_port=https_port)
-        self.address = replace(self.address, marks=True)
+    def __init__(
+        self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0, for_all: bool = False
+    ) -> None:
+        super().__init__(self._let_in, http_port=http_port, https_port=https_port)
+        self.address = replace(self.address, marks=True, word="" if for_all else secrets.token_hex(16))
         # Made only where a file has to be unpacked.
         self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
         self.index = Index(Survey(self._scratch))
@@ -251,6 +262,12 @@ class Replay(Loopback):
 
     def _clear(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
+        said = request.headers.get(MARK, "").encode(errors="surrogateescape")
+        if self.address.word and not hmac.compare_digest(said, self.address.word.encode()):
+            return web.Response(status=403, text="this server answers the run that has started it\n")
+        return await self._answer(request)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
@@ -294,10 +311,13 @@ class Replay(Loopback):
 
 
 def serve(paths: Sequence[Path], http_port: int, https_port: int) -> None:
-    """Serve WARC files until Ctrl-C, and print where and how; `ReplayError` where a file is missing."""
-    with Replay(paths, http_port=http_port, https_port=https_port) as replay:
+    """Serve WARC files to every program of this machine until Ctrl-C, and print where and how.
+
+    `ReplayError` where a file is missing.
+    """
+    with Replay(paths, http_port=http_port, https_port=https_port, for_all=True) as replay:
         for line in usage(replay):
-            print(line, flush=True)  # noqa: T201 - a command that serves says where
+            print(printable.line(line), flush=True)  # noqa: T201 - a command that serves says where
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -315,6 +335,6 @@ def usage(replay: Replay) -> list[str]:
         *replay.index.survey.lines(),
         f"http   {address.host}:{address.http_port}",
         f"https  {address.host}:{address.https_port}",
-        f"curl --connect-to ::{address.host}:{port}{trust} '{url}'",
+        f"curl --connect-to ::{address.host}:{port}{trust} {shlex.quote(url)}",
         "Ctrl-C ends it",
     ]

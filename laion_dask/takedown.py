@@ -61,7 +61,9 @@ def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
         if "url" in by_kind and "url" in columns:
             found += _addressed(connection, paths, by_kind["url"])
         if "domain" in by_kind and "host" in columns:
-            hosts = connection.execute("select distinct host from read_parquet($1)", [paths]).fetchall()
+            hosts = connection.execute(
+                "select distinct host from read_parquet($1, hive_partitioning = false)", [paths]
+            ).fetchall()
             named = {host: domain_of(host, by_kind["domain"]) for (host,) in hosts if host}
             found.append(
                 _equal(connection, paths, "domain", "host", {host: name for host, name in named.items() if name})
@@ -143,7 +145,8 @@ def _equal(
     """Find rows whose column has one of the values; `values` gives the ledger's value of each."""
     connection.register("wanted", pa.table({"wanted": list(values), "value": list(values.values())}))
     found = connection.sql(
-        f"select filename as \"table\", uid, '{kind}' as kind, value from read_parquet($1, filename = true) rows"
+        f"select filename as \"table\", uid, '{kind}' as kind, value"
+        " from read_parquet($1, filename = true, hive_partitioning = false) rows"
         f" join wanted on rows.{column} = wanted.wanted",
         params=[paths],
     ).to_arrow_table()
@@ -159,7 +162,7 @@ def _addressed(connection: duckdb.DuckDBPyConnection, paths: list[str], values: 
     hosts = sorted({"", *map(address_key.host, values)})  # empty: of an address that is not plain
     connection.register("hosts", pa.table({"host": pa.array(hosts, pa.string())}))
     likely = connection.sql(
-        "select filename, uid, url from read_parquet($1, filename = true)"
+        "select filename, uid, url from read_parquet($1, filename = true, hive_partitioning = false)"
         " where rtrim(regexp_extract(url, $2, 1), '.') in (select host from hosts)"
         " or regexp_matches(rtrim(regexp_extract(url, $2, 1), '.'), $3)",
         params=[paths, address_key.PLAIN_HOST, address_key.NUMBER_HOST],

@@ -350,8 +350,8 @@ def _write(function: PartFunction, final: Path, args: Mapping[str, Any], *, redo
     temporary.mkdir(parents=True)
     try:
         counts = part_files.seal(temporary, function(temporary, **args))
-        if redo and final.exists():
-            shutil.rmtree(final)
+        if redo:
+            part_files.remove(final)
         try:
             temporary.rename(final)
         except OSError:
@@ -359,7 +359,7 @@ def _write(function: PartFunction, final: Path, args: Mapping[str, Any], *, redo
             if found is not None:
                 return found  # another attempt of the same task was faster
             # What lies there is no finished part.
-            shutil.rmtree(final)
+            part_files.remove(final)
             temporary.rename(final)
         part_files.sync_names(final.parent)
     finally:

@@ -188,8 +188,12 @@ def _wanted(asked: Asked) -> Wanted:
     return Wanted(URL_COLUMNS if asked.url is None else (asked.url,), (*texts, *UID_COLUMNS), tuple(typed))
 
 
+def _rows(path: Path) -> str:
+    return f"read_parquet({_text(*queries.names([path]))}, hive_partitioning = false)"
+
+
 def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _Table:
-    source = f"read_parquet({_text(*queries.names([path]))})"
+    source = _rows(path)
     try:
         types = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {source}").fetchall()}
     except duckdb.Error as error:
@@ -203,7 +207,7 @@ def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
     def fault(used: Sequence[str]) -> str:
         return f"coalesce({', '.join([url_tables.LINE_FAULT, *(table.faults[name] for name in used)])}, null)"
 
-    return _Table(path, f"read_parquet({_text(*queries.names([table.file]))})", columns, table.types, fault, table.seen)
+    return _Table(path, _rows(table.file), columns, table.types, fault, table.seen)
 
 
 def _columns(table: _Table, asked: Asked) -> str:

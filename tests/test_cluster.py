@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -47,6 +48,38 @@ def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch, devices: str)
 
 def test_the_cores_are_those_that_this_process_may_use() -> None:
     assert 1 <= cluster.cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("workers", [0, -1, 2.5, 4097, True, "abc", "", [1]])
+@pytest.mark.usefixtures("no_gpu")
+def test_a_number_of_workers_that_is_none_is_refused_with_the_remedy(workers: object) -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "auto", "laion-dask.cluster.workers": workers}),
+        pytest.raises(ClusterError, match=rf"workers = {re.escape(repr(workers))} is refused\. Remedy: a whole number"),
+        open_client(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["foo://host:1", "tcp://", "tcp://host:port"])
+def test_an_address_that_is_none_is_refused_with_the_remedy(kind: str) -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.kind": kind}),
+        pytest.raises(ClusterError, match=rf"kind = '{kind}' cannot be reached: .*Remedy: use auto"),
+        open_client(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("address", [":abc", "99999", "nowhere.invalid:8787", True, "a b:1", ":-1"])
+@pytest.mark.usefixtures("no_gpu")
+def test_a_dashboard_without_an_address_is_refused_with_the_remedy(address: object) -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.dashboard": address, "laion-dask.cluster.workers": 1}),
+        pytest.raises(ClusterError, match=rf"dashboard = {re.escape(repr(address))} is no address.*Remedy: a port"),
+        open_client(),
+    ):
+        pass
 
 
 def test_settings_come_from_the_dask_configuration() -> None:

@@ -189,3 +189,35 @@ def test_a_plain_connection_gets_nothing_but_its_end(opened: Opened) -> None:
                 assert b"worker" not in connection.recv(4096)
             except ConnectionError:
                 continue
+
+
+@pytest.mark.parametrize("by_setting", ["", "yes"], ids=["in TMPDIR", "in Dask's own setting"])
+def test_a_folder_that_another_user_has_made_for_dask_brings_no_code(
+    by_setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "dask-scratch-space"
+    trap.mkdir()
+    trap.chmod(0o777)
+    (trap / "laion_dask_trap.py").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def seen() -> tuple[bool, list[str]]:
+        import importlib.util
+
+        importlib.invalidate_caches()
+        places = [one for one in sys.path if one.startswith(tempfile.gettempdir())]
+        return importlib.util.find_spec("laion_dask_trap") is not None, places
+
+    local = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 1}
+    with (
+        dask.config.set({**local, "temporary-directory": str(tmp_path) if by_setting else None}),
+        open_client() as client,
+    ):
+        for finds, places in [seen(), *client.run(seen).values()]:
+            assert not finds
+            assert places
+            for place in places:
+                private = next(one for one in Path(place).parents if one.parent == tmp_path)
+                assert private.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in tmp_path.iterdir()] == ["dask-scratch-space"]

@@ -147,3 +147,11 @@ def test_a_place_is_found_as_what_the_glob_matches_or_as_itself(tmp_path: Path) 
     assert NamedFile("crawl", "k", f"{tmp_path}/*.gz", "glob").found() == [tmp_path / "a.gz", tmp_path / "b.gz"]
     assert NamedFile("crawl", "k", str(tmp_path / "c.txt")).found() == [tmp_path / "c.txt"]
     assert NamedFile("crawl", "k", str(tmp_path / "d.txt")).found() == []
+
+
+def test_what_exists_under_a_name_is_that_file_whatever_characters_it_has(tmp_path: Path) -> None:
+    for name in ("a[1].warc.gz", "a1.warc.gz"):
+        (tmp_path / name).touch()
+    named = NamedFile("download", "download.warcs.0", f"{tmp_path}/a[1].warc.gz", "glob")
+    assert named.found() == [tmp_path / "a[1].warc.gz"]
+    assert [path.name for path in named._replace(path=f"{tmp_path}/*[1].warc.gz").found()] == ["a1.warc.gz"]

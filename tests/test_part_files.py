@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def of_an_earlier_version(path: Path) -> None:
     path.write_text(json.dumps({"numbers": {"seen": 1, "kept": 1, "dropped": {}}, "sum": 4}))
 
 
+def gone(part: Path) -> Path:
+    """Remove a part and return where it lay."""
+    shutil.rmtree(part)
+    return part
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a flipped bit": (lambda part: flipped(part / FILE), f"the content of {FILE} differs from what was written"),
     "a truncated file": (lambda part: (part / FILE).write_bytes(b""), f"{FILE} has 0 bytes, 1 were written"),
@@ -50,6 +57,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "counts that are no text": (lambda part: (part / COUNTS_FILE).write_bytes(b"\xff\x00"), "is not complete"),
     "a changed count": (lambda part: other_counts(part / COUNTS_FILE), "the content of counts.json differs"),
     "counts without digests": (lambda part: of_an_earlier_version(part / COUNTS_FILE), "is not complete"),
+    "counts that nest without end": (lambda part: (part / COUNTS_FILE).write_bytes(b"[" * 100_000), "is not complete"),
+    "counts with a size beyond all": (
+        lambda part: (part / COUNTS_FILE).write_text('{"sha256": "", "counts": {}, "files": {"a": [1e999, ""]}}'),
+        "is not complete",
+    ),
+    "a file in the place of the part": (lambda part: gone(part).write_text(""), "cannot be read"),
+    "a link in the place of the part": (lambda part: gone(part).symlink_to(".."), "counts.json is missing"),
     "no counts": (lambda part: (part / COUNTS_FILE).unlink(), "counts.json is missing"),
 }
 each_damage = pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)

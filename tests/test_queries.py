@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from project import ROOT
 
-from laion_dask import composition, queries
+from laion_dask import composition, neighbours, queries, removals, takedown
 
 
 @pytest.mark.parametrize("name", ["a[1]", "b*", "c?", "d{1,2}", "it's", "[!x]*", "plain"])
@@ -20,8 +23,41 @@ def test_a_path_is_one_file_and_never_a_pattern(tmp_path: Path, name: str) -> No
     with queries.connect() as connection:
         path = folder / f"{name}.parquet"
         found = connection.execute(
-            "select n, filename from read_parquet($1, filename = true)", [queries.names([path])]
+            "select n, filename from read_parquet($1, filename = true, hive_partitioning = false)",
+            [queries.names([path])],
         ).fetchall()
         assert found == [(name, str(path))]
         listed = composition.listed([path])
-        assert connection.execute(f"select n from read_parquet({listed})").fetchall() == [(name,)]
+        assert connection.execute(f"select n from read_parquet({listed}, hive_partitioning = false)").fetchall() == [
+            (name,)
+        ]
+
+
+def test_every_reader_of_files_takes_no_folder_for_a_column() -> None:
+    readers = re.compile(r"(?<!duckdb\.)(?<!polars\.)read_parquet\((?!.*hive_partitioning = false\))", re.MULTILINE)
+    sources = [path for folder in ("laion_dask", "workflow", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    assert [str(path) for path in sources if readers.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("folder", ["reason=keep/uid=7/host=a.example", "a[1]/b*?", "it's"])
+def test_the_path_of_a_project_decides_nothing_of_what_its_files_say(tmp_path: Path, folder: str) -> None:
+    said = {}
+    for place in ("plain", folder):
+        shards = tmp_path / place
+        shards.mkdir(parents=True)
+        rows = {
+            "uid": ["a", "b"],
+            "host": ["www.gone.example", "b.example"],
+            "url": ["http://www.gone.example/", "http://b.example/"],
+        }
+        pq.write_table(pa.table(rows), shards / "00000.parquet")
+        gone = removals.Removal("domain", "gone.example", "2026-11-01", "", "asked")
+        found = takedown.matched([gone], [shards / "00000.parquet"])
+        kept = pa.table({"uid": ["a", "b"], "sha256": ["1", "2"], "pdq": pa.array([None, None], pa.binary())})
+        pq.write_table(kept, shards / neighbours.ROWS)
+        (shards / "out").mkdir()
+        counts = neighbours.unite(shards / "out", parts=[shards])
+        numbers = np.load(shards / "out" / "images.npz")
+        said[place] = [takedown.by_shard(found), counts, numbers["shard"].tolist(), numbers["place"].tolist()]
+    assert said[folder] == said["plain"]
+    assert said["plain"][0] == {"00000": ["a"]}

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import http.client
 import io
 import pickle
 import socket
+import ssl
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import users
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
+from yarl import URL
 
 from laion_dask import guard
 from laion_dask.exchange import Limits, Reply, open_session
 from laion_dask.recorded import Survey, read
-from laion_dask.replay import Index, Replay, ReplayAddress, ReplayError, usage
+from laion_dask.replay import MARK, Index, Replay, ReplayAddress, ReplayError, usage
 
 LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
 Response = tuple[str, str, list[tuple[str, str]], bytes]
@@ -125,6 +130,42 @@ def test_the_address_can_be_pickled_and_nothing_listens_after_the_end(archive: P
         assert any(str(address.http_port) in line for line in usage(replay))
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((address.host, address.http_port), timeout=1).close()
+
+
+def _says(address: ReplayAddress, url: str, mark: str | None) -> str:
+    """Ask as any program of the machine can, with or without a word, and return status and body."""
+    target = URL(url)
+    connection: http.client.HTTPConnection = (
+        http.client.HTTPSConnection(address.host, address.https_port, context=ssl._create_unverified_context())  # noqa: S323, SLF001 - a stranger trusts anybody
+        if target.scheme == "https"
+        else http.client.HTTPConnection(address.host, address.http_port)
+    )
+    headers = {"Host": str(target.host), **({MARK: mark} if mark else {})}
+    with closing(connection):
+        connection.request("GET", target.path, headers=headers)
+        answer = connection.getresponse()
+        return f"{answer.status} {answer.read().decode()}"
+
+
+@pytest.mark.parametrize("url", ["http://a.example/both", "https://a.example/both", "http://nowhere.example/"])
+@pytest.mark.parametrize("mark", [None, "wanted", "0" * 32, "\xff"])
+@pytest.mark.parametrize("user", [users.NOBODY, None], ids=["another user", "the same user"])
+def test_nobody_without_the_word_of_the_run_reads_what_the_files_hold(
+    archive: Path, url: str, mark: str | None, user: int | None
+) -> None:
+    with Replay([archive]) as replay:
+        address = replay.address
+        ask_it = lambda: _says(address, url, mark)  # noqa: E731 - for the other user's process
+        said = ask_it() if user is None else users.as_user(user, ask_it)
+        assert said == "403 this server answers the run that has started it\n"
+        assert address.word not in repr(address)
+        assert [reply.body for reply in ask(address, "http://a.example/both")] == [b"over http"]
+
+
+def test_a_server_that_somebody_has_started_for_all_answers_every_program(archive: Path) -> None:
+    with Replay([archive], for_all=True) as replay:
+        assert _says(replay.address, "http://a.example/both", None) == "200 over http"
+        assert [reply.body for reply in ask(replay.address, "http://a.example/both")] == [b"over http"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

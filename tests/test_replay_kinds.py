@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shlex
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, re
 from laion_dask import archive, cdxj, exchange, guard
 from laion_dask.exchange import Limits, Reply
 from laion_dask.recorded import Survey
-from laion_dask.replay import Index, Replay, ReplayError
+from laion_dask.replay import Index, Replay, ReplayError, usage
 
 PNG = picture(1, 64, 64, "PNG")
 JPEG = picture(2, 64, 64)
@@ -279,10 +280,25 @@ def test_records_without_a_target_or_with_another_kind_of_address_are_counted(tm
         "in segments": 1,
         "revisit of a record that is in no file": 1,
     }
-    assert survey.other == {"warcinfo": 1, "metadata": 2, "without a type": 1, "conversion": 1, "request": 1}
+    assert survey.other == {"warcinfo": 1, "metadata": 2, "no type": 1, "conversion": 1, "request": 1}
     assert survey.answered + survey.left_out.total() + survey.other.total() == len(records)
     assert "2 left out: no target" in survey.lines()
     assert len(list(cdxj.scan(file, Survey(tmp_path)))) == 1
+
+
+def test_what_a_strangers_file_says_steers_no_terminal_and_runs_in_no_shell(tmp_path: Path) -> None:
+    harm = "http://a.example/x';touch$IFS'y"
+    types = (f"\x1b]0;{number}\x07\x1b[2J" for number in range(1000))
+    file = write(
+        tmp_path / "a.warc.gz", record("response", harm, answer(PNG)), *(record(one, harm, b"") for one in types)
+    )
+    with Replay([file]) as replay:
+        lines = usage(replay)
+    assert "\x1b" not in "".join(lines)
+    assert "1,000 without an answer: another type" in lines
+    (curl,) = (line for line in lines if line.startswith("curl"))
+    assert shlex.split(curl)[-1] == harm
+    assert len(shlex.split(curl, comments=True)) == 4
 
 
 def test_of_several_answers_to_one_address_the_first_one_counts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -151,6 +152,8 @@ def test_work_in_progress_lies_where_the_environment_says(monkeypatch: pytest.Mo
     assert frame.home() == Path.cwd() / ".laion_dask"
     monkeypatch.setenv("LAION_DASK_HOME", "/somewhere/else")
     assert frame.home() == Path("/somewhere/else")
+    monkeypatch.setenv("LAION_DASK_HOME", "")  # as a batch file leaves it that sets nothing
+    assert frame.home() == Path.cwd() / ".laion_dask"
 
 
 # A run from parameters to out and metrics
@@ -209,6 +212,36 @@ def broken_publish(_: Params, __: Sequence[Done], out: Path) -> Mapping[str, Any
     (out / "half.txt").write_text("half")
     message = "the disk is full"
     raise OSError(message)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_second_run_of_the_same_stage_waits_for_the_first_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with frame.in_turn(Path("work"), "square"):
+            order.append("second")
+
+    with frame.in_turn(Path("work"), "square"), frame.in_turn(Path("work"), "another stage"):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while "this one waits for its end" not in capsys.readouterr().err:
+            assert waiting.is_alive()
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+@pytest.mark.usefixtures("here")
+def test_links_and_files_where_an_out_belongs_are_replaced_and_what_a_link_names_stays() -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/mine.txt").write_text("mine")
+    Path("data").mkdir(exist_ok=True)
+    Path("data/filter").symlink_to(Path("elsewhere").absolute())
+    Path("data/.filter.new").write_text("")
+    frame.run(STAGE)
+    assert sorted(path.name for path in Path("data/filter").iterdir()) == ["a.txt", "b.txt"]
+    assert Path("elsewhere/mine.txt").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("here")

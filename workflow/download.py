@@ -214,7 +214,7 @@ def download_tables(
         listed = lists.compiled(settings.catalog.lists, work / "known")
         todo = _parts_of(_work_lists(tables, cut, work), settings, cut.shard_rows, listed)
         # More processes than shards would only start and end.
-        asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, len(todo)))
+        asked = min(workers or cluster.workers(), max(1, len(todo)))
         machine = {"laion-dask.cluster.workers": asked}
         with ExitStack() as servers, dask.config.set(machine), cluster.open_client() as client:
             resources = servers.enter_context(reach(settings, client))

@@ -60,7 +60,7 @@ def extract_files(
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     # More processes than WATs would only start and end.
-    asked = min(int(workers or cluster.setting("workers") or cluster.cores()), max(1, table.num_rows))
+    asked = min(workers or cluster.workers(), max(1, table.num_rows))
     with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
         code = code_digest.of_stage(STAGE.name)
         todo = [replace(part, key=parts.digest(part.key, code)) for part in _find_parts(table, settings, _by_stat)]

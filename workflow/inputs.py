@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from laion_dask import inputs, params
+from laion_dask import inputs, params, printable
 
 NAME: Final = "inputs"
 
@@ -23,7 +23,7 @@ def run() -> dict[str, int]:
     """Write `data/inputs/<stage>.json` and `metrics/inputs.json`, and return the counts."""
     began = time.monotonic()
     settings = params.load()
-    home = Path(os.environ.get("LAION_DASK_HOME", ".laion_dask")).absolute()
+    home = Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask").absolute()
     out = Path("data") / NAME
     fresh = out.with_name(f".{NAME}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -46,7 +46,7 @@ def main() -> None:
     try:
         run()
     except (inputs.InputsError, params.ParamsError, OSError) as error:
-        sys.stderr.write(f"\n{NAME}: {error}\n")
+        sys.stderr.write(f"\n{NAME}: {printable.plain(str(error))}\n")
         sys.exit(1)
 
 

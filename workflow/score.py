@@ -136,7 +136,7 @@ def score_folder(
         key = parts.digest(identity, name, rows, rules, decided, code)
         todo.append(Part(name, key, args, weight=tar.stat().st_size))
     # More processes than tars would only start and end.
-    asked = min(int(workers or cluster.setting("workers") or cluster.cores()), len(tars))
+    asked = min(workers or cluster.workers(), len(tars))
     with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
         with cluster.open_client(gpu=True) as client:
             done = parts.undamaged(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ def home() -> Path:
 
     Absolute, as `data` is: workers have other working directories.
     """
-    return Path(os.environ.get("LAION_DASK_HOME", ".laion_dask")).absolute()
+    return Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask").absolute()
 
 
 def data(stage: str) -> Path:
@@ -109,7 +109,7 @@ def run(stage: Stage) -> dict[str, Any]:
     stage.check(settings)
     out = (Path("data") / stage.name).absolute()
     # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
-    with ExitStack() as servers, open_client(gpu=stage.gpu) as client:
+    with in_turn(home() / "parts", stage.name), ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
         progress = stage.progress(stage.name, stage.unit)
 
@@ -125,12 +125,12 @@ def run(stage: Stage) -> dict[str, Any]:
         done = parts.undamaged(make, client, progress)
     counts = total(stage, done)
     fresh = out.with_name(f".{stage.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    part_files.remove(fresh)
     fresh.mkdir(parents=True)
     counts.update(stage.publish(settings, done, fresh))
     parts.protect(fresh)
     part_files.sync(fresh)
-    shutil.rmtree(out, ignore_errors=True)
+    part_files.remove(out)
     fresh.rename(out)
     _write_metrics(stage.name, counts)
     print(summary(stage, counts, time.monotonic() - began, progress.again), flush=True)  # noqa: T201 - this is what people read
@@ -193,6 +193,26 @@ def alone(work: Path) -> Iterator[None]:
             raise StageError(
                 f"another run is writing into {work.parent}. Remedy: wait for it, or give another folder"
             ) from error
+        yield
+
+
+@contextmanager
+def in_turn(work: Path, stage: str) -> Iterator[None]:
+    """Wait, and say so, while another run of the stage works in the same folder: each clears away what it finds there.
+
+    So runs of `dvc exp run --queue` can share one LAION_DASK_HOME. A file system without locks is not waited for.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / f"{stage}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits = f"{stage}: another run of this stage works in {work}; this one waits for its end."
+            print(printable.line(waits), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise
         yield
 
 
