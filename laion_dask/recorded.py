@@ -108,12 +108,15 @@ def _said(record: Record) -> dict[str, Any]:
 
 
 def normal(url: str) -> str | None:
-    """Normalise an http or https URL by WHATWG rules, without fragment; WARC 1.0 has angle brackets around it."""
+    """Normalise an http or https URL by WHATWG rules, without what no client sends: the fragment and a user's name.
+
+    WARC 1.0 has angle brackets around it.
+    """
     try:
         parsed = ada_url.URL(url.strip().removeprefix("<").removesuffix(">"))
     except ValueError:
         return None
-    parsed.hash = ""
+    parsed.hash = parsed.username = parsed.password = ""
     return parsed.href if parsed.protocol in {"http:", "https:"} else None
 
 

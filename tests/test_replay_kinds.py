@@ -227,6 +227,9 @@ def test_what_writers_do_differently_is_answered(one: bytes, status: int, body: 
         (b"http://a.example/caf\xe9.png", "http://a.example/caf%E9.png"),
         ("http://a.example/x?q=a b", "http://a.example/x?q=a b"),
         ("http://a.example\\x", "http://a.example/x"),
+        ("http://user:word@a.example/x", "http://a.example/x"),
+        ("http://user:word@a.example/x", "http://user:word@a.example/x"),
+        ("http://a.example/x#part", "http://a.example/x"),
     ],
 )
 def test_an_address_is_found_however_it_was_spelled(target: str | bytes, url: str, tmp_path: Path) -> None:
