@@ -120,6 +120,9 @@ def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
         except duckdb.Error as error:
             raise _told(paths, error) from error
     shutil.rmtree(spill)
+    if not rows:
+        named = f"{paths[0]} and {len(paths) - 1} more have" if len(paths) > 1 else f"{paths[0]} has"
+        raise TableError(f"{named} no rows: there is nothing to ask for. Remedy: give a table of at least one address")
     return rows
 
 
