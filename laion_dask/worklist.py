@@ -120,9 +120,6 @@ def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
         except duckdb.Error as error:
             raise _told(paths, error) from error
     shutil.rmtree(spill)
-    if not rows:
-        named = f"{paths[0]} and {len(paths) - 1} more have" if len(paths) > 1 else f"{paths[0]} has"
-        raise TableError(f"{named} no rows: there is nothing to ask for. Remedy: give a table of at least one address")
     return rows
 
 
@@ -235,7 +232,10 @@ def _columns(table: _Table, asked: Asked) -> str:
         _column(table, asked.boxes, (), "--bbox-col")
         own.append(f"{found[asked.boxes]}::double[][] as {BOXES}")
     for name in asked.extra:
-        if name in _RESERVED:
+        # DuckDB takes names that differ in case alone for one, and would give them others.
+        if [one.casefold() for one in asked.extra].count(name.casefold()) > 1:
+            raise TableError(f"column {name!r} is asked for twice. Remedy: correct --save-additional-columns")
+        if name.casefold() in _RESERVED:
             raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
         _column(table, name, (), "--save-additional-columns")
         own.append(f"{found[name]} as {_quoted(name)}")
