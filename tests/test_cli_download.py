@@ -320,7 +320,7 @@ def test_a_mistake_is_told_in_one_message_with_the_remedy(here: Path, options: s
     assert found == status
     assert told in " ".join(said.split())
     # What is refused leaves nothing behind, and what was there is as it was.
-    assert {path.name for path in here.iterdir()} == {"t.parquet", "t.dat", "foreign"}
+    assert {path.name for path in here.iterdir()} == {"t.parquet", "t.dat", "empty.csv", "foreign"}
     assert [path.name for path in (here / "foreign").iterdir()] == ["00000.tar"]
 
 
