@@ -89,14 +89,12 @@ def _rules(
     file: Path | None, model: str | None, pretrained: str | None, heads: list[str], faces: str | None
 ) -> params.Score:
     """Return the rules of a file (else the package's), by one model, its heads and a detector where they are given."""
-    from ruamel.yaml import YAML
-
     from laion_dask import params
 
     base = file or packaged_params()
     if model is None:
         return params.load(base).score
-    values: dict[str, Any] = YAML(typ="safe", pure=True).load(base)
+    values: dict[str, Any] = params.load(base).model_dump()
     # A folder of others has no splits: one model reads all.
     chosen: dict[str, Any] = {"name": "demo" if model == "demo" else "clip", "model": model, "pretrained": pretrained}
     values["score"] |= {"models": [chosen], "heads": [_head(head) for head in heads], "tags": []}

@@ -26,14 +26,23 @@ class EmbeddingsError(Exception):
 
 def read(path: Path, features: int) -> np.ndarray:
     """Read a .npy of embeddings and return it as unit vectors, float32 (rows, features). Raises `EmbeddingsError`."""
+    return unit(np.asarray(opened(path, features)))
+
+
+def opened(path: Path, features: int | None = None) -> np.ndarray:
+    """Open a .npy of embeddings without reading its rows; None: of any number of features. Raises `EmbeddingsError`."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise EmbeddingsError(f"{path} cannot be read: {error}. Remedy: a .npy of floats (rows, features)") from error
-    if array.ndim != 2 or array.shape[1] != features or not len(array) or array.dtype.kind != "f":
-        message = f"{path} holds {array.dtype} {array.shape}. Remedy: floats (rows, {features}), of the same model"
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise EmbeddingsError(f"{path} holds several arrays. Remedy: a .npy of floats (rows, features)")
+    if array.ndim != 2 or features not in {None, array.shape[1]} or not len(array) or array.dtype.kind != "f":
+        wanted = features or "features"
+        message = f"{path} holds {array.dtype} {array.shape}. Remedy: floats (rows, {wanted}), of the same model"
         raise EmbeddingsError(message)
-    return unit(np.asarray(array))
+    return array
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Score a folder of tars that others made: img2dataset's and webdataset's layouts.
 
-A sample is the members of one key: a picture (jpg, jpeg, png or webp), with its caption in `<key>.txt`, or as caption
-or text of `<key>.json`. What img2dataset keeps in the Parquet table beside a tar stands in the JSON too.
+A sample is the members of one key: a picture (jpg, png, webp, or what else the download stores as received), with its
+caption in `<key>.txt`, or as caption or text of `<key>.json`. What img2dataset keeps in the Parquet table beside a tar
+stands in the JSON too.
 """
 
 from __future__ import annotations

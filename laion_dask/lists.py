@@ -54,6 +54,21 @@ def compiled(lists: Sequence[HashList], folder: Path) -> list[Index]:
         return [_compiled(entry, folder) for entry in lists]
 
 
+def look(entry: HashList) -> None:
+    """Read how a list begins; `ListError` where it is none."""
+    with _told(Path(entry.file)):
+        next(_blocks(Path(entry.file), entry.kind, entry.column), None)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raise `ListError` where a file cannot be read."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise ListError(f"{path} cannot be read ({type(error).__name__}). Remedy: get the list again") from error
+
+
 def _compiled(entry: HashList, folder: Path) -> Index:
     path = Path(entry.file)
     if not path.is_file():
@@ -99,20 +114,17 @@ def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
     width = WIDTHS[kind]
     names = ("rows",) if kind == "pdq" else ("keys", "rest")
     entries = 0
-    try:
-        with _cut(_blocks(path, kind, column), out) as files, ExitStack() as stack:
-            streams = [stack.enter_context((out / f"{name}.bin").open("wb")) for name in names]
-            for file in files:
-                rows = unique(np.fromfile(file, np.uint8).reshape(-1, width))
-                file.unlink()
-                entries += len(rows)
-                if kind == "pdq":
-                    streams[0].write(rows.tobytes())
-                else:
-                    streams[0].write(first_words(rows).astype("<u8").tobytes())
-                    streams[1].write(rows[:, 8:].tobytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise ListError(f"{path} cannot be read ({type(error).__name__}). Remedy: get the list again") from error
+    with _told(path), _cut(_blocks(path, kind, column), out) as files, ExitStack() as stack:
+        streams = [stack.enter_context((out / f"{name}.bin").open("wb")) for name in names]
+        for file in files:
+            rows = unique(np.fromfile(file, np.uint8).reshape(-1, width))
+            file.unlink()
+            entries += len(rows)
+            if kind == "pdq":
+                streams[0].write(rows.tobytes())
+            else:
+                streams[0].write(first_words(rows).astype("<u8").tobytes())
+                streams[1].write(rows[:, 8:].tobytes())
     if kind == "pdq":
         _write_bands(out, entries)
     return entries

@@ -42,6 +42,7 @@ _WEIGHTS: Final = (
 )
 # The hub's first choice for a repository; open_clip falls back to the .bin of the same name.
 _HUB_FILE: Final = _WEIGHTS[0]
+_READABLE: Final = "make it readable for this user"
 # Two tasks of one process must not load a model twice.
 _loading = threading.Lock()
 
@@ -63,7 +64,19 @@ def weights(spec: params.Model) -> Path:
         )
         raise ModelError(message)
     file = Path(spec.pretrained)
-    return file if file.is_file() else _of_tag(spec)
+    return _looked_at(file, spec) if file.is_file() else _of_tag(spec)
+
+
+def _looked_at(file: Path, spec: params.Model) -> Path:
+    """Return a file that a user has named, if it begins as weights do: as safetensors, a zip or a pickle."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise ModelError(f"{_where(spec)}: {file} cannot be read ({error.strerror}). Remedy: {_READABLE}") from error
+    if head.startswith((b"PK\x03\x04", b"\x80")) or head[8:] == b"{":
+        return file
+    raise ModelError(f"{_where(spec)}: {file} holds no weights. Remedy: a checkpoint of torch, or .safetensors")
 
 
 def beside(spec: params.Model) -> None:
@@ -184,10 +197,10 @@ def _load(spec: params.Model, compiled: str) -> Clip:
             f"code ({str(error).splitlines()[0]}). Remedy: weights as .safetensors, or a checkpoint of tensors only"
         )
         raise ModelError(message) from error
-    # It asserts where weights and architecture do not fit.
-    except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
+    # Anything: it asserts where weights and architecture do not fit, and damaged files raise errors of every kind.
+    except Exception as error:
         message = (
-            f"{_where(spec)} cannot be loaded: {error}. Remedy: check the names with "
+            f"{_where(spec)} cannot be loaded: {error or type(error).__name__}. Remedy: check the names with "
             "`python -c 'import open_clip; print(open_clip.list_pretrained())'`; without a network, a tokenizer of the "
             "hub must be in its cache, or in the folder of local-dir:PATH"
         )
@@ -280,7 +293,7 @@ def _in_folder(folder: Path, spec: params.Model) -> Path:
     found = sorted(folder.glob("*.safetensors")) + sorted([*folder.glob("*.bin"), *folder.glob("*.pth")])
     known = [folder / name for name in _WEIGHTS if folder / name in found]
     if (folder / _CONFIG).is_file() and found:
-        return (known or found)[0]
+        return _looked_at((known or found)[0], spec)
     missing = _CONFIG if found else _WEIGHTS[0]
     message = (
         f"{_where(spec)}: {folder / missing} is missing. Remedy: a folder as open_clip saves it, with {_CONFIG} and "

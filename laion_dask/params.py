@@ -347,16 +347,24 @@ class Params(Section):
 
 def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check the file; raise `ParamsError` with every key that is wrong, its value and the remedy."""
+    return parse(document(path), source=str(path))
+
+
+def document(path: Path) -> object:
+    """Read a file of parameters without checking them; `ParamsError` where it is missing or is not YAML."""
     try:
         # ruamel reads YAML 1.2 as DVC does: `no` stays a word and 1e-3 a number.
-        values = YAML(typ="safe", pure=True).load(path)
+        return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         message = f"{path} is missing: run from the project's folder, or restore it with `git checkout {path}`"
         raise ParamsError(message) from None
-    except YAMLError as error:
-        message = f"{path} is not YAML: {error}"
-        raise ParamsError(message) from error
-    return parse(values, source=str(path))
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}. Remedy: name a file that can be read") from error
+    except (YAMLError, RecursionError) as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:
+        # Of a day that does not exist, or a number of too many digits; ruamel does not say where it stands.
+        raise ParamsError(f"{path} holds a date or number that is none: {error}. Remedy: correct it") from error
 
 
 def parse(values: object, source: str = "parameters") -> Params:

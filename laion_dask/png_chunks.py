@@ -57,14 +57,17 @@ def opened(body: bytes) -> Image.Image:
     chunks = list(_chunks(body))
     transparent = next((chunk.data for chunk in chunks if chunk.kind == b"tRNS" and chunk.valid), None)
     colors = next((len(chunk.data) // 3 for chunk in chunks if chunk.kind == b"PLTE"), 0)
-    kept = bytearray(SIGNATURE)
+    kept, has_data = bytearray(SIGNATURE), False
     for chunk in chunks:
-        if chunk.damaged:
-            if chunk.kind != b"IDAT":
-                raise PngError(f"the checksum of {chunk.kind!r} is wrong")
+        if chunk.damaged and chunk.kind == b"IDAT":
             # What comes from here on is lost: size and format can be read, and decoding ends early.
             kept += chunk.stored[:_CHUNK_HEAD_BYTES]
             break
+        if chunk.damaged and has_data:
+            break  # the picture is complete without it, or decoding ends early
+        if chunk.damaged:
+            raise PngError(f"the checksum of {chunk.kind!r} is wrong")
+        has_data |= chunk.kind == b"IDAT"
         if chunk.critical or (chunk.valid and _decides(chunk, colors)):
             kept += chunk.stored
     image = Image.open(io.BytesIO(kept), formats=("PNG",))

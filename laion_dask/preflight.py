@@ -8,12 +8,13 @@ before the first one starts, and all of it together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
-from laion_dask import face_schema, filter_checks, head_params, named_files, params, schema
+from laion_dask import face_schema, filter_checks, head_params, looks, named_files, params, schema
 from laion_dask.named_files import STAGES, NamedFile
 
 _REMEDY: Final = "put the files there, or give their paths in params.yaml; docs/recipes.md says what they are"
@@ -40,10 +41,13 @@ def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = Tr
     for one in reversed(asked.values()):
         if (problem := _misplaced(one)) is not None:
             wrong.append(problem)
-        elif one.made_by() is None and not one.found():
+        elif one.made_by() is None and not (found := _found(one)):
             missing.append(f"{one.key} = {one.path}")
         elif one.made_by() is None:
-            wrong += [f"{one.key} = {path}: {problem}" for path in one.found() if (problem := _unreadable(one, path))]
+            problems = [f"{one.key} = {path}: {problem}" for path in found if (problem := _unreadable(one, path))]
+            if not problems and (problem := _told(partial(looks.look, one, settings))):
+                problems = [problem if problem.startswith(one.key) else f"{one.key}: {problem}"]
+            wrong += problems
     unread = tuple(line.partition(" = ")[0] for line in [*missing, *wrong])
     if any(key.startswith("score.tags") for key in unread):
         unread = (*unread, "filter")  # the names of its columns stand in the files of tags
@@ -79,9 +83,18 @@ def _misplaced(one: NamedFile) -> str | None:
     )
 
 
+def _found(one: NamedFile) -> list[Path]:
+    """Return what is there; a path that the system refuses is told of as one that cannot be read."""
+    try:
+        return one.found()
+    except OSError:
+        return [Path(one.path)]
+
+
 def _unreadable(one: NamedFile, path: Path) -> str | None:
     """Return why a file or folder cannot be used as what it should be."""
     try:
+        path.stat()
         if path.is_dir():
             if one.kind == "file":
                 return "a folder, and a file is wanted. Remedy: the path of the file"

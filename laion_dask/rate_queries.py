@@ -160,11 +160,11 @@ def of_tables(paths: Sequence[Path], rows: Sequence[Measure], hosts: Collection[
 
 
 def personal() -> list[Measure]:
-    """Return the measures of personal data in texts and addresses, of all unique pairs that may be asked for."""
+    """Return the measures of personal data in texts and addresses, of all pairs that are asked for (the work lists)."""
     any_kind = " or ".join(f"{name} > 0" for name in PERSONAL)
     return [
-        *(Measure(f"personal_{name}_of_pairs", "true", f"{name} > 0") for name in PERSONAL),
-        Measure("personal_any_of_pairs", "true", any_kind),
+        *(Measure(f"personal_{name}_of_attempts", "true", f"{name} > 0") for name in PERSONAL),
+        Measure("personal_any_of_attempts", "true", any_kind),
     ]
 
 

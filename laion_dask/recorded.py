@@ -109,13 +109,18 @@ def _said(record: Record) -> dict[str, Any]:
 
 
 def normal(url: str) -> str | None:
-    """Normalise an http or https URL by WHATWG rules, without fragment; WARC 1.0 has angle brackets around it."""
+    """Normalise an http or https URL by WHATWG rules, without what no client sends: the fragment and a user's name.
+
+    WARC 1.0 has angle brackets around it.
+    """
     try:
         parsed = ada_url.URL(url.strip().removeprefix("<").removesuffix(">"))
     except ValueError:
         return None
-    parsed.hash = ""
-    return parsed.href if parsed.protocol in {"http:", "https:"} else None
+    if parsed.protocol not in {"http:", "https:"}:
+        return None
+    parsed.hash = parsed.username = parsed.password = ""
+    return parsed.href
 
 
 def media_type(content_type: str | None) -> str:
@@ -176,7 +181,7 @@ class Survey:
         if not self._revisits:
             return
         revisits, self._revisits = self._revisits, []
-        chained = {record.get("warc-record-id"): (url, record) for url, record in revisits}
+        chained = {_identity(record, "warc-record-id"): (url, record) for url, record in revisits}
         wanted = {key for url, record in revisits for key in _keys_wanted(url, record)}
         payloads = self._payloads(wanted)
         for url, record in revisits:
@@ -232,7 +237,7 @@ def is_unanswered(record: Record) -> bool:
 
 def _keys_wanted(url: str, record: Record) -> list[str]:
     """Return what a revisit says of the record it refers to, the surest first (WARC 1.1, 6.7)."""
-    identity, date = record.get("warc-refers-to"), record.get("warc-refers-to-date")
+    identity, date = _identity(record, "warc-refers-to"), record.get("warc-refers-to-date")
     target = normal(record.get("warc-refers-to-target-uri")) or url
     digest = record.get("warc-payload-digest")
     keys = [f"id {identity}"] if identity else []
@@ -243,9 +248,14 @@ def _keys_wanted(url: str, record: Record) -> list[str]:
 
 def _keys_offered(url: str, record: Record, status: int) -> list[str]:
     digest = record.get("warc-payload-digest")
-    keys = [f"id {record.get('warc-record-id')}", f"at {url} {_digits(record.get('warc-date'))}"]
+    keys = [f"id {_identity(record, 'warc-record-id')}", f"at {url} {_digits(record.get('warc-date'))}"]
     keys += [f"payload {digest.lower()}"] if digest else []
     return [*keys, f"url {url}"] if 200 <= status < 300 else keys
+
+
+def _identity(record: Record, field: str) -> str:
+    """Return the id in a field; some writers leave out its angle brackets in one of the two places."""
+    return record.get(field).removeprefix("<").removesuffix(">")
 
 
 def _digits(date: str) -> str:
@@ -257,7 +267,7 @@ def _payload(
 ) -> Answer | None:
     for _ in range(_MAX_CHAIN):
         found = next((payloads[key] for key in _keys_wanted(url, record) if key in payloads), None)
-        following = chained.get(record.get("warc-refers-to"))
+        following = chained.get(_identity(record, "warc-refers-to"))
         if found is not None or following is None:
             return found
         url, record = following

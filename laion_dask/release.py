@@ -183,7 +183,7 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
     `earlier` is that of the version before: each of its pairs keeps the first version that lacked it, and stays on the
     list where this version's crawls do not have the pair. Raises `TombstonesError`.
     """
-    before = schema.TOMBSTONES.schema.empty_table() if earlier is None else _earlier(earlier)
+    before = schema.TOMBSTONES.schema.empty_table() if earlier is None else earlier_tombstones(earlier)
     with queries.connect() as connection:
         connection.register("before", before)
         rows = connection.sql(
@@ -198,9 +198,10 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
     return int(rows.num_rows)
 
 
-def _earlier(path: Path) -> pa.Table:
+def earlier_tombstones(path: Path, *, rows: bool = True) -> pa.Table:
+    """Read the tombstones of an earlier version, or without `rows` their columns alone. Raises `TombstonesError`."""
     try:
-        return schema.TOMBSTONES.check(pq.read_table(path))
+        return schema.TOMBSTONES.check(pq.read_table(path) if rows else pq.read_schema(path).empty_table())
     except (OSError, pa.ArrowInvalid, schema.SchemaError) as error:
         message = (
             f"release.tombstones names {path}, which is no table of tombstones ({error}). Remedy: that of the version "

@@ -17,7 +17,7 @@ class Release(Section):
     """What the released tables hold."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
     published: date | None
     creator: Annotated[str, Field(min_length=1, max_length=200)]
     contact: Annotated[str, Field(min_length=1, max_length=200)]

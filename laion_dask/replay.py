@@ -159,8 +159,6 @@ class Loopback:
 
 # The server would put its own clock there, and a Date that was never received would go into the data set.
 NO_DATE: Final = ""
-# Records that say of an address that it was asked for, or what was derived from its answer.
-_NAMING: Final = frozenset({"request", "response", "resource", "revisit", "conversion", "continuation"})
 
 
 @dataclass(slots=True)
@@ -197,8 +195,8 @@ class Index:
         url = normal(record.get("warc-target-uri"))
         if url is None or url in self.places:
             return
-        if record.kind in _NAMING or is_unanswered(record):
-            self.named.add(url)
+        # Whatever its type, it says that the address was there: a 404 would say that it is gone.
+        self.named.add(url)
 
     def find(self, url: str) -> Place | None:
         """Return the place of a URL's answer; where it is absent, of the other scheme's."""

@@ -53,9 +53,9 @@ def _problem(value: object, types: frozenset[type]) -> str | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     problem = None
     if isinstance(value, bool) and bool not in types:
-        problem = f"refused, {value} is no value of it: this parameter is no switch. {_SEE}"
+        problem = f"{value} is refused: this parameter is no switch. {_SEE}"
     elif not isinstance(value, bool) and types == {bool}:
-        problem = f"refused: this parameter is true or false. {_SEE}"
+        problem = f"{value!r} is refused: this parameter is true or false. {_SEE}"
     elif isinstance(value, str) and "\0" in value:
         problem = f"{value!r} has a character that no text may have. Remedy: write it without"
     elif isinstance(value, str) and types and not types & {str, date}:

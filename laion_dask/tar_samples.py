@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from laion_dask import params
+from laion_dask.images import EXTENSIONS
 from laion_dask.verdict import KEEP
 
-PICTURES: Final = ("jpg", "jpeg", "png", "webp")
+_USUAL: Final = ("jpg", "jpeg", "png", "webp")
+PICTURES: Final = tuple(dict.fromkeys((*_USUAL, *EXTENSIONS.values(), "tiff")))
+"""Endings of what the download stores, also as received; beside a usual one, another one is something else."""
 _TEXTS: Final = ("txt", "json")
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 _MAX_TEXT_BYTES: Final = 1_000_000
 _BLOCK: Final = 512
 # A tar is filled up with zeros to a multiple of 10 KiB, or of what its writer was told.
@@ -159,7 +164,7 @@ def _picture(sample: _Sample) -> tuple[str, str]:
     Beside `jpg` a longer ending such as `seg.png` is something else. Alone, `b.jpg` is the picture where no text says
     that it belongs to another one: `b.txt` is its caption then, by webdataset's rule both are of one sample.
     """
-    plain = [ending for ending in sample.pictures if ending in PICTURES]
+    plain = [ending for kinds in (_USUAL, PICTURES) for ending in sample.pictures if ending in kinds]
     if plain:
         return plain[0], KEEP
     ending = next(iter(sample.pictures))
@@ -188,7 +193,7 @@ def _texts(sample: _Sample, ending: str) -> tuple[dict[str, Any], str]:
 
 def _decoded(text: bytes | None) -> str | None:
     try:
-        return None if text is None else text.decode()
+        return None if text is None else text.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
 
@@ -199,6 +204,7 @@ def _row(tar: str, key: str, reason: str, caption: str, known: dict[str, Any]) -
     uid = known.get("uid")
     made = hashlib.md5(f"{caption}{url}".encode()).hexdigest()
     split = known.get("split")
+    digest = known.get("sha256")
     sizes = {name: known.get(name) for name in ("original_width", "original_height")}
     return {
         "key": key,
@@ -208,8 +214,8 @@ def _row(tar: str, key: str, reason: str, caption: str, known: dict[str, Any]) -
         "split": split if split in params.SPLITS else "nolang",
         "reason": reason,
         "tar": tar,
-        "sha256": known["sha256"] if isinstance(known.get("sha256"), str) else None,
-        **{name: size if isinstance(size, int) and 0 < size < 2**31 else None for name, size in sizes.items()},
+        "sha256": digest if isinstance(digest, str) and _SHA256.fullmatch(digest) else None,
+        **{name: size if type(size) is int and 0 < size < 2**31 else None for name, size in sizes.items()},
     }
 
 

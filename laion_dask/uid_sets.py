@@ -57,6 +57,14 @@ def write(path: Path, uids: pa.Array | pa.ChunkedArray) -> None:
         np.save(stream, np.unique(halves(uids)), allow_pickle=False)
 
 
+def look(source: Path) -> None:
+    """Open a set without reading it; `UidSetError` where it is none."""
+    if source.suffix == ".npy":
+        _open(source)
+    elif not any("uid" in _columns(file) for file in _files(source)):
+        raise _no_uids(source)
+
+
 def prepare(source: Path, folder: Path) -> Path:
     """Return a sorted subset file for a set; a Parquet source or an unsorted array gets one in `folder`.
 
@@ -142,19 +150,33 @@ def _is_sorted(array: np.ndarray) -> bool:
 
 
 def _of_parquet(source: Path) -> np.ndarray:
-    files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
     found = []
-    for file in files:
+    for file in _files(source):
+        columns = _columns(file)
+        if "uid" not in columns:
+            continue
         try:
-            names = pq.read_schema(file).names
-            columns = [name for name in ("uid", "reason") if name in names]
-            table = pq.read_table(file, columns=columns) if "uid" in columns else None
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
-        if table is not None:
+            table = pq.read_table(file, columns=columns)
             kept = table.filter(pc.equal(table["reason"], KEEP)) if "reason" in columns else table
             found.append(halves(kept["uid"]))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
     if not found:
-        message = f"{source} has no Parquet with a column uid. Remedy: data/filter or data/release of a version"
-        raise UidSetError(message)
+        raise _no_uids(source)
     return np.concatenate(found)
+
+
+def _files(source: Path) -> list[Path]:
+    return sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+
+
+def _columns(file: Path) -> list[str]:
+    try:
+        names = pq.read_schema(file).names
+    except (OSError, pa.ArrowException) as error:
+        raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
+    return [name for name in ("uid", "reason") if name in names]
+
+
+def _no_uids(source: Path) -> UidSetError:
+    return UidSetError(f"{source} has no Parquet with a column uid. Remedy: data/filter or data/release of a version")

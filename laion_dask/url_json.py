@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
@@ -19,6 +20,8 @@ from laion_dask.url_rows import BLANK, SURROGATES, Row, Sheet, numbered
 _LOOKED_AT: Final = 20
 _MOST_SHOWN: Final = 60
 _INT64: Final = 2**63
+# What stands in JSON with a backslash, or as no text of UTF-8.
+_ESCAPED: Final = re.compile('[\\\\"\x00-\x1f\ud800-\udfff]')
 _NONE: Final = msgspec.Raw()
 _NOT_STRICT: Final = (ValueError, RecursionError)
 
@@ -57,6 +60,8 @@ def rows(stream: BinaryIO, sheet: Sheet) -> Iterator[Row]:
 def _quick_reader(sheet: Sheet) -> Callable[[bytes], Sequence[str | None] | None]:
     """Return a function that reads a line whose texts are texts or null; None is its answer for any other line."""
     names, typed = sheet.wanted.names, _typed(sheet)
+    if any(_ESCAPED.search(name) for name in names):
+        return lambda _: None  # written in several ways, which only the careful reader knows
     own = [f"c{place}" for place in range(len(names))]
     fields = [
         (mine, msgspec.Raw, _NONE) if name in typed else (mine, str | None, None)
@@ -64,7 +69,7 @@ def _quick_reader(sheet: Sheet) -> Callable[[bytes], Sequence[str | None] | None
     ]
     line_type = msgspec.defstruct("Line", fields, rename=dict(zip(own, names, strict=True)), gc=False)
     decode, as_tuple = msgspec.json.Decoder(line_type).decode, msgspec.structs.astuple
-    marks = [json.dumps(name).encode() for name in names]
+    marks = [json.dumps(name, ensure_ascii=False).encode() for name in names]
     types = [(place, name) for place, name in enumerate(names) if name in typed]
 
     def read_line(line: bytes) -> Sequence[str | None] | None:

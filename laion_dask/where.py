@@ -61,7 +61,8 @@ def _row_by_row() -> frozenset[str]:
 def check(expression: str, schema: pa.Schema) -> None:
     """Raise `WhereError` unless the expression can be asked of every row of a table with this schema."""
     columns(expression, schema.names)
-    mask(expression, schema.empty_table())
+    # Of a row without values, what DuckDB makes only then of its constants ('a' as a number) is told too.
+    mask(expression, pa.table([pa.nulls(1, field.type) for field in schema], names=schema.names))
 
 
 def columns(expression: str, known: list[str]) -> list[str]:

@@ -236,7 +236,10 @@ def _columns(table: _Table, asked: Asked) -> str:
         _column(table, asked.boxes, (), "--bbox-col")
         own.append(f"{found[asked.boxes]}::double[][] as {BOXES}")
     for name in asked.extra:
-        if name in _RESERVED:
+        # DuckDB takes names that differ in case alone for one, and would give them others.
+        if [one.casefold() for one in asked.extra].count(name.casefold()) > 1:
+            raise TableError(f"column {name!r} is asked for twice. Remedy: correct --save-additional-columns")
+        if name.casefold() in _RESERVED:
             raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
         _column(table, name, (), "--save-additional-columns")
         own.append(f"{found[name]} as {_quoted(name)}")

@@ -185,6 +185,8 @@ LARGE_PNG = encoded(PHOTO, "PNG")
         (png(8, 0, ROW)[:-12], KEEP),
         (png(8, 0, ROW)[:-4] + b"abcd", KEEP),
         (png(8, 0, ROW) + b"junk" * 100, KEEP),
+        (png(8, 0, ROW)[:-12] + bytes(400), KEEP),
+        (png(8, 0, ROW, behind=chunk(b"PLTE", b"abc", checksum=1)), KEEP),
         (LONG[:-300], KEEP),
         (spoiled(png(8, 0, ROW), b"IHDR"), "truncated_image"),
         (spoiled(png(8, 0, ROW), b"IDAT"), "truncated_image"),

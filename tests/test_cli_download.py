@@ -288,6 +288,7 @@ MISTAKES = [
     ("--contact you@your.example", 2, "which table?"),
     ("t.parquet --out o", 1, "who is asking? The user agent has to name a contact. Remedy: --contact"),
     ("no.parquet --out o --replay ../a.warc.gz", 1, "no.parquet: no such file"),
+    ("empty.csv --out o --replay ../a.warc.gz", 1, "empty.csv has no rows: nothing is asked for. Remedy: give a table"),
     ("t.parquet --out o --replay no.warc.gz", 1, "no such file: no.warc.gz"),
     (f"{GOOD} --url-col link", 1, "has no column 'link', but url, text, h. Remedy: correct --url-col"),
     (f"{GOOD} --caption-col alt", 1, "no column 'alt', but url, text, h. Remedy: correct --caption-col"),
@@ -312,13 +313,14 @@ MISTAKES = [
 def test_a_mistake_is_told_in_one_message_with_the_remedy(here: Path, options: str, status: int, told: str) -> None:
     write(here / "t.parquet", [*URLS, "x"], h=["abc", *[None] * 10])
     (here / "t.dat").write_text("x")
+    (here / "empty.csv").write_text("url,text\n")
     (here / "foreign").mkdir()
     (here / "foreign" / "00000.tar").write_bytes(b"")
     found, _, said = run(*options.split())
     assert found == status
     assert told in " ".join(said.split())
     # What is refused leaves nothing behind, and what was there is as it was.
-    assert {path.name for path in here.iterdir()} == {"t.parquet", "t.dat", "foreign"}
+    assert {path.name for path in here.iterdir()} == {"t.parquet", "t.dat", "empty.csv", "foreign"}
     assert [path.name for path in (here / "foreign").iterdir()] == ["00000.tar"]
 
 

@@ -71,7 +71,7 @@ def test_of_several_weights_in_a_folder_the_digest_is_of_those_that_open_clip_lo
         place.mkdir()
         (place / "open_clip_config.json").write_text("{}")
         for name in names:
-            (place / name).write_text(name)
+            (place / name).write_bytes(b"\x80" + name.encode())
         assert models.weights(spec(f"local-dir:{place}")) == Path(_find_checkpoint_in_dir(place))
 
 
@@ -220,7 +220,7 @@ def closed_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("closed_hub")
 def test_a_tokenizer_of_the_hub_that_is_missing_is_told_before_a_cluster_starts(tmp_path: Path) -> None:
     checkpoint = tmp_path / "weights.pt"
-    checkpoint.write_bytes(b"read later")
+    checkpoint.write_bytes(b"\x80 read later")
     wanted = spec("xlm-roberta-base-ViT-B-32", pretrained=str(checkpoint))
     with pytest.raises(ModelError) as refused:
         workflow.score.find(
@@ -301,6 +301,20 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
     file = folder / "open_clip_model.safetensors"
     message = refusal(spec("RN50", pretrained=str(file)))
     assert f"model 'RN50', pretrained '{file}' cannot be loaded" in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"url,text\n", b"<html>", b"\x80", b"\x80\x02}q\x00", b"PK\x03\x04", bytes(8) + b"{"]
+)
+def test_a_file_that_holds_no_weights_is_refused_with_the_remedy(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    file.write_bytes(content)
+    message = refusal(spec("RN50", pretrained=str(file)))
+    assert f"model 'RN50', pretrained '{file}'" in message
+    assert "Remedy: " in message
+    if not content.startswith((b"\x80", b"PK")) and content[8:] != b"{":
+        with pytest.raises(models.ModelError, match="holds no weights"):
+            models.weights(spec("RN50", pretrained=str(file)))
 
 
 def test_openais_weights_get_the_activation_that_they_were_trained_with() -> None:

@@ -333,6 +333,20 @@ def test_a_file_that_is_not_yaml_or_has_a_key_twice_is_refused(tmp_path: Path, t
         params.load(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    "text", ["a: 2024-02-31\n", "a: 0000-00-00\n", f"a: {'9' * 5_000}\n", f"a: {'[' * 5_000}{']' * 5_000}\n"]
+)
+def test_what_yaml_itself_cannot_make_a_value_of_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml (is not YAML|holds a date or number that is none)"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"cannot be read: Is a directory\. Remedy: "):
+        params.load(tmp_path)
+
+
 def test_a_missing_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"is missing: run from the project's folder, or restore it"):
         params.load(tmp_path / "params.yaml")

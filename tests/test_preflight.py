@@ -59,6 +59,40 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[str]]] = {
         {"release": {"tombstones": "gone.parquet"}},
         ["release.tombstones = gone.parquet"],
     ),
+    "a list without an entry": ({"catalog": {"lists": [{**LIST, "file": "some.txt"}]}}, ["some.txt:1: no md5 in hex"]),
+    "a set of uids that is none": (
+        {"filter": {"keep_uids": ["some.txt"], "drop_uids": ["some.npy"]}},
+        ["filter.keep_uids.0: some.txt cannot be read", "filter.drop_uids.0: some.npy cannot be read"],
+    ),
+    "a folder without sets of uids": (
+        {"filter": {"keep_uids": ["folder"]}},
+        ["folder has no Parquet with a column uid"],
+    ),
+    "words that are none": (
+        {"filter": {"text_entities": "empty.txt"}},
+        ["filter.text_entities: empty.txt has no entries"],
+    ),
+    "embeddings that are none": (
+        {"filter": {"image_based": {"model": "demo", "centroids": "some.npy", "targets": "empty.txt"}}},
+        [
+            "filter.image_based.centroids: some.npy cannot be read",
+            "filter.image_based.targets: empty.txt cannot be read",
+        ],
+    ),
+    "tombstones that are none": (
+        {"release": {"tombstones": "some.txt"}},
+        ["some.txt, which is no table of tombstones"],
+    ),
+    "heads that are none": (
+        {"score": {"heads": [{"kind": "aesthetic_v1", "file": "some.pth"}, {"kind": "violence", "file": "some.npy"}]}},
+        ["score.heads.0.file: some.pth", "score.heads.1.file: some.npy"],
+    ),
+    "a detector that is none": ({"score": {"faces": {"file": "some.txt"}}}, ["some.txt is no detector"]),
+    "weights that are none": (
+        {"score": {"models": [{"name": "mine", "model": "RN50", "pretrained": "some.txt"}]}},
+        ["some.txt holds no weights"],
+    ),
+    "a name that no system takes": ({"release": {"tombstones": "x" * 5_000}}, ["cannot be read (File name too long)"]),
     "several of these at once": (
         {
             "catalog": {"removals": "broken.csv", "lists": [LIST]},
@@ -76,7 +110,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "removals.csv").write_text("kind,value,reason,date,source\n")
     (tmp_path / "broken.csv").write_text("no,ledger\n")
-    (tmp_path / "some.txt").write_text("x\n")
+    for name in ("some.txt", "some.npy", "some.pth"):
+        (tmp_path / name).write_text("x\n")
+    (tmp_path / "empty.txt").touch()
     (tmp_path / "folder").mkdir()
     return tmp_path
 

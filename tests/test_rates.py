@@ -113,10 +113,10 @@ def test_a_rate_is_the_plain_count_with_its_wilson_interval(
         assert (one.rate, one.low, one.high) == (one.count / one.total, *wilson(one.count, one.total))
 
 
-def test_personal_data_and_removals_are_counted_over_all_unique_pairs(found: Rates, version: Path) -> None:
+def test_personal_data_is_counted_over_all_asked_for_and_removals_over_all_pairs(found: Rates, version: Path) -> None:
     work = [pq.read_table(path).to_pylist() for path in sorted((version / "catalog" / "shards").glob("*.parquet"))]
     pairs = sum(map(len, work))
-    emails = {one.group: one for one in found.of("split", "personal_emails_of_pairs")}["all"]
+    emails = {one.group: one for one in found.of("split", "personal_emails_of_attempts")}["all"]
     assert (emails.count, emails.total) == (sum(row["emails"] for shard in work for row in shard), pairs)
     before = pq.read_table(version / "filter" / "removed.parquet")["reason"].to_pylist()
     later = sum(
@@ -128,6 +128,9 @@ def test_personal_data_and_removals_are_counted_over_all_unique_pairs(found: Rat
     removed = {one.group: one for one in found.of("split", "removed_of_pairs")}["all"]
     assert (removed.count, removed.total) == (gone + later, pairs + len(before))
     assert gone > 0
+    # What the names end with says of how many.
+    totals = {(one.measure.rpartition("_of_")[2], one.total) for one in found.groups if one.group == "all"}
+    assert {one for one in totals if one[0] in {"pairs", "attempts"}} == {("pairs", removed.total), ("attempts", pairs)}
     languages = found.of("language", "removed_of_pairs")
     assert sum(one.count for one in languages) == gone + later
     assert sum(one.total for one in languages) == pairs + len(before)
@@ -248,10 +251,10 @@ def test_the_rates_are_strict_json_beside_the_report_and_reach_mlflow_under_stab
     read = json.loads((tmp_path / "report" / "rates.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert len(read["selection"]) == len(found.selection)
     values = tracking.flat_metrics(tmp_path / "report", version.parent / "metrics")
-    emails = next(one for one in found.of("split", "personal_emails_of_pairs") if one.group == "all")
-    assert values["rates.personal_emails_of_pairs.all.rate"] == emails.rate
+    emails = next(one for one in found.of("split", "personal_emails_of_attempts") if one.group == "all")
+    assert values["rates.personal_emails_of_attempts.all.rate"] == emails.rate
     assert values["selection.en.ratio"] == 1
-    assert numbers["rates"]["personal_emails_of_pairs"]["rate"] == round(emails.rate, 6)
+    assert numbers["rates"]["personal_emails_of_attempts"]["rate"] == round(emails.rate, 6)
     assert numbers["selection"]["en"]["low"] <= numbers["selection"]["en"]["rate"]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "Whom the similarity filter excludes" in page
@@ -265,7 +268,7 @@ def test_a_version_without_a_scored_picture_has_no_sweep_and_no_selection(tmp_pa
         pq.write_table(pq.read_table(path).slice(0, 0), path)
     found = rates.collect(data, defaults, [])
     assert (found.sweeps, found.selection, found.of("split", "unsafe_of_scored")) == ((), (), [])
-    assert found.of("split", "personal_any_of_pairs")
+    assert found.of("split", "personal_any_of_attempts")
 
 
 MIXED: dict[str, float] = {

@@ -134,6 +134,7 @@ TARGET = "WARC-Refers-To-Target-URI: http://a.example/original"
     ("second", "own"),
     [
         (revisit("http://a.example/x", "WARC-Refers-To: <urn:uuid:1>"), True),
+        (revisit("http://a.example/x", "WARC-Refers-To: urn:uuid:1"), True),
         (revisit("http://a.example/x", "WARC-Refers-To-Target-URI: <http://a.example/original>"), True),
         (revisit("http://a.example/x", TARGET, "WARC-Refers-To-Date: 2024-05-06T07:08:09Z"), True),
         (revisit("http://a.example/x", TARGET, "WARC-Refers-To-Date: 1999-01-01", "WARC-Payload-Digest: sha1:C"), True),
@@ -228,6 +229,9 @@ def test_what_writers_do_differently_is_answered(one: bytes, status: int, body: 
         (b"http://a.example/caf\xe9.png", "http://a.example/caf%E9.png"),
         ("http://a.example/x?q=a b", "http://a.example/x?q=a b"),
         ("http://a.example\\x", "http://a.example/x"),
+        ("http://user:word@a.example/x", "http://a.example/x"),
+        ("http://user:word@a.example/x", "http://user:word@a.example/x"),
+        ("http://a.example/x#part", "http://a.example/x"),
     ],
 )
 def test_an_address_is_found_however_it_was_spelled(target: str | bytes, url: str, tmp_path: Path) -> None:
@@ -241,6 +245,8 @@ LEFT_OUT = {
     "in segments": response("http://a.example/x", PNG, fields=["WARC-Segment-Number: 1"]),
     "revisit of a record that is in no file": revisit("http://a.example/x", "WARC-Refers-To: <urn:uuid:9>"),
     "conversion": record("conversion", "http://a.example/x", b"text of a page", "Content-Type: text/plain"),
+    "metadata": record("metadata", "http://a.example/x", b"fetchTimeMs: 5", "Content-Type: application/warc-fields"),
+    "respons": record("respons", "http://a.example/x", b"HTTP/1.1 200 OK\r\n\r\n"),
     "request": record("request", "http://a.example/x", b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"),
 }
 
@@ -280,7 +286,14 @@ def test_records_without_a_target_or_with_another_kind_of_address_are_counted(tm
         "in segments": 1,
         "revisit of a record that is in no file": 1,
     }
-    assert survey.other == {"warcinfo": 1, "metadata": 2, "no type": 1, "conversion": 1, "request": 1}
+    assert survey.other == {
+        "warcinfo": 1,
+        "metadata": 3,
+        "no type": 1,
+        "conversion": 1,
+        "request": 1,
+        "another type": 1,
+    }
     assert survey.answered + survey.left_out.total() + survey.other.total() == len(records)
     assert "2 left out: no target" in survey.lines()
     assert len(list(cdxj.scan(file, Survey(tmp_path)))) == 1

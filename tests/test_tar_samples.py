@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import random
 import tarfile
@@ -88,6 +89,12 @@ def found(tar: Path) -> list[tuple[str, str, str]]:
             [("a.seg.png", RED), ("a.txt", b"x"), ("a.jpg", BLUE)], [("a", KEEP, "x")], id="a mask beside the picture"
         ),
         pytest.param([("0.jpg", RED)], [("0", KEEP, "")], id="no caption"),
+        pytest.param(
+            [("0.gif", RED), ("1.avif", RED), ("2.JP2", RED), ("3.tif", RED), ("4.bmp", RED), ("4.txt", b"a")],
+            [("0", KEEP, ""), ("1", KEEP, ""), ("2", KEEP, ""), ("3", KEEP, ""), ("4", KEEP, "a")],
+            id="pictures stored as received",
+        ),
+        pytest.param([("0.jpg", RED), ("0.txt", b"\xef\xbb\xbfa")], [("0", KEEP, "a")], id="a byte order mark"),
         pytest.param([("0.jpg", RED), ("0.txt", b"caf\xe9")], [("0", "bad_caption", "")], id="a caption in Latin-1"),
         pytest.param([("0.jpg", RED), ("0.txt", b"x" * 1_000_001)], [("0", "bad_caption", "")], id="a long caption"),
         pytest.param(
@@ -114,6 +121,19 @@ def test_every_picture_is_a_sample_or_has_its_reason(
     tmp_path: Path, members: Members, expected: list[tuple[str, str, str]], form: int
 ) -> None:
     assert found(pack(tmp_path / "t.tar", members, form)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sha256", "\ud800"), ("sha256", "x"), ("sha256", ["a"]),
+        ("original_width", True), ("original_width", -1), ("original_width", 2**31), ("original_width", 1.5),
+    ],
+)  # fmt: skip
+def test_what_a_json_says_wrongly_is_not_known(tmp_path: Path, name: str, value: object) -> None:
+    tar = pack(tmp_path / "t.tar", [("0.jpg", RED), ("0.json", json.dumps({"caption": "a", name: value}).encode())])
+    (row,) = folders.samples(tar).to_pylist()
+    assert (row["reason"], row["caption"], row[name]) == (KEEP, "a", None)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

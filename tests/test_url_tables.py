@@ -185,6 +185,7 @@ def test_a_line_too_long_is_a_fault_and_the_next_one_is_read(tmp_path: Path) -> 
         ("t.jsonl", b"", "has no column url, but none at all"),
         ("t.csv", b"url,text\na\nb\n", "none of its 2 rows can; t.csv, line 2: the row has 1 fields, the header has 2"),
         ("t.csv", b"link,text\na,b\n", "has no column url, but link, text"),
+        ("t.jsonl", b"\n \n", "has no column url, but none at all"),
         ("t.csv", b"url,text,url\na,b,c\n", "has two columns 'url'. Remedy: rename one"),
     ],
 )

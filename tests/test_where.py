@@ -48,6 +48,7 @@ def test_a_row_stays_where_the_expression_is_true(expression: str, expected: lis
         ("captoin = ''", "there is no column captoin. Remedy: caption, perhaps"),
         ("a + 1", "it gives a FLOAT"),
         ("caption", "it gives a VARCHAR"),
+        ("a > 'x'", "Could not convert string 'x'"),
         ("caption > n and a like 'x'", ""),
         ("avg(a) > 1", "avg is no function of one row alone"),
         ("row_number() over () > 1", "it has a window"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,45 @@ def test_a_table_of_two_types_is_refused(tmp_path: Path) -> None:
         pq.write_table(pa.table({"url": ["http://a.example/"], "n": values}), tmp_path / f"{name}.parquet")
     with pytest.raises(TableError, match=r"column 'n' is BIGINT in .*a\.parquet, VARCHAR in .*b\.parquet"):
         cut([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out", Cut(Asked(extra=("n",))))
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a'b", "a\tb", "é", "c; --", "a b", "{}"])
+@pytest.mark.parametrize("end", ["jsonl", "csv", "parquet"])
+def test_a_column_may_have_any_name(tmp_path: Path, name: str, end: str) -> None:
+    table, count = tmp_path / f"t.{end}", 30
+    found = [{name: f"http://a.example/{number}", f"{name} 2": "x"} for number in range(count)]
+    if end == "jsonl":
+        table.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    elif end == "csv":
+        with table.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, found[0])
+            writer.writeheader()
+            writer.writerows(found)
+    else:
+        pq.write_table(pa.Table.from_pylist(found), table)
+    cut([table], tmp_path / "out", Cut(Asked(url=name, extra=(f"{name} 2",)), order="given"))
+    assert [(row["url"], row[f"{name} 2"]) for row in rows(tmp_path / "out")] == [(row[name], "x") for row in found]
+
+
+def test_a_key_beyond_ascii_that_stands_twice_is_told_in_any_line(tmp_path: Path) -> None:
+    lines = ['{"é": "http://a.example/1"}'] * 30 + ['{"é": "http://a.example/2", "é": "http://a.example/3"}']
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    cut([tmp_path / "t.jsonl"], tmp_path / "out", Cut(Asked(url="é"), order="given"))
+    assert "'é' stands twice" in rows(tmp_path / "out")[-1][worklist.FAULT]
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (("n", "n"), "column 'n' is asked for twice"),
+        (("n", "N"), "column 'n' is asked for twice"),
+        (("URL",), "a column 'URL' is written by the download itself"),
+    ],
+)
+def test_columns_that_would_get_another_name_are_refused(tmp_path: Path, extra: tuple[str, ...], told: str) -> None:
+    (tmp_path / "t.csv").write_text("address,n,N,URL\nhttp://a.example/,1,2,3\n")
+    with pytest.raises(TableError, match=told):
+        cut([tmp_path / "t.csv"], tmp_path / "out", Cut(Asked(url="address", extra=extra)))
 
 
 @pytest.mark.parametrize(

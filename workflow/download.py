@@ -284,6 +284,9 @@ def _work_lists(tables: Sequence[Path], cut: Cut, work: Path) -> list[Path]:
     if not mark.is_file():
         shutil.rmtree(work / "lists", ignore_errors=True)
         rows = worklist.cut(tables, folder, cut)
+        if not rows:
+            named = f"{tables[0]} and {len(tables) - 1} more have" if len(tables) > 1 else f"{tables[0]} has"
+            raise TableError(f"{named} no rows: nothing is asked for. Remedy: give a table with at least one address")
         mark.write_text(f"{rows}\n")
     return sorted(folder.glob("*.parquet"))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import dask
 import zarr
 
-from laion_dask import cluster, code_digest, embeddings, faces, folders, measures, models, params, parts, score
+from laion_dask import cluster, code_digest, embeddings, faces, folders, heads, measures, models, params, parts, score
 from laion_dask.params import Params
 from laion_dask.parts import Done, Part
 from laion_dask.progress import Progress
@@ -29,10 +29,12 @@ def weights(settings: Params) -> None:
 
 
 def find(rules: params.Score) -> None:
-    """Find or fetch the weights of all models, and the tokenizers that do not come with open_clip; try the detector."""
+    """Find or fetch the weights of all models, and the tokenizers that do not come with open_clip; try all else."""
     for spec in rules.models:
         models.weights(spec)
         models.beside(spec)
+    for head in rules.heads or ():
+        heads.load(head)
     if rules.faces is not None:
         faces.load(rules.faces)
 
