@@ -29,7 +29,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from laion_dask import printable
-from laion_dask.recorded import Answer, Place, Recorded, Survey, is_unanswered, normal, read
+from laion_dask.recorded import Answer, Place, Recorded, Survey, normal, read
 from laion_dask.warc_files import Record, WarcFileError
 
 MARK: Final = "Laion-Dask-Replay"
