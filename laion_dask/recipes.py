@@ -89,9 +89,10 @@ def apply(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(name: str) -> tuple[str, ...]:
-    """Return the names of one or several recipes, written with spaces between; `RecipeError` where there is none."""
+    """Return the names of one or several recipes, written with spaces between; each once, where it comes last."""
+    names_ = reversed(dict.fromkeys(reversed(name.split())))
     # An empty name is looked up as such, and refused by that.
-    return tuple(name.split()) or (name,)
+    return tuple(names_) or (name,)
 
 
 def caveats(names_: Iterable[str]) -> list[Recipe]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from laion_dask import layouts, params
+from laion_dask import layouts, release_params
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ def test_models_have_the_names_of_datacomp_where_it_has_one(models: dict[str, st
 
 
 def test_params_and_layouts_name_the_same_tables() -> None:
-    assert params.Layout.__args__ == layouts.NAMES
+    assert release_params.Layout.__args__ == layouts.NAMES
