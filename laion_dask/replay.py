@@ -11,6 +11,7 @@ import hmac
 import secrets
 import shlex
 import shutil
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -62,6 +63,10 @@ class ReplayAddress:
     """What a request has to have as its `MARK` to be answered; empty: nothing."""
 
 
+_BACKLOG: Final = 1_024  # clients that have connected and are not accepted yet
+_TURNS: Final = 5  # of the event loop: more than a connection takes from being accepted to being known or closed
+
+
 class Loopback:
     """A context manager that serves a handler over http and https on 127.0.0.1 in a thread of its own.
 
@@ -76,6 +81,7 @@ class Loopback:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._runners: list[web.ServerRunner] = []
+        self._listening: list[socket.socket] = []
         self._open: Counter[str] = Counter()
         self.requests = 0
         self.peak: Counter[str] = Counter()
@@ -107,8 +113,9 @@ class Loopback:
             )
             self._runners.append(runner)
             await runner.setup()
-            site = web.TCPSite(runner, self.address.host, port, ssl_context=tls)
-            await site.start()
+            listening = socket.create_server((self.address.host, port), backlog=_BACKLOG)
+            self._listening.append(listening)
+            await web.SockSite(runner, listening, ssl_context=tls, backlog=_BACKLOG).start()
             ports.append(int(runner.addresses[0][1]))
         return ports[0], ports[1]
 
@@ -116,14 +123,30 @@ class Loopback:
         if self._loop is None or self._thread is None:
             return
 
-        async def clean() -> None:
-            for runner in self._runners:
-                await runner.cleanup()
-
-        asyncio.run_coroutine_threadsafe(clean(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _close(self) -> None:
+        """Let nobody in any more, then end every connection, those too whose TLS handshake is still under way.
+
+        A server of Python 3.11 that closes while it accepts would leave the connection open: so it stops listening
+        first, and closes when whoever had come is known.
+        """
+        loop = asyncio.get_running_loop()
+        for listening in self._listening:
+            loop.remove_reader(listening.fileno())
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        for runner in self._runners:
+            await runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         host = request.host.partition(":")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import http.client
 import io
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import users
+from aiohttp import web
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL
@@ -22,7 +24,7 @@ from yarl import URL
 from laion_dask import guard
 from laion_dask.exchange import Limits, Reply, open_session
 from laion_dask.recorded import Survey, read
-from laion_dask.replay import MARK, Index, Replay, ReplayAddress, ReplayError, usage
+from laion_dask.replay import MARK, Index, Loopback, Replay, ReplayAddress, ReplayError, usage
 
 LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
 Response = tuple[str, str, list[tuple[str, str]], bytes]
@@ -174,7 +176,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_leaves_nothing_running(archive: Path) -> None:
-    with Replay([archive]) as replay, pytest.raises(OSError, match="address already in use"):
+    with Replay([archive]) as replay, pytest.raises(OSError, match="[Aa]ddress already in use"):
         Replay([archive], http_port=replay.address.http_port).__enter__()
 
 
@@ -202,3 +204,25 @@ def test_real_warcs_are_indexed_whole(shared_data: Path, tmp_path: Path) -> None
     recorded = [read(place) for place in index.places.values()]
     assert all(response is not None for response in recorded)
     assert len(recorded) == 361
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_a_server_that_ends_while_clients_come_and_vanish_leaves_no_connection(
+    *, tls: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="hello")
+
+    for _ in range(10):
+        clients = []
+        with Loopback(answer) as server:
+            port = server.address.https_port if tls else server.address.http_port
+            for _ in range(20):
+                client = socket.socket()
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+                clients.append(client)
+        for client in clients:
+            client.close()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn.list if warning.category is ResourceWarning] == []
