@@ -72,7 +72,11 @@ def project(folder: Path, pairs: int, changes: Mapping[str, Any]) -> None:
         folder,
         data={path.name: path for path in (made / "data").iterdir()},
         metrics={path.stem: json.loads(path.read_text()) for path in (made / "metrics").glob("*.json")},
-        values={"filter": changes, "catalog": {"lists": [known]}},
+        values={
+            "filter": changes,
+            "catalog": {"lists": [known]},
+            "score": {"models": [{"name": "b32", "model": "demo"}]},
+        },
     )
     shutil.copy(ROOT / "removals.csv", folder)
 

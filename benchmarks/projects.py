@@ -19,7 +19,7 @@ def make(
     metrics: Mapping[str, Mapping[str, Any]],
     values: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Make a project folder: links to the outs of earlier stages, their metrics, and params.yaml.
+    """Make a project folder: links to outs of earlier stages, their metrics, params.yaml, an empty ledger of removals.
 
     `values` changes parameters by section. The demo's list of known content is left out unless they name one: it is
     made by `make repro`, which a benchmark does not ask for.
@@ -30,6 +30,7 @@ def make(
         (folder / "data" / name).symlink_to(out.resolve())
     for name, counts in metrics.items():
         (folder / "metrics" / f"{name}.json").write_text(json.dumps(counts))
+    (folder / "removals.csv").write_text("kind,value,reason,date,source\n")
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
     params["catalog"]["lists"] = []
