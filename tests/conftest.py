@@ -71,9 +71,11 @@ def dsn() -> Iterator[str]:
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start hear Ctrl-C also where a shell has started the tests in the background."""
+    """Let programs that tests start hear Ctrl-C and SIGHUP also where a shell or nohup has started the tests."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -176,7 +176,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_leaves_nothing_running(archive: Path) -> None:
-    with Replay([archive]) as replay, pytest.raises(OSError, match="[Aa]ddress already in use"):
+    with Replay([archive]) as replay, pytest.raises(OSError, match=r"[Aa]ddress already in use"):
         Replay([archive], http_port=replay.address.http_port).__enter__()
 
 
