@@ -211,14 +211,15 @@ def _end_children() -> None:
 @contextmanager
 def _unheard_by_workers() -> Iterator[None]:
     """Block Ctrl-C and SIGHUP: workers that start inherit that, so that a terminal reaches the driver alone."""
-    blocked = {signal.SIGINT, signal.SIGHUP}
-    # Starting the first process starts this tracker too, which lifts the mask; so it is started before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # Starting the first process starts this tracker too, which lifts the mask of SIGINT; so it is started before. It
+    # ignores SIGINT itself, but would die of SIGHUP, and one that is started after it complains of what it never saw.
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
 
 
 def _dashboard() -> str | None:

@@ -11,6 +11,8 @@ from laion_dask import models, params
 from laion_dask.clip import ModelError
 
 
+# torch's own compiler warns of torch's own deprecations.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nothing_is_run_that_another_user_can_have_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = params.Model(name="one", model=f"local-dir:{small_clips.folder(tmp_path / 'one', seed=1)}")
     (tmp_path / "open").mkdir()
