@@ -212,8 +212,9 @@ def _end_children() -> None:
 def _unheard_by_workers() -> Iterator[None]:
     """Block Ctrl-C and SIGHUP: workers that start inherit that, so that a terminal reaches the driver alone."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    # Starting the first process starts this tracker too, which lifts the mask of SIGINT; so it is started before. It
-    # ignores SIGINT itself, but would die of SIGHUP, and one that is started after it complains of what it never saw.
+    # Starting the first process starts this tracker too, which unblocks SIGINT; so it is started before that.
+    # The tracker ignores SIGINT by itself but dies of SIGHUP; its replacement would then print a traceback for each
+    # resource that was registered with the first one.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -64,7 +64,7 @@ class ReplayAddress:
 
 
 _BACKLOG: Final = 1_024  # clients that have connected and are not accepted yet
-_TURNS: Final = 5  # of the event loop: more than a connection takes from being accepted to being known or closed
+_TURNS: Final = 5  # of the event loop: more than it takes to register an accepted connection, or to close one
 
 
 class Loopback:
@@ -129,10 +129,10 @@ class Loopback:
         self._loop.close()
 
     async def _close(self) -> None:
-        """Let nobody in any more, then end every connection, those too whose TLS handshake is still under way.
+        """Stop accepting clients, then close every connection, also those whose TLS handshake is under way.
 
-        A server of Python 3.11 that closes while it accepts would leave the connection open: so it stops listening
-        first, and closes when whoever had come is known.
+        In Python 3.11 a server that closes while it accepts a client leaves that connection open. So the sockets stop
+        listening first, and the servers close once every accepted client has its connection registered.
         """
         loop = asyncio.get_running_loop()
         for listening in self._listening:
