@@ -14,7 +14,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from laion_dask import gallery, params, shards, sheets, strict_rows
+from laion_dask import gallery, packaged, params, shards, sheets, strict_rows
 from laion_dask.audit import AuditError, Drawn, Sample
 from laion_dask.questions import Question
 
@@ -110,7 +110,7 @@ def _page(sample: Sample, settings: params.Params) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (Path(__file__).parent / "templates" / "audit.js").read_text(encoding="utf-8")
+    script = packaged.file("templates", "audit.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("audit.html.j2").render(
         name=settings.release.name,

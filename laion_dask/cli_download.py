@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from laion_dask import cli_console, cli_extract
+from laion_dask import cli_console, packaged
 from laion_dask.progress import Downloads
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -
     """Return the rules of a file (else the package's), under those of a recipe, under options; and say where from."""
     from laion_dask import params
 
-    base = file or cli_extract.packaged_params()
+    base = file or packaged.parameters()
     source = str(file) if file else "the package's"
     if recipe:
         from laion_dask import recipes
@@ -219,7 +219,7 @@ def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -
     else:
         changed["source"] = "web"
     if given["rights"] is not None:
-        usual = params.load(cli_extract.packaged_params()).download
+        usual = params.load(packaged.parameters()).download
         changed["rights"] = _rights(given["rights"], usual.rights)
         # A word that cannot be read binds where its signal does.
         changed["rights_unknown"] = tuple(name for name in usual.rights_unknown if name in changed["rights"])

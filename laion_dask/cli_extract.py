@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from laion_dask import cli_console
+from laion_dask import cli_console, packaged
 from laion_dask.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,12 +38,6 @@ An interrupted run goes on when the same command is given again.
 """
 
 _LONG_S: Final = 60.0
-
-
-def packaged_params() -> Path:
-    """Return the params.yaml that the package carries: in a wheel beside this module, in a checkout above it."""
-    beside = Path(__file__).with_name("params.yaml")
-    return beside if beside.is_file() else Path(__file__).parents[1] / "params.yaml"
 
 
 def extract(
@@ -93,7 +87,7 @@ def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[p
     """Return the rules of a file (else the package's), under those of a recipe, under a reader; and say where from."""
     from laion_dask import params
 
-    base = file or packaged_params()
+    base = file or packaged.parameters()
     source = str(file) if file else "the package's"
     if recipe:
         from laion_dask import recipes

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from laion_dask import cli_console
-from laion_dask.cli_extract import packaged_params
+from laion_dask import cli_console, packaged
 
 if TYPE_CHECKING:
     from laion_dask import params
@@ -91,7 +90,7 @@ def _rules(
     """Return the rules of a file (else the package's), by one model, its heads and a detector where they are given."""
     from laion_dask import params
 
-    base = file or packaged_params()
+    base = file or packaged.parameters()
     if model is None:
         return params.load(base).score
     values: dict[str, Any] = params.load(base).model_dump()

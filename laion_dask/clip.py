@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
-from laion_dask import devices, pixels, towers
+from laion_dask import devices, packaged, pixels, towers
 from laion_dask.devices import Slices
 from laion_dask.pixels import Preparation
 
-DEMO_MODEL: Final = Path(__file__).parent / "demo" / "model"
+DEMO_MODEL: Final = packaged.file("demo", "model")
 # Of unit length in float32, whatever the precision of the forward pass: it is normalised in float32.
 _LENGTH_TOLERANCE: Final = 1e-3
 

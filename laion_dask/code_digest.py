@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-PROJECT: Final = Path(__file__).parents[1]
+from laion_dask.packaged import PROJECT
+
 PACKAGES: Final = ("laion_dask", "workflow")
 SHAPING: Final = ("params", "replay", "schema", "verdict")
 """Modules of no stage, in no deps of dvc.yaml, that decide columns, reasons, defaults and answers of all of them."""

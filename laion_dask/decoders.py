@@ -23,12 +23,12 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import psutil
 
+from laion_dask import packaged
 from laion_dask.blur import Box
 from laion_dask.decoder_process import ANSWER_HEAD, BODY_HEAD, OUT_OF_MEMORY
 from laion_dask.images import Prepared, Rules
@@ -96,7 +96,7 @@ class Decoder:
         """Start the process without waiting for it."""
         if self._process is not None:
             return
-        package = str(Path(__file__).parents[1])
+        package = str(packaged.PROJECT)
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._ready = False
         self._process = subprocess.Popen(

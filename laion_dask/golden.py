@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from laion_dask import models, params, pixels
+from laion_dask import models, packaged, params, pixels
 from laion_dask.clip import Clip, ModelError
 
-FILE: Final = Path(__file__).parent / "demo" / "golden.npz"
+FILE: Final = packaged.file("demo", "golden.npz")
 DEMO: Final = params.Model(name="demo", model="demo")
 TEXTS: Final = ("a large red star", "ein kleines blaues Quadrat", "IMG_2041.JPG", "")
 # Unit vectors of 128 features: another processor or library version moves a feature by about 1e-6, a wrong resize or

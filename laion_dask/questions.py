@@ -9,10 +9,11 @@ from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from laion_dask import packaged
 from laion_dask.section import Section
 from laion_dask.verdict import REASONS
 
-DEFAULT: Final = Path(__file__).parent / "audit_questions.yaml"
+DEFAULT: Final = packaged.file("audit_questions.yaml")
 ANSWERS: Final = ("yes", "no", "unsure")
 # The page has a digit for each.
 _MOST: Final = 9

@@ -19,11 +19,11 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from laion_dask import head_params
+from laion_dask import head_params, packaged
 from laion_dask.schema import Column
 from laion_dask.section import Section
 
-DEMO_FILE: Final = Path(__file__).parent / "demo" / "tags.yaml"
+DEMO_FILE: Final = packaged.file("demo", "tags.yaml")
 # CLIP's learned temperature, at which it was stopped in training.
 _SCALE: Final = 100.0
 

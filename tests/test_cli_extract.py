@@ -27,7 +27,7 @@ from project import left_behind
 from typer.testing import CliRunner
 from wat_bytes import image, members, page_json, record
 
-from laion_dask import cli_extract, cluster, params, recipes, schema
+from laion_dask import cli_extract, cluster, packaged, params, recipes, schema
 from laion_dask.cli import app
 from workflow.extract import OUTS, WORK
 
@@ -167,7 +167,7 @@ def test_both_readers_give_the_same_pairs(here: Path) -> None:
 
 
 def test_the_package_carries_its_params() -> None:
-    assert params.load(cli_extract.packaged_params()) == params.load(ROOT / "params.yaml")
+    assert params.load(packaged.parameters()) == params.load(ROOT / "params.yaml")
 
 
 @pytest.mark.usefixtures("asked")

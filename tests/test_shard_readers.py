@@ -20,8 +20,7 @@ from PIL import Image
 from test_download import JPEG, picture, write_warc
 from test_shards import row
 
-from laion_dask import cluster, params, shards, worklist
-from laion_dask.cli_extract import packaged_params
+from laion_dask import cluster, packaged, params, shards, worklist
 from laion_dask.progress import Progress
 from workflow.download import download_tables
 
@@ -37,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     warc = write_warc(place / "a.warc.gz", [(url, "200 OK", JPEG, body) for url, body in bodies.items()])
     table = place / "t.csv"
     table.write_text("url,text\n" + "".join(f"{url},caption {number}\n" for number, url in enumerate(urls)))
-    settings = params.load(packaged_params())
+    settings = params.load(packaged.parameters())
     rules = settings.download.model_copy(update={"warcs": (str(warc),)})
     cut = worklist.Cut(worklist.Asked(), shard_rows=SHARD_ROWS, digits=8, order="given")
     # The demo's list lies beside the demo's crawl, which is not there.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from laion_dask import heads, tensors
+from laion_dask import heads, packaged, tensors
 from laion_dask.demo.captions import LANGUAGES, caption, code_caption
 from laion_dask.demo.scenes import Scene, draw, random_scene
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-MODEL = Path(__file__).parent / "model"
+MODEL = packaged.file("demo", "model")
 HEADS = ("aesthetics", "unsafe", "watermark")
 NOLANG = "nolang"
 # Training starts its generators from [seed, chunk], [seed, 1, 1] and [seed, 2, 2]: these scenes are never seen there.
