@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import clusters, embeddings
+from laion_dask.group import clusters
+from laion_dask.storage import embeddings
 
 FEATURES: Final = 512
 SHARD_ROWS: Final = 10_000

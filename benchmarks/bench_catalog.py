@@ -40,7 +40,7 @@ from benchmarks import pairs as synthetic
 from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
-from laion_dask import catalog, copy_format, database
+from laion_dask.catalog import copy_binary, database, part
 
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
@@ -203,7 +203,7 @@ def copy(path: str, dsn: str) -> int:
     with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute(f"create table {target} as select {', '.join(names)} from laion_dask.found limit 0")
         with cursor.copy(f"copy {target} from stdin (format binary)") as copying:
-            for block in copy_format.blocks(table.select(names)):
+            for block in copy_binary.blocks(table.select(names)):
                 copying.write(block)
     return int(table.num_rows)
 
@@ -243,7 +243,7 @@ def profile(folder: Path, buckets: int) -> None:
             out.mkdir(parents=True)
             rules: dict[str, Any] = {"buckets": buckets, "shard_rows": SHARD_ROWS, "seed": 7}
             with profiler if bucket else tempfile.TemporaryFile():
-                catalog.catalog(out, bucket=bucket, pairs=files, load_digest="profile", dsn=dsn, **rules)
+                part.catalog(out, bucket=bucket, pairs=files, load_digest="profile", dsn=dsn, **rules)
     pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(15)
 
 

@@ -33,7 +33,8 @@ from benchmarks import clients, environments, pictures
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.clients import Server, Used
 from benchmarks.environments import BENCH, ROOT
-from laion_dask import hashes, images, params
+from laion_dask import params
+from laion_dask.images import hashes, prepare
 
 HOSTS: Final = 200
 WORKERS: Final = 2
@@ -187,7 +188,7 @@ def print_speeds(bench: Bench, found: dict[tuple[str, str], Used]) -> None:
 def cost_of_parts(pool: list[Path]) -> dict[str, float]:
     """Return milliseconds of the processor for each image: decoding with resize and encoding, hashes, PDQ."""
     bodies = [path.read_bytes() for path in pool[:200]]
-    rules = images.Rules(mode=MODE, side_px=clients.SIDE_PX, max_pixels=40_000_000, pdq="skip")
+    rules = prepare.Rules(mode=MODE, side_px=clients.SIDE_PX, max_pixels=40_000_000, pdq="skip")
 
     def ms(work: Any) -> float:  # noqa: ANN401 - any function of a body
         rounds = []
@@ -198,12 +199,12 @@ def cost_of_parts(pool: list[Path]) -> dict[str, float]:
             rounds.append((time.process_time() - began) / len(bodies) * 1e3)
         return statistics.median(rounds)
 
-    plain = ms(lambda body: images.prepare(body, rules))
-    quick = images.Rules(mode=MODE, side_px=clients.SIDE_PX, max_pixels=40_000_000, pdq="quick")
+    plain = ms(lambda body: prepare.prepare(body, rules))
+    quick = prepare.Rules(mode=MODE, side_px=clients.SIDE_PX, max_pixels=40_000_000, pdq="quick")
     return {
         "decode, resize, encode": plain,
         "md5 and sha256": ms(lambda body: hashes.digests(body, ("md5", "sha256"))),
-        "perceptual hash": ms(lambda body: images.prepare(body, quick)) - plain,
+        "perceptual hash": ms(lambda body: prepare.prepare(body, quick)) - plain,
     }
 
 

@@ -33,7 +33,8 @@ import pyarrow.parquet as pq
 from benchmarks import projects, scored
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
-from laion_dask import params, rules, schema
+from laion_dask import params, schema
+from laion_dask.filter import rules
 
 WORKERS: Final = 2
 QUICK: Final = 60_000

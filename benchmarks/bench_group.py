@@ -32,8 +32,10 @@ import pyarrow.parquet as pq
 from benchmarks import alike, projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
-from laion_dask import duplicates, params, pdq_index
-from laion_dask.neighbours import ROWS, VECTORS
+from laion_dask import params
+from laion_dask.filter import duplicates
+from laion_dask.group.part import ROWS, VECTORS
+from laion_dask.images import pdq_index
 
 WORKERS: Final = 2
 SIZES: Final = (100_000, 300_000, 1_000_000)

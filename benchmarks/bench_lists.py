@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bars import Bar, report
-from laion_dask import lists
-from laion_dask.known_index import Bytes, Index
-from laion_dask.list_params import HashList
+from laion_dask.blocklists import known_lists
+from laion_dask.blocklists.known_index import Bytes, Index
+from laion_dask.params.lists import HashList
 
 CHUNK = 1_000_000
 ASKED = {"pdq": 200}
@@ -32,7 +32,7 @@ def main() -> None:
     """Measure each kind in a process of its own, so that its peak of memory is its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=20_000_000)
-    parser.add_argument("--kinds", nargs="+", default=["md5", "pdq"], choices=sorted(lists.WIDTHS))
+    parser.add_argument("--kinds", nargs="+", default=["md5", "pdq"], choices=sorted(known_lists.WIDTHS))
     parser.add_argument("--quick", action="store_true", help="one million entries: to see that all of it runs")
     asked = parser.parse_args()
     if asked.quick:
@@ -65,7 +65,7 @@ def main() -> None:
 
 def rows(kind: str, number: int, count: int) -> Bytes:
     """Return a part of the list, the same each time."""
-    return np.random.default_rng([number, len(kind)]).integers(0, 256, (count, lists.WIDTHS[kind]), np.uint8)
+    return np.random.default_rng([number, len(kind)]).integers(0, 256, (count, known_lists.WIDTHS[kind]), np.uint8)
 
 
 def write(path: Path, kind: str, entries: int) -> None:
@@ -80,7 +80,7 @@ def write(path: Path, kind: str, entries: int) -> None:
 
 
 def _index(path: Path, kind: str) -> Index:
-    return lists.compiled([HashList(name="bench", kind=kind, file=str(path))], path.parent / "index")[0]
+    return known_lists.compiled([HashList(name="bench", kind=kind, file=str(path))], path.parent / "index")[0]
 
 
 def build(path: Path, kind: str) -> dict[str, Any]:

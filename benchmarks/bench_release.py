@@ -19,8 +19,10 @@ from typing import Any, Final
 
 from benchmarks.bars import Bar, report
 from benchmarks.environments import BENCH, ROOT
-from laion_dask import composition, diff, manifest, queries
-from laion_dask.release import SPLITS
+from laion_dask.release import composition, manifest
+from laion_dask.release.part import SPLITS
+from laion_dask.storage import duckdb_connection
+from laion_dask.versions import diff
 
 QUICK: Final = 60_000
 _MEMORY_BAR_MB: Final = 4_000
@@ -31,7 +33,7 @@ def make(folder: Path, pairs: int, first: int, shift: float) -> Path:
     if (folder / manifest.NAME).is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    with queries.connect("4GB") as connection:
+    with duckdb_connection.connect("4GB") as connection:
         for place, split in enumerate(SPLITS):
             connection.execute(
                 "copy (select 'https://images' || i % 5000 || '.example/' || i || '.jpg' as \"URL\","
@@ -55,7 +57,7 @@ def ask(question: str, old: Path, new: Path) -> dict[str, Any]:
     began = time.monotonic()
     answer: Any = None
     if question == "read":
-        with queries.connect() as connection:
+        with duckdb_connection.connect() as connection:
             for folder in (old, new):
                 listed = composition.listed(composition.files(folder))
                 answer = connection.execute(

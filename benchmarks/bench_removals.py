@@ -29,7 +29,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.bars import Bar, report
 from benchmarks.environments import BENCH, ROOT
-from laion_dask import params, release, removals, rules, takedown
+from laion_dask import params
+from laion_dask.blocklists import removal_ledger
+from laion_dask.filter import rules, takedown
+from laion_dask.release import part
 
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
@@ -100,7 +103,7 @@ def measure(work: Path, version: Path, pairs: int, count: int) -> dict[str, floa
     (work / "data").mkdir()
     (work / "data" / "download").symlink_to(version / "download")
     began = time.monotonic()
-    command = [sys.executable, "-m", "laion_dask.cli", "remove", "url", "--file", "urls.txt", "--reason", "asked"]
+    command = [sys.executable, "-m", "laion_dask.cli.main", "remove", "url", "--file", "urls.txt", "--reason", "asked"]
     done = subprocess.run(
         [*command, "--source", "bench", "--yes", "--json"],
         cwd=work,
@@ -112,7 +115,7 @@ def measure(work: Path, version: Path, pairs: int, count: int) -> dict[str, floa
     seconds["remove"] = time.monotonic() - began
     answer = json.loads(done.stdout)
     began = time.monotonic()
-    named = takedown.by_shard(takedown.matched(removals.read(work / "removals.csv"), images))
+    named = takedown.by_shard(takedown.matched(removal_ledger.read(work / "removals.csv"), images))
     seconds["match"] = time.monotonic() - began
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         list(pool.map(_warm_up, range(2 * WORKERS)))
@@ -125,7 +128,7 @@ def measure(work: Path, version: Path, pairs: int, count: int) -> dict[str, floa
         work / "out" / path.stem / path.name if path.stem in named else path
         for path in sorted((version / "verdicts").glob("*.parquet"))
     ]
-    tombstones = release.write_tombstones(work, fresh, "2.0.0")
+    tombstones = part.write_tombstones(work, fresh, "2.0.0")
     seconds["tombstones"] = time.monotonic() - began
     kept = sum(pq.read_metadata(path).num_rows for path in fresh)
     if not (answer["added"] == answer["takes"]["pairs"] == taken == tombstones == count and kept == pairs):

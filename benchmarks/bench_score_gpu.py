@@ -114,8 +114,10 @@ def parity(corpus: Corpus, folder: Path, names: Sequence[str]) -> list[Bar]:
     """Similarities of the GPU beside those of the processor in float32, over the rows of one shard."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    from laion_dask import devices, models, params, score  # noqa: PLC0415
-    from laion_dask.shards import read_shard  # noqa: PLC0415
+    from laion_dask import params  # noqa: PLC0415
+    from laion_dask.clip import devices, models  # noqa: PLC0415
+    from laion_dask.score import part as score  # noqa: PLC0415
+    from laion_dask.storage.shards import read_shard  # noqa: PLC0415
 
     table = pq.read_table(corpus.tables[0], columns=["key", "uid", "caption", "split", "reason"])[:_PARITY_ROWS]
     table = table.slice(0, _PARITY_ROWS)
@@ -168,7 +170,8 @@ def _rules(folder: Path, model: str, precision: str, compiled: str = "none") -> 
 
 def _pure(rules: Any) -> tuple[float, float]:  # noqa: ANN401 - params.Score
     """Return images/s of both towers on uint8 pixels and short texts in the GPU's memory, and operations an image."""
-    from laion_dask import devices, score  # noqa: PLC0415
+    from laion_dask.clip import devices  # noqa: PLC0415
+    from laion_dask.score import part as score  # noqa: PLC0415
 
     model = score.load(rules)["bench"]
     rows = model.image_slices.rows
@@ -197,8 +200,9 @@ def _stage(corpus: Corpus, rules: Any, folder: Path) -> tuple[float, str]:  # no
     """Run the stage's tasks on dask-cuda, one process a GPU; images/s once the workers have loaded the model."""
     import dask  # noqa: PLC0415
 
-    from laion_dask import cluster, parts, score  # noqa: PLC0415
-    from laion_dask.progress import Progress  # noqa: PLC0415
+    from laion_dask.runner import cluster, parts  # noqa: PLC0415
+    from laion_dask.runner.progress import Progress  # noqa: PLC0415
+    from laion_dask.score import part as score  # noqa: PLC0415
 
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
@@ -220,17 +224,17 @@ def _stage(corpus: Corpus, rules: Any, folder: Path) -> tuple[float, str]:  # no
     return sum(part.counts["images"]["kept"] for part in done) / seconds, str(progress.shares())
 
 
-def _part(table: Path, rows: int, rules: Any) -> Any:  # noqa: ANN401 - params.Score, parts.Part
-    from laion_dask import parts  # noqa: PLC0415
+def _part(table: Path, rows: int, rules: Any) -> Any:  # noqa: ANN401 - params.Score, Part
+    from laion_dask.runner.part import Part  # noqa: PLC0415
 
     tar = table.with_suffix(".tar")
     args = {"name": table.stem, "images": table, "tar": tar, "shard_rows": rows, "settings": rules}
-    return parts.Part(table.stem, table.stem, args, weight=tar.stat().st_size)
+    return Part(table.stem, table.stem, args, weight=tar.stat().st_size)
 
 
 def _decoding(corpus: Corpus, rules: Any, processes: int) -> float:  # noqa: ANN401 - params.Score
     """Return images/s of processes that read tars, decode and prepare, and do nothing else."""
-    from laion_dask import score  # noqa: PLC0415
+    from laion_dask.score import part as score  # noqa: PLC0415
 
     preparation = score.load(rules)["bench"].preparation
     jobs = [(corpus.tars[place % len(corpus.tars)], preparation, rules.decode) for place in range(processes)]
@@ -243,20 +247,20 @@ def _clean() -> Any:  # noqa: ANN401 - a multiprocessing context
     import multiprocessing  # noqa: PLC0415
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["laion_dask.pixels", "open_clip.transform"])
+    context.set_forkserver_preload(["laion_dask.clip.preprocess", "open_clip.transform"])
     return context
 
 
 def _decode(job: tuple[Path, Any, str, int]) -> float:
-    from laion_dask import pixels  # noqa: PLC0415
-    from laion_dask.shards import read_shard  # noqa: PLC0415
+    from laion_dask.clip import preprocess  # noqa: PLC0415
+    from laion_dask.storage.shards import read_shard  # noqa: PLC0415
 
     tar, preparation, how, most = job
     needed = preparation.needed_px if how == "reduced" else None
     room = np.empty((*preparation.side, 3), np.uint8)
     began, count = time.perf_counter(), 0
     for _, body in read_shard(tar):
-        pixels.prepare(pixels.decode(body, needed), [preparation], [room])
+        preprocess.prepare(preprocess.decode(body, needed), [preparation], [room])
         count += 1
         if count == most:
             break

@@ -21,8 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from laion_dask import parts, runs, schema
-from laion_dask.spacing import shuffle_keys
+from laion_dask import schema
+from laion_dask.extract import sorted_runs as runs
+from laion_dask.storage import files
+from laion_dask.web.urls.spacing import shuffle_keys
 
 COPIES: Final = 0.08
 _HOSTS: Final = 200_000
@@ -35,7 +37,7 @@ Numbers = npt.NDArray[np.uint64]
 def make(kept: Path, pairs: int, wats: int, processes: int) -> tuple[Path, int]:
     """Return an `extract` folder below `kept`, made if it is not there yet, and the number of its pairs."""
     rows = pairs // wats
-    folder = kept / f"pairs-{parts.digest(Path(__file__), Path(runs.__file__), schema.PAIRS.names, rows, wats)}"
+    folder = kept / f"pairs-{files.digest(Path(__file__), Path(runs.__file__), schema.PAIRS.names, rows, wats)}"
     if folder.is_dir():
         return folder, rows * wats
     fresh = folder.with_suffix(".new")

@@ -96,12 +96,13 @@ def _plain_uids(envelope: dict[str, Any]) -> Iterator[str]:
 
 def links() -> Reader:
     """Do equal work with ours: the recipe cc2dataset, uids, no language, no personal data, no table."""
-    from laion_dask import extract, recipes  # noqa: PLC0415
+    from laion_dask.extract import part  # noqa: PLC0415
+    from laion_dask.params import recipes  # noqa: PLC0415
 
     settings = recipes.load("cc2dataset").extract.model_copy(update={"personal_data": "skip"})
 
     def read(path: str) -> Found:
-        uids = [pair.uid for pairs, _ in extract.scan(path, settings) for pair in pairs]
+        uids = [pair.uid for pairs, _ in part.scan(path, settings) for pair in pairs]
         return Found(pairs=len(uids), uids=uids)
 
     return read
@@ -109,13 +110,14 @@ def links() -> Reader:
 
 def everything() -> Reader:
     """Do all that the stage does, by the committed params.yaml: rules, language, personal data, Parquet."""
-    from laion_dask import extract, params  # noqa: PLC0415
+    from laion_dask import params  # noqa: PLC0415
+    from laion_dask.extract import part  # noqa: PLC0415
 
     settings = params.load().extract
 
     def read(path: str) -> Found:
         with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
-            counts = extract.extract(
+            counts = part.extract(
                 Path(folder), name="000000", location=path, crawl="bench", wat=path, order=0, settings=settings
             )
         if counts.get("error"):

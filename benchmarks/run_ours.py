@@ -17,9 +17,10 @@ from typing import Any
 
 from distributed import Client
 
-from laion_dask import params, worklist
-from laion_dask.progress import Downloads
-from laion_dask.replay import ReplayAddress
+from laion_dask import params
+from laion_dask.download import worklist
+from laion_dask.runner.progress import Downloads
+from laion_dask.web.archive.replay import ReplayAddress
 from workflow.download import download_tables, network
 from workflow.stage import Resources
 

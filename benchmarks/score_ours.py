@@ -25,7 +25,8 @@ Result = dict[str, Any]
 
 def rules(weights: str, decode: str = "full") -> params.Score:
     """Return the parameters of a run: ViT-B-32 with the weights of a file, or `demo` with its heads."""
-    from laion_dask import head_params, params  # noqa: PLC0415
+    from laion_dask import params  # noqa: PLC0415
+    from laion_dask.params import heads as head_params  # noqa: PLC0415
 
     demo = weights == "demo"
     model: dict[str, Any] = (
@@ -42,7 +43,8 @@ def opened(settings: params.Score) -> Iterator[Client]:
     """Yield a local cluster of one process for each core, with the model loaded in each."""
     import dask  # noqa: PLC0415
 
-    from laion_dask import cluster, score  # noqa: PLC0415
+    from laion_dask.runner import cluster  # noqa: PLC0415
+    from laion_dask.score import part as score  # noqa: PLC0415
 
     workers = len(os.sched_getaffinity(0))
     with (
@@ -77,21 +79,22 @@ def forward(settings: params.Score, table: Path, rounds: int, texts: str) -> flo
     import pyarrow.parquet as pq  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    from laion_dask import clip, models, pixels, shards, towers  # noqa: PLC0415
+    from laion_dask.clip import clip, models, preprocess, text_tower  # noqa: PLC0415
+    from laion_dask.storage import shards  # noqa: PLC0415
 
     model = models.load(settings.models[0])
     captions = pq.read_table(table, columns=["caption"])["caption"].to_pylist()[:_BATCH]
     rooms = torch.empty((len(captions), *model.preparation.side, 3), dtype=torch.uint8)
     for (_, body), room in zip(shards.read_shard(table.with_suffix(".tar")), rooms.numpy(), strict=False):
-        pixels.prepare(pixels.decode(body), [model.preparation], [room])
-    images = pixels.normalised(rooms, model.preparation)
+        preprocess.prepare(preprocess.decode(body), [model.preparation], [room])
+    images = preprocess.normalised(rooms, model.preparation)
     whole = texts == "whole"
     tokens = model.tokenizer(captions) if whole else model.tokens(captions)
     with torch.inference_mode():
         began = time.perf_counter()
         for _ in range(rounds):
             clip.unit(model.network.encode_image(images))
-            clip.unit(model.network.encode_text(tokens) if whole else towers.encode_text(model.network, tokens))
+            clip.unit(model.network.encode_text(tokens) if whole else text_tower.encode_text(model.network, tokens))
         return rounds * len(captions) / (time.perf_counter() - began)
 
 
@@ -99,7 +102,8 @@ def decode(settings: params.Score, tars: Sequence[Path]) -> float:
     """Read, decode and preprocess as the stage does, without any model behind it; return images/s of this process."""
     import numpy as np  # noqa: PLC0415
 
-    from laion_dask import models, pixels, shards  # noqa: PLC0415
+    from laion_dask.clip import models, preprocess  # noqa: PLC0415
+    from laion_dask.storage import shards  # noqa: PLC0415
 
     preparation = models.load(settings.models[0]).preparation
     reduced = settings.decode == "reduced"
@@ -107,20 +111,22 @@ def decode(settings: params.Score, tars: Sequence[Path]) -> float:
     images, began = 0, time.perf_counter()
     for tar in tars:
         for _, body in shards.read_shard(tar):
-            image = pixels.decode(body, preparation.needed_px if reduced else None)
-            pixels.prepare(image, [preparation], [room], quick=reduced)
+            image = preprocess.decode(body, preparation.needed_px if reduced else None)
+            preprocess.prepare(image, [preparation], [room], quick=reduced)
             images += 1
     return images / (time.perf_counter() - began)
 
 
 def stage(client: Client, settings: params.Score, tables: Sequence[Path], shard_rows: int, work: Path) -> Result:
     """Run the stage's tasks over shards; images, seconds and the shares of the time."""
-    from laion_dask import parts, score  # noqa: PLC0415
-    from laion_dask.progress import Progress  # noqa: PLC0415
+    from laion_dask.runner import parts  # noqa: PLC0415
+    from laion_dask.runner.part import Part  # noqa: PLC0415
+    from laion_dask.runner.progress import Progress  # noqa: PLC0415
+    from laion_dask.score import part as score  # noqa: PLC0415
 
     shutil.rmtree(work, ignore_errors=True)
     todo = [
-        parts.Part(
+        Part(
             table.stem,
             table.stem,
             {

@@ -24,7 +24,8 @@ def bars(work: Path, *, slots: int) -> list[Bar]:
     The store is made as the stage makes it: each part writes one Zarr shard, the shards are linked to their places.
     Here the same few stand at all places, so that 10 million slots need no 20 GB.
     """
-    from laion_dask import embeddings, parts  # noqa: PLC0415
+    from laion_dask.storage import embeddings  # noqa: PLC0415
+    from laion_dask.storage.files import link  # noqa: PLC0415
 
     rng = np.random.default_rng(5)
     about = {"b32": {"model": "ViT-B-32"}}
@@ -56,7 +57,7 @@ def bars(work: Path, *, slots: int) -> list[Bar]:
     for place in range(shards):
         for name in embeddings.names(store) if place == 0 else ("b32/image", "b32/text"):
             source = embeddings.shard_file(folders[place % _WRITTEN], name, 0)
-            parts.link(source, embeddings.shard_file(store, name, place))
+            link(source, embeddings.shard_file(store, name, place))
     grown, joining = peak_mb() - before, time.perf_counter() - began
     array = embeddings.array(group, "b32/image")
     files = sum(1 for path in (store / "b32" / "image" / "c").rglob("*") if path.is_file())

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import group_schema, schema
-from laion_dask.verdict import KEEP
+from laion_dask import schema
+from laion_dask.schema import groups as group_schema
+from laion_dask.schema.reasons import KEEP
 
 SHARD_ROWS: Final = 10_000
 LISTED: Final = 100_000

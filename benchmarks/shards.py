@@ -135,7 +135,7 @@ def _picture(job: tuple[int, int, int | None]) -> bytes:
 
 def _shard(folder: Path, first: int, count: int, shard_rows: int, seed: int, pictures: Sequence[bytes]) -> None:
     from laion_dask import schema  # noqa: PLC0415 - the rival's environment has no such module
-    from laion_dask.shards import write_shard  # noqa: PLC0415
+    from laion_dask.storage.shards import write_shard  # noqa: PLC0415
 
     rng = np.random.default_rng([seed, first])
     name = f"{first // shard_rows:05d}"

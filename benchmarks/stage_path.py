@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from laion_dask import cluster, extract, params, parts, tasks
-from laion_dask.progress import Progress
+from laion_dask import params
+from laion_dask.extract import part
+from laion_dask.runner import cluster, parts, tasks
+from laion_dask.runner.part import Part
+from laion_dask.runner.progress import Progress
 
 KB: Final = 1_000
 
@@ -29,7 +32,7 @@ def timed(out: Path, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - pass
     `began` and `seconds` on the clock, `cpu` seconds of the processor, `peak_mb`: peak memory of the worker so far.
     """
     began, worked = time.monotonic(), time.process_time()
-    counts = extract.extract(out, **arguments)
+    counts = part.extract(out, **arguments)
     took = {"began": began, "seconds": time.monotonic() - began, "cpu": time.process_time() - worked}
     return counts | took | {"peak_mb": peak_mb()}
 
@@ -85,7 +88,7 @@ def run(wats: Sequence[Path], work: Path, *, workers: int, warm_up: Path) -> Run
     return Run(seconds, counts)
 
 
-def _part(name: str, path: Path, order: int, rules: params.Extract) -> parts.Part:
+def _part(name: str, path: Path, order: int, rules: params.Extract) -> Part:
     args = {
         "name": name,
         "location": str(path),
@@ -95,4 +98,4 @@ def _part(name: str, path: Path, order: int, rules: params.Extract) -> parts.Par
         "settings": rules,
     }
     # All weigh the same: they are to run in the order of their names.
-    return parts.Part(name, name, args)
+    return Part(name, name, args)

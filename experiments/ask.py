@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments import results, runs, values, versions
-from laion_dask import params, printable, recipes
+from laion_dask import params
+from laion_dask.params import recipes
+from laion_dask.storage import printable
 
 ANSWERS: Final = Path("data") / "experiments"
 """Where answers go unless a folder is named: ignored by Git, so that asking leaves no trace in its status."""
@@ -46,7 +48,7 @@ def ask(
     found = runs.run(root, trials)
     # They bring matplotlib and pandas, 10 s on a busy machine: a question that is refused, or --help, needs neither.
     from experiments import figures, rebuild_mlflow  # noqa: PLC0415 - as said
-    from laion_dask import tracking  # noqa: PLC0415 - as said
+    from laion_dask.report import tracking  # noqa: PLC0415 - as said
 
     rows = [results.row(version, trial.changes) for version, trial in zip(found, trials, strict=True)]
     shared = results.overlap(root, found) if len(found) > 1 else None

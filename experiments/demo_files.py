@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from laion_dask.demo import captions, evaluate, scenes
+from laion_dask.demo.crawl import captions, scenes
+from laion_dask.demo.training import evaluate
 
 FOLDER: Final = Path(__file__).parent / "demo"
 # Not the seed of the demo crawl, nor of the training or evaluation of its model.

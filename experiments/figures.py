@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.results import SPLITS, Overlap, Row
-from laion_dask import reference
-from laion_dask.figures import DROPPED, INK, KEPT, LINE, QUIET, STYLE, save
+from laion_dask.report import reference
+from laion_dask.report.figures import DROPPED, INK, KEPT, LINE, QUIET, STYLE, save
 
 _SPLIT_STYLE: Final = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolang": ("#009E73", "^")}
 _SAFETY_STYLE: Final = {"unsafe_of_kept": ("#D55E00", "o"), "watermark_of_kept": ("#56B4E9", "s")}

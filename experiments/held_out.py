@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from laion_dask.demo import captions, scenes
-from laion_dask.shards import read_members
+from laion_dask.demo.crawl import captions, scenes
+from laion_dask.storage.shards import read_members
 
 CLASSIFICATION: Final = "classification"
 RETRIEVAL: Final = "retrieval"

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from experiments import versions
-from laion_dask.shards import SUCCESS, read_members
-from laion_dask.verdict import KEEP
+from laion_dask.schema.reasons import KEEP
+from laion_dask.storage.shards import SUCCESS, read_members
 
 _SHARDS: Final = "download"
 _VERDICTS: Final = "filter"

@@ -14,7 +14,8 @@ import duckdb
 
 from experiments import versions
 from experiments.versions import Version
-from laion_dask import queries, verdict
+from laion_dask.schema import reasons
+from laion_dask.storage import duckdb_connection
 
 _LABELS: Final = """create table labels (wat varchar, page_url varchar, link_index integer, expected varchar,
     matching boolean, unsafe boolean, watermark boolean)"""
@@ -33,7 +34,7 @@ def of(root: Path, version: Version) -> Iterator[duckdb.DuckDBPyConnection]:
         stage: versions.cached(cache, version, f"data/{stage}") for stage in ("crawl", "download", "score", "filter")
     }
     shards = {
-        stage: queries.names(
+        stage: duckdb_connection.names(
             path for name, path in files.items() if name.endswith(".parquet") and Path(name).stem.isdigit()
         )
         for stage, files in names.items()
@@ -48,7 +49,7 @@ def of(root: Path, version: Version) -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute(
                 "insert into labels by name select wat, page_url, link_index, expected, matching, unsafe, watermark"
                 " from read_parquet($1, hive_partitioning = false)",
-                queries.names([labels]),
+                duckdb_connection.names([labels]),
             )
         connection.execute(
             f"""create table pairs as
@@ -77,7 +78,7 @@ def _rules(version: Version, *, has_mask: bool) -> str:
 
     Worked out, a hash list names what it lists (it comes first), and of equal images those that nothing else drops.
     """
-    bits: dict[str, int] = getattr(verdict, "RULE_BITS", {})
+    bits: dict[str, int] = getattr(reasons, "RULE_BITS", {})
     if has_mask and bits:
         tests = {name: f"(verdicts.rules >> {bit}) & 1 = 1" for name, bit in bits.items()}
     else:

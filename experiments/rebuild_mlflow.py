@@ -18,7 +18,7 @@ import typer
 
 from experiments import versions
 from experiments.versions import Version, VersionError
-from laion_dask import lineage
+from laion_dask.versions import identity
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -48,7 +48,7 @@ def restore(
 
     A version whose report is not in the cache of this machine, or is not its own, is told and left out.
     """
-    from laion_dask import tracking  # noqa: PLC0415 - with what it imports, seconds
+    from laion_dask.report import tracking  # noqa: PLC0415 - with what it imports, seconds
 
     cache = versions.cache_folder(root)
     known = {name for name, tags in tracking.filed(root, uri).items() if "dvc.rev" in tags}
@@ -60,11 +60,11 @@ def restore(
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder)
                 _lay_out(version, copy)
-                name = lineage.version(copy / "dvc.lock", copy / "metrics", version.params)
+                name = identity.version(copy / "dvc.lock", copy / "metrics", version.params)
                 if name in known:
                     say(f"{label}: filed already")
                     continue
-                if outdated := lineage.outdated(copy / "dvc.lock"):
+                if outdated := identity.outdated(copy / "dvc.lock"):
                     say(f"{label}: left out, it ended before {outdated[0]}; its report is of another version")
                     continue
                 _copy(versions.cached(cache, version, _REPORT), copy / _REPORT)
@@ -88,10 +88,10 @@ def restore(
     return made
 
 
-def _origin(root: Path, version: Version, experiment: str) -> lineage.Origin:
+def _origin(root: Path, version: Version, experiment: str) -> identity.Origin:
     # The commit of an experiment hangs on the one that it began from.
     began = versions.git(root, "rev-parse", f"{version.rev}~1").decode().strip() if experiment else version.rev
-    return lineage.Origin(root, began, experiment, version.rev)
+    return identity.Origin(root, began, experiment, version.rev)
 
 
 def _lay_out(version: Version, folder: Path) -> None:

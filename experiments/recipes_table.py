@@ -27,8 +27,10 @@ from typing import Any, Final
 import dask
 from ruamel.yaml import YAML
 
-from laion_dask import params, parts, recipes
-from laion_dask.verdict import Ledger
+from laion_dask import params
+from laion_dask.params import recipes
+from laion_dask.schema.ledger import Ledger
+from laion_dask.storage.files import digest
 from workflow.stage import main as stage_main
 
 ROOT: Final = Path(__file__).parents[1]
@@ -81,7 +83,7 @@ def run(laid: Mapping[str, Any], work: Path) -> dict[str, Any]:
     key, counts = "", {}
     outs: dict[str, Path] = {}
     for stage in STAGES:
-        key = parts.digest(key, laid[stage], laid["catalog"])
+        key = digest(key, laid[stage], laid["catalog"])
         place = work / f"{stage}-{key}"
         if not (place / "metrics.json").is_file():
             _stage(stage, laid, outs, place, work)

@@ -12,7 +12,7 @@ import duckdb
 
 from experiments import versions
 from experiments.versions import Version
-from laion_dask import queries, sheets
+from laion_dask.storage import duckdb_connection, sheets
 
 SPLITS: Final = ("en", "multi", "nolang")
 ALL: Final = "all"
@@ -95,8 +95,8 @@ def overlap(root: Path, found: Sequence[Version]) -> Overlap:
     with duckdb.connect() as connection:
         connection.execute("create table marks (pair varchar, bit ubigint)")
         for place, version in enumerate(found):
-            verdicts = queries.names(_tables(versions.cached(cache, version, "data/filter")).values())
-            images = queries.names(_tables(versions.cached(cache, version, "data/download")).values())
+            verdicts = duckdb_connection.names(_tables(versions.cached(cache, version, "data/filter")).values())
+            images = duckdb_connection.names(_tables(versions.cached(cache, version, "data/download")).values())
             join = "" if identity == "uid" else "join read_parquet($images, hive_partitioning = false) using (uid)"
             values: dict[str, Any] = {"verdicts": verdicts, "bit": 1 << place}
             values |= {} if identity == "uid" else {"images": images}

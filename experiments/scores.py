@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from experiments.kept_pairs import SHOWN, Kept
 from experiments.scales import Scale
-from laion_dask import sheets
+from laion_dask.storage import sheets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,7 +147,7 @@ def _figure(scored: Sequence[Scored]) -> Figure:
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds
     from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - as above
 
-    from laion_dask.figures import DROPPED, INK, KEPT  # noqa: PLC0415 - as above
+    from laion_dask.report.figures import DROPPED, INK, KEPT  # noqa: PLC0415 - as above
 
     shown = [name for name in MAIN if name in scored[0].names]
     made = Figure(figsize=(1.6 + 2.1 * len(shown), 1.2 + 0.55 * len(scored)))

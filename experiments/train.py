@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 
 from experiments import ask, held_out, kept_pairs, scales, scores
-from laion_dask.shards import ShardError
+from laion_dask.storage.shards import ShardError
 
 HELP: Final = """Train the same model on what each version keeps, and score it: filter in, zero-shot score out.
 
@@ -164,7 +164,7 @@ def _digest(kept: kept_pairs.Kept, scale: scales.Scale, questions: held_out.Held
 
 def file(scored: Sequence[scores.Scored], scale: scales.Scale, questions: held_out.HeldOut, out: Path) -> None:
     """File the scores of each version as one run of MLflow, with the filter's parameters and counts."""
-    from laion_dask import tracking  # noqa: PLC0415 - mlflow, seconds
+    from laion_dask.report import tracking  # noqa: PLC0415 - mlflow, seconds
 
     for one in scored:
         spread = {name: one.spread(name) for name in one.names}

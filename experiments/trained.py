@@ -14,7 +14,7 @@ from experiments import kept_pairs
 from experiments.held_out import image
 from experiments.kept_pairs import Kept
 from experiments.scales import DEMO, DEMO_CLIP, Scale, ScaleError
-from laion_dask.clip import DEMO_MODEL
+from laion_dask.clip.clip import DEMO_MODEL
 
 if TYPE_CHECKING:
     import torch

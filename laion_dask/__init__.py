@@ -1,6 +1,27 @@
-"""What happens to one part: bytes and values in, values out. No Dask, no DVC in sight."""
+"""Build image-text datasets after LAION: a package for each stage, and packages for what stages share.
 
-from laion_dask import interrupts
+A package imports only from those above it in this list; stages never import each other.
+
+- schema: What the stages hand to each other: tables, columns, reasons and counts.
+- params: params.yaml as frozen models, and the published recipes.
+- storage: How data lies on disk: shards, embeddings, joined tables, lists and sheets.
+- web: Everything that meets the web: addresses, opt-outs, polite requests, archives.
+- runner: Parts on a cluster: handed out, watched, resumed, checked. The only package with Dask.
+- images: From the bytes of a body to a checked picture.
+- blocklists: What is kept out: the ledger of removals and the lists of known content.
+- statistics: Counts of a version as numbers with intervals.
+- clip: A loaded CLIP model.
+- inputs, crawl, extract, catalog, download, score, group, filter, release: The stages.
+- versions: Versions beside each other: compared, identified, and the history of a pair.
+- report: The last stage: figures, one HTML page, and the run in MLflow.
+- audit: People's labels, and what they say about a version.
+- removals: Removal requests, and the purge that proves what is gone.
+- demo: The labelled demo crawl and its small models.
+- preflight: Checks that all is there before a stage takes hours.
+- cli: The command line, a module for each command.
+"""
+
+from laion_dask.runner import interrupts
 
 # First of all: what follows imports, and Ctrl-C while a program of ours imports is no traceback.
 interrupts.at_once_in_programs()

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tables
 
-from laion_dask import catalog, database, parts, schema
-from laion_dask.removals import Removal
-from laion_dask.verdict import Ledger
+from laion_dask import schema
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.catalog import database, part
+from laion_dask.schema.ledger import Ledger
+from laion_dask.storage.files import digest
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,13 @@ def build(
         empty(dsn)
     with tempfile.TemporaryDirectory() as folder:
         paths = [tables.write(Path(folder) / f"{place}.parquet", table) for place, table in enumerate(found)]
-        digest = parts.digest(*paths, buckets)
+        inputs = digest(*paths, buckets)
         database.prepare(dsn, buckets, removals, wats(*found))
         counts, work, removed = [], [], []
         for bucket in range(buckets):
             out = Path(folder) / f"bucket-{bucket}"
             counts.append(
-                run(dsn, out, paths, digest, bucket=bucket, buckets=buckets, shard_rows=shard_rows, seed=seed)
+                run(dsn, out, paths, inputs, bucket=bucket, buckets=buckets, shard_rows=shard_rows, seed=seed)
             )
             shards = [pq.read_table(path) for path in sorted((out / "shards").iterdir())]
             work.append([schema.WORK.check(table) for table in shards])
@@ -88,7 +90,7 @@ def run(
 ) -> dict[str, Any]:
     """Run one bucket into a new folder and return its counts."""
     out.mkdir(parents=True)
-    return catalog.catalog(
+    return part.catalog(
         out,
         bucket=bucket,
         buckets=buckets,

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from distributed import Client, LocalCluster
 
-from laion_dask import database, params
+from laion_dask import params
+from laion_dask.catalog import database
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ import numpy as np
 from aiohttp import web
 from PIL import Image
 
-from laion_dask.replay import Handler
+from laion_dask.web.archive.replay import Handler
 
 ROBOTS: Final = {
     "closed.example": "User-agent: *\nDisallow: /\n",

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from wat_bytes import READERS, image, members, page_json, record
 
-from laion_dask import remote
-from laion_dask.wat_reader import Damage, Reading, Record, records
+from laion_dask.extract.wat import blocks
+from laion_dask.extract.wat.wat_records import Damage, Reading, Record, records
 
 MAX_SECONDS = 1.0
 REASONS = {"bad_gzip", "bad_record", "truncated", "too_large"}
@@ -143,12 +143,12 @@ def check(made: Made, block_bytes: int, folder: Path) -> bool:
 
 
 def _read(path: Path, reader: str, made: Made, block_bytes: int) -> list[Record | Damage]:
-    reading, began, before = Reading(), time.process_time(), remote.LOCAL_BLOCK_BYTES
-    remote.LOCAL_BLOCK_BYTES = block_bytes  # type: ignore[misc]
+    reading, began, before = Reading(), time.process_time(), blocks.LOCAL_BLOCK_BYTES
+    blocks.LOCAL_BLOCK_BYTES = block_bytes  # type: ignore[misc]
     try:
         items = list(records(str(path), reader, reading))
     finally:
-        remote.LOCAL_BLOCK_BYTES = before  # type: ignore[misc]
+        blocks.LOCAL_BLOCK_BYTES = before  # type: ignore[misc]
     seconds = time.process_time() - began
     assert seconds < MAX_SECONDS, f"{reader} took {seconds:.1f} s"
     bodies = [item.body for item in items[: len(made.sure)] if isinstance(item, Record)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from laion_dask import lineage
+from laion_dask.versions import identity
 
 NAMES = {
     **{
@@ -65,7 +65,7 @@ def commit(root: Path, values: Mapping[str, Any], data: Path, metrics: Path, *, 
     shutil.rmtree(root / "metrics", ignore_errors=True)
     shutil.copytree(metrics, root / "metrics")
     stages: dict[str, Any] = {}
-    for stage in (*lineage.STAGES, "report"):
+    for stage in (*identity.STAGES, "report"):
         outs: list[dict[str, str]] = [{"path": f"data/{stage}", "md5": store(cache, data / stage)}]
         counts = root / "metrics" / f"{stage}.json"
         if counts.is_file():

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tables
 
-from laion_dask import filter_checks, known, params, rules, select
-from laion_dask.verdict import KEEP
+from laion_dask import params
+from laion_dask.blocklists import known_content
+from laion_dask.filter import filter_checks, part, rules
+from laion_dask.schema.reasons import KEEP
 
 NOTHING = rules.Files(digest="none")
 RULES = params.Filter(
@@ -71,10 +73,10 @@ def decide(
     embedded: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[list[str], list[set[str]]]:
     """Return for each row its verdict, and the names of all rules that would drop it."""
-    pairs = select.join(images, scores)
+    pairs = part.join(images, scores)
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
-    found = rules.local(pairs, settings, files, embedded or {}, known.of_rows(files.listed, pairs))
-    reasons, mask, _ = select.decide(found, judged, settings)
+    found = rules.local(pairs, settings, files, embedded or {}, known_content.of_rows(files.listed, pairs))
+    reasons, mask, _ = part.decide(found, judged, settings)
     bits = {bit: name for name, (_, bit) in rules.bits(settings).items()}
     names = [{name for bit, name in bits.items() if int(row) >> bit & 1} for row in mask]
     return pc.if_else(pa.array(judged), reasons, pairs["reason"]).to_pylist(), names

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from laion_dask import lists
-from laion_dask.known_index import Index
-from laion_dask.list_params import HashList
+from laion_dask.blocklists import known_lists
+from laion_dask.blocklists.known_index import Index
+from laion_dask.params.lists import HashList
 
 
 def index(folder: Path, kind: str, *entries: str, name: str = "partner", **more: Any) -> Index:  # noqa: ANN401
@@ -19,7 +19,7 @@ def index(folder: Path, kind: str, *entries: str, name: str = "partner", **more:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{kind}.txt"
     path.write_text("".join(f"{entry}\n" for entry in entries))
-    return lists.compiled([HashList(name=name, kind=kind, file=str(path), **more)], folder / "index")[0]
+    return known_lists.compiled([HashList(name=name, kind=kind, file=str(path), **more)], folder / "index")[0]
 
 
 def stored(folder: Path, inputs: Collection[Path] = ()) -> Iterator[tuple[Path, bytes]]:

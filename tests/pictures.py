@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from laion_dask.images import Prepared, Rules, prepare
+from laion_dask.images.prepare import Prepared, Rules, prepare
 
 RULES = Rules(mode="keep_ratio_largest", side_px=256, max_pixels=40_000_000)
 

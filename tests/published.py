@@ -11,9 +11,12 @@ from typing import Any
 import pyarrow as pa
 import tables
 
-from laion_dask import lists, params, publication, rate_lines, release, schema
-from laion_dask.list_params import HashList
-from laion_dask.verdict import FUNNEL, KEEP, Ledger
+from laion_dask import params, schema
+from laion_dask.blocklists import known_lists
+from laion_dask.params.lists import HashList
+from laion_dask.release import part, publication, rate_lines
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import FUNNEL, KEEP
 
 MODELS = {"b32": {"model": "ViT-B-32", "splits": "en", "weights_sha256": "f" * 64}}
 SPLITS = ("en", "multi", "nolang")
@@ -68,7 +71,7 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
         }
     )
     for split in SPLITS:
-        release.release(
+        part.release(
             out,
             split=split,
             images=images,
@@ -77,9 +80,9 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
             settings=there.release,
             models=MODELS,
         )
-    tombstones = release.write_tombstones(out, verdicts, settings.release.version)
+    tombstones = part.write_tombstones(out, verdicts, settings.release.version)
     counted = counts(made_of)
-    counted["filter"]["lists"] = lists.about(lists.compiled([entry], folder / "lists"))
+    counted["filter"]["lists"] = known_lists.about(known_lists.compiled([entry], folder / "lists"))
     made = publication.gather(data, there, counted)
     rates = rate_lines.measure(data, there.filter)
     publication.describe(out, replace(made, models=MODELS), tombstones, rates)

@@ -10,7 +10,7 @@ import numpy as np
 import tables
 from faulty_hosts import picture
 
-from laion_dask import embeddings, shards
+from laion_dask.storage import embeddings, shards
 
 ROOT: Final = Path(__file__).parents[1]
 ROWS: Final = 4

@@ -14,13 +14,13 @@ from typing import Final
 import marked
 
 from laion_dask import params
-from laion_dask.ai_txt import parse_ai_txt
-from laion_dask.embedded import decide_file
-from laion_dask.hosts import HostRules
-from laion_dask.rights import Decision, Policy, priced
-from laion_dask.robots import parse_robots
-from laion_dask.rsl import parse_rsl
-from laion_dask.tdmrep import parse_tdmrep
+from laion_dask.web.fetch.host_rules import HostRules
+from laion_dask.web.rights.ai_txt import parse_ai_txt
+from laion_dask.web.rights.decision import Decision, Policy, priced
+from laion_dask.web.rights.embedded import decide_file
+from laion_dask.web.rights.robots import parse_robots
+from laion_dask.web.rights.rsl import parse_rsl
+from laion_dask.web.rights.tdmrep import parse_tdmrep
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "rights.md"

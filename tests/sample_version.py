@@ -1,4 +1,4 @@
-"""A seed in, the files of a small made-up version out: tables after laion_dask/schema.py, tars, metrics and truth.
+"""A seed in, the files of a small made-up version out: tables after laion_dask.schema, tars, metrics and truth.
 
 Scores are drawn with noise, so that decisions have errors to count; the verdicts follow from the scores.
 """
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from laion_dask import schema
-from laion_dask.verdict import KEEP, REASON_STAGE, RULE_BITS, Ledger
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import KEEP, REASON_STAGE, RULE_BITS
 
 ENDS = {
     KEEP: 52, "low_similarity": 12, "unsafe": 4, "watermark": 5, "image_too_small": 3, "duplicate_image": 2,

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import tables
 from PIL import Image
 
-from laion_dask.clip import DEMO_MODEL
-from laion_dask.shards import write_shard
-from laion_dask.verdict import KEEP
+from laion_dask.clip.clip import DEMO_MODEL
+from laion_dask.schema.reasons import KEEP
+from laion_dask.storage.shards import write_shard
 
 
 def folder(

@@ -7,9 +7,10 @@ from typing import Any
 
 from distributed import Client
 
-from laion_dask import parts
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Progress
+from laion_dask.runner import parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.progress import Progress
+from laion_dask.storage.files import digest
 
 calls: list[int] = []
 
@@ -25,7 +26,7 @@ def square(out: Path, *, number: int, bad: int | None = None) -> dict[str, Any]:
 
 
 def numbers(*wanted: int, redo: bool = False) -> list[Part]:
-    return [Part(f"{n:02}", parts.digest("square", n), {"number": n}, weight=n, redo=redo) for n in wanted]
+    return [Part(f"{n:02}", digest("square", n), {"number": n}, weight=n, redo=redo) for n in wanted]
 
 
 def run(todo: list[Part], work: Path, client: Client, **shared: object) -> list[Done]:

@@ -1,4 +1,4 @@
-"""A few values for each row in, a table after laion_dask/schema.py out: what a test does not name has a default."""
+"""A few values for each row in, a table after laion_dask.schema out: what a test does not name has a default."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import group_schema, schema
-from laion_dask.verdict import KEEP
+from laion_dask import schema
+from laion_dask.schema import groups as group_schema
+from laion_dask.schema.reasons import KEEP
 
 Row = Mapping[str, Any]
 

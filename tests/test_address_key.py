@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import address_key
+from laion_dask.web.urls import address_key
 
 PICTURE = "https://a.example/p/~b(1).jpg?x=1"
 

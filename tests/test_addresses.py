@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from laion_dask.addresses import is_public_address
+from laion_dask.web.urls.ip_addresses import is_public_address
 
 # Every row of IANA's special-purpose registries (of October 2026), deprecated forms, multicast, metadata of clouds.
 REFUSED_4 = [

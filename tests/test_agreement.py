@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from laion_dask import agreement
-from laion_dask.labels import Label
+from laion_dask.audit import agreement
+from laion_dask.audit.labels import Label
 
 TIME = "2026-01-31T12:00:00Z"
 

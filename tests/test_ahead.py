@@ -13,15 +13,17 @@ import psutil
 import pytest
 import small_clips
 
-from laion_dask import ahead, models, params
-from laion_dask.ahead import Ahead, Processes, Threads
-from laion_dask.pixels import Preparation
+from laion_dask import params
+from laion_dask.clip import models
+from laion_dask.clip.preprocess import Preparation
+from laion_dask.score import prefetch
+from laion_dask.score.prefetch import Ahead, Processes, Threads
 
 BODIES = [small_clips.jpeg(1), b"no image", small_clips.jpeg(2, (300, 40)), small_clips.jpeg(3, (20, 20))]
 
 ORPHANS = """
 import os, signal, sys
-from laion_dask.ahead import Processes
+from laion_dask.score.prefetch import Processes
 
 if __name__ == "__main__":
     decoders = Processes(2)
@@ -92,7 +94,7 @@ def test_a_room_of_threads_is_refused_by_processes(processes: Processes, prepara
 
 
 def test_on_a_cpu_threads_decode() -> None:
-    assert isinstance(ahead.start("cpu"), Threads)
+    assert isinstance(prefetch.start("cpu"), Threads)
 
 
 def test_processes_end_with_the_one_that_asked_for_them_however_it_ends(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.ai_txt import CUT, MAX_FILE_BYTES, parse_ai_txt
-from laion_dask.rights import SILENT, Decision
+from laion_dask.web.rights.ai_txt import CUT, MAX_FILE_BYTES, parse_ai_txt
+from laion_dask.web.rights.decision import SILENT, Decision
 
 TOKENS = ("MyBot", "CCBot")
 JPG = "https://img.example/a/fox.jpg"

@@ -15,11 +15,16 @@ from faulty_hosts import QUICK, ROWS, handler, picture
 from test_download import write_work
 from warcio.archiveiterator import ArchiveIterator
 
-from laion_dask import archive, cdxj, exchange, guard, params, rounds, shards
-from laion_dask.download import download
-from laion_dask.exchange import Limits, Reply
-from laion_dask.recorded import Survey
-from laion_dask.replay import Loopback, Replay, ReplayAddress
+from laion_dask import params
+from laion_dask.download import rounds
+from laion_dask.download.part import download
+from laion_dask.storage import shards
+from laion_dask.web.archive import exchanges
+from laion_dask.web.archive.replay import Loopback, Replay, ReplayAddress
+from laion_dask.web.fetch import exchange, guard
+from laion_dask.web.fetch.exchange import Limits, Reply
+from laion_dask.web.warc import cdxj
+from laion_dask.web.warc.recorded import Survey
 
 NAME = "00003"
 Rebuild = Callable[..., Path]
@@ -241,28 +246,28 @@ def test_a_body_that_may_not_be_kept_is_in_no_file(tmp_path: Path) -> None:
     def is_unknown(reply: Reply) -> bool:
         return hashlib.sha256(reply.body).hexdigest() != known
 
-    with archive.Keeper(tmp_path, NAME, "agent", is_unknown) as keeper:
+    with exchanges.Keeper(tmp_path, NAME, "agent", is_unknown) as keeper:
         way = keeper.through(_good)
         assert ask(way, "http://a.example/listed").body == listed
         ask(way, "http://a.example/other")
     entries = list(cdxj.scan(tmp_path / f"{NAME}.warc.gz", Survey(tmp_path)))
-    found = {entry.url: archive.read(entry) for entry in entries}
+    found = {entry.url: exchanges.read(entry) for entry in entries}
     assert found["http://a.example/listed"].reply.body == b""
     assert found["http://a.example/listed"].withheld
     assert found["http://a.example/other"].reply.body.endswith(b"other")
-    again = archive.answer(found["http://a.example/listed"], LIMITS, lambda head: head.status == 200)
+    again = exchanges.answer(found["http://a.example/listed"], LIMITS, lambda head: head.status == 200)
     assert again.failure == "not_archived"
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{NAME}.cdxj", f"{NAME}.warc.gz"]
 
 
 def test_a_row_that_was_not_asked_because_of_others_is_not_asked_again(tmp_path: Path) -> None:
     exchange.ASKER.set("row 9 1")
-    with archive.Keeper(tmp_path, NAME, "agent") as keeper:
+    with exchanges.Keeper(tmp_path, NAME, "agent") as keeper:
         keeper.conclude("http://a.example/x#part", "host_failing", "not asked")
         keeper.conclude("http://a.example/y", "not_found", "HTTP 404")
     index = cdxj.collect([tmp_path / f"{NAME}.warc.gz"], tmp_path / "all.cdxj")
     with cdxj.Index(index) as found:
-        answers = archive.Answers(found, NAME)
+        answers = exchanges.Answers(found, NAME)
         assert answers.concluded("http://a.example/x#part") == Reply(failure="host_failing", message="not asked")
         assert answers.concluded("http://a.example/y") is None
         exchange.ASKER.set("row 8 1")
@@ -271,7 +276,7 @@ def test_a_row_that_was_not_asked_because_of_others_is_not_asked_again(tmp_path:
 
 def test_an_archive_that_ends_with_an_error_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with archive.Keeper(tmp_path, NAME, "agent") as keeper:
+        with exchanges.Keeper(tmp_path, NAME, "agent") as keeper:
             ask(keeper.through(_good), "http://a.example/")
             raise ZeroDivisionError
 
@@ -297,7 +302,7 @@ def test_an_index_that_does_not_fit_its_archive_says_what_to_do(
     (tmp_path / "short.warc.gz").write_bytes(b"")
     for path in (tmp_path / "short.warc.gz", tmp_path / "none.warc.gz"):
         with pytest.raises(cdxj.ArchiveError, match="remove the"):
-            archive.read(cdxj.parse(entry.line(path.name), tmp_path))
+            exchanges.read(cdxj.parse(entry.line(path.name), tmp_path))
 
 
 def test_a_replay_server_answers_out_of_an_archive(kept: tuple[Path, Path, params.Download], tmp_path: Path) -> None:

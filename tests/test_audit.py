@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import audit, audit_page, questions
-from laion_dask.audit import AuditError, Sample
+from laion_dask.audit import audit_page, audit_sample, questions
+from laion_dask.audit.audit_sample import AuditError, Sample
+from laion_dask.audit.questions import QuestionsError
 from laion_dask.params import Params
-from laion_dask.questions import QuestionsError
 
 ASKED = questions.read()
 
@@ -33,7 +33,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def draw(data: Path, settings: Params, size: int = 60, seed: int = 1) -> Sample:
-    return audit.sample(data, settings, ASKED, size=size, seed=seed)
+    return audit_sample.sample(data, settings, ASKED, size=size, seed=seed)
 
 
 def test_every_stratum_is_drawn_from_and_its_size_and_decisions_are_counted(version: Path, defaults: Params) -> None:
@@ -64,9 +64,9 @@ def test_every_stratum_is_drawn_from_and_its_size_and_decisions_are_counted(vers
     ],
 )
 def test_half_goes_to_what_is_kept_and_no_stratum_gives_more_than_it_has(
-    sizes: dict[audit.Stratum, int], wanted: int, expected: tuple[int, ...]
+    sizes: dict[audit_sample.Stratum, int], wanted: int, expected: tuple[int, ...]
 ) -> None:
-    assert tuple(audit.allocate(sizes, wanted).values()) == expected
+    assert tuple(audit_sample.allocate(sizes, wanted).values()) == expected
 
 
 def test_the_sample_depends_on_seed_and_size_and_not_on_the_order_of_the_shards(

@@ -9,7 +9,7 @@ import browser
 import pytest
 import sample_version
 
-from laion_dask import audit, audit_page, audit_score, labels, questions
+from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions
 from laion_dask.params import Params
 
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
@@ -53,8 +53,8 @@ ATTACK = "</script><img src=x onerror='window.attacked=1'><script>window.attacke
 
 def test_labels_given_by_keyboard_are_kept_saved_and_scored(tmp_path: Path, defaults: Params) -> None:
     data, _ = sample_version.write(tmp_path, links=60, shards=1, text=ATTACK)
-    drawn = audit.sample(data, defaults, questions.read(), size=8, seed=1)
-    drawn = audit.Sample(
+    drawn = audit_sample.sample(data, defaults, questions.read(), size=8, seed=1)
+    drawn = audit_sample.Sample(
         drawn.name, drawn.seed, drawn.questions, drawn.drawn[:12], drawn.sizes, drawn.cells, drawn.outside
     )
     audit_page.write(tmp_path / "audit", drawn, defaults)

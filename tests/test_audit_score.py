@@ -15,13 +15,13 @@ import sample_version
 from click.testing import Result
 from typer.testing import CliRunner
 
-from laion_dask import audit, audit_page, audit_score, labels, questions
-from laion_dask.audit import AuditError, Sample
-from laion_dask.audit_score import Judged
-from laion_dask.cli import app
-from laion_dask.intervals import Estimate
-from laion_dask.labels import Label
+from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions
+from laion_dask.audit.audit_sample import AuditError, Sample
+from laion_dask.audit.audit_score import Judged
+from laion_dask.audit.labels import Label
+from laion_dask.cli.main import app
 from laion_dask.params import Params
+from laion_dask.statistics.intervals import Estimate
 
 ROOT = Path(__file__).parents[1]
 ASKED = questions.read()
@@ -43,7 +43,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(version: Path, defaults: Params) -> tuple[Sample, list[Label]]:
-    drawn = audit.sample(version, defaults, ASKED, size=10_000, seed=0)
+    drawn = audit_sample.sample(version, defaults, ASKED, size=10_000, seed=0)
     return drawn, audit_score.from_truth(drawn, version)
 
 
@@ -79,7 +79,7 @@ def test_every_interval_covers_the_truth_in_at_least_93_of_100_seeds(
     given = {(label.uid, label.question): label for label in whole[1]}
     covered: Counter[tuple[str, str]] = Counter()
     for seed in range(SEEDS):
-        sample = audit.sample(version, defaults, ASKED, size=200, seed=seed)
+        sample = audit_sample.sample(version, defaults, ASKED, size=200, seed=seed)
         found = [given[pair.uid, one.name] for pair in sample.drawn for one in ASKED]
         for decision, judged in judge(sample, found).items():
             for name, estimate in numbers(judged).items():
@@ -96,7 +96,7 @@ def test_intervals_narrow_with_the_size_of_the_sample(
     given = {(label.uid, label.question): label for label in whole[1]}
     widths = []
     for size in (100, 300, 900):
-        sample = audit.sample(version, defaults, ASKED, size=size, seed=1)
+        sample = audit_sample.sample(version, defaults, ASKED, size=size, seed=1)
         found = judge(sample, [given[pair.uid, one.name] for pair in sample.drawn for one in ASKED])["unsafe"].missed
         widths.append(found.high - found.low)
     assert widths[0] > widths[1] > widths[2] > 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from laion_dask.blur import Strength, blur
+from laion_dask.images.blur import Strength, blur
 
 Floats = np.ndarray
 

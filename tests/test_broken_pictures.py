@@ -12,8 +12,9 @@ import pytest
 from pictures import encoded, levels, near, photo, prepared
 from PIL import Image, PngImagePlugin
 
-from laion_dask import images, pixels
-from laion_dask.verdict import KEEP
+from laion_dask.clip import preprocess
+from laion_dask.images import prepare
+from laion_dask.schema.reasons import KEEP
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -113,7 +114,7 @@ def test_a_png_of_any_depth_is_on_white_where_it_is_transparent(name: str) -> No
         assert result.reason == KEEP
         found = levels(result)[0].tolist()
         assert all(near(tuple(one), other, 1) for one, other in zip(found, expected, strict=True)), found
-    assert np.array_equal(np.asarray(images.upright(body)), levels(prepared(body, encode="png")))
+    assert np.array_equal(np.asarray(prepare.upright(body)), levels(prepared(body, encode="png")))
 
 
 BOMB = zlib.compress(bytes(300_000_000), 9)
@@ -245,13 +246,13 @@ SEGMENTS = {
 
 @pytest.mark.parametrize("name", SEGMENTS)
 @pytest.mark.parametrize("encode", ["png", "original"])
-def test_a_jpeg_that_has_all_its_pixels_is_kept_with_every_one(name: str, encode: images.Encoding) -> None:
+def test_a_jpeg_that_has_all_its_pixels_is_kept_with_every_one(name: str, encode: prepare.Encoding) -> None:
     body = SEGMENTS[name]
     result = prepared(body, encode=encode, mode="no")
     assert (result.reason, result.width, result.height) == (KEEP, 120, 80)
     if encode == "original":
         assert result.picture == body
-    for found in (images.upright(result.picture), pixels.decode(result.picture)):
+    for found in (prepare.upright(result.picture), preprocess.decode(result.picture)):
         assert np.array_equal(np.asarray(found), np.asarray(Image.open(io.BytesIO(JPEG))))
 
 

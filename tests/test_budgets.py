@@ -14,10 +14,14 @@ import pytest
 from aiohttp import web
 from test_download import picture, write_work
 
-from laion_dask import cdxj, params, rounds, shards
-from laion_dask.download import download
-from laion_dask.replay import Loopback
-from laion_dask.verdict import LATER, Ledger
+from laion_dask import params
+from laion_dask.download import rounds
+from laion_dask.download.part import download
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import LATER
+from laion_dask.storage import shards
+from laion_dask.web.archive.replay import Loopback
+from laion_dask.web.warc import cdxj
 
 GOOD = [f"http://good{place % 4}.example/{place}.jpg" for place in range(24)]
 PICTURE = picture(1, 64, 64)

@@ -7,9 +7,9 @@ import sys
 import marked
 import pytest
 
-from laion_dask import c2pa_claims
-from laion_dask.c2pa_claims import decide_manifest
-from laion_dask.rights import SILENT
+from laion_dask.web.rights import c2pa
+from laion_dask.web.rights.c2pa import decide_manifest
+from laion_dask.web.rights.decision import SILENT
 
 WHEN = "2015-10-21T07:28:00Z"
 NO = {"cawg.ai_training": {"use": "notAllowed"}}
@@ -29,11 +29,11 @@ def test_without_the_library_a_manifest_is_unknown(kind: str, monkeypatch: pytes
     assert decide_manifest(body, WHEN).rights == "allowed"
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "c2pa", None)
-        c2pa_claims.library.cache_clear()
+        c2pa.library.cache_clear()
         decision = decide_manifest(body, WHEN)
-        assert (decision.rights, decision.signal, decision.evidence) == ("unknown", "c2pa", c2pa_claims.NOT_INSTALLED)
+        assert (decision.rights, decision.signal, decision.evidence) == ("unknown", "c2pa", c2pa.NOT_INSTALLED)
         assert decide_manifest(marked.picture(kind), WHEN) == SILENT
-    c2pa_claims.library.cache_clear()
+    c2pa.library.cache_clear()
 
 
 def test_a_refusal_counts_without_a_valid_signature_and_a_permission_does_not() -> None:

@@ -11,8 +11,10 @@ import published
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import layouts, limits, params, recipes
-from laion_dask.card import _cell
+from laion_dask import params
+from laion_dask.params import recipes
+from laion_dask.release import layouts, limitations
+from laion_dask.release.card import _cell
 
 SECTIONS = [
     "Motivation",
@@ -58,7 +60,7 @@ def test_numbers_are_those_of_the_version(built: Path) -> None:
     assert "4 image links and images ended so" in card
     assert "no right is claimed in any image" in card
     assert "This is a demonstration" in card
-    assert all(limit in card for limit in limits.limits(params.load(), {"over": {}})[:5])
+    assert all(limit in card for limit in limitations.limits(params.load(), {"over": {}})[:5])
 
 
 def test_rates_stand_there_with_their_intervals(built: Path) -> None:

@@ -18,10 +18,12 @@ from catalogs import build, of_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import catalog, schema, spacing
-from laion_dask.catalog import uid_range
-from laion_dask.database import CatalogError
-from laion_dask.removals import Removal
+from laion_dask import schema
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.catalog import part
+from laion_dask.catalog.database import CatalogError
+from laion_dask.catalog.part import uid_range
+from laion_dask.web.urls import spacing
 
 # A server for each test would cost seconds; each build begins with an empty database instead.
 few = settings(deadline=None, max_examples=10)
@@ -323,7 +325,7 @@ def test_reading_all_buckets_gives_every_row_once(
     found = tables.pairs(*({"uid": f"{uid:032x}"} for uid in uids))
     path = tmp_path_factory.mktemp("pairs") / "0.parquet"
     pq.write_table(found, path, row_group_size=group)
-    read = [catalog.read([path], bucket, buckets)["uid"].to_pylist() for bucket in range(buckets)]
+    read = [part.read([path], bucket, buckets)["uid"].to_pylist() for bucket in range(buckets)]
     assert [uid for some in read for uid in some] == found["uid"].to_pylist()
     width = 2**128 // buckets
     assert all(int(uid, 16) // width == bucket for bucket, some in enumerate(read) for uid in some)
@@ -333,13 +335,13 @@ def test_reading_all_buckets_gives_every_row_once(
 def test_a_uid_that_is_none_is_refused(tmp_path: Path, uid: str) -> None:
     path = tables.write(tmp_path / "0.parquet", tables.pairs({"uid": uid}))
     with pytest.raises(CatalogError, match=r"a uid is not 32 hex digits\. Remedy: run the stage extract again"):
-        catalog.uid_bytes(catalog.read([path], 0, 1)["uid"])
+        part.uid_bytes(part.read([path], 0, 1)["uid"])
 
 
 def test_files_of_another_layout_are_refused(tmp_path: Path) -> None:
     path = tables.write(tmp_path / "0.parquet", tables.pairs({}).drop_columns(["ips"]))
     with pytest.raises(schema.SchemaError, match=r"missing \['ips'\]"):
-        catalog.read([path], 0, 1)
+        part.read([path], 0, 1)
 
 
 def test_a_character_that_text_in_the_database_cannot_hold_stays_in_the_work_list(dsn: str) -> None:

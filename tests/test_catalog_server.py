@@ -12,8 +12,8 @@ import pytest
 import tables
 from catalogs import digests, empty, of_host, run, wats
 
-from laion_dask import database
-from laion_dask.database import CatalogError
+from laion_dask.catalog import database
+from laion_dask.catalog.database import CatalogError
 
 WATS = wats(tables.pairs({}))
 # More than 255 bytes: no resolver sends such a name to anybody.

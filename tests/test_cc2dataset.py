@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wat_bytes import members, record
 
-from laion_dask import params, recipes
-from laion_dask.extract import extract
+from laion_dask import params
+from laion_dask.extract.part import extract
+from laion_dask.params import recipes
 
-FILE = Path(__file__).parents[1] / "params.yaml"
 ABSOLUTE = ("http://", "https://")
 # Letters of addresses, and what the two ways of joining could read differently.
 ADDRESS = st.text(alphabet="aB1./:?#@[]%\\ &;=~-_\t\nhtps\u00fc\u732b", max_size=24)
@@ -120,7 +120,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def recipe() -> params.Extract:
     """The rules of recipe cc2dataset."""
-    return recipes.load("cc2dataset", FILE).extract
+    return recipes.load("cc2dataset", Path(__file__).parents[1] / "params.yaml").extract
 
 
 class Difference(NamedTuple):

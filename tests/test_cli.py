@@ -18,9 +18,13 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner
 
-from laion_dask import cli_console, cli_params, crawls, params, recipes
-from laion_dask.cli import app
-from laion_dask.estimate import MEASURED
+from laion_dask import params
+from laion_dask.cli import console
+from laion_dask.cli import params as cli_params
+from laion_dask.cli.main import app
+from laion_dask.crawl import listing
+from laion_dask.crawl.estimate import MEASURED
+from laion_dask.params import recipes
 
 ROOT = Path(__file__).parents[1]
 CRAWL = "CC-MAIN-2024-22"
@@ -97,8 +101,8 @@ def test_the_estimate_as_json_has_the_numbers_and_their_sources(host: str) -> No
 
 def test_sizes_are_of_the_wats_that_the_stage_would_read(host: str, defaults: params.Params) -> None:
     changes = {"source": "commoncrawl", "crawls": (CRAWL,), "base_url": host, "wats": 3, "seed": 5}
-    rows = crawls.list_wats(params.Crawl(**(defaults.crawl.model_dump() | changes))).to_pylist()
-    expected = sum(crawls.sizes([row["location"] for row in rows]))
+    rows = listing.list_wats(params.Crawl(**(defaults.crawl.model_dump() | changes))).to_pylist()
+    expected = sum(listing.sizes([row["location"] for row in rows]))
     _, said, _ = run("crawls", CRAWL, "--base-url", host, "--wats", "3", "--seed", "5", "--sizes", "3", "--json")
     assert json.loads(said)["crawls"][0]["read_bytes"] == expected
 
@@ -106,7 +110,7 @@ def test_sizes_are_of_the_wats_that_the_stage_would_read(host: str, defaults: pa
 def test_sizes_that_cannot_be_had_are_said_and_the_usual_size_stands_in(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crawls, "RETRY_WAITS_S", ())
+    monkeypatch.setattr(listing, "RETRY_WAITS_S", ())
     for path in (tmp_path / "bucket").rglob("*.wat.gz"):
         path.unlink()
     status, said, told = run("crawls", CRAWL, "--base-url", host)
@@ -155,7 +159,7 @@ def test_what_cannot_be_asked_for_ends_in_one_line(host: str, args: list[str], m
     ],
 )
 def test_numbers_have_three_digits_and_a_step_of_a_thousand(number: float, unit: str, text: str) -> None:
-    assert cli_console.short(number, unit) == text
+    assert console.short(number, unit) == text
 
 
 # Parameters and recipes
@@ -283,7 +287,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(
 
 
 def test_the_help_of_params_explains_every_text_step() -> None:
-    from laion_dask.text import STEPS
+    from laion_dask.extract.text import STEPS
 
     words = " ".join(run("params", "--help")[1].split())
     for name, meaning in STEPS.items():
@@ -296,7 +300,7 @@ def test_the_help_of_params_explains_every_text_step() -> None:
 @pytest.mark.parametrize("command", [[], ["extract"], ["crawls"], ["params"], ["recipes"]])
 def test_help_answers_at_once_and_fits_a_narrow_terminal(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "laion_dask.cli", *command, "--help"],
+        [sys.executable, "-m", "laion_dask.cli.main", *command, "--help"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -308,6 +312,6 @@ def test_help_answers_at_once_and_fits_a_narrow_terminal(command: list[str]) -> 
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
-    code = f"cd {ROOT} && {sys.executable} -m laion_dask.cli columns | head -n 1"
+    code = f"cd {ROOT} && {sys.executable} -m laion_dask.cli.main columns | head -n 1"
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr

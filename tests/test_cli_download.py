@@ -26,11 +26,12 @@ from PIL import Image
 from test_download import JPEG, Response, picture, write_warc
 from typer.testing import CliRunner
 
-from laion_dask import cluster, shards
-from laion_dask.blur import blur
-from laion_dask.cli import app
-from laion_dask.progress import Downloads
-from laion_dask.replay import Replay
+from laion_dask.cli.main import app
+from laion_dask.images.blur import blur
+from laion_dask.runner import cluster
+from laion_dask.runner.progress import Downloads
+from laion_dask.storage import shards
+from laion_dask.web.archive.replay import Replay
 from workflow.download import SIZES, WORK
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 from project import ROOT
 from typer.testing import CliRunner
 
-from laion_dask.cli import app
+from laion_dask.cli.main import app
 
-COMMAND = [sys.executable, "-m", "laion_dask.cli"]
+COMMAND = [sys.executable, "-m", "laion_dask.cli.main"]
 
 
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word() -> None:

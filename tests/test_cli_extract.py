@@ -27,8 +27,12 @@ from project import left_behind
 from typer.testing import CliRunner
 from wat_bytes import image, members, page_json, record
 
-from laion_dask import cli_extract, cluster, packaged, params, recipes, schema
-from laion_dask.cli import app
+from laion_dask import params, schema
+from laion_dask.cli import extract
+from laion_dask.cli.main import app
+from laion_dask.params import recipes
+from laion_dask.runner import cluster
+from laion_dask.storage import packaged
 from workflow.extract import OUTS, WORK
 
 if TYPE_CHECKING:
@@ -332,7 +336,7 @@ def test_ctrl_c_ends_with_130_leaves_no_process_and_the_same_command_goes_on(her
     for place in range(12):
         (here / "wats" / f"{place:02d}.warc.wat.gz").write_bytes(wat("fox", "owl", pages=100))
     (here / "wats" / "99.warc.wat.gz").write_bytes(wat("cat", pages=6_000))
-    command = [sys.executable, "-m", "laion_dask.cli", "extract", "wats", "--workers", "1", "--out"]
+    command = [sys.executable, "-m", "laion_dask.cli.main", "extract", "wats", "--workers", "1", "--out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     first = subprocess.Popen(
         [*command, "o"],
@@ -364,7 +368,7 @@ def test_ctrl_c_ends_with_130_leaves_no_process_and_the_same_command_goes_on(her
 
 
 def test_progress_tells_rates_and_the_time_that_is_left() -> None:
-    rates = cli_extract.Rates()
+    rates = extract.Rates()
     rates.start(3, [], [100, 100, 100])
     rates.begin("000000")
     assert re.fullmatch(r"extract  0/3 WATs  oldest 000000 0 s", rates.line())

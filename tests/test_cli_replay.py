@@ -22,7 +22,7 @@ TIMEOUT_S = 300
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "laion_dask.cli", *map(str, arguments)],
+        [sys.executable, "-m", "laion_dask.cli.main", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "DASK_LAION_DASK__CLUSTER__WORKERS": "1", "LAION_DASK_HOME": str(folder / "home")},
         capture_output=True,

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from laion_dask import clip_losses, uid_sets
-from laion_dask.clip_losses import EmbeddingsError
+from laion_dask.filter import clip_losses, uid_sets
+from laion_dask.filter.clip_losses import EmbeddingsError
 
 
 def vectors(rows: int, seed: int, features: int = 8) -> np.ndarray:

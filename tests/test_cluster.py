@@ -10,8 +10,8 @@ from pathlib import Path
 import dask
 import pytest
 
-from laion_dask import cluster
-from laion_dask.cluster import ClusterError, open_client
+from laion_dask.runner import cluster
+from laion_dask.runner.cluster import ClusterError, open_client
 
 
 @pytest.fixture

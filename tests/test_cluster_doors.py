@@ -24,7 +24,7 @@ from distributed.core import connect
 from distributed.protocol.pickle import dumps
 from distributed.security import Security
 
-from laion_dask.cluster import open_client
+from laion_dask.runner.cluster import open_client
 
 # What a user without the key may try with Dask's own client.
 INTRUDER = """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import clusters
+from laion_dask.group import clusters
 
 
 def bunched(seed: int, rows: int, bunches: int, noise: float = 0.2) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import code_digest
+from laion_dask.runner import code_digest
 
 ROOT = Path(__file__).parents[1]
 STAGES = tuple(YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"])
@@ -21,10 +21,18 @@ STAGES = tuple(YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"])
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkout with one stage, whose code is one module of each package and one folder."""
-    for name in ("laion_dask/folder", "laion_dask/__pycache__", "workflow"):
-        (tmp_path / name).mkdir(parents=True)
-    for name in ("laion_dask/module.py", "laion_dask/folder/weights", "laion_dask/schema.py", "laion_dask/parts.py"):
-        (tmp_path / name).write_text("1")
+    for name in ("folder", "__pycache__", "schema", "runner", "params"):
+        (tmp_path / "laion_dask" / name).mkdir(parents=True)
+    (tmp_path / "workflow").mkdir()
+    for name in (
+        "module.py",
+        "folder/weights",
+        "schema/tables.py",
+        "runner/parts.py",
+        "params/one.py",
+        "params/two.py",
+    ):
+        (tmp_path / "laion_dask" / name).write_text("1")
     (tmp_path / "workflow" / "one.py").write_text("1")
     deps = "workflow/one.py, laion_dask/module.py, laion_dask/folder, data/crawl, removals.csv"
     (tmp_path / "dvc.yaml").write_text(f"stages:\n  one:\n    deps: [{deps}]\n")
@@ -41,9 +49,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("laion_dask/folder/weights", True),
         ("laion_dask/folder/added", True),
         ("workflow/one.py", True),
-        ("laion_dask/schema.py", True),
+        ("laion_dask/schema/tables.py", True),
+        ("laion_dask/params/one.py", True),
+        ("laion_dask/params/two.py", False),
         ("laion_dask/other.py", False),
-        ("laion_dask/parts.py", False),
+        ("laion_dask/runner/parts.py", False),
         ("laion_dask/folder/__pycache__/module.pyc", False),
         ("laion_dask/folder/.weights.swp", False),
     ],
@@ -69,13 +79,13 @@ def installed(tmp_path: Path) -> Path:
 
 
 def asked(folder: Path, what: str) -> str:
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from laion_dask import code_digest; print({what})"
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from laion_dask.runner import code_digest; print({what})"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
-    "path", ["workflow/extract.py", "laion_dask/demo/tags.yaml", "laion_dask/templates/card.md.j2"]
+    "path", ["workflow/extract.py", "laion_dask/demo/tags.yaml", "laion_dask/release/templates/card.md.j2"]
 )
 def test_without_dvc_yaml_any_file_of_the_packages_makes_other_parts(installed: Path, path: str) -> None:
     before = asked(installed, 'code_digest.of_stage("extract")')

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import codings
-from laion_dask.codings import CodingError, Decoder
+from laion_dask.web.warc import codings
+from laion_dask.web.warc.codings import CodingError, Decoder
 
 
 def raw_deflate(data: bytes) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from pictures import encoded, near, pixel, prepared
 from PIL import Image, ImageCms
 
-from laion_dask.verdict import KEEP
+from laion_dask.schema.reasons import KEEP
 
 
 def _sixteen_bits(value: int) -> Image.Image:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import small_clips
 
-from laion_dask import models, params
-from laion_dask.clip import ModelError
+from laion_dask import params
+from laion_dask.clip import models
+from laion_dask.clip.clip import ModelError
 
 
 # torch's own compiler warns of torch's own deprecations.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import copy_format
+from laion_dask.catalog import copy_binary
 
 COLUMNS = {
     "id": (pa.binary(16), "uuid"),
@@ -49,7 +49,7 @@ def through_server(dsn: str, found: pa.Table) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn) as connection, connection.cursor(binary=True) as cursor:
         cursor.execute(f"create temporary table copied ({columns}) on commit drop")
         with cursor.copy("copy copied from stdin (format binary)") as copy:
-            for block in copy_format.blocks(found):
+            for block in copy_binary.blocks(found):
                 copy.write(block)
         return cursor.execute("select * from copied").fetchall()
 
@@ -69,7 +69,7 @@ def test_blocks_follow_each_other_without_a_seam(dsn: str) -> None:
         (b"%016d" % row, row % 7, row, row << 33, row / 4, f"t{row}", "en", "x" * (row % 90)) for row in range(20_000)
     ]
     pieces = [table(values[:11]), table(values[11:])]
-    assert len(list(copy_format.blocks(pa.concat_tables(pieces)))) > 3
+    assert len(list(copy_binary.blocks(pa.concat_tables(pieces)))) > 3
     assert through_server(dsn, pa.concat_tables(pieces)) == [as_read(row) for row in values]
 
 
@@ -77,7 +77,7 @@ def test_the_bytes_are_those_of_the_format() -> None:
     found = pa.table({"whole": pa.array([-2], pa.int32()), "text": pa.array(["é"])})
     head = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
     row = struct.pack(">hii", 2, 4, -2) + struct.pack(">i", 2) + b"\xc3\xa9"
-    assert b"".join(copy_format.blocks(found)) == head + row + b"\xff\xff"
+    assert b"".join(copy_binary.blocks(found)) == head + row + b"\xff\xff"
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_the_bytes_are_those_of_the_format() -> None:
 def test_what_would_be_another_row_is_refused(names: list[str], message: str) -> None:
     columns = {"whole": pa.array([1], pa.int32()), "text": pa.array(["a"]), "missing": pa.array([None], pa.string())}
     with pytest.raises(ValueError, match=message):
-        list(copy_format.blocks(pa.table(columns).select(names)))
+        list(copy_binary.blocks(pa.table(columns).select(names)))
 
 
 def test_a_slice_is_written_without_what_lies_beside_it() -> None:
     found = pa.table({"whole": pa.array(range(10), pa.int32()), "text": pa.array([str(row) for row in range(10)])})
-    body = b"".join(copy_format.blocks(found.slice(4, 2)))[19:-2]
+    body = b"".join(copy_binary.blocks(found.slice(4, 2)))[19:-2]
     assert body == b"".join(struct.pack(">hiii", 2, 4, row, 1) + b"%d" % row for row in (4, 5))

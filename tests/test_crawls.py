@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from laion_dask import crawls, params, schema
+from laion_dask import params, schema
+from laion_dask.crawl import listing
 
 CRAWL = "CC-MAIN-2018-13"
 PATHS = [f"crawl-data/{CRAWL}/segments/1.{n:02d}/wat/CC-{n:05d}.warc.wat.gz" for n in range(40)]
@@ -75,7 +76,7 @@ def bucket(host: Host) -> tuple[str, Path]:
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crawls, "RETRY_WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(listing, "RETRY_WAITS_S", (0.0, 0.0, 0.0))
 
 
 def write_listing(folder: Path, paths: list[str], crawl: str = CRAWL) -> None:
@@ -93,19 +94,19 @@ def remote(defaults: params.Params, base: str, **changes: object) -> params.Craw
 
 
 def wats_of(chosen: params.Crawl) -> list[str]:
-    return [str(wat) for wat in crawls.list_wats(chosen)["wat"].to_pylist()]
+    return [str(wat) for wat in listing.list_wats(chosen)["wat"].to_pylist()]
 
 
 def test_all_wats_of_a_listing_come_in_a_stable_order(defaults: params.Params, bucket: tuple[str, Path]) -> None:
     base, folder = bucket
-    table = schema.WATS.check(crawls.list_wats(remote(defaults, base)))
+    table = schema.WATS.check(listing.list_wats(remote(defaults, base)))
     assert table["wat"].to_pylist() == PATHS
     assert table["order"].to_pylist() == list(range(40))
     assert set(table["crawl"].to_pylist()) == {CRAWL}
     assert set(table["bytes"].to_pylist()) == {-1}
     assert table["location"].to_pylist()[0] == f"{base}/{PATHS[0]}"
     write_listing(folder, PATHS[::-1])
-    assert crawls.list_wats(remote(defaults, base)).equals(table)
+    assert listing.list_wats(remote(defaults, base)).equals(table)
 
 
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -131,7 +132,7 @@ def test_several_crawls_are_listed_one_after_the_other(defaults: params.Params, 
     base, folder = bucket
     other = [path.replace(CRAWL, "CC-MAIN-2019-04") for path in PATHS[:3]]
     write_listing(folder, other, "CC-MAIN-2019-04")
-    table = crawls.list_wats(remote(defaults, base + "/", crawls=("CC-MAIN-2019-04", CRAWL)))
+    table = listing.list_wats(remote(defaults, base + "/", crawls=("CC-MAIN-2019-04", CRAWL)))
     assert table["wat"].to_pylist() == other + PATHS
     assert table["crawl"].to_pylist() == ["CC-MAIN-2019-04"] * 3 + [CRAWL] * 40
 
@@ -144,7 +145,7 @@ def test_real_listings_are_read_whole(
     data = (shared_data / "wat_real" / name).read_bytes()
     target = folder / "crawl-data" / CRAWL / "wat.paths.gz"
     target.write_bytes(data if name.endswith(".gz") else gzip.compress(data))
-    table = crawls.list_wats(remote(defaults, base))
+    table = listing.list_wats(remote(defaults, base))
     assert len(table) == lines
     assert all(str(path).endswith(".warc.wat.gz") for path in table["wat"].to_pylist())
 
@@ -154,14 +155,14 @@ def test_a_crawl_that_does_not_exist_is_named_with_the_remedy(
 ) -> None:
     base, _ = bucket
     with pytest.raises(
-        crawls.CrawlError, match=r"CC-MAIN-2030-01/wat\.paths\.gz does not exist\. Remedy: check the id"
+        listing.CrawlError, match=r"CC-MAIN-2030-01/wat\.paths\.gz does not exist\. Remedy: check the id"
     ):
-        crawls.list_wats(remote(defaults, base, crawls=("CC-MAIN-2030-01",)))
+        listing.list_wats(remote(defaults, base, crawls=("CC-MAIN-2030-01",)))
 
 
 def test_a_server_that_cannot_be_reached_is_named_with_the_remedy(defaults: params.Params) -> None:
-    with pytest.raises(crawls.CrawlError, match=r"cannot be read .*Remedy: check crawl\.base_url"):
-        crawls.list_wats(remote(defaults, "http://127.0.0.1:9"))
+    with pytest.raises(listing.CrawlError, match=r"cannot be read .*Remedy: check crawl\.base_url"):
+        listing.list_wats(remote(defaults, "http://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize(
@@ -178,19 +179,19 @@ def test_a_damaged_listing_is_refused(
 ) -> None:
     base, folder = bucket
     (folder / "crawl-data" / CRAWL / "wat.paths.gz").write_bytes(data)
-    with pytest.raises(crawls.CrawlError, match=message):
-        crawls.list_wats(remote(defaults, base))
+    with pytest.raises(listing.CrawlError, match=message):
+        listing.list_wats(remote(defaults, base))
 
 
 def test_an_unknown_protocol_is_refused_with_the_remedy(defaults: params.Params) -> None:
-    with pytest.raises(crawls.CrawlError, match=r"Remedy: use https:// or s3://"):
-        crawls.list_wats(remote(defaults, "gopher://data.example"))
+    with pytest.raises(listing.CrawlError, match=r"Remedy: use https:// or s3://"):
+        listing.list_wats(remote(defaults, "gopher://data.example"))
 
 
 def test_more_wats_than_there_are_is_refused(defaults: params.Params, bucket: tuple[str, Path]) -> None:
     base, _ = bucket
-    with pytest.raises(crawls.CrawlError, match=r"crawl\.wats = 41, but there are 40 WATs"):
-        crawls.list_wats(remote(defaults, base, wats=41))
+    with pytest.raises(listing.CrawlError, match=r"crawl\.wats = 41, but there are 40 WATs"):
+        listing.list_wats(remote(defaults, base, wats=41))
 
 
 def test_local_files_come_sorted_once_and_with_their_size(
@@ -202,7 +203,7 @@ def test_local_files_come_sorted_once_and_with_their_size(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * len(name))
     globs = ("wats/*.gz", "wats/**/*.gz", str(tmp_path / "wats" / "notes.*"))
-    table = schema.WATS.check(crawls.list_wats(settings(defaults, source="files", files=globs)))
+    table = schema.WATS.check(listing.list_wats(settings(defaults, source="files", files=globs)))
     notes = (tmp_path / "wats" / "notes.txt").as_posix()
     assert table["location"].to_pylist() == ["wats/a.wat.gz", "wats/b.wat.gz", "wats/deep/er/c.wat.gz", notes]
     assert table["bytes"].to_pylist() == [8, 8, 16, 9]
@@ -215,19 +216,19 @@ def test_a_file_that_exists_is_taken_by_its_name_and_never_as_a_pattern(
     monkeypatch.chdir(tmp_path)
     for name in ("a[1].wat.gz", "a1.wat.gz", "b*.wat.gz", "bx.wat.gz"):
         Path(name).write_bytes(b"x")
-    table = crawls.list_wats(settings(defaults, source="files", files=("a[1].wat.gz", "b*.wat.gz")))
+    table = listing.list_wats(settings(defaults, source="files", files=("a[1].wat.gz", "b*.wat.gz")))
     assert table["wat"].to_pylist() == ["a[1].wat.gz", "b*.wat.gz"]
-    assert crawls.at(["a[1].wat.gz"])["location"].to_pylist() == ["a[1].wat.gz"]
+    assert listing.at(["a[1].wat.gz"])["location"].to_pylist() == ["a[1].wat.gz"]
 
 
 def test_a_glob_without_a_match_is_refused_with_the_remedy(defaults: params.Params) -> None:
-    with pytest.raises(crawls.CrawlError, match=r"'nowhere/\*\.gz' matches no file in .*Remedy: correct the glob"):
-        crawls.list_wats(settings(defaults, source="files", files=("nowhere/*.gz",)))
+    with pytest.raises(listing.CrawlError, match=r"'nowhere/\*\.gz' matches no file in .*Remedy: correct the glob"):
+        listing.list_wats(settings(defaults, source="files", files=("nowhere/*.gz",)))
 
 
 def test_the_demo_has_no_listing_here(defaults: params.Params) -> None:
-    with pytest.raises(crawls.CrawlError, match=r"written by laion_dask\.demo\.crawl"):
-        crawls.list_wats(settings(defaults, source="demo"))
+    with pytest.raises(listing.CrawlError, match=r"written by laion_dask\.demo\.crawl"):
+        listing.list_wats(settings(defaults, source="demo"))
 
 
 # A host that is busy
@@ -247,9 +248,9 @@ def test_a_host_that_stays_busy_is_named_with_its_answer_and_how_often_it_was_as
 ) -> None:
     host.answers = [503] * 9
     with pytest.raises(
-        crawls.CrawlError, match=r"status 503 .*too often, 4 times in 0 s\)\. Remedy: check crawl\.base"
+        listing.CrawlError, match=r"status 503 .*too often, 4 times in 0 s\)\. Remedy: check crawl\.base"
     ):
-        crawls.list_wats(remote(defaults, host.url))
+        listing.list_wats(remote(defaults, host.url))
     assert len(host.asked) == 4
 
 
@@ -259,8 +260,8 @@ def test_an_answer_that_will_not_change_is_not_asked_for_again(
     defaults: params.Params, host: Host, status: int
 ) -> None:
     host.answers = [status] * 9
-    with pytest.raises(crawls.CrawlError, match="Remedy"):
-        crawls.list_wats(remote(defaults, host.url))
+    with pytest.raises(listing.CrawlError, match="Remedy"):
+        listing.list_wats(remote(defaults, host.url))
     assert len(host.asked) == 1
 
 
@@ -280,7 +281,7 @@ COLLECTIONS = [
 
 def test_crawls_come_newest_first_with_name_and_days(host: Host) -> None:
     (host.folder / "collinfo.json").write_text(json.dumps(COLLECTIONS))
-    newest, *others = crawls.snapshots(f"{host.url}/collinfo.json")
+    newest, *others = listing.snapshots(f"{host.url}/collinfo.json")
     assert newest == ("CC-MAIN-2024-22", "May 2024 Index", "2024-05-18", "2024-05-30")
     assert [other.id for other in others] == ["CC-MAIN-2024-10", "CC-MAIN-2008-2009"]
     assert others[1].begin == ""
@@ -289,15 +290,17 @@ def test_crawls_come_newest_first_with_name_and_days(host: Host) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b'{"id": 1}', b'[{"name": "x"}]', b"\xff\xfe", b"[null]"])
 def test_what_is_no_list_of_crawls_is_refused(host: Host, data: bytes) -> None:
     (host.folder / "collinfo.json").write_bytes(data)
-    with pytest.raises(crawls.CrawlError, match=r"collinfo\.json is no list of crawls .*Remedy: give the address of a"):
-        crawls.snapshots(f"{host.url}/collinfo.json")
+    with pytest.raises(
+        listing.CrawlError, match=r"collinfo\.json is no list of crawls .*Remedy: give the address of a"
+    ):
+        listing.snapshots(f"{host.url}/collinfo.json")
 
 
 def test_a_list_of_crawls_that_is_not_there_is_refused(host: Host) -> None:
-    with pytest.raises(crawls.CrawlError, match=r"none\.json .*Remedy"):
-        crawls.snapshots(f"{host.url}/none.json")
-    with pytest.raises(crawls.CrawlError, match=r"127\.0\.0\.1:9/x cannot be read .*Remedy"):
-        crawls.snapshots("http://127.0.0.1:9/x")
+    with pytest.raises(listing.CrawlError, match=r"none\.json .*Remedy"):
+        listing.snapshots(f"{host.url}/none.json")
+    with pytest.raises(listing.CrawlError, match=r"127\.0\.0\.1:9/x cannot be read .*Remedy"):
+        listing.snapshots("http://127.0.0.1:9/x")
 
 
 # Sizes
@@ -306,17 +309,17 @@ def test_a_list_of_crawls_that_is_not_there_is_refused(host: Host) -> None:
 def test_a_size_costs_one_head_request_and_no_byte(host: Host) -> None:
     for name, size in (("a", 12_345), ("b", 0)):
         (host.folder / name).write_bytes(b"x" * size)
-    assert crawls.sizes([f"{host.url}/a", f"{host.url}/b"]) == [12_345, 0]
+    assert listing.sizes([f"{host.url}/a", f"{host.url}/b"]) == [12_345, 0]
     assert host.asked == ["HEAD /a", "HEAD /b"]
 
 
 @pytest.mark.usefixtures("no_waits")
 def test_a_size_that_cannot_be_had_is_refused_after_its_tries(host: Host) -> None:
-    with pytest.raises(crawls.CrawlError, match=r"/gone does not exist, though it is listed"):
-        crawls.sizes([f"{host.url}/gone"])
+    with pytest.raises(listing.CrawlError, match=r"/gone does not exist, though it is listed"):
+        listing.sizes([f"{host.url}/gone"])
     host.answers = [503] * 9
-    with pytest.raises(crawls.CrawlError, match=r"status 503 .*4 times"):
-        crawls.sizes([f"{host.url}/a"])
+    with pytest.raises(listing.CrawlError, match=r"status 503 .*4 times"):
+        listing.sizes([f"{host.url}/a"])
 
 
 def test_the_bucket_on_s3_answers_the_same(
@@ -329,9 +332,9 @@ def test_the_bucket_on_s3_answers_the_same(
     wat = bucket / PATHS[0]
     wat.parent.mkdir(parents=True)
     wat.write_bytes(b"x" * 999)
-    table = crawls.list_wats(remote(defaults, "s3://commoncrawl"))
+    table = listing.list_wats(remote(defaults, "s3://commoncrawl"))
     assert table["wat"].to_pylist() == PATHS[:2]
-    assert crawls.sizes(table["location"].to_pylist()[:1]) == [999]
+    assert listing.sizes(table["location"].to_pylist()[:1]) == [999]
     assert host.asked[-1] == f"HEAD /commoncrawl/{PATHS[0]}"
     assert all(asked.startswith(("GET", "HEAD")) for asked in host.asked)
 
@@ -347,7 +350,7 @@ def test_folders_globs_files_and_addresses_come_in_the_given_order_and_none_twic
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * len(name))
     address = "https://data.example/x.warc.wat.gz"
-    table = schema.WATS.check(crawls.at([address, "odd.bin", "w", "w/*.gz", f"file://{tmp_path}/w/deep"]))
+    table = schema.WATS.check(listing.at([address, "odd.bin", "w", "w/*.gz", f"file://{tmp_path}/w/deep"]))
     deep = str(tmp_path / "w/deep/c.wat")
     assert table["location"].to_pylist() == [
         *(address, "odd.bin", "w/a.warc.wat.gz", "w/b.warc.wat.gz", "w/deep/c.wat", deep)
@@ -364,7 +367,7 @@ def test_a_wat_of_a_crawl_keeps_the_name_that_it_has_there(
     monkeypatch.chdir(tmp_path)
     (tmp_path / PATHS[0]).parent.mkdir(parents=True)
     (tmp_path / PATHS[0]).touch()
-    (row,) = crawls.at([base.format(here=tmp_path) + PATHS[0]]).to_pylist()
+    (row,) = listing.at([base.format(here=tmp_path) + PATHS[0]]).to_pylist()
     assert (row["crawl"], row["wat"]) == (CRAWL, PATHS[0])
 
 
@@ -383,11 +386,11 @@ def test_a_place_without_a_wat_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(crawls.CrawlError, match=message):
-        crawls.at([place])
+    with pytest.raises(listing.CrawlError, match=message):
+        listing.at([place])
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="a file that nobody can read is found in /proc")
 def test_a_file_that_cannot_be_read_is_refused_before_anything_starts() -> None:
-    with pytest.raises(crawls.CrawlError, match=r"^/proc/self/mem cannot be read .*Remedy: make it readable"):
-        crawls.at(["/proc/self/mem"])
+    with pytest.raises(listing.CrawlError, match=r"^/proc/self/mem cannot be read .*Remedy: make it readable"):
+        listing.at(["/proc/self/mem"])

@@ -12,7 +12,8 @@ import published
 import pyarrow.parquet as pq
 import pytest
 
-from laion_dask import croissant, layouts, params, schema
+from laion_dask import params, schema
+from laion_dask.release import croissant, layouts
 
 if TYPE_CHECKING:
     from mlcroissant import Dataset

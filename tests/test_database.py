@@ -12,9 +12,10 @@ import pytest
 import tables
 from catalogs import build, digests, empty, of_host, run, wats
 
-from laion_dask import database, schema
-from laion_dask.database import CatalogError
-from laion_dask.removals import Removal
+from laion_dask import schema
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.catalog import database
+from laion_dask.catalog.database import CatalogError
 
 BUCKETS = 4
 # What a trigger does in the middle of a load, and what the user is told. The errors are the server's own, but for a

@@ -18,12 +18,13 @@ import pytest
 from pictures import RULES, encoded, photo, prepared, rules
 from PIL import Image
 
-from laion_dask import images, params
-from laion_dask.decoders import CRASHED, Decoder, DecoderError, Decoders
-from laion_dask.embedded import decide_file
-from laion_dask.images import Prepared
-from laion_dask.rights import Policy
-from laion_dask.verdict import KEEP, REASONS
+from laion_dask import params
+from laion_dask.images import prepare
+from laion_dask.images.decoders import CRASHED, Decoder, DecoderError, Decoders
+from laion_dask.images.prepare import Prepared
+from laion_dask.schema.reasons import KEEP, REASONS
+from laion_dask.web.rights.decision import Policy
+from laion_dask.web.rights.embedded import decide_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -114,7 +115,7 @@ def test_boxes_reach_the_process() -> None:
     boxes = [(0.2, 0.3, 0.5, 0.9), (0.6, 0.1, 0.9, 0.4)]
     with decoder() as one:
         blurred = one.prepare(BODY, boxes)
-        assert blurred == images.prepare(BODY, RULES, boxes)
+        assert blurred == prepare.prepare(BODY, RULES, boxes)
         assert blurred.picture != one.prepare(BODY).picture == prepared(BODY).picture
 
 
@@ -282,7 +283,7 @@ def test_many_threads_share_a_few_decoders_and_each_gets_its_own_answer() -> Non
 def test_a_decoder_ends_when_its_owner_is_gone() -> None:
     code = (
         "import os, sys; sys.path.insert(0, 'tests');"
-        "from pictures import RULES; from laion_dask.decoders import Decoder;"
+        "from pictures import RULES; from laion_dask.images.decoders import Decoder;"
         "one = Decoder(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
         "os._exit(1)"
     )

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import devices
-from laion_dask.devices import Slices
+from laion_dask.clip import devices
+from laion_dask.clip.devices import Slices
 
 LIMITED = """
 import resource, torch
-from laion_dask.devices import Slices
+from laion_dask.clip.devices import Slices
 
 torch.set_num_threads(1)
 weight = torch.ones(1_000, 1_000)

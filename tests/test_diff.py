@@ -19,8 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from laion_dask import composition, diff, params, report, versions
-from laion_dask.cli import app
+from laion_dask import params
+from laion_dask.cli.main import app
+from laion_dask.release import composition
+from laion_dask.report import part
+from laion_dask.versions import checkout, diff
 
 OLD = [
     {"uid": 1, "similarity": 0.5},
@@ -61,7 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, small: params.Params) -> tupl
 
 
 def compare(old: Path, new: Path) -> diff.Diff:
-    with versions.opened(str(old)) as before, versions.opened(str(new)) as after:
+    with checkout.opened(str(old)) as before, checkout.opened(str(new)) as after:
         return diff.compare(before, after)
 
 
@@ -119,13 +122,13 @@ def test_the_report_shows_what_changed(both: tuple[Path, Path], tmp_path: Path, 
     shutil.rmtree(data / "release", ignore_errors=True)
     shutil.copytree(both[1], data / "release")
     against = defaults.model_copy(update={"report": defaults.report.model_copy(update={"against": str(both[0])})})
-    report.write(tmp_path / "out", data, metrics, against, {})
+    part.write(tmp_path / "out", data, metrics, against, {})
     page = (tmp_path / "out" / "report.html").read_text()
     assert "4 pairs are in both, 2 were added, 2 removed, 1 moved" in page
     assert "filter.max_punsafe" in page
     changes = json.loads((tmp_path / "out" / "changes.json").read_text())
     assert (changes["added"], changes["removed"]) == (2, 2)
-    report.write(tmp_path / "without", data, metrics, defaults, {})
+    part.write(tmp_path / "without", data, metrics, defaults, {})
     assert 'id="changes"' not in (tmp_path / "without" / "report.html").read_text()
 
 
@@ -230,10 +233,10 @@ def test_a_version_out_of_the_cache_is_compared_and_the_working_tree_is_left_alo
 def test_tags_commits_and_experiments_name_a_commit(project: Path) -> None:
     head = call(project, "git", "rev-parse", "HEAD").strip()
     for name in ("first", "HEAD", head[:12], "bold-name"):
-        assert versions.find_commit(name, project) == head
+        assert checkout.find_commit(name, project) == head
     for name in ("--output=x", "nothing", ""):
-        with pytest.raises(versions.VersionError, match="Remedy"):
-            versions.find_commit(name, project)
+        with pytest.raises(checkout.VersionError, match="Remedy"):
+            checkout.find_commit(name, project)
 
 
 def test_a_revision_that_the_cache_lacks_is_refused_with_the_remedy(

@@ -23,11 +23,13 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from laion_dask import guard, params, schema, shards
-from laion_dask.download import download
-from laion_dask.replay import Replay, ReplayAddress
-from laion_dask.turns import TurnServer
-from laion_dask.verdict import Ledger
+from laion_dask import params, schema
+from laion_dask.download.part import download
+from laion_dask.schema.ledger import Ledger
+from laion_dask.storage import shards
+from laion_dask.web.archive.replay import Replay, ReplayAddress
+from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.limit_server import TurnServer
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 JPEG = [("Content-Type", "image/jpeg")]

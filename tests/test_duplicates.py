@@ -15,7 +15,10 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import duplicates, group_schema, params, schema, select
+from laion_dask import params, schema
+from laion_dask.filter import duplicates
+from laion_dask.filter import part as select
+from laion_dask.schema import groups as group_schema
 
 RULES = judging.changed(near_duplicates="drop", semantic_duplicates=0.05)
 

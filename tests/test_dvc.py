@@ -175,7 +175,7 @@ def test_a_lost_mlflow_is_restored_from_git_and_the_cache(clone: Path) -> None:
 def holders(folder: Path, *needles: bytes, also: tuple[Path, ...] = ()) -> list[str]:
     """List the files under a folder that hold any of these bytes, packed or not; not what is the web here.
 
-    Written apart from laion_dask/traces.py: it proves what that says.
+    Written apart from laion_dask/removals/traces/traces.py: it proves what that says.
     """
     found = []
     wanted = [*needles, *(html.escape(needle.decode("latin-1")).encode("latin-1") for needle in needles)]

@@ -15,8 +15,8 @@ from elsewhere import copy_of_code, mounts, scheduler, worker
 from project import SMALL, Project
 from squares import numbers, run, tree
 
-from laion_dask import cluster
-from laion_dask.worker_checks import WorkerRefusedError
+from laion_dask.runner import cluster
+from laion_dask.runner.worker_checks import WorkerRefusedError
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_a_worker_with_the_same_code_elsewhere_may_work(tmp_path: Path, address:
     assert tree(done.folder).keys() == {"counts.json", "folder/3.txt"}
 
 
-@pytest.mark.parametrize("file", ["laion_dask/text.py", "laion_dask/demo/tags.yaml", "workflow/extract.py"])
+@pytest.mark.parametrize("file", ["laion_dask/extract/text.py", "laion_dask/demo/tags.yaml", "workflow/extract.py"])
 def test_a_worker_with_other_code_is_refused_before_it_writes(
     tmp_path: Path, address: str, client: Client, file: str
 ) -> None:

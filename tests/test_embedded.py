@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from laion_dask.embedded import decide_file
-from laion_dask.rights import SILENT, Policy
+from laion_dask.web.rights.decision import SILENT, Policy
+from laion_dask.web.rights.embedded import decide_file
 
 STRICT = Policy(unknown=("xmp_data_mining", "xmp_tdm", "c2pa"))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.estimate import MEASURED, estimate, value
+from laion_dask.crawl.estimate import MEASURED, estimate, value
 
 COUNTS = st.integers(1, 10**6)
 CORES = st.integers(1, 10**4)

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 
 from experiments import figures
 from experiments.results import Overlap, Row
-from laion_dask.figures import STYLE
+from laion_dask.report.figures import STYLE
 
 ROWS = [
     Row(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from experiments import ask, runs, study, values
-from laion_dask import params, recipes
+from laion_dask import params
+from laion_dask.params import recipes
 
 ROOT = Path(__file__).parents[1]
 

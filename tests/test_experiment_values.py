@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from experiments import sweep, values
-from laion_dask import params, recipes
+from laion_dask import params
+from laion_dask.params import recipes
 
 ROOT = Path(__file__).parents[1]
 

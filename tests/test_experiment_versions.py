@@ -13,8 +13,9 @@ import pytest
 import sample_version
 
 from experiments import pairs, rebuild_mlflow, results, versions
-from laion_dask import lineage, report, tracking
 from laion_dask.params import Params
+from laion_dask.report import part, tracking
+from laion_dask.versions import identity
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,8 +27,8 @@ class Repository:
     def __init__(self, root: Path, settings: Params) -> None:
         self.root = root
         self.data, self.metrics = sample_version.write(root.parent / "sample", links=150, shards=2)
-        headline = report.write(self.data / "report", self.data, self.metrics, settings, {})
-        (self.metrics / "report.json").write_text(report.json.dumps(headline))
+        headline = part.write(self.data / "report", self.data, self.metrics, settings, {})
+        (self.metrics / "report.json").write_text(part.json.dumps(headline))
         history.create(root)
         self.a = self.commit(settings, 0.25)
         (root / "notes.md").write_text("no version")
@@ -199,7 +200,7 @@ def test_a_run_filed_by_its_report_is_completed_not_doubled(
     version = versions.read(root, repository.b)
     for name in ("dvc.lock", "metrics/filter.json"):
         (tmp_path / name).write_bytes(version.files[name])
-    origin = lineage.Origin(root, repository.a)
+    origin = identity.Origin(root, repository.a)
     arguments = {"report": repository.data / "report", "metrics": tmp_path / "metrics", "values": version.params}
     first = tracking.log_version(
         **arguments, lock=tmp_path / "dvc.lock", experiment="laion-dask", uri=None, origin=origin

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from laion_dask import embeddings, exports
-from laion_dask.cli import app
-from laion_dask.exports import ExportError, Source
+from laion_dask.cli.main import app
+from laion_dask.release import exports
+from laion_dask.release.exports import ExportError, Source
+from laion_dask.storage import embeddings
 
 ROWS = 16
 # Of the first shard: not downloaded; dropped by the filter.

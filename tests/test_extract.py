@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from wat_bytes import READERS, as_arc, image, members, page_json, record, wats
 
-from laion_dask import params, schema, verdict
-from laion_dask.extract import extract
-from laion_dask.judge import uid_of
+from laion_dask import params, schema
+from laion_dask.extract.judge import uid_of
+from laion_dask.extract.part import extract
+from laion_dask.schema import ledger
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_links_and_alts_are_as_many_as_the_data_notes_say(
     assert len(notes) >= 18
     for name, expected in notes.items():
         counts, table = run(shared_data / name, tmp_path, settings)
-        links = verdict.Ledger.from_dict(counts["links"])
+        links = ledger.Ledger.from_dict(counts["links"])
         links.check(name, expected=expected["img_src"])
         assert links.seen - links.dropped["no_alt"] == expected["img_src_alt_not_blank"], name
         assert table.num_rows == links.kept
@@ -153,7 +154,7 @@ def test_many_chunks_give_the_bytes_of_one(
 ) -> None:
     path = shared_data / "wat_derived" / "postlight-parser.warc.wat.gz"
     run(path, tmp_path / "one", settings)
-    monkeypatch.setattr("laion_dask.extract._CHUNK", 100)
+    monkeypatch.setattr("laion_dask.extract.part._CHUNK", 100)
     run(path, tmp_path / "many", settings)
     assert (tmp_path / "one" / "pairs.parquet").read_bytes() == (tmp_path / "many" / "pairs.parquet").read_bytes()
 

@@ -17,9 +17,13 @@ import pytest
 from conftest import threads_of_this_process
 from wat_bytes import image, members, page_json, record
 
-from laion_dask import cluster, crawls, extract, params, reads, schema, tasks
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Progress
+from laion_dask import params, schema
+from laion_dask.crawl import listing
+from laion_dask.extract import part as extract
+from laion_dask.extract import readings
+from laion_dask.runner import cluster, tasks
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.progress import Progress
 from workflow import extract as stage
 from workflow import stage as frame
 from workflow.stage import StageError
@@ -162,7 +166,7 @@ def test_times_lie_beside_the_version() -> None:
 @pytest.mark.usefixtures("here")
 def test_a_project_and_a_folder_alone_get_the_same_pairs() -> None:
     frame.run(stage.STAGE)
-    table = crawls.at([f"wats/{name}.warc.wat.gz" for name in PAGES])
+    table = listing.at([f"wats/{name}.warc.wat.gz" for name in PAGES])
     counts = stage.extract_files(table, Path("alone"), params.load().extract, Progress("extract", "records"))
     alone = digests("alone")
     del alone["times.parquet"]
@@ -241,7 +245,7 @@ def test_rows_come_in_the_order_of_the_list_beyond_a_million_wats_too(here: Path
         finish(here / "parts", f"wats/{name}.warc.wat.gz", order, defaults.extract)
         for name, order in zip(PAGES, orders, strict=True)
     ]
-    reads.publish(done, here / "out", here / "times.parquet")
+    readings.publish(done, here / "out", here / "times.parquet")
     assert pq.read_table(here / "out/reads.parquet")["order"].to_pylist() == sorted(orders)
     listed = pq.read_table(here / "out/losses.parquet")["wat"].to_pylist()
     assert [location[5] for location in dict.fromkeys(listed)] == ["c", "b", "a"]
@@ -253,7 +257,7 @@ def test_what_is_mended_is_summed_by_reason(here: Path, defaults: params.Params)
     done = [finish(here / "parts", name, order, defaults.extract) for order, name in enumerate(names)]
     one = done[0].counts["mended"]
     assert one.get("lf_line_ends", 0) > 0
-    assert reads.publish(done, here / "out", here / "times.parquet")["mended"] == {
+    assert readings.publish(done, here / "out", here / "times.parquet")["mended"] == {
         reason: 2 * count for reason, count in one.items()
     }
 
@@ -267,8 +271,8 @@ def test_only_what_a_host_did_not_give_is_read_again(here: Path, defaults: param
     remote = replace(
         local[1], part=replace(local[1].part, args=local[1].part.args | {"location": "https://a.example/x"})
     )
-    assert reads.forget_unanswered([local[0], junk]) == []
-    assert reads.forget_unanswered([local[0], remote, junk]) == [remote]
+    assert readings.forget_unanswered([local[0], junk]) == []
+    assert readings.forget_unanswered([local[0], remote, junk]) == [remote]
     assert [done.folder.exists() for done in (local[0], remote, junk)] == [True, False, True]
 
 
@@ -278,15 +282,15 @@ def test_a_table_of_many_losses_is_joined_in_pieces_without_losing_a_row(
     done = [
         finish(here / "parts", f"wats/{name}.warc.wat.gz", order, defaults.extract) for order, name in enumerate(PAGES)
     ]
-    whole = reads.publish(done, here / "whole", here / "times.parquet")["defects_listed"]
-    monkeypatch.setattr(reads, "_ROWS_IN_MEMORY", 1)
-    pieces = reads.publish(done, here / "pieces", here / "times.parquet")["defects_listed"]
+    whole = readings.publish(done, here / "whole", here / "times.parquet")["defects_listed"]
+    monkeypatch.setattr(readings, "_ROWS_IN_MEMORY", 1)
+    pieces = readings.publish(done, here / "pieces", here / "times.parquet")["defects_listed"]
     tables = [pq.read_table(here / name / "losses.parquet") for name in ("whole", "pieces")]
     assert tables[0].equals(tables[1])
     assert whole == pieces == tables[0].num_rows
 
 
 def test_a_version_without_wats_has_empty_tables(tmp_path: Path) -> None:
-    counts = reads.publish([], tmp_path / "out", tmp_path / "times.parquet")
+    counts = readings.publish([], tmp_path / "out", tmp_path / "times.parquet")
     assert json.loads(json.dumps(counts)) == {"mended": {}, "defects_listed": 0, "wats_unreadable": 0}
     assert pq.read_table(tmp_path / "out/reads.parquet").num_rows == 0

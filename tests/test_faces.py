@@ -17,13 +17,20 @@ import tables
 import torch
 from PIL import Image
 
-from laion_dask import exports, face_schema, faces, images, measures, params, preflight, schema, score, shards, where
-from laion_dask.blur import blur
-from laion_dask.clip import ModelError
-from laion_dask.demo import faces as drawn
-from laion_dask.demo import onnx_file
-from laion_dask.head_params import Faces
+from laion_dask import params, schema
+from laion_dask.clip.clip import ModelError
+from laion_dask.demo.training import faces as drawn
+from laion_dask.demo.training import onnx_file
+from laion_dask.filter import where
+from laion_dask.images import prepare
+from laion_dask.images.blur import blur
 from laion_dask.params import ParamsError
+from laion_dask.params.heads import Faces
+from laion_dask.preflight import preflight
+from laion_dask.release import exports
+from laion_dask.schema import faces as face_schema
+from laion_dask.score import faces, part, score_columns
+from laion_dask.storage import shards
 
 SIDE = 224
 NAMES = ("face_bboxes", "face_scores")
@@ -280,11 +287,11 @@ def rules(**values: Any) -> params.Score:  # noqa: ANN401 - as in params.yaml
 
 def scored(shard: Path, out: Path, settings: params.Score) -> Any:  # noqa: ANN401 - pyarrow's table
     out.mkdir()
-    score.score(
+    part.score(
         out, name="00000", images=shard / "00000.parquet", tar=shard / "00000.tar", shard_rows=16, settings=settings
     )
     found = pq.read_table(out / "00000.parquet")
-    return schema.scores(["demo"], measures.columns(settings)).check(found)
+    return schema.scores(["demo"], score_columns.columns(settings)).check(found)
 
 
 def detector(shard: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - as in params.yaml
@@ -345,8 +352,8 @@ def test_shards_are_exported_with_their_faces_blurred_and_datacomp_gets_the_boxe
     for row in written:
         assert row["face_bboxes"] == boxes[row["uid"]]
         assert same[row["key"]] == before[row["key"]]
-        wanted = blur(images.upright(before[row["key"]]), row["face_bboxes"])
-        off = np.abs(np.asarray(wanted).astype(int) - np.asarray(images.upright(after[row["key"]])).astype(int))
+        wanted = blur(prepare.upright(before[row["key"]]), row["face_bboxes"])
+        off = np.abs(np.asarray(wanted).astype(int) - np.asarray(prepare.upright(after[row["key"]])).astype(int))
         assert off.mean() < 4, "JPEG, of noise"
     exports.datacomp(source, tmp_path / "datacomp", None)
     found = pq.read_table(tmp_path / "datacomp" / "00000.parquet")
@@ -374,6 +381,6 @@ def test_the_detector_is_known_by_its_digest_with_the_first_model(shard: Path) -
     both = [{"name": "demo", "model": "demo"}, {"name": "again", "model": "demo"}]
     settings = rules(faces=detector(shard), models=both)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert measures.about(settings, "demo") == {"faces_sha256": json.dumps({"face_bboxes": digest})}
-    assert measures.about(settings, "again") == {}
-    assert file in measures.files(settings)
+    assert score_columns.about(settings, "demo") == {"faces_sha256": json.dumps({"face_bboxes": digest})}
+    assert score_columns.about(settings, "again") == {}
+    assert file in score_columns.files(settings)

@@ -14,10 +14,12 @@ import pytest
 from faulty import FAULTS, MOVED, OK, READ, TLS_FAULTS, Faulty
 from test_download import write_work
 
-from laion_dask import params, rounds, shards
-from laion_dask.download import download
-from laion_dask.fetch import open_fetcher
-from laion_dask.fetched import Fetched
+from laion_dask import params
+from laion_dask.download import rounds
+from laion_dask.download.part import download
+from laion_dask.storage import shards
+from laion_dask.web.fetch.fetcher import open_fetcher
+from laion_dask.web.fetch.outcome import Fetched
 
 TIMEOUT_S: Final = 1.0
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from laion_dask import guard, params
-from laion_dask.addresses import is_public_address
-from laion_dask.exchange import ReplayGoneError, retry_after_s
-from laion_dask.fetch import backoff_s, open_fetcher
-from laion_dask.fetched import Fetched
-from laion_dask.replay import Loopback, ReplayAddress
-from laion_dask.turns import TurnsAddress
+from laion_dask import params
+from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
+from laion_dask.web.fetch.fetcher import backoff_s, open_fetcher
+from laion_dask.web.fetch.limit_server import TurnsAddress
+from laion_dask.web.fetch.outcome import Fetched
+from laion_dask.web.urls.ip_addresses import is_public_address
 
 BODY = b"\x89PNG pretended image"
 BOMB = gzip.compress(bytes(30_000_000), 1)

@@ -10,11 +10,12 @@ import pytest
 import sample_version
 from PIL import Image
 
-from laion_dask import figures, statistics, truth
-from laion_dask.figures import Picture
 from laion_dask.params import Params
-from laion_dask.statistics import FunnelStep, Statistics
-from laion_dask.truth import Decision
+from laion_dask.report import figures
+from laion_dask.report.figures import Picture
+from laion_dask.statistics import summary, truth
+from laion_dask.statistics.summary import FunnelStep, Statistics
+from laion_dask.statistics.truth import Decision
 
 NAMES = ["funnel", "similarity", "languages", "safety", "truth", "sizes", "shares", "aesthetics"]
 
@@ -26,8 +27,8 @@ def numbers(
     data, metrics = sample_version.write(tmp_path_factory.mktemp("version"), links=120, shards=1)
     counts = sample_version.load_metrics(metrics)
     return (
-        statistics.funnel(counts),
-        statistics.collect(data, defaults, counts),
+        summary.funnel(counts),
+        summary.collect(data, defaults, counts),
         truth.decisions(data, defaults, counts),
     )
 

@@ -9,7 +9,8 @@ import judging
 import pyarrow as pa
 import pytest
 
-from laion_dask import filter_checks, schema
+from laion_dask import schema
+from laion_dask.filter import filter_checks
 
 KNOWN = filter_checks.joined(schema.scores(["b32"]).schema)
 LOSS = {"kind": "negcliploss", "batch": 9, "batches": 2, "temperature": 0.1, "seed": 1}

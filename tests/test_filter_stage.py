@@ -10,7 +10,8 @@ import judging
 import pytest
 import tables
 
-from laion_dask import filter_params, params
+from laion_dask import params
+from laion_dask.params import filters
 from workflow import filter as stage
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keys(defaults: params.Params, **changes: Any) -> list[str]:  # noqa: ANN401 - values of any rule
     """Return the keys of the parts under rules that a test changes."""
-    wanted = filter_params.Filter.model_validate(judging.RULES.model_dump() | changes)
+    wanted = filters.Filter.model_validate(judging.RULES.model_dump() | changes)
     catalog = defaults.catalog.model_copy(update={"lists": ()})
     return [part.key for part in stage.shards(defaults.model_copy(update={"filter": wanted, "catalog": catalog}), {})]
 

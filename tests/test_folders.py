@@ -16,9 +16,12 @@ import zarr
 from PIL import Image
 from typer.testing import CliRunner
 
-from laion_dask import clip, embeddings, folders, models, params, pixels
-from laion_dask.cli import app
-from laion_dask.folders import FolderError
+from laion_dask import params
+from laion_dask.cli.main import app
+from laion_dask.clip import clip, models, preprocess
+from laion_dask.score import tar_folders
+from laion_dask.score.tar_folders import FolderError
+from laion_dask.storage import embeddings
 
 
 def picture(kind: str, number: int = 1) -> bytes:
@@ -61,7 +64,7 @@ def mixed(tmp_path: Path) -> Path:
 
 class TestSamples:
     def test_every_picture_is_a_row_with_what_its_neighbours_say(self, mixed: Path) -> None:
-        rows = {row["key"]: row for row in folders.samples(mixed).to_pylist()}
+        rows = {row["key"]: row for row in tar_folders.samples(mixed).to_pylist()}
         assert {key: row["caption"] for key, row in rows.items()} == {
             "d/000": "a red star",
             "d/001": "of the JSON",
@@ -75,8 +78,8 @@ class TestSamples:
         assert {row["tar"] for row in rows.values()} == {"mixed.tar"}
 
     def test_pictures_come_in_the_order_of_the_rows_one_for_each(self, mixed: Path) -> None:
-        assert [key for key, _ in folders.pictures(mixed)] == folders.samples(mixed)["key"].to_pylist()
-        assert folders.count(mixed) == 4
+        assert [key for key, _ in tar_folders.pictures(mixed)] == tar_folders.samples(mixed)["key"].to_pylist()
+        assert tar_folders.count(mixed) == 4
 
     def test_what_webdataset_writes_is_read(self, tmp_path: Path) -> None:
         import webdataset
@@ -84,7 +87,7 @@ class TestSamples:
         with webdataset.TarWriter(str(tmp_path / "w.tar")) as out:
             for number in range(3):
                 out.write({"__key__": f"s{number}", "jpg": picture("JPEG", number), "txt": f"caption {number}"})
-        assert folders.samples(tmp_path / "w.tar")["caption"].to_pylist() == ["caption 0", "caption 1", "caption 2"]
+        assert tar_folders.samples(tmp_path / "w.tar")["caption"].to_pylist() == ["caption 0", "caption 1", "caption 2"]
 
     @pytest.mark.parametrize(
         ("place", "told"),
@@ -97,7 +100,7 @@ class TestSamples:
         (tmp_path / "cut").mkdir()
         (tmp_path / "cut" / "cut.tar").write_bytes(mixed.read_bytes()[:700])
         with pytest.raises(FolderError, match=rf"{told}.*Remedy: "):
-            [folders.count(tar) for tar in folders.find(tmp_path / place)]
+            [tar_folders.count(tar) for tar in tar_folders.find(tmp_path / place)]
 
 
 def run(*arguments: object) -> Any:  # noqa: ANN401 - click's result
@@ -138,7 +141,7 @@ class TestCommand:
         assert np.isfinite(scores[1]["aesthetic"].to_numpy()).tolist() == [True, True, True, False]
         assert [table["slot"].to_pylist() for table in scores] == [[0], [4, 5, 6, 7]]
         model: clip.Clip = models.load(params.Model(name="demo", model="demo"))
-        wanted, _ = model.embed([pixels.decode(picture("WEBP"))], ["a"])
+        wanted, _ = model.embed([preprocess.decode(picture("WEBP"))], ["a"])
         store = zarr.open_group(tmp_path / "out" / "score" / embeddings.STORE, mode="r")
         assert np.allclose(np.asarray(embeddings.array(store, "demo/image")[6]), wanted[0], atol=1e-3)
 

@@ -14,8 +14,9 @@ import pytest
 from test_cc2dataset import notes, run
 from wat_bytes import wats
 
-from laion_dask import params, recipes
-from laion_dask.verdict import Ledger
+from laion_dask import params
+from laion_dask.params import recipes
+from laion_dask.schema.ledger import Ledger
 
 FILE = Path(__file__).parents[1] / "params.yaml"
 RECIPES = ("cc2dataset", "datacomp", "laion-400m", "laion-5b", "laion-5b-as-run")

@@ -13,8 +13,8 @@ import pytest
 import sample_version
 from PIL import Image
 
-from laion_dask import gallery
 from laion_dask.params import Params
+from laion_dask.report import gallery
 
 
 @pytest.fixture

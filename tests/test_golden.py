@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from laion_dask import golden, models
-from laion_dask.clip import ModelError
+from laion_dask.clip import models, self_check
+from laion_dask.clip.clip import ModelError
 
 
 def test_this_machine_gives_the_stored_vectors() -> None:
-    golden.check()
+    self_check.check()
 
 
 def test_the_file_holds_what_the_model_gives_and_can_be_written_anew(tmp_path: Path) -> None:
-    golden.write(tmp_path / "golden.npz")
-    with np.load(tmp_path / "golden.npz") as fresh, np.load(golden.FILE) as stored:
+    self_check.write(tmp_path / "golden.npz")
+    with np.load(tmp_path / "golden.npz") as fresh, np.load(self_check.FILE) as stored:
         assert set(fresh.files) == set(stored.files)
         assert stored["image"].shape == stored["text"].shape == (4, 128)
-        assert np.allclose(fresh["image"], stored["image"], atol=golden.TOLERANCE)
-    assert golden.FILE.stat().st_size < 50_000
+        assert np.allclose(fresh["image"], stored["image"], atol=self_check.TOLERANCE)
+    assert self_check.FILE.stat().st_size < 50_000
 
 
 def turned(preparation: Any) -> Any:  # noqa: ANN401 - a preparation
@@ -41,21 +41,21 @@ def turned(preparation: Any) -> Any:  # noqa: ANN401 - a preparation
     ],
 )
 def test_a_changed_preprocessing_cannot_slip_through(change: Callable[[Any], Any]) -> None:
-    model = models.load(golden.DEMO)
+    model = models.load(self_check.DEMO)
     with pytest.raises(ModelError, match=r"the image embeddings of the demo's model are off by .* Remedy: install"):
-        golden.compare(replace(model, preparation=change(model.preparation)))
+        self_check.compare(replace(model, preparation=change(model.preparation)))
 
 
 def test_a_changed_tokenizer_cannot_slip_through() -> None:
-    model = models.load(golden.DEMO)
+    model = models.load(self_check.DEMO)
     changed = replace(model, tokenizer=lambda texts: model.tokenizer([text.upper() + "!" for text in texts]))
     with pytest.raises(ModelError, match="the text embeddings of the demo's model are off by"):
-        golden.compare(changed)
+        self_check.compare(changed)
 
 
 def test_another_dimension_is_refused(tmp_path: Path) -> None:
-    with np.load(golden.FILE) as stored:
+    with np.load(self_check.FILE) as stored:
         arrays = {name: stored[name] for name in stored.files}
     np.savez(tmp_path / "other.npz", **(arrays | {"text": arrays["text"][:, :64]}))
     with pytest.raises(ModelError, match=r"have shape \(4, 128\), not \(4, 64\)"):
-        golden.compare(models.load(golden.DEMO), tmp_path / "other.npz")
+        self_check.compare(models.load(self_check.DEMO), tmp_path / "other.npz")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import params, pdq_index
+from laion_dask import params
+from laion_dask.images import pdq_index
 
 FILE = Path(__file__).parents[1] / "params.yaml"
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 from aiohttp.abc import ResolveResult
 
-from laion_dask import guard
-from laion_dask.guard import Found, PrivateAddressError, PublicResolver
-from laion_dask.remembered import Remembered
+from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.guard import Found, PrivateAddressError, PublicResolver
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tables
 
-from laion_dask import hash_lists
+from laion_dask.filter import hash_lists
 
 MD5, SHA256 = "a" * 32, "b" * 64
 

@@ -11,7 +11,7 @@ import pytest
 from pictures import encoded, photo, prepared
 from PIL import Image
 
-from laion_dask.hashes import PDQ_SIDE_PX, Pdq, digests, pdq
+from laion_dask.images.hashes import PDQ_SIDE_PX, Pdq, digests, pdq
 
 MATCH = 31
 """Upstream calls two pictures the same up to this distance, of 256 bits."""

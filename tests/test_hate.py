@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from laion_dask import hate, text_models
-from laion_dask.cli import app
-from laion_dask.hate import Share
-from laion_dask.text_models import TextModelError
+from laion_dask.audit import hate, text_models
+from laion_dask.audit.hate import Share
+from laion_dask.audit.text_models import TextModelError
+from laion_dask.cli.main import app
 
 # arXiv 2311.03449 and the CSV of its code: 32 and 128 files of 100,000 captions, shares in percent.
 FILES = {"400M": 32, "2B-en": 128}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import measures, params
+from laion_dask import params
 from laion_dask.params import ParamsError
+from laion_dask.score import score_columns
 
 FILE = Path(__file__).parents[1] / "params.yaml"
 V1 = {"kind": "aesthetic_v1", "file": "v1.npz"}
@@ -64,5 +65,5 @@ def test_every_kind_has_a_column_of_its_own_or_the_one_that_it_is_given(values: 
 
 def test_null_means_none_of_them(values: dict[str, Any]) -> None:
     values["score"] |= {"heads": None, "tags": None}
-    assert measures.columns(params.parse(values).score) == []
-    assert measures.files(params.parse(values).score) == []
+    assert score_columns.columns(params.parse(values).score) == []
+    assert score_columns.files(params.parse(values).score) == []

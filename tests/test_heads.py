@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import heads, tensors
-from laion_dask.clip import DEMO_MODEL, ModelError
-from laion_dask.head_params import DEMO_COLUMNS, Head
+from laion_dask.clip import tensors
+from laion_dask.clip.clip import DEMO_MODEL, ModelError
+from laion_dask.params.heads import DEMO_COLUMNS, Head
+from laion_dask.score import heads
 
 LINEAR = {"weight": np.array([[1.0, 2.0]]), "bias": np.array([0.5])}
 DEEP = {

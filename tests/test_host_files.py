@@ -11,7 +11,7 @@ from aiohttp import web
 from test_fetch import BODY, fetch
 
 from laion_dask import params
-from laion_dask.replay import Loopback, Replay
+from laion_dask.web.archive.replay import Loopback, Replay
 
 
 def _chain(host: str, path: str) -> web.Response:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import addresses, hostnames, urls
+from laion_dask.web.urls import hostnames, ip_addresses, resolver
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_no_text_crashes_a_question_about_hosts(text: str) -> None:
         hostnames.is_well_formed(text),
         hostnames.is_dns_name(text),
         hostnames.is_public_host(text),
-        addresses.is_public_address(text),
+        ip_addresses.is_public_address(text),
     ]
     assert set(answers) <= {True, False}
 
@@ -110,9 +110,9 @@ def test_registrable_domains_follow_the_public_suffix_list(shared_data: Path) ->
     lines = (shared_data / "url" / "psl_tests_half.txt").read_text().splitlines()
     cases = [line.split() for line in lines if line.strip() and not line.startswith("//")]
     wrong = [
-        (host, urls.registrable_domain("" if host == "null" else host), expected)
+        (host, resolver.registrable_domain("" if host == "null" else host), expected)
         for host, expected in cases
-        if urls.registrable_domain("" if host == "null" else host) != ("" if expected == "null" else expected)
+        if resolver.registrable_domain("" if host == "null" else host) != ("" if expected == "null" else expected)
     ]
     assert len(cases) >= 35
     assert wrong == []
@@ -132,4 +132,4 @@ def test_registrable_domains_follow_the_public_suffix_list(shared_data: Path) ->
     ],
 )
 def test_registrable_domains_of_other_hosts(host: str, expected: str) -> None:
-    assert urls.registrable_domain(host) == expected
+    assert resolver.registrable_domain(host) == expected

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from laion_dask import hosts
-from laion_dask.hosts import HostRules
-from laion_dask.remembered import Remembered
-from laion_dask.robots import RobotsRules
-from laion_dask.tdmrep import TdmRep
+from laion_dask.web.fetch import host_rules
+from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.host_rules import HostRules
+from laion_dask.web.rights.robots import RobotsRules
+from laion_dask.web.rights.tdmrep import TdmRep
 
 MIB = 1024 * 1024
 
@@ -29,7 +29,7 @@ class Origins:
     def run(self, *origins: str, shards: int = 1) -> None:
         async def run() -> None:
             for _ in range(shards):
-                rules = hosts.Asked(self.ask, "test", self.cache)
+                rules = host_rules.Asked(self.ask, "test", self.cache)
                 for origin in origins:
                     await asyncio.gather(*(rules.of(origin) for _ in range(5)))
 

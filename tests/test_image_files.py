@@ -14,9 +14,10 @@ import tables
 from pictures import levels, opened, prepared
 from PIL import Image
 
-from laion_dask import images, params
-from laion_dask.images import Smaller, fit
-from laion_dask.verdict import KEEP
+from laion_dask import params
+from laion_dask.images import prepare
+from laion_dask.images.prepare import Smaller, fit
+from laion_dask.schema.reasons import KEEP
 
 # Pillow warns of broken EXIF and of large pictures; both are handled, and a run outside of tests goes on.
 pytestmark = [
@@ -123,7 +124,7 @@ def test_as_original_every_file_that_decodes_is_stored_as_received(shared_data: 
     body = (shared_data / "images" / name).read_bytes()
     result = prepared(body, mode="no", encode="original")
     assert result.picture == body
-    assert result.extension == images.EXTENSIONS[FILES[name][1] or ""]
+    assert result.extension == prepare.EXTENSIONS[FILES[name][1] or ""]
     assert (result.width, result.height) == (result.original_width, result.original_height) == FILES[name][2:4]
 
 
@@ -198,7 +199,7 @@ def test_pictures_are_dropped_by_size_and_ratio_where_img2dataset_drops_them(
         assert reason == reasons[row["err"]], row
 
 
-def _verdict(found: images.Prepared, limits: dict[str, float], settings: params.Filter) -> str:
+def _verdict(found: prepare.Prepared, limits: dict[str, float], settings: params.Filter) -> str:
     changes = {key.removeprefix("filter."): value for key, value in limits.items() if key.startswith("filter.")}
     free = {"min_side_px": 0, "max_aspect_ratio": 1e6, "min_words": 0, "duplicate_images": "keep"} | changes
     size = {"original_width": found.original_width, "original_height": found.original_height}
@@ -218,7 +219,7 @@ def test_decoding_a_jpeg_at_reduced_size_changes_it_by_two_grey_levels_at_most(
     bodies = [path.read_bytes() for path in photos]
     quick = [levels(prepared(body, side_px=side_px, encode="png", pdq="skip")) for body in bodies]
     # No reduced size is a billion times the wanted one.
-    monkeypatch.setattr(images, "DRAFT_GAP", 1e9)
+    monkeypatch.setattr(prepare, "DRAFT_GAP", 1e9)
     full = [levels(prepared(body, side_px=side_px, encode="png", pdq="skip")) for body in bodies]
     differences = [np.abs(one - other).mean() for one, other in zip(quick, full, strict=True)]
     assert max(differences) < 2.0

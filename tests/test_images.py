@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pictures import encoded, levels, near, opened, photo, pixel, prepared
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
-from laion_dask import images
-from laion_dask.images import Encoding, Mode, fit
-from laion_dask.verdict import KEEP, REASONS
+from laion_dask.images import prepare
+from laion_dask.images.prepare import Encoding, Mode, fit
+from laion_dask.schema.reasons import KEEP, REASONS
 
 # Pillow warns of broken EXIF and of large pictures; both are handled, and a run outside of tests goes on.
 pytestmark = [
@@ -34,7 +34,7 @@ def test_each_orientation_of_each_format_is_undone(turn: int, kind: str) -> None
     upright = Image.new("RGB", (60, 40), "white")
     ImageDraw.Draw(upright).rectangle((0, 0, 29, 19), fill=(200, 0, 0))
     undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
-    stored = upright.transpose(images._TURNS[undo[turn]]) if turn in undo else upright  # noqa: SLF001
+    stored = upright.transpose(prepare._TURNS[undo[turn]]) if turn in undo else upright  # noqa: SLF001
     exif = Image.Exif()
     exif[0x0112] = turn
     result = prepared(encoded(stored, kind, exif=exif, quality=95, lossless=True))
@@ -111,7 +111,7 @@ def test_the_original_is_stored_byte_for_byte_with_its_metadata() -> None:
 @pytest.mark.parametrize("encode", ENCODINGS)
 def test_a_stored_picture_is_read_back_as_its_own_pixels(encode: Encoding) -> None:
     result = prepared(encoded(photo(6, 400, 300), "PNG"), encode=encode)
-    assert np.array_equal(np.asarray(images.upright(result.picture)), levels(result))
+    assert np.array_equal(np.asarray(prepare.upright(result.picture)), levels(result))
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -121,9 +121,9 @@ def test_an_original_is_read_back_upright_on_white(turn: int) -> None:
     undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
     exif = Image.Exif()
     exif[0x0112] = turn
-    stored = seen.transpose(images._TURNS[undo[turn]]) if turn in undo else seen  # noqa: SLF001
+    stored = seen.transpose(prepare._TURNS[undo[turn]]) if turn in undo else seen  # noqa: SLF001
     body = prepared(encoded(stored, "PNG", exif=exif), encode="original", mode="no").picture
-    read = images.upright(body)
+    read = prepare.upright(body)
     assert (read.size, read.mode) == ((60, 40), "RGB")
     assert (read.getpixel((10, 8)), read.getpixel((50, 8)), read.getpixel((10, 32))) == (
         (200, 0, 0),
@@ -138,7 +138,7 @@ def test_each_encoding_stores_the_same_picture_under_its_extension(encode: Encod
     result = prepared(body, encode=encode)
     stored = opened(result)
     assert result.extension == encode
-    assert (stored.format, stored.mode, stored.size) == (images._ENCODERS[encode], "RGB", (256, 183))  # noqa: SLF001
+    assert (stored.format, stored.mode, stored.size) == (prepare._ENCODERS[encode], "RGB", (256, 183))  # noqa: SLF001
     assert np.abs(levels(result) - levels(prepared(body, encode="png"))).mean() < 3.0
 
 

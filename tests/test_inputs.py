@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from laion_dask import inputs, params
-from laion_dask.inputs import Digests, InputsError
+from laion_dask import params
+from laion_dask.inputs import part
+from laion_dask.inputs.part import Digests, InputsError
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def described(of: params.Params, cache: Path = Path(".laion_dask/inputs.json")) -> dict[str, list[dict[str, Any]]]:
     digests = Digests(cache)
-    found = inputs.describe(of, digests)
+    found = part.describe(of, digests)
     digests.keep()
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from project import ROOT, SMALL, Project
 
-from laion_dask import interrupts
+from laion_dask.runner import interrupts
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -99,7 +99,7 @@ def test_a_stage_ends_in_order_at_any_moment(moment: str, number: signal.Signals
 @pytest.mark.parametrize("moment", ["while it imports", "while the workers connect"])
 def test_a_command_ends_like_a_stage(moment: str, tmp_path: Path) -> None:
     run = subprocess.Popen(
-        [sys.executable, "-m", "laion_dask.cli", "crawl"],
+        [sys.executable, "-m", "laion_dask.cli.main", "crawl"],
         cwd=Project.create(tmp_path / "p", SMALL).folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_LAION_DASK__CLUSTER__WORKERS": "2"},
         stdout=subprocess.PIPE,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import intervals
-from laion_dask.intervals import Estimate, Stratum
+from laion_dask.statistics import intervals
+from laion_dask.statistics.intervals import Estimate, Stratum
 
 STRATA = st.integers(1, 400).flatmap(
     lambda total: st.integers(0, total).flatmap(

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from wat_bytes import image, page_json
 
-from laion_dask import params, recipes
-from laion_dask.judge import Judge, Pair, license_of
-from laion_dask.wat import Page, Tally, read_page
-from laion_dask.wat_reader import Record
+from laion_dask import params
+from laion_dask.extract.judge import Judge, Pair, license_of
+from laion_dask.extract.wat.wat_pages import Page, Tally, read_page
+from laion_dask.extract.wat.wat_records import Record
+from laion_dask.params import recipes
 
 BY = "https://creativecommons.org/licenses/by/4.0/"
 ZERO = "https://creativecommons.org/publicdomain/zero/1.0/"

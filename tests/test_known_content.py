@@ -13,8 +13,11 @@ from faulty_hosts import picture
 from listing import index, stored
 from test_download import JPEG, run, write_warc, write_work
 
-from laion_dask import catalog, database, known, params, parts, shards
-from laion_dask.replay import Replay
+from laion_dask import params
+from laion_dask.blocklists import known_content
+from laion_dask.catalog import database, part
+from laion_dask.storage import files, shards
+from laion_dask.web.archive.replay import Replay
 
 LISTED = "http://a.example/listed.jpg"
 MOVED = "http://a.example/moved.jpg"
@@ -40,14 +43,14 @@ def test_a_listed_address_reaches_neither_the_database_nor_the_work_list(tmp_pat
         out.mkdir()
         with database.server(None, Path(folder) / "pg") as dsn:
             database.prepare(dsn, 1, [], catalogs.wats(tables.pairs(*rows)))
-            counts = catalog.catalog(
+            counts = part.catalog(
                 out,
                 bucket=0,
                 buckets=1,
                 pairs=[pairs],
                 shard_rows=10,
                 seed=1,
-                load_digest=parts.digest(pairs),
+                load_digest=files.digest(pairs),
                 dsn=dsn,
                 lists=lists,
             )
@@ -85,7 +88,7 @@ def test_nothing_of_a_listed_image_or_address_is_written(
         counts = run(tmp_path / "out", work, settings, replay.address, lists=lists)
     rows = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
     assert [row["reason"] for row in rows] == ["listed_hash", "listed_address", "listed_address", "keep"]
-    assert [known.names(row["error_message"]) for row in rows] == [["images"], ["addresses"], ["addresses"], []]
+    assert [known_content.names(row["error_message"]) for row in rows] == [["images"], ["addresses"], ["addresses"], []]
     assert [row["uid"] for row in rows] == [f"{place:032x}" for place in range(4)]
     assert counts["listed"] == {"images": 1, "addresses": 2}
     written = everything(tmp_path, web, work, *(tmp_path / "lists").glob("*.txt"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from laion_dask import labels, questions
-from laion_dask.audit import Drawn, Sample
-from laion_dask.labels import Label, LabelsError
+from laion_dask.audit import labels, questions
+from laion_dask.audit.audit_sample import Drawn, Sample
+from laion_dask.audit.labels import Label, LabelsError
 
 UIDS = [f"{number:032x}" for number in range(4)]
 HEADER = "sample,uid,question,answer,labeler,time"

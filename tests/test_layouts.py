@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from laion_dask import layouts, release_params
+from laion_dask.params import release
+from laion_dask.release import layouts
 
 
 @pytest.mark.parametrize(
@@ -20,4 +21,4 @@ def test_models_have_the_names_of_datacomp_where_it_has_one(models: dict[str, st
 
 
 def test_params_and_layouts_name_the_same_tables() -> None:
-    assert release_params.Layout.__args__ == layouts.NAMES
+    assert release.Layout.__args__ == layouts.NAMES

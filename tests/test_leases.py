@@ -21,10 +21,10 @@ import pytest
 from aiohttp import web
 
 from laion_dask import params
-from laion_dask.fetch import open_fetcher
-from laion_dask.leases import LeaseLostError, TurnsAddress, TurnsGoneError, open_turns
-from laion_dask.replay import Loopback, ReplayAddress
-from laion_dask.turns import TurnServer
+from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.fetch.fetcher import open_fetcher
+from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, TurnsGoneError, open_turns
+from laion_dask.web.fetch.limit_server import TurnServer
 
 LEASE_S: Final = 2.0
 ENOUGH_S: Final = 60.0
@@ -252,7 +252,7 @@ PROGRAM: Final = """
 import sys, threading
 from pathlib import Path
 from laion_dask import params
-from laion_dask.turns import TurnServer
+from laion_dask.web.fetch.limit_server import TurnServer
 settings = params.load(Path(sys.argv[1])).download.model_copy(update={"connections_per_host": 1})
 with TurnServer(settings, sys.argv[2], lease_s=float(sys.argv[3])) as server:
     print(server.address.port, server.address.token, flush=True)
@@ -262,7 +262,7 @@ HOLD: Final = """
 import asyncio, sys
 from pathlib import Path
 from laion_dask import params
-from laion_dask.leases import LeaseLostError, TurnsAddress, open_turns
+from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, open_turns
 settings = params.load(Path(sys.argv[1])).download
 address = TurnsAddress(sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
 async def hold():

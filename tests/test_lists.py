@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from listing import index
 
-from laion_dask import known, lists
-from laion_dask.known_index import Bytes, Index
-from laion_dask.list_params import HashList
-from laion_dask.lists import WIDTHS, ListError
+from laion_dask.blocklists import known_content, known_lists
+from laion_dask.blocklists.known_index import Bytes, Index
+from laion_dask.blocklists.known_lists import WIDTHS, ListError
+from laion_dask.params.lists import HashList
 
 KINDS = tuple(WIDTHS)
 
@@ -38,7 +38,7 @@ def written(path: Path, text: str | bytes) -> Path:
 
 def compiled(path: Path, kind: str, **more: str) -> Index:
     entry = HashList.model_validate({"name": "partner", "kind": kind, "file": str(path), **more})
-    return lists.compiled([entry], path.parent / "index")[0]
+    return known_lists.compiled([entry], path.parent / "index")[0]
 
 
 # Reading
@@ -132,7 +132,7 @@ def test_the_list_that_ended_wrongly_is_refused(tmp_path: Path) -> None:
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     with pytest.raises(ListError, match=r"known_url_md5_open_quote\.csv:2: .* Remedy: "):
-        lists.build(path, "url_md5", tmp_path)
+        known_lists.build(path, "url_md5", tmp_path)
 
 
 def test_an_index_that_an_earlier_reader_made_of_a_list_is_made_anew(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_index_that_an_earlier_reader_made_of_a_list_is_made_anew(tmp_path: P
 
 
 def test_the_line_is_right_after_many_good_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(known_lists, "_BLOCK_BYTES", 1000)
     path = written(tmp_path / "list", "".join(f"{entry}\n" for entry in entries("sha1", 500)) + "bad\n")
     with pytest.raises(ListError, match="list:501: no sha1 in hex"):
         compiled(path, "sha1")
@@ -154,7 +154,7 @@ def test_the_line_is_right_after_many_good_blocks(tmp_path: Path, monkeypatch: p
 def test_what_has_no_lines_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lists, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(known_lists, "_BLOCK_BYTES", 1000)
     with pytest.raises(ListError, match="list:1: no md5"):
         compiled(written(tmp_path / "list", "a" * 10_000), "md5")
 
@@ -306,7 +306,7 @@ URL = "http://a.example/b.jpg?c=1"
 def test_an_address_is_found_in_each_of_its_forms(tmp_path: Path, listed: str, asked: str, expected: bool) -> None:  # noqa: FBT001 - a column of the table
     hashes = {kind: hashlib.new(kind, listed.encode()).hexdigest() for kind in ("md5", "sha1")}
     both = [index(tmp_path, f"url_{kind}", entry, name=kind) for kind, entry in hashes.items()]
-    found = known.of_urls(both, ["http://other.example/", asked])
+    found = known_content.of_urls(both, ["http://other.example/", asked])
     assert {name: mask.tolist() for name, mask in found.items()} == {kind: [False, expected] for kind in hashes}
 
 
@@ -319,18 +319,18 @@ def test_rows_without_a_hash_are_on_no_list_and_each_list_is_told_apart(tmp_path
         index(tmp_path, "sha256", *entries("sha256", 1), name="third"),
         index(tmp_path, "url_md5", one, name="addresses"),
     ]
-    found = known.of_rows(lists_, images)
+    found = known_content.of_rows(lists_, images)
     assert {name: mask.tolist() for name, mask in found.items()} == {
         "first": [True, False, False],
         "second": [True, False, True],
         "third": [False, False, False],
     }
-    assert known.columns(lists_) == ["md5", "sha256"]
-    assert known.any_of(found, 3).tolist() == [True, False, True]
-    counts = known.count(found, np.array([True, True, False]))
-    assert known.total(lists_, [counts, counts]) == {"first": 2, "second": 2, "third": 0, "addresses": 0}
+    assert known_content.columns(lists_) == ["md5", "sha256"]
+    assert known_content.any_of(found, 3).tolist() == [True, False, True]
+    counts = known_content.count(found, np.array([True, True, False]))
+    assert known_content.total(lists_, [counts, counts]) == {"first": 2, "second": 2, "third": 0, "addresses": 0}
 
 
 def test_a_message_has_the_names_of_the_lists_and_gives_them_back() -> None:
-    assert known.names(known.told(["one", "two"])) == ["one", "two"]
-    assert known.names("HTTP 404") == known.names(None) == []
+    assert known_content.names(known_content.told(["one", "two"])) == ["one", "two"]
+    assert known_content.names("HTTP 404") == known_content.names(None) == []

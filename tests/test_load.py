@@ -18,10 +18,11 @@ from aiohttp import web
 from project import SMALL, Project
 from test_download import JPEG, Response, picture, write_warc, write_work
 
-from laion_dask import cdxj, params, schema
-from laion_dask.download import download
-from laion_dask.exchange import ReplayGoneError, retry_after_s
-from laion_dask.replay import MARK, NO_ANSWER, Loopback, Replay
+from laion_dask import params, schema
+from laion_dask.download.part import download
+from laion_dask.web.archive.replay import MARK, NO_ANSWER, Loopback, Replay
+from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
+from laion_dask.web.warc import cdxj
 
 ANSWERS: list[Response] = [
     *((f"http://h{place % 3}.example/{place}.jpg", "200 OK", JPEG, picture(place, 64, 64)) for place in range(12)),

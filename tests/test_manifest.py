@@ -15,8 +15,9 @@ import pytest
 import tables
 from typer.testing import CliRunner
 
-from laion_dask import manifest, merkle, params
-from laion_dask.cli import app
+from laion_dask import params
+from laion_dask.cli.main import app
+from laion_dask.release import manifest, merkle
 
 
 @pytest.fixture(scope="module")

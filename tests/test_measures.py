@@ -16,8 +16,9 @@ import torch
 from ruamel.yaml import YAML
 from test_tags import LISTS
 
-from laion_dask import measures, params, schema, score, watermark
-from laion_dask.clip import DEMO_MODEL, ModelError
+from laion_dask import params, schema
+from laion_dask.clip.clip import DEMO_MODEL, ModelError
+from laion_dask.score import part, score_columns, watermark
 
 ROWS, FAILED, BAD = 8, 2, 5
 SCORED = [row for row in range(ROWS) if row not in {FAILED, BAD}]
@@ -52,8 +53,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     )
     images, tar = small_clips.shard(folder, "00000", ROWS, failed=[FAILED], bad=[BAD])
     (folder / "out").mkdir()
-    score.score(folder / "out", name="00000", images=images, tar=tar, shard_rows=16, settings=settings)
-    return schema.scores(["demo"], measures.columns(settings)).check(pq.read_table(folder / "out" / "00000.parquet"))
+    part.score(folder / "out", name="00000", images=images, tar=tar, shard_rows=16, settings=settings)
+    return schema.scores(["demo"], score_columns.columns(settings)).check(
+        pq.read_table(folder / "out" / "00000.parquet")
+    )
 
 
 def test_heads_fill_their_columns_where_there_is_an_image_and_the_others_stay_empty(scored: pa.Table) -> None:
@@ -83,19 +86,19 @@ def test_the_files_of_heads_and_tags_are_known_by_their_digests_with_the_model_t
         ],
         tags=[{"kind": "laion400m", "file": str(tmp_path / "prompts.yaml"), "rule": "code"}],
     )
-    first, again = measures.about(settings, "demo"), measures.about(settings, "again")
+    first, again = score_columns.about(settings, "demo"), score_columns.about(settings, "again")
     assert json.loads(first["heads_sha256"]) == dict.fromkeys(("aesthetic", "punsafe", "pwatermark"), demo)
     assert json.loads(first["tags_sha256"]) == {"laion400m": prompts}
     assert again == {"heads_sha256": json.dumps({"mine": mine})}
-    together = measures.merged({"demo": first, "again": again})
+    together = score_columns.merged({"demo": first, "again": again})
     assert (together["heads_sha256"]["mine"], together["heads_sha256"]["punsafe"]) == (mine, demo)
-    assert measures.about(rules(), "demo") == measures.merged({"demo": {}}) == {}
+    assert score_columns.about(rules(), "demo") == score_columns.merged({"demo": {}}) == {}
 
 
 def test_what_laion400m_drops_is_a_column_only_where_its_tag_is_asked_and_then_of_one_type() -> None:
     """Whoever reads the scores knows the column by its name: it is there with the tag, and never without."""
     asked = rules(tags=[{"kind": "laion400m", "file": "any.yaml", "rule": "published"}])
-    names = [schema.scores(["demo"], measures.columns(settings)) for settings in (rules(), asked)]
+    names = [schema.scores(["demo"], score_columns.columns(settings)) for settings in (rules(), asked)]
     without, with_tag = ({column.name: column.type for column in table.columns} for table in names)
     assert "laion400m_drop" not in without
     assert with_tag["laion400m_drop"] == pa.string()
@@ -124,14 +127,14 @@ def test_a_head_for_another_number_of_features_is_refused(tmp_path: Path) -> Non
     images, tar = small_clips.shard(tmp_path, "00000", 3)
     settings = rules(heads=[{"kind": "aesthetic_v1", "file": str(tmp_path / "v1.npz")}])
     with pytest.raises(ModelError, match=r"v1\.npz reads 512 features, demo gives 128\. Remedy: "):
-        score.score(tmp_path, name="00000", images=images, tar=tar, shard_rows=16, settings=settings)
+        part.score(tmp_path, name="00000", images=images, tar=tar, shard_rows=16, settings=settings)
 
 
 def test_two_tags_of_one_name_are_refused() -> None:
     with pytest.raises(ModelError, match=r"fills tag_color_blue, .* twice"):
-        measures.columns(rules(tags=[{"kind": "zero_shot", "file": "demo"}] * 2))
+        score_columns.columns(rules(tags=[{"kind": "zero_shot", "file": "demo"}] * 2))
 
 
 def test_every_file_that_decides_a_column_is_part_of_what_a_shard_is_known_by() -> None:
     settings = rules(heads=[{"kind": "demo"}], tags=[{"kind": "zero_shot", "file": "demo"}])
-    assert [file.name for file in measures.files(settings)] == ["heads.safetensors", "tags.yaml"]
+    assert [file.name for file in score_columns.files(settings)] == ["heads.safetensors", "tags.yaml"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import merkle
+from laion_dask.release import merkle
 
 SETS = st.sets(st.integers(0, 300), max_size=40).map(lambda numbers: sorted(f"{number:032x}" for number in numbers))
 

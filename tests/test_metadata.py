@@ -21,9 +21,13 @@ from test_download import run, write_warc, write_work
 from test_images import with_metadata
 from typer.testing import CliRunner
 
-from laion_dask import embeddings, exports, gallery, metadata, params, shards
-from laion_dask.cli import app
-from laion_dask.replay import Replay
+from laion_dask import params
+from laion_dask.cli.main import app
+from laion_dask.images import metadata
+from laion_dask.release import exports
+from laion_dask.report import gallery
+from laion_dask.storage import embeddings, shards
+from laion_dask.web.archive.replay import Replay
 
 CLEAN = {"JPEG": picture(1), "PNG": picture(2, "PNG"), "WEBP": picture(3, "WEBP")}
 

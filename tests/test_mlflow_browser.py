@@ -22,8 +22,8 @@ import browser
 import pytest
 import sample_version
 
-from laion_dask import report, tracking
 from laion_dask.params import Params
+from laion_dask.report import part, tracking
 
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
 
@@ -139,7 +139,7 @@ def test_the_comparison_shows_the_threshold_that_differs_and_the_numbers_at_a_gl
     # The server makes its database while the report is written.
     with started(tmp_path) as server:
         data, metrics = sample_version.write(tmp_path, links=60, shards=1)
-        report.write(data / "report", data, metrics, defaults, {})
+        part.write(data / "report", data, metrics, defaults, {})
         server.wait()
         runs = [file(tmp_path, defaults, threshold) for threshold in (0.25, 0.35)]
         experiments = [experiment_of(runs[0], tmp_path)]

@@ -19,8 +19,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 import workflow.score
-from laion_dask import clip, hub, models, params
-from laion_dask.clip import ModelError
+from laion_dask import params
+from laion_dask.clip import clip, hub, models
+from laion_dask.clip.clip import ModelError
+from laion_dask.storage.files import sha256
 
 
 def spec(model: str, **values: Any) -> params.Model:  # noqa: ANN401 - as in params.yaml
@@ -43,7 +45,7 @@ def test_a_local_folder_gives_unit_embeddings_and_the_digest_of_its_file(folder:
     image, text = model.embed([Image.new("RGB", (60, 90), "red")], ["a red star", "nothing"])
     assert (image.shape, text.shape) == ((1, 32), (2, 32))
     assert np.allclose(np.linalg.norm(np.concatenate([image, text]), axis=1), 1, atol=1e-6)
-    assert model.weights_sha256 == models.sha256(folder / "open_clip_model.safetensors")
+    assert model.weights_sha256 == sha256(folder / "open_clip_model.safetensors")
     about = models.about(spec(f"local-dir:{folder}", splits=["en", "multi"]), model)
     assert about["weights_sha256"] == model.weights_sha256
     assert about["splits"] == "en,multi"
@@ -107,7 +109,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(folder: Path, tmp_p
 
 
 def test_other_weights_than_expected_are_refused_before_they_are_read(folder: Path, tmp_path: Path) -> None:
-    digest = models.sha256(folder / "open_clip_model.safetensors")
+    digest = sha256(folder / "open_clip_model.safetensors")
     assert models.identify(spec(f"local-dir:{folder}", expect_sha256=digest)) == digest
     place = tmp_path / "changed"
     shutil.copytree(folder, place)
@@ -116,7 +118,7 @@ def test_other_weights_than_expected_are_refused_before_they_are_read(folder: Pa
         file.write(b"\x55")
     message = refusal(spec(f"local-dir:{place}", expect_sha256=digest))
     assert f"expected is {digest}" in message
-    assert models.sha256(place / "open_clip_model.safetensors") in message
+    assert sha256(place / "open_clip_model.safetensors") in message
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +127,9 @@ def refused_without_a_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     program = """if True:
         import json, sys, time
         import open_clip
-        from laion_dask import models, params
-        from laion_dask.clip import ModelError
+        from laion_dask import params
+        from laion_dask.clip import models
+        from laion_dask.clip.clip import ModelError
         told = {}
         for model, pretrained in json.loads(sys.argv[1]):
             began = time.monotonic()
@@ -268,7 +271,7 @@ def test_weights_in_the_hubs_cache_are_found_without_a_request(
     # A request would end here.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     model = models.load(spec("hf-hub:nobody/something"))
-    assert model.weights_sha256 == models.sha256(folder / "open_clip_model.safetensors")
+    assert model.weights_sha256 == sha256(folder / "open_clip_model.safetensors")
     assert "fetching" not in capfd.readouterr().err
     assert not constants.HF_HUB_OFFLINE
 
@@ -379,15 +382,15 @@ class TestShortTexts:
 
         import torch
 
-        from laion_dask import towers
+        from laion_dask.clip import text_tower
 
         model = models.load(spec(f"local-dir:{folder}"))
-        assert towers.can_be_cut(model.network, model.tokenizer)
+        assert text_tower.can_be_cut(model.network, model.tokenizer)
         changed = copy.deepcopy(model.network)
         changed.attn_mask = torch.zeros_like(changed.attn_mask)
-        assert not towers.can_be_cut(changed, model.tokenizer)
+        assert not text_tower.can_be_cut(changed, model.tokenizer)
         changed = copy.deepcopy(model.network)
         changed.text_pool_type = "last"
-        assert not towers.can_be_cut(changed, model.tokenizer)
+        assert not text_tower.can_be_cut(changed, model.tokenizer)
         del changed.ln_final
-        assert not towers.can_be_cut(changed, model.tokenizer)
+        assert not text_tower.can_be_cut(changed, model.tokenizer)

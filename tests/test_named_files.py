@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from laion_dask import params
-from laion_dask.named_files import NamedFile, named_files
+from laion_dask.inputs.named_files import NamedFile, named_files
 
 # (section, values) -> what has to be named: stage, key, path, kind.
 CASES: dict[str, tuple[dict[str, dict[str, Any]], list[tuple[str, str, str, str]]]] = {

@@ -12,10 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from laion_dask import clusters, embeddings, group_schema, params, tasks
-from laion_dask.parts import Done, Part
-from laion_dask.tasks import PartFunction
-from laion_dask.verdict import KEEP
+from laion_dask import params
+from laion_dask.group import clusters
+from laion_dask.runner import tasks
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.tasks import PartFunction
+from laion_dask.schema import groups
+from laion_dask.schema.reasons import KEEP
+from laion_dask.storage import embeddings
 from workflow import group
 
 FEATURES = 16
@@ -108,7 +112,7 @@ def changed(defaults: params.Params, **changes: Any) -> params.Params:  # noqa: 
 
 
 def edges(path: Path) -> dict[tuple[str, str], tuple[int | None, float]]:
-    table = group_schema.EDGES.check(pq.read_table(path))
+    table = groups.EDGES.check(pq.read_table(path))
     return {(row["uid_a"], row["uid_b"]): (row["distance"], row["cosine"]) for row in table.to_pylist()}
 
 
@@ -174,7 +178,7 @@ def test_a_row_for_each_scored_image_names_the_lowest_uid_of_its_bytes(
     out = run_stage(tmp_path, defaults, monkeypatch)
     rows = []
     for path in sorted(out.glob("0*.parquet")):
-        rows += group_schema.GROUPS.check(pq.read_table(path)).to_pylist()
+        rows += groups.GROUPS.check(pq.read_table(path)).to_pylist()
     stands = {crawl.sha256[row]: uid for uid, row in crawl.standing().items()}
     expected = {uid: stands[crawl.sha256[row]] for row, uid in enumerate(crawl.uids) if crawl.scored[row] == KEEP}
     assert {row["uid"]: row["image"] for row in rows} == expected

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import outcomes
-from laion_dask.outcomes import MissingStageError
+from laion_dask.storage import attempts
+from laion_dask.storage.attempts import MissingStageError
 
 
 def test_rows_are_joined_by_uid_though_the_stages_order_them_differently(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_rows_are_joined_by_uid_though_the_stages_order_them_differently(tmp_pat
         for row in pq.read_table(path).to_pylist()
     }
     seen = 0
-    for shard in outcomes.attempts(data, ["key"], ["similarity"]):
+    for shard in attempts.attempts(data, ["key"], ["similarity"]):
         assert shard.tar.is_file()
         for row in shard.table.to_pylist():
             assert row["verdict"] == verdicts[row["uid"]]
@@ -36,7 +36,7 @@ def test_an_attempt_without_a_verdict_has_the_reason_of_the_download(tmp_path: P
     path = data / "filter" / "00000.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(0, 0), path)
-    (shard,) = outcomes.attempts(data, [])
+    (shard,) = attempts.attempts(data, [])
     assert shard.table["verdict"].to_pylist() == shard.table["reason"].to_pylist()
 
 
@@ -46,9 +46,9 @@ def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path, lost: str) -> N
     (data / lost).unlink()
     stage, name = lost.split("/")
     with pytest.raises(MissingStageError, match=f"{name} is missing: run the stage {stage}"):
-        [*outcomes.attempts(data, [], ["similarity"]), outcomes.removed(data)]
+        [*attempts.attempts(data, [], ["similarity"]), attempts.removed(data)]
 
 
 def test_a_missing_stage_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(MissingStageError, match="run the stage download"):
-        next(outcomes.attempts(tmp_path, []))
+        next(attempts.attempts(tmp_path, []))

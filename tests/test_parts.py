@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from squares import calls, numbers, run, square, tree
 
-from laion_dask import params, parts
-from laion_dask.parts import PartsFailedError
-from laion_dask.progress import Progress
-from laion_dask.tasks import COUNTS_FILE, finish_part
+from laion_dask import params
+from laion_dask.runner import parts
+from laion_dask.runner.parts import PartsFailedError
+from laion_dask.runner.progress import Progress
+from laion_dask.runner.tasks import COUNTS_FILE, finish_part
+from laion_dask.storage import files
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +104,7 @@ def test_a_killed_part_leaves_a_temporary_folder_that_the_next_run_removes(tmp_p
     (part,) = numbers(2)
     code = f"""
 import os, signal
-from laion_dask.tasks import finish_part
+from laion_dask.runner.tasks import finish_part
 
 def killed(out):
     (out / "half.txt").write_text("half")
@@ -130,12 +132,12 @@ def test_the_key_follows_the_bytes_of_the_inputs_and_the_parameters(tmp_path: Pa
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"same")
     second.write_bytes(b"same")
-    key = parts.digest(first, defaults.extract, 1)
-    assert key == parts.digest(second, defaults.extract, 1)
+    key = files.digest(first, defaults.extract, 1)
+    assert key == files.digest(second, defaults.extract, 1)
     second.write_bytes(b"Same")
-    assert key != parts.digest(second, defaults.extract, 1)
+    assert key != files.digest(second, defaults.extract, 1)
     changed = defaults.extract.model_copy(update={"min_chars": 6})
-    assert key != parts.digest(first, changed, 1)
+    assert key != files.digest(first, changed, 1)
 
 
 values = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8), max_size=6)
@@ -146,8 +148,8 @@ values = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8
 def test_keys_are_equal_for_equal_values_only_whatever_their_order(
     left: dict[str, object], right: dict[str, object]
 ) -> None:
-    assert parts.digest(left) == parts.digest(dict(reversed(left.items())))
-    assert (parts.digest(left) == parts.digest(right)) == (left == right)
+    assert files.digest(left) == files.digest(dict(reversed(left.items())))
+    assert (files.digest(left) == files.digest(right)) == (left == right)
 
 
 def test_files_are_published_by_link_without_the_counts(tmp_path: Path, client: Client) -> None:
@@ -163,16 +165,16 @@ def test_publishing_copies_where_the_file_system_has_no_links(tmp_path: Path, mo
 
     (tmp_path / "source").write_bytes(b"bytes")
     monkeypatch.setattr(os, "link", refuse)
-    parts.link(tmp_path / "source", tmp_path / "new" / "target")
+    files.link(tmp_path / "source", tmp_path / "new" / "target")
     assert (tmp_path / "new" / "target").read_bytes() == b"bytes"
 
 
 def test_two_parts_that_publish_one_path_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).write_text(name)
-    parts.link(tmp_path / "first", tmp_path / "out" / "file")
+    files.link(tmp_path / "first", tmp_path / "out" / "file")
     with pytest.raises(FileExistsError):
-        parts.link(tmp_path / "second", tmp_path / "out" / "file")
+        files.link(tmp_path / "second", tmp_path / "out" / "file")
     assert (tmp_path / "first").read_text() == "first"
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import pdq_index
+from laion_dask.images import pdq_index
 
 
 def planted(seed: int, rows: int, copies: int, most: int) -> np.ndarray:

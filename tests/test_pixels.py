@@ -11,8 +11,8 @@ import pytest
 import small_clips
 from PIL import Image
 
-from laion_dask import pixels
-from laion_dask.pixels import Preparation, UnreadableImageError
+from laion_dask.clip import preprocess
+from laion_dask.clip.preprocess import Preparation, UnreadableImageError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # What decoding a JPEG at a reduced size does to the numbers that the network sees, beside full decoding: on photos from
@@ -31,14 +31,14 @@ def tensor(body: bytes, preparation: Preparation, needed_px: int | None = None) 
     import torch
 
     room = np.empty((1, *preparation.side, 3), np.uint8)
-    pixels.prepare(pixels.decode(body, needed_px), [preparation], [room[0]], quick=needed_px is not None)
-    return np.asarray(pixels.normalised(torch.from_numpy(room), preparation)[0].numpy())
+    preprocess.prepare(preprocess.decode(body, needed_px), [preparation], [room[0]], quick=needed_px is not None)
+    return np.asarray(preprocess.normalised(torch.from_numpy(room), preparation)[0].numpy())
 
 
 def test_clips_own_tensors_of_seven_photos_are_met_bit_for_bit(shared_data: Path) -> None:
     folder = shared_data / "golden_clip"
     golden = np.load(folder / "vitb32_preprocessed_f32.npy")
-    preparation = pixels.from_transforms(transforms())
+    preparation = preprocess.from_transforms(transforms())
     for name, wanted in zip((folder / "names.txt").read_text().split(), golden, strict=True):
         found = tensor((folder / f"{name}.jpg").read_bytes(), preparation)
         assert found.dtype == np.float32
@@ -61,20 +61,20 @@ def test_clips_own_tensors_of_seven_photos_are_met_bit_for_bit(shared_data: Path
 def test_every_models_transforms_are_met_bit_for_bit(values: dict[str, Any], size: tuple[int, int]) -> None:
     wanted = transforms(**values)
     body = small_clips.jpeg(3, size)
-    found = tensor(body, pixels.from_transforms(wanted))
+    found = tensor(body, preprocess.from_transforms(wanted))
     assert np.array_equal(found, wanted(Image.open(io.BytesIO(body))).numpy())
 
 
 def test_one_decode_gives_every_model_its_pixels_and_equal_steps_are_shared() -> None:
     clip, demo, again = (
-        pixels.from_transforms(transforms(**values))
+        preprocess.from_transforms(transforms(**values))
         for values in ({}, {"size": 64}, {"mean": (0.5,) * 3, "std": (0.5,) * 3})
     )
     assert clip.key == again.key != demo.key
     assert (clip.side, demo.side) == ((224, 224), (64, 64))
     rooms = [np.empty((*one.side, 3), np.uint8) for one in (clip, demo)]
-    image = pixels.decode(small_clips.jpeg(4, (300, 200)))
-    pixels.prepare(image, [clip, demo], rooms)
+    image = preprocess.decode(small_clips.jpeg(4, (300, 200)))
+    preprocess.prepare(image, [clip, demo], rooms)
     for one, room in zip((clip, demo), rooms, strict=True):
         assert np.array_equal(room, np.asarray(one.steps(image)))
 
@@ -96,16 +96,16 @@ def test_one_decode_gives_every_model_its_pixels_and_equal_steps_are_shared() ->
 def test_a_jpeg_is_decoded_at_the_smallest_size_that_is_large_enough(
     size: tuple[int, int], needed_px: int | None, decoded: tuple[int, int]
 ) -> None:
-    assert pixels.decode(small_clips.jpeg(5, size), needed_px).size == decoded
+    assert preprocess.decode(small_clips.jpeg(5, size), needed_px).size == decoded
 
 
 def test_reduced_decoding_stays_within_its_bound_on_photos(shared_data: Path) -> None:
-    preparation = pixels.from_transforms(transforms())
+    preparation = preprocess.from_transforms(transforms())
     photos = sorted((shared_data / "images" / "exif_orientation").glob("*.jpg"))
     assert len(photos) == 4
     for photo in photos:
         body = photo.read_bytes()
-        assert min(pixels.decode(body, 224).size) < 600, "a photo that is not reduced proves nothing"
+        assert min(preprocess.decode(body, 224).size) < 600, "a photo that is not reduced proves nothing"
         off = np.abs(tensor(body, preparation, 224) - tensor(body, preparation))
         assert off.mean() <= REDUCED_MEAN, (photo.name, off.mean())
         assert off.max() <= REDUCED_MAX, (photo.name, off.max())
@@ -116,14 +116,14 @@ def test_reduced_decoding_stays_within_its_bound_on_photos(shared_data: Path) ->
 def test_the_quick_way_of_resizing_is_off_by_two_grey_levels_and_more_on_noise_alone(
     values: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    preparation = pixels.from_transforms(transforms(**values))
+    preparation = preprocess.from_transforms(transforms(**values))
     rng = np.random.default_rng(7)
     noise = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
     assert preparation.quick is not None
-    for image, most, mean in ((pixels.decode(small_clips.jpeg(8, size)), 2, 0.15), (noise, 20, 0.35)):
+    for image, most, mean in ((preprocess.decode(small_clips.jpeg(8, size)), 2, 0.15), (noise, 20, 0.35)):
         exact, quick = (np.empty((*preparation.side, 3), np.uint8) for _ in range(2))
-        pixels.prepare(image, [preparation], [exact])
-        pixels.prepare(image, [preparation], [quick], quick=True)
+        preprocess.prepare(image, [preparation], [exact])
+        preprocess.prepare(image, [preparation], [quick], quick=True)
         off = np.abs(exact.astype(int) - quick.astype(int))
         assert off.max() <= most
         assert off.mean() <= mean
@@ -135,18 +135,18 @@ def test_the_quick_way_of_resizing_is_off_by_two_grey_levels_and_more_on_noise_a
     ids=str,
 )
 def test_what_the_quick_way_cannot_do_well_is_done_exactly(values: dict[str, Any], size: tuple[int, int]) -> None:
-    preparation = pixels.from_transforms(transforms(**values))
+    preparation = preprocess.from_transforms(transforms(**values))
     exact, quick = (np.empty((*preparation.side, 3), np.uint8) for _ in range(2))
-    image = pixels.decode(small_clips.jpeg(9, size))
-    pixels.prepare(image, [preparation], [exact])
-    pixels.prepare(image, [preparation], [quick], quick=True)
+    image = preprocess.decode(small_clips.jpeg(9, size))
+    preprocess.prepare(image, [preparation], [exact])
+    preprocess.prepare(image, [preparation], [quick], quick=True)
     assert np.array_equal(exact, quick)
 
 
 def test_a_format_without_reduced_sizes_is_decoded_whole() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (900, 700), "red").save(buffer, "PNG")
-    assert pixels.decode(buffer.getvalue(), 224).size == (900, 700)
+    assert preprocess.decode(buffer.getvalue(), 224).size == (900, 700)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
@@ -154,7 +154,7 @@ def test_a_format_without_reduced_sizes_is_decoded_whole() -> None:
 def test_every_mode_becomes_rgb(mode: str, needed_px: int | None) -> None:
     buffer = io.BytesIO()
     Image.new(mode, (300, 200)).save(buffer, "JPEG")
-    assert pixels.decode(buffer.getvalue(), needed_px).mode == "RGB"
+    assert preprocess.decode(buffer.getvalue(), needed_px).mode == "RGB"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_every_mode_becomes_rgb(mode: str, needed_px: int | None) -> None:
 )
 def test_bytes_that_are_no_image_raise_one_error(body: bytes) -> None:
     with pytest.raises(UnreadableImageError):
-        pixels.decode(body)
+        preprocess.decode(body)
 
 
 def test_transforms_in_another_order_are_refused() -> None:
@@ -172,4 +172,4 @@ def test_transforms_in_another_order_are_refused() -> None:
 
     for steps in ([Resize(8), ToTensor()], [ToTensor(), Resize(8), Normalize(MEAN, STD)], [Resize(8)]):
         with pytest.raises(ValueError, match=r"do not end in ToTensor and Normalize\. Remedy: "):
-            pixels.from_transforms(Compose(steps))
+            preprocess.from_transforms(Compose(steps))

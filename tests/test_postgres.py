@@ -18,8 +18,8 @@ import pytest
 import users
 from project import ROOT
 
-from laion_dask import database, postgres_account
-from laion_dask.database import CatalogError
+from laion_dask.catalog import database, postgres_account
+from laion_dask.catalog.database import CatalogError
 
 PATHS = {
     "a space": "a b",
@@ -38,7 +38,7 @@ PATHS = {
 RUN = """
 import sys, time
 from pathlib import Path
-from laion_dask import database
+from laion_dask.catalog import database
 with database.server(None, Path(sys.argv[1])) as dsn:
     print(dsn, flush=True)
     sys.stdin.read()
@@ -369,7 +369,7 @@ def _mounted(mount: str, folder: Path) -> str:
     """Start a server where something is mounted that only its own process sees, and use it a little."""
     users.needs_root()
     code = (
-        "import sys, pathlib, psycopg\nfrom laion_dask import database\n"
+        "import sys, pathlib, psycopg\nfrom laion_dask.catalog import database\n"
         "with database.server(None, pathlib.Path(sys.argv[1])) as dsn, psycopg.connect(dsn) as connection:\n"
         "    connection.execute('set max_parallel_workers_per_gather = 4')\n"
         "    connection.execute('set min_parallel_table_scan_size = 0')\n"

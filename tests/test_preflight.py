@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from test_named_files import with_values
 
-from laion_dask import params, preflight
-from laion_dask.preflight import FilesMissingError, PreflightError
+from laion_dask import params
+from laion_dask.preflight import preflight
+from laion_dask.preflight.preflight import FilesMissingError, PreflightError
 
 LIST = {"name": "a", "kind": "md5", "file": "gone.txt"}
 # Sections with what is missing or cannot be used -> what has to be told. The last stage is checked as the first one is.

@@ -18,10 +18,13 @@ from project import ROOT
 from rich.console import Console
 from typer.testing import CliRunner
 
-from laion_dask import cli_console, cli_why, printable, sheets, why
-from laion_dask.cli import app
-from laion_dask.progress import Downloads
-from laion_dask.removals import Removal
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.cli import console
+from laion_dask.cli import why as cli_why
+from laion_dask.cli.main import app
+from laion_dask.runner.progress import Downloads
+from laion_dask.storage import printable, sheets
+from laion_dask.versions import why
 
 HOSTILE = "a\x1b[2J\x1b]0;t\x07\r\x9b31m\u202egnp.1\u2066\u200b\u2028[red]b"
 HARMLESS = r"a\x1b[2J\x1b]0;t\x07\r\x9b31m\u202egnp.1\u2066\u200b\u2028[red]b"
@@ -45,13 +48,13 @@ def test_every_control_and_hidden_character_is_written_out_and_nothing_else_of_a
 
 
 def test_what_the_commands_print_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    cli_console.say(HOSTILE)
-    rows = cli_console.table(f"title {HOSTILE}", HOSTILE)
+    console.say(HOSTILE)
+    rows = console.table(f"title {HOSTILE}", HOSTILE)
     rows.add_row(HOSTILE)
-    cli_console.console().print(rows)
-    cli_console.console().print(HOSTILE)
+    console.console().print(rows)
+    console.console().print(HOSTILE)
     with pytest.raises(typer.Exit):
-        cli_console.fail(HOSTILE)
+        console.fail(HOSTILE)
     out, err = capsys.readouterr()
     assert out.count(HARMLESS) == 5
     assert err == f"{HARMLESS}\n"
@@ -190,7 +193,7 @@ def test_every_table_goes_through_the_one_writer() -> None:
 
 
 def test_the_console_of_the_commands_shows_markup_as_it_is() -> None:
-    screen = cli_console.console()
+    screen = console.console()
     assert isinstance(screen, Console)
     with screen.capture() as captured:
         screen.print("[bold]x[/bold] [link=https://a.example]y[/link]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from laion_dask.progress import Downloads
+from laion_dask.runner.progress import Downloads
 
 
 def counts(kept: int, slow: list[tuple[str, int, float]], **dropped: int) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from faulty_hosts import picture
 from removed_pairs import GONE, ROWS, build, uid, url
 from typer.testing import CliRunner
 
-from laion_dask import cli_purge, embeddings, purge, purge_record, shards
-from laion_dask.cli import app
-from laion_dask.purge_record import RECORD
+from laion_dask.cli import purge as cli_purge
+from laion_dask.cli.main import app
+from laion_dask.removals import purge, purge_record
+from laion_dask.removals.purge_record import RECORD
+from laion_dask.storage import embeddings, shards
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ import zarr
 from removed_pairs import GONE, ROWS, build, text, uid, url
 from typer.testing import CliRunner
 
-from laion_dask import embeddings, shards
-from laion_dask.cli import app
-from laion_dask.purge_record import RECORD
+from laion_dask.cli.main import app
+from laion_dask.removals.purge_record import RECORD
+from laion_dask.storage import embeddings, shards
 
 STAGES: Final = ("extract", "download", "score", "filter")
 ENVIRONMENT: Final = {

@@ -22,9 +22,9 @@ from ruamel.yaml import YAML
 from test_purge_links import call, dvc, under_dvc
 from typer.testing import CliRunner
 
-from laion_dask import purge_record
-from laion_dask.cli import app
-from laion_dask.purge_record import RECORD
+from laion_dask.cli.main import app
+from laion_dask.removals import purge_record
+from laion_dask.removals.purge_record import RECORD
 
 GONE: Final = (0, 1)
 KEPT: Final = (0, 2)

@@ -11,7 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from project import ROOT
 
-from laion_dask import composition, neighbours, queries, removals, takedown
+from laion_dask.blocklists import removal_ledger
+from laion_dask.filter import takedown
+from laion_dask.group import part
+from laion_dask.release import composition
+from laion_dask.storage import duckdb_connection
 
 
 @pytest.mark.parametrize("name", ["a[1]", "b*", "c?", "d{1,2}", "it's", "[!x]*", "plain"])
@@ -20,11 +24,11 @@ def test_a_path_is_one_file_and_never_a_pattern(tmp_path: Path, name: str) -> No
     folder.mkdir()
     for other in ("a1", "bx", "cx", "d1", name):
         pq.write_table(pa.table({"n": [other]}), folder / f"{other}.parquet")
-    with queries.connect() as connection:
+    with duckdb_connection.connect() as connection:
         path = folder / f"{name}.parquet"
         found = connection.execute(
             "select n, filename from read_parquet($1, filename = true, hive_partitioning = false)",
-            [queries.names([path])],
+            [duckdb_connection.names([path])],
         ).fetchall()
         assert found == [(name, str(path))]
         listed = composition.listed([path])
@@ -51,12 +55,12 @@ def test_the_path_of_a_project_decides_nothing_of_what_its_files_say(tmp_path: P
             "url": ["http://www.gone.example/", "http://b.example/"],
         }
         pq.write_table(pa.table(rows), shards / "00000.parquet")
-        gone = removals.Removal("domain", "gone.example", "2026-11-01", "", "asked")
+        gone = removal_ledger.Removal("domain", "gone.example", "2026-11-01", "", "asked")
         found = takedown.matched([gone], [shards / "00000.parquet"])
         kept = pa.table({"uid": ["a", "b"], "sha256": ["1", "2"], "pdq": pa.array([None, None], pa.binary())})
-        pq.write_table(kept, shards / neighbours.ROWS)
+        pq.write_table(kept, shards / part.ROWS)
         (shards / "out").mkdir()
-        counts = neighbours.unite(shards / "out", parts=[shards])
+        counts = part.unite(shards / "out", parts=[shards])
         numbers = np.load(shards / "out" / "images.npz")
         said[place] = [takedown.by_shard(found), counts, numbers["shard"].tolist(), numbers["place"].tolist()]
     assert said[folder] == said["plain"]

@@ -10,7 +10,7 @@ from hypothesis import settings as tested
 from hypothesis import strategies as st
 
 from laion_dask import params
-from laion_dask.queues import Queue
+from laion_dask.download.host_queue import Queue
 
 
 def settings(defaults: params.Params, **changes: object) -> params.Download:

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import rate_lines, rates
 from laion_dask.params import Params
-from laion_dask.rate_lines import Row, Share
+from laion_dask.release import rate_lines
+from laion_dask.release.rate_lines import Row, Share
+from laion_dask.statistics import rates
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import (
-    domains,
-    face_schema,
-    intervals,
-    outcomes,
-    rate_lines,
-    rate_queries,
-    rates,
-    report,
-    statistics,
-    tracking,
-)
 from laion_dask.params import Params
-from laion_dask.rates import GroupRate, Rates
-from laion_dask.statistics import wilson
+from laion_dask.release import rate_lines
+from laion_dask.report import part, tracking
+from laion_dask.schema import faces
+from laion_dask.statistics import domain_classes, intervals, rate_queries, rates, summary
+from laion_dask.statistics.rates import GroupRate, Rates
+from laion_dask.statistics.summary import wilson
+from laion_dask.storage import attempts
 
 HOST = "img1.example"
 
@@ -50,7 +43,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
         share = pa.array(np.where(known, np.arange(len(known)) % 4 / 3, np.nan), pa.float32())
         table = table.append_column("tag_kind_photo", share)
         boxes = [[[0.1, 0.1, 0.5, 0.5]] * (place % 3) if here else None for place, here in enumerate(known)]
-        pq.write_table(table.append_column("face_bboxes", pa.array(boxes, face_schema.BOXES.type)), path)
+        pq.write_table(table.append_column("face_bboxes", pa.array(boxes, faces.BOXES.type)), path)
     return data
 
 
@@ -63,7 +56,7 @@ def found(version: Path, defaults: Params) -> Rates:
 def rows(version: Path) -> list[dict[str, Any]]:
     columns = ("split", "language", "host", "rights", "rights_signal", "page_signals")
     scores = ("similarity", "punsafe", "pwatermark", "aesthetic", "tag_kind_photo", "laion400m_nsfw", "face_bboxes")
-    return [row for shard in outcomes.attempts(version, columns, scores) for row in shard.table.to_pylist()]
+    return [row for shard in attempts.attempts(version, columns, scores) for row in shard.table.to_pylist()]
 
 
 def scored(row: dict[str, Any]) -> bool:
@@ -154,7 +147,7 @@ def test_removals_of_every_stage_are_one_number_and_a_listed_address_is_none_of_
     counts = sample_version.load_metrics(metrics)
     in_filter = Counter(row["reason"] for row in pq.read_table(verdicts).to_pylist())
     expected = len(before) - 1 + in_filter["removed_hash"] + in_filter["removed_later"]
-    safety = {(one.name, one.split): one.count for one in statistics.collect(data, defaults, counts).safety}
+    safety = {(one.name, one.split): one.count for one in summary.collect(data, defaults, counts).safety}
     reported = {
         one.group: one.count for one in rates.collect(data, defaults, [], counts).of("split", "removed_of_pairs")
     }
@@ -170,8 +163,8 @@ def test_no_two_programs_give_a_measure_another_number(version: Path, defaults: 
         for one in rates.collect(version, defaults, [], counts).groups
         if one.by == "split"
     }
-    safety = statistics.collect(version, defaults, counts).safety
-    assert {one.name for one in safety} == {*rate_queries.SAFETY} <= {*report.RATE_NAMES}
+    safety = summary.collect(version, defaults, counts).safety
+    assert {one.name for one in safety} == {*rate_queries.SAFETY} <= {*part.RATE_NAMES}
     for one in safety:
         assert grouped.get((one.name, one.split), (0, 0)) == (one.count, one.total)
     for row in rate_lines.measure(version, defaults.filter):
@@ -237,8 +230,8 @@ def test_selection_by_language_compares_each_with_english(
     ],
 )  # fmt: skip
 def test_the_class_of_a_domain_follows_from_its_name(host: str, expected: str) -> None:
-    assert domains.domain_class(host) == expected
-    assert expected in domains.CLASSES
+    assert domain_classes.domain_class(host) == expected
+    assert expected in domain_classes.CLASSES
 
 
 def test_the_rates_are_strict_json_beside_the_report_and_reach_mlflow_under_stable_names(
@@ -247,7 +240,7 @@ def test_the_rates_are_strict_json_beside_the_report_and_reach_mlflow_under_stab
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
-    numbers = report.write(tmp_path / "report", version, version.parent / "metrics", defaults, {})
+    numbers = part.write(tmp_path / "report", version, version.parent / "metrics", defaults, {})
     read = json.loads((tmp_path / "report" / "rates.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert len(read["selection"]) == len(found.selection)
     values = tracking.flat_metrics(tmp_path / "report", version.parent / "metrics")

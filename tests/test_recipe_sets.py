@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from laion_dask import params, preflight, recipes
-from laion_dask.recipes import RecipeError
+from laion_dask import params
+from laion_dask.params import recipes
+from laion_dask.params.recipes import RecipeError
+from laion_dask.preflight import preflight
 
 FILE = Path(__file__).parents[1] / "params.yaml"
 NAMES = tuple(name for name in recipes.names() if name != "demo")

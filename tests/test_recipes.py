@@ -14,11 +14,11 @@ import pytest
 from ruamel.yaml import YAML
 from wat_bytes import image, members, page_json, record
 
-from laion_dask import params, recipes
-from laion_dask.extract import extract
-from laion_dask.params import ParamsError
-from laion_dask.recipes import RecipeError
-from laion_dask.rights import SIGNALS
+from laion_dask import params
+from laion_dask.extract.part import extract
+from laion_dask.params import ParamsError, recipes
+from laion_dask.params.recipes import RecipeError
+from laion_dask.web.rights.decision import SIGNALS
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "recipes"
 FILE = FOLDER.parents[1] / "params.yaml"

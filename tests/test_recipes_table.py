@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import recipes_table
-from laion_dask import recipes
+from laion_dask.params import recipes
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 NAMES = [name for name in recipes.names() if name != recipes_table.OVERLAY]

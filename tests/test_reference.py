@@ -7,8 +7,8 @@ from importlib import resources
 import pytest
 from matplotlib import rc_context
 
-from laion_dask import figures, reference, reference_figures
-from laion_dask.statistics import ALL, Drop, FunnelStep, Split, Statistics
+from laion_dask.report import figures, reference, reference_figures
+from laion_dask.statistics.summary import ALL, Drop, FunnelStep, Split, Statistics
 
 TABLES = sorted(
     file.name.removesuffix(".csv")

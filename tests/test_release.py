@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from laion_dask import layouts, params, release, schema
-from laion_dask.release import SPLITS
-from laion_dask.verdict import KEEP, REASON_STAGE, WITHHELD, Ledger
+from laion_dask import params, schema
+from laion_dask.release import layouts, part
+from laion_dask.release.part import SPLITS
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import KEEP, REASON_STAGE, WITHHELD
 
 RULES = params.Release(
     name="test",
@@ -53,7 +55,7 @@ class Version:
         return found
 
     def release(self, out: Path, split: str = "en", rules: params.Release = RULES) -> dict[str, Any]:
-        return release.release(out, split=split, settings=rules, models=MODELS, **self.paths())
+        return part.release(out, split=split, settings=rules, models=MODELS, **self.paths())
 
 
 def version(folder: Path, *rows: Mapping[str, Any]) -> Version:
@@ -156,9 +158,7 @@ def test_a_split_without_rows_has_no_files_and_counts_zero(tmp_path: Path) -> No
     counts = version(tmp_path, {}).release(tmp_path / "out", "nolang")
     assert counts["pairs"] == {"seen": 0, "kept": 0, "dropped": {}}
     assert not (tmp_path / "out").exists()
-    nothing = release.release(
-        tmp_path / "out", split="en", images=[], scores=[], verdicts=[], settings=RULES, models={}
-    )
+    nothing = part.release(tmp_path / "out", split="en", images=[], scores=[], verdicts=[], settings=RULES, models={})
     assert nothing["rows.all"] == nothing["rows.en"] == 0
 
 
@@ -183,8 +183,8 @@ def test_a_split_without_rows_has_no_files_and_counts_zero(tmp_path: Path) -> No
 def test_a_row_is_in_the_subsets_whose_rule_it_meets(tmp_path: Path, row: dict[str, Any], subsets: set[str]) -> None:
     counts = version(tmp_path, row).release(tmp_path / "out")
     assert {path.parent.name for path in (tmp_path / "out").glob("*/en-00000.parquet")} == subsets
-    assert release.subsets(RULES) == ["high_resolution", "aesthetic_4.1", "aesthetic_7"]
-    assert {name for name in release.subsets(RULES) if counts[f"rows.{name}"]} == subsets
+    assert part.subsets(RULES) == ["high_resolution", "aesthetic_4.1", "aesthetic_7"]
+    assert {name for name in part.subsets(RULES) if counts[f"rows.{name}"]} == subsets
     assert counts["rows.all"] == 1
     whole = read(tmp_path / "out")
     for name in subsets:
@@ -207,12 +207,12 @@ def test_files_are_cut_at_their_number_of_rows(tmp_path: Path, rows: int, limit:
 def test_a_file_goes_on_from_one_batch_of_the_query_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "_ROW_GROUP", 2048)  # of DuckDB's vectors the smallest
+    monkeypatch.setattr(part, "_ROW_GROUP", 2048)  # of DuckDB's vectors the smallest
     built = version(tmp_path, *({} for _ in range(3200)))
     names = ("images", "scores", "verdicts")
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in names}
     rules = RULES.model_copy(update={"rows_per_file": 1500})
-    release.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
+    part.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
     found = sorted((tmp_path / "out").glob("*.parquet"))
     assert [pq.read_metadata(path).num_rows for path in found] == [1500, 1500, 200]
     assert [row["uid"] for row in read(tmp_path / "out")] == [tables.uid(number) for number in range(3200)]
@@ -237,7 +237,7 @@ def test_tombstones_name_no_pair(tmp_path: Path) -> None:
     starts = range(0, len(reasons), 12)
     paths = [tables.write(tmp_path / f"{start}.parquet", verdicts.slice(start, 12)) for start in starts]
     (tmp_path / "out").mkdir()
-    rows = release.write_tombstones(tmp_path / "out", paths, "1.2.0")
+    rows = part.write_tombstones(tmp_path / "out", paths, "1.2.0")
     found = schema.TOMBSTONES.check(pq.read_table(tmp_path / "out" / "tombstones.parquet")).to_pylist()
     expected = {
         hashlib.sha256(row["uid"].encode()).hexdigest(): row["reason"]
@@ -256,7 +256,7 @@ def test_tombstones_keep_their_first_version_and_outlive_the_crawl(tmp_path: Pat
         rows = tables.verdicts(*({"uid": tables.uid(int(uid[1:])), "reason": why} for uid, why in reasons.items()))
         (tmp_path / name).mkdir()
         path = tables.write(tmp_path / f"{name}.parquet", rows)
-        release.write_tombstones(tmp_path / name, [path], version, before)
+        part.write_tombstones(tmp_path / name, [path], version, before)
         found = pq.read_table(tmp_path / name / "tombstones.parquet").to_pylist()
         return {row["uid_sha256"]: (row["reason"], row["since"]) for row in found}
 
@@ -271,12 +271,12 @@ def test_tombstones_keep_their_first_version_and_outlive_the_crawl(tmp_path: Pat
 def test_earlier_tombstones_that_are_none_are_refused(tmp_path: Path) -> None:
     wrong = tables.write(tmp_path / "wrong.parquet", tables.verdicts({}))
     for path in (wrong, tmp_path / "missing.parquet"):
-        with pytest.raises(release.TombstonesError, match=f"release.tombstones names {path}, .* Remedy: that of"):
-            release.write_tombstones(tmp_path, [wrong], "1.0.0", path)
+        with pytest.raises(part.TombstonesError, match=f"release.tombstones names {path}, .* Remedy: that of"):
+            part.write_tombstones(tmp_path, [wrong], "1.0.0", path)
 
 
 def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "MAX_FILES", 4)
+    monkeypatch.setattr(part, "MAX_FILES", 4)
     rules = RULES.model_copy(update={"rows_per_file": 2, "tables": ("datacomp",)})
     version(tmp_path, *({"aesthetic": 5.0} for _ in range(11))).release(tmp_path / "out", rules=rules)
     for folder in ("", "aesthetic_4.1", "datacomp"):
@@ -285,12 +285,12 @@ def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monke
 
 
 def test_row_groups_are_full_also_in_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "_ROW_GROUP", 2048)
+    monkeypatch.setattr(part, "_ROW_GROUP", 2048)
     beauty = [{"aesthetic": 9.0 if number % 2 else 1.0} for number in range(9000)]
     built = version(tmp_path, *beauty)
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in built.paths()}
     rules = RULES.model_copy(update={"rows_per_file": 100_000})
-    release.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
+    part.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
     metadata = pq.read_metadata(tmp_path / "out" / "aesthetic_7" / "en-00000.parquet")
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [2048, 2048, 404]
 

@@ -17,10 +17,10 @@ import pytest
 from fsspec.config import conf
 from wat_bytes import image, members, page_json, record
 
-from laion_dask import ranges, remote
-from laion_dask.ranges import LocationError
-from laion_dask.remote import Stored, TransferError
-from laion_dask.wat_reader import Reading, UnreadableWatError, records
+from laion_dask.extract.wat import blocks, ranges
+from laion_dask.extract.wat.blocks import Stored, TransferError
+from laion_dask.extract.wat.ranges import LocationError
+from laion_dask.extract.wat.wat_records import Reading, UnreadableWatError, records
 
 BLOCK = 1000
 KINDS = ("http", "s3")
@@ -130,7 +130,7 @@ def then(change: Callable[[Shelf], None]) -> Callable[[_Answers], bool]:
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
     """Serve one object on loopback, also to s3fs, in small blocks."""
-    monkeypatch.setattr(remote, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", BLOCK)
     with Shelf() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -144,7 +144,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Note the waits instead of waiting."""
     noted: list[float] = []
-    monkeypatch.setattr(remote, "pause", lambda _, seconds: noted.append(seconds))
+    monkeypatch.setattr(blocks, "pause", lambda _, seconds: noted.append(seconds))
     return noted
 
 
@@ -178,7 +178,7 @@ def test_a_file_takes_as_many_requests_as_it_has_blocks_and_each_byte_is_sent_on
 
 
 def test_a_local_file_is_read_alike_and_makes_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LOCAL_BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(blocks, "LOCAL_BLOCK_BYTES", BLOCK)
     path = tmp_path / "x"
     for size in (0, 1, BLOCK, 3 * BLOCK + 1):
         path.write_bytes(random.Random(size).randbytes(size))
@@ -243,7 +243,7 @@ def test_a_host_that_refuses_is_asked_again_with_longer_waits_and_then_named(
     shelf.content = bytes(3 * BLOCK)
     shelf.plan = [refuse(status, code)] * 4
     assert read_all(shelf.url(kind))[0] == shelf.content
-    assert waits == list(remote.WAITS_S)
+    assert waits == list(blocks.WAITS_S)
     shelf.plan = [lambda _: False, *[refuse(status, code)] * 5]
     with pytest.raises(TransferError, match=rf"x\.wat\.gz: status {status} .*5 requests.*Remedy: .*fewer workers"):
         read_all(shelf.url(kind))
@@ -312,7 +312,7 @@ def test_a_host_that_cannot_be_reached_has_an_end(waits: list[float]) -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
         with pytest.raises(TransferError, match=r"127\.0\.0\.1.*Remedy"):
             Stored(url)
-    assert waits == list(remote.WAITS_S)
+    assert waits == list(blocks.WAITS_S)
 
 
 @pytest.mark.parametrize("location", ["/nowhere/x.wat.gz", "/dev/null", "no-such://x", "memory://nowhere", "http://"])
@@ -323,7 +323,7 @@ def test_what_cannot_be_opened_is_said_at_once(location: str, waits: list[float]
 
 
 def test_any_file_system_of_fsspec_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", BLOCK)
     content = random.Random(3).randbytes(2 * BLOCK + 5)
     system = fsspec.filesystem("memory")
     system.pipe_file("/some.wat.gz", content)
@@ -340,7 +340,7 @@ def test_a_remote_wat_is_read_as_a_local_one_with_its_provenance(
     shelf: Shelf, kind: str, reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = 2**17
-    monkeypatch.setattr(remote, "BLOCK_BYTES", block)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block)
     dice = random.Random(4)
     pages = (page_json([image(alt=dice.randbytes(3000).hex())]) for _ in range(150))
     shelf.content = members(*(record(page) for page in pages))

@@ -15,9 +15,10 @@ import tables
 from project import ROOT
 from typer.testing import CliRunner
 
-from laion_dask import removal_requests, removals
-from laion_dask.cli import app
-from laion_dask.removal_requests import Request, RequestError
+from laion_dask.blocklists import removal_ledger
+from laion_dask.cli.main import app
+from laion_dask.removals import removal_requests
+from laion_dask.removals.removal_requests import Request, RequestError
 
 HEADER = "kind,value,reason,date,source\n"
 DAY = date(2026, 3, 31)
@@ -48,7 +49,7 @@ def test_a_public_suffix_is_refused(project: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["a.co.uk", "someone.github.io", "takedown.example", "Bücher.de", "192.0.2.1"])
 def test_a_name_that_somebody_registered_is_taken(project: Path, name: str) -> None:
     remove("domain", name)
-    assert [line.kind for line in removals.read(project / "removals.csv")] == ["domain"]
+    assert [line.kind for line in removal_ledger.read(project / "removals.csv")] == ["domain"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_is_there_is_told_and_not_added_twice(project: Path) -> None:
     assert "already there: url https://a.example/1.jpg" in told
     assert "added 1 lines to removals.csv; 2 were there already" in told
     assert (project / "removals.csv").read_text().startswith(before)
-    assert [line.value for line in removals.read(project / "removals.csv")] == [
+    assert [line.value for line in removal_ledger.read(project / "removals.csv")] == [
         "https://a.example/1.jpg",
         "https://a.example/2.jpg",
     ]
@@ -93,7 +94,7 @@ def test_what_is_there_is_told_and_not_added_twice(project: Path) -> None:
 def test_an_address_is_there_in_whatever_spelling(project: Path, spelling: str) -> None:
     remove("url", "https://a.example/1.jpg")
     assert "added 0 lines to removals.csv; 1 were there already" in remove("url", spelling)
-    assert len(removals.read(project / "removals.csv")) == 1
+    assert len(removal_ledger.read(project / "removals.csv")) == 1
 
 
 def test_each_line_says_how_many_pairs_it_takes_in_every_spelling(project: Path) -> None:
@@ -124,13 +125,13 @@ def test_an_address_of_any_length_is_added_and_read_back(project: Path) -> None:
     for chars in (2_700, 30_000):
         url = f"https://a.example/{'x' * chars}.jpg"
         assert "added 1 lines" in remove("url", url)
-        assert removals.read(project / "removals.csv")[-1].value == url
+        assert removal_ledger.read(project / "removals.csv")[-1].value == url
 
 
 def test_a_ledger_without_a_last_line_break_gets_one(project: Path) -> None:
     (project / "removals.csv").write_text(f"{HEADER}domain,a.example,,,")
     remove("domain", "b.example")
-    assert [line.value for line in removals.read(project / "removals.csv")] == ["a.example", "b.example"]
+    assert [line.value for line in removal_ledger.read(project / "removals.csv")] == ["a.example", "b.example"]
 
 
 def test_nothing_is_added_in_a_dry_run(project: Path) -> None:
@@ -242,7 +243,9 @@ def test_lines_are_added_only_where_the_ledger_gives_them_back(project: Path) ->
     ledger = project / "removals.csv"
     for value in ("b.example", "c.example"):
         with pytest.raises(RequestError, match=r"removals\.csv does not have the lines .*Nothing was added"):
-            removal_requests.add(ledger, [removals.Removal("domain", value.upper(), "asked", "2026-03-31", "form")])
+            removal_requests.add(
+                ledger, [removal_ledger.Removal("domain", value.upper(), "asked", "2026-03-31", "form")]
+            )
     assert ledger.read_text() == HEADER
     ledger.write_text(f'{HEADER}domain,a.example,"open,,\n')
     before = ledger.read_bytes()
@@ -259,21 +262,21 @@ def test_a_ledger_behind_a_link_stays_one_and_keeps_its_mode(project: Path) -> N
     remove("domain", "b.example")
     assert (project / "removals.csv").is_symlink()
     assert ledger.stat().st_mode & 0o777 == 0o640
-    assert [line.value for line in removals.read(ledger)] == ["b.example"]
+    assert [line.value for line in removal_ledger.read(ledger)] == ["b.example"]
 
 
 def test_of_many_writers_at_once_none_loses_a_line(project: Path) -> None:
     command = [sys.executable, "-c", WRITER]
     writers = [subprocess.Popen([*command, str(number)], cwd=project) for number in range(4)]
     assert [writer.wait() for writer in writers] == [0] * 4
-    assert len({line.value for line in removals.read(project / "removals.csv")}) == 4 * 25
+    assert len({line.value for line in removal_ledger.read(project / "removals.csv")}) == 4 * 25
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from laion_dask import removal_requests
-from laion_dask.removals import Removal
+from laion_dask.removals import removal_requests
+from laion_dask.blocklists.removal_ledger import Removal
 for number in range(25):
     name = f"h{sys.argv[1]}-{number}.example"
     removal_requests.add(Path("removals.csv"), [Removal("domain", name, "asked", "2026-03-31", "form")])
@@ -288,4 +291,4 @@ def test_a_hundred_thousand_addresses_are_added_in_seconds(project: Path) -> Non
     assert "added 100,000 lines" in remove("url", "--file", "many")
     # Three seconds on an idle machine; the bound is against what would take minutes.
     assert time.monotonic() - began < 60
-    assert len(removals.read(project / "removals.csv")) == 100_000
+    assert len(removal_ledger.read(project / "removals.csv")) == 100_000

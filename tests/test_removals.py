@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from laion_dask.removals import KINDS, OF_PICTURES, Removal, RemovalsError, after, read, until
+from laion_dask.blocklists.removal_ledger import KINDS, OF_PICTURES, Removal, RemovalsError, after, read, until
 
 HEADER = "kind,value,reason,date,source\n"
 

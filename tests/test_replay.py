@@ -21,10 +21,10 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL
 
-from laion_dask import guard
-from laion_dask.exchange import Limits, Reply, open_session
-from laion_dask.recorded import Survey, read
-from laion_dask.replay import MARK, Index, Loopback, Replay, ReplayAddress, ReplayError, usage
+from laion_dask.web.archive.replay import MARK, Index, Loopback, Replay, ReplayAddress, ReplayError, usage
+from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.exchange import Limits, Reply, open_session
+from laion_dask.web.warc.recorded import Survey, read
 
 LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
 Response = tuple[str, str, list[tuple[str, str]], bytes]

@@ -16,10 +16,12 @@ from test_download import picture
 from test_replay import ask
 from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 
-from laion_dask import archive, cdxj, exchange, guard
-from laion_dask.exchange import Limits, Reply
-from laion_dask.recorded import Survey
-from laion_dask.replay import Index, Replay, ReplayError, usage
+from laion_dask.web.archive import exchanges
+from laion_dask.web.archive.replay import Index, Replay, ReplayError, usage
+from laion_dask.web.fetch import exchange, guard
+from laion_dask.web.fetch.exchange import Limits, Reply
+from laion_dask.web.warc import cdxj
+from laion_dask.web.warc.recorded import Survey
 
 PNG = picture(1, 64, 64, "PNG")
 JPEG = picture(2, 64, 64)
@@ -48,7 +50,7 @@ def ask_archive(index: Path, *urls: str) -> list[Reply]:
     async def run(found: cdxj.Index) -> list[Reply]:
         exchange.asks_for("row", "0" * 32)
         targets = [guard.parse(url) for url in urls]
-        return [await archive.Answers(found, "x")(target, LIMITS, lambda _: True) for target in targets if target]
+        return [await exchanges.Answers(found, "x")(target, LIMITS, lambda _: True) for target in targets if target]
 
     with cdxj.Index(index) as found:
         return asyncio.run(run(found))
@@ -382,7 +384,7 @@ def test_what_was_used_of_another_crawlers_file_makes_an_archive_of_its_own(name
     with cdxj.Index(index) as found:
         entries = [entry for url in urls for entry in found.find(url)]
     (tmp_path / "out").mkdir()
-    archive.write(tmp_path / "out", "00000", entries)
+    exchanges.write(tmp_path / "out", "00000", entries)
     beside = cdxj.collect([tmp_path / "out" / "00000.warc.gz"], tmp_path / "beside")
     assert [(reply.status, reply.body) for reply in ask_archive(beside, *urls)] == [(200, PNG)] * 3
     (tmp_path / "out" / "00000.cdxj").unlink()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sample_version
 
-from laion_dask import report
 from laion_dask.params import Params
+from laion_dask.report import part
 
 DIGESTS = {"data/crawl": "0123456789abcdef0123456789abcdef.dir", "data/release": "f" * 32 + ".dir"}
 
@@ -48,7 +48,7 @@ def written(
     version: tuple[Path, Path], defaults: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, dict[str, Any]]]:
     out = tmp_path_factory.mktemp("out") / "report"
-    return out, report.write(out, *version, defaults, DIGESTS)
+    return out, part.write(out, *version, defaults, DIGESTS)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_demo_says_that_it_is_one_and_another_crawl_does_not(
     real = defaults.model_copy(
         update={"crawl": defaults.crawl.model_copy(update={"source": "files", "files": ("a.wat.gz",)})}
     )
-    report.write(tmp_path, *version, real, {})
+    part.write(tmp_path, *version, real, {})
     text = read(tmp_path / "report.html").text
     assert "This is a demo." not in text
     assert "built without DVC" in text
@@ -122,7 +122,7 @@ def test_a_demo_says_that_it_is_one_and_another_crawl_does_not(
 def test_the_same_version_gives_the_same_bytes(
     page: Path, version: tuple[Path, Path], defaults: Params, tmp_path: Path
 ) -> None:
-    report.write(tmp_path, *version, defaults, dict(reversed(DIGESTS.items())))
+    part.write(tmp_path, *version, defaults, dict(reversed(DIGESTS.items())))
     files = [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*")) if path.is_file()]
     assert {"report.html", "statistics.json", "truth.json"} <= {str(path) for path in files}
     for path in files:
@@ -132,7 +132,7 @@ def test_the_same_version_gives_the_same_bytes(
 def test_texts_of_the_web_are_escaped(tmp_path: Path, defaults: Params) -> None:
     attack = '<script>alert(1)</script><img src="https://spy.example/x.gif" onerror=alert(1)>"\'&'
     data, metrics = sample_version.write(tmp_path, links=60, shards=1, text=attack)
-    report.write(tmp_path / "out", data, metrics, defaults, {"<b>data</b>": "<i>"})
+    part.write(tmp_path / "out", data, metrics, defaults, {"<b>data</b>": "<i>"})
     page = tmp_path / "out" / "report.html"
     reader = read(page)
     assert "<script" not in page.read_text(encoding="utf-8")

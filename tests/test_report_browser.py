@@ -11,8 +11,8 @@ import browser
 import pytest
 import sample_version
 
-from laion_dask import report
 from laion_dask.params import Params
+from laion_dask.report import part
 
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
 
@@ -58,7 +58,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
     data, metrics = sample_version.write(root, links=120, shards=1, text=WORD)
     download = defaults.download.model_copy(update={"verify": str(data / "download")})
     digests = {"data/crawl": "0123456789abcdef0123456789abcdef.dir", "data/release": "f" * 32 + ".dir"}
-    report.write(root / "out", data, metrics, defaults.model_copy(update={"download": download}), digests)
+    part.write(root / "out", data, metrics, defaults.model_copy(update={"download": download}), digests)
     return root / "out" / "report.html"
 
 

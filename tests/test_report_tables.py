@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import sample_version
 
-from laion_dask import report_tables, statistics, truth
 from laion_dask.params import Params
+from laion_dask.report import report_tables
+from laion_dask.statistics import summary, truth
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> dict[s
     root = tmp_path_factory.mktemp("tables")
     data, metrics = sample_version.write(root, links=120, shards=1)
     counts = sample_version.load_metrics(metrics)
-    steps, numbers = statistics.funnel(counts), statistics.collect(data, defaults, counts)
+    steps, numbers = summary.funnel(counts), summary.collect(data, defaults, counts)
     written = report_tables.write(root / "out", steps, numbers, truth.decisions(data, defaults, counts))
     return {path.stem: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for path in written}
 
@@ -51,6 +52,6 @@ def test_pairs_kept_by_split_add_up(tables: dict[str, list[dict[str, str]]]) -> 
 def test_without_labels_there_is_no_table_of_decisions(tmp_path: Path, defaults: Params) -> None:
     data, metrics = sample_version.write(tmp_path, links=40, shards=1)
     counts = sample_version.load_metrics(metrics)
-    numbers = statistics.collect(data, defaults, counts)
-    written = report_tables.write(tmp_path / "out", statistics.funnel(counts), numbers, [])
+    numbers = summary.collect(data, defaults, counts)
+    written = report_tables.write(tmp_path / "out", summary.funnel(counts), numbers, [])
     assert "truth" not in {path.stem for path in written}

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import params, rights
-from laion_dask.rights import SILENT, Decision, Policy, decide_response, page_signals, utc
-from laion_dask.tdmrep import parse_tdmrep
+from laion_dask import params
+from laion_dask.web.rights import decision as rights
+from laion_dask.web.rights.decision import SILENT, Decision, Policy, decide_response, page_signals, utc
+from laion_dask.web.rights.tdmrep import parse_tdmrep
 
 TOKENS = ("MyBot", "CCBot")
 POLICY = ("noai", "noimageai", "noml", "noindex", "noimageindex", "none")

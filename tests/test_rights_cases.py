@@ -10,9 +10,9 @@ import pytest
 import rights_cases
 from rights_cases import CASES, ERROR, KEPT, Case
 
-from laion_dask import c2pa_claims
-from laion_dask.rights import SIGNALS, Policy
-from laion_dask.verdict import REASONS
+from laion_dask.schema.reasons import REASONS
+from laion_dask.web.rights import c2pa
+from laion_dask.web.rights.decision import SIGNALS, Policy
 
 STRICT = rights_cases.strict()
 
@@ -25,9 +25,9 @@ def library(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     case.body()  # signed while the library is there
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "c2pa", None)  # an import fails, as where it is not installed
-        c2pa_claims.library.cache_clear()
+        c2pa.library.cache_clear()
         yield
-    c2pa_claims.library.cache_clear()
+    c2pa.library.cache_clear()
 
 
 @pytest.mark.usefixtures("library")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.rights import Decision, Policy
-from laion_dask.robots import parse_robots
+from laion_dask.web.rights.decision import Decision, Policy
+from laion_dask.web.rights.robots import parse_robots
 
 TOKENS = ("MyBot", "CCBot")
 STRICT = Policy()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from protego import Protego
 from test_robots import IMAGE, STRICT, TOKENS, robots
 
-from laion_dask.rights import Policy
-from laion_dask.robots import CUT, MAX_FILE_BYTES, parse_robots
+from laion_dask.web.rights.decision import Policy
+from laion_dask.web.rights.robots import CUT, MAX_FILE_BYTES, parse_robots
 
 
 def test_a_refusal_that_may_stand_behind_the_limit_is_on_record_and_can_be_made_to_bind() -> None:

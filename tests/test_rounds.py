@@ -14,13 +14,17 @@ import pytest
 from aiohttp import web
 from test_download import picture, write_work
 
-from laion_dask import params, parts, rounds, schema, shards, tasks
-from laion_dask.download import download
-from laion_dask.parts import Done, Part
-from laion_dask.replay import Loopback
-from laion_dask.tasks import PartFunction
-from laion_dask.turns import TurnServer
-from laion_dask.verdict import Ledger
+from laion_dask import params, schema
+from laion_dask.download import rounds
+from laion_dask.download.part import download
+from laion_dask.runner import parts, tasks
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.tasks import PartFunction
+from laion_dask.schema.ledger import Ledger
+from laion_dask.storage import shards
+from laion_dask.storage.files import digest
+from laion_dask.web.archive.replay import Loopback
+from laion_dask.web.fetch.limit_server import TurnServer
 from workflow import download as stage
 from workflow.stage import Resources
 
@@ -85,7 +89,7 @@ def run(runs: Runs, work: Path, settings: params.Params, server: Loopback) -> Se
     with TurnServer(settings.download) as turns:
         shared = {"replay": server.address, "user_agent": "test", "workers": 1, "turns": turns.address}
         args = {"name": "00000", "work": work, "settings": settings.download}
-        first = runs(download, [Part("00000", parts.digest(work), args)], shared)
+        first = runs(download, [Part("00000", digest(work), args)], shared)
         return stage.again(settings, shared, first, runs)
 
 

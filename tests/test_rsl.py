@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.rights import SILENT, Decision
-from laion_dask.rsl import MAX_FILE_BYTES, parse_rsl
-from laion_dask.signals import is_rsl_link, rsl_links
+from laion_dask.web.rights.decision import SILENT, Decision
+from laion_dask.web.rights.rsl import MAX_FILE_BYTES, parse_rsl
+from laion_dask.web.rights.signals import is_rsl_link, rsl_links
 
 IMAGE = "https://img.example/a/fox.jpg"
 SPACE = "https://rslstandard.org/rsl"

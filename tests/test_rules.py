@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from listing import index
 
-from laion_dask import hash_lists, params, rules, select, uid_sets
-from laion_dask.verdict import KEEP, NAMED_BITS, REASONS, RULE_BITS
+from laion_dask import params
+from laion_dask.filter import hash_lists, part, rules, uid_sets
+from laion_dask.schema.reasons import KEEP, NAMED_BITS, REASONS, RULE_BITS
 
 NAN = float("nan")
 SHA256 = "b" * 64
@@ -270,7 +271,7 @@ def test_scores_are_joined_by_uid_whatever_their_order() -> None:
 
 def test_a_missing_score_stops_the_stage() -> None:
     with pytest.raises(ValueError, match="1 pairs have no row in the scores: run the stage score again"):
-        select.join(tables.images({}, {}), tables.scores({}))
+        part.join(tables.images({}, {}), tables.scores({}))
 
 
 def test_an_empty_shard_has_no_verdicts() -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import runs
-from laion_dask.runs import SortedRuns
+from laion_dask.extract import sorted_runs as runs
+from laion_dask.extract.sorted_runs import SortedRuns
 
 SCHEMA = pa.schema([("uid", pa.string()), ("n", pa.int64())])
 

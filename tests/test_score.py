@@ -18,9 +18,13 @@ import small_clips
 import zarr
 from project import SMALL, Project
 
-from laion_dask import embeddings, models, params, pixels, schema, score
-from laion_dask.head_params import DEMO_COLUMNS
-from laion_dask.shards import read_shard
+from laion_dask import params, schema
+from laion_dask.clip import preprocess as pixels
+from laion_dask.params.heads import DEMO_COLUMNS
+from laion_dask.score import part
+from laion_dask.storage import embeddings
+from laion_dask.storage.files import sha256
+from laion_dask.storage.shards import read_shard
 
 ROWS = 30
 SPLITS: Mapping[str, Any] = {"english": ["en"], "others": ["multi", "nolang"]}
@@ -48,7 +52,7 @@ def rules(folders: Mapping[str, Path], splits: Mapping[str, Any], **values: Any)
 def run(out: Path, shard: tuple[Path, Path], settings: params.Score, rows: int = 32) -> dict[str, Any]:
     out.mkdir(parents=True)
     images, tar = shard
-    return score.score(out, name=images.stem, images=images, tar=tar, shard_rows=rows, settings=settings)
+    return part.score(out, name=images.stem, images=images, tar=tar, shard_rows=rows, settings=settings)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -145,7 +149,7 @@ class TestSeveralModels:
     def test_the_attributes_say_which_weights_made_the_embeddings(self, out: Path, folders: dict[str, Path]) -> None:
         about = embeddings.about(out / embeddings.STORE)
         for name, folder in folders.items():
-            assert about[name]["weights_sha256"] == models.sha256(folder / "open_clip_model.safetensors")
+            assert about[name]["weights_sha256"] == sha256(folder / "open_clip_model.safetensors")
             assert about[name]["precision"] == "fp32"
         assert (about["english"]["splits"], about["others"]["splits"]) == ("en", "multi,nolang")
         assert "squash" in about["others"]["preprocessing"]
@@ -214,9 +218,7 @@ def test_an_image_that_the_table_promises_and_the_tar_lacks_is_an_error(
 
 def test_heads_of_another_dimension_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     shard = small_clips.shard(tmp_path / "shard", "00000", 3)
-    with pytest.raises(
-        score.clip.ModelError, match=r"reads 128 features, .* gives 32\. Remedy: model with the name of"
-    ):
+    with pytest.raises(part.clip.ModelError, match=r"reads 128 features, .* gives 32\. Remedy: model with the name of"):
         run(tmp_path / "out", shard, rules(folders, {"english": "all"}, heads=[{"kind": "demo"}]))
 
 
@@ -227,7 +229,7 @@ def test_heads_read_the_embeddings_of_the_first_model(folders: dict[str, Path], 
     run(tmp_path / "out", shard, settings.model_copy(update={"models": (demo, *settings.models)}))
     table = pq.read_table(tmp_path / "out" / "00000.parquet")
     about = embeddings.about(tmp_path / "out" / embeddings.STORE)
-    file = models.sha256(score.clip.DEMO_MODEL / "heads.safetensors")
+    file = sha256(part.clip.DEMO_MODEL / "heads.safetensors")
     assert json.loads(about["demo"]["heads_sha256"]) == dict.fromkeys(DEMO_COLUMNS, file)
     assert "heads_sha256" not in about["english"]
     for head in DEMO_COLUMNS:
@@ -277,7 +279,7 @@ class TestTheStage:
         assert "seconds" not in metrics
         assert metrics["dimensions"] == {"english": 32, "others": 24}
         assert metrics["weights_sha256"] == {
-            name: models.sha256(folder / "open_clip_model.safetensors") for name, folder in folders.items()
+            name: sha256(folder / "open_clip_model.safetensors") for name, folder in folders.items()
         }
 
     def test_weights_that_are_not_the_expected_stop_the_stage_with_one_message(
@@ -298,7 +300,8 @@ class TestTheStage:
 def test_no_stage_imports_networks_before_it_computes_with_them() -> None:
     """Torch takes 5 s of CPU, open_clip 12 more: the driver needs neither for models in folders, and no other stage."""
     program = (
-        "import sys; from pathlib import Path; from laion_dask import models, params; import workflow.stage; "
+        "import sys; from pathlib import Path; from laion_dask import params; from laion_dask.clip import models; "
+        "import workflow.stage; "
         "[__import__(f'workflow.{file.stem}') for file in Path('workflow').glob('[a-z]*.py')]; "
         "demo = params.Model(name='demo', model='demo'); models.beside(demo); models.identify(demo); "
         "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'open_clip') if name in sys.modules])"

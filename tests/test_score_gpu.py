@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import small_clips
 
-from laion_dask import devices, models, params, score
-from laion_dask.clip import Clip
-from laion_dask.devices import Slices
+from laion_dask import params
+from laion_dask.clip import devices, models
+from laion_dask.clip.clip import Clip
+from laion_dask.clip.devices import Slices
+from laion_dask.score import part as score
 
 pytestmark = pytest.mark.gpu
 
@@ -123,10 +125,11 @@ def loaded() -> Clip:
 def test_one_process_a_gpu_writes_what_this_process_writes(shard: tuple[Path, Path], tmp_path: Path) -> None:
     import dask
 
-    from laion_dask import cluster, parts
-    from laion_dask.progress import Progress
+    from laion_dask.runner import cluster, parts
+    from laion_dask.runner.part import Part
+    from laion_dask.runner.progress import Progress
 
-    part = parts.Part(
+    part = Part(
         "00000",
         "key",
         {"name": "00000", "images": shard[0], "tar": shard[1], "shard_rows": ROWS, "settings": rules()},

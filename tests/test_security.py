@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from project import ROOT
 
-from laion_dask import database, params
+from laion_dask import params
+from laion_dask.catalog import database
 
 SOURCES = sorted([*(ROOT / "laion_dask").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")])
 FORBIDDEN = {

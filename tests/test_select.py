@@ -15,8 +15,11 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import balance, duplicates, filter_params, params, pool, rules, schema, select, uid_sets
-from laion_dask.verdict import KEEP, Ledger
+from laion_dask import params, schema
+from laion_dask.filter import balance, duplicates, part, pool, rules, uid_sets
+from laion_dask.params import filters
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import KEEP
 
 NAN = float("nan")
 
@@ -26,7 +29,7 @@ def judge(folder: Path, images: pa.Table, scores: pa.Table, wanted: params.Filte
     name = str(more.pop("name", "00017"))
     out = folder / name
     out.mkdir(parents=True)
-    return select.judge(
+    return part.judge(
         out,
         name=name,
         images=tables.write(folder / "images" / f"{name}.parquet", images),
@@ -76,7 +79,7 @@ def shards(
         name = f"{start // 2:05}"
         judge(folder, images.slice(start, 2), scores.slice(start, 2), wanted, name=name, files=files)
         found.append(
-            pool.Shard(name, folder / name / f"{name}.parquet", folder / name / select.PENDING / f"{name}.parquet")
+            pool.Shard(name, folder / name / f"{name}.parquet", folder / name / part.PENDING / f"{name}.parquet")
         )
     return found
 
@@ -92,7 +95,7 @@ def settled(
         if shard.name in decisions:
             out = folder / f"{rule}-{shard.name}"
             out.mkdir()
-            counts = select.settle(
+            counts = part.settle(
                 out,
                 name=shard.name,
                 verdicts=path,
@@ -116,18 +119,16 @@ def test_two_rules_that_are_settled_at_once_are_two_that_are_settled_one_after_t
     bits = rules.bits(wanted)
     # The second pair is lost by both; the first of them names the reason and what stays instead.
     decided = [
-        (("duplicate_image", *bits["duplicate_image"]), select.Losers([uids[1]], [uids[0]])),
-        (("near_duplicate", *bits["near_duplicate"]), select.Losers([uids[1], uids[0]], ["x", "y"])),
+        (("duplicate_image", *bits["duplicate_image"]), part.Losers([uids[1]], [uids[0]])),
+        (("near_duplicate", *bits["near_duplicate"]), part.Losers([uids[1], uids[0]], ["x", "y"])),
     ]
     (once := tmp_path / "once").mkdir()
     common = {"name": shard.name, "pending": shard.pending}
-    counts = select.settle(
-        once, verdicts=shard.verdicts, decided=decided, counts=[["few_words"] * 2 + [0, 0]], **common
-    )
+    counts = part.settle(once, verdicts=shard.verdicts, decided=decided, counts=[["few_words"] * 2 + [0, 0]], **common)
     path, told = shard.verdicts, {"rules": [["few_words", "few_words", 0, 0]]}
     for place, one in enumerate(decided):
         (out := tmp_path / f"step-{place}").mkdir()
-        told = select.settle(out, verdicts=path, decided=[one], counts=told["rules"], **common)
+        told = part.settle(out, verdicts=path, decided=[one], counts=told["rules"], **common)
         path = out / f"{shard.name}.parquet"
     assert counts == told
     assert counts["rules"][1:] == [["duplicate_image"] * 2 + [1, 1], ["near_duplicate"] * 2 + [2, 1]]
@@ -169,10 +170,10 @@ def test_the_top_fraction_is_cut_as_datacomp_does(tmp_path: Path, rule: dict[str
     )
 
 
-def equal(folder: Path, judged: list[pool.Shard]) -> dict[str, select.Losers]:
+def equal(folder: Path, judged: list[pool.Shard]) -> dict[str, part.Losers]:
     groups = sorted((folder / "group").glob("*.parquet"))
     found = duplicates.find([shard.verdicts for shard in judged], groups, folder, judging.RULES)
-    return {name: select.Losers(*losers) for name, losers in found.get("duplicate_image", {}).items()}
+    return {name: part.Losers(*losers) for name, losers in found.get("duplicate_image", {}).items()}
 
 
 SAME, OTHER = {"sha256": "1" * 64}, {"sha256": "2" * 64}
@@ -196,8 +197,8 @@ def test_of_equal_images_the_lowest_uid_that_passes_stays(tmp_path: Path) -> Non
     judged = shards(tmp_path, images, scores, judging.RULES, judging.NOTHING)
     found = equal(tmp_path, judged)
     assert found == {
-        "00000": select.Losers([tables.uid(9)], [tables.uid(3)]),
-        "00002": select.Losers([tables.uid(4)], [tables.uid(1)]),
+        "00000": part.Losers([tables.uid(9)], [tables.uid(3)]),
+        "00002": part.Losers([tables.uid(4)], [tables.uid(1)]),
     }
     assert settled(tmp_path, judged, "duplicate_image", found, judging.RULES) == [
         KEEP,
@@ -244,12 +245,12 @@ def test_balancing_keeps_the_rare_and_thins_out_the_common_whatever_the_order(tm
         found = [images.take(order), scores.take(order)]
         judge(folder, *found, wanted, name="00000", files=rules.Files(str(tmp_path)))
         shard = pool.Shard(
-            "00000", folder / "00000" / "00000.parquet", folder / "00000" / select.PENDING / "00000.parquet"
+            "00000", folder / "00000" / "00000.parquet", folder / "00000" / part.PENDING / "00000.parquet"
         )
         assert wanted.balance is not None
         pool.write_chances(wanted.balance, [shard], folder / "chances.npy")
         assert np.load(folder / "chances.npy").tolist() == [0.1, 1.0, 1.0]
-        verdicts = settled(folder, [shard], "unbalanced", {"00000": select.Coins(folder / "chances.npy", 1)}, wanted)
+        verdicts = settled(folder, [shard], "unbalanced", {"00000": part.Coins(folder / "chances.npy", 1)}, wanted)
         kept[name] = {uids[row] for row, verdict in zip(order, verdicts, strict=True) if verdict == KEEP}
         assert {*verdicts} == {KEEP, "unbalanced"}
     assert kept["one"] == kept["other"]
@@ -270,4 +271,4 @@ def test_another_seed_keeps_others_in_the_same_number() -> None:
 
 
 def test_splits_are_those_of_the_section() -> None:
-    assert filter_params.SPLITS == params.SPLITS
+    assert filters.SPLITS == params.SPLITS

@@ -20,8 +20,11 @@ from PIL import Image
 from test_download import JPEG, picture, write_warc
 from test_shards import row
 
-from laion_dask import cluster, packaged, params, shards, worklist
-from laion_dask.progress import Progress
+from laion_dask import params
+from laion_dask.download import worklist
+from laion_dask.runner import cluster
+from laion_dask.runner.progress import Progress
+from laion_dask.storage import packaged, shards
 from workflow.download import download_tables
 
 ROWS, SHARD_ROWS, GONE = 23, 10, 4

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import schema, shards
+from laion_dask import schema
+from laion_dask.storage import shards
 
 
 def row(place: int, **values: object) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.path_rules import matches, normal_path
-from laion_dask.signals import LICENSE_HOSTS, license_id
+from laion_dask.web.rights.path_rules import matches, normal_path
+from laion_dask.web.rights.signals import LICENSE_HOSTS, license_id
 
 
 @pytest.mark.parametrize(

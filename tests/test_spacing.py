@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask.spacing import EXCESS, shuffle_keys, spaced
+from laion_dask.web.urls.spacing import EXCESS, shuffle_keys, spaced
 
 sizes_of_hosts = st.one_of(
     st.lists(st.integers(1, 60), min_size=1, max_size=12),

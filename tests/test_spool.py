@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask.spool import Spool
+from laion_dask.download.reorder_buffer import Spool
 
 EXTENSIONS = ("jpg", "png", "webp")
 

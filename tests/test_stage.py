@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import threads_of_this_process
 
-from laion_dask import catalog, lists, params, parts
-from laion_dask.clip import ModelError
+from laion_dask import params
+from laion_dask.blocklists import known_lists
+from laion_dask.catalog import part
+from laion_dask.clip.clip import ModelError
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part, PartsFailedError
-from laion_dask.verdict import LedgerError
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.parts import PartsFailedError
+from laion_dask.schema.ledger import LedgerError
+from laion_dask.storage.files import digest
 from workflow import stage as frame
 from workflow.stage import Resources, Stage, StageError
 
@@ -30,7 +34,7 @@ STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter",
 
 
 def find(_: Params, __: Resources) -> list[Part]:
-    return [Part(name, parts.digest(name), {"name": name}) for name in ("a", "b")]
+    return [Part(name, digest(name), {"name": name}) for name in ("a", "b")]
 
 
 def write(out: Path, *, name: str, failing: bool = False) -> dict[str, Any]:
@@ -298,8 +302,8 @@ def test_workers_end_before_the_servers_that_they_talk_to(client: Client, monkey
     [
         (StageError("gone. Remedy: run it"), 1, "\nfilter: gone. Remedy: run it\n"),
         (params.ParamsError("refused"), 1, "\nfilter: refused\n"),
-        (catalog.CatalogError("no database"), 1, "\nfilter: no database\n"),
-        (lists.ListError("line 3"), 1, "\nfilter: line 3\n"),
+        (part.CatalogError("no database"), 1, "\nfilter: no database\n"),
+        (known_lists.ListError("line 3"), 1, "\nfilter: line 3\n"),
         (ModelError("no model"), 1, "\nfilter: no model\n"),
         (LedgerError("rows vanished"), 1, "\nfilter: rows vanished\n"),
         (OSError("disk is full"), 1, "\nfilter: disk is full. Finished parts are kept; mend the cause and run"),

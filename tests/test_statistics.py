@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from laion_dask import statistics
 from laion_dask.params import Params
-from laion_dask.statistics import Statistics
+from laion_dask.statistics import summary
+from laion_dask.statistics.summary import Statistics
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 @pytest.fixture(scope="module")
 def numbers(version: tuple[Path, dict[str, Any]], defaults: Params) -> Statistics:
     data, metrics = version
-    return statistics.collect(data, defaults, metrics)
+    return summary.collect(data, defaults, metrics)
 
 
 @pytest.fixture(scope="module")
@@ -56,35 +56,35 @@ def rows(version: tuple[Path, dict[str, Any]]) -> list[dict[str, Any]]:
     ],
 )
 def test_the_wilson_interval_is_the_published_one(successes: int, total: int, expected: tuple[float, float]) -> None:
-    assert statistics.wilson(successes, total) == pytest.approx(expected, abs=1e-4)
+    assert summary.wilson(successes, total) == pytest.approx(expected, abs=1e-4)
 
 
 @given(st.integers(0, 5000), st.integers(1, 5000))
 def test_a_wilson_interval_has_the_digits_of_scipy(successes: int, more: int) -> None:
     for some in (successes, 0, successes + more):
         expected = binomtest(some, successes + more).proportion_ci(method="wilson")
-        assert statistics.wilson(some, successes + more) == (expected.low, expected.high)
+        assert summary.wilson(some, successes + more) == (expected.low, expected.high)
 
 
 @given(st.integers(0, 500), st.integers(1, 500))
 def test_an_interval_holds_the_share_and_stays_inside_zero_and_one(successes: int, more: int) -> None:
     total = successes + more
-    low, high = statistics.wilson(successes, total)
+    low, high = summary.wilson(successes, total)
     assert 0 <= low <= successes / total <= high <= 1
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=60))
 def test_percentiles_of_counts_are_those_of_the_values(values: list[int]) -> None:
-    found = statistics.percentiles(Counter(values), (5, 25, 50, 75, 95))
+    found = summary.percentiles(Counter(values), (5, 25, 50, 75, 95))
     assert found == tuple(np.percentile(values, (5, 25, 50, 75, 95), method="inverted_cdf"))
 
 
 def test_percentiles_of_nothing_are_nothing() -> None:
-    assert statistics.percentiles({}, (50,)) == ()
+    assert summary.percentiles({}, (50,)) == ()
 
 
 def test_each_step_of_the_funnel_sees_what_the_one_before_kept(version: tuple[Path, dict[str, Any]]) -> None:
-    steps = statistics.funnel(version[1])
+    steps = summary.funnel(version[1])
     assert [step.stage for step in steps] == ["extract", "catalog", "download", "score", "group", "filter", "release"]
     for before, after in pairwise(steps):
         assert before.kept == after.seen
@@ -94,8 +94,8 @@ def test_each_step_of_the_funnel_sees_what_the_one_before_kept(version: tuple[Pa
 
 
 def test_stages_that_did_not_run_have_no_step() -> None:
-    assert statistics.funnel({"catalog": {"pairs": {"seen": 1, "kept": 1, "dropped": {}}}})[0].stage == "catalog"
-    assert statistics.funnel({}) == []
+    assert summary.funnel({"catalog": {"pairs": {"seen": 1, "kept": 1, "dropped": {}}}})[0].stage == "catalog"
+    assert summary.funnel({}) == []
 
 
 def test_splits_count_every_attempt_once(numbers: Statistics, rows: list[dict[str, Any]]) -> None:
@@ -158,14 +158,14 @@ def test_opt_outs_that_are_recorded_but_do_not_bind_are_counted(tmp_path: Path, 
     kept = next(row for row in pq.read_table(images).to_pylist() if row["reason"] == "keep")
     before = {
         (rate.name, rate.split): rate.count
-        for rate in statistics.collect(data, defaults, sample_version.load_metrics(metrics)).safety
+        for rate in summary.collect(data, defaults, sample_version.load_metrics(metrics)).safety
     }
     sample_version.change(images, kept["uid"], {"rights": "refused", "rights_signal": "content_usage"})
     pairs = data / "extract" / "pairs" / "00.parquet"
     sample_version.change(pairs, kept["uid"], {"page_signals": "noai"})
     after = {
         (rate.name, rate.split): rate.count
-        for rate in statistics.collect(data, defaults, sample_version.load_metrics(metrics)).safety
+        for rate in summary.collect(data, defaults, sample_version.load_metrics(metrics)).safety
     }
     signal = "opt_out_content_usage_of_attempts", "all"
     assert after[signal] == before[signal] + 1
@@ -190,6 +190,6 @@ def test_a_version_without_pairs_has_numbers_too(tmp_path: Path, defaults: Param
     for stage in ("download", "score", "filter"):
         for path in (data / stage).glob("0*.parquet"):
             path.unlink()
-    numbers = statistics.collect(data, defaults, {})
+    numbers = summary.collect(data, defaults, {})
     assert numbers.hosts == ()
     assert next(rate for rate in numbers.safety if rate.name == "unsafe_of_scored").rate is None

@@ -9,15 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import balance, evaluation, keywords, labels, lists, removal_requests, removals, strict_rows
-from laion_dask.balance import EntriesError
-from laion_dask.evaluation import EvaluationError
-from laion_dask.keywords import KeywordError
-from laion_dask.labels import LabelsError
-from laion_dask.lists import ListError
-from laion_dask.removal_requests import RequestError
-from laion_dask.removals import RemovalsError
-from laion_dask.strict_rows import RowsError
+from laion_dask.audit import labels
+from laion_dask.audit.labels import LabelsError
+from laion_dask.blocklists import known_lists, removal_ledger
+from laion_dask.blocklists.known_lists import ListError
+from laion_dask.blocklists.removal_ledger import RemovalsError
+from laion_dask.filter import balance, keywords
+from laion_dask.filter.balance import EntriesError
+from laion_dask.filter.keywords import KeywordError
+from laion_dask.group import evaluation_sets
+from laion_dask.group.evaluation_sets import EvaluationError
+from laion_dask.removals import removal_requests
+from laion_dask.removals.removal_requests import RequestError
+from laion_dask.storage import strict_rows
+from laion_dask.storage.strict_rows import RowsError
 
 MARK = b"\xef\xbb\xbf"
 ENTRY = "5ec2e7"
@@ -113,7 +118,7 @@ def lines_of(content: bytes) -> Iterator[str]:
 
 
 def _list(path: Path) -> None:
-    lists.build(path, "md5", path.parent)
+    known_lists.build(path, "md5", path.parent)
 
 
 def _labels(path: Path) -> None:
@@ -123,14 +128,14 @@ def _labels(path: Path) -> None:
 
 
 READERS: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
-    ("removals.csv", removals.read, RemovalsError, "kind,value,reason,date,source\n"),
+    ("removals.csv", removal_ledger.read, RemovalsError, "kind,value,reason,date,source\n"),
     ("requests.csv", lambda path: removal_requests.read_file(path, None), RequestError, "kind,value\n"),
     ("urls.txt", lambda path: removal_requests.read_file(path, "url"), RequestError, ""),
     ("known.csv", _list, ListError, "md5\n"),
     ("labels.csv", _labels, LabelsError, ",".join(labels.COLUMNS) + "\n"),
     ("entries.txt", balance.read_entries, EntriesError, ""),
     ("words.txt", keywords.read, KeywordError, ""),
-    ("hashes.txt", lambda path: evaluation.read([path]), EvaluationError, ""),
+    ("hashes.txt", lambda path: evaluation_sets.read([path]), EvaluationError, ""),
 ]
 
 

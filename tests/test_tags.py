@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from laion_dask import tags
-from laion_dask.head_params import Tag
+from laion_dask.params.heads import Tag
+from laion_dask.score import tags
 
 # As many as LAION-400M has, with harmless names instead of its prompts.
 LISTS = {

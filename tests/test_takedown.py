@@ -13,9 +13,12 @@ import tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import pdq_index, rules, schema, takedown
-from laion_dask.removals import Removal
-from laion_dask.verdict import KEEP, RULE_BITS, Ledger
+from laion_dask import schema
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.filter import rules, takedown
+from laion_dask.images import pdq_index
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import KEEP, RULE_BITS
 
 LOOKS = "0f" * 32
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from test_folders import picture, run
 
-from laion_dask import folders, tar_samples
-from laion_dask.verdict import KEEP, REASONS
+from laion_dask.schema.reasons import KEEP, REASONS
+from laion_dask.score import tar_folders, tar_samples
 
 Members = list[tuple[str, bytes]]
 RED, BLUE = picture("JPEG", 1), picture("JPEG", 2)
@@ -34,8 +34,8 @@ def pack(tar: Path, members: Members, form: int = tarfile.PAX_FORMAT) -> Path:
 
 def found(tar: Path) -> list[tuple[str, str, str]]:
     """Return key, reason and caption of every row; check that pictures and rows agree."""
-    rows = folders.samples(tar).to_pylist()
-    assert [key for key, _ in folders.pictures(tar)] == [row["key"] for row in rows if row["reason"] == KEEP]
+    rows = tar_folders.samples(tar).to_pylist()
+    assert [key for key, _ in tar_folders.pictures(tar)] == [row["key"] for row in rows if row["reason"] == KEEP]
     assert {row["reason"] for row in rows} <= {KEEP, *REASONS["score"]}
     return [(row["key"], row["reason"], row["caption"]) for row in rows]
 
@@ -132,7 +132,7 @@ def test_every_picture_is_a_sample_or_has_its_reason(
 )  # fmt: skip
 def test_what_a_json_says_wrongly_is_not_known(tmp_path: Path, name: str, value: object) -> None:
     tar = pack(tmp_path / "t.tar", [("0.jpg", RED), ("0.json", json.dumps({"caption": "a", name: value}).encode())])
-    (row,) = folders.samples(tar).to_pylist()
+    (row,) = tar_folders.samples(tar).to_pylist()
     assert (row["reason"], row["caption"], row[name]) == (KEEP, "a", None)
 
 
@@ -191,7 +191,7 @@ def test_a_broken_tar_keeps_what_is_whole_and_has_a_row_that_says_so(
     tar.write_bytes(damage(tar.read_bytes()))
     rows = found(tar)
     assert [row[:2] for row in rows] == [*((str(number), KEEP) for number in range(kept)), ("", "broken_tar")]
-    assert folders.count(tar) == kept + 1
+    assert tar_folders.count(tar) == kept + 1
 
 
 def test_whatever_bytes_a_tar_has_it_is_read_or_told(tmp_path: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_folder_with_broken_and_odd_tars_is_scored_with_all_counted(tmp_path: 
 
 def test_a_folder_of_nothing_but_broken_tars_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.tar").write_bytes(b"no tar at all" * 100)
-    with pytest.raises(folders.FolderError, match=r"t\.tar cannot be read: .*Remedy: fetch it again"):
-        folders.counts(folders.find(tmp_path))
+    with pytest.raises(tar_folders.FolderError, match=r"t\.tar cannot be read: .*Remedy: fetch it again"):
+        tar_folders.counts(tar_folders.find(tmp_path))
 
 
 def test_samples_are_those_of_webdataset(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from conftest import threads_of_this_process
 from distributed import Client, Future
 from squares import calls, numbers, run, square, tree
 
-from laion_dask import cluster, parts, tasks
-from laion_dask.parts import PartsFailedError
-from laion_dask.progress import Progress
-from laion_dask.tasks import ATTEMPTS, COUNTS_FILE, finish_part
-from laion_dask.worker_checks import Ticket
+from laion_dask.runner import cluster, parts, tasks
+from laion_dask.runner.parts import PartsFailedError
+from laion_dask.runner.progress import Progress
+from laion_dask.runner.tasks import ATTEMPTS, COUNTS_FILE, finish_part
+from laion_dask.runner.worker_checks import Ticket
 
 
 @pytest.fixture(autouse=True)

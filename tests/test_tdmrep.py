@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 
-from laion_dask.rights import SILENT
-from laion_dask.tdmrep import TOO_LONG, parse_tdmrep
+from laion_dask.web.rights.decision import SILENT
+from laion_dask.web.rights.tdmrep import TOO_LONG, parse_tdmrep
 
 IMAGE = "https://img.example/a/fox.jpg"
 

@@ -18,7 +18,7 @@ from ftfy import badness, chardata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import text
+from laion_dask.extract import text
 from laion_dask.params import Extract
 
 HOUSE = ("repair", "visible", "spaces")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import top
+from laion_dask.filter import top_fraction
 
 numbers = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
@@ -27,18 +27,18 @@ def datacomp(scores: np.ndarray, fraction: float) -> float:
 def test_the_threshold_is_the_one_of_datacomp(values: list[float], fraction: float, at_once: int) -> None:
     array = np.array(values, np.float64)
     pieces = np.array_split(array, 3)
-    total = top.count(lambda: pieces)
+    total = top_fraction.count(lambda: pieces)
     own = array[~np.isnan(array)]
     assert total == len(own)
-    assert top.cut(lambda: pieces, fraction, total, at_once=at_once) == datacomp(own, fraction)
+    assert top_fraction.cut(lambda: pieces, fraction, total, at_once=at_once) == datacomp(own, fraction)
 
 
 def test_all_that_equal_the_last_one_stay() -> None:
     scores = np.array([0.9, 0.5, 0.5, 0.5, 0.1])
-    assert (scores >= top.cut(lambda: [scores], 0.2, 5)).sum() == 4
+    assert (scores >= top_fraction.cut(lambda: [scores], 0.2, 5)).sum() == 4
 
 
 @pytest.mark.parametrize(("fraction", "total", "kept"), [(0.5, 10, 4), (0.2, 10, 3), (0.1, 10, 2), (1.0, 4, 4)])
 def test_the_fraction_may_be_of_a_larger_pool(fraction: float, total: int, kept: int) -> None:
     scores = np.array([4.0, 3.0, 2.0, 1.0])
-    assert (scores >= top.cut(lambda: [scores], fraction, total)).sum() == kept
+    assert (scores >= top_fraction.cut(lambda: [scores], fraction, total)).sum() == kept

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trace_cases import CASES, parquet
 
-from laion_dask import trace_files, trace_forms, traces
-from laion_dask.trace_search import BLOCK
-from laion_dask.traces import Seen, Traces
+from laion_dask.removals.traces import trace_files, trace_forms, traces
+from laion_dask.removals.traces.trace_search import BLOCK
+from laion_dask.removals.traces.traces import Seen, Traces
 
 URL: Final = "https://a.example/pictures/1.jpg?size=big&x=1"
 TEXT: Final = "Ein roter Fuchs & ein Hund, müde"

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 
-from laion_dask import traces
-from laion_dask.traces import Traces
+from laion_dask.removals.traces import traces
+from laion_dask.removals.traces.traces import Traces
 
 URL, TEXT, DIGEST, BODY = "https://a.example/1.jpg?a=1&b=2", "a red fox & a dog", "ab" * 32, b"\xff\xd8picture"
 UID = tables.uid(1)

@@ -17,8 +17,9 @@ import pytest
 import sample_version
 from ruamel.yaml import YAML
 
-from laion_dask import lineage, report, tracking
 from laion_dask.params import Params
+from laion_dask.report import part, tracking
+from laion_dask.versions import identity
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,9 +30,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
     """A version with report, and a lock that fits its metrics."""
     root = tmp_path_factory.mktemp("project")
     data, metrics = sample_version.write(root, links=60, shards=1)
-    report.write(data / "report", data, metrics, defaults, {})
+    part.write(data / "report", data, metrics, defaults, {})
     stages: dict[str, Any] = {}
-    for place, stage in enumerate(lineage.STAGES):
+    for place, stage in enumerate(identity.STAGES):
         counts = metrics / f"{stage}.json"
         outs = [
             {"path": f"data/{stage}", "hash": "md5", "md5": f"{place:032x}.dir"},
@@ -121,7 +122,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert glance["at a glance/4 unsafe kept"] == found["safety.unsafe_of_kept.all.rate"]
     assert found["kept.all"] == counts["release"]["pairs"]["kept"]
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
-    assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(lineage.STAGES)}
+    assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(identity.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert files == {"report.html", "statistics.json", "rates.json", "truth.json", "figures", "tables", "release"}
     described = {item.path for item in client.list_artifacts(run.info.run_id, "release")}
@@ -146,7 +147,7 @@ def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
     run = client.get_run(first)
     assert len(client.search_runs([run.info.experiment_id])) == 1
     assert len(client.get_metric_history(first, "kept.all")) == 1
-    assert len(run.inputs.dataset_inputs) == len(lineage.STAGES)
+    assert len(run.inputs.dataset_inputs) == len(identity.STAGES)
 
 
 def test_scores_of_a_model_are_one_run_a_version_that_more_seeds_go_on_with(
@@ -245,20 +246,20 @@ def test_filing_leaves_terminal_logging_and_warnings_as_they_were(
 def test_digests_that_may_be_of_other_data_are_left_out(built: Path, tmp_path: Path, damage: Any) -> None:  # noqa: ANN401
     root = tmp_path / "project"
     shutil.copytree(built, root)
-    assert list(lineage.dataset_digests(root / "dvc.lock")) == [f"data/{stage}" for stage in lineage.STAGES]
+    assert list(identity.dataset_digests(root / "dvc.lock")) == [f"data/{stage}" for stage in identity.STAGES]
     damage(root)
-    assert lineage.dataset_digests(root / "dvc.lock") == {}
+    assert identity.dataset_digests(root / "dvc.lock") == {}
 
 
 def test_a_copy_that_dvc_runs_an_experiment_in_belongs_to_the_real_repository(tmp_path: Path) -> None:
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
     copy.mkdir(parents=True)
-    assert lineage.project_root(copy / "dvc.lock") == tmp_path.resolve()
+    assert identity.project_root(copy / "dvc.lock") == tmp_path.resolve()
     git = shutil.which("git")
     if git:
         subprocess.run([git, "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "deep").mkdir()
-    assert lineage.project_root(tmp_path / "deep" / "dvc.lock") == (tmp_path if git else tmp_path / "deep").resolve()
+    assert identity.project_root(tmp_path / "deep" / "dvc.lock") == (tmp_path if git else tmp_path / "deep").resolve()
 
 
 def test_names_of_metrics_are_those_that_mlflow_takes(built: Path) -> None:

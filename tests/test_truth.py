@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 
-from laion_dask import truth
 from laion_dask.params import Params
-from laion_dask.truth import Decision
-from laion_dask.verdict import REASON_STAGE
+from laion_dask.schema.reasons import REASON_STAGE
+from laion_dask.statistics import truth
+from laion_dask.statistics.truth import Decision
 
 
 def judge(data: Path, metrics: Path, settings: Params) -> dict[str, Decision]:

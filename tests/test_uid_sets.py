@@ -12,8 +12,8 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import uid_sets
-from laion_dask.uid_sets import HALVES, UidSetError, contains, halves, prepare, write
+from laion_dask.filter import uid_sets
+from laion_dask.filter.uid_sets import HALVES, UidSetError, contains, halves, prepare, write
 
 UID = "8a1a06af075b20557349b444929a59de"
 uids = st.lists(st.integers(0, (1 << 128) - 1).map(lambda number: f"{number:032x}"), max_size=30)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from wat_bytes import READERS, image, page_json, read, record
 
-from laion_dask import unpack_zstd
-from laion_dask.remote import Stored
+from laion_dask.extract.wat import zstd_frames
+from laion_dask.extract.wat.blocks import Stored
 
 LINKS = [image(f"caption {random.Random(7).getrandbits(64):x}", f"{number}.jpg") for number in range(40)]
 RECORDS = [record(page_json([image(f"caption number {number}", f"{number}.jpg"), *LINKS])) for number in range(120)]
@@ -73,10 +73,10 @@ def test_a_record_is_placed_at_the_frame_in_which_it_begins(packed: bytes, tmp_p
     pages, _ = read(path)
     with contextlib.closing(Stored(str(path))) as stored:
         for page in pages[::10]:
-            frames = unpack_zstd.Frames(stored, page.offset)
+            frames = zstd_frames.Frames(stored, page.offset)
             unpacked = b"".join(iter(frames.more, b""))
             assert page.images[0].alt.encode() in unpacked
-            assert unpack_zstd.begins(packed[page.offset : page.offset + 4])
+            assert zstd_frames.begins(packed[page.offset : page.offset + 4])
     offsets = [page.offset for page in pages]
     assert offsets == sorted(offsets)
     if "each record" in next(name for name, value in PACKED.items() if value is packed):

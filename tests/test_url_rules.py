@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask import params, urls, verdict
-from laion_dask.urls import Address, UrlRules
+from laion_dask import params
+from laion_dask.schema import reasons
+from laion_dask.web.urls import resolver
+from laion_dask.web.urls.resolver import Address, UrlRules
 
 PAGE = "https://site.example/dir/page.html"
 WHATWG = UrlRules(
@@ -33,11 +35,11 @@ LAION_5B = UrlRules(
 
 
 def resolve(url: str, rules: UrlRules = WHATWG, page: str = PAGE, head_base: str = "") -> Address | str:
-    return urls.Resolver(page, head_base, rules).resolve(url)
+    return resolver.Resolver(page, head_base, rules).resolve(url)
 
 
 def test_the_rules_come_from_the_parameters(defaults: params.Params) -> None:
-    assert urls.rules_of(defaults.extract) == WHATWG
+    assert resolver.rules_of(defaults.extract) == WHATWG
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_addresses_are_resolved_and_normalised(url: str, expected: str) -> None:
 )
 def test_addresses_are_refused_for_a_reason(url: str, reason: str) -> None:
     assert resolve(url) == reason
-    assert reason in verdict.REASONS["extract"]
+    assert reason in reasons.REASONS["extract"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_addresses_are_refused_for_a_reason(url: str, reason: str) -> None:
     ],
 )
 def test_the_base_is_that_of_a_browser(page: str, head_base: str, expected: str) -> None:
-    assert urls.base_of(page, head_base) == expected
+    assert resolver.base_of(page, head_base) == expected
 
 
 def test_without_a_base_absolute_addresses_still_count() -> None:
@@ -205,7 +207,7 @@ def test_cc2dataset_keeps_addresses_as_written_and_joins_as_urllib(url: str, exp
     ],
 )
 def test_a_host_is_found_wherever_there_is_one(url: str, host: str) -> None:
-    assert urls.host_of(url) == host
+    assert resolver.host_of(url) == host
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ def test_private_hosts_are_found_in_addresses_as_written(url: str) -> None:
 def test_no_address_crashes_and_the_result_is_a_fixed_point(url: str, rules: UrlRules) -> None:
     result = resolve(url, rules)
     if isinstance(result, str):
-        assert result in verdict.REASONS["extract"]
+        assert result in reasons.REASONS["extract"]
         return
     result.url.encode()
     if rules.url_form == "whatwg":
@@ -344,7 +346,7 @@ def test_resolution_follows_the_web_platform_tests(shared_data: Path) -> None:
     wrong = [
         case["input"]
         for case in cases
-        if urls.join(case["input"], case["base"] or "") != ("" if case.get("failure") else case["href"])
+        if resolver.join(case["input"], case["base"] or "") != ("" if case.get("failure") else case["href"])
     ]
     assert len(cases) == 434
     assert wrong == []

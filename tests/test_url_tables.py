@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import url_rows, worklist
-from laion_dask.worklist import Asked, Cut, TableError, cut
+from laion_dask.download import url_rows, worklist
+from laion_dask.download.worklist import Asked, Cut, TableError, cut
 
 URL = "https://a.example/1.jpg"
 FILLER = 25  # the first lines are read with all of their keys, later ones quickly: cases stand behind them

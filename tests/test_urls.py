@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import urls
-from laion_dask.urls import Resolver, UrlRules
+from laion_dask.web.urls import resolver as urls
+from laion_dask.web.urls.resolver import Resolver, UrlRules
 
 WHATWG = UrlRules("whatwg", "resolve", ("http", "https"), ("svg", "gif"), (), 2000, 253, "drop", "drop")
 AS_WRITTEN = UrlRules("as_written")

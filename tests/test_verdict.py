@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import verdict
-from laion_dask.verdict import KEEP, REASON_STAGE, REASONS, Ledger, LedgerError
+from laion_dask.schema import reasons as verdict
+from laion_dask.schema.ledger import Ledger, LedgerError
+from laion_dask.schema.reasons import KEEP, REASON_STAGE, REASONS
 
 ends = st.lists(st.sampled_from([KEEP, *REASON_STAGE]), max_size=60)
 

@@ -19,11 +19,16 @@ from test_archive import run
 from test_download import write_work
 from typer.testing import CliRunner
 
-from laion_dask import hashes, linkrot, linkrot_figure, params, schema, shards, tracking, verify
-from laion_dask.cli import app
-from laion_dask.replay import Loopback
-from laion_dask.report import write as write_report
-from laion_dask.verdict import KEEP
+from laion_dask import params, schema
+from laion_dask.cli.main import app
+from laion_dask.download import earlier
+from laion_dask.images import hashes
+from laion_dask.report import linkrot_figure, tracking
+from laion_dask.report.part import write as write_report
+from laion_dask.schema.reasons import KEEP
+from laion_dask.storage import shards
+from laion_dask.versions import linkrot
+from laion_dask.web.archive.replay import Loopback
 
 NAME = "00003"
 # Path, what the address gives now, class.
@@ -117,14 +122,14 @@ def test_what_has_changed_is_dropped_with_its_own_reason_and_its_hash_on_record(
 ) -> None:
     out = again(tmp_path / "out", work, before, settings, changed)
     rows = shards.read_rows(out / f"{NAME}.parquet").to_pylist()
-    found = [row for row in rows if row["reason"] == verify.CHANGED_BYTES]
+    found = [row for row in rows if row["reason"] == earlier.CHANGED_BYTES]
     assert [row["url"].rpartition("example")[2] for row in found] == dropped
     assert all(row["sha256"] and row["md5"] and row["bytes"] and not row["width"] for row in found)
     stored = {key for key, _ in shards.read_shard(out / f"{NAME}.tar")}
     assert stored == {row["key"] for row in rows if row["reason"] == KEEP}
     report = linkrot.write(tmp_path / "report", out, before, top_hosts=2)
     assert {share.found: share.count for share in report.everything.shares} == {
-        found: sum(name == found for _, _, name in PAIRS) for found in verify.CLASSES
+        found: sum(name == found for _, _, name in PAIRS) for found in earlier.CLASSES
     }
 
 
@@ -139,14 +144,14 @@ def test_every_pair_has_its_class_and_rates_have_intervals(now: Path, before: Pa
     assert [(group.name, group.pairs) for group in report.hosts] == [("even.example", 5)]
     assert report.hosts_total == 2
     assert linkrot.read(tmp_path / "linkrot.json") == report
-    assert json.loads((tmp_path / "linkrot.json").read_text())["classes"] == verify.CLASSES
+    assert json.loads((tmp_path / "linkrot.json").read_text())["classes"] == earlier.CLASSES
     for group in (report.everything, *report.years, *report.hosts):
         assert sum(share.count for share in group.shares) == group.pairs
 
 
 def test_numbers_for_mlflow_have_the_same_names_in_every_version(now: Path, before: Path, tmp_path: Path) -> None:
     values = linkrot.metrics(linkrot.write(tmp_path, now, before, top_hosts=1))
-    for found in verify.CLASSES:
+    for found in earlier.CLASSES:
         assert {f"linkrot.{found}.{part}" for part in ("rate", "low", "high")} <= values.keys()
     assert values["linkrot.pairs"] == len(PAIRS)
     assert values["linkrot.2020.same_bytes.rate"] == pytest.approx(1 / 3)
@@ -176,7 +181,7 @@ def test_hashes_of_the_tables_are_used_where_they_are_there(tmp_path: Path) -> N
     else:
         table = table.set_column(table.schema.get_field_index("pdq"), "pdq", [["ab" * 32, None]])
     tables.write(tmp_path / "00000.parquet", table)
-    found = verify.with_pictures(verify.earlier(tmp_path, "00007", {tables.uid(1), tables.uid(2), tables.uid(3)}))
+    found = earlier.with_pictures(earlier.earlier(tmp_path, "00007", {tables.uid(1), tables.uid(2), tables.uid(3)}))
     assert {uid: before.pdq for uid, before in found.items()} == {tables.uid(1): "ab" * 32}
 
 
@@ -202,19 +207,19 @@ def test_a_pair_without_a_picture_is_gone_refused_or_undecided(
     reason: str, status: int, rights: str, signal: str, found: str
 ) -> None:
     row = {"reason": reason, "http_status": status, "rights": rights, "rights_signal": signal, "error_message": ""}
-    assert verify.classify(row, verify.Before("0" * 64, None, "", Path()), None) == found
+    assert earlier.classify(row, earlier.Before("0" * 64, None, "", Path()), None) == found
 
 
 def test_two_hashes_of_one_picture_are_within_31_bits_and_of_two_pictures_are_not() -> None:
     bodies = jpeg(drawn(1)), jpeg(drawn(1).resize((300, 225)), 60), jpeg(drawn(2))
     one, small, other = (hashes.pdq_as_stored(body).hex for body in bodies)
-    assert verify.bits_apart(one, one) == 0
-    assert verify.bits_apart(one, small) <= verify.PDQ_BITS < verify.bits_apart(one, other)
+    assert earlier.bits_apart(one, one) == 0
+    assert earlier.bits_apart(one, small) <= earlier.PDQ_BITS < earlier.bits_apart(one, other)
 
 
 def test_a_folder_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(verify.VerifyError, match=r"dvc get \. data/download"):
-        verify.shard_files(tmp_path)
+    with pytest.raises(earlier.VerifyError, match=r"dvc get \. data/download"):
+        earlier.shard_files(tmp_path)
 
 
 def test_the_figure_has_the_same_bytes_each_time(now: Path, before: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warcio.archiveiterator import ArchiveIterator
 
-from laion_dask import cdxj, warc_exchange
-from laion_dask.exchange import Reply
-from laion_dask.recorded import Survey
-from laion_dask.warc_exchange import Exchange
+from laion_dask.web.archive import warc_exchange
+from laion_dask.web.archive.warc_exchange import Exchange
+from laion_dask.web.fetch.exchange import Reply
+from laion_dask.web.warc import cdxj
+from laion_dask.web.warc.recorded import Survey
 
 DATE = "2024-05-06T07:08:09.123456Z"
 NAMES = st.sampled_from(

@@ -12,8 +12,8 @@ import warcs
 from warcio.archiveiterator import ArchiveIterator
 from warcs import PACKED, by_record, record, response
 
-from laion_dask import warc_files
-from laion_dask.warc_files import WarcFile, WarcFileError
+from laion_dask.web.warc import warc_files
+from laion_dask.web.warc.warc_files import WarcFile, WarcFileError
 
 BODIES = [bytes([65 + number]) * (1 + 90 * number) for number in range(6)]
 RECORDS = [

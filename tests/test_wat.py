@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from wat_bytes import as_arc, image, members, page_json, read, record
 
-from laion_dask import wat
-from laion_dask.wat import Page, Tally
-from laion_dask.wat_reader import Record
+from laion_dask.extract.wat import wat_pages
+from laion_dask.extract.wat.wat_pages import Page, Tally
+from laion_dask.extract.wat.wat_records import Record
 
 KINDS = ("IMG@/src",)
 PAGE = page_json([image()])
@@ -25,7 +25,7 @@ def judge(
     """Read one record."""
     tally = Tally()
     declared = len(body) if declared is None else declared
-    found = wat.read_page(Record(9, kind, declared, body, "2024-05-31T01:17:49Z", mended), KINDS, tally)
+    found = wat_pages.read_page(Record(9, kind, declared, body, "2024-05-31T01:17:49Z", mended), KINDS, tally)
     assert tally.as_dict()["seen"] == 1
     return found, tally
 
@@ -65,7 +65,7 @@ def test_a_record_is_a_page_or_ends_with_a_reason(
     assert dict(tally.dropped) == ({reason: 1} if reason else {})
     assert dict(tally.mended) == ({mended: 1} if mended else {})
     listed = [defect.reason for defect in tally.defects]
-    assert listed == ([reason] if reason and reason not in wat.HARMLESS else []) + ([mended] if mended else [])
+    assert listed == ([reason] if reason and reason not in wat_pages.HARMLESS else []) + ([mended] if mended else [])
     assert all(defect.offset == 9 for defect in tally.defects)
 
 
@@ -140,12 +140,12 @@ def test_headers_and_metas_are_read_where_they_may_speak_of_rights() -> None:
     metas = [{"name": "description", "content": "a"}]
     silent, _ = judge(page_json([image()], headers={"Server": "x"}, head={"Metas": metas}))
     assert silent is not None
-    assert not [*wat.headers_of(silent.lists()), *wat.metas_of(silent.lists())]
+    assert not [*wat_pages.headers_of(silent.lists()), *wat_pages.metas_of(silent.lists())]
     metas.append({"name": "ROBOTS", "content": "noai"})
     page, _ = judge(page_json([image()], headers={"TDM-Reservation": "1"}, head={"Metas": metas}))
     assert page is not None
-    assert wat.headers_of(page.lists()) == (("TDM-Reservation", "1"),)
-    assert list(wat.metas_of(page.lists())) == [("description", "a"), ("ROBOTS", "noai")]
+    assert wat_pages.headers_of(page.lists()) == (("TDM-Reservation", "1"),)
+    assert list(wat_pages.metas_of(page.lists())) == [("description", "a"), ("ROBOTS", "noai")]
 
 
 def test_what_is_lost_is_listed_with_its_offset_and_all_else_is_kept(tmp_path: Path) -> None:
@@ -164,14 +164,14 @@ def test_what_is_lost_is_listed_with_its_offset_and_all_else_is_kept(tmp_path: P
 
 def test_the_list_of_defects_is_bounded_and_the_counts_are_not(tmp_path: Path) -> None:
     path = tmp_path / "x.warc.wat"
-    path.write_bytes(record(b"broken") * (wat.MAX_LISTED + 5))
+    path.write_bytes(record(b"broken") * (wat_pages.MAX_LISTED + 5))
     _, tally = read(path)
-    assert tally.dropped["bad_json"] == wat.MAX_LISTED + 5
-    assert len(tally.defects) == wat.MAX_LISTED
+    assert tally.dropped["bad_json"] == wat_pages.MAX_LISTED + 5
+    assert len(tally.defects) == wat_pages.MAX_LISTED
 
 
 def test_a_tally_that_does_not_add_up_is_refused() -> None:
-    with pytest.raises(wat.WatError, match="2 seen"):
+    with pytest.raises(wat_pages.WatError, match="2 seen"):
         Tally(seen=2, kept=1).as_dict()
-    with pytest.raises(wat.WatError, match="dropped"):
+    with pytest.raises(wat_pages.WatError, match="dropped"):
         Tally(seen=1, dropped=Counter({"no_such_reason": 1})).as_dict()

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wat_bytes import image, page_json, wats
 
-from laion_dask import wat_json, wat_reader
-from laion_dask.wat_json import Link, PageJson
+from laion_dask.extract.wat import wat_json, wat_records
+from laion_dask.extract.wat.wat_json import Link, PageJson
 
 KINDS = ("IMG@/src",)
 
@@ -89,8 +89,8 @@ def test_the_quick_way_gives_what_decoding_everything_gives_or_nothing(links: li
 def test_nearly_all_real_pages_with_images_take_the_quick_way(shared_data: Path) -> None:
     pages = quick = 0
     for path in wats(shared_data):
-        for record in wat_reader.records(str(path), "fastwarc", wat_reader.Reading()):
-            if isinstance(record, wat_reader.Record) and b'"IMG@' in record.body:
+        for record in wat_records.records(str(path), "fastwarc", wat_records.Reading()):
+            if isinstance(record, wat_records.Record) and b'"IMG@' in record.body:
                 slow, found = wat_json.read_slowly(record.body, KINDS), quickly(record.body)
                 pages += 1
                 if found is not None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from wat_bytes import READERS, image, members, page_json, record, wats
 
-from laion_dask import unpack, wat_careful
-from laion_dask.remote import Stored, TransferError
-from laion_dask.wat_reader import Damage, Reading, Record, UnreadableWatError, records
+from laion_dask.extract.wat import gzip_members, wat_damage
+from laion_dask.extract.wat.blocks import Stored, TransferError
+from laion_dask.extract.wat.wat_records import Damage, Reading, Record, UnreadableWatError, records
 
 PAGES = tuple(record(page_json([image(url=f"{i}.jpg")])) for i in range(5))
 BODY_BYTES = len(page_json([image(url="0.jpg")]))
@@ -209,7 +209,7 @@ def test_a_flipped_byte_costs_one_record_at_most(tmp_path: Path, packed: bool) -
 
 MEASURE = """
 import resource, sys
-from laion_dask.wat_reader import Damage, Reading, records
+from laion_dask.extract.wat.wat_records import Damage, Reading, records
 list(records(sys.argv[2], "fastwarc", Reading()))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for reader in ("fastwarc", "warcio"):
@@ -224,7 +224,7 @@ def test_a_bomb_costs_neither_memory_nor_much_time(tmp_path: Path) -> None:
     bombs = {
         "zeros": b"".join([*(packer.compress(bytes(10**6)) for _ in range(1000)), packer.flush()]),
         "a record of many zeros": gzip.compress(
-            record(b"", length=10**9)[:-4] + bytes(unpack.MAX_SKIP_BYTES + 9**8), 9
+            record(b"", length=10**9)[:-4] + bytes(gzip_members.MAX_SKIP_BYTES + 9**8), 9
         ),
     }
     good = tmp_path / "good.wat.gz"
@@ -242,7 +242,7 @@ def test_a_bomb_costs_neither_memory_nor_much_time(tmp_path: Path) -> None:
 
 
 def test_beyond_its_limit_of_resumptions_the_rest_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wat_careful, "MAX_RESUMPTIONS", 3)
+    monkeypatch.setattr(wat_damage, "MAX_RESUMPTIONS", 3)
     content = b"".join(b"garbage\n" + page for page in GZIPPED)
     for reader in READERS:
         words = told(read(content, tmp_path, reader)[0])

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from laion_dask import tensors, watermark
-from laion_dask.clip import ModelError
-from laion_dask.head_params import Head
+from laion_dask.clip import tensors
+from laion_dask.clip.clip import ModelError
+from laion_dask.params.heads import Head
+from laion_dask.score import watermark
 
 
 def test_the_detector_gives_the_first_class_of_the_published_network(tmp_path: Path) -> None:

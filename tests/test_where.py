@@ -8,8 +8,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from laion_dask import where
-from laion_dask.where import WhereError
+from laion_dask.filter import where
+from laion_dask.filter.where import WhereError
 
 TABLE = pa.table(
     {

@@ -13,9 +13,11 @@ import pytest
 import sample_version
 from PIL import Image, ImageDraw
 
-from laion_dask import database, hashes, histories, why
-from laion_dask.removals import Removal
-from laion_dask.verdict import KEEP
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.catalog import database
+from laion_dask.images import hashes
+from laion_dask.schema.reasons import KEEP
+from laion_dask.versions import histories, why
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,13 @@ import pytest
 from distributed import Client
 from squares import numbers, run
 
-from laion_dask import absolute, filter_params, head_params, params, part_files, tags, tasks, worker_checks
-from laion_dask.named_files import named_files
-from laion_dask.tasks import PartUnseenError
-from laion_dask.worker_checks import Ticket, WorkerRefusedError
+from laion_dask import params
+from laion_dask.inputs.named_files import named_files
+from laion_dask.params import filters, heads
+from laion_dask.runner import absolute, part_files, tasks, worker_checks
+from laion_dask.runner.tasks import PartUnseenError
+from laion_dask.runner.worker_checks import Ticket, WorkerRefusedError
+from laion_dask.score import tags
 
 PROMPTS = "{group: {first: a, second: b}}"
 
@@ -27,7 +30,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_with_code_folder_and_files_of_the_driver_may_work(tmp_path: Path) -> None:
-    tag = head_params.Tag(kind="zero_shot", file=str(tmp_path / "prompts.yaml"))
+    tag = heads.Tag(kind="zero_shot", file=str(tmp_path / "prompts.yaml"))
     (tmp_path / "prompts.yaml").write_text(PROMPTS)
     with worker_checks.signed(tmp_path, worker_checks.named_files([tag])) as ticket:
         assert [*ticket.files] == [str(tmp_path / "prompts.yaml")]
@@ -60,7 +63,7 @@ def test_a_process_that_differs_is_refused_with_host_reason_and_remedy(
 
 def test_what_was_cached_of_a_file_is_forgotten_when_the_file_has_changed(tmp_path: Path) -> None:
     file = tmp_path / "prompts.yaml"
-    tag = head_params.Tag(kind="zero_shot", file=str(file))
+    tag = heads.Tag(kind="zero_shot", file=str(file))
     for label in ("second", "third"):
         file.write_text(PROMPTS.replace("second", label))
         with worker_checks.signed(tmp_path, worker_checks.named_files([tag])) as ticket:
@@ -151,7 +154,7 @@ def _step(value: object, step: str) -> object:
 def test_paths_in_dataclasses_and_sequences_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ticket = Ticket(Path("sign"), "", worker_checks.code_digest.of_process())
-    rule = filter_params.Keywords(file="words.txt", above_punsafe=0.5)
+    rule = filters.Keywords(file="words.txt", above_punsafe=0.5)
     found = absolute.absolute({"one": ticket, "many": (Path("a"), [Path("b")], "text"), "rule": rule})
     assert found["one"].sign == tmp_path / "sign"
     assert found["many"] == (tmp_path / "a", [tmp_path / "b"], "text")

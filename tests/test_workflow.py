@@ -18,8 +18,13 @@ from listing import stored
 from project import SMALL, STAGES, Project, left_behind
 from warcio.archiveiterator import ArchiveIterator
 
-from laion_dask import exports, group_schema, linkrot, metadata, schema
-from laion_dask.verdict import FUNNEL, Ledger, LedgerError
+from laion_dask import schema
+from laion_dask.images import metadata
+from laion_dask.release import exports
+from laion_dask.schema import groups
+from laion_dask.schema.ledger import Ledger, LedgerError
+from laion_dask.schema.reasons import FUNNEL
+from laion_dask.versions import linkrot
 
 pytestmark = pytest.mark.slow
 
@@ -102,9 +107,9 @@ class TestTables:
             ("catalog/removed.parquet", schema.REMOVED),
             ("download/*.parquet", schema.IMAGES),
             ("score/*.parquet", schema.scores(["demo"])),
-            ("group/0*.parquet", group_schema.GROUPS),
-            ("group/near.parquet", group_schema.EDGES),
-            ("group/semantic.parquet", group_schema.EDGES),
+            ("group/0*.parquet", groups.GROUPS),
+            ("group/near.parquet", groups.EDGES),
+            ("group/semantic.parquet", groups.EDGES),
             ("filter/*.parquet", schema.VERDICTS),
             ("release/en-*.parquet", schema.RELEASE),
             ("release/tombstones.parquet", schema.TOMBSTONES),

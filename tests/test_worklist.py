@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask import schema, spacing, worklist
-from laion_dask.worklist import Asked, Cut, TableError, cut
+from laion_dask import schema
+from laion_dask.download import worklist
+from laion_dask.download.worklist import Asked, Cut, TableError, cut
+from laion_dask.web.urls import spacing
 
 RED = {"url": "http://a.example/1,2.jpg", "text": 'a "red" fox,\tquick'}
 BLUE = {"url": "https://é.example/x", "text": ""}

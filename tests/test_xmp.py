@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.xmp import Statement, statements
+from laion_dask.web.rights.xmp import Statement, statements
 
 NO = "DMI-PROHIBITED"
 FULL = f"{marked.VOCABULARY}{NO}"

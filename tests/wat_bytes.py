@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from laion_dask import wat
-from laion_dask.wat import Page, Tally
+from laion_dask.extract.wat import wat_pages
+from laion_dask.extract.wat.wat_pages import Page, Tally
 
 READERS = ("fastwarc", "warcio")
 
@@ -66,7 +66,7 @@ def members(*records: bytes) -> bytes:
 def read(location: Path | str, reader: str = "fastwarc") -> tuple[list[Page], Tally]:
     """Read a whole WAT."""
     tally = Tally()
-    return list(wat.pages(str(location), reader, ("IMG@/src",), tally)), tally
+    return list(wat_pages.pages(str(location), reader, ("IMG@/src",), tally)), tally
 
 
 def wats(shared_data: Path) -> list[Path]:

@@ -12,9 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from distributed import Client
 
-from laion_dask import catalog, database, known, lists, parts, removals, schema
+from laion_dask import schema
+from laion_dask.blocklists import known_content, known_lists, removal_ledger
+from laion_dask.catalog import database
+from laion_dask.catalog import part as catalog
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
+from laion_dask.runner.part import Done, Part
+from laion_dask.storage.files import digest, link
 from workflow.stage import Resources, Stage, StageError, data, home, main
 
 
@@ -29,18 +33,18 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
     """One part for each bucket; it runs again when the database does not hold its rows any more."""
     rules = settings.catalog
     # Later removals are left to filter: without them the work list stays, and nothing is downloaded anew.
-    ledger = removals.until(removals.read(Path(rules.removals)), rules.removals_until)
-    taken = parts.digest([[line.kind, line.value] for line in ledger if line.kind in catalog.KINDS])
+    ledger = removal_ledger.until(removal_ledger.read(Path(rules.removals)), rules.removals_until)
+    taken = digest([[line.kind, line.value] for line in ledger if line.kind in catalog.KINDS])
     # Not by read_table: it imports pandas, which takes longer than many a run of this stage.
     wats = pq.ParquetFile(data("extract") / "reads.parquet").read(["order", "crawl", "wat", "pairs"])
     _check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
     pairs = sorted((data("extract") / "pairs").glob("*.parquet"))
-    pairs_digest = parts.digest(*pairs)
-    listed = [entry for entry in lists.compiled(rules.lists, home() / "lists") if entry.of_urls]
+    pairs_digest = digest(*pairs)
+    listed = [entry for entry in known_lists.compiled(rules.lists, home() / "lists") if entry.of_urls]
     held = database.prepare(resources["dsn"], rules.buckets, ledger, wats)
     todo = []
     for bucket in range(rules.buckets):
-        load_digest = parts.digest(pairs_digest, bucket, rules.buckets, lists.about(listed))
+        load_digest = digest(pairs_digest, bucket, rules.buckets, known_lists.about(listed))
         args = {
             "bucket": bucket,
             "buckets": rules.buckets,
@@ -50,7 +54,7 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
             "load_digest": load_digest,
             "lists": listed,
         }
-        key = parts.digest(load_digest, rules.shard_rows, rules.seed, taken)
+        key = digest(load_digest, rules.shard_rows, rules.seed, taken)
         todo.append(Part(f"{bucket:04d}", key, args, redo=held.get(bucket) != load_digest))
     return todo
 
@@ -73,12 +77,12 @@ def number_shards(settings: Params, done: Sequence[Done], out: Path) -> Mapping[
     with pq.ParquetWriter(out / "removed.parquet", schema.REMOVED.schema, compression="zstd") as removed:
         for part in done:
             for path in sorted((part.folder / "shards").glob("*.parquet")):
-                parts.link(path, out / "shards" / f"{number:05d}.parquet")
+                link(path, out / "shards" / f"{number:05d}.parquet")
                 number += 1
             removed.write_table(schema.REMOVED.check(pq.ParquetFile(part.folder / "removed.parquet").read()))
-    listed = [entry for entry in lists.compiled(settings.catalog.lists, home() / "lists") if entry.of_urls]
-    counts = known.total(listed, (part.counts["listed"] for part in done))
-    return {"shards": number, "listed": counts, "lists": lists.about(listed)}
+    listed = [entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if entry.of_urls]
+    counts = known_content.total(listed, (part.counts["listed"] for part in done))
+    return {"shards": number, "listed": counts, "lists": known_lists.about(listed)}
 
 
 STAGE = Stage(

@@ -8,10 +8,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from laion_dask import crawls, params, parts
-from laion_dask.demo import crawl as demo
+from laion_dask import params
+from laion_dask.crawl import listing
+from laion_dask.demo.crawl import files as demo
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
+from laion_dask.runner import parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.storage.files import digest
 from workflow.stage import Resources, Stage, main
 
 
@@ -20,11 +23,11 @@ def files(settings: Params, _: Resources) -> list[Part]:
     rules = settings.crawl
     if rules.source != "demo":
         # What a listing says can change outside; it is small, so it is read anew each time.
-        return [Part("wats", parts.digest(rules), {"settings": rules, "project": Path.cwd()}, redo=True)]
+        return [Part("wats", digest(rules), {"settings": rules, "project": Path.cwd()}, redo=True)]
     shape = {"seed": rules.seed, "pages": rules.demo_pages, "wats": rules.demo_wats}
     # Pictures take longer than pages, so the WARCs go first.
     return [
-        Part(name, parts.digest(name, shape), {"name": name, **shape}, weight=9 if name.startswith("warc") else 1)
+        Part(name, digest(name, shape), {"name": name, **shape}, weight=9 if name.startswith("warc") else 1)
         for name in demo.part_names(rules.demo_pages, rules.demo_wats)
     ]
 
@@ -39,7 +42,7 @@ def make(
     """Write one file of the demo crawl, or the list of another source."""
     if settings is None:
         return demo.write_part(out, **shape)
-    table = crawls.list_wats(settings, project)
+    table = listing.list_wats(settings, project)
     pq.write_table(table, out / "wats.parquet")
     return {"wats": table.num_rows}
 

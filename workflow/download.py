@@ -18,30 +18,24 @@ import pyarrow.parquet as pq
 from distributed import Client
 from distributed.utils import get_ip
 
-from laion_dask import (
-    __version__,
-    cdxj,
-    cluster,
-    code_digest,
-    download,
-    known,
-    lists,
-    parts,
-    printable,
-    rounds,
-    verify,
-    worklist,
-)
-from laion_dask.known_index import Index
+from laion_dask import __version__
+from laion_dask.blocklists import known_content, known_lists
+from laion_dask.blocklists.known_index import Index
+from laion_dask.download import earlier, rounds, worklist
+from laion_dask.download import part as download
+from laion_dask.download.worklist import Cut, TableError
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Downloads, Progress
-from laion_dask.recorded import Survey
-from laion_dask.replay import Replay
-from laion_dask.shards import SIZES, write_sizes
-from laion_dask.tasks import PartFunction
-from laion_dask.turns import TurnServer
-from laion_dask.worklist import Cut, TableError
+from laion_dask.runner import cluster, code_digest, parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.progress import Downloads, Progress
+from laion_dask.runner.tasks import PartFunction
+from laion_dask.storage import printable
+from laion_dask.storage.files import digest, link
+from laion_dask.storage.shards import SIZES, write_sizes
+from laion_dask.web.archive.replay import Replay
+from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.warc import cdxj
+from laion_dask.web.warc.recorded import Survey
 from workflow.stage import Resources, Run, Stage, StageError, alone, data, home, main, total
 
 WORK: Final = ".download"
@@ -112,16 +106,16 @@ def shards(settings: Params, resources: Resources) -> list[Part]:
     """One part for each shard of the work list."""
     rules = settings.download
     answers = _answers(settings, resources)
-    compared = parts.digest(*(verify.shard_files(Path(rules.verify)) if rules.verify is not None else []))
+    compared = digest(*(earlier.shard_files(Path(rules.verify)) if rules.verify is not None else []))
     # One more round is no reason to fetch what a round before has fetched.
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
     # Nor is a new list of known content: filter finds what is here already.
-    listed = lists.compiled(settings.catalog.lists, home() / "lists")
+    listed = known_lists.compiled(settings.catalog.lists, home() / "lists")
     shard_rows = settings.catalog.shard_rows
     return [
         Part(
             path.stem,
-            parts.digest(path, shaping, answers, compared, shard_rows),
+            digest(path, shaping, answers, compared, shard_rows),
             {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows, "lists": listed},
             weight=pq.read_metadata(path).num_rows,
         )
@@ -132,7 +126,7 @@ def shards(settings: Params, resources: Resources) -> list[Part]:
 def _answers(settings: Params, resources: Resources) -> str:
     """Digest what stands in for the web, if anything does."""
     if settings.download.source == "replay":
-        return parts.digest(*archives(settings))
+        return digest(*archives(settings))
     return cdxj.digest(resources["archive"]) if settings.download.source == "archive" else "web"
 
 
@@ -150,14 +144,14 @@ def again(settings: Params, shared: Resources, first: Sequence[Done], run: Run) 
 
 def _next_round(part: Done, number: int) -> Part:
     name = part.part.args["name"]
-    key = parts.digest(part.part.key, number, rounds.later_file(part.folder, name))
+    key = digest(part.part.key, number, rounds.later_file(part.folder, name))
     args = {**part.part.args, "before": part.folder, "round_number": number}
     return Part(f"{name}-{number}", key, args, weight=part.counts["later"])
 
 
 def _joined(ended: Sequence[Done]) -> Part:
     name = ended[0].part.name
-    key = parts.digest([[part.part.key, part.folder / f"{name}.parquet"] for part in ended])
+    key = digest([[part.part.key, part.folder / f"{name}.parquet"] for part in ended])
     return Part(name, key, {"name": name, "rounds": [part.folder for part in ended]}, weight=ended[0].part.weight)
 
 
@@ -167,15 +161,18 @@ def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, A
     rounds.join_tries(
         (rounds.tries_file(part.folder, part.part.name) for part in done), home() / "times" / "download.parquet"
     )
-    listed = lists.compiled(settings.catalog.lists, home() / "lists")
-    return {"listed": known.total(listed, (part.counts["listed"] for part in done)), "lists": lists.about(listed)}
+    listed = known_lists.compiled(settings.catalog.lists, home() / "lists")
+    return {
+        "listed": known_content.total(listed, (part.counts["listed"] for part in done)),
+        "lists": known_lists.about(listed),
+    }
 
 
 def _publish_shards(done: Sequence[Done], out: Path) -> None:
     for part in done:
         for path in parts.files(part):
             if path.parent == part.folder:
-                parts.link(path, out / path.name)
+                link(path, out / path.name)
     write_sizes(out)
 
 
@@ -211,7 +208,7 @@ def download_tables(
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     with alone(work):
-        listed = lists.compiled(settings.catalog.lists, work / "known")
+        listed = known_lists.compiled(settings.catalog.lists, work / "known")
         todo = _parts_of(_work_lists(tables, cut, work), settings, cut.shard_rows, listed)
         # More processes than shards would only start and end.
         asked = min(workers or cluster.workers(), max(1, len(todo)))
@@ -231,7 +228,7 @@ def download_tables(
 
             done = parts.undamaged(make, client, progress)
         counts = total(replace(STAGE, follows=None), done)
-        counts["listed"] = known.total(listed, (part.counts["listed"] for part in done))
+        counts["listed"] = known_content.total(listed, (part.counts["listed"] for part in done))
         fresh = work / "new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -247,12 +244,12 @@ def download_tables(
 def _parts_of(work: Sequence[Path], settings: Params, shard_rows: int, listed: Sequence[Index]) -> list[Part]:
     rules = settings.download
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
-    answers = parts.digest(*archives(settings)) if rules.source == "replay" else "web"
+    answers = digest(*archives(settings)) if rules.source == "replay" else "web"
     code = code_digest.of_stage(STAGE.name)
     return [
         Part(
             path.stem,
-            parts.digest(path, shaping, answers, shard_rows, code),
+            digest(path, shaping, answers, shard_rows, code),
             {"name": path.stem, "work": path, "settings": rules, "shard_rows": shard_rows, "lists": listed},
             weight=pq.read_metadata(path).num_rows,
         )
@@ -279,7 +276,7 @@ def _work_lists(tables: Sequence[Path], cut: Cut, work: Path) -> list[Path]:
             raise TableError(f"{path}: no such file. Remedy: give the path of an existing table")
     # Known by path, size and time: their bytes would have to be read twice before the first image.
     status = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
-    folder = work / "lists" / parts.digest(status, asdict(cut))
+    folder = work / "lists" / digest(status, asdict(cut))
     mark = folder / "rows.txt"
     if not mark.is_file():
         shutil.rmtree(work / "lists", ignore_errors=True)

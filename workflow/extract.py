@@ -13,10 +13,14 @@ import dask
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import cluster, code_digest, extract, params, part_files, parts, reads, text
+from laion_dask import params
+from laion_dask.extract import part as extract
+from laion_dask.extract import readings, text
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Progress
+from laion_dask.runner import cluster, code_digest, parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.progress import Progress
+from laion_dask.storage.files import digest, sha256
 from workflow.stage import Resources, Stage, StageError, alone, data, home, main, total
 
 OUTS: Final = ("pairs", "losses.parquet", "times.parquet", "reads.parquet")
@@ -33,8 +37,8 @@ def wats(settings: Params, _: Resources) -> list[Part]:
 def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Publish the pairs; a WAT that cannot be read is counted, but where none can, there is nothing to go on with."""
     # A clock must never get into the files of a version: times lie beside it.
-    counts = reads.publish(done, out, times=home() / "times" / "extract.parquet")
-    reads.forget_unanswered(done)
+    counts = readings.publish(done, out, times=home() / "times" / "extract.parquet")
+    readings.forget_unanswered(done)
     _refuse_nothing(done)
     return {**counts, "language_model": _language_model(settings.extract)}
 
@@ -42,7 +46,7 @@ def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, A
 def _language_model(rules: params.Extract) -> dict[str, str]:
     """Say which model decides of languages, for the manifest."""
     file = text.language_model(rules.language_model)
-    return {"file": file.name, "sha256": part_files.sha256(file)}
+    return {"file": file.name, "sha256": sha256(file)}
 
 
 STAGE = Stage(name="extract", unit="links", find_parts=wats, function=extract.extract, publish=publish)
@@ -63,7 +67,7 @@ def extract_files(
     asked = min(workers or cluster.workers(), max(1, table.num_rows))
     with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
         code = code_digest.of_stage(STAGE.name)
-        todo = [replace(part, key=parts.digest(part.key, code)) for part in _find_parts(table, settings, _by_stat)]
+        todo = [replace(part, key=digest(part.key, code)) for part in _find_parts(table, settings, _by_stat)]
         with cluster.open_client() as client:
             done = parts.undamaged(
                 lambda: parts.run(extract.extract, todo, work / "parts", client, progress=progress), client, progress
@@ -72,8 +76,8 @@ def extract_files(
         fresh = work / "new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
-        counts.update(reads.publish(done, fresh, times=fresh / "times.parquet"))
-        unanswered = reads.forget_unanswered(done)
+        counts.update(readings.publish(done, fresh, times=fresh / "times.parquet"))
+        unanswered = readings.forget_unanswered(done)
         _refuse_nothing(done)
         for name in OUTS:
             remove(out / name)
@@ -108,7 +112,7 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
             "order": row["order"],
             "settings": rules,
         }
-        key = parts.digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
+        key = digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
         todo.append(Part(args["name"], key, args, weight=max(row["bytes"], 0)))
     return todo
 
@@ -116,7 +120,7 @@ def _find_parts(table: pa.Table, rules: params.Extract, identify: Callable[[str]
 def _by_bytes(location: str) -> str:
     """Identify a local WAT by its bytes; one that is elsewhere, or nowhere, by its address."""
     local = Path(location)
-    return parts.digest(local) if local.is_file() else location
+    return digest(local) if local.is_file() else location
 
 
 def _by_stat(location: str) -> object:
@@ -130,7 +134,7 @@ def _by_stat(location: str) -> object:
 
 def _refuse_nothing(done: Sequence[Done]) -> None:
     """Raise `StageError` where no WAT at all can be read."""
-    unreadable = reads.unreadable(done)
+    unreadable = readings.unreadable(done)
     if unreadable and len(unreadable) == len(done):
         first = unreadable[0]
         raise StageError(

@@ -14,33 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_dask import (
-    duplicates,
-    embeddings,
-    filter_checks,
-    filter_params,
-    hash_lists,
-    known,
-    lists,
-    part_files,
-    parts,
-    pool,
-    removals,
-    rules,
-    select,
-    takedown,
-    uid_sets,
-)
-from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.rules import Files
-from laion_dask.verdict import Ledger, LedgerError
+from laion_dask.blocklists import known_content, known_lists, removal_ledger
+from laion_dask.filter import duplicates, filter_checks, hash_lists, pool, rules, takedown, uid_sets
+from laion_dask.filter import part as filter_part
+from laion_dask.filter.rules import Files
+from laion_dask.params import Params, filters
+from laion_dask.runner.part import Done, Part
+from laion_dask.schema.ledger import Ledger, LedgerError
+from laion_dask.storage import embeddings
+from laion_dask.storage.files import digest, link, sha256
 from workflow.stage import Resources, Run, Stage, data, home, main, metrics
 
 PLAN: Final = "filter-plan"
 """Folder beside the parts: prepared sets of uids, random batches, chances."""
 
-Decisions = Mapping[str, select.Decision]
+Decisions = Mapping[str, filter_part.Decision]
 """What was decided over all shards, by the name of the shard."""
 
 
@@ -59,14 +47,14 @@ def shards(settings: Params, _: Resources) -> list[Part]:
         one.column: pool.draw(one, scores, plan / one.column) for one in wanted.computed if one.kind == "negcliploss"
     }
     drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
-    common = parts.digest(wanted, files.digest, *drawn)
+    common = digest(wanted, digest, *drawn)
     asked = rules.columns(wanted, columns.names, files) if columns is not None else []
     # What duplicates are is asked of the groups later, over all shards.
     grouped = not rules.GROUPED.isdisjoint(asked)
     tables = zip(images, scores, groups, strict=True) if grouped else zip(images, scores, strict=True)
     read = [[*of_shard, *_arrays(wanted, place)] for place, of_shard in enumerate(tables)]
     with ThreadPoolExecutor() as threads:
-        keys = threads.map(lambda paths: parts.digest(*paths, common), read)
+        keys = threads.map(lambda paths: digest(*paths, common), read)
     todo = []
     for path, score, group, key in zip(images, scores, groups, keys, strict=True):
         args = {
@@ -83,10 +71,10 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     return todo
 
 
-def _arrays(wanted: filter_params.Filter, place: int) -> list[Path]:
+def _arrays(wanted: filters.Filter, place: int) -> list[Path]:
     """List the files with the embeddings of a shard that rules read; one without any image may have none."""
     store = data("score") / embeddings.STORE
-    files = [embeddings.shard_file(store, name, place) for name in select.arrays(wanted)]
+    files = [embeddings.shard_file(store, name, place) for name in filter_part.arrays(wanted)]
     return [file for file in files if file.exists()]
 
 
@@ -94,10 +82,12 @@ def read_files(settings: Params, plan: Path) -> Files:
     """Prepare what the rules read beside the tables."""
     wanted = settings.filter
     ledger = Path(settings.catalog.removals)
-    hashes = [removal for removal in removals.read(ledger) if removal.kind in {"md5", "sha256"}]
+    hashes = [removal for removal in removal_ledger.read(ledger) if removal.kind in {"md5", "sha256"}]
     gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
     removed = hash_lists.write(gone, plan / "removed")
-    listed = tuple(entry for entry in lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls)
+    listed = tuple(
+        entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls
+    )
     keep, drop = (
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
@@ -105,7 +95,7 @@ def read_files(settings: Params, plan: Path) -> Files:
     others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
     hashed = {kind: sorted(values) for kind, values in gone.items()}
-    return Files(parts.digest(hashed, lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
+    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
@@ -131,9 +121,9 @@ def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: R
                     "decided": decided,
                     "counts": part.counts["rules"],
                 }
-                key = parts.digest(part.folder.name, [[rule, *_plain(decision)] for rule, decision in decided])
+                key = digest(part.folder.name, [[rule, *_plain(decision)] for rule, decision in decided])
                 todo.append(Part(shard.name, key, args, weight=part.part.weight))
-        settled = {part.part.name: part for part in run(select.settle, todo, {})} if todo else {}
+        settled = {part.part.name: part for part in run(filter_part.settle, todo, {})} if todo else {}
         done = [_settled(settled.get(part.part.name, part), part) for part in done]
     return done
 
@@ -147,7 +137,7 @@ def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done
     """Take out what the ledger of removals names and the work list still had; only shards that have any are touched."""
     catalog = settings.catalog
     # Those before were left out of the work list: to look for them in every shard once more would find nothing.
-    later = removals.after(removals.read(Path(catalog.removals)), catalog.removals_until)
+    later = removal_ledger.after(removal_ledger.read(Path(catalog.removals)), catalog.removals_until)
     named = takedown.by_shard(
         takedown.matched(
             [line for line in later if line.kind in takedown.LATER],
@@ -165,13 +155,13 @@ def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done
                 "counts": part.counts["rules"],
                 "bits": rules.bits(settings.filter),
             }
-            key = parts.digest(part.folder.name, "removed_later", named[name])
+            key = digest(part.folder.name, "removed_later", named[name])
             todo.append(Part(name, key, args, weight=part.part.weight))
     settled = {part.part.name: part for part in run(takedown.take_out, todo, {})} if todo else {}
     return [_settled(settled.get(part.part.name, part), part) for part in done]
 
 
-def _steps(wanted: filter_params.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], Mapping[str, Decisions]]]:
+def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], Mapping[str, Decisions]]]:
     """Yield what decides over all shards, in the order of the rules: decisions by the name of the rule."""
     for rule in wanted.top:
         yield functools.partial(_below, rule)
@@ -181,43 +171,43 @@ def _steps(wanted: filter_params.Filter) -> Iterator[Callable[[Sequence[pool.Sha
         yield functools.partial(_unbalanced, wanted.balance)
 
 
-def _below(rule: filter_params.Top, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _below(rule: filters.Top, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
     return {f"top_{rule.name}": _all(judged, pool.cut(rule, judged))}
 
 
-def _all(judged: Sequence[pool.Shard], decision: select.Decision) -> Decisions:
+def _all(judged: Sequence[pool.Shard], decision: filter_part.Decision) -> Decisions:
     return {shard.name: decision for shard in judged}
 
 
-def _alike(wanted: filter_params.Filter, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _alike(wanted: filters.Filter, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
     groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
     found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
     return {
-        reason: {name: select.Losers(*lost) for name, lost in found.get(reason, {}).items()}
+        reason: {name: filter_part.Losers(*lost) for name, lost in found.get(reason, {}).items()}
         for reason in duplicates.reasons(wanted)
     }
 
 
-def _unbalanced(rule: filter_params.Balance, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _unbalanced(rule: filters.Balance, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
     path = home() / "parts" / PLAN / "chances.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     pool.write_chances(rule, judged, path)
-    return {"unbalanced": _all(judged, select.Coins(path, rule.seed))}
+    return {"unbalanced": _all(judged, filter_part.Coins(path, rule.seed))}
 
 
 def _judged(part: Done, first: Mapping[str, Path]) -> pool.Shard:
     name = part.part.name
-    return pool.Shard(name, part.folder / f"{name}.parquet", first[name] / select.PENDING / f"{name}.parquet")
+    return pool.Shard(name, part.folder / f"{name}.parquet", first[name] / filter_part.PENDING / f"{name}.parquet")
 
 
-def _plain(decision: select.Decision) -> list[object]:
+def _plain(decision: filter_part.Decision) -> list[object]:
     return list(vars(decision).values())
 
 
 def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Add the pairs that were removed before download, and prove that every pair of the catalog has a verdict."""
     for part in done:
-        parts.link(part.folder / f"{part.part.name}.parquet", out / f"{part.part.name}.parquet")
+        link(part.folder / f"{part.part.name}.parquet", out / f"{part.part.name}.parquet")
     removed = pq.read_table(data("catalog") / "removed.parquet")
     shard = pa.array(np.full(removed.num_rows, -1, np.int32))
     none = pa.array(np.zeros(removed.num_rows, np.uint64))
@@ -229,7 +219,7 @@ def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
         "rules": none,
         "stays": pa.nulls(removed.num_rows, pa.string()),
     }
-    select.write_verdicts(pa.table(rows), out / "removed.parquet")
+    filter_part.write_verdicts(pa.table(rows), out / "removed.parquet")
     pairs = Ledger.from_dict(metrics("catalog")["pairs"])
     verdicts = sum(part.counts["verdicts"] for part in done) + removed.num_rows
     if verdicts != pairs.seen - pairs.dropped["duplicate_pair"]:
@@ -245,9 +235,9 @@ def add_removed(settings: Params, done: Sequence[Done], out: Path) -> Mapping[st
 
 def _listed(settings: Params, counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Count what each list of images has that came after the download, and say what all lists are."""
-    every = lists.compiled(settings.catalog.lists, home() / "lists")
+    every = known_lists.compiled(settings.catalog.lists, home() / "lists")
     images = [entry for entry in every if not entry.of_urls]
-    return {"listed": known.total(images, counts), "lists": lists.about(every)}
+    return {"listed": known_content.total(images, counts), "lists": known_lists.about(every)}
 
 
 def _rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, int | str]]:
@@ -264,14 +254,14 @@ def _digests(settings: Params) -> dict[str, str]:
     """Return the digest of each file that a rule reads, for the manifest; of lists of known content never an entry."""
     named = sorted({Path(path) for _, path, _ in settings.filter.files()})
     files = [file for path in named for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
-    return {file.as_posix(): part_files.sha256(file) for file in files}
+    return {file.as_posix(): sha256(file) for file in files}
 
 
 STAGE = Stage(
     name="filter",
     unit="pairs",
     find_parts=shards,
-    function=select.judge,
+    function=filter_part.judge,
     further=decide_over_all,
     publish=add_removed,
     follows=("pairs", "group", "images"),

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from laion_dask import inputs, params, printable
+from laion_dask import params
+from laion_dask.inputs import part
+from laion_dask.storage import printable
 
 NAME: Final = "inputs"
 
@@ -28,7 +30,7 @@ def run() -> dict[str, int]:
     fresh = out.with_name(f".{NAME}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    counts = inputs.write(settings, inputs.Digests(home / inputs.CACHE), fresh)
+    counts = part.write(settings, part.Digests(home / part.CACHE), fresh)
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
     path = Path("metrics") / f"{NAME}.json"
@@ -45,7 +47,7 @@ def main() -> None:
     """Run the stage as a program: what a user can mend ends in one message and status 1."""
     try:
         run()
-    except (inputs.InputsError, params.ParamsError, OSError) as error:
+    except (part.InputsError, params.ParamsError, OSError) as error:
         sys.stderr.write(f"\n{NAME}: {printable.plain(str(error))}\n")
         sys.exit(1)
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laion_dask import embeddings, parts, publication, release
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.verdict import FUNNEL
+from laion_dask.release import part, publication
+from laion_dask.runner import parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.schema.reasons import FUNNEL
+from laion_dask.storage import embeddings
+from laion_dask.storage.files import digest
 from workflow.stage import Resources, Stage, data, main, metrics, total
 
 _BEFORE = ("crawl", *(stage for stage, _ in FUNNEL if stage != "release"))
@@ -21,9 +24,9 @@ def splits(settings: Params, _: Resources) -> list[Part]:
     scores = [data("score") / path.name for path in images]
     verdicts = [data("filter") / path.name for path in images]
     models = embeddings.about(data("score") / embeddings.STORE)
-    digest = parts.digest(*images, *scores, *verdicts, settings.release, models)
+    inputs = digest(*images, *scores, *verdicts, settings.release, models)
     common = {"images": images, "scores": scores, "verdicts": verdicts, "settings": settings.release, "models": models}
-    return [Part(split, parts.digest(split, digest), {"split": split, **common}) for split in release.SPLITS]
+    return [Part(split, digest(split, inputs), {"split": split, **common}) for split in part.SPLITS]
 
 
 def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
@@ -31,7 +34,7 @@ def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, 
     parts.publish_files(done, out)
     rules = settings.release
     earlier = Path(rules.tombstones) if rules.tombstones else None
-    tombstones = release.write_tombstones(out, sorted(data("filter").glob("*.parquet")), rules.version, earlier)
+    tombstones = part.write_tombstones(out, sorted(data("filter").glob("*.parquet")), rules.version, earlier)
     counts = {stage: metrics(stage) for stage in _BEFORE}
     counts["release"] = total(STAGE, done)
     manifest = publication.publish(out, Path("data"), settings, counts, tombstones)
@@ -42,7 +45,7 @@ STAGE = Stage(
     name="release",
     unit="pairs",
     find_parts=splits,
-    function=release.release,
+    function=part.release,
     publish=complete,
     follows=("pairs", "filter", "pairs"),
 )

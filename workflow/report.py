@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laion_dask import lineage, parts, report, tracking, versions
-from laion_dask.code_digest import PROJECT
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
+from laion_dask.report import part, tracking
+from laion_dask.runner import parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.storage.files import digest
+from laion_dask.storage.packaged import PROJECT
+from laion_dask.versions import checkout, identity
 from workflow.stage import Resources, Stage, main
 
 _LOCK = Path("dvc.lock")
@@ -18,9 +21,9 @@ _METRICS = Path("metrics")
 
 def page(settings: Params, _: Resources) -> list[Part]:
     """One part: the page shows the whole version."""
-    digests = lineage.dataset_digests(_LOCK)
+    digests = identity.dataset_digests(_LOCK)
     # A name may come to mean another commit, and a folder another release: what it means now is in the key.
-    against = versions.identity(settings.report.against) if settings.report.against else ""
+    against = checkout.identity(settings.report.against) if settings.report.against else ""
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
     inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
     args = {
@@ -30,7 +33,7 @@ def page(settings: Params, _: Resources) -> list[Part]:
         "digests": digests,
         "project": Path.cwd(),
     }
-    return [Part("report", parts.digest(settings, digests, against, *inputs), args, redo=not digests)]
+    return [Part("report", digest(settings, digests, against, *inputs), args, redo=not digests)]
 
 
 def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
@@ -48,7 +51,7 @@ def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     return {}
 
 
-STAGE = Stage(name="report", unit="figures", find_parts=page, function=report.write, publish=log)
+STAGE = Stage(name="report", unit="figures", find_parts=page, function=part.write, publish=log)
 
 if __name__ == "__main__":
     main(STAGE)

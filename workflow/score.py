@@ -10,14 +10,20 @@ from typing import Any, Final
 import dask
 import zarr
 
-from laion_dask import cluster, code_digest, embeddings, faces, folders, heads, measures, models, params, parts, score
+from laion_dask import params
+from laion_dask.clip import models
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Progress
+from laion_dask.runner import cluster, code_digest, parts
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.progress import Progress
+from laion_dask.score import faces, heads, score_columns, tar_folders
+from laion_dask.score import part as score
+from laion_dask.storage import embeddings
+from laion_dask.storage.files import digest, link
 from workflow.extract import remove
 from workflow.stage import Resources, Stage, StageError, alone, data, main, total
 
-OUTS: Final = (folders.IMAGES, "score")
+OUTS: Final = (tar_folders.IMAGES, "score")
 """What `score_folder` leaves in its folder; the last one says that all are there."""
 WORK: Final = ".score"
 """Finished tars of a scoring that is not complete."""
@@ -42,7 +48,7 @@ def find(rules: params.Score) -> None:
 def _decided(rules: params.Score) -> list[Path | str]:
     """Return digests and files that decide the scores beside the pictures; `ModelError` where one is refused."""
     beside = [path for spec in rules.models for path in models.files(spec)]
-    return [*(models.identify(spec) for spec in rules.models), *beside, *measures.files(rules)]
+    return [*(models.identify(spec) for spec in rules.models), *beside, *score_columns.files(rules)]
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
@@ -60,7 +66,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
             "shard_rows": settings.catalog.shard_rows,
             "settings": rules,
         }
-        key = parts.digest(images, tar, settings.catalog.shard_rows, rules, decided)
+        key = digest(images, tar, settings.catalog.shard_rows, rules, decided)
         todo.append(Part(images.stem, key, args, weight=tar.stat().st_size))
     return todo
 
@@ -74,7 +80,7 @@ def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     """Join the arrays of shards of so many rows into one store: each part's Zarr shard becomes the one at its place."""
     tables = [path for part in done for path in part.folder.glob("*.parquet")]
     for path in tables:
-        parts.link(path, out / path.name)
+        link(path, out / path.name)
     if not done:
         return {"slots": 0}
     store = out / embeddings.STORE
@@ -85,7 +91,7 @@ def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     for place, part in enumerate(done):
         for name in arrays:
             source = embeddings.shard_file(part.folder / embeddings.STORE, name, 0)
-            parts.link(source, embeddings.shard_file(store, name, place))
+            link(source, embeddings.shard_file(store, name, place))
     group = zarr.open_group(store, mode="r")
     found = {name: embeddings.array(group, name) for name in arrays}
     missing = {name: array.nchunks - array.nchunks_initialized for name, array in found.items()}
@@ -96,7 +102,7 @@ def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
         "slots": len(done) * rows,
         "dimensions": dimensions,
         "weights_sha256": {name: of["weights_sha256"] for name, of in about.items()},
-        **measures.merged(about),
+        **score_columns.merged(about),
     }
 
 
@@ -123,11 +129,11 @@ def score_folder(
     """
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
-    tars = folders.find(folder)
+    tars = tar_folders.find(folder)
     # Before the tars are read: what is missing is told at once.
     find(rules)
     decided = _decided(rules)
-    rows = max(1, *folders.counts(tars))
+    rows = max(1, *tar_folders.counts(tars))
     code = code_digest.of_stage(STAGE.name)
     todo = []
     for place, tar in enumerate(tars):
@@ -135,14 +141,16 @@ def score_folder(
         identity = [str(tar.resolve()), tar.stat().st_size, tar.stat().st_mtime_ns]
         name = f"{place:05d}"
         args = {"name": name, "tar": tar, "shard_rows": rows, "settings": rules}
-        key = parts.digest(identity, name, rows, rules, decided, code)
+        key = digest(identity, name, rows, rules, decided, code)
         todo.append(Part(name, key, args, weight=tar.stat().st_size))
     # More processes than tars would only start and end.
     asked = min(workers or cluster.workers(), len(tars))
     with alone(work), dask.config.set({"laion-dask.cluster.workers": asked}):
         with cluster.open_client(gpu=True) as client:
             done = parts.undamaged(
-                lambda: parts.run(folders.score_tar, todo, work / "parts", client, progress=progress), client, progress
+                lambda: parts.run(tar_folders.score_tar, todo, work / "parts", client, progress=progress),
+                client,
+                progress,
             )
         counts = total(replace(STAGE, follows=None), done)
         fresh = work / "new"
@@ -151,8 +159,8 @@ def score_folder(
             (fresh / name).mkdir(parents=True)
         counts.update(join(rows, done, fresh / "score"))
         for part in done:
-            for path in (part.folder / folders.IMAGES).glob("*.parquet"):
-                parts.link(path, fresh / folders.IMAGES / path.name)
+            for path in (part.folder / tar_folders.IMAGES).glob("*.parquet"):
+                link(path, fresh / tar_folders.IMAGES / path.name)
         for name in OUTS:
             remove(out / name)
             (fresh / name).rename(out / name)

@@ -16,14 +16,17 @@ from typing import Any
 
 from distributed import Client
 
-from laion_dask import code_digest, interrupts, part_files, parts, preflight, printable
 from laion_dask import params as parameters
-from laion_dask.cluster import open_client
 from laion_dask.params import Params
-from laion_dask.parts import Done, Part
-from laion_dask.progress import Progress
-from laion_dask.tasks import PartFunction
-from laion_dask.verdict import Ledger
+from laion_dask.preflight import preflight
+from laion_dask.runner import code_digest, interrupts, part_files, parts
+from laion_dask.runner.cluster import open_client
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.progress import Progress
+from laion_dask.runner.tasks import PartFunction
+from laion_dask.schema.ledger import Ledger
+from laion_dask.storage import printable
+from laion_dask.storage.files import digest
 
 Resources = Mapping[str, Any]
 Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
@@ -115,7 +118,7 @@ def run(stage: Stage) -> dict[str, Any]:
 
         def run_parts(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
             code = code_digest.of_stage(stage.name)
-            coded = [replace(part, key=parts.digest(part.key, code)) for part in todo]
+            coded = [replace(part, key=digest(part.key, code)) for part in todo]
             return parts.run(function, coded, home() / "parts" / stage.name, client, shared=shared, progress=progress)
 
         def make() -> Sequence[Done]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from experiments import ask, results
 from experiments.versions import Version
 from laion_dask import params
-from laion_dask.verdict import FUNNEL
+from laion_dask.schema.reasons import FUNNEL
 
 TITLE: Final = "LAION-5B as written, against as run"
 QUESTION: Final = (

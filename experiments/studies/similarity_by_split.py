@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from experiments import ask, figures, pairs, results
-from laion_dask.figures import INK, QUIET
+from laion_dask.report.figures import INK, QUIET
 
 TITLE: Final = "The similarity threshold by split"
 QUESTION: Final = (

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from experiments import ask, figures, held_out, kept_pairs, pairs, runs, scales, scores, train
 from experiments.versions import Version
-from laion_dask.figures import DROPPED, INK, KEPT, QUIET
+from laion_dask.report.figures import DROPPED, INK, KEPT, QUIET
 
 TITLE: Final = "A better filter, a better model"
 QUESTION: Final = (

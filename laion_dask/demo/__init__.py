@@ -1,1 +1,5 @@
-"""A seed in, a labelled crawl out: pages, pictures and captions, made offline, all under the domain `.example`."""
+"""The labelled demo crawl and the small models, made offline, all under the domain `.example`.
+
+- crawl: The demo crawl: sites, pages, links, captions and pictures, with the truth about each link.
+- training: How the demo's small CLIP and detector were trained, and how well they do.
+"""

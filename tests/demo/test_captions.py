@@ -9,8 +9,8 @@ import fasttext
 import numpy as np
 import pytest
 
-from laion_dask.demo.captions import LANGUAGES, WORDS, caption, code_caption
-from laion_dask.demo.scenes import COLORS, SETTINGS, SIZES, THINGS, random_scene
+from laion_dask.demo.crawl.captions import LANGUAGES, WORDS, caption, code_caption
+from laion_dask.demo.crawl.scenes import COLORS, SETTINGS, SIZES, THINGS, random_scene
 
 # What is to be seen in the picture, and must not be read in the text.
 UNSAID = ("unsafe", "watermark", "nsfw", "beautiful", "ugly", "sample", "wasserzeichen", "filigrane")

@@ -16,10 +16,11 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from warcio.archiveiterator import ArchiveIterator
 
 from laion_dask import schema
-from laion_dask.demo import answers, crawl
-from laion_dask.demo.answers import Answer, Picture
-from laion_dask.demo.pages import plan
-from laion_dask.demo.scenes import Scene, draw
+from laion_dask.demo.crawl import answers
+from laion_dask.demo.crawl import files as crawl
+from laion_dask.demo.crawl.answers import Answer, Picture
+from laion_dask.demo.crawl.pages import plan
+from laion_dask.demo.crawl.scenes import Scene, draw
 
 SIZE: dict[str, Any] = {"seed": 1, "pages": 240, "wats": 4}
 SCENE = Scene("star", "red", "large", "snow", 7.0, seed=3)

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from laion_dask.demo.captions import LANGUAGES
-from laion_dask.demo.evaluate import (
+from laion_dask.demo.crawl.captions import LANGUAGES
+from laion_dask.demo.crawl.scenes import random_scene
+from laion_dask.demo.training.evaluate import (
     HEADS,
     MODEL,
     NOLANG,
@@ -23,7 +24,6 @@ from laion_dask.demo.evaluate import (
     load,
     report,
 )
-from laion_dask.demo.scenes import random_scene
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_the_most_frequent_neighbours_merge_first(
 ) -> None:
     from collections import Counter
 
-    from laion_dask.demo.train import learn_merges
+    from laion_dask.demo.training.train import learn_merges
 
     assert learn_merges(Counter(words), 10) == merges
 
@@ -145,7 +145,7 @@ def test_the_most_frequent_neighbours_merge_first(
 def test_the_command_says_what_it_does() -> None:
     from typer.testing import CliRunner
 
-    from laion_dask.demo.train import app
+    from laion_dask.demo.training.train import app
 
     shown = CliRunner().invoke(app, ["--help"], terminal_width=100)
     assert shown.exit_code == 0

@@ -11,11 +11,12 @@ import ada_url
 import ftfy
 import pytest
 
-from laion_dask import verdict
-from laion_dask.demo.labels import LABELS, counts
-from laion_dask.demo.links import IMAGE, JUNK, Truth
-from laion_dask.demo.pages import DAMAGED, NON_HTML, Page, Plan, plan
-from laion_dask.demo.sites import REMOVED_DOMAIN, REMOVED_PAIRS, REMOVED_URLS, uid
+from laion_dask.demo.crawl.labels import LABELS, counts
+from laion_dask.demo.crawl.links import IMAGE, JUNK, Truth
+from laion_dask.demo.crawl.pages import plan
+from laion_dask.demo.crawl.plan import DAMAGED, NON_HTML, Page, Plan
+from laion_dask.demo.crawl.sites import REMOVED_DOMAIN, REMOVED_PAIRS, REMOVED_URLS, uid
+from laion_dask.schema import reasons
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(1, 240, 4), (1, 3000, 24), (5, 24, 3)]
@@ -77,7 +78,7 @@ def test_every_label_and_every_kind_of_page_and_junk_occurs_at_any_size(size: tu
 
 
 def test_every_expected_verdict_is_on_the_closed_list(full: Plan) -> None:
-    assert {truth.expected for truth in truths(full)} <= {verdict.KEEP, *verdict.REASON_STAGE}
+    assert {truth.expected for truth in truths(full)} <= {reasons.KEEP, *reasons.REASON_STAGE}
 
 
 def test_languages_are_spread_as_planned(full: Plan) -> None:
@@ -91,7 +92,7 @@ def test_languages_are_spread_as_planned(full: Plan) -> None:
 
 
 def test_beauty_spreads_over_the_whole_scale_and_large_pictures_occur(full: Plan) -> None:
-    kept = [truth for truth in truths(full) if truth.expected == verdict.KEEP]
+    kept = [truth for truth in truths(full) if truth.expected == reasons.KEEP]
     beauties = [truth.beauty for truth in kept if truth.beauty is not None]
     assert min(beauties) < 1.5
     assert max(beauties) > 9.5
@@ -106,7 +107,7 @@ def test_beauty_spreads_over_the_whole_scale_and_large_pictures_occur(full: Plan
 @pytest.mark.parametrize("size", SIZES)
 def test_only_pairs_have_a_uid_and_it_is_the_md5_of_text_and_url(size: tuple[int, int, int]) -> None:
     for truth in truths(of(size)):
-        is_pair = truth.expected not in verdict.REASONS["extract"]
+        is_pair = truth.expected not in reasons.REASONS["extract"]
         assert truth.uid == (uid(truth.text, truth.url) if is_pair else "")
 
 
@@ -125,12 +126,12 @@ def test_of_kept_pairs_with_equal_or_nearly_equal_pictures_the_lowest_uid_stays(
     pictures = {answer.url: answer.picture for warc in crawl.warcs for answer in warc}
     copies: dict[object, dict[str, tuple[object, str]]] = defaultdict(dict)
     for truth in truths(crawl):
-        if truth.expected in {verdict.KEEP, "duplicate_image", "near_duplicate"} and pictures[truth.url]:
+        if truth.expected in {reasons.KEEP, "duplicate_image", "near_duplicate"} and pictures[truth.url]:
             picture = pictures[truth.url]
             copies[pictures[truth.original] if truth.original else picture][truth.uid] = (picture, truth.expected)
     for group in copies.values():
         (stays, first), *others = (group[uid] for uid in sorted(group))
-        assert first == verdict.KEEP
+        assert first == reasons.KEEP
         for picture, expected in others:
             assert expected == ("duplicate_image" if picture == stays else "near_duplicate")
 
@@ -178,7 +179,7 @@ def test_pages_that_reserve_their_rights_keep_nothing(full: Plan) -> None:
         "page_content_usage",
     }
     for page in closed:
-        assert {link.truth.expected for link in page.links if link.truth} <= set(verdict.REASONS["extract"])
+        assert {link.truth.expected for link in page.links if link.truth} <= set(reasons.REASONS["extract"])
 
 
 def test_wrong_captions_name_neither_thing_nor_color_of_the_picture(full: Plan) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from laion_dask.demo.scenes import COLORS, SETTINGS, SIZES, THINGS, Scene, draw, random_scene
+from laion_dask.demo.crawl.scenes import COLORS, SETTINGS, SIZES, THINGS, Scene, draw, random_scene
 
 PLAIN = Scene(thing="star", color="red", size="large", setting="plain wall", beauty=9.0, seed=3)
 
@@ -96,5 +96,5 @@ def test_a_picture_is_nearly_the_same_at_another_size() -> None:
 
 
 def test_drawing_and_writing_need_no_torch() -> None:
-    code = "import sys, laion_dask.demo.scenes, laion_dask.demo.captions; sys.exit('torch' in sys.modules)"
+    code = "import sys, laion_dask.demo.crawl.scenes, laion_dask.demo.crawl.captions; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,61 @@
+"""Released tables and a text model in, the share of hateful or toxic captions with intervals out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask.audit import hate
+from laion_dask.audit.text_models import KINDS, Kind, TextModel, TextModelError
+
+# DataComp's cut of Detoxify, and a tenth of it (DataComp paper, appendix E); those of the hate content rate.
+THRESHOLDS: Final[dict[Kind, tuple[float, ...]]] = {"hate": hate.THRESHOLDS, "toxicity": (0.01, 0.1, 0.5)}
+
+
+@dataclass(frozen=True, slots=True)
+class TextAudit:
+    """Shares above every threshold, over all files, and of each file the share of any kind above `threshold`."""
+
+    kind: Kind
+    files: int
+    captions: int
+    seed: int
+    threshold: float
+    shares: tuple[hate.Share, ...]
+    by_file: tuple[tuple[str, float | None], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def audit(
+    files: Sequence[Path], model: TextModel, kind: Kind, *, each: int = hate.CAPTIONS_A_FILE, seed: int = hate.SEED
+) -> TextAudit:
+    """Score a seeded sample of the captions of each Parquet file (column TEXT); one file is in memory at a time.
+
+    `TextModelError` without a file that has captions. No caption is kept.
+    """
+    if not files:
+        raise TextModelError("there is no released table. Remedy: run the stage release, or name Parquet files")
+    threshold = hate.THRESHOLD if kind == "hate" else 0.1
+    whole = hate.Counts(KINDS[kind], THRESHOLDS[kind])
+    by_file = []
+    try:
+        rows = [pq.read_metadata(path).num_rows for path in files]
+        for path, places in zip(files, hate.draws(rows, each, seed), strict=True):
+            texts = pq.read_table(path, columns=["TEXT"])["TEXT"].take(pa.array(places)).to_pylist()
+            scores = model.score([text or "" for text in texts])
+            one = hate.Counts(KINDS[kind], THRESHOLDS[kind])
+            one.add(scores)
+            whole.add(scores)
+            by_file.append((path.name, one.shares(threshold)[-1].rate))
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise TextModelError(f"{error}. Remedy: Parquet files with a column TEXT, as in data/release") from error
+    shares = tuple(share for level in THRESHOLDS[kind] for share in whole.shares(level))
+    return TextAudit(kind, len(files), whole.total, seed, threshold, shares, tuple(by_file))

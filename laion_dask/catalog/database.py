@@ -1,0 +1,310 @@
+"""A DSN or a folder in, a PostgreSQL with the catalog's tables out: server, tables, one bucket's transaction, errors.
+
+The only module that imports a database driver. `laion_dask.pairs` has a row for every extracted pair and a partition
+for every bucket; `loads` says which bucket holds what; `removals` and `wats` are small and the same for all buckets;
+the view `found` gives the pairs with all columns of schema.PAIRS. docs/citus.md says how several machines share them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from laion_dask import schema
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.catalog import copy_binary, postgres, removed_pairs
+from laion_dask.storage import files
+
+RIGHTS_NEEDED: Final = (
+    "CONNECT on the database, and CREATE in it (the schema laion_dask is made there) or the schema itself: "
+    "`create schema laion_dask authorization <role>`; its tables have to belong to the same role"
+)
+# What the server says -> what to do; a longer code comes before the class that it belongs to.
+_REMEDIES: Final = {
+    "08": ("does not answer", "check LAION_DASK_DSN and the server, then run again"),
+    "28": ("refuses this role", "check user and password in LAION_DASK_DSN, and the server's pg_hba.conf"),
+    "3D000": ("has no such database", "create it, or name another one in LAION_DASK_DSN"),
+    "3F000": ("lost its tables", "run again, and let no other run use this database: the tables are made anew"),
+    "42P01": ("lost its tables", "run again, and let no other run use this database: the tables are made anew"),
+    "42501": ("refuses", f"grant {RIGHTS_NEEDED}"),
+    "25006": ("is read-only", "name the primary in LAION_DASK_DSN, not a standby"),
+    "2BP01": ("cannot make its tables anew", "drop what depends on them; the message names it"),
+    "53100": ("has no disk space left", "make room where the database lies, then run again: loaded buckets are kept"),
+    "53200": ("has no memory left", "use fewer workers or more buckets (catalog.buckets), then run again"),
+    "53300": ("has no connection left", "use fewer workers, or raise the server's max_connections"),
+    "53": ("has run into a limit of its own", "raise the limit that the message names, then run again"),
+    "55P03": ("is in use by another run", "wait for it to end, then run again"),
+    "57": ("ended the connection", "check that the server runs, then run again: loaded buckets are kept"),
+    "58": ("cannot use its disk", "see the server's log, then run again: loaded buckets are kept"),
+    "40": ("undid the load of a bucket", "run again, and let no other run use this database"),
+}
+# A server that is gone without a word must not hold a run for the hours that TCP would wait.
+_PATIENCE: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
+# Buckets run side by side: a second process for one of them would only wait for a core, and plans for it sort.
+_PER_TRANSACTION: Final = (
+    "set local work_mem = '128MB'",
+    "set local jit = off",
+    "set local max_parallel_workers_per_gather = 0",
+    # Without statistics of a bucket that is new, plans sort it; hashing it costs half.
+    "set local enable_mergejoin = off",
+)
+_SQL_TYPES: Final = {
+    pa.string(): 'text collate "C"',
+    pa.int16(): "smallint",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float32(): "real",
+}
+# Out of `wats`: names of 100 bytes and more, the same in each of 100,000 rows.
+_OF_WAT: Final = ("crawl", "wat")
+_PARTITIONS_AT_ONCE: Final = 100  # each takes three locks of the about 6,400 that a server has by default
+
+
+Ints = npt.NDArray[np.int64]
+Item = TypeVar("Item")
+
+
+class CatalogError(Exception):
+    """The database cannot be used; the message has the remedy."""
+
+
+def _stored() -> list[tuple[str, str]]:
+    """List name and SQL type of the columns of `laion_dask.pairs`, fixed widths first: nothing is lost to alignment."""
+    widths = {"bigint": 0, "integer": 1, "real": 1, "smallint": 2}
+    columns = [
+        (column.name, _SQL_TYPES[column.type])
+        for column in schema.PAIRS.columns
+        if column.name not in {"uid", *_OF_WAT}
+    ]
+    columns.sort(key=lambda column: widths.get(column[1], 3))
+    return [("uid", "uuid"), ("bucket", "integer"), ("number", "integer"), *columns]
+
+
+def _statements() -> list[str]:
+    columns = ", ".join(f'"{name}" {kind} not null' for name, kind in _stored())
+    found = {name: f'pairs."{name}"' for name, _ in _stored()}
+    found |= {name: f'wats."{name}"' for name in _OF_WAT} | {"uid": "replace(pairs.uid::text, '-', '')"}
+    chosen = ", ".join(f'{found[name]} as "{name}"' for name in schema.PAIRS.names)
+    joined = 'left join laion_dask.wats on wats."order" = pairs.wat_order'
+    return [
+        "create table laion_dask.layout (digest text not null)",
+        "create table laion_dask.loads (bucket integer primary key, digest text not null, pairs bigint not null)",
+        removed_pairs.TABLE,
+        'create table laion_dask.wats ("order" integer primary key, crawl text not null, wat text not null)',
+        f"create table laion_dask.pairs ({columns}) partition by list (bucket)",
+        f"create view laion_dask.found as select {chosen} from laion_dask.pairs {joined}",
+    ]
+
+
+@contextlib.contextmanager
+def server(dsn: str | None, folder: Path) -> Iterator[str]:
+    """Yield the DSN of a PostgreSQL: the given one as it is, or an embedded server with its data in `folder`."""
+    if dsn:
+        yield dsn
+        return
+    with contextlib.ExitStack() as started:
+        try:
+            embedded = started.enter_context(postgres.serve(folder))
+        except postgres.ServerError as error:
+            raise CatalogError(str(error)) from error
+        yield embedded
+
+
+@contextlib.contextmanager
+def _errors_explained(dsn: str) -> Iterator[None]:
+    """Turn what a driver raises into a `CatalogError` with the remedy; what stays is a bug, and keeps its traceback."""
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    try:
+        yield
+    except psycopg.Error as error:
+        code = error.sqlstate or ""
+        # libpq reports a lost or refused connection without a code.
+        if not code and isinstance(error, psycopg.OperationalError):
+            code = "08"
+        known = next((known for known in _REMEDIES if code.startswith(known)), None)
+        if known is None:
+            raise
+        what, remedy = _REMEDIES[known]
+        said = " ".join(_without_password(str(error), dsn).split())
+        message = f"PostgreSQL {what}: {said}. Remedy: {remedy}"
+        # Without its cause: a driver's message may hold what is left out here.
+        raise CatalogError(message) from None
+
+
+def _without_password(text: str, dsn: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    password = str(conninfo_to_dict(dsn).get("password") or "")
+    for spelled in {password, quote(password, safe="")} - {""}:
+        text = text.replace(spelled, "***")
+    return text
+
+
+def _complete(dsn: str) -> str:
+    """Return the DSN with our patience where it names none; `CatalogError` without the DSN if it cannot be read."""
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(dsn)
+        for host in str(given.get("host", "")).split(","):
+            if not host.startswith(("/", "@")):
+                host.encode("idna")  # as psycopg does, outside its own errors
+        return psycopg.conninfo.make_conninfo(dsn, **{name: _PATIENCE[name] for name in _PATIENCE.keys() - given})
+    except (psycopg.ProgrammingError, UnicodeError):
+        message = "LAION_DASK_DSN cannot be read. Remedy: postgresql://user@host:5432/database, or unset it"
+        # The driver's message quotes the DSN, and that may hold a password.
+        raise CatalogError(message) from None
+
+
+def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table) -> dict[int, str]:
+    """Make the tables, load removals and WATs, and return the digest of what each bucket holds already.
+
+    `wats` has `order`, `crawl` and `wat` of schema.READS. Tables of another layout or number of buckets are made anew:
+    they mirror files. Raises `CatalogError`.
+    """
+    conninfo = _complete(dsn)
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    with _errors_explained(dsn), psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("set client_min_messages = warning")
+        if connection.execute("select to_regnamespace('laion_dask')").fetchone() != (None,):
+            _drop_other_layout(connection, _layout(buckets))
+        else:
+            connection.execute("create schema laion_dask")
+        _make_missing(connection, buckets)
+        with connection.transaction(), connection.cursor() as cursor:
+            connection.execute("truncate laion_dask.removals, laion_dask.wats")
+            removed_pairs.fill(cursor, removals)
+            with cursor.copy("copy laion_dask.wats from stdin") as copy:
+                for row in zip(*(wats[name].to_pylist() for name in ("order", *_OF_WAT)), strict=True):
+                    copy.write_row(row)
+        connection.execute("analyze laion_dask.removals")
+        return dict(connection.execute("select bucket, digest from laion_dask.loads").fetchall())
+
+
+def _layout(buckets: int) -> str:
+    return files.digest(_statements(), buckets)
+
+
+def _drop_other_layout(connection: Any, layout: str) -> None:  # noqa: ANN401 - a driver's connection
+    """Drop our tables, and nothing else that may lie in the schema, unless they are of this layout."""
+    if connection.execute("select to_regclass('laion_dask.layout')").fetchone() != (None,) and connection.execute(
+        "select digest from laion_dask.layout"
+    ).fetchall() == [(layout,)]:
+        return
+    connection.execute("drop view if exists laion_dask.found")
+    for some in _in_batches(_partitions(connection)):
+        connection.execute(f"drop table {', '.join(f'laion_dask.{name}' for name in some)}")
+    connection.execute("drop table if exists laion_dask.layout, laion_dask.pairs, laion_dask.loads")
+    connection.execute("drop table if exists laion_dask.removals, laion_dask.wats")
+
+
+def _make_missing(connection: Any, buckets: int) -> None:  # noqa: ANN401 - a driver's connection
+    """Make what is not there; the layout is noted last, so that what an interruption left half is made anew."""
+    noted = connection.execute("select to_regclass('laion_dask.layout')").fetchone() != (None,)
+    if not noted:
+        connection.execute("; ".join(_statements()))
+    found = set(_partitions(connection))
+    missing = [bucket for bucket in range(buckets) if _table(bucket) not in found]
+    for some in _in_batches(missing):
+        with connection.transaction():
+            connection.execute("delete from laion_dask.loads where bucket = any(%s)", (some,))
+            for bucket in some:
+                connection.execute(
+                    f"create table laion_dask.{_table(bucket)} partition of laion_dask.pairs for values in ({bucket})"
+                )
+    if not noted:
+        connection.execute("insert into laion_dask.layout values (%s)", (_layout(buckets),))
+
+
+def _partitions(connection: Any) -> list[str]:  # noqa: ANN401 - a driver's connection
+    rows = connection.execute(
+        "select relname from pg_class where relnamespace = 'laion_dask'::regnamespace"
+        " and relname ~ '^pairs_[0-9]{4}$' order by relname"
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _in_batches(items: list[Item]) -> Iterator[list[Item]]:
+    for start in range(0, len(items), _PARTITIONS_AT_ONCE):
+        yield items[start : start + _PARTITIONS_AT_ONCE]
+
+
+def _table(bucket: int) -> str:
+    return f"pairs_{bucket:04d}"
+
+
+@contextlib.contextmanager
+def opened(dsn: str, bucket: int) -> Iterator[Any]:
+    """Yield a cursor for one bucket, inside one transaction: all of the block happens, or nothing of it.
+
+    A second task for the same bucket, in whatever run, waits for the first. Raises `CatalogError`.
+    """
+    conninfo = _complete(dsn)
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor(binary=True) as cursor:
+        for statement in _PER_TRANSACTION:
+            cursor.execute(statement)
+        # The first number is ours: "LAIO" in ASCII.
+        cursor.execute("select pg_advisory_xact_lock(%s, %s)", (0x4C41494F, bucket))
+        yield cursor
+
+
+@contextlib.contextmanager
+def transaction(dsn: str) -> Iterator[Any]:
+    """Yield a cursor inside one transaction: all of the block happens, or nothing of it. Raises `CatalogError`."""
+    conninfo = _complete(dsn)
+    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
+
+    with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
+        cursor.execute("set local client_min_messages = warning")
+        yield cursor
+
+
+def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
+    """Fill the bucket, or leave it when it holds exactly this already.
+
+    `rows` has the columns of schema.PAIRS, but `uid` as 16 bytes, and `number`: their place in the fixed order.
+    """
+    if cursor.execute("select digest from laion_dask.loads where bucket = %s", (bucket,)).fetchone() == (digest,):
+        return
+    cursor.execute(f"truncate laion_dask.{_table(bucket)}")
+    numbered = rows.append_column("bucket", pa.repeat(pa.scalar(bucket, pa.int32()), rows.num_rows))
+    names = [name for name, _ in _stored()]
+    chosen = ", ".join(f'"{name}"' for name in names)
+    with cursor.copy(f"copy laion_dask.{_table(bucket)} ({chosen}) from stdin (format binary)") as copy:
+        for block in copy_binary.blocks(numbered.select(names)):
+            copy.write(block)
+    cursor.execute("delete from laion_dask.loads where bucket = %s", (bucket,))
+    cursor.execute("insert into laion_dask.loads values (%s, %s, %s)", (bucket, digest, rows.num_rows))
+
+
+def held(cursor: Any, bucket: int) -> int:  # noqa: ANN401 - a driver's cursor
+    """Return how many pairs the bucket holds."""
+    (rows,) = cursor.execute(f"select count(*) from laion_dask.{_table(bucket)}").fetchone()
+    return int(rows)
+
+
+def copies(cursor: Any, bucket: int) -> Ints:  # noqa: ANN401 - a driver's cursor
+    """Return `number` of each pair that was found before, and that of the first one with its uid: (copies, 2)."""
+    # Of the pairs of a crawl most are found once: what is known of them is not sent.
+    table = f"laion_dask.{_table(bucket)}"
+    again = f"select uid, min(number) as first from {table} group by uid having count(*) > 1"
+    found = cursor.execute(
+        f"select number, first from {table} join ({again}) again using (uid) where number > first"
+    ).fetchall()
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> Ints:  # noqa: ANN401 - a driver's cursor
+    """Return `removed_pairs.named` of a bucket."""
+    return removed_pairs.named(cursor, f"laion_dask.{_table(bucket)}", kinds)

@@ -1,0 +1,192 @@
+"""Counts, tables and errors in, lines on the terminal out: what the commands share."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+
+import typer
+
+from laion_dask.runner import interrupts
+from laion_dask.storage import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+# A file or a pipe has no width: a line must not be cut there.
+_WIDTH_OF_A_PIPE: Final = 160
+_STEPS_OF_1000: Final = ("", "k", "M", "G", "T", "P")
+_INTERRUPTED: Final = 130
+# What libraries raise for a file that is damaged or of another format than its name says, by module and class.
+_DAMAGED: Final = frozenset(
+    {
+        ("pyarrow.lib", "ArrowInvalid"),
+        ("builtins", "UnicodeDecodeError"),
+        ("builtins", "EOFError"),
+        ("json.decoder", "JSONDecodeError"),
+        ("tarfile", "ReadError"),
+        ("zipfile", "BadZipFile"),
+        ("zlib", "error"),
+    }
+)
+_LISTED: Final = 4
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the command with one message on standard error."""
+    say(message, err=True)
+    raise typer.Exit(status)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line; whatever it quotes of the web or of a file cannot steer the terminal."""
+    typer.echo(printable.plain(text), err=err)
+
+
+@contextmanager
+def told(command: str, *, kept: str = "") -> Iterator[None]:
+    """End with one message what a user can mend (status 1) and Ctrl-C (130); `kept` says what is not lost.
+
+    A bug keeps its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"\n{command}: interrupted. {kept}".rstrip(), _INTERRUPTED)
+    except interrupts.Ended as ended:
+        fail(f"\n{command}: ended by {ended.name}. {kept}".rstrip(), ended.status)
+    except BrokenPipeError:
+        raise  # whoever reads our output has seen enough
+    except OSError as error:
+        fail(f"{command}: {error}. {kept}".rstrip())
+    except Exception as error:
+        kind = type(error)
+        if (kind.__module__, kind.__name__) in _DAMAGED:
+            what = " ".join(str(error).split()) or kind.__name__
+            fail(f"{command}: a file is damaged or of another format: {what}. Remedy: check the files that it reads")
+        # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
+        if kind.__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
+            raise
+        fail(f"{command}: {error}")
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """Write out at the end what stands in buffers: a full disk is told then, and not by the end of Python."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python writes once more when it ends: into nothing, then.
+            with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - the name of a device
+                os.dup2(nothing.fileno(), sys.stdout.fileno())
+            raise
+
+
+@contextmanager
+def into(
+    out: Path,
+    work: Path,
+    found: Sequence[str],
+    *,
+    command: str,
+    ours: bool,
+    kind: str,
+    overwrite: bool,
+    by: Callable[[], str] = str,
+) -> Iterator[bool]:
+    """Make the folder of a command ready, or refuse it; yield whether an interrupted run goes on there.
+
+    `work` is the folder of work in progress, below `out`, and `found` what an earlier run has published there; `ours`
+    says that it is of this command, `kind` what that makes ("a download"), `by` who made it. Where the block fails
+    before a part of the work has begun, nothing is left of what was made here.
+    """
+    what, other = kind.partition(" ")[2], "give another folder with --out"
+    if found and not ours and not work.is_dir():
+        fail(f"{command}: {out / found[0]} is not of {kind}. Remedy: {other}")
+    if overwrite:
+        shutil.rmtree(work, ignore_errors=True)
+    elif found and not work.is_dir():
+        listed = "" if len(found) > _LISTED else f" ({', '.join(found)})"
+        fail(f"{command}: {out} holds a finished {what}{by()}{listed}. Remedy: --overwrite replaces it, or {other}")
+    going_on = (work / "parts").is_dir()
+    made = [path for path in (work, *work.parents) if not path.exists()]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").touch()
+    except OSError as error:
+        fail(f"{command}: cannot write into {out} ({error.strerror}). Remedy: {other}")
+    try:
+        yield going_on
+    except Exception:
+        if work in made and not (work / "parts").is_dir():
+            shutil.rmtree(work, ignore_errors=True)
+            with suppress(OSError):
+                for path in made[1:]:
+                    path.rmdir()
+        raise
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal, or as a file should be."""
+    from rich.console import Console
+
+    class Harmless(Console):
+        """A console whose texts cannot steer the terminal; it colours them itself."""
+
+        def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
+            super().print(*(printable.plain(one) if isinstance(one, str) else one for one in objects), **options)
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
+    # Paths may hold what looks like markup.
+    return Harmless(width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") -> Table:
+    """Return an empty table: numbers to the right, and only the column `wide` may break its lines."""
+    from rich.table import Table
+
+    class Harmless(Table):
+        """A table whose cells cannot steer the terminal."""
+
+        def add_row(self, *cells: RenderableType | None, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
+            super().add_row(*(printable.plain(one) if isinstance(one, str) else one for one in cells), **options)
+
+    numbers = set(right)
+    empty = Harmless(title=printable.plain(title), title_justify="left", title_style="italic", header_style="bold")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in numbers else "left"
+        empty.add_column(
+            printable.plain(column),
+            justify=justify,
+            no_wrap=column != wide,
+            overflow="fold" if column == wide else "ellipsis",
+        )
+    return empty
+
+
+def funnel(title: str, ledgers: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
+    """Return the table of ledgers by name: what was seen, kept and dropped, by reason."""
+    reasons = "dropped, by reason"
+    rows = table(title, "step", "seen", "kept", reasons, right=("seen", "kept"), wide=reasons)
+    for name, ledger in ledgers:
+        dropped = ", ".join(f"{reason} {count:,}" for reason, count in ledger["dropped"].items())
+        rows.add_row(name, f"{ledger['seen']:,}", f"{ledger['kept']:,}", dropped)
+    return rows
+
+
+def short(value: float, unit: str = "") -> str:
+    """Return a number with three digits and a step of 1,000: 36.5 G, 361 MB, 0.42."""
+    step = 0 if abs(value) < 1000 else min(int(math.log10(abs(value)) / 3), len(_STEPS_OF_1000) - 1)
+    scaled = value / 1000**step
+    digits = 0 if abs(scaled) >= 100 or (step == 0 and value == int(value)) else 1 if abs(scaled) >= 10 else 2
+    return f"{scaled:,.{digits}f} {_STEPS_OF_1000[step]}{unit}".rstrip()

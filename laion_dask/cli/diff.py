@@ -1,0 +1,84 @@
+"""The names of two versions on the command line in; what changed between them out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from laion_dask.cli import console as cli_console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from laion_dask.versions.diff import Diff
+
+HELP: Final = """Compare two versions: what was added, removed and why, moved between splits; how scores moved.
+
+\b
+  laion-dask diff data/release ../copy/release     # folders of releases
+  laion-dask diff v1.0 main                        # Git revisions: their files come out of DVC's cache
+  laion-dask diff main exp-name --out changes      # a DVC experiment; and each pair, as Parquet
+"""
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="A", help="The older: a folder, a Git revision or a DVC experiment.")],
+    new: Annotated[str, typer.Argument(metavar="B", help="The newer.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write added, removed and moved .parquet there: each pair.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Print tables."""
+    from laion_dask.versions import checkout
+    from laion_dask.versions import diff as differences
+
+    with cli_console.told("diff"), checkout.opened(old) as before, checkout.opened(new) as after:
+        found = differences.compare(before, after, out)
+    if as_json:
+        cli_console.say(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print(found)
+
+
+def _print(found: Diff) -> None:
+    from laion_dask.versions.diff import side_by_side
+
+    console = cli_console.console()
+    cli_console.say(
+        f"{found.old} \N{RIGHTWARDS ARROW} {found.new}: {found.common:,} pairs in both, {found.added:,} added, "
+        f"{found.removed:,} removed, {found.moved:,} moved between splits"
+    )
+    counted: tuple[tuple[str, str, Mapping[str, int]], ...] = (
+        (f"Removed, by what {found.new} says of them", "reason", found.removed_by),
+        (f"Added, by what {found.old} said of them", "reason", found.added_by),
+        ("Moved between splits", "from, to", found.moved_by),
+    )
+    for title, name, counts in counted:
+        if counts:
+            rows = cli_console.table(title, name, "pairs", right=("pairs",))
+            for reason, pairs in counts.items():
+                rows.add_row(reason, f"{pairs:,}")
+            console.print(rows)
+    numbers = ("pairs", "changed", "appeared", "vanished", "5 %", "median", "95 %", "largest")
+    rows = cli_console.table("Scores of pairs in both: new less old", "score", *numbers, right=numbers)
+    for moves in found.scores:
+        spread = [f"{moves.percentiles[place]:+.4f}" for place in (0, 2, 4)] if moves.percentiles else [""] * 3
+        counts_ = [f"{count:,}" for count in (moves.pairs, moves.changed, moves.appeared, moves.vanished)]
+        rows.add_row(moves.score, *counts_, *spread, f"{moves.largest:+.4f}" if moves.changed else "")
+    console.print(rows)
+    rows = cli_console.table("Statistics", "number", found.old, found.new, right=(found.old, found.new))
+    for row in side_by_side(found.statistics):
+        rows.add_row(*row)
+    console.print(rows)
+    if found.parameters:
+        rows = cli_console.table("Parameters that differ", "parameter", found.old, found.new, wide=found.new)
+        # A long value is cut into lines; its name never is.
+        rows.columns[0].min_width = max(len(one.name) for one in found.parameters)
+        rows.columns[1].no_wrap, rows.columns[1].overflow = False, "fold"
+        for one in found.parameters:
+            rows.add_row(one.name, json.dumps(one.old), json.dumps(one.new))
+        console.print(rows)

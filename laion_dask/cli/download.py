@@ -1,0 +1,278 @@
+"""Tables of URLs named on the command line in, a folder of shards out, with rates, the funnel and how to look at it."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from laion_dask.cli import console
+from laion_dask.runner.progress import Downloads
+from laion_dask.storage import packaged
+
+if TYPE_CHECKING:
+    from laion_dask import params
+    from laion_dask.download import worklist
+
+HELP: Final = """Work list, or any table of URLs, to shards of checked, hashed, resized images.
+
+Without arguments: the step of the project in this folder, with its params.yaml.
+
+With tables (Parquet, CSV, TSV, JSON lines, or text with a URL a line) and --out: these alone, no project needed.
+
+\b
+  laion-dask download urls.parquet --out images --contact https://your.site/crawler
+  laion-dask download a.csv b.csv --out images --contact you@your.site --url-col link --caption-col alt
+  laion-dask download urls.txt --out images --replay saved.warc.gz
+
+It writes img2dataset's shards: 00000.tar, 00000.parquet, 00000_stats.json; docs/download.md maps its options to these.
+
+An interrupted run goes on when the same command is given again.
+"""
+
+_SHOWN: Final = 3
+# Options by the parameter of the download section that they set.
+_RULES: Final = {
+    "contact": "contact",
+    "image_size": "side_px",
+    "resize_mode": "resize",
+    "smaller": "smaller",
+    "encode_format": "encode",
+    "encode_quality": "quality",
+    "connections": "connections",
+    "connections_per_host": "connections_per_host",
+    "host_interval": "host_interval_s",
+    "timeout": "timeout_s",
+    "retries": "retries",
+    "max_bytes": "max_bytes",
+    "max_pixels": "max_pixels",
+}
+_COLUMNS: Final = "Columns of the table"
+_PICTURES: Final = "Images and shards"
+_MANNERS: Final = "How hosts are asked"
+
+
+def download(
+    tables: Annotated[
+        list[Path] | None, typer.Argument(metavar="TABLE", help="Tables of URLs; none: the project's step.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Rules of a published dataset: see `laion-dask recipes`.")
+    ] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", metavar="FILE", help="A params.yaml to take the rules from; default: the package's."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Processes; default: one for each core.")
+    ] = None,
+    overwrite: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--overwrite", help="Replace what an earlier download left in DIR.")
+    ] = False,
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="WARC", help="Answer out of WARC files instead of the web; may be repeated."),
+    ] = None,
+    input_format: Annotated[
+        Literal["parquet", "csv", "tsv", "jsonl", "txt"] | None,
+        typer.Option(help="Format of the tables; default: by the end of their names.", rich_help_panel=_COLUMNS),
+    ] = None,
+    url_col: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: url or URL.", rich_help_panel=_COLUMNS)
+    ] = None,
+    caption_col: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default: text, TEXT, caption or alt, if there.", rich_help_panel=_COLUMNS),
+    ] = None,
+    hash_col: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="md5, sha1, sha256 or sha512 of the original bytes, hex: others are refused.",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = None,
+    bbox_col: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Boxes to blur, [[x1, y1, x2, y2], ...] as shares, 0..1.", rich_help_panel=_COLUMNS
+        ),
+    ] = None,
+    save_additional_columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Kept in Parquet and JSON; may be repeated.", rich_help_panel=_COLUMNS),
+    ] = None,
+    order: Annotated[
+        Literal["spread", "given"],
+        typer.Option(help="spread: shuffled, hosts spaced evenly; given: as in the tables.", rich_help_panel=_COLUMNS),
+    ] = "spread",
+    image_size: Annotated[int | None, typer.Option(min=16, max=8192, metavar="PX", rich_help_panel=_PICTURES)] = None,
+    resize_mode: Annotated[
+        Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"] | None,
+        typer.Option(help="keep_ratio: shorter side; keep_ratio_largest: longer side.", rich_help_panel=_PICTURES),
+    ] = None,
+    smaller: Annotated[
+        Literal["keep", "enlarge"] | None,
+        typer.Option(help="Images below --image-size stay, or are enlarged.", rich_help_panel=_PICTURES),
+    ] = None,
+    encode_format: Annotated[
+        Literal["jpg", "png", "webp", "original"] | None,
+        typer.Option(help="original: the body as received, with --resize-mode no.", rich_help_panel=_PICTURES),
+    ] = None,
+    encode_quality: Annotated[int | None, typer.Option(min=1, max=100, rich_help_panel=_PICTURES)] = None,
+    shard_rows: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="URLs in a shard.", rich_help_panel=_PICTURES)
+    ] = 10_000,
+    shard_digits: Annotated[
+        int, typer.Option(min=1, max=12, metavar="N", help="DataComp's readers: 8.", rich_help_panel=_PICTURES)
+    ] = 5,
+    max_bytes: Annotated[int | None, typer.Option(min=1_000, metavar="N", rich_help_panel=_PICTURES)] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1_000, metavar="N", rich_help_panel=_PICTURES)] = None,
+    contact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|EMAIL", help="Where a webmaster can write to; needed on the web.", rich_help_panel=_MANNERS
+        ),
+    ] = None,
+    rights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="strict|none|NAME,...",
+            help="Opt-outs that bind: all, none, or some; all are recorded.",
+            rich_help_panel=_MANNERS,
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="At once, a worker.", rich_help_panel=_MANNERS)
+    ] = None,
+    connections_per_host: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="At once, one host.", rich_help_panel=_MANNERS)
+    ] = None,
+    host_interval: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="S", help="Between two requests to a host.", rich_help_panel=_MANNERS),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, metavar="S", help="For a whole transfer.", rich_help_panel=_MANNERS)
+    ] = None,
+    retries: Annotated[int | None, typer.Option(min=0, max=10, metavar="N", rich_help_panel=_MANNERS)] = None,
+) -> None:
+    """Run the step of the project, or download what the arguments name."""
+    given = dict(locals())
+    if not tables:
+        usual = {"order": "spread", "shard_rows": 10_000, "shard_digits": 5, "overwrite": False}
+        if any(value != usual.get(name) for name, value in given.items() if value not in (None, [])):
+            console.fail("download: which table? Give at least one Parquet, CSV, TSV, JSON lines or text file", 2)
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module("workflow.download").STAGE)
+        return
+    if out is None:
+        console.fail(f"download: where to? Give --out DIR with {' '.join(map(str, tables))}", 2)
+    with console.told("download", kept="Finished shards are kept; the same command goes on from here."):
+        from laion_dask.download import worklist
+
+        settings, source = _settings(recipe, params_file, given)
+        if bbox_col is not None and settings.download.encode == "original":
+            console.fail("download: --bbox-col with bodies stored as received. Remedy: --encode-format jpg or another")
+        asked = worklist.Asked(url_col, caption_col, hash_col, bbox_col, _listed(save_additional_columns))
+        cut = worklist.Cut(asked, shard_rows, shard_digits, order, input_format)
+        named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
+        with _into(out, overwrite=overwrite) as resumed:
+            console.say(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            _run(tables, out, settings, cut, workers)
+
+
+def _listed(names: list[str] | None) -> tuple[str, ...]:
+    return tuple(name.strip() for value in names or () for name in value.split(",") if name.strip())
+
+
+def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -> tuple[params.Params, str]:
+    """Return the rules of a file (else the package's), under those of a recipe, under options; and say where from."""
+    from laion_dask import params
+
+    base = file or packaged.parameters()
+    source = str(file) if file else "the package's"
+    if recipe:
+        from laion_dask.params import recipes
+
+        settings, source = recipes.load(recipe, base), f"{source}, recipe {recipe}"
+    else:
+        settings = params.load(base)
+    changed: dict[str, Any] = {key: given[name] for name, key in _RULES.items() if given[name] is not None}
+    missing = [str(path) for path in given["replay"] or () if not path.is_file()]
+    if missing:
+        console.fail(f"download: no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
+    if given["replay"]:
+        changed |= {"source": "replay", "warcs": tuple(glob.escape(str(path)) for path in given["replay"])}
+    elif not changed.get("contact", settings.download.contact):
+        console.fail(
+            "download: who is asking? The user agent has to name a contact. Remedy: --contact with a URL or an e-mail "
+            "address that a webmaster can write to"
+        )
+    else:
+        changed["source"] = "web"
+    if given["rights"] is not None:
+        usual = params.load(packaged.parameters()).download
+        changed["rights"] = _rights(given["rights"], usual.rights)
+        # A word that cannot be read binds where its signal does.
+        changed["rights_unknown"] = tuple(name for name in usual.rights_unknown if name in changed["rights"])
+    if not changed.keys() <= {"source", "warcs", "contact"}:
+        source += ", options"
+    values = settings.model_dump()
+    if file is None:
+        # The package's rules name the demo's list, which is only there in the project.
+        values["catalog"]["lists"] = ()
+    return params.parse(values | {"download": values["download"] | changed}, source="download"), source
+
+
+def _rights(words: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    if words in {"strict", "none"}:
+        return every if words == "strict" else ()
+    names = _listed([words])
+    unknown = [name for name in names if name not in every]
+    if unknown or not names:
+        console.fail(
+            f"download: --rights {words}: no such signal: {', '.join(unknown)}. "
+            f"Remedy: strict, none, or some of {', '.join(every)}"
+        )
+    return names
+
+
+def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
+    names = importlib.import_module("workflow.download")
+    found = [path.name for path in names.outs(out)]
+    whole = found[-1:] == [names.SIZES]
+    kind = "a download"
+    return console.into(out, out / names.WORK, found, command="download", ours=whole, kind=kind, overwrite=overwrite)
+
+
+def _run(tables: list[Path], out: Path, settings: params.Params, cut: worklist.Cut, workers: int | None) -> None:
+    rates, began = Downloads(), time.monotonic()
+    run = importlib.import_module("workflow.download").download_tables
+    counts = run(tables, out, settings, cut, rates, workers=workers)
+    images, screen = counts["images"], console.console()
+    screen.print(console.funnel(f"The funnel of {out}", [("images", images)]))
+    seconds = time.monotonic() - began
+    read = f"read     {console.short(counts['bytes'], 'B')} in {seconds:.1f} s"
+    screen.print(f"{read}: {rates.rates()}" if rates.rates() else f"{read}; all shards were finished before")
+    if rates.slowest():
+        screen.print(f"slowest  {rates.slowest()}")
+    tars = sorted(out.glob("*.tar"))
+    size = console.short(sum(tar.stat().st_size for tar in tars), "B")
+    screen.print(f"wrote    {images['kept']:,} images, {size}, in {len(tars):,} shards: {out}/*.tar", soft_wrap=True)
+    screen.print("         *.parquet has every row and what became of it, sizes.json the images of each tar")
+    rows = f"{glob.escape(str(out))}/*.parquet"
+    shown = f"duckdb.read_parquet('{rows}').select('key, url, reason, width, height').limit(20).show()"
+    screen.print(f'look     python -c "import duckdb; {shown}"', soft_wrap=True)
+    if images["seen"] and not images["kept"]:
+        console.fail(
+            f"download: not one of {images['seen']:,} URLs gave an image. Remedy: the funnel has the reasons; where "
+            "all is unreachable, look at the network and its name server first"
+        )

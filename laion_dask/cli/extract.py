@@ -1,0 +1,175 @@
+"""WATs named on the command line in, a folder of pairs out, with rates, the funnel and how to look at it."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from laion_dask.cli import console
+from laion_dask.runner.progress import Progress
+from laion_dask.storage import packaged
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from laion_dask import params
+
+HELP: Final = """WAT files to image links with alt text and language.
+
+Without arguments: the step of the project in this folder, with its params.yaml.
+
+With files, folders, globs or addresses, and --out: these alone, no project needed.
+
+\b
+  laion-dask extract wats/ --out pairs
+  laion-dask extract 'wats/*.wat.gz' --out pairs --recipe cc2dataset
+  laion-dask extract https://data.commoncrawl.org/PATH.warc.wat.gz --out pairs
+  laion-dask extract s3://commoncrawl/PATH.warc.wat.gz --out pairs --workers 4
+
+A PATH is a line of a crawl's wat.paths.gz (crawl-data/ID/wat.paths.gz); `laion-dask crawls` lists the ids.
+
+An interrupted run goes on when the same command is given again.
+"""
+
+_LONG_S: Final = 60.0
+
+
+def extract(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE|FOLDER|GLOB|URL", help="WATs to read; none: the project's step."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Rules of a published dataset: see `laion-dask recipes`.")
+    ] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", metavar="FILE", help="A params.yaml to take the rules from; default: the package's."),
+    ] = None,
+    reader: Annotated[
+        Literal["fastwarc", "warcio"] | None, typer.Option(help="Another reader than that of the rules.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Processes; default: one for each core.")
+    ] = None,
+    overwrite: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--overwrite", help="Replace what an earlier extraction left in DIR.")
+    ] = False,
+) -> None:
+    """Run the step of the project, or extract what the arguments name."""
+    if not places:
+        if out or recipe or params_file or reader or workers or overwrite:
+            console.fail("extract: which WATs? Give at least one file, folder, glob or URL with the options", 2)
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module("workflow.extract").STAGE)
+        return
+    if out is None:
+        console.fail(f"extract: where to? Give --out DIR with {' '.join(places)}", 2)
+    with console.told("extract", kept="Finished WATs are kept; the same command goes on from here."):
+        from laion_dask.crawl import listing
+
+        rules, source = _rules(recipe, params_file, reader)
+        table = listing.at(places)
+        wats = f"{table.num_rows:,} WAT{'s' * (table.num_rows != 1)}"
+        with _into(out, overwrite=overwrite) as resumed:
+            console.say(f"extract: {wats} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            _run(table, out, rules, workers)
+
+
+def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[params.Extract, str]:
+    """Return the rules of a file (else the package's), under those of a recipe, under a reader; and say where from."""
+    from laion_dask import params
+
+    base = file or packaged.parameters()
+    source = str(file) if file else "the package's"
+    if recipe:
+        from laion_dask.params import recipes
+
+        settings, source = recipes.load(recipe, base), f"{source}, recipe {recipe}"
+    else:
+        settings = params.load(base)
+    return settings.extract.model_copy(update={"reader": reader} if reader else {}), source
+
+
+def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
+    names = importlib.import_module("workflow.extract")
+    found = [name for name in names.OUTS if (out / name).exists()]
+    ours = "reads.parquet" in found
+    return console.into(
+        out, out / names.WORK, found, command="extract", ours=ours, kind="an extraction", overwrite=overwrite
+    )
+
+
+def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None) -> None:
+    rates, began = Rates(), time.monotonic()
+    counts = importlib.import_module("workflow.extract").extract_files(table, out, rules, rates, workers)
+    ledgers = [(name, counts[name]) for name in ("records", "links")]
+    screen = console.console()
+    screen.print(console.funnel(f"The funnel of {out}", ledgers))
+    if counts["mended"]:
+        mended = ", ".join(f"{reason} {rows:,}" for reason, rows in counts["mended"].items())
+        screen.print(f"read in spite of a defect: {mended}")
+    seconds = time.monotonic() - began
+    read = f"read     {console.short(counts['bytes'], 'B')} in {seconds:.1f} s"
+    screen.print(f"{read}: {rates.rates()}" if rates.rates() else f"{read}; all WATs were finished before")
+    files = sorted((out / "pairs").glob("*.parquet"))
+    size = console.short(sum(file.stat().st_size for file in files), "B")
+    screen.print(f"wrote    {counts['links']['kept']:,} pairs, {size}: {out / 'pairs'}/*.parquet", soft_wrap=True)
+    listed = f"losses.parquet lists {counts['defects_listed']:,} defects by WAT and offset"
+    screen.print(f"         reads.parquet has each WAT, times.parquet its time; {listed}", soft_wrap=True)
+    pairs = f"{glob.escape(str(out / 'pairs'))}/*.parquet"
+    shown = f"duckdb.read_parquet('{pairs}').select('url, text, language').limit(20).show()"
+    screen.print(f'look     python -c "import duckdb; {shown}"', soft_wrap=True)
+    if counts["errors"]:
+        lines = [f"  {location}: {error}" for location, error in counts["errors"].items()]
+        told = "\n".join([*lines[:20], *([f"  and {len(lines) - 20:,} more: see reads.parquet"] * (len(lines) > 20))])
+        console.fail(
+            f"extract: {len(lines)} of {table.num_rows} WATs could not be read to their end:\n{told}\n"
+            "Remedy: what could be read is written; the same command asks again for those that are not local."
+        )
+
+
+class Rates(Progress):
+    """Progress of an extraction: pages, pairs and stored bytes a second, over all workers."""
+
+    def __init__(self) -> None:
+        super().__init__("extract", "records")
+        self._pages = self._pairs = self._bytes = 0
+        self._last = 0.0
+
+    def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
+        """Count a finished WAT."""
+        self._pages += counts["pages"]
+        self._pairs += counts["links"]["kept"]
+        self._bytes += counts["bytes"]
+        self._last = time.monotonic()
+        super().finish(name, weight, counts)
+
+    def rates(self) -> str:
+        """Return what was done a second until the last WAT was finished; empty before the first."""
+        elapsed = max(self._last - self._began, 1e-3)
+        rates = [(self._pages, "pages/s"), (self._pairs, "pairs/s")]
+        words = [f"{count / elapsed:,.0f} {unit}" for count, unit in rates]
+        return ", ".join([*words, f"{self._bytes / elapsed / 1e6:,.1f} MB/s"]) if self._last else ""
+
+    def line(self) -> str:
+        """Return the state in one line: WATs, rates, time left, and the WAT that has taken longest."""
+        now = time.monotonic()
+        words = [f"extract  {self._ready}/{self._parts} WATs"]
+        if self._last:
+            left = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
+            words += [self.rates(), f"{max(left - (now - self._last), 0):,.0f} s left"]
+        if self._running:
+            name, since = min(self._running.items(), key=lambda item: item[1])
+            # With rates beside it the line would not fit a narrow terminal; it matters when one WAT holds up the end.
+            if not self._last or now - since > _LONG_S:
+                words.append(f"oldest {name} {now - since:.0f} s")
+        return "  ".join(words)

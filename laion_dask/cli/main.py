@@ -1,0 +1,204 @@
+"""The command line: each step alone, and the questions that users ask."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from laion_dask.cli import (
+    audit,
+    console,
+    crawls,
+    diff,
+    download,
+    export,
+    extract,
+    linkrot,
+    params,
+    purge,
+    remove,
+    score,
+    verify,
+    why,
+)
+from laion_dask.runner import interrupts
+
+
+class Program(typer.Typer):
+    """The command line as a program: whatever a user can mend ends in one line, and signals in their own status."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as typer has it
+        """Run a command; a bug keeps its traceback."""
+        try:
+            with console.told("laion-dask"), interrupts.heard(), console.written():
+                return super().__call__(*args, **kwargs)
+        except BrokenPipeError:
+            sys.exit(1)  # whoever reads our output has seen enough
+        except typer.Exit as done:
+            sys.exit(done.exit_code)
+
+
+app = Program(
+    name="laion-dask",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Build image-text datasets from web crawls, so that anyone can rebuild, compare and audit them.\n\n"
+    "`make repro` (or `dvc repro`) runs all steps that have changed. The steps below run one alone, with params.yaml; "
+    "the questions are answered from the files of the current version.",
+)
+
+_STEPS = {
+    "inputs": "Digest the files that parameters name, so that a changed one is noticed.",
+    "crawl": "List the WAT files to read; for the demo, make them.",
+    "extract": "WAT files to image links with alt text and language.",
+    "catalog": "Pairs to a shuffled work list, through PostgreSQL.",
+    "download": "Work list to shards of checked, hashed, resized images.",
+    "score": "Shards to CLIP embeddings, similarity and safety scores.",
+    "group": "Hashes and embeddings to the images that are near each other.",
+    "filter": "Scores and thresholds to a verdict for every pair.",
+    "release": "Verdicts to LAION's tables, subsets, manifest, Croissant and card.",
+    "report": "Everything to figures, one HTML page and one MLflow run.",
+}
+
+
+def _add_step(name: str, text: str) -> None:
+    @app.command(name, help=text, rich_help_panel="Steps, in order")
+    def step() -> None:
+        # Machine settings such as DASK_LAION_DASK__CLUSTER__WORKERS=4 hold here as they do under DVC.
+        if name == "inputs":
+            importlib.import_module("workflow.inputs").main()  # which has no parts, and needs no cluster
+            return
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module(f"workflow.{name}").STAGE)
+
+
+_WITH_FILES: Mapping[str, tuple[Callable[..., None], str]] = {
+    "extract": (extract.extract, extract.HELP),
+    "download": (download.download, download.HELP),
+    "score": (score.score, score.HELP),
+}
+
+for _name, _text in _STEPS.items():
+    if _name in _WITH_FILES:
+        _function, _help = _WITH_FILES[_name]
+        app.command(_name, help=_help, short_help=_text, rich_help_panel="Steps, in order")(_function)
+    else:
+        _add_step(_name, _text)
+
+
+@app.command(rich_help_panel="Questions")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Print the funnel of the current version: what each step saw, kept and dropped, by reason."""
+    from laion_dask.schema.reasons import FUNNEL
+
+    found = {
+        name: json.loads(path.read_text()) for name in _STEPS if (path := Path("metrics") / f"{name}.json").is_file()
+    }
+    if not found:
+        console.fail(
+            "there is no version yet: metrics/ is empty. Remedy: run `make repro`, or run this in the project's folder"
+        )
+    if as_json:
+        console.say(json.dumps(found, indent=2))
+        return
+    ledgers = [(name, found[name][unit]) for name, unit in FUNNEL if found.get(name, {}).get(unit)]
+    console.console().print(console.funnel("The funnel of this version", ledgers))
+    release = found.get("release", {})
+    splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in ("en", "multi", "nolang"))
+    console.say(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
+    console.say(
+        "report: data/report/report.html; versions side by side: mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    )
+
+
+app.command("crawls", help=crawls.HELP, rich_help_panel="Questions")(crawls.crawls)
+app.command("params", cls=params.ExplainsTextSteps, rich_help_panel="Questions")(params.params)
+app.command("recipes", rich_help_panel="Questions")(params.recipes)
+
+
+app.add_typer(audit.app, name="audit", rich_help_panel="Questions")
+app.command("linkrot", help=linkrot.HELP, rich_help_panel="Questions")(linkrot.linkrot)
+
+
+app.command("diff", help=diff.HELP, rich_help_panel="Questions")(diff.diff)
+app.command("verify", help=verify.HELP, rich_help_panel="Questions")(verify.verify)
+
+
+@app.command(rich_help_panel="Questions")
+def columns() -> None:
+    """Print the data dictionary: every table and array with its columns, types, units and meanings."""
+    from laion_dask.release import layouts
+    from laion_dask.schema import ARRAYS, TABLES, groups
+
+    for table in (*TABLES, *groups.TABLES, *layouts.TABLES):
+        console.say(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
+        for column in table.columns:
+            unit = f" [{column.unit}]" if column.unit else ""
+            console.say(f"  {column.name:<20} {column.type!s:<8} {column.meaning}{unit}")
+    console.say("\nembeddings.zarr (written by score; a group for each model of score.models)")
+    for array in ARRAYS:
+        console.say(f"  {array.name:<20} {array.dtype:<8} ({', '.join(array.dims)}) {array.meaning}")
+
+
+@app.command(rich_help_panel="Questions")
+def demo_model() -> None:
+    """Print how well the demo's small CLIP and its heads do on held-out pictures."""
+    from laion_dask.demo.training.evaluate import evaluate, load, report
+
+    console.say(report(evaluate(load())))
+
+
+app.command("why", help=why.HELP, rich_help_panel="Questions")(why.why)
+app.command("index", help=why.INDEX_HELP, rich_help_panel="Tools")(why.index)
+app.command("remove", help=remove.HELP, rich_help_panel="Removals")(remove.remove)
+app.command("purge", help=purge.HELP, rich_help_panel="Removals")(purge.purge)
+app.command("export", help=export.HELP, rich_help_panel="Tools")(export.export)
+
+
+@app.command(rich_help_panel="Tools")
+def replay(
+    files: Annotated[
+        list[Path], typer.Argument(help="WARC files (.warc, .warc.gz, .warc.zst) that hold the responses.")
+    ],
+    http_port: Annotated[int, typer.Option(help="Port for http; 0 takes a free one.")] = 0,
+    https_port: Annotated[int, typer.Option(help="Port for https; 0 takes a free one.")] = 0,
+) -> None:
+    """Answer for any host out of WARC files, on 127.0.0.1, over http and https, until Ctrl-C."""
+    from laion_dask.web.archive.replay import serve
+
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        console.fail(f"no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
+    with console.told("replay"):
+        serve(files, http_port, https_port)
+
+
+@app.command(rich_help_panel="Tools")
+def mlflow() -> None:
+    """File the current version in MLflow again: needed after `dvc checkout`, harmless at any time."""
+    from laion_dask import params as parameters
+    from laion_dask.report.tracking import log_version
+
+    settings = parameters.load()
+    run = log_version(
+        report=Path("data/report"),
+        metrics=Path("metrics"),
+        values=settings.model_dump(mode="json"),
+        lock=Path("dvc.lock"),
+        experiment=settings.report.experiment,
+        uri=None,
+        release=Path("data/release"),
+    )
+    console.say(f"MLflow run {run}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,145 @@
+"""A folder of tars named on the command line in; embeddings, similarity and scores of its images out."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from laion_dask.cli import console
+from laion_dask.storage import packaged
+
+if TYPE_CHECKING:
+    from laion_dask import params
+
+HELP: Final = """Shards to CLIP embeddings, similarity and safety scores.
+
+Without arguments: the step of the project in this folder, with its params.yaml.
+
+With a folder of tars as img2dataset or webdataset write them, and --out: these alone, no project needed.
+
+\b
+  laion-dask score shards/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --out scored
+  laion-dask score shards/ --model ViT-L-14 --pretrained openai --out scored \\
+      --heads aesthetic_v1=sa_0_4_vit_l_14_linear.pth --heads nsfw_laion=clip_nsfw_vit_l_14.npz
+  laion-dask score shards/ --params params.yaml --out scored
+
+--heads is KIND=FILE, KIND:COLUMN=FILE for a column of another name, or demo; see docs/heads.md for the kinds.
+
+An interrupted run goes on when the same command is given again. `laion-dask export` goes on from its results.
+"""
+
+
+def score(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder with tars; none: the project's step.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="open_clip's name, hf-hub:ORG/NAME, local-dir:PATH, or demo.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="TAG", help="open_clip's tag, or the path of a checkpoint.")
+    ] = None,
+    heads: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=FILE", help="A head on the embeddings; may be repeated.")
+    ] = None,
+    faces: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A detector of faces in ONNX, as SCRFD's; or demo.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", metavar="FILE", help="A params.yaml to take the models and all rules from."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Processes; default: one for each core or GPU.")
+    ] = None,
+    overwrite: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--overwrite", help="Replace what an earlier scoring left in the folder.")
+    ] = False,
+) -> None:
+    """Run the step of the project, or score the folder that the argument names."""
+    if folder is None:
+        if model or pretrained or heads or faces or out or params_file or workers or overwrite:
+            console.fail("score: which images? Give a folder of tars with the options", 2)
+        stage = importlib.import_module("workflow.stage")
+        stage.main(importlib.import_module("workflow.score").STAGE)
+        return
+    if out is None:
+        console.fail(f"score: where to? Give --out DIR with {folder}", 2)
+    if model is None and (params_file is None or pretrained or heads or faces):
+        console.fail("score: by which model? Give --model NAME, with --pretrained TAG where it has several", 2)
+    with console.told("score", kept="Finished tars are kept; the same command goes on from here."):
+        from laion_dask.score import tar_folders
+
+        rules = _rules(params_file, model, pretrained, heads or [], faces)
+        tars = tar_folders.find(folder)
+        names = ", ".join(one.model for one in rules.models)
+        listed = f"{len(tars):,} tar{'s' * (len(tars) != 1)}"
+        with _into(out, overwrite=overwrite) as resumed:
+            console.say(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
+            _run(folder, out, rules, workers)
+
+
+def _rules(
+    file: Path | None, model: str | None, pretrained: str | None, heads: list[str], faces: str | None
+) -> params.Score:
+    """Return the rules of a file (else the package's), by one model, its heads and a detector where they are given."""
+    from laion_dask import params
+
+    base = file or packaged.parameters()
+    if model is None:
+        return params.load(base).score
+    values: dict[str, Any] = params.load(base).model_dump()
+    # A folder of others has no splits: one model reads all.
+    chosen: dict[str, Any] = {"name": "demo" if model == "demo" else "clip", "model": model, "pretrained": pretrained}
+    values["score"] |= {"models": [chosen], "heads": [_head(head) for head in heads], "tags": []}
+    if faces is not None:
+        values["score"]["faces"] = {"file": faces}
+    return params.parse(values, "the command line").score
+
+
+def _head(text: str) -> dict[str, str]:
+    kind, _, file = text.partition("=")
+    kind, _, column = kind.partition(":")
+    return {"kind": kind} | ({"file": file} if file else {}) | ({"column": column} if column else {})
+
+
+def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
+    from laion_dask.storage import embeddings
+
+    names = importlib.import_module("workflow.score")
+    found = [name for name in names.OUTS if (out / name).exists()]
+    store = out / "score" / embeddings.STORE
+
+    def by() -> str:
+        models = ", ".join(about["model"] for about in embeddings.about(store).values())
+        return f" by {models}" if models else ""
+
+    return console.into(
+        out, out / names.WORK, found, command="score", ours=store.exists(), kind="a scoring", by=by, overwrite=overwrite
+    )
+
+
+def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> None:
+    from laion_dask.runner.progress import Progress
+
+    progress, began = Progress("score", "images"), time.monotonic()
+    counts = importlib.import_module("workflow.score").score_folder(folder, out, rules, progress, workers)
+    seconds, images = time.monotonic() - began, counts["images"]
+    screen = console.console()
+    screen.print(console.funnel(f"The funnel of {out}", [("images", images), ("captions", counts["captions"])]))
+    if counts["broken_json"]:
+        screen.print(f"of {counts['broken_json']:,} images the JSON is none: what stands there is not known")
+    shares = f" ({progress.shares()})" if progress.shares() else ""
+    screen.print(
+        f"scored   {images['seen']:,} images in {seconds:.1f} s, {images['seen'] / seconds:,.0f} images/s{shares}"
+    )
+    screen.print(
+        f"wrote    {out / 'score'}: embeddings.zarr and scores; {out / 'images'}: what they are of", soft_wrap=True
+    )
+    screen.print(f"go on    laion-dask export clip-retrieval --from {out} --out DIR", soft_wrap=True)

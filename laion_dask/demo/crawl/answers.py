@@ -1,0 +1,114 @@
+"""What an address of an image host is to answer in; status, headers and the bytes of the body out.
+
+An answer is planned cheaply (a scene, a size, a format) and drawn only when its bytes are asked for, so that the plan
+of the whole crawl takes a second and the drawing can be spread over workers.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from http import HTTPStatus
+from io import BytesIO
+from typing import Final, Literal
+
+from PIL import Image
+
+from laion_dask.demo.crawl.scenes import Scene, draw
+
+Format = Literal["JPEG", "PNG", "WEBP"]
+Fault = Literal["", "truncated", "bomb"]
+
+CONTENT_TYPES: Final[dict[str, str]] = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+EXTENSIONS: Final[dict[str, str]] = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+# EXIF orientation -> how the upright picture has to be turned so that a reader who obeys the tag sees it upright again.
+_STORED_AS: Final = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+_ORIENTATION_TAG: Final = 0x0112
+# Claimed side of the picture that must be refused from its header: 400 million pixels, ten times the default limit.
+_BOMB_SIDE_PX: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A scene, and how it is stored: upright size in px, format, quality (not PNG), EXIF orientation, alpha (PNG)."""
+
+    scene: Scene
+    width: int
+    height: int
+    format: Format = "JPEG"
+    quality: int = 90
+    orientation: int = 1
+    alpha: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response of one absolute address: a picture, a text, or neither."""
+
+    url: str
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = ""
+    text: str = ""
+    picture: Picture | None = None
+    fault: Fault = ""
+    listed: bool = False
+
+    @property
+    def status_line(self) -> str:
+        """Status and reason phrase, `404 Not Found`."""
+        return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+    @property
+    def cost(self) -> float:
+        """About how much work the body is, 1.0 for a small picture: parts are balanced by it."""
+        if self.picture is None or self.fault == "bomb":
+            return 0.1
+        return 0.5 + self.picture.width * self.picture.height / 100_000
+
+
+def body(answer: Answer) -> bytes:
+    """Return the bytes of the response's body, the same at every call."""
+    if answer.fault == "bomb":
+        return _claiming_png(_BOMB_SIDE_PX)
+    if answer.picture is None:
+        return answer.text.encode()
+    data = encode(answer.picture)
+    return data[: len(data) * 3 // 5] if answer.fault == "truncated" else data
+
+
+def content_type(answer: Answer) -> str:
+    """Return the Content-Type that goes with the body, unless the plan sets another."""
+    if answer.content_type:
+        return answer.content_type
+    return CONTENT_TYPES[answer.picture.format] if answer.picture else "text/html; charset=utf-8"
+
+
+def encode(picture: Picture) -> bytes:
+    """Draw and compress a picture; the effort is low, because size on disk matters less here than time."""
+    image = draw(picture.scene, picture.width, picture.height)
+    if picture.orientation != 1:
+        image = image.transpose(_STORED_AS[picture.orientation])
+    exif = Image.Exif()
+    if picture.orientation != 1:
+        exif[_ORIENTATION_TAG] = picture.orientation
+    out = BytesIO()
+    if picture.format == "PNG":
+        (image.convert("RGBA") if picture.alpha else image).save(out, "PNG", compress_level=1)
+    elif picture.format == "WEBP":
+        image.save(out, "WEBP", quality=picture.quality, method=0)
+    else:
+        image.save(out, "JPEG", quality=picture.quality, exif=exif.tobytes() if picture.orientation != 1 else b"")
+    return out.getvalue()
+
+
+def _claiming_png(side_px: int) -> bytes:
+    """Return a PNG of a few bytes whose header claims a square of `side_px`."""
+    header = struct.pack(">IIBBBBB", side_px, side_px, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(64), 9)), (b"IEND", b""))
+    parts = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

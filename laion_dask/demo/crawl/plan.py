@@ -1,0 +1,40 @@
+"""What a page of the demo crawl is, and the plan of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from laion_dask.demo.crawl.answers import Answer
+from laion_dask.demo.crawl.labels import PageSignal
+from laion_dask.demo.crawl.links import Link
+from laion_dask.demo.crawl.sites import Site
+
+Kind = Literal["html", "pdf", "json", "picture", "broken_json", "no_envelope", "no_payload"]
+DAMAGED: Final[tuple[Kind, ...]] = ("broken_json", "no_envelope", "no_payload")
+NON_HTML: Final[tuple[Kind, ...]] = ("pdf", "json", "picture")
+# Image links with usable alt text for each page, logos not counted.
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One captured page: where it lies, what its record shows, and its links in order."""
+
+    number: int
+    url: str
+    kind: Kind
+    site: Site
+    language: str
+    signal: PageSignal
+    base: str
+    license: str
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole demo crawl: pages by WAT file, answers by WARC file."""
+
+    sites: tuple[Site, ...]
+    wats: tuple[tuple[Page, ...], ...]
+    warcs: tuple[tuple[Answer, ...], ...]

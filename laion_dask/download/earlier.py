@@ -1,0 +1,179 @@
+"""A download and an earlier one in, what became of each pair out: same bytes, same picture, changed, gone, refused.
+
+Datasets of addresses rot, and what an address shows now may have been put there for whoever downloads it: who buys an
+expired domain decides what a model is trained on (Carlini et al., arXiv 2302.10149). So bytes are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from laion_dask.images import hashes
+from laion_dask.schema.reasons import KEEP
+from laion_dask.storage import shards
+
+PDQ_BITS: Final = 31
+"""Two PDQ hashes of one picture differ in at most 31 of 256 bits (the distance that PDQ's authors recommend)."""
+
+SAME_BYTES: Final = "same_bytes"
+SAME_PICTURE: Final = "same_picture"
+CHANGED: Final = "changed"
+GONE: Final = "gone"
+REFUSED: Final = "newly_refused"
+UNREACHABLE: Final = "unreachable"
+
+CLASSES: Final = {
+    SAME_BYTES: "the address gave the same bytes (sha256)",
+    SAME_PICTURE: f"other bytes of the same picture (PDQ, at most {PDQ_BITS} of 256 bits apart)",
+    CHANGED: "the address gave another picture",
+    REFUSED: "robots.txt, headers or other signals refuse now",
+    GONE: "the server answered, but with no picture that can be read",
+    UNREACHABLE: "no answer, or one that asks to come later: not decided",
+}
+"""What can become of a pair that an earlier version has a picture of, in the order of the report."""
+
+CHANGED_BYTES: Final = "changed_bytes"
+_OTHER_PICTURE: Final = "another picture than the earlier version has"
+_OTHER_BYTES: Final = "the picture of the earlier version in other bytes"
+_UNDECIDED: Final = frozenset(
+    {
+        "unreachable",
+        "timeout",
+        "host_failing",
+        "host_budget",
+        "shard_budget",
+        "refused_port",
+        "not_archived",
+        "decoder_crashed",
+    }
+)
+
+Mode = Literal["drop", "strict", "keep"]
+
+
+class VerifyError(Exception):
+    """An earlier version cannot be compared with; the message has the folder and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an earlier version knows of a pair; `picture` is where its stored picture lies, for want of a PDQ hash."""
+
+    sha256: str
+    pdq: str | None
+    key: str
+    tar: Path
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """List the tables of an earlier download; `VerifyError` where the folder has none."""
+    found = tables(folder)
+    if not found:
+        message = (
+            f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "
+            f"{folder}`, or correct download.verify in params.yaml"
+        )
+        raise VerifyError(message)
+    return found
+
+
+def tables(folder: Path) -> list[Path]:
+    """List the tables of a folder of shards, none where it is not there."""
+    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
+
+
+def earlier(folder: Path, name: str, uids: Collection[str]) -> dict[str, Before]:
+    """Return what the earlier download in `folder` has of these pairs: those that it downloaded, by uid.
+
+    The table of the same shard is read first: where both versions have one work list, no other is.
+    """
+    files = shard_files(folder)
+    same = [path for path in files if path.stem == name]
+    found = dict(_rows(same, uids))
+    missing = set(uids) - _known(same)
+    if missing:
+        found |= dict(_rows([path for path in files if path.stem != name], missing))
+    return found
+
+
+def _known(files: Collection[Path]) -> set[str]:
+    return {str(uid) for path in files for uid in pq.read_table(path, columns=["uid"])["uid"].to_pylist()}
+
+
+def _rows(files: Collection[Path], uids: Collection[str]) -> Iterator[tuple[str, Before]]:
+    wanted = pa.array(sorted(uids), pa.string())
+    for path in files:
+        names = [name for name in ("uid", "sha256", "key", "pdq") if name in pq.read_schema(path).names]
+        kept = (ds.field("reason") == KEEP) & ds.field("uid").isin(wanted)
+        table = ds.dataset(path).to_table(columns=names, filter=kept)
+        for row in table.filter(pc.is_valid(table["sha256"])).to_pylist():
+            yield row["uid"], Before(row["sha256"], row.get("pdq"), row["key"], path.with_suffix(".tar"))
+
+
+def with_pictures(found: Mapping[str, Before]) -> dict[str, Before]:
+    """Return the same with a PDQ hash for each pair, out of the stored pictures where the tables have none.
+
+    A pair whose tar is not there keeps None: whatever it shows now counts as changed, unless the bytes are the same.
+    """
+    lacking: dict[Path, dict[str, str]] = {}
+    for uid, before in found.items():
+        if before.pdq is None and before.tar.is_file():
+            lacking.setdefault(before.tar, {})[before.key] = uid
+    known = dict(found)
+    for tar, uids in sorted(lacking.items()):
+        for key, picture in shards.read_shard(tar):
+            if key in uids:
+                before = found[uids[key]]
+                now = hashes.pdq_as_stored(picture).hex
+                known[uids[key]] = Before(before.sha256, now, before.key, before.tar)
+    return known
+
+
+def bits_apart(one: str, other: str) -> int:
+    """Return in how many bits two PDQ hashes differ."""
+    return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+def compare(before: Before, sha256: str | None, now: str | None) -> str:
+    """Return the class of a pair that was downloaded again, by its sha256 and its PDQ hash of now."""
+    if sha256 == before.sha256:
+        return SAME_BYTES
+    if before.pdq is None or now is None:
+        return CHANGED
+    return SAME_PICTURE if bits_apart(before.pdq, now) <= PDQ_BITS else CHANGED
+
+
+def refusal(found: str, mode: Mode) -> str | None:
+    """Return why a pair of this class may not pass; None where it may.
+
+    `drop` refuses other pictures. `strict` also refuses other bytes of the same picture: noise that nobody sees can be
+    made to mislead a model. `keep` refuses nothing.
+    """
+    if found == CHANGED and mode != "keep":
+        return _OTHER_PICTURE
+    if found == SAME_PICTURE and mode == "strict":
+        return _OTHER_BYTES
+    return None
+
+
+def classify(row: Mapping[str, Any], before: Before, now: str | None) -> str:
+    """Return the class of a pair by its row of `schema.IMAGES` and the PDQ hash of what was downloaded."""
+    reason = row["reason"]
+    if reason == KEEP:
+        return compare(before, row["sha256"], now)
+    if reason == CHANGED_BYTES:
+        return SAME_PICTURE if row["error_message"] == _OTHER_BYTES else CHANGED
+    if row["rights"] == "refused" and reason == row["rights_signal"]:
+        return REFUSED
+    later = row["http_status"] == 429 or row["http_status"] >= 500
+    if reason in _UNDECIDED or (reason == "http_error" and later):
+        return UNREACHABLE
+    return GONE

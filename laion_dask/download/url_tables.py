@@ -1,0 +1,208 @@
+"""Read tables of URLs that are text (CSV, TSV, JSON lines, a URL a line) strictly, line by line, into text columns.
+
+A reader that infers columns and types from the first rows changes the others: one odd caption puts quotes round all,
+and a key that comes late ends the reading. Here each line stands for itself: it is a row, or a row with a fault that
+names its line. Only a file that is no such table at all, or whose quotes leave in doubt where rows end, is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask.download import url_json
+from laion_dask.download.url_rows import BLANK, SURROGATES, Row, Sheet, TableError, Wanted, numbered
+
+TextFormat = Literal["csv", "tsv", "jsonl", "txt"]
+
+PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
+
+LINE_FAULT: Final = "line_fault"
+"""Column of the file that is written: what is wrong with a whole row; null where nothing is."""
+
+_BATCH_ROWS: Final = 10_000
+_BATCH_BYTES: Final = 2**25
+_OTHER_UNICODE: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """What a table became: a Parquet file of texts, and how each column is called there."""
+
+    file: Path
+    columns: dict[str, str]
+    """By name: the column of the file, all text."""
+    faults: dict[str, str]
+    """By name: the column of the file that says what is wrong with this one in a row."""
+    types: dict[str, str]
+    """By name: DuckDB's type that all of its values have; VARCHAR where they have none in common."""
+    seen: tuple[str, ...]
+
+
+def read(path: Path, kind: TextFormat, wanted: Wanted, out: Path) -> TextTable:
+    """Read a table into the Parquet file `out`, in bounded memory; raises `TableError`.
+
+    Every line that is not blank is a row, in CSV and TSV every record. A row that cannot be read has its fault and no
+    values. A table of which no row can be read is refused.
+    """
+    rows: dict[TextFormat, Callable[[BinaryIO, Sheet], Iterator[Row]]] = {
+        "csv": partial(_separated, delimiter=","),
+        "tsv": partial(_separated, delimiter="\t"),
+        "jsonl": url_json.rows,
+        "txt": _urls,
+    }
+    sheet = Sheet(path, wanted)
+    try:
+        with _opened(path) as stream:
+            _pass_mark(stream, path)
+            count, faulty, first = _write(rows[kind](stream, sheet), sheet, out)
+    except (OSError, EOFError) as error:
+        raise TableError(f"{path} cannot be read: {error}. Remedy: mend the file, or correct --input-format") from error
+    if count and faulty == count:
+        what = f"{path} cannot be read: none of its {count:,} rows can; {first}"
+        raise TableError(f"{what}. Remedy: mend the file, or correct --input-format")
+    places = {name: place for place, name in enumerate(wanted.names) if name in sheet.found}
+    return TextTable(
+        out,
+        {name: f"c{place}" for name, place in places.items()},
+        {name: f"f{place}" for name, place in places.items()},
+        {name: url_json.type_of(sheet.kinds.get(name, set())) for name in places},
+        tuple(sheet.seen),
+    )
+
+
+def _write(rows: Iterator[Row], sheet: Sheet, out: Path) -> tuple[int, int, str]:
+    """Write rows in batches; return how many there are, how many of them are faulty as a whole, and the first fault."""
+    names = [name for place in range(len(sheet.wanted.names)) for name in (f"c{place}", f"f{place}")]
+    schema = pa.schema([(name, pa.string()) for name in (*names, LINE_FAULT)])
+    count = faulty = size = 0
+    first = ""
+    held: list[Row] = []
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for row in rows:
+            held.append(row)
+            if row.fault is not None:
+                first = first or row.fault
+                faulty += 1
+            size += row.size
+            if len(held) >= _BATCH_ROWS or size >= _BATCH_BYTES:
+                writer.write_table(_batch(held, sheet, schema))
+                count += len(held)
+                held, size = [], 0
+        writer.write_table(_batch(held, sheet, schema))
+    return count + len(held), faulty, first
+
+
+def _batch(rows: Sequence[Row], sheet: Sheet, schema: pa.Schema) -> pa.Table:
+    names = sheet.wanted.names
+    none = (None,) * len(names)
+    values = zip(*(row.values or none for row in rows), strict=True) if rows else [()] * len(names)
+    faulty = any(row.faults for row in rows)
+    arrays = []
+    for place, (name, column) in enumerate(zip(names, values, strict=True)):
+        array = pa.array(column, pa.string())
+        faults = [row.faults.get(place) if row.faults else None for row in rows] if faulty else [None] * len(rows)
+        arrays += [array, pa.array(faults, pa.string())]
+        if array.null_count < len(array):
+            sheet.see(name)
+    arrays.append(pa.array([row.fault for row in rows], pa.string()))
+    return pa.table(arrays, schema=schema)
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """Open a table, unpacked."""
+    raw = pa.input_stream(str(path), compression=PACKED.get(path.suffix.lower()), buffer_size=2**20)
+    return io.BufferedReader(cast("io.RawIOBase", raw), 2**20)
+
+
+def _pass_mark(stream: io.BufferedReader, path: Path) -> None:
+    """Pass the byte order mark; `TableError` where the table has another encoding than UTF-8."""
+    head = stream.peek(4)[:4]
+    if head.startswith(_OTHER_UNICODE) or b"\0" in head:
+        raise TableError(f"{path} is no UTF-8, but UTF-16 or UTF-32. Remedy: iconv -f UTF-16 -t UTF-8")
+    if head.startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
+
+
+def _urls(stream: BinaryIO, sheet: Sheet) -> Iterator[Row]:
+    """Yield the rows of a text with a URL a line."""
+    sheet.see("url")
+    places = sheet.wanted.names
+    for number, line in numbered(stream, sheet):
+        if not isinstance(line, bytes):
+            yield line
+            continue
+        try:
+            url = line.decode().strip(BLANK)
+        except UnicodeDecodeError:
+            yield sheet.bad(number, "the line is no UTF-8")
+        else:
+            yield Row([url if name == "url" else None for name in places], size=len(line))
+
+
+def _separated(stream: BinaryIO, sheet: Sheet, delimiter: str) -> Iterator[Row]:
+    """Yield the rows of CSV or TSV with a header (RFC 4180).
+
+    A quote that stays open ends the reading, since nothing behind it is certain: `TableError` with its line.
+    """
+    text = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    places: list[int] = []
+    line = 1
+    try:
+        for fields in reader:
+            first, line = line, reader.line_num + 1
+            if len(fields) <= 1 and not "".join(fields).strip(BLANK):
+                continue
+            if header:
+                yield _fields(fields, header, places, sheet, (first, reader.line_num))
+            else:
+                header, places = fields, _places(fields, sheet)
+    except csv.Error as error:
+        # Its own limit of a field's length, and the end of the file, are where a quote that stays open leads.
+        is_open = "end of data" in str(error) or "field limit" in str(error)
+        raise _open_quote(sheet, line, "a quote stays open" if is_open else str(error)) from error
+
+
+def _places(header: list[str], sheet: Sheet) -> list[int]:
+    for name in header:
+        sheet.see(name)
+        if name in sheet.found and header.count(name) > 1:
+            raise TableError(f"{sheet.path} has two columns {name!r}. Remedy: rename one")
+    return [header.index(name) if name in header else -1 for name in sheet.wanted.names]
+
+
+def _fields(fields: list[str], header: list[str], places: list[int], sheet: Sheet, lines: tuple[int, int]) -> Row:
+    first, last = lines
+    if len(fields) != len(header):
+        what = f"the row has {len(fields)} fields, the header has {len(header)}"
+        if last > first:
+            raise _open_quote(sheet, first, f"{what}, and it goes on to line {last:,}")
+        return sheet.bad(first, what)
+    # As in every reader of CSV, an empty field is no value.
+    values = [(fields[place] or None) if place >= 0 else None for place in places]
+    for name, value in zip(sheet.wanted.names, values, strict=True):
+        if value is None:
+            continue
+        if last > first and name in sheet.wanted.urls and "\n" in value.strip(BLANK):
+            raise _open_quote(sheet, first, f"the address goes on to line {last:,}")
+        if not value.isascii() and SURROGATES.search(value):
+            return sheet.bad(first, f"column {name!r} is no UTF-8")
+    return Row(values, size=sum(map(len, fields)))
+
+
+def _open_quote(sheet: Sheet, line: int, what: str) -> TableError:
+    return TableError(
+        f"{sheet.path} cannot be read: in the row that begins in line {line:,}, {what}. Remedy: mend the file: close "
+        "every quote, and double those that stand inside of quotes"
+    )

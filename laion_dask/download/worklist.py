@@ -1,0 +1,359 @@
+"""Tables of URLs in, work lists out: Parquet, CSV, TSV, JSON lines or text, cut to shards, in bounded memory.
+
+DuckDB reads Parquet, and sorts on disk what does not fit in memory; `url_tables` reads all else, strictly. Every row
+gets into a work list, whatever its URL: what cannot be asked for or read is a counted failure of the download. CSV and
+TSV are read as text, so that 007 stays 007.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask import schema
+from laion_dask.download import url_tables
+from laion_dask.download.url_rows import TableError, Wanted
+from laion_dask.storage import duckdb_connection
+from laion_dask.web.fetch import guard
+from laion_dask.web.urls import spacing
+
+__all__ = ["Asked", "Cut", "Format", "Order", "TableError", "as_expected", "cut", "format_of", "image_columns"]
+
+Format = Literal["parquet", "csv", "tsv", "jsonl", "txt"]
+Order = Literal["spread", "given"]
+
+EXPECTED_HASH: Final = "expected_hash"
+"""Column of a work list: the digest that the original bytes must have, lower-case hex; null where none is known."""
+
+FORMATS: Final[Mapping[str, Format]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".txt": "txt",
+}
+BOXES: Final = "blur_boxes"
+"""Column of a work list: boxes to blur, x1, y1, x2, y2 each, as shares of width and height; null: none are known."""
+FAULT: Final = "row_fault"
+"""Column of a work list: why the row of the table cannot be used, with its line; null where it can."""
+HASH_CHARS: Final = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
+URL_COLUMNS: Final = ("url", "URL")
+CAPTION_COLUMNS: Final = ("text", "TEXT", "caption", "alt")
+UID_COLUMNS: Final = ("uid",)
+
+_OWN: Final = ("uid", "url", "text", "host")
+# Read from the table and for the download alone: what is to be in its table too is a further column.
+_INNER: Final = (EXPECTED_HASH, BOXES, FAULT)
+# Of what a download adds, under these names; and those that the work list takes.
+_RESERVED: Final = {*schema.IMAGES.names} - {*schema.WORK.names} | {*_OWN, *_INNER}
+_MEMORY: Final = "1GB"
+# Types of Parquet that are no text, and no single value that could be written as one.
+_NO_TEXT: Final = ("[", "STRUCT", "MAP", "UNION", "BLOB", "BIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Names of columns; None: the first of the usual names that the table has, and no column where it has none."""
+
+    url: str | None = None
+    caption: str | None = None
+    hash: str | None = None
+    boxes: str | None = None
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How tables become work lists: which columns, how many rows to a shard, how many digits to its number.
+
+    Order `spread` shuffles by a hash of the uid, and spaces the hosts evenly within a shard; `given` keeps that of the
+    tables. `kind` is their format, where their names do not tell it.
+    """
+
+    asked: Asked
+    shard_rows: int = 10_000
+    digits: int = 5
+    order: Order = "spread"
+    kind: Format | None = None
+
+
+def format_of(path: Path) -> Format:
+    """Tell the format of a table by the end of its name; `TableError` where that says nothing."""
+    name = path.with_suffix("") if path.suffix.lower() in url_tables.PACKED else path
+    found = FORMATS.get(name.suffix.lower())
+    if found is None:
+        raise TableError(f"{path}: what format is it? Remedy: --input-format parquet, csv, tsv, jsonl or txt")
+    return found
+
+
+def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
+    """Write the rows of all tables as work lists `<shard>.parquet` of `shard_rows` rows each, and return their number.
+
+    Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` where a column of hashes is
+    asked for, `BOXES` where one of boxes is, the further columns with their types, and `FAULT`. The same tables give
+    the same bytes. Raises `TableError`.
+    """
+    digits = rules.digits
+    spill = out / "spill"
+    spill.mkdir(parents=True)
+    with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(spill)}) as connection:
+        _load(connection, paths, rules, spill)
+        names = [name for name, *_ in connection.sql("describe work").fetchall()]
+        in_turn = ", ".join(_quoted(name) for name in names)
+        sort = f"order by md5(uid), {in_turn}" if rules.order == "spread" else ""
+        rows = 0
+        try:
+            reader = connection.sql(f"select * from work {sort}").to_arrow_reader(rules.shard_rows)
+            for number, table in enumerate(_pieces(reader, rules.shard_rows)):
+                if number >= 10**digits:
+                    raise TableError(f"more than {10**digits:,} shards. Remedy: more --shard-digits or --shard-rows")
+                pq.write_table(_finished(table, rules.order), out / f"{number:0{digits}d}.parquet", compression="zstd")
+                rows += table.num_rows
+        except duckdb.Error as error:
+            raise _told(paths, error) from error
+    shutil.rmtree(spill)
+    return rows
+
+
+def image_columns(work: pa.Schema) -> pa.Schema:
+    """Return the columns of a shard's table: of the work list of a stage, or of any other as `cut` writes it."""
+    if work.names == schema.WORK.names:
+        return schema.IMAGES.schema
+    carried = {*schema.WORK.names} - {"uid", "url", "host"}
+    own = [field for field in schema.IMAGES.schema if field.name not in carried]
+    return pa.schema([*own, *(field for field in work if field.name not in {*_OWN, *_INNER})])
+
+
+def as_expected(body: bytes, expected: str | None) -> bool:
+    """Say whether the original bytes have the digest that the table gives; its length tells the kind."""
+    if not expected:
+        return True
+    return hashlib.new(HASH_CHARS[len(expected)], body, usedforsecurity=False).hexdigest() == expected
+
+
+class _Table(NamedTuple):
+    """A table as DuckDB reads it."""
+
+    path: Path
+    source: str
+    """What to select from."""
+    columns: Mapping[str, str]
+    """By name: the expression for it."""
+    types: Mapping[str, str]
+    """By name: its type."""
+    fault: Callable[[Sequence[str]], str]
+    """For the names of the columns that are used: an expression for what is wrong with the row, null if nothing is."""
+    seen: Collection[str]
+    """Its columns, for a message."""
+
+
+def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: Cut, spill: Path) -> None:
+    """Make the view `work` over all tables."""
+    asked = rules.asked
+    types: dict[str, tuple[str, Path]] = {}
+    for number, path in enumerate(paths):
+        if not path.is_file():
+            raise TableError(f"{path}: no such file. Remedy: give the path of an existing table")
+        kind = rules.kind or format_of(path)
+        if kind == "parquet":
+            table = _parquet(connection, path)
+        else:
+            table = _text_table(url_tables.read(path, kind, _wanted(asked), spill / f"table-{number}.parquet"), path)
+        for name in asked.extra:
+            before, where = types.setdefault(name, (table.types.get(name, ""), path))
+            if name in table.types and table.types[name] != before:
+                raise TableError(
+                    f"column {name!r} is {before} in {where}, {table.types[name]} in {path}. Remedy: one type"
+                )
+        connection.execute(f"create view table_{number} as select {_columns(table, asked)} from {table.source}")
+        if kind != "parquet":
+            _refuse_without_rows(connection, f"table_{number}", path)
+        _refuse_wrong_hashes(connection, f"table_{number}", path, asked.hash)
+        _refuse_wrong_boxes(connection, f"table_{number}", path, asked.boxes)
+    union = " union all ".join(f"select * from table_{number}" for number in range(len(paths)))
+    connection.execute(f"create view work as {union}")
+
+
+def _wanted(asked: Asked) -> Wanted:
+    typed = [name for name in (asked.hash, asked.boxes, *asked.extra) if name is not None]
+    texts = CAPTION_COLUMNS if asked.caption is None else (asked.caption,)
+    return Wanted(URL_COLUMNS if asked.url is None else (asked.url,), (*texts, *UID_COLUMNS), tuple(typed))
+
+
+def _rows(path: Path) -> str:
+    return f"read_parquet({_text(*duckdb_connection.names([path]))}, hive_partitioning = false)"
+
+
+def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _Table:
+    source = _rows(path)
+    try:
+        types = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {source}").fetchall()}
+    except duckdb.Error as error:
+        raise _told([path], error) from error
+    return _Table(path, source, {name: _quoted(name) for name in types}, types, lambda _: "null::varchar", types)
+
+
+def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
+    columns = {name: f"{mine}::{table.types[name]}" for name, mine in table.columns.items()}
+
+    def fault(used: Sequence[str]) -> str:
+        return f"coalesce({', '.join([url_tables.LINE_FAULT, *(table.faults[name] for name in used)])}, null)"
+
+    return _Table(path, _rows(table.file), columns, table.types, fault, table.seen)
+
+
+def _columns(table: _Table, asked: Asked) -> str:
+    path, found = table.path, table.columns
+    url = _column(table, asked.url, URL_COLUMNS, "--url-col")
+    if url is None:
+        raise TableError(f"{path} has no column url, but {_listed(table.seen)}. Remedy: name it with --url-col")
+    caption = _column(table, asked.caption, CAPTION_COLUMNS, "--caption-col")
+    uid = _column(table, None, UID_COLUMNS, "")
+    used = [name for name in (url, caption, uid) if name is not None]
+    for name in used:
+        _refuse_other_type(table, name, is_url=name == url)
+    texts = {name: f"coalesce({found[name]}::varchar, '')" for name in used}
+    text = texts.get(caption or "", "''")
+    made = f"md5({text} || {texts[url]})"
+    own = [
+        f"coalesce(nullif({texts[uid]}, ''), {made}) as uid" if uid else f"{made} as uid",
+        f"{texts[url]} as url",
+        f"{text} as text",
+    ]
+    if asked.hash is not None:
+        _column(table, asked.hash, (), "--hash-col")
+        _refuse_other_type(table, asked.hash, is_url=False)
+        own.append(f"nullif(lower(trim({found[asked.hash]}::varchar)), '') as {EXPECTED_HASH}")
+    if asked.boxes is not None:
+        _column(table, asked.boxes, (), "--bbox-col")
+        own.append(f"{found[asked.boxes]}::double[][] as {BOXES}")
+    for name in asked.extra:
+        # DuckDB takes names that differ in case alone for one, and would give them others.
+        if [one.casefold() for one in asked.extra].count(name.casefold()) > 1:
+            raise TableError(f"column {name!r} is asked for twice. Remedy: correct --save-additional-columns")
+        if name.casefold() in _RESERVED:
+            raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
+        _column(table, name, (), "--save-additional-columns")
+        own.append(f"{found[name]} as {_quoted(name)}")
+    return ", ".join([*own, f"{table.fault(used)} as {FAULT}"])
+
+
+def _column(table: _Table, name: str | None, usual: Iterable[str], option: str) -> str | None:
+    if name is not None and name not in table.columns:
+        raise TableError(f"{table.path} has no column {name!r}, but {_listed(table.seen)}. Remedy: correct {option}")
+    return name if name is not None else next((name for name in usual if name in table.columns), None)
+
+
+def _refuse_other_type(table: _Table, name: str, *, is_url: bool) -> None:
+    """Refuse a column that would only become a text in some spelling: an address has to be one as it stands."""
+    kind = table.types[name]
+    text = kind == "VARCHAR" or kind.startswith("ENUM")
+    if not text and (is_url or any(mark in kind for mark in _NO_TEXT)):
+        raise TableError(f"{table.path}: column {name!r} is {kind}, not text. Remedy: write it as a column of texts")
+
+
+def _refuse_without_rows(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
+    """Refuse a table of which no row can be used: it is another kind of table than it was taken for."""
+    found = connection.sql(f"select count(*), count({FAULT}), min({FAULT}) from {table}").fetchall()
+    rows, faulty, fault = found[0]
+    if rows and faulty == rows:
+        raise TableError(
+            f"{path} cannot be read: none of its {rows:,} rows can; {fault}. Remedy: mend the file, or correct "
+            "--input-format"
+        )
+
+
+def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:
+    if column is None:
+        return
+    lengths = ", ".join(map(str, HASH_CHARS))
+    rule = f"length({EXPECTED_HASH}) not in ({lengths}) or not regexp_full_match({EXPECTED_HASH}, '[0-9a-f]+')"
+    wrong = _first(connection, table, path, EXPECTED_HASH, rule)
+    if wrong is not None:
+        kinds = ", ".join(f"{kind} {chars}" for chars, kind in HASH_CHARS.items())
+        raise TableError(
+            f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is no digest. "
+            f"Remedy: hex digits ({kinds}), or none for a row without one"
+        )
+
+
+def _first(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str, rule: str) -> Any:  # noqa: ANN401 - a value of any column
+    """Return the first value of a column for which a rule holds, None where there is none."""
+    try:
+        found = connection.sql(f"select {column} from {table} where {rule} limit 1").fetchall()
+    except duckdb.Error as error:
+        raise _told([path], error) from error
+    return found[0][0] if found else None
+
+
+def _refuse_wrong_boxes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:
+    """Refuse boxes of another form: what they were to hide would be stored in the clear."""
+    if column is None:
+        return
+    # A list has places from 1, and NaN is above every number.
+    ordered = "box[1] between -1 and box[3] and box[2] between -1 and box[4] and greatest(box[3], box[4]) <= 2"
+    right = f"lambda box: not coalesce(len(box) = 4 and {ordered}, false)"
+    wrong = _first(connection, table, path, BOXES, f"coalesce(len(list_filter({BOXES}, {right})), 0) > 0")
+    if wrong is not None:
+        raise TableError(
+            f"{path}: column {column!r} holds {str(wrong)[:140]}. Remedy: for each box x1, y1, x2, y2 as shares "
+            "of width and height, 0 to 1; not the size of the box, and no px"
+        )
+
+
+def _pieces(reader: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Yield tables of exactly `rows` rows, the last one with what is left."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in reader:
+        waiting.append(batch)
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, rows)
+            rest = table.slice(rows)
+            waiting, count = rest.to_batches(), rest.num_rows
+    if count:
+        yield pa.Table.from_batches(waiting)
+
+
+def _finished(table: pa.Table, order: Order) -> pa.Table:
+    """Add the hosts; where they are to be spread, space them evenly."""
+    targets = [guard.parse(url) for url in table["url"].to_pylist()]
+    hosts = pa.array([target.host if target else "" for target in targets], pa.string())
+    table = table.add_column(3, "host", hosts)
+    if order == "spread" and table.num_rows:
+        numbers = hosts.dictionary_encode().indices.to_numpy()
+        digests = [hashlib.md5(uid.encode()).digest()[:8] for uid in table["uid"].to_pylist()]
+        table = table.take(pa.array(spacing.spaced(numbers, np.frombuffer(b"".join(digests), np.uint64))))
+    return table
+
+
+def _told(paths: Sequence[Path], error: duckdb.Error) -> TableError:
+    line = str(error).strip().splitlines()[0]
+    places = ", ".join(map(str, paths[:3])) + ("" if len(paths) <= 3 else f" and {len(paths) - 3} more")
+    return TableError(f"{places} cannot be read: {line}. Remedy: mend the file, or correct --input-format")
+
+
+def _listed(found: Collection[str]) -> str:
+    return ", ".join(found) or "none at all"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,79 @@
+"""Finished WATs in; the pairs, defects and readings of a version out, and beside it how long each WAT took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask import schema
+from laion_dask.runner.part import Done
+from laion_dask.storage.files import link
+
+_ROWS_IN_MEMORY: Final = 50_000
+
+
+def publish(done: Iterable[Done], out: Path, times: Path) -> dict[str, Any]:
+    """Write pairs/, losses.parquet and reads.parquet into `out`, in the order of the WATs, and schema.TIMES to `times`.
+
+    Returns the counts that are no ledger: records read in spite of a defect by reason, defects that are listed, WATs
+    that could not be read. Raises `schema.SchemaError` where a part's table is not that of the vocabulary.
+    """
+    in_order = sorted(done, key=lambda part: part.part.args["order"])
+    readings = [json.loads((part.folder / "read.json").read_bytes()) for part in in_order]
+    (out / "pairs").mkdir(parents=True)
+    for part in in_order:
+        link(part.folder / "pairs.parquet", out / "pairs" / f"{part.part.name}.parquet")
+    listed = _join(schema.LOSSES, [part.folder / "losses.parquet" for part in in_order], out / "losses.parquet")
+    _write(schema.READS, readings, out / "reads.parquet")
+    times.parent.mkdir(parents=True, exist_ok=True)
+    _write(schema.TIMES, readings, times)
+    mended: Counter[str] = Counter()
+    for part in in_order:
+        mended.update(part.counts["mended"])
+    return {
+        "mended": dict(sorted(mended.items())),
+        "defects_listed": listed,
+        "wats_unreadable": len(unreadable(in_order)),
+    }
+
+
+def unreadable(done: Iterable[Done]) -> list[Done]:
+    """Return the WATs that are missing or hold no readable record at all."""
+    return [part for part in done if part.counts["records"]["dropped"].get("wat_unreadable")]
+
+
+def forget_unanswered(done: Iterable[Done]) -> list[Done]:
+    """Remove and return the finished parts whose host failed: the next run asks it again.
+
+    What is wrong with the bytes of a local WAT stays wrong, and is not read again.
+    """
+    failed = [part for part in done if part.counts.get("error") and "://" in part.part.args["location"]]
+    for part in failed:
+        shutil.rmtree(part.folder)
+    return failed
+
+
+def _write(table: schema.Table, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the columns of a table out of rows that may have others too."""
+    columns = {column.name: pa.array([row[column.name] for row in rows], column.type) for column in table.columns}
+    pq.write_table(table.check(pa.table(columns)), path, compression="zstd")
+
+
+def _join(table: schema.Table, files: Iterable[Path], path: Path) -> int:
+    """Write the rows of many files into one, and return their number; memory holds about a row group."""
+    count, held = 0, table.schema.empty_table()
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for file in files:
+            held = pa.concat_tables([held, table.check(pq.read_table(file))])
+            if held.num_rows >= _ROWS_IN_MEMORY:
+                writer.write_table(held)
+                count, held = count + held.num_rows, table.schema.empty_table()
+        writer.write_table(held)
+    return count + int(held.num_rows)

@@ -1,0 +1,281 @@
+"""A local path or a URL in, its bytes as stored out: by offset, in blocks, each asked for once, counted and hashed.
+
+Remote files are read by exact range requests, one block ahead, as fsspec's own file objects ask for more than is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from laion_dask.extract.wat.ranges import AgainError, LocationError, See, first_line, get_http, get_other, get_s3
+
+BLOCK_BYTES: Final = 8 * 2**20
+"""Bytes of one range request: about 40 requests for a WAT of Common Crawl, whose CDN refuses clients that ask too
+often; three blocks (the last, the current and the next) are 24 MiB of a worker's memory."""
+
+LOCAL_BLOCK_BYTES: Final = 2**18
+"""Bytes of one read from disk: the system reads ahead, and so few stay in the processor's cache."""
+
+WAITS_S: Final = (1.0, 4.0, 16.0, 60.0)
+"""Waits before a block is asked for again; Common Crawl asks for exponential back-off. After the last it is an end."""
+
+MAX_RETRY_AFTER_S: Final = 120.0
+"""A longer Retry-After is cut to this, so that a WAT has an end."""
+
+
+class TransferError(Exception):
+    """The host refused, the connection was lost, or the object changed, and no further try is left."""
+
+
+class Version(NamedTuple):
+    """What must not change between two requests: size in bytes and ETag as the server says it."""
+
+    size: int
+    etag: str
+
+
+class _Origin(Protocol):
+    """Where bytes come from: `read` gives those from `start` up to `end` or the end of the file."""
+
+    block_bytes: int
+    requests: int
+
+    def read(self, start: int, end: int) -> bytes: ...
+
+    def version(self) -> Version: ...
+
+    def close(self) -> None: ...
+
+
+class Stored:
+    """The bytes of a file as stored, by offset; a few blocks of it are held.
+
+    Every block is hashed when it is first read, and `sha256` reads those that nobody asked for.
+    """
+
+    def __init__(self, location: str) -> None:
+        """Open a path or URL and read its first block; raises `LocationError` or `TransferError`."""
+        self._origin = _open(location)
+        self._hash = hashlib.sha256()
+        self._blocks: dict[int, bytes] = {}
+        self._ahead: tuple[int, Future[bytes]] | None = None
+        self._pool = ThreadPoolExecutor(1, "read-ahead") if isinstance(self._origin, _Remote) else None
+        self._step = self._origin.block_bytes
+        self._hashed = 0
+        self.bytes = 0
+        """Bytes hashed, which is all that lie before the furthest one read."""
+        try:
+            self._load(0)
+        except BaseException:
+            self.close()
+            raise
+        self.size, self.etag = self._origin.version()
+
+    @property
+    def requests(self) -> int:
+        """Requests sent to the server, repeated ones too; 0 for a local file."""
+        return self._origin.requests
+
+    def at(self, offset: int, count: int) -> bytes:
+        """Return bytes from `offset`: up to `count` of them, fewer where a block ends, none only at the file's end."""
+        if offset >= self.size:
+            return b""
+        index, begin = divmod(offset, self._step)
+        block = self._blocks.get(index)
+        if block is None:
+            block = self._load(index)
+        return block[begin : begin + count]
+
+    def exactly(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes from `offset`, fewer only at the file's end."""
+        data = self.at(offset, count)
+        while len(data) < count and (more := self.at(offset + len(data), count - len(data))):
+            data += more
+        return data
+
+    def sha256(self) -> str:
+        """Return the digest of the whole file as hex; what has not been read yet is read."""
+        while self.bytes < self.size:
+            self._load(self._hashed)
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """End the read-ahead and give the file or connection back."""
+        self._origin.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _load(self, index: int) -> bytes:
+        block = self._fetch(index)
+        if index == self._hashed:
+            self._hash.update(block)
+            self._hashed += 1
+            self.bytes += len(block)
+        # The block before stays: what is doubtful is read again from its beginning.
+        while len(self._blocks) > 1:
+            del self._blocks[next(iter(self._blocks))]
+        self._blocks[index] = block
+        return block
+
+    def _fetch(self, index: int) -> bytes:
+        if self._pool is None:
+            return self._origin.read(index * self._step, (index + 1) * self._step)
+        ahead, self._ahead = self._ahead, None
+        future = ahead[1] if ahead is not None and ahead[0] == index else self._submit(index)
+        block = future.result()
+        if (index + 1) * self._step < self._origin.version().size and index + 1 not in self._blocks:
+            self._ahead = index + 1, self._submit(index + 1)
+        return block
+
+    def _submit(self, index: int) -> Future[bytes]:
+        if self._pool is None:
+            raise TransferError("a local file has no read-ahead")
+        return self._pool.submit(self._origin.read, index * self._step, (index + 1) * self._step)
+
+
+def _open(location: str) -> _Origin:
+    if "://" not in location:
+        return _Local(Path(location))
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - only remote WATs need it
+
+    try:
+        system, path = url_to_fs(location, **_options(location))
+    except (ValueError, ImportError) as error:
+        raise LocationError(f"{location}: {first_line(error)}. Remedy: use a path, https:// or s3://") from error
+    names = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
+    if "file" in names:
+        return _Local(Path(path))
+    get = get_http if "https" in names else get_s3 if "s3" in names else get_other
+    return _Remote(location, functools.partial(get, system, path))
+
+
+def _options(location: str) -> dict[str, Any]:
+    """Return what fsspec needs beyond the user's own configuration of it."""
+    if not location.startswith(("s3://", "s3a://")):
+        return {}
+    from fsspec.config import conf  # noqa: PLC0415
+
+    # The waits and their end are ours. Without any credentials public buckets can still be read.
+    options: dict[str, Any] = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    if not conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}:
+        options["anon"] = not _has_credentials()
+    return options
+
+
+@functools.cache
+def _has_credentials() -> bool:
+    """Look in all places where botocore finds credentials for S3; outside of Amazon's machines that takes seconds."""
+    import botocore.session  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    return botocore.session.get_session().get_credentials() is not None
+
+
+class _Local:
+    """A regular file."""
+
+    requests = 0
+
+    def __init__(self, path: Path) -> None:
+        self.block_bytes = LOCAL_BLOCK_BYTES
+        try:
+            self._file = path.open("rb", buffering=0)
+        except (OSError, ValueError) as error:
+            raise LocationError(f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from error
+        status = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            self._file.close()
+            raise LocationError(f"{path} is no regular file. Remedy: write it to disk first")
+        self._version = Version(status.st_size, "")
+
+    def read(self, start: int, end: int) -> bytes:
+        data = os.pread(self._file.fileno(), end - start, start)
+        if len(data) != max(0, min(end, self._version.size) - start):
+            raise TransferError(f"{self._file.name} has become shorter while it was read. Remedy: run again")
+        return data
+
+    def version(self) -> Version:
+        return self._version
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Remote:
+    """An object behind a URL, read by range requests; a broken one goes on where it broke."""
+
+    def __init__(self, url: str, get: Callable[[int, int, bytearray, See], None]) -> None:
+        self.block_bytes = BLOCK_BYTES
+        self.requests = 0
+        self._url = url
+        self._get = get
+        self._version: Version | None = None
+        self._closing = threading.Event()
+
+    def read(self, start: int, end: int) -> bytes:
+        data = bytearray()
+        waits = iter(WAITS_S)
+        while not self._whole(start, end, data):
+            error = self._ask(start + len(data), end, data)
+            if error is None and not self._whole(start, end, data):
+                error = AgainError("the answer ended early")
+            if error is not None:
+                self._wait(error, waits)
+        return bytes(data)
+
+    def _ask(self, start: int, end: int, data: bytearray) -> AgainError | None:
+        """Send one request; what comes goes into `data`, also where the answer breaks off."""
+        self.requests += 1
+        try:
+            self._get(start, end, data, self._see)
+        except LocationError as error:
+            # What was there a moment ago is no wrong address.
+            raise (TransferError if self._version else LocationError)(f"{self._url}: {error}") from error
+        except AgainError as error:
+            return error
+        return None
+
+    def version(self) -> Version:
+        if self._version is None:
+            raise TransferError(f"{self._url} has not been asked for yet")
+        return self._version
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def _whole(self, start: int, end: int, data: bytearray) -> bool:
+        if len(data) > end - start:
+            raise TransferError(f"{self._url}: the server sends more bytes than it was asked for")
+        return self._version is not None and len(data) >= min(end, self._version.size) - start
+
+    def _see(self, size: int, etag: str) -> None:
+        """Hold the first answer's size and ETag against every later one."""
+        seen = Version(size, etag)
+        if self._version is None:
+            self._version = seen
+        elif seen != self._version:
+            raise TransferError(
+                f"{self._url} changed while it was read: size and ETag were {self._version.size} {self._version.etag}, "
+                f"now {size} {etag}. Remedy: run again; nothing of the old one is kept"
+            )
+
+    def _wait(self, error: AgainError, waits: Iterator[float]) -> None:
+        wait = next(waits, None)
+        if wait is None or self._closing.is_set():
+            raise TransferError(
+                f"{self._url}: {error} (after {len(WAITS_S) + 1} requests). Remedy: check network and address, then "
+                "run again with fewer workers: Common Crawl answers 403 or 503 to clients that ask too often"
+            ) from error
+        pause(self._closing, max(wait, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
+
+
+def pause(closing: threading.Event, seconds: float) -> None:
+    """Wait, but not for a file that is closed meanwhile."""
+    closing.wait(seconds)

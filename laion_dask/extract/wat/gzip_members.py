@@ -1,0 +1,197 @@
+"""Stored bytes in, what stands there unpacked out: a window on a file, or on one gzip member of it, moved forward."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from laion_dask.extract.wat.blocks import Stored
+
+MAX_SKIP_BYTES: Final = 2**28
+"""Unpacked bytes without a record after which the rest of a gzip member is given up: a bomb, not a WAT."""
+
+GZIP_MAGIC: Final = b"\x1f\x8b"
+
+CHUNK_BYTES: Final = 2**16
+"""So much is read, or unpacked, at once."""
+
+TASTE: Final = 1024
+"""Bytes of a member in which its own header ends and its first text begins: writers of WATs put no name there."""
+
+OVERLAP: Final = 16
+"""No version line or gzip header that is looked for is longer than this."""
+
+VERSION_LINE: Final = re.compile(rb"WARC/[01]\.\d{1,2}[ \t]{0,2}\r?\n")
+"""Where a record begins; JSON holds no line end after these characters, so that it is never found inside a body."""
+
+BLANK: Final = b"\r\n"
+
+_BLANKS: Final = re.compile(rb"[\r\n]*")
+
+
+class Window:
+    """Bytes to come, out of a file or a gzip member, of which no more are held than were asked for."""
+
+    def __init__(self, more: Callable[[], bytes]) -> None:
+        self._more = more
+        self._held = bytearray()
+        self.passed = 0
+        """Bytes taken and skipped."""
+
+    def peek(self, count: int) -> bytes:
+        """Return the next bytes without passing them; fewer only at the end."""
+        while len(self._held) < count and (data := self._more()):
+            self._held += data
+        return bytes(self._held[:count])
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes and pass them; fewer only at the end."""
+        data = self.peek(count)
+        self.skip(len(data))
+        return data
+
+    def skip(self, count: int) -> None:
+        """Pass bytes that were peeked at."""
+        del self._held[:count]
+        self.passed += count
+
+    def put_back(self, data: bytes) -> None:
+        """Let the last bytes passed come again."""
+        self._held[:0] = data
+        self.passed -= len(data)
+
+    def skip_blank(self) -> bool:
+        """Pass line ends; return whether something follows."""
+        while self.peek(1):
+            blank = _BLANKS.match(self._held)
+            self.skip(blank.end() if blank else 0)
+            if self._held:
+                return True
+        return False
+
+    def skip_to_line(self) -> bool:
+        """Pass bytes up to the next version line; False where there is none within `MAX_SKIP_BYTES`."""
+        end = self.passed + MAX_SKIP_BYTES
+        while self.passed <= end:
+            match = VERSION_LINE.search(self._held)
+            if match is not None:
+                self.skip(match.start())
+                return True
+            self.skip(max(0, len(self._held) - OVERLAP))
+            held = len(self._held)
+            if len(self.peek(held + 1)) == held:
+                self.skip(held)
+                return False
+        return False
+
+
+class Member:
+    """One gzip member: what it unpacks to, what is wrong with it, and where it ends."""
+
+    def __init__(self, stored: Stored, at: int) -> None:
+        self.start = at
+        self._stored = stored
+        self._left = b""
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._crc = 0
+        self._size = 0
+        self.problem = ""
+        """Empty, bad_gzip or truncated."""
+        self.detail = ""
+        self.end: int | None = None
+        """Where the member ends, once that is known."""
+        self.position = at
+        """Where the next compressed byte is read."""
+        head = stored.exactly(at, TASTE)
+        length = _gzip_header(head)
+        if length > len(head):
+            self._fail("truncated" if len(head) < TASTE else "bad_gzip", "the gzip header has no end")
+        elif length == 0:
+            self._fail("bad_gzip", "the gzip header is none")
+        self.position += length
+
+    def more(self) -> bytes:
+        """Return the next unpacked bytes, none at the member's end or where it cannot be unpacked."""
+        while not self.problem and self.end is None:
+            if not self._left:
+                self._left = self._stored.at(self.position, CHUNK_BYTES)
+                self.position += len(self._left)
+            if not self._left:
+                self._fail("truncated", "the file ends inside a gzip member")
+                break
+            try:
+                data = self._inflate.decompress(self._left, CHUNK_BYTES)
+            except zlib.error as error:
+                self._fail("bad_gzip", f"unpacked {self._size} bytes: {error}")
+                break
+            self._left = self._inflate.unconsumed_tail
+            self._crc, self._size = zlib.crc32(data, self._crc), self._size + len(data)
+            if self._inflate.eof:
+                self._close(self.position - len(self._inflate.unused_data))
+            if data:
+                return data
+        return b""
+
+    @property
+    def begun(self) -> int:
+        """Where the member begins: after damage, reading goes on behind this place."""
+        return self.start
+
+    def place_of(self, passed: int) -> int:  # noqa: ARG002 - zstd frames have several places
+        """Return where the member begins, for each of its bytes."""
+        return self.start
+
+    def _close(self, end: int) -> None:
+        """Compare the trailer (RFC 1952 2.3.1) with what was unpacked."""
+        trailer = self._stored.exactly(end, 8)
+        self.end = end + len(trailer)
+        if len(trailer) < 8:
+            self._fail("truncated", "the file ends inside the trailer of a gzip member")
+        elif trailer != self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little"):
+            self._fail("bad_gzip", "checksum or size in the trailer is another; what was unpacked is kept")
+
+    def _fail(self, problem: str, detail: str) -> None:
+        self.problem, self.detail = problem, detail
+
+
+def reader(stored: Stored, at: int) -> Callable[[], bytes]:
+    """Return a function that gives the stored bytes from `at` on, a chunk each time."""
+    place = at
+
+    def more() -> bytes:
+        nonlocal place
+        data = stored.at(place, CHUNK_BYTES)
+        place += len(data)
+        return data
+
+    return more
+
+
+def _gzip_header(data: bytes) -> int:
+    """Return the length of a gzip header (RFC 1952 2.3): 0 where it is none, more than there is where it is cut."""
+    if len(data) < 10:
+        return 10
+    flags = data[3]
+    if data[:3] != b"\x1f\x8b\x08" or flags > 0x1F:
+        return 0
+    length = 10
+    if flags & 4:
+        length += 2 + int.from_bytes(data[length : length + 2], "little")
+    for flag in (8, 16):
+        if flags & flag:
+            length = data.find(b"\0", length) + 1 or len(data) + 1
+    return length + (2 if flags & 2 else 0)
+
+
+def unpacks_to_record(data: bytes) -> bool:
+    """Tell whether the beginning of a gzip member is the beginning of a record."""
+    length = _gzip_header(data)
+    if not 0 < length < len(data):
+        return False
+    try:
+        text = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[length:], OVERLAP)
+    except zlib.error:
+        return False
+    return text.lstrip(BLANK).startswith((b"WARC/0.", b"WARC/1."))

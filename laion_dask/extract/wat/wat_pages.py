@@ -1,0 +1,262 @@
+"""A WAT in, its HTML pages with image links out; every other record and every defect with its reason and offset.
+
+Nothing here trusts the writer: any level may be missing, a header value is a string or a list, numbers may be strings.
+One bad link costs only itself, one bad record too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from laion_dask.extract.wat import wat_json
+from laion_dask.extract.wat.wat_envelope import text_of
+from laion_dask.extract.wat.wat_json import Link, PageJson, PageLists, UrlAndAlt
+from laion_dask.extract.wat.wat_records import Damage, Reading, Record, UnreadableWatError, records
+
+RECORD_REASONS: Final[dict[str, str]] = {
+    "no_html": "the record describes no HTML page with links: a request, metadata, warcinfo or another format",
+    "no_image": "the record describes an HTML page without an image link",
+    "bad_json": "the body is complete and not JSON",
+    "no_envelope": "the JSON has no Envelope",
+    "truncated": "the record is cut short: its body ends before its declared length, or its header before its end",
+    "wrong_length": "the declared length ends inside the JSON",
+    "too_large": "the record claims, or unpacks to, more bytes than a record can have",
+    "bad_gzip": "a gzip member or zstd frame cannot be unpacked",
+    "bad_record": "what stands there is no WARC record: no version line, no type, or no header",
+    "wat_unreadable": "the WAT is missing or holds no readable record at all",
+}
+"""Why a record of a WAT gives no page, with the meaning. All but no_html and no_image are losses."""
+
+HARMLESS: Final = ("no_html", "no_image")
+_WHOLE: Final = (*HARMLESS, "no_envelope")
+
+MENDED: Final[dict[str, str]] = {
+    "lf_line_ends": "the lines of the record's header end without a carriage return",
+    "wrong_length": "the body is shorter than declared, and its JSON is whole",
+}
+"""Defects in spite of which a record was read, with the meaning."""
+
+MAX_LISTED: Final = 10_000
+"""Defects of one WAT that are listed with their offset; further ones are only counted, so that memory is bounded."""
+
+_MAX_DETAIL_CHARS: Final = 200
+_WHITE_SPACE: Final = b" \t\r\n\x00"
+# The host of most licences, and rel=license in the two ways in which it can begin or end a list of values.
+_LICENSE_MARKS: Final = (b"creativecommons.org/", b'icense"', b'"license ')
+_RSL_MARK: Final = b"rsl+xml"
+_RIGHTS_MARKS: Final = (b"robots", b"tdm-", b"content-usage", b"laion-dask", b"ccbot", _RSL_MARK)
+
+
+class WatError(Exception):
+    """The records of a WAT do not add up."""
+
+
+class Defect(NamedTuple):
+    """A defect of a WAT: where the record begins in the file as stored, its reason, and what was found."""
+
+    offset: int
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Page:
+    """One HTML page with image links, as its WAT record describes it."""
+
+    url: str
+    """WARC-Target-URI, without the angle brackets of some writers; Target-URI where the page was stored as ARC."""
+    date: str
+    """WARC-Date of the response: when the page was fetched; an ARC's date in the same form."""
+    written: str
+    """WARC-Date of the WAT's own record: when the links were extracted; in files of 2014 when the page was fetched."""
+    base: str
+    """Head.Base as written, empty where there is none."""
+    offset: int
+    """Where the record begins in the WAT as stored, bytes."""
+    images: Sequence[Link | UrlAndAlt]
+    """Its image links in order; any value may have any type."""
+    json: PageJson
+    """What the record says, as written."""
+
+    @property
+    def every_link(self) -> list[Link]:
+        """All links of the page, of whatever kind."""
+        return wat_json.every_link(self.json)
+
+    def license_links(self) -> list[Link]:
+        """Return at least those links, of head and page, that may be links to a licence."""
+        return wat_json.links_with(self.json, _LICENSE_MARKS)
+
+    def lists(self) -> PageLists:
+        """Return headers, metas and LINK elements: see `headers_of`, `metas_of`."""
+        return wat_json.page_lists(self.json)
+
+
+def headers_of(lists: PageLists) -> tuple[tuple[str, str], ...]:
+    """Return response headers, one pair for each value of a repeated header; none where they say nothing of rights."""
+    return wat_json.headers(lists.headers) if _has_one_of(_RIGHTS_MARKS, lists.headers.lower()) else ()
+
+
+def metas_of(lists: PageLists) -> list[tuple[str, str]]:
+    """Return metas by name, property or http-equiv, with their content; none where they say nothing of rights."""
+    return wat_json.metas(lists.metas) if _has_one_of(_RIGHTS_MARKS, lists.metas.lower()) else []
+
+
+def typed_links_of(lists: PageLists) -> list[tuple[str, str]]:
+    """Return LINK elements by rel and type; none where they say nothing of rights."""
+    if _RSL_MARK not in lists.head_links.lower():
+        return []
+    found = wat_json.untyped(lists.head_links)
+    links = (link for link in found if isinstance(link, dict)) if isinstance(found, list) else ()
+    return [(text_of(link.get("rel")), text_of(link.get("type"))) for link in links]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Records seen, kept as pages with images, and dropped by reason; defects with their offsets; what was read."""
+
+    seen: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    mended: Counter[str] = field(default_factory=Counter)
+    defects: list[Defect] = field(default_factory=list)
+    reading: Reading = field(default_factory=Reading)
+    error: str = ""
+
+    @property
+    def pages(self) -> int:
+        """HTML pages seen, with and without images."""
+        return self.kept + self.dropped["no_image"]
+
+    @property
+    def losses(self) -> int:
+        """Records lost to a defect."""
+        return self.dropped.total() - sum(self.dropped[reason] for reason in HARMLESS)
+
+    def lose(self, reason: str, offset: int, detail: str) -> None:
+        """Count one record that ends here for a defect, and list it."""
+        self.seen += 1
+        self.dropped[reason] += 1
+        self.note(reason, offset, detail)
+
+    def note(self, reason: str, offset: int, detail: str) -> None:
+        """List a defect, unless too many are listed."""
+        if len(self.defects) < MAX_LISTED:
+            self.defects.append(Defect(offset, reason, detail[:_MAX_DETAIL_CHARS]))
+
+    def mend(self, reason: str, offset: int) -> None:
+        """Count and list a defect in spite of which a record was read."""
+        self.mended[reason] += 1
+        self.note(reason, offset, MENDED[reason])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON as a ledger writes it; `WatError` unless they add up and all reasons are known."""
+        if self.kept + self.dropped.total() != self.seen or not self.dropped.keys() <= RECORD_REASONS.keys():
+            raise WatError(f"records: {self.seen} seen, but {self.kept} kept, and dropped {dict(self.dropped)}")
+        dropped = {reason: self.dropped[reason] for reason in RECORD_REASONS if self.dropped[reason]}
+        return {"seen": self.seen, "kept": self.kept, "dropped": dropped}
+
+
+def pages(location: str, reader: str, kinds: tuple[str, ...], tally: Tally) -> Iterator[Page]:
+    """Yield the HTML pages with image links of a WAT in file order and count every record.
+
+    `reader` is fastwarc or warcio; `kinds` are the paths of the links that count as images (`IMG@/src`, or `*`).
+    Every defect is counted with its offset, and what can be read is kept; a WAT that cannot be opened, or not to its
+    end, has its message in `tally.error`. Raises only when disk or network fail in the middle (`wat_reader.records`).
+    """
+    read = 0
+    try:
+        for record in records(location, reader, tally.reading):
+            if isinstance(record, Damage):
+                tally.lose(record.reason, record.offset, record.detail)
+                continue
+            read += 1
+            page = read_page(record, kinds, tally)
+            if page is not None:
+                yield page
+    except UnreadableWatError as error:
+        tally.error = str(error)
+    if not read:
+        # Whatever was found instead of records is one fact: this is no WAT.
+        tally.error = tally.error or (tally.defects[0].detail if tally.defects else "the file holds no WARC record")
+        tally.seen, tally.dropped, tally.defects = 0, Counter(), []
+        tally.lose("wat_unreadable", 0, tally.error)
+
+
+def read_page(record: Record, kinds: tuple[str, ...], tally: Tally) -> Page | None:
+    """Return the page with images that a record describes, or count why there is none.
+
+    Only records that can hold an image are parsed; of the others it is only asked whether they look complete.
+    """
+    body = record.body
+    if record.mended:
+        tally.mend(record.mended, record.offset)
+    cut = record.declared < 0 or len(body) < record.declared
+    found: PageJson | str
+    if record.type != "metadata":
+        found = "bad_record" if not record.type else "truncated" if cut else "no_html"
+    else:
+        found = wat_json.read_page(body, kinds)
+        if found == wat_json.UNMARKED:
+            found = _judge_unparsed(body, cut=cut)
+        elif found == wat_json.NO_JSON:
+            # A brace inside the JSON may be where it was cut.
+            found = _incomplete(body, cut=cut) or ("truncated" if cut else found)
+        elif not isinstance(found, str) and not found.images:
+            found = "no_image"
+    # A length beyond the end is no loss where the JSON is complete.
+    if cut and (not isinstance(found, str) or found in _WHOLE):
+        tally.mend("wrong_length", record.offset)
+    if isinstance(found, str):
+        _drop(found, record, tally)
+        return None
+    tally.seen += 1
+    tally.kept += 1
+    url = text_of(found.url).strip()
+    if url.startswith("<") and url.endswith(">"):
+        url = url[1:-1]
+    # The record's own date may be that of the extraction; it only stands in where the response's is missing.
+    date = text_of(found.date) or record.date
+    return Page(url, date, record.date, text_of(found.base), record.offset, found.images, found)
+
+
+def _has_one_of(marks: Collection[bytes], body: bytes) -> bool:
+    for mark in marks:  # noqa: SIM110 - a generator would cost more than the search
+        if mark in body:
+            return True
+    return False
+
+
+def _drop(reason: str, record: Record, tally: Tally) -> None:
+    if reason in HARMLESS:
+        tally.seen += 1
+        tally.dropped[reason] += 1
+    else:
+        ends = f"{len(record.body)} of {record.declared} bytes; ends {record.body[-20:]!r}"
+        tally.lose(reason, record.offset, f"{RECORD_REASONS[reason]}; {ends}")
+
+
+def _judge_unparsed(body: bytes, *, cut: bool) -> str:
+    """Return the reason for a record that cannot hold an image: what it is, or that it is not whole."""
+    text = body.strip(_WHITE_SPACE)
+    if not text.startswith((b"{", b"\xef\xbb\xbf{", b"[")) and text != b"null":
+        return "truncated" if cut else "bad_json"
+    incomplete = _incomplete(body, cut=cut)
+    if incomplete:
+        return incomplete
+    # A brace inside the JSON may be where it was cut.
+    if cut and wat_json.read_slowly(body, ()) == wat_json.NO_JSON:
+        return "truncated"
+    if b'"Envelope"' not in body:
+        return "no_envelope"
+    return "no_image" if b'"HTML-Metadata"' in body else "no_html"
+
+
+def _incomplete(body: bytes, *, cut: bool) -> str:
+    """Return why a JSON body is not whole; empty where it ends as JSON does."""
+    if body.rstrip(_WHITE_SPACE).endswith((b"}", b"]", b"null")):
+        return ""
+    return "truncated" if cut else "wrong_length"

@@ -1,0 +1,199 @@
+"""The place of a WAT in, its records as stored out, and a word for every stretch that gives none.
+
+FastWARC reads; where it refuses or something is odd, the same place is read with care (`wat_careful`), then FastWARC
+goes on. Whatever bytes come in, it ends, in time and memory that are bounded by the file's size and two constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, cast
+
+from laion_dask.extract.wat.blocks import Stored, TransferError
+from laion_dask.extract.wat.ranges import LocationError
+from laion_dask.extract.wat.wat_damage import MAX_RECORD_BYTES, CarefulReader, Damage, Record
+
+__all__ = ["Damage", "Reading", "Record", "TransferError", "UnreadableWatError", "records"]
+
+# After so many units without a defect the fast reader is tried again; each start costs it a buffer.
+_CLEAN_UNITS: Final = 16
+
+# Of 2024-05-31T01:17:49Z, as nearly all are.
+_DATE_CHARS: Final = 20
+
+_BUFFER_BYTES: Final = 2**18
+
+_LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+
+# WARC 1.1, 5.5. Other spellings and other types are left to the careful reader.
+_TYPES: Final = frozenset(
+    {"warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"}
+)
+
+
+class UnreadableWatError(Exception):
+    """The WAT cannot be opened: it is missing, or its location is none."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What became of one reading."""
+
+    fallback: bool = False
+    """FastWARC refused some place, and warcio stepped in."""
+    bytes: int = 0
+    """Bytes read, as stored."""
+    etag: str = ""
+    """As the server says it; empty for a local file."""
+    sha256: str = ""
+    """Of the bytes as stored, hex; empty where they were not all read."""
+    requests: int = 0
+    """Requests to the server, repeated ones too."""
+    reader: str = ""
+    """The reader that read the file's end: fastwarc or warcio."""
+    size: int = 0
+    """Size as stored, bytes."""
+
+
+def records(location: str, reader: str, reading: Reading) -> Iterator[Record | Damage]:
+    """Yield the records of a local path or a URL of fsspec (https, s3, ...) in file order, and what lies between them.
+
+    `reader` is fastwarc or warcio. Raises `UnreadableWatError` if it cannot be opened, and `TransferError` where the
+    host refuses, the connection is lost, or the object changes, after `remote.WAITS_S`: half a WAT is never taken for
+    a whole one. `reading` is filled in as far as reading gets.
+    """
+    try:
+        stored = Stored(location)
+    except LocationError as error:
+        raise UnreadableWatError(str(error)) from error
+    reading.size, reading.etag, reading.reader = stored.size, stored.etag, reader
+    try:
+        _refuse_other_packing(location, stored.exactly(0, len(_LZ4_MAGIC)))
+        yield from _read(stored, reader, reading)
+        reading.sha256 = stored.sha256()
+    finally:
+        reading.bytes, reading.requests = stored.bytes, stored.requests
+        stored.close()
+
+
+def _refuse_other_packing(location: str, head: bytes) -> None:
+    """Refuse what only FastWARC unpacks: nothing would check it, nor go on behind damage."""
+    if head == _LZ4_MAGIC:
+        raise UnreadableWatError(f"{location} is packed with lz4. Remedy: pack it with gzip or zstd")
+
+
+def _read(stored: Stored, reader: str, reading: Reading) -> Iterator[Record | Damage]:
+    careful = CarefulReader(stored)
+    place, given, refused = 0, 0, False
+    while place < stored.size:
+        if reader == "fastwarc":
+            place, given, refused = yield from _fastwarc(careful, stored, place)
+        place, odd = yield from _carefully(careful, stored, place, given, forever=reader == "warcio")
+        given = 0
+        if refused or odd:
+            reading.fallback |= reader == "fastwarc"
+            reading.reader = "warcio"
+        else:
+            reading.reader = reader
+
+
+def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[Record, None, tuple[int, int, bool]]:
+    """Yield records beyond doubt: whole ones, with another behind them.
+
+    Returns the place of the first other, how many records of that place were given (a gzip member may hold several),
+    and whether something was wrong there; otherwise it is the last of the file.
+    """
+    from fastwarc.warc import ArchiveIterator, WarcHeader  # noqa: PLC0415 - one of two readers
+
+    of_type, of_length, of_date = WarcHeader.WARC_TYPE, WarcHeader.CONTENT_LENGTH, WarcHeader.WARC_DATE
+    # It gives the records of the first member wrong places where that holds several.
+    if not careful.alone(start):
+        return start, 0, True
+    source = _Source(stored, start)
+    held: Record | None = None
+    given, before, refused = 0, 0, True
+    # Naming the fields takes three times as long, for every record of the file.
+    new = tuple.__new__
+    try:
+        for record in ArchiveIterator(
+            cast("BinaryIO", source), parse_http=False, inplace=True, buffer_size=_BUFFER_BYTES
+        ):
+            get, declared, place = record.headers.get, record.content_length, record.stream_pos
+            kind = get(of_type)
+            # With LF line ends the whole header arrives as one value. A length that is none arrives as 0, and where it
+            # is missing, the record before leaves its own (FastWARC 2.0.1 with `inplace`).
+            doubtful = (declared == before or not declared) and get(of_length) != str(declared)
+            if doubtful or kind not in _TYPES or declared > MAX_RECORD_BYTES:
+                break
+            before = declared
+            date = get(of_date) or ""
+            # Bytes of unknown encoding, a value over two lines, or a line end without a carriage return.
+            if not date.isascii() or (len(date) != _DATE_CHARS and (date != date.strip() or "\n" in date)):
+                break
+            body = record.reader.read()
+            if len(body) != declared:
+                break
+            if held is not None:
+                yield held
+                given = given + 1 if held.offset == place else 0
+            held = new(Record, (place, kind, declared, body, date, ""))
+        else:
+            refused = False
+    except (OSError, ValueError):
+        pass
+    if source.error is not None:
+        raise source.error
+    return start if held is None else held.offset, given, refused
+
+
+def _carefully(
+    careful: CarefulReader, stored: Stored, place: int, given: int, *, forever: bool
+) -> Generator[Record | Damage, None, tuple[int, bool]]:
+    """Yield from units until enough of them were without a defect, but for the first `given` records.
+
+    Returns the place behind them, and whether there was a defect, or more than the one unit that is a file's last.
+    """
+    clean, units, odd = 0, 0, False
+    while place < stored.size and (forever or clean < _CLEAN_UNITS):
+        clean += 1
+        units += 1
+        steps = careful.unit(place)
+        while True:
+            try:
+                item = next(steps)
+            except StopIteration as end:
+                place = end.value
+                break
+            if isinstance(item, Damage) or item.mended or len(item.body) != item.declared:
+                clean, odd = 0, True
+            if given and isinstance(item, Record):
+                given -= 1
+            else:
+                yield item
+        given = 0
+    return place, odd or units > 1
+
+
+class _Source:
+    """The stored bytes from one place on as a stream; an error is kept, as no reader may swallow it."""
+
+    def __init__(self, stored: Stored, place: int) -> None:
+        self._stored = stored
+        self._place = place
+        self.error: Exception | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        if self.error is not None:
+            return b""
+        try:
+            data = self._stored.at(self._place, size if size >= 0 else _BUFFER_BYTES)
+        except (OSError, TransferError) as error:
+            # FastWARC panics on errors of its stream; to it, this is the end.
+            self.error = error
+            return b""
+        self._place += len(data)
+        return data
+
+    def tell(self) -> int:
+        return self._place

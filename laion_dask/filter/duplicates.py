@@ -1,0 +1,145 @@
+"""Pairs that pass every other rule and what the stage group recorded in, those that another one stands for out.
+
+Pairs are taken in the order of their uids. One is dropped if a pair that was kept before it has the same image bytes,
+a near-duplicate of the image, or one of the same meaning, and else it is kept. So every dropped pair has a kept one
+within the threshold, no two kept pairs are within it, and chains of images that are each like the next drop none that
+is like no kept one. The order is that of the uids alone, whatever shard a pair is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from laion_dask.params import filters
+from laion_dask.storage import duckdb_connection
+
+LOSERS: Final = pa.schema([("uid", pa.string()), ("reason", pa.string()), ("stays", pa.string())])
+"""A pair that is dropped as a duplicate, why, and the kept pair that stays instead."""
+
+EDGES: Final = {"near_duplicate": "near.parquet", "semantic_duplicate": "semantic.parquet"}
+"""The files of the stage group by the reason that they give, in the order of the reasons."""
+
+Edges = dict[str, tuple[pa.ChunkedArray, pa.ChunkedArray]]
+"""By reason: the images of each pair of images that is near enough, by the uids that stand for them."""
+
+Losers = Mapping[str, Mapping[str, tuple[list[str], list[str]]]]
+"""By reason and name of the shard: the uids that go, and those of the pairs that stay instead."""
+
+# Images of several pairs, and images that are near others; of them the pairs that pass, with the file of their verdict.
+_CONCERNED: Final = """
+with shared as (
+        select hash(image) as short from read_parquet($groups, hive_partitioning = false)
+        group by 1 having $equal and count(*) > 1
+    ),
+    concerned as (
+        select uid, image from read_parquet($groups, hive_partitioning = false)
+        where hash(image) in (select short from shared) or image in (select image from linked)
+    ),
+    passing as (
+        select uid, filename from read_parquet($verdicts, filename = true, hive_partitioning = false) verdicts
+        semi join concerned using (uid)
+        where reason = 'keep'
+    )
+select uid, image, filename from concerned join passing using (uid)
+"""
+
+
+def reasons(settings: filters.Filter) -> list[str]:
+    """Return the reasons for which duplicates are dropped, in their order."""
+    equal = ["duplicate_image"] if settings.duplicate_images == "drop" else []
+    near = ["near_duplicate"] if settings.near_duplicates == "drop" else []
+    return [*equal, *near, *(["semantic_duplicate"] if settings.semantic_duplicates is not None else [])]
+
+
+def edges(folder: Path, settings: filters.Filter) -> Edges:
+    """Read the pairs of images that the parameters call duplicates."""
+    asked = {}
+    if settings.near_duplicates == "drop":
+        confirmed = ("cosine", ">=", _single(settings.near_min_cosine))
+        asked["near_duplicate"] = [("distance", "<=", settings.near_max_distance), confirmed]
+    if settings.semantic_duplicates is not None:
+        asked["semantic_duplicate"] = [("cosine", ">=", _single(1 - settings.semantic_duplicates))]
+    found = {}
+    for reason, conditions in asked.items():
+        table = pq.read_table(folder / EDGES[reason], columns=["uid_a", "uid_b"], filters=conditions)
+        found[reason] = (table["uid_a"], table["uid_b"])
+    return found
+
+
+def _single(value: float) -> pa.Scalar:
+    # In the column's own precision: a cosine of 0.9 is at least 0.9.
+    return pa.scalar(value, pa.float32())
+
+
+def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, settings: filters.Filter) -> Losers:
+    """Find the pairs that another one stands for, among those that the verdicts of all shards keep so far.
+
+    `groups` are the tables of the stage group, `folder` its output with the edges. DuckDB finds the pairs whose images
+    are equal or near to others, out of core; only those are looked at one by one.
+    """
+    found = edges(folder, settings)
+    equal = settings.duplicate_images == "drop"
+    if not verdicts or not (equal or found):
+        return {}
+    linked = pa.chunked_array(
+        [chunk for sides in found.values() for side in sides for chunk in side.chunks], pa.string()
+    )
+    with duckdb_connection.connect() as connection:
+        connection.execute("set preserve_insertion_order = false")
+        connection.register("linked", pa.table({"image": pc.unique(linked)}))
+        files = {"groups": duckdb_connection.names(groups), "verdicts": duckdb_connection.names(verdicts)}
+        passing = connection.sql(_CONCERNED, params={**files, "equal": equal}).to_arrow_table()
+    lost = losers(passing.select(["uid", "image"]), found, equal=equal)
+    shards = passing["filename"].take(pc.index_in(lost["uid"], value_set=passing["uid"].combine_chunks()))
+    told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
+    for uid, reason, stays, file in zip(
+        *(lost[name].to_pylist() for name in LOSERS.names), shards.to_pylist(), strict=True
+    ):
+        gone, instead = told.setdefault(reason, {}).setdefault(Path(file).stem, ([], []))
+        gone.append(uid)
+        instead.append(stays)
+    return told
+
+
+def losers(passing: pa.Table, found: Edges, *, equal: bool) -> pa.Table:
+    """Decide among pairs (`uid`, `image`) that pass every other rule. Schema LOSERS, sorted by uid.
+
+    With `equal`, of pairs with the same image one stays; else all of them, if their image stays.
+    """
+    passing = passing.sort_by("uid")
+    uids = passing["uid"].to_pylist()
+    encoded = passing["image"].combine_chunks().dictionary_encode()
+    near = {reason: _adjacent(encoded.dictionary, *sides) for reason, sides in found.items()}
+    keeper = [-1] * len(encoded.dictionary)  # of an image, the first pair of it that was kept
+    rows: list[tuple[str, str, str]] = []
+    for pair, image in enumerate(encoded.indices.to_pylist()):
+        if keeper[image] >= 0:
+            if equal:
+                rows.append((uids[pair], "duplicate_image", uids[keeper[image]]))
+            continue
+        for reason, (starts, others) in near.items():
+            kept = [keeper[other] for other in others[starts[image] : starts[image + 1]] if keeper[other] >= 0]
+            if kept:
+                rows.append((uids[pair], reason, uids[min(kept)]))
+                break
+        else:
+            keeper[image] = pair
+    return pa.table(dict(zip(LOSERS.names, zip(*rows, strict=True), strict=True)) if rows else [[]] * 3, schema=LOSERS)
+
+
+def _adjacent(images: pa.Array, one: pa.ChunkedArray, other: pa.ChunkedArray) -> tuple[list[int], list[int]]:
+    """Return for each image where its neighbours start, and the neighbours of all: those among the images alone."""
+    a, b = (pc.index_in(side, value_set=images) for side in (one, other))
+    both = pc.and_(a.is_valid(), b.is_valid())
+    a, b = (side.filter(both).to_numpy() for side in (a, b))
+    source, target = np.concatenate([a, b]), np.concatenate([b, a])
+    order = np.argsort(source, kind="stable")
+    starts = np.searchsorted(source[order], np.arange(len(images) + 1))
+    return starts.tolist(), target[order].tolist()

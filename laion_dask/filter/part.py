@@ -1,0 +1,322 @@
+"""Scores in, verdicts out: the only place where a number meets a threshold.
+
+`judge` asks of each row of a shard what it can say alone; `settle` adds one rule that a view over all shards has
+decided: a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
+a pair names its reason, and the column `rules` has a bit for every rule that would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zarr
+
+from laion_dask import schema
+from laion_dask.blocklists import known_content
+from laion_dask.filter import balance, clip_losses, rules, uid_sets
+from laion_dask.filter.rules import Files, Rule
+from laion_dask.params import filters
+from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import KEEP, REASONS
+from laion_dask.storage import embeddings
+
+PENDING: Final = "pending"
+"""Folder of a part with what rules over all shards need: values of filter.top, entries of filter.balance."""
+ENTRIES: Final = "entries"
+_OURS: Final = pa.array(list(REASONS["filter"]), pa.string())
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Random batches of a pool for negCLIPLoss: three arrays in a folder, row i of each for one pair."""
+
+    folder: Path
+    batch: int
+    """Pairs of one batch."""
+
+    def read(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return (slots, images, texts) of each batch; the arrays are mapped, unit vectors are made of what is read."""
+        slots, images, texts = (
+            np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ("slots", "image", "text")
+        )
+        places = range(0, len(slots), self.batch)
+        cut = [slice(place, place + self.batch) for place in places]
+        return [
+            (np.asarray(slots[rows]), clip_losses.unit(images[rows]), clip_losses.unit(texts[rows])) for rows in cut
+        ]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A rule of filter.top, with the lowest value that stays, by split."""
+
+    column: str
+    lowest: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Losers:
+    """Pairs of the shard that go, by uid, and the pairs that stay instead."""
+
+    uids: Sequence[str]
+    stays: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Coins:
+    """MetaCLIP's balancing: a .npy with the chance of each entry."""
+
+    chances: Path
+    seed: int
+
+
+Decision = Cut | Losers | Coins
+"""What a view over all shards has decided."""
+
+Decided = tuple[tuple[str, str, int], Decision]
+"""Name, reason and bit of a rule, and what was decided of it."""
+
+
+def judge(
+    out: Path,
+    *,
+    name: str,
+    images: Path,
+    scores: Path,
+    groups: Path | None,
+    columns: Sequence[str],
+    settings: filters.Filter,
+    files: Files,
+    batches: Mapping[str, Batches],
+) -> dict[str, Any]:
+    """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included.
+
+    `columns` are those that the rules read (`rules.columns`), those of the stage group in `groups`; `batches` by the
+    column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, in `rules` for each rule that was
+    asked [name, reason, own count, count as the first], and in `listed` matches by list.
+    """
+    pairs = read(images, scores, groups, columns)
+    judged = pc.equal(pairs["reason"], KEEP).to_numpy()
+    embedded = _embedded(scores.parent / embeddings.STORE, pairs, settings)
+    for one in settings.computed:
+        column = _computed(one, embedded, pairs, batches.get(one.column))
+        pairs = pairs.append_column(one.column, pa.array(column, pa.float32()))
+    images_of = {model: image for (model, kind), image in embedded.items() if kind == "image"}
+    listed = known_content.of_rows(files.listed, pairs)
+    reasons, mask, counts = decide(rules.local(pairs, settings, files, images_of, listed), judged, settings)
+    verdicts = pc.if_else(pa.array(judged), reasons, pairs["reason"])
+    shard = pa.array(np.full(pairs.num_rows, int(name), np.int32))
+    rows = {"uid": pairs["uid"], "shard": shard, "split": pairs["split"], "reason": verdicts, "rules": mask}
+    rows["stays"] = pa.nulls(pairs.num_rows, pa.string())
+    write_verdicts(pa.table(rows), out / f"{name}.parquet")
+    if settings.top or settings.balance:
+        (out / PENDING).mkdir()
+        pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
+        # Read again at once, several times, and by nobody else.
+        pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="none", use_dictionary=False)
+    first = pc.equal(verdicts, rules.LISTED_LATER).to_numpy()
+    return _counts(verdicts, counts) | {"listed": known_content.count(listed, first)}
+
+
+def settle(
+    out: Path,
+    *,
+    name: str,
+    verdicts: Path,
+    pending: Path,
+    decided: Sequence[Decided],
+    counts: Sequence[Sequence[Any]],
+) -> dict[str, Any]:
+    """Add rules to the verdicts of a shard, one after another; writes and counts as `judge` does.
+
+    `counts` are those of the rules before.
+    """
+    table = read_file(verdicts)
+    told = [list(count) for count in counts]
+    for (named, reason, bit), decision in decided:
+        keeps = pc.equal(table["reason"], KEEP).to_numpy()
+        drops = _drops(decision, table, keeps, pending)
+        first = keeps & drops
+        rows = {
+            **{column: table[column] for column in ("uid", "shard", "split")},
+            "reason": pc.if_else(pa.array(first), reason, table["reason"]),
+            "rules": table["rules"].to_numpy() | (drops.astype(np.uint64) << np.uint64(bit)),
+            "stays": _instead(table, first, decision) if isinstance(decision, Losers) else table["stays"],
+        }
+        table = pa.table(rows)
+        told.append([named, reason, int(drops.sum()), int(first.sum())])
+    write_verdicts(table, out / f"{name}.parquet")
+    return _counts(table["reason"], told)
+
+
+def write_verdicts(table: pa.Table, path: Path) -> None:
+    """Write the verdicts of a shard, schema VERDICTS.
+
+    Digits of a digest are stored as they are: to halve them takes as long as all else that filter writes.
+    """
+    kinds = {name: "none" if name == "uid" else "zstd" for name in schema.VERDICTS.names}
+    repeating = [name for name in schema.VERDICTS.names if name not in {"uid", "stays"}]
+    pq.write_table(schema.VERDICTS.check(table), path, compression=kinds, use_dictionary=repeating)
+
+
+def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read columns of one file; `pyarrow.parquet.read_table` would take it for a dataset first, in a millisecond."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns if columns is None else list(columns), use_threads=False)
+
+
+def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]) -> pa.Table:
+    """Return columns of a shard, scores and groups joined to the images by uid, whatever their order.
+
+    `reason` is that of the download, or of the scoring. Raises `ValueError` when a row has no scores.
+    """
+    own = [column for column in columns if column in schema.IMAGES.names]
+    grouped = [column for column in columns if column in rules.GROUPED]
+    others = [column for column in columns if column not in {*own, *grouped}]
+    joined = join(read_file(images, own), read_file(scores, ["uid", "reason", *others]))
+    if grouped and groups is not None:
+        group = read_file(groups, ["uid", *grouped])
+        places = pc.index_in(joined["uid"], value_set=group["uid"].combine_chunks())
+        lost = int(pc.sum(pc.and_(places.is_null(), pc.equal(joined["reason"], KEEP))).as_py() or 0)
+        if lost:
+            raise ValueError(f"{lost} pairs have no row in the groups: run the stage group again")
+        for column in grouped:
+            joined = joined.append_column(column, group[column].take(places))
+    return joined
+
+
+def join(images: pa.Table, scores: pa.Table) -> pa.Table:
+    """Return the images table with the columns of the scores beside it; see `read`."""
+    if not scores["uid"].equals(images["uid"]):
+        places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
+        if places.null_count:
+            message = f"{places.null_count} pairs have no row in the scores: run the stage score again"
+            raise ValueError(message)
+        scores = scores.take(places)
+    reason = pc.if_else(pc.equal(images["reason"], KEEP), scores["reason"], images["reason"])
+    table = images.set_column(images.schema.get_field_index("reason"), "reason", reason)
+    for column in scores.column_names:
+        if column not in {"uid", "reason"}:
+            table = table.append_column(column, scores[column])
+    return table
+
+
+def decide(
+    found: Iterable[Rule],
+    judged: np.ndarray,
+    settings: filters.Filter,
+) -> tuple[pa.Array, np.ndarray, list[list[Any]]]:
+    """Return the first reason of each judged row, the mask of all rules, and [name, reason, own, first] of each."""
+    bits = rules.bits(settings)
+    codes = np.zeros(len(judged), np.int8)
+    mask = np.zeros(len(judged), np.uint64)
+    names, counts = [KEEP], []
+    for name, reason, would in found:
+        drops = would & judged
+        first = drops & (codes == 0)
+        codes[first] = len(names)
+        mask |= drops.astype(np.uint64) << np.uint64(bits[name][1])
+        names.append(reason)
+        counts.append([name, reason, int(drops.sum()), int(first.sum())])
+    return pa.array(names, pa.string()).take(pa.array(codes)), mask, counts
+
+
+def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path) -> np.ndarray:
+    if isinstance(decision, Losers):
+        return np.asarray(pc.is_in(table["uid"], value_set=pa.array(decision.uids, pa.string())).to_numpy())
+    if isinstance(decision, Cut):
+        values = read_file(pending, [decision.column])[decision.column].to_numpy()
+        splits = pc.index_in(table["split"], value_set=pa.array(filters.SPLITS)).to_numpy()
+        lowest = np.array([decision.lowest.get(split, -np.inf) for split in filters.SPLITS])
+        judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
+        # Written so that a value that is not a number drops the pair.
+        return np.asarray(judged & ~(values >= lowest[splits]))
+    entries = read_file(pending, [ENTRIES])[ENTRIES].combine_chunks()
+    lists = entries if isinstance(entries, pa.ListArray) else pa.concat_arrays(entries.chunks)
+    stays = balance.falls(uid_sets.halves(table["uid"]), lists, np.load(decision.chances), decision.seed)
+    return np.asarray(keeps & ~stays)
+
+
+def _instead(table: pa.Table, loses: np.ndarray, decision: Losers) -> pa.Array:
+    """Return the column `stays` with the pairs that stay instead of those that lose now."""
+    places = pc.index_in(table["uid"], value_set=pa.array(decision.uids, pa.string()))
+    stays = pa.array(decision.stays, pa.string()).take(places.combine_chunks())
+    return pc.if_else(pa.array(loses), stays, table["stays"])
+
+
+def _pending(
+    pairs: pa.Table, judged: np.ndarray, keeps: np.ndarray, settings: filters.Filter, files: Files
+) -> pa.Table:
+    columns: dict[str, Any] = {}
+    for one in settings.top:
+        # As a 64-bit number any column is exact, and one that is not judged is none.
+        values = pc.fill_null(pairs[one.column].cast(pa.float64()), float("nan")).to_numpy()
+        columns[one.column] = np.where(judged, values, np.nan)
+    if settings.balance is not None:
+        matcher = balance.matcher(Path(settings.balance.entries), files.digest)
+        texts = pairs["caption"].to_pylist()
+        columns[ENTRIES] = matcher.find([text if keep else "" for text, keep in zip(texts, keeps, strict=True)])
+    return pa.table(columns)
+
+
+def _counts(reasons: pa.ChunkedArray, counts: list[list[Any]]) -> dict[str, Any]:
+    ledger = Ledger()
+    for entry in pc.value_counts(reasons).to_pylist():
+        reason, rows = entry["values"], entry["counts"]
+        if reason == KEEP:
+            ledger.keep(rows)
+        elif reason in REASONS["filter"]:
+            # What ended in an earlier stage was counted there.
+            ledger.drop(reason, rows)
+    return {"pairs": ledger.as_dict(), "verdicts": len(reasons), "rules": counts}
+
+
+def arrays(settings: filters.Filter) -> list[str]:
+    """Name the arrays of stored embeddings that the rules read: `<model>/<kind>`, sorted."""
+    return [f"{model}/{kind}" for model, kind in _read_arrays(settings)]
+
+
+def _read_arrays(settings: filters.Filter) -> list[tuple[str, str]]:
+    wanted = {(model, "image") for _, model in settings.models()}
+    wanted |= {(one.model, "text") for one in settings.computed if one.kind == "negcliploss"}
+    return sorted(wanted)
+
+
+def _embedded(store: Path, pairs: pa.Table, settings: filters.Filter) -> dict[tuple[str, str], np.ndarray]:
+    """Return the stored embeddings that the rules read: by model and kind, unit vectors (rows, features)."""
+    wanted = _read_arrays(settings)
+    if not wanted or not pairs.num_rows:
+        return {key: np.zeros((0, 1), np.float32) for key in wanted}
+    group = zarr.open_group(store, mode="r")
+    slots = pairs["slot"].to_numpy()
+    first, last = int(slots.min()), int(slots.max())
+    found = {}
+    for model, kind in wanted:
+        rows = np.asarray(embeddings.array(group, f"{model}/{kind}")[first : last + 1])
+        found[model, kind] = clip_losses.unit(rows[slots - first])
+    return found
+
+
+def _computed(
+    one: filters.Computed,
+    embedded: Mapping[tuple[str, str], np.ndarray],
+    pairs: pa.Table,
+    batches: Batches | None,
+) -> np.ndarray:
+    images = embedded[one.model, "image"]
+    if not len(images):
+        return np.zeros(0, np.float32)
+    if one.kind == "normsim":
+        return clip_losses.normsim(images, clip_losses.read(Path(str(one.targets)), images.shape[1]), one.norm or "inf")
+    if batches is None:
+        message = f"no batches were drawn for {one.column}. Remedy: run the stage filter from its beginning"
+        raise ValueError(message)
+    texts, slots = embedded[one.model, "text"], pairs["slot"].to_numpy()
+    return clip_losses.negcliploss(images, texts, slots, batches.read(), float(one.temperature or 1))

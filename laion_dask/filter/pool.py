@@ -1,0 +1,114 @@
+"""All shards in, what no shard can say alone out: cuts of top fractions, chances of entries, random batches.
+
+Each reads one shard after another and holds counts, not rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow.compute as pc
+import zarr
+
+from laion_dask.filter import balance, clip_losses, top_fraction, uid_sets
+from laion_dask.filter.part import ENTRIES, Batches, Cut, read_file
+from laion_dask.params import filters
+from laion_dask.schema.reasons import KEEP, RULE_BITS
+from laion_dask.storage import embeddings
+
+# What a published pool was cleared of before anybody ranked it (DataComp, section 3.2).
+_NEVER_IN_A_POOL: Final = np.uint64(
+    sum(1 << RULE_BITS[rule] for rule in ("removed_later", "removed_hash", "listed_later", "unsafe", "unsafe_keyword"))
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A judged shard: its verdicts so far, and what `select.judge` left for the rules over all shards."""
+
+    name: str
+    verdicts: Path
+    pending: Path
+
+
+def cut(rule: filters.Top, shards: Sequence[Shard]) -> Cut:
+    """Return the lowest value of a rule of filter.top, by split."""
+    lowest: dict[str, float] = {}
+    for split in filters.SPLITS:
+        if rule.by == "split" or not lowest:
+            group = split if rule.by == "split" else None
+            share = _Values(rule.column, shards, group, rule.share_of or rule.among)
+            ranked = _Values(rule.column, shards, group, rule.among)
+            value = top_fraction.cut(ranked, rule.fraction, top_fraction.count(share))
+        lowest[split] = value
+    return Cut(rule.column, lowest)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The values of a column, one shard after another, each time anew."""
+
+    column: str
+    shards: Sequence[Shard]
+    split: str | None
+    among: filters.Among
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        for shard in self.shards:
+            values = read_file(shard.pending, [self.column])[self.column].to_numpy()
+            rows = np.ones(len(values), bool)
+            verdicts = read_file(shard.verdicts, self._asked)
+            if self.split is not None:
+                rows &= pc.equal(verdicts["split"], self.split).to_numpy()
+            if self.among == "passing":
+                rows &= pc.equal(verdicts["reason"], KEEP).to_numpy()
+            if self.among == "pool":
+                rows &= (verdicts["rules"].to_numpy() & _NEVER_IN_A_POOL) == 0
+            yield values[rows]
+
+    @property
+    def _asked(self) -> list[str]:
+        of_rank = {"passing": ["reason"], "pool": ["rules"]}.get(self.among, [])
+        return [*of_rank, *(["split"] if self.split is not None else [])]
+
+
+def write_chances(rule: filters.Balance, shards: Sequence[Shard], path: Path) -> None:
+    """Count the kept pairs of each entry of filter.balance, and write the chance of each: .npy, float64 (entries,)."""
+    counts = np.zeros(len(balance.read_entries(Path(rule.entries))), np.int64)
+    for shard in shards:
+        entries = read_file(shard.pending, [ENTRIES])
+        kept = pc.equal(read_file(shard.verdicts, ["reason"])["reason"], KEEP)
+        found = pc.list_flatten(entries.filter(kept)[ENTRIES]).to_numpy()
+        counts += np.bincount(found, minlength=len(counts))
+    np.save(path, balance.chances(counts, rule.t), allow_pickle=False)
+
+
+def draw(one: filters.Computed, scores: Sequence[Path], folder: Path) -> Batches:
+    """Draw the random batches of a negCLIPLoss and write their embeddings: slots, image and text as .npy.
+
+    A pool of fewer pairs than batches ask for gives smaller batches.
+    """
+    batches, batch = int(one.batches or 1), int(one.batch or 1)
+    sample = clip_losses.Sample(batches * batch, int(one.seed or 0))
+    column = f"similarity_{one.model}"
+    for path in scores:
+        table = read_file(path, ["uid", "slot", column])
+        table = table.filter(pc.is_finite(table[column]))
+        sample.add(uid_sets.halves(table["uid"]), table["slot"].to_numpy())
+    size = len(sample.slots) // batches * batches
+    # Dealt out one by one, so that every batch is a sample of its own; sorted in it, so that the store is read once.
+    dealt = sample.slots[:size].reshape(-1, batches).T
+    slots = np.sort(dealt, axis=1).reshape(-1)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "slots.npy", slots, allow_pickle=False)
+    group = zarr.open_group(scores[0].parent / embeddings.STORE, mode="r") if scores else None
+    for kind in ("image", "text"):
+        rows = np.zeros((0, 1), np.float16)
+        if group is not None and size:
+            rows = np.asarray(embeddings.array(group, f"{one.model}/{kind}").oindex[slots, slice(None)])
+        np.save(folder / f"{kind}.npy", rows, allow_pickle=False)
+    return Batches(folder, max(1, size // batches))

@@ -1,0 +1,182 @@
+"""Files with sets of uids in, whether a pair is in them out: DataComp's subset files, and Parquet of earlier versions.
+
+A subset file (mlfoundations/datacomp, resharder.py) is a NumPy array of dtype `u8,u8`, little-endian: the two halves of
+each uid as numbers, sorted; an entry that comes twice counts once here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from laion_dask.schema.reasons import KEEP
+
+HALVES: Final = np.dtype([("f0", "<u8"), ("f1", "<u8")])
+_UID_CHARS: Final = 32
+_NIBBLES: Final = np.full(256, 255, np.uint8)
+_NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_CHECKED_AT_ONCE: Final = 1 << 22
+
+
+class UidSetError(Exception):
+    """A set of uids cannot be read; the message has the file and the remedy."""
+
+
+def numbers(digests: pa.Array | pa.ChunkedArray, chars: int) -> np.ndarray:
+    """Return digests of so many lower-case hex digits as numbers of 16 digits each, uint64 (rows, chars / 16).
+
+    Raises `ValueError` where a digest is none.
+    """
+    joined = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
+    if not len(joined):
+        return np.zeros((0, chars // 16), np.uint64)
+    fixed = joined.cast(pa.binary()).cast(pa.binary(chars))
+    digits = np.frombuffer(fixed.buffers()[1], np.uint8)[fixed.offset * chars :][: len(fixed) * chars]
+    nibbles = _NIBBLES[digits].reshape(len(fixed), chars)
+    if nibbles.max() > 15:
+        message = "a uid or hash is not of hex digits. Remedy: digits 0 to f, in lower case"
+        raise ValueError(message)
+    return np.ascontiguousarray((nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype("<u8"))
+
+
+def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,). Raises as `numbers`."""
+    return numbers(uids, _UID_CHARS).view(HALVES).reshape(len(uids))
+
+
+def write(path: Path, uids: pa.Array | pa.ChunkedArray) -> None:
+    """Write a subset file as DataComp's programs take it: sorted, each entry once."""
+    with path.open("wb") as stream:
+        np.save(stream, np.unique(halves(uids)), allow_pickle=False)
+
+
+def look(source: Path) -> None:
+    """Open a set without reading it; `UidSetError` where it is none."""
+    if source.suffix == ".npy":
+        _open(source)
+    elif not any("uid" in _columns(file) for file in _files(source)):
+        raise _no_uids(source)
+
+
+def prepare(source: Path, folder: Path) -> Path:
+    """Return a sorted subset file for a set; a Parquet source or an unsorted array gets one in `folder`.
+
+    Parquet: a file, or a folder with files, with a column uid; where there is a column reason, the kept rows count.
+    Raises `UidSetError`.
+    """
+    if source.suffix == ".npy":
+        array = _open(source)
+        if _is_sorted(array):
+            return source
+    else:
+        array = _of_parquet(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{source.stem}-{len(list(folder.iterdir()))}.npy"
+    np.save(target, np.unique(array), allow_pickle=False)
+    return target
+
+
+@functools.lru_cache(maxsize=16)
+def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - a changed file has another digest
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = _eights(stored)
+    # Entries with one first half: two different digests that share it are possible, if rare.
+    longest = 1
+    while longest < len(array) and _repeats(array, longest):
+        longest += 1
+    return array, longest
+
+
+def _eights(array: np.ndarray) -> np.ndarray:
+    """Return u8 (rows, digest bytes / 8) of pairs of numbers or of rows of them; also where there is no row."""
+    return array.view("<u8").reshape(len(array), array.dtype.itemsize * math.prod(array.shape[1:]) // 8)
+
+
+def _repeats(array: np.ndarray, step: int) -> bool:
+    """Say whether any entry begins as the one so many steps before; a piece at a time, for the array may be large."""
+    for begin in range(0, len(array) - step, _CHECKED_AT_ONCE):
+        later = array[begin + step : begin + step + _CHECKED_AT_ONCE, 0]
+        if (later == array[begin : begin + len(later), 0]).any():
+            return True
+    return False
+
+
+def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
+    """Return bool (rows,): the digest (as of `halves` or `numbers`) is in the sorted file. It is mapped, not read."""
+    array, longest = _load(path, digest)
+    rows = _eights(asked)
+    result = np.zeros(len(rows), bool)
+    if not len(array) or not len(rows):
+        return result
+    # In their order, so that neighbours in the file are looked at together.
+    order = np.argsort(rows[:, 0])
+    sorted_rows = rows[order]
+    start = np.searchsorted(array[:, 0], sorted_rows[:, 0])
+    found = np.zeros(len(rows), bool)
+    for step in range(longest):
+        inside = start + step < len(array)
+        candidates = array[np.minimum(start + step, len(array) - 1)]
+        found |= (candidates == sorted_rows).all(axis=1) & inside
+    result[order] = found
+    return result
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UidSetError(f"{path} cannot be read: {error}. Remedy: a subset file as DataComp writes it") from error
+    if array.dtype != HALVES or array.ndim != 1:
+        message = f"{path} has dtype {array.dtype}, shape {array.shape}. Remedy: a 1-D array of dtype u8,u8"
+        raise UidSetError(message)
+    return np.asarray(array) if len(array) == 0 else array
+
+
+def _is_sorted(array: np.ndarray) -> bool:
+    for begin in range(0, len(array), _CHECKED_AT_ONCE):
+        some = np.asarray(array[begin : begin + _CHECKED_AT_ONCE + 1])
+        first, second = some["f0"], some["f1"]
+        later = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] >= second[:-1]))
+        if not later.all():
+            return False
+    return True
+
+
+def _of_parquet(source: Path) -> np.ndarray:
+    found = []
+    for file in _files(source):
+        columns = _columns(file)
+        if "uid" not in columns:
+            continue
+        try:
+            table = pq.read_table(file, columns=columns)
+            kept = table.filter(pc.equal(table["reason"], KEEP)) if "reason" in columns else table
+            found.append(halves(kept["uid"]))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
+    if not found:
+        raise _no_uids(source)
+    return np.concatenate(found)
+
+
+def _files(source: Path) -> list[Path]:
+    return sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+
+
+def _columns(file: Path) -> list[str]:
+    try:
+        names = pq.read_schema(file).names
+    except (OSError, pa.ArrowException) as error:
+        raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
+    return [name for name in ("uid", "reason") if name in names]
+
+
+def _no_uids(source: Path) -> UidSetError:
+    return UidSetError(f"{source} has no Parquet with a column uid. Remedy: data/filter or data/release of a version")

@@ -1,0 +1,41 @@
+"""A body as it was received in, what its owner wrote into it and the picture made of it out: the work of a decoder.
+
+A picture that its own bytes refuse is not decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from laion_dask.images import prepare
+from laion_dask.images.blur import Box
+from laion_dask.web.rights.decision import SILENT, Decision, Policy
+from laion_dask.web.rights.embedded import decide_file
+
+FIELDS: Final = tuple(field.name for field in dataclasses.fields(prepare.Prepared) if field.name != "picture")
+"""What an answer holds of a prepared picture beside its bytes."""
+
+
+def look(
+    body: bytes, rules: prepare.Rules, policy: Policy | None, boxes: Sequence[Box], time: str | None
+) -> tuple[Decision, prepare.Prepared]:
+    """Read what the owner wrote into a picture, then prepare it; without a policy nothing is read.
+
+    `time` is the Date of the response that brought it. `MemoryError` is the only way out, where memory is limited.
+    """
+    decision = decide_file(body, policy, time) if policy is not None else SILENT
+    if policy is not None and policy.binds(decision):
+        return decision, prepare.Prepared(decision.signal, f"refused by {decision.signal}")
+    return decision, prepare.prepare(body, rules, boxes)
+
+
+def rules_of(fields: Mapping[str, Any]) -> prepare.Rules:
+    """Build the rules out of JSON."""
+    return prepare.Rules(**fields)
+
+
+def policy_of(fields: Mapping[str, Any] | None) -> Policy | None:
+    """Build the policy out of JSON."""
+    return None if fields is None else Policy(**{name: tuple(value) for name, value in fields.items()})

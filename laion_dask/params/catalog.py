@@ -1,0 +1,35 @@
+"""The section `catalog`: how pairs are made unique, cleared of removals and shuffled."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from laion_dask.params import lists as list_params
+from laion_dask.params.section import Section, Seed
+
+
+class Catalog(Section):
+    """How pairs are made unique, cleared of removals and shuffled."""
+
+    buckets: Annotated[int, Field(ge=1, le=4096)]
+    shard_rows: Annotated[int, Field(ge=16, le=10_000)]
+    seed: Seed
+    removals: str
+    removals_until: date | None
+    lists: tuple[list_params.HashList, ...]
+
+    @field_validator("lists")
+    @classmethod
+    def _lists_have_names(cls, lists: tuple[list_params.HashList, ...]) -> tuple[list_params.HashList, ...]:
+        list_params.check_names(lists)
+        return lists
+
+    @model_validator(mode="after")
+    def _buckets_are_a_power_of_two(self) -> Catalog:
+        if self.buckets & (self.buckets - 1):
+            message = f"buckets {self.buckets} is not a power of two: buckets are cut by the first bits of the uid"
+            raise ValueError(message)
+        return self

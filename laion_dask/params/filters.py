@@ -1,0 +1,199 @@
+"""The section `filter` of params.yaml: one frozen model for each of its rules; what is absurd is refused.
+
+Whether the columns and files that it names are there is checked by `laion_dask.preflight`, before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from laion_dask.params.group import Distance
+from laion_dask.params.section import Section, Seed
+
+Split = Literal["en", "multi", "nolang"]
+SPLITS: Final[tuple[Split, ...]] = ("en", "multi", "nolang")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+Path = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+Among = Literal["scored", "pool", "passing"]
+
+
+class Similarity(Section):
+    """The lowest cosine that is kept, by split."""
+
+    en: Cosine
+    multi: Cosine
+    nolang: Cosine
+
+
+class Threshold(Section):
+    """Limits of one column; a row outside of them, or without a number, is dropped."""
+
+    name: Name
+    """Of the rule: in the metrics, where it is counted on its own."""
+    column: Column
+    min: float | None = None
+    above: float | None = None
+    max: float | None = None
+    below: float | None = None
+    splits: Literal["all"] | tuple[Split, ...] = "all"
+    """Whose pairs it asks."""
+    missing: Literal["drop", "keep"] = "drop"
+    """What becomes of a pair without a number there."""
+
+    @model_validator(mode="after")
+    def _limits_leave_room(self) -> Threshold:
+        low, high = (self.min, self.above), (self.max, self.below)
+        given = [limit for limit in (*low, *high) if limit is not None]
+        if not given:
+            message = f"threshold {self.name} has no limit. Remedy: min, above, max or below"
+            raise ValueError(message)
+        lowest = max((limit for limit in low if limit is not None), default=float("-inf"))
+        highest = min((limit for limit in high if limit is not None), default=float("inf"))
+        excluded = lowest == highest and lowest in {self.above, self.below}
+        if lowest > highest or excluded:
+            message = f"threshold {self.name}: {lowest:g} is {'not below' if excluded else 'above'} {highest:g}: "
+            raise ValueError(f"{message}no pair could be kept. Remedy: a lower min or above, or a higher max or below")
+        return self
+
+
+class Top(Section):
+    """The top fraction of a column, by DataComp's rule: all that equal the last one stay too."""
+
+    name: Name
+    column: Column
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    by: Literal["all", "split"] = "all"
+    """Of all pairs together, or of each split on its own."""
+    among: Among = "scored"
+    """Which pairs are ranked: all with a number there; those that known content and punsafe leave, as in a published
+    pool; or those that no rule before has dropped."""
+    share_of: Among | None = None
+    """What the fraction is of; None: of those that are ranked."""
+
+
+class ImageBased(Section):
+    """DataComp's image-based filter: clusters of the pool that are nearest to a target."""
+
+    model: Name
+    """One of score.models."""
+    centroids: Path
+    targets: Path
+
+
+class Balance(Section):
+    """MetaCLIP's balancing."""
+
+    entries: Path
+    t: Annotated[int, Field(ge=1)]
+    seed: Seed
+
+
+class Keywords(Section):
+    """Re-LAION's rule: a listed word in the text of an image that is unsafe by far."""
+
+    file: Path
+    above_punsafe: Fraction
+
+
+class Computed(Section):
+    """A column that filter computes from stored embeddings, for thresholds, top and where."""
+
+    column: Name
+    kind: Literal["negcliploss", "normsim"]
+    model: Name
+    """One of score.models."""
+    targets: Path | None = None
+    """normsim: embeddings of the target images, .npy (targets, features)."""
+    norm: Literal["inf", 2] | None = None
+    """normsim: of the similarities to all targets, the largest (inf) or the root of the sum of squares (2)."""
+    batch: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """negcliploss: pairs of one random batch."""
+    batches: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    """negcliploss: how many random batches the normalizer is a mean of."""
+    temperature: Annotated[float, Field(gt=0, le=1)] | None = None
+    """negcliploss: that of the model."""
+    seed: Seed | None = None
+    """negcliploss: of the batches."""
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Computed:
+        keys = {"negcliploss": ("batch", "batches", "temperature", "seed"), "normsim": ("targets", "norm")}
+        for kind, wanted in keys.items():
+            for key in wanted:
+                if (getattr(self, key) is None) is (kind == self.kind):
+                    remedy = f"add {key}" if kind == self.kind else f"leave {key} out, it belongs to {kind}"
+                    message = f"computed {self.column}, kind {self.kind}. Remedy: {remedy}"
+                    raise ValueError(message)
+        return self
+
+
+class Filter(Section):
+    """Thresholds: the only place where numbers become verdicts."""
+
+    similarity: Similarity
+    min_chars: Annotated[int, Field(ge=0, le=10_000)]
+    min_words: Annotated[int, Field(ge=0, le=1_000)]
+    min_bytes: Annotated[int, Field(ge=0, le=1_000_000_000)]
+    min_side_px: Annotated[int, Field(ge=0, le=100_000)]
+    max_aspect_ratio: Annotated[float, Field(ge=1)]
+    languages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...], Field(min_length=1)] | None
+    max_punsafe: Fraction
+    max_pwatermark: Fraction
+    laion400m: Literal["drop", "keep"]
+    keywords: Keywords | None
+    text_entities: Path | None
+    keep_uids: tuple[Path, ...]
+    drop_uids: tuple[Path, ...]
+    computed: Annotated[tuple[Computed, ...], Field(max_length=8)]
+    thresholds: Annotated[tuple[Threshold, ...], Field(max_length=16)]
+    where: Annotated[str, Field(min_length=1, max_length=10_000)] | None
+    image_based: ImageBased | None
+    top: Annotated[tuple[Top, ...], Field(max_length=8)]
+    duplicate_images: Literal["drop", "keep"]
+    near_duplicates: Literal["drop", "keep"]
+    near_max_distance: Distance
+    near_min_cosine: Cosine
+    semantic_duplicates: Annotated[float, Field(ge=0, lt=1)] | None
+    evaluation_max_distance: Distance | None
+    evaluation_min_cosine: Cosine | None
+    balance: Balance | None
+
+    @field_validator("computed", "thresholds", "top")
+    @classmethod
+    def _names_are_given_once(cls, value: tuple[Threshold | Top | Computed, ...]) -> tuple[object, ...]:
+        names = [entry.column if isinstance(entry, Computed) else entry.name for entry in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            message = f"{', '.join(twice)} comes twice. Remedy: another name for one of them"
+            raise ValueError(message)
+        return value
+
+    def models(self) -> Sequence[tuple[str, str]]:
+        """Return (key, name of a model) for each rule that reads stored embeddings."""
+        based = [] if self.image_based is None else [("image_based.model", self.image_based.model)]
+        return [*based, *((f"computed.{number}.model", entry.model) for number, entry in enumerate(self.computed))]
+
+    def files(self) -> Sequence[tuple[str, str, Literal["file", "either"]]]:
+        """Return (key, path, what it may be) of each file or folder that a rule reads."""
+        found: list[tuple[str, str, Literal["file", "either"]]] = [
+            (f"{key}.{at}", path, "either")
+            for key in ("keep_uids", "drop_uids")
+            for at, path in enumerate(getattr(self, key))
+        ]
+        single = {
+            "keywords.file": self.keywords and self.keywords.file,
+            "text_entities": self.text_entities,
+            "balance.entries": self.balance and self.balance.entries,
+            "image_based.centroids": self.image_based and self.image_based.centroids,
+            "image_based.targets": self.image_based and self.image_based.targets,
+            **{f"computed.{number}.targets": one.targets for number, one in enumerate(self.computed)},
+        }
+        return [*found, *((key, path, "file") for key, path in single.items() if path)]

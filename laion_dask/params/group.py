@@ -1,0 +1,54 @@
+"""What the stage group records and the filter makes of it: sections of params.yaml about images that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from laion_dask.params.section import Section, Seed
+
+_LARGEST: Final = 31  # of laion_dask.images.pdq_index, which loads what the command line does not need
+
+Distance = Annotated[int, Field(ge=0, le=_LARGEST)]
+
+
+class Group(Section):
+    """How near images must be to each other to be recorded."""
+
+    model: Annotated[str, Field(min_length=1)] | None
+    pdq_distance: Distance
+    min_quality: Annotated[int, Field(ge=0, le=100)]
+    semantic_floor: Annotated[float, Field(gt=0, le=1)]
+    clusters: Annotated[int, Field(ge=1, le=1_000_000)] | None
+    neighbours: Annotated[int, Field(ge=1, le=10_000)]
+    seed: Seed
+    evaluation: tuple[str, ...]
+
+
+def check(
+    group: Group, distances: Mapping[str, int | None], semantic_duplicates: float | None, models: Sequence[str]
+) -> None:
+    """Raise `ValueError` where the filter asks for what the stage group does not record.
+
+    `distances` are the filter's by their keys; None is asked for nothing.
+    """
+    if group.model is not None and group.model not in models:
+        message = f"group.model = {group.model!r} is not in score.models. Remedy: one of {', '.join(models)}, or null"
+        raise ValueError(message)
+    for key, distance in distances.items():
+        if distance is not None and distance > group.pdq_distance:
+            message = (
+                f"{key} = {distance} is above group.pdq_distance = {group.pdq_distance}, up to which distances are "
+                "recorded. Remedy: lower the one or raise the other"
+            )
+            raise ValueError(message)
+    # Rounded: 1 - 0.05 is a little more or less than 0.95.
+    if semantic_duplicates is not None and round(1 - semantic_duplicates, 9) < group.semantic_floor:
+        message = (
+            f"filter.semantic_duplicates = {semantic_duplicates} asks for cosines from {1 - semantic_duplicates:g}, "
+            f"and group.semantic_floor = {group.semantic_floor} is the lowest that is recorded. "
+            "Remedy: a lower one of them"
+        )
+        raise ValueError(message)

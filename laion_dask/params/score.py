@@ -1,0 +1,69 @@
+"""The section `score`: which CLIP models score the pairs, which heads, and how images come to them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from laion_dask.params import heads as head_params
+from laion_dask.params.filters import SPLITS, Split
+from laion_dask.params.section import Section
+
+
+class Model(Section):
+    """One CLIP: what it is, which texts it reads, and what its weights must be."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    model: Annotated[str, Field(min_length=1)]
+    pretrained: Annotated[str, Field(min_length=1)] | None = None
+    splits: Literal["all"] | tuple[Split, ...] = "all"
+    expect_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _splits_are_known(cls, value: object) -> object:
+        listed = list(value) if isinstance(value, list | tuple) else []
+        known = bool(listed) and all(split in SPLITS for split in listed)
+        if value == "all" or (known and len({*listed}) == len(listed)):
+            return value
+        message = f"splits = {value!r} is refused. Remedy: all, or a list of {', '.join(SPLITS)} without repetition"
+        raise ValueError(message)
+
+    def reads(self, split: str) -> bool:
+        """Say whether the model reads the texts of a split."""
+        return self.splits == "all" or split in self.splits
+
+
+class Score(Section):
+    """Which CLIPs, which heads, and how images come to them."""
+
+    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=16)]
+    heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)] | None
+    tags: Annotated[tuple[head_params.Tag, ...], Field(max_length=16)] | None
+    faces: head_params.Faces | None
+    batch: Annotated[int, Field(ge=1, le=4096)] | None
+    decode: Literal["full", "reduced"]
+    compile: Literal["none", "default", "max-autotune"]
+
+    @model_validator(mode="after")
+    def _heads_and_tags_fit(self) -> Score:
+        head_params.check(self.heads or (), self.tags or (), [model.name for model in self.models])
+        return self
+
+    @model_validator(mode="after")
+    def _every_split_is_read(self) -> Score:
+        names = [model.name for model in self.models]
+        if len({*names}) < len(names):
+            message = (
+                f"models has a name twice: {', '.join(names)}. Remedy: another name, it stands in columns and arrays"
+            )
+            raise ValueError(message)
+        silent = [split for split in SPLITS if not any(model.reads(split) for model in self.models)]
+        if silent:
+            message = (
+                f"no model reads the texts of {', '.join(silent)}: they would all be dropped. Remedy: splits of one"
+            )
+            raise ValueError(message)
+        return self

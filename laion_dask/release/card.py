@@ -1,0 +1,167 @@
+"""A release and what made it in, README.md out: the dataset's card, in the seven sections of a datasheet.
+
+Its head is what the Hugging Face hub and `datasets.load_dataset` read: every table is a configuration with its splits.
+Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import pyarrow.parquet as pq
+
+from laion_dask import schema
+from laion_dask.params import recipes
+from laion_dask.release import composition, limitations, rate_lines
+from laion_dask.release.croissant import MAIN, released
+from laion_dask.release.manifest import Made
+from laion_dask.release.part import SPLITS, SUBSET_HIGH_RESOLUTION
+from laion_dask.schema.reasons import FUNNEL, REASON_STAGE, REASONS
+
+NAME: Final = "README.md"
+_SIZES: Final = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"),
+                 (1e8, "10M<n<100M"), (1e9, "100M<n<1B"), (1e10, "1B<n<10B"), (1e11, "10B<n<100B"))  # fmt: skip
+_RANKED: Final = 10
+_OPT_OUTS: Final = (
+    *("page_opt_out", "robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage"),
+    *("content_signal", "crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One table as the card lists it: its rows by split, in so many files."""
+
+    name: str
+    what: str
+    folder: str
+    rows: Mapping[str, int]
+    files: int
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have rows."""
+        return [split for split in SPLITS if self.rows[split]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure beside the card: its path from there, and what there is to see."""
+
+    path: str
+    alt: str
+
+
+def write(
+    out: Path,
+    made: Made,
+    numbers: Mapping[str, Any],
+    merkle_root: Mapping[str, Any],
+    tombstones: int,
+    pictures: Sequence[Picture] = (),
+    rates: Sequence[rate_lines.Row] = (),
+) -> None:
+    """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `rate_lines`."""
+    settings = made.settings
+    tables = _tables(out, made)
+    shown = tables[0].splits if tables else []
+    card = _environment().get_template("card.md.j2").render(
+        release=settings.release,
+        published=made.published(),
+        demo=settings.crawl.source == "demo",
+        languages=[code for code, _ in numbers["languages"]["top"] if code],
+        size_category=next((name for limit, name in _SIZES if numbers["pairs"]["all"] < limit), "n>1T"),
+        configs=[
+            {"name": table.name, "folder": table.folder, "splits": table.splits} for table in tables
+        ],
+        first=shown[0] if shown else "",
+        splits=SPLITS,
+        shown=[*shown, "all"] if shown else [],
+        tables=tables,
+        recipes=recipes.caveats(settings.recipe),
+        changes=[(key, _plain(theirs), _plain(here)) for key, theirs, here in recipes.changes(settings)],
+        numbers=numbers,
+        rankings=_rankings(numbers),
+        pictures=pictures,
+        rate_splits=[row.group for row in rates if row.by == "split"],
+        rates=rate_lines.by_split(rates),
+        rate_groups=[(row.by, _cell(row.group), row) for row in rates if row.by != "split"],
+        uses=limitations.uses(settings),
+        limits=limitations.limits(settings, numbers),
+        biases=limitations.biases(settings),
+        personal=limitations.personal(settings, made.counts),
+        tombstones=tombstones,
+        columns=schema.RELEASE.columns,
+        crawls=made.crawls(),
+        pages=made.pages,
+        opt_outs=_opt_outs(made.counts),
+        funnel=FUNNEL,
+        counts=made.counts,
+        models=made.models,
+        lists=made.lists,
+        parameters=settings.model_dump(mode="json"),
+        meanings={reason: REASONS[stage][reason] for reason, stage in REASON_STAGE.items()},
+        merkle=merkle_root,
+    )  # fmt: skip
+    (out / NAME).write_text(card, encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("laion_dask.release"),
+        autoescape=False,  # noqa: S701 - Markdown; what comes from the web goes through _cell
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    return environment
+
+
+def _tables(out: Path, made: Made) -> list[Shown]:
+    settings = made.settings.release
+    what = {
+        MAIN: "the main table: every kept pair",
+        SUBSET_HIGH_RESOLUTION: f"both sides at least {settings.high_resolution_px:,} px",
+    }
+    what |= {f"aesthetic_{level:g}": f"aesthetic at least {level:g}" for level in settings.aesthetic}
+    found = []
+    for name, table in released(out, made).items():
+        folder = "" if name == MAIN else name
+        files = composition.files(out, folder)
+        if name != "tombstones" and files:
+            rows = dict.fromkeys(SPLITS, 0)
+            for path in files:
+                rows[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
+            found.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))
+    return found
+
+
+def _plain(value: object) -> str:
+    """Return a parameter as a cell of a table."""
+    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+
+
+def _rankings(numbers: Mapping[str, Any]) -> list[list[str]]:
+    columns = []
+    for name, empty in (("languages", "none"), ("hosts", "none"), ("licenses", "none")):
+        top = numbers[name]["top"][:_RANKED]
+        columns += [[_cell(value) or empty for value, _ in top], [f"{pairs:,}" for _, pairs in top]]
+    return [list(row) for row in zip_longest(*columns, fillvalue="")]
+
+
+def _cell(text: str) -> str:
+    """Return a text of the web as a cell of a table: it must neither end the cell nor become markup."""
+    kept = "".join(letter if letter.isalnum() or letter in ".-_:+?" else " " for letter in text)
+    return f"`{kept.strip()}`" if kept.strip() else ""
+
+
+def _opt_outs(counts: Mapping[str, Any]) -> int:
+    links, images = counts["extract"]["links"]["dropped"], counts["download"]["images"]["dropped"]
+    return sum(int(links.get(reason, 0)) + int(images.get(reason, 0)) for reason in _OPT_OUTS)

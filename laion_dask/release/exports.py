@@ -1,0 +1,244 @@
+"""Scored shards in, the layouts of other tools out: clip-retrieval's, DataComp's, subset files, shards without faces.
+
+Formats: clip-retrieval's writer (img_emb, text_emb, metadata); DataComp's `<stem>.npz` beside `<stem>.parquet`, and its
+subset files of two 64-bit halves of each uid. One shard is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zarr
+from PIL import Image
+
+from laion_dask import schema
+from laion_dask.images import prepare
+from laion_dask.images.blur import blur
+from laion_dask.release import layouts
+from laion_dask.schema import faces
+from laion_dask.schema.reasons import KEEP
+from laion_dask.storage import embeddings, shards
+
+SUBSET: Final = "subset.npy"
+_QUALITY: Final = 95
+_HALVES: Final = np.dtype("u8,u8").newbyteorder("<")
+# The names that DataComp's programs ask for, by the architecture as open_clip calls it.
+# As in DataComp's metadata; the right ones are ours.
+_METADATA: Final = {
+    "uid": "uid",
+    "url": "url",
+    "text": "caption",
+    "original_width": "original_width",
+    "original_height": "original_height",
+    "face_bboxes": "face_bboxes",
+    "sha256": "sha256",
+}
+
+
+class ExportError(Exception):
+    """Something cannot be exported; the message has the value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported: folders with the images tables, the scores with their arrays, and verdicts where they count."""
+
+    images: Path
+    score: Path
+    verdicts: Path | None = None
+
+    @property
+    def store(self) -> Path:
+        """The arrays."""
+        return self.score / embeddings.STORE
+
+    def tables(self) -> list[Path]:
+        """Return the tables of scores; `ExportError` where there is none."""
+        found = sorted(self.score.glob("*.parquet"))
+        if not found:
+            message = f"{self.score} has no scores. Remedy: run score first, or give the folder that it wrote into"
+            raise ExportError(message)
+        return found
+
+    def rows(self) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the name of each shard and its scored rows: columns of images, then of scores.
+
+        Without the rows that a verdict drops, joined by uid. `ExportError` names a table that is missing.
+        """
+        for path in self.tables():
+            scores = pq.read_table(path)
+            images = _table(self.images / path.name)
+            keep = pc.equal(scores["reason"], KEEP)
+            if self.verdicts is not None:
+                verdicts = _table(self.verdicts / path.name)
+                kept = verdicts.filter(pc.equal(verdicts["reason"], KEEP))["uid"]
+                keep = pc.and_(keep, pc.is_in(scores["uid"], value_set=kept.combine_chunks()))
+            scores = scores.filter(keep)
+            places = pc.index_in(scores["uid"], value_set=images["uid"].combine_chunks())
+            joined = images.take(places)
+            for name in scores.column_names:
+                if name not in joined.column_names:
+                    joined = joined.append_column(name, scores[name])
+            yield path.stem, joined
+
+
+def clip_retrieval(source: Source, out: Path, model: str | None) -> int:
+    """Write `img_emb`, `text_emb` and `metadata` with a file for each shard that has rows; return the rows.
+
+    Embeddings are float16 (rows, features), unit length, row i of every file for the same pair; rows whose text the
+    model does not read are left out. `model` is a name of `score.models`, None the only one.
+    """
+    (name,) = _models(source, [model] if model else None, only=True)
+    digits = int(np.log10(len(source.tables()))) + 1
+    for folder in ("img_emb", "text_emb", "metadata"):
+        (out / folder).mkdir(parents=True)
+    written = total = 0
+    for _, rows, (image, text) in _read(source, [name]):
+        number = str(written).zfill(digits)
+        np.save(out / "img_emb" / f"img_emb_{number}.npy", image)
+        np.save(out / "text_emb" / f"text_emb_{number}.npy", text)
+        metadata = rows.rename_columns({"key": "image_path"})
+        first = ["image_path", "caption"]
+        metadata = metadata.select([*first, *(column for column in metadata.column_names if column not in first)])
+        pq.write_table(metadata, out / "metadata" / f"metadata_{number}.parquet", compression="zstd")
+        written, total = written + 1, total + rows.num_rows
+    return total
+
+
+def datacomp(source: Source, out: Path, model: str | None) -> int:
+    """Write `<shard>.npz` and `<shard>.parquet` with DataComp's names, row i of one for row i of the other.
+
+    Arrays `<key>_img` and `<key>_txt`, float16; the key is b32 and l14 for OpenAI's architectures, else the name of the
+    model. Returns the rows. `model` None exports all models, and leaves out rows whose text one of them does not read.
+    """
+    names = _models(source, [model] if model else None)
+    about = embeddings.about(source.store)
+    keys = {name: layouts.datacomp_key(name, about[name]["model"]) for name in names}
+    if len({*keys.values()}) < len(keys):
+        message = f"{', '.join(keys)} would share the keys {', '.join(sorted({*keys.values()}))}. Remedy: --model NAME"
+        raise ExportError(message)
+    out.mkdir(parents=True, exist_ok=True)
+    total = 0
+    for stem, rows, arrays in _read(source, names):
+        named = [f"{key}_{kind}" for key in keys.values() for kind in ("img", "txt")]
+        np.savez(out / f"{stem}.npz", **dict(zip(named, arrays, strict=True)))  # type: ignore[arg-type]
+        columns = {ours: rows[theirs] for ours, theirs in _METADATA.items() if theirs in rows.column_names}
+        own = {f"clip_{key}_similarity_score": rows[f"similarity_{name}"] for name, key in keys.items()}
+        pq.write_table(pa.table(columns | own), out / f"{stem}.parquet", compression="zstd")
+        total += rows.num_rows
+    return total
+
+
+def subset(source: Source, out: Path, _: str | None) -> int:
+    """Write `subset.npy`: dtype u8,u8, the two halves of each uid, sorted, 16 bytes in memory; return the rows."""
+    found = [halves(rows["uid"].to_pylist()) for _, rows in source.rows()]
+    joined = np.concatenate(found)
+    joined.sort(order=("f0", "f1"))
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / SUBSET, joined)
+    return len(joined)
+
+
+def halves(uids: list[str]) -> np.ndarray:
+    """Return the numbers that the first and the last 16 hex digits of each uid are, dtype u8,u8, little-endian.
+
+    A shorter uid counts as one with zeros in front, as in DataComp. Raises `ExportError` for any other.
+    """
+    other = next((uid for uid in uids if not re.fullmatch("[0-9a-fA-F]{1,32}", uid)), None)
+    if other is not None:
+        message = f"the uid {other!r} is not of up to 32 hex digits. Remedy: subset files need uids of DataComp's form"
+        raise ExportError(message)
+    digits = bytes.fromhex("".join(uid.zfill(32) for uid in uids))
+    big = np.frombuffer(digits, ">u8").reshape(-1, 2)
+    found = np.empty(len(uids), _HALVES)
+    found["f0"], found["f1"] = big[:, 0], big[:, 1]
+    return found
+
+
+def blurred(source: Source, out: Path, _: str | None) -> int:
+    """Write the scored images once more as shards, with `face_bboxes` blurred, and return their number.
+
+    Row by row of a shard's table, which has `face_bboxes` too: pictures without a box stay byte for byte, others are
+    blurred (`blur.blur`) and encoded anew as JPEG. `ExportError` where there are no boxes, or a tar is not there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    columns = schema.IMAGES.schema.append(pa.field(faces.BOXES.name, faces.BOXES.type))
+    total = 0
+    for name, rows in source.rows():
+        if missing := [column for column in columns.names if column not in rows.column_names]:
+            message = f"{source.score / name}.parquet beside its images has no {', '.join(missing)}"
+            raise ExportError(f"{message}. Remedy: name a detector in score.faces, and run score of the project")
+        by_key = {row["key"]: row for row in rows.select(columns.names).to_pylist()}
+        with shards.ShardWriter(out, name, columns) as writer:
+            for key, body in shards.read_shard(source.images / f"{name}.tar"):
+                if (row := by_key.pop(key, None)) is not None:
+                    writer.add(row, *_without_faces(body, row[faces.BOXES.name]))
+        if by_key:
+            message = f"{source.images / name}.tar lacks {len(by_key)} images of its table. Remedy: run download again"
+            raise ExportError(message)
+        total += rows.num_rows
+    shards.write_sizes(out)
+    return total
+
+
+def _without_faces(body: bytes, boxes: list[list[float]]) -> tuple[bytes, str]:
+    """Return a picture with its boxes blurred, and its extension."""
+    if not boxes:
+        with Image.open(io.BytesIO(body)) as image:
+            return body, prepare.EXTENSIONS[image.format or ""]
+    out = io.BytesIO()
+    blur(prepare.upright(body), boxes).save(out, "JPEG", quality=_QUALITY)
+    return out.getvalue(), "jpg"
+
+
+FORMATS: Final[Mapping[str, Callable[[Source, Path, str | None], int]]] = {
+    "clip-retrieval": clip_retrieval,
+    "datacomp": datacomp,
+    "subset": subset,
+    "blurred": blurred,
+}
+
+
+def _read(source: Source, models: list[str]) -> Iterator[tuple[str, pa.Table, list[np.ndarray]]]:
+    """Yield name, rows and arrays (image, text of each model) of each shard that has rows with all of them."""
+    group = zarr.open_group(source.store, mode="r")
+    stored = [embeddings.array(group, f"{model}/{kind}") for model in models for kind in ("image", "text")]
+    for name, rows in source.rows():
+        slots = rows["slot"].to_numpy()
+        if not len(slots):
+            continue
+        # One read of the shard's range: its rows lie together.
+        first, last = int(slots.min()), int(slots.max()) + 1
+        arrays = [np.asarray(array[first:last])[slots - first] for array in stored]
+        whole = np.all([np.isfinite(values).all(axis=1) for values in arrays], axis=0)
+        if whole.any():
+            yield name, rows.filter(pa.array(whole)), [values[whole] for values in arrays]
+
+
+def _models(source: Source, wanted: list[str] | None, *, only: bool = False) -> list[str]:
+    known = sorted(embeddings.about(source.store))
+    if not known:
+        message = f"{source.store} has no embeddings. Remedy: run score first, or give the folder that it wrote into"
+        raise ExportError(message)
+    if wanted and (missing := [name for name in wanted if name not in known]):
+        message = f"there are no embeddings of {', '.join(missing)}. Remedy: --model with one of {', '.join(known)}"
+        raise ExportError(message)
+    if only and not wanted and len(known) > 1:
+        message = f"there are embeddings of {', '.join(known)}. Remedy: --model with one of them"
+        raise ExportError(message)
+    return wanted or known
+
+
+def _table(path: Path) -> Any:  # noqa: ANN401 - pyarrow's table
+    if not path.is_file():
+        raise ExportError(f"{path} is missing. Remedy: run the stage of {path.parent} again")
+    return pq.read_table(path)

@@ -1,0 +1,76 @@
+"""Tables of a release in, what describes and proves them out: card, Croissant, manifest, in this order.
+
+Each speaks of what was written before it: the card is in Croissant's digests, and both are in the manifest's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from laion_dask import params
+from laion_dask.blocklists import removal_ledger
+from laion_dask.release import card, card_figures, composition, croissant, manifest, rate_lines
+from laion_dask.storage import duckdb_connection, embeddings
+
+
+def publish(
+    out: Path, data: Path, settings: params.Params, counts: Mapping[str, Any], tombstones: int
+) -> dict[str, Any]:
+    """Write `README.md`, `croissant.json` and `manifest.json` into `out`, and return the manifest.
+
+    `data` is the folder of all stages' outs: which WATs, lists, removals and models took part.
+    """
+    rates = rate_lines.measure(data, settings.filter)
+    return describe(out, gather(data, settings, counts), tombstones, rates)
+
+
+def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.Row] = ()) -> dict[str, Any]:
+    """Write them for a release that was made with and from this."""
+    numbers = composition.measure(out)
+    root = manifest.root(out)
+    pictures = [card.Picture(*drawn) for drawn in card_figures.write(out, numbers, made.settings)]
+    card.write(out, made, numbers, root, tombstones, pictures, rates)
+    files = manifest.describe(out)
+    croissant.write(out, made, numbers, root, files)
+    described = out / croissant.NAME
+    files[croissant.NAME] = {"bytes": described.stat().st_size, "sha256": manifest.digest(described)}
+    return manifest.write(out, made, root, tombstones, dict(sorted(files.items())))
+
+
+def gather(data: Path, settings: params.Params, counts: Mapping[str, Any]) -> manifest.Made:
+    """Return what a version was made with and from."""
+    known = counts["filter"].get("lists", {})
+    lists = [
+        manifest.Entries(entry.file, known[entry.name]["entries"], known[entry.name]["sha256"])
+        for entry in settings.catalog.lists
+        if entry.name in known
+    ]
+    ledger = Path(settings.catalog.removals)
+    wats = pq.read_table(data / "crawl" / "wats.parquet", columns=["crawl", "wat"]).to_pylist()
+    return manifest.Made(
+        settings=settings,
+        counts=counts,
+        models=embeddings.about(data / "score" / embeddings.STORE),
+        lists=lists,
+        removals=manifest.Entries.of(ledger, len(removal_ledger.read(ledger))),
+        wats=[(str(wat["crawl"]), str(wat["wat"])) for wat in wats],
+        pages=_pages(sorted((data / "download").glob("*.parquet"))),
+    )
+
+
+def _pages(images: list[Path]) -> tuple[str, str]:
+    """Return when the oldest and the newest page of the pairs were fetched."""
+    if not images:
+        return "", ""
+    with duckdb_connection.connect() as connection:
+        found = connection.execute(
+            "select min(page_date), max(page_date) from read_parquet($1, hive_partitioning = false)"
+            " where page_date <> ''",
+            [duckdb_connection.names(images)],
+        ).fetchone()
+    oldest, newest = found or (None, None)
+    return oldest or "", newest or ""

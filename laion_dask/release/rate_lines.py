@@ -1,0 +1,104 @@
+"""The rates of a version's card: lines by split, and by the languages and hosts that most was asked for of.
+
+They are counted by `rate_queries`, as those of the report. Rates are of what was found, not of what is kept: they say
+what the filters had to deal with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from laion_dask import params
+from laion_dask.statistics import rate_queries
+from laion_dask.statistics.rate_queries import ALL, HOST_SIGNALS, Counted
+from laion_dask.statistics.summary import wilson
+
+_TOP: Final = 5
+"""Languages and hosts that have a line."""
+_ORDER: Final = (ALL, "en", "multi", "nolang")
+_ATTEMPTS: Final = "opt_out_of_attempts"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of `total` a measure holds for, with its 95 % interval."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return it as a cell of the card; empty where nothing was looked at."""
+        if not self.total:
+            return ""
+        return f"{100 * self.count / self.total:.2f} % ({100 * self.low:.2f} to {100 * self.high:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One group: `by` is split, language or host; of split, group `all` is everything."""
+
+    by: str
+    group: str
+    attempts: int
+    shares: dict[str, Share]
+
+
+MEASURES: Final = {
+    "unsafe_of_scored": "unsafe by score, of the images that have one",
+    "watermark_of_scored": "watermarked by score, of the images that have one",
+    "unsafe_of_kept": "unsafe by score above 0.5, of the kept pairs",
+    "watermark_of_kept": "watermarked by score above 0.8, of the kept pairs",
+    "listed_of_received": "on a list of known content, of the images received",
+    "listed_address_of_pairs": "the address on a list of known content, of all pairs",
+    _ATTEMPTS: "host or image opts out, of all that were asked for",
+    "page_opt_out_of_attempts": "page opts out and is recorded, of all that were asked for",
+    "removed_of_pairs": "taken out by a removal, before or after it was asked for, of all pairs",
+}
+"""Measures of every version, in the order of the card; between them, the signals of opt-outs that occur."""
+
+
+def measure(data: Path, settings: params.Filter) -> list[Row]:
+    """Count every measure by split, and by the languages and hosts that most was asked for of; [] without shards."""
+    if not any(path.stem.isdigit() for path in (data / "download").glob("*.parquet")):
+        return []
+    return list(_rows(rate_queries.of_version(data, settings)))
+
+
+def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
+    groups: dict[tuple[str, str], dict[str, Share]] = {}
+    for one in counted:
+        share = Share(one.count, one.total, *wilson(one.count, one.total))
+        groups.setdefault((one.by, one.group), {})[one.measure] = share
+    none = Share(0, 0, *wilson(0, 0))
+    names = [name for name in rate_queries.SAFETY if name != rate_queries.PAGES]
+    # Of a pair that was removed before it was asked for, only the split is known without the extraction's tables.
+    asked_for = [name for name in names if not name.endswith("_of_pairs")]
+    of = {"split": names, "language": asked_for, "host": asked_for}
+    for by in ("split", "language", "host"):
+        rows = [
+            Row(by, group, shares[_ATTEMPTS].total, {name: shares.get(name, none) for name in of[by]})
+            for (kind, group), shares in groups.items()
+            if kind == by and _ATTEMPTS in shares
+        ]
+        rows.sort(key=lambda row: (_ORDER.index(row.group) if row.by == "split" else 0, -row.attempts, row.group))
+        yield from rows if by == "split" else rows[:_TOP]
+
+
+def by_split(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Return a line for each measure: what it is, and its share of each split, in order; of signals, those found."""
+    splits = [row for row in rows if row.by == "split"]
+    if not splits:
+        return []
+    lines = []
+    for name, told in MEASURES.items():
+        lines.append((told, [str(row.shares[name]) for row in splits]))
+        if name == _ATTEMPTS:
+            found = {one: f"opt_out_{one}_of_attempts" for one in HOST_SIGNALS}
+            signals = [one for one in HOST_SIGNALS if splits[0].shares[found[one]].count]
+            lines += [(f"- by `{one}`", [str(row.shares[found[one]]) for row in splits]) for one in signals]
+    return lines

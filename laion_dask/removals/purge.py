@@ -1,0 +1,271 @@
+"""A project with a ledger of removals in, the same without what was stored of the removed pairs out, and the record.
+
+Files of the stages are written anew without the pairs, and take the places of the old ones: rows keep uid and fate, so
+that every table can still be joined and counted. Finished parts, cached objects and other copies are deleted. DVC is
+told (`dvc commit`), so that nothing runs again and the old objects are nobody's; they are deleted whether or not older
+commits name them, and the record says which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+
+from laion_dask.removals import purge_gather, purge_versions
+from laion_dask.removals.purge_record import Deleted
+from laion_dask.removals.purge_versions import WEB
+from laion_dask.removals.traces import traces
+from laion_dask.removals.traces.traces import Traces
+from laion_dask.storage import embeddings, shards
+
+DERIVED: Final = ("release", "report")
+_HALF: Final = "purged"
+"""Ending of what is being written or deleted: what a killed purge leaves under it goes with the next."""
+_TOLD: Final = 5
+
+
+class PurgeError(Exception):
+    """Nothing was purged, or something was left; the message has the remedy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a purge deletes."""
+
+    traces: Traces
+    rewrite: tuple[Path, ...] = ()
+    delete: tuple[Path, ...] = ()
+    why: dict[Path, str] = field(default_factory=dict)
+    left: dict[Path, str] = field(default_factory=dict)
+    """Files that hold traces and are the user's."""
+
+
+def gather(uids: frozenset[str], data: Path) -> Traces:
+    """Collect what the pairs of the current version are known by."""
+    return purge_gather.gather(uids, purge_versions.current(data))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What may be deleted whole where it holds a trace: it can be made again, or is in nobody's way."""
+
+    files: frozenset[Path] = frozenset()
+    """Artifacts, what experiments left behind, objects of DVC's cache."""
+    folders: tuple[Path, ...] = ()
+    """Finished parts: half of one would be taken for a whole one."""
+
+
+def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) -> Plan:
+    """Say what becomes of each file that was found to hold a trace.
+
+    A file of a stage's out is written anew, of `copies` deleted, any other is left to the user. Nothing is touched.
+    Raises `PurgeError` where a release or report still has a pair: then the version is older than the ledger; and where
+    a file of a stage has traces that cannot be written anew without them.
+    """
+    why = dict(found)
+    rewrite: list[Path] = []
+    refused: list[Path] = []
+    for path in _files(data) if data.is_dir() else ():
+        stage = path.relative_to(data).parts[0]
+        told = why.get(path, "")
+        if told and stage in DERIVED:
+            message = f"{path} still has a removed pair ({told}). Remedy: `make repro`, then purge again"
+            raise PurgeError(message)
+        if stage != WEB and (told or (stage == "score" and has_embeddings(path, data, wanted.uids))):
+            why[path] = told or "embeddings"
+            (rewrite if _can_be_mended(path, data) else refused).append(path)
+    if refused:
+        names = ", ".join(map(str, refused[:_TOLD])) + (" and more" if len(refused) > _TOLD else "")
+        message = (
+            f"{len(refused)} files hold traces and are no table of pairs, tar or array: {names}. Nothing was purged. "
+            "Remedy: delete them, or run their stage again; archives with download.source: archive"
+        )
+        raise PurgeError(message)
+    folders = {path: next((folder for folder in copies.folders if folder in path.parents), None) for path in found}
+    delete = list(dict.fromkeys(folders[path] or path for path in found if folders[path] or path in copies.files))
+    why |= {folder: why[path] for path, folder in folders.items() if folder}
+    ours = {*rewrite, *delete}
+    left = {path: told for path, told in found.items() if path not in ours and not folders[path]}
+    # The keys of a tar stand in its table, so tars go first; the same for embeddings and the scores beside them.
+    rewrite.sort(key=lambda path: (path.suffix == ".parquet", path))
+    return Plan(wanted, tuple(rewrite), tuple(delete), why, left)
+
+
+def spare_linked(planned: Plan, files: Iterable[Path]) -> Plan:
+    """Take out of what is deleted whatever a file that stays is a link to: its content would be lost there.
+
+    Raises `PurgeError` where what goes is itself a link to a file that is not among `files`: the link would go, and
+    what it leads to would be left where nothing looks.
+    """
+    files = list(files)
+    _refuse_links_elsewhere(planned, files)
+    goes = {*planned.rewrite, *planned.delete}
+    links: dict[Path, Path] = {}
+    for path in files:
+        if path.is_symlink() and path not in goes and not goes.intersection(path.parents):
+            links[path.resolve()] = path
+    kept = {path: links[path.resolve()] for path in planned.delete if path.resolve() in links}
+    left = planned.left | {path: f"{planned.why[path]}; {link} is a link to it" for path, link in kept.items()}
+    return replace(planned, delete=tuple(path for path in planned.delete if path not in kept), left=left)
+
+
+def _refuse_links_elsewhere(planned: Plan, files: Iterable[Path]) -> None:
+    inside = [file for path in planned.delete if path.is_dir() for file in _files(path)]
+    links = [path for path in (*planned.rewrite, *planned.delete, *inside) if path.is_symlink()]
+    if not links:
+        return
+    known = {path.parent.resolve() / path.name for path in files if not path.is_symlink()}
+    elsewhere = [path for path in links if path.resolve() not in known]
+    if elsewhere:
+        told = ", ".join(f"{path} to {path.resolve()}" for path in elsewhere[:_TOLD])
+        more = " and more" if len(elsewhere) > _TOLD else ""
+        message = (
+            f"{len(elsewhere)} files hold traces and are links to files elsewhere: {told}{more}. Nothing was purged"
+        )
+        raise PurgeError(f"{message}. Remedy: put the files in the places of the links, or name their folder by --also")
+
+
+def _can_be_mended(path: Path, data: Path) -> bool:
+    if path.suffix == ".parquet":
+        return "uid" in pq.read_schema(path).names
+    return path.suffix == ".tar" or data / "score" / embeddings.STORE in path.parents
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder by name; links to files too: DVC may have put them there."""
+    yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def has_embeddings(path: Path, data: Path, uids: frozenset[str]) -> bool:
+    """Tell whether a file is a shard of embeddings in which a pair has any."""
+    store = data / "score" / embeddings.STORE
+    if store not in path.parents or path.parent.parent.name != "c":
+        return False
+    number, array = int(path.parent.name), path.relative_to(store).parts[:2]
+    table = next(iter(sorted((data / "score").glob(f"{number:0>5}.parquet"))), None)
+    if table is None:
+        return False
+    slots = _slots(table, uids)
+    values = embeddings.array(zarr.open_group(store, mode="r"), "/".join(array))
+    return any(not np.isnan(np.asarray(values[slot])).all() for slot in slots)
+
+
+def with_embeddings(data: Path, uids: frozenset[str]) -> list[Path]:
+    """Return the shards of embeddings in which a pair still has any."""
+    store = data / "score" / embeddings.STORE
+    return [path for path in _files(store) if has_embeddings(path, data, uids)] if store.is_dir() else []
+
+
+def _slots(table: Path, uids: frozenset[str]) -> list[int]:
+    rows = pq.read_table(table, columns=["uid", "slot"])
+    return [int(slot) for slot in rows.filter(pa.array(traces.rows_of(rows, uids)))["slot"].to_pylist()]
+
+
+def described(found: Plan) -> list[Deleted]:
+    """Say of each file that is planned to go what it is."""
+    told = [_described(path, found.why[path], rewritten=True) for path in found.rewrite]
+    for path in found.delete:
+        files = [path] if path.is_file() else _files(path)
+        told += [_described(file, found.why[path], rewritten=False) for file in files]
+    return told
+
+
+def _described(path: Path, why: str, *, rewritten: bool) -> Deleted:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    # The record is public: of a cache that lies elsewhere it has the object's name, and no folder of this machine.
+    whole, here = path.absolute(), Path.cwd()
+    name = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
+    return Deleted(name.as_posix(), why, path.stat().st_size, digest, rewritten)
+
+
+def clean(*folders: Path) -> None:
+    """Delete what a purge that was killed has left half written or half deleted."""
+    for folder in folders:
+        # Zarr's own half-written shards have another ending.
+        for path in [*folder.rglob(f".*.{_HALF}"), *folder.glob(f"score/{embeddings.STORE}/**/*.partial")]:
+            _delete(path)
+
+
+def carry_out(found: Plan, data: Path) -> None:
+    """Write anew and delete what is planned; what was done already is not in a plan made again."""
+    for path in found.rewrite:
+        _rewrite(path, data, found.traces)
+    for path in found.delete:
+        if path.is_file():
+            path.unlink()
+        else:
+            # At once: half a finished part would be taken for a whole one.
+            _delete(path.rename(path.with_name(f".{path.name}.{_HALF}")))
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
+    """Put a file without the pairs in the place of another: never into it, it may be linked to DVC's cache."""
+    fresh = path.with_name(f".{path.name}.{_HALF}")
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            changed = traces.blanked(table, wanted.uids)
+            pq.write_table(table if changed is None else changed, fresh, compression="zstd")
+        elif path.suffix == ".tar":
+            left = _without_members(path, fresh, purge_gather.keys_of(path.with_suffix(".parquet"), wanted.uids))
+            _resize(path.with_name(shards.SIZES), path.name, left)
+        else:
+            shutil.copyfile(path, fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    if data / "score" / embeddings.STORE in path.parents:
+        store = data / "score" / embeddings.STORE
+        number = int(path.parent.name)
+        values = embeddings.array(zarr.open_group(store, mode="r"), "/".join(path.relative_to(store).parts[:2]))
+        table = min((data / "score").glob(f"{number:0>5}.parquet"))
+        rows = values.shards[0] if values.shards else values.chunks[0]
+        whole = np.asarray(values[number * rows : (number + 1) * rows])
+        whole[[slot - number * rows for slot in _slots(table, wanted.uids)]] = np.nan
+        with embeddings.empty_shards_written():
+            values = embeddings.array(zarr.open_group(store, mode="r+"), "/".join(path.relative_to(store).parts[:2]))
+            values[number * rows : (number + 1) * rows] = whole
+
+
+def _without_members(path: Path, fresh: Path, keys: set[str]) -> int:
+    """Copy a tar without the files of these keys; return how many keys are left."""
+    left = set()
+    with tarfile.open(path, "r|") as members, fresh.open("wb") as out:
+        for member in members:
+            content, key = members.extractfile(member), member.name.partition(".")[0]
+            if content is None or key in keys:
+                continue
+            left.add(key)
+            body = content.read()
+            out.write(member.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % tarfile.BLOCKSIZE))
+        end = out.tell() + 2 * tarfile.BLOCKSIZE
+        out.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
+    return len(left)
+
+
+def _resize(sizes: Path, name: str, images: int) -> None:
+    """Tell readers of the tars how many images one has now."""
+    if sizes.is_file():
+        known = json.loads(sizes.read_text(encoding="utf-8"))
+        fresh = sizes.with_name(f".{sizes.name}.{_HALF}")
+        fresh.write_text(json.dumps(known | {name: images}, indent=2) + "\n", encoding="utf-8")
+        fresh.replace(sizes)

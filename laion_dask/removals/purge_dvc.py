@@ -1,0 +1,98 @@
+"""A DVC repository in, the objects of its cache and remotes out, and those that are not wanted deleted.
+
+A directory that DVC tracks is a list of digests, an object of its own (`….dir`). A file that is written anew has
+another digest: `dvc commit` makes it an object, and another list, and puts that into dvc.lock. The old objects are then
+named by older commits only; deleting them takes just those files from those versions. `dvc gc` would keep them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from laion_dask.removals.traces import traces
+from laion_dask.removals.traces.traces import Seen, Traces
+
+_LIST = ".dir"
+
+
+class DvcError(Exception):
+    """DVC refuses; the message has what it says."""
+
+
+def is_repository(project: Path) -> bool:
+    """Tell whether a folder is a DVC project with a recorded version."""
+    return (project / ".dvc").is_dir() and (project / "dvc.lock").is_file()
+
+
+def folder(project: Path) -> Path:
+    """Return the folder of the cache, wherever it lies."""
+    from dvc.repo import Repo  # noqa: PLC0415 - a second, and only here
+
+    with Repo(str(project)) as repo:
+        return Path(repo.cache.local.path)
+
+
+def spared(web: Path, old: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return the names (md5) of objects that stand for the web: those of a folder's files, and of older versions."""
+    found = set(old)
+    for path in web.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                found.add(hashlib.file_digest(stream, "md5").hexdigest())
+    return frozenset(found)
+
+
+def objects(cache: Path) -> dict[Path, str]:
+    """Return the name (md5) of each object of the cache that holds content; lists of directories do not."""
+    paths = (path for path in sorted(cache.glob("??/*")) if path.is_file() and not path.suffix)
+    return {path: path.parent.name + path.name for path in paths}
+
+
+def commit(project: Path) -> None:
+    """Record the outs as they are now, so that no stage runs again for them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise DvcError(
+            f"dvc commit: {(done.stderr or done.stdout).strip()}. Remedy: mend it, then `dvc commit --force`"
+        )
+
+
+def in_remote(
+    project: Path, kept: frozenset[str], name: str, wanted: Traces, seen: Seen
+) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    """Yield (file system, path, description) of each object of a remote that holds traces; all but `kept` are read."""
+    from dvc.exceptions import DvcException  # noqa: PLC0415
+    from dvc.repo import Repo  # noqa: PLC0415
+
+    with Repo(str(project)) as repo, tempfile.TemporaryDirectory(prefix="laion-dask-") as folder:
+        try:
+            remote = repo.cloud.get_remote_odb(name)
+        except DvcException as error:
+            raise DvcError(f"remote {name}: {error}. Remedy: `dvc remote list`") from error
+        for oid in sorted(remote.all()):
+            if oid.endswith(_LIST) or oid in kept:
+                continue
+            path, copy = remote.oid_to_path(oid), Path(folder) / "object"
+            remote.fs.get_file(path, str(copy))
+            unread = Seen()
+            told = traces.look(copy, wanted, unread)
+            unread.unread = {f"{name}: object {oid}": why for why in unread.unread.values()}
+            seen.add(unread)
+            if told:
+                with copy.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                size = copy.stat().st_size
+                yield remote.fs, path, {"remote": name, "oid": oid, "why": told, "bytes": size, "sha256": digest}
+            copy.unlink()

@@ -1,0 +1,127 @@
+"""Every way in which a trace may stand in a file as bytes, beside the escapes that `trace_fold` undoes."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import unicodedata
+import uuid
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final
+
+from laion_dask.removals.traces.trace_fold import fold
+from laion_dask.web.urls import address_key
+
+LONGEST: Final = 4096
+"""Bytes of a trace that are looked for: no two addresses or texts of a crawl have so much in common by chance."""
+MIN_TEXT: Final = 8
+"""Shorter texts are no traces: many pages have them."""
+SAMPLE_BYTES: Final = 33
+"""Out of the middle of a picture: whole groups of three in base64, however it is shifted."""
+_TELLING_BYTES: Final = 20
+_TELLING_DIGEST: Final = 8
+_UUID_BYTES: Final = 16
+_ADDRESS: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?([^/?#]*)([^#]*)", re.DOTALL)
+_PORT: Final = re.compile(r":(?:80|443)?$")
+_ENDS_OF_HOST: Final = ("", ".", ":80", ":443")
+
+
+class Kind(Enum):
+    """What a pattern is a trace of, which decides what may stand beside it."""
+
+    ADDRESS = "an address"
+    SITE = "an address "
+    """Of a host without a path: the beginning of every other address there."""
+    DOMAIN = "an address on a removed domain"
+    TEXT = "a text"
+    WORD = "a text "
+    """One that stands in other texts too: it counts where it stands alone."""
+    DIGEST = "a digest"
+    BODY = "a part of a picture"
+
+
+def of_address(url: str) -> Iterator[tuple[bytes, Kind]]:
+    """Yield the address without scheme and user, in all spellings that mean the same."""
+    places: dict[tuple[str, str], None] = {}
+    for spelling in (url, *address_key.spellings(url)):
+        found = _ADDRESS.match(spelling)
+        if found is None:
+            yield from ((form, Kind.ADDRESS) for form in encodings(spelling))
+        else:
+            places[_PORT.sub("", found[1]).rstrip("."), found[2].removesuffix("?")] = None
+    for host, rest in places:
+        if rest in {"", "/"}:
+            yield from ((form, Kind.SITE) for form in encodings(host))
+        else:
+            yield from ((form, Kind.ADDRESS) for end in _ENDS_OF_HOST for form in encodings(f"{host}{end}{rest}"))
+
+
+def of_text(text: str) -> Iterator[tuple[bytes, Kind]]:
+    """Yield a caption in the encodings that files of this field have."""
+    kind = Kind.TEXT if _is_telling(text) else Kind.WORD
+    yield from ((form, kind) for form in encodings(text.strip()))
+
+
+def of_digest(digest: str) -> Iterator[tuple[bytes, Kind]]:
+    """Yield a digest in hex; as bytes and in base64 too, unless files have such bytes by chance, as zeros."""
+    plain = bytes.fromhex(digest)
+    if len(set(plain)) == 1 and plain[0] in {0, 255}:
+        return
+    packed = (plain, *_in_base64(plain)) if len(set(plain)) >= _TELLING_DIGEST else ()
+    # PostgreSQL writes 16 bytes as a UUID.
+    dashed = (str(uuid.UUID(digest)), str(uuid.UUID(digest)).upper()) if len(plain) == _UUID_BYTES else ()
+    for form in (digest.lower().encode(), digest.upper().encode(), *(one.encode() for one in dashed), *packed):
+        yield form, Kind.DIGEST
+        yield fold(form), Kind.DIGEST
+
+
+def of_body(sample: str) -> Iterator[tuple[bytes, Kind]]:
+    """Yield a sample of a picture's bytes, plain, in hex, and in base64 at each of its three shifts."""
+    plain = bytes.fromhex(sample)
+    yield plain, Kind.BODY
+    yield from ((form.encode(), Kind.BODY) for form in (sample.lower(), sample.upper()))
+    for shift in range(3):
+        for form in _in_base64(plain[shift : shift + SAMPLE_BYTES - 3]):
+            yield form, Kind.BODY
+            yield fold(form), Kind.BODY
+
+
+def _in_base64(plain: bytes) -> tuple[bytes, bytes]:
+    """Return both alphabets of base64, without what fills the end."""
+    return base64.b64encode(plain).rstrip(b"="), base64.urlsafe_b64encode(plain).rstrip(b"=")
+
+
+def sample_of(picture: bytes) -> str:
+    """Return the bytes by which a picture is found inside other files, hex; empty where they are too much alike."""
+    places = (len(picture) * part // 8 for part in (4, 5, 3, 6))
+    samples = [picture[place : place + SAMPLE_BYTES] for place in places]
+    best = max(samples, key=lambda sample: len(set(sample)))
+    return best.hex() if len(best) == SAMPLE_BYTES and len(set(best)) >= _TELLING_BYTES else ""
+
+
+def encodings(value: str) -> Iterator[bytes]:
+    """Yield a value in UTF-8, Latin-1, Windows-1252 and UTF-16, the latter without zero bytes, and folded."""
+    plain = value.encode("utf-8", "surrogatepass")[:LONGEST]
+    yield plain
+    yield fold(plain)
+    if not value.isascii():
+        wide = [value.encode(name, "surrogatepass") for name in ("utf-16-le", "utf-16-be")]
+        others = [form.replace(b"\0", b"") for form in wide]
+        # Some file systems and programs write letters and their accents apart, or together.
+        others += [unicodedata.normalize(form, value).encode("utf-8", "surrogatepass") for form in ("NFC", "NFD")]
+        # Latin-1, or what Windows has instead.
+        with contextlib.suppress(UnicodeEncodeError):
+            others.append(value.encode("cp1252"))
+        narrow = value.encode("latin-1", "ignore")
+        others += [narrow] if len(narrow) == len(value) else []
+        for form in others:
+            yield form[:LONGEST]
+            yield fold(form[:LONGEST])
+
+
+def _is_telling(text: str) -> bool:
+    """Tell whether a text stands nowhere by chance: three words, two long ones, or signs of another script."""
+    words, other = len(text.split()), sum(not character.isascii() for character in text)
+    return words + other // 2 >= 3 or (words == 2 and len(text) >= 2 * MIN_TEXT)

@@ -1,0 +1,145 @@
+"""Shards and verdicts in, a seeded sample of pictures as data URIs out; what must not be seen is blurred or left out.
+
+Never shown: pictures that a removal or a list of known content names, and pictures whose host or page reserves rights.
+Blurred: pictures above the unsafe limit, and those without an unsafe score, because nothing says that they are safe.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from laion_dask import params
+from laion_dask.schema.reasons import KEEP, REASONS, WITHHELD
+from laion_dask.storage import attempts, shards
+
+THUMBNAIL_PX: Final = 160
+# Of a thumbnail: no face, text or body part can be made out at a tenth of its side.
+BLUR_RADIUS_PX: Final = 16
+# Every reason that names a removal or a list of known content, whatever it matched by.
+_COLUMNS: Final = ("key", "caption", "host", "split", "language", "sha256", "rights", "page_signals")
+_TEXT_CHARS: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One picture of the gallery: its fate, its scores (None where there is none), and a JPEG as a data URI."""
+
+    verdict: str
+    caption: str
+    host: str
+    split: str
+    language: str
+    similarity: float | None
+    punsafe: float | None
+    blurred: str
+    image: str
+
+
+def gallery(data: Path, settings: params.Params) -> list[Pick]:
+    """Return up to `report.gallery` kept and as many dropped pairs with pictures, spread over the reasons.
+
+    The sample is drawn by the hash of `report.seed` and uid: it does not depend on the order of the shards. Pictures
+    that equal one that is never shown are left out too. Memory: a few candidates for each verdict.
+    """
+    wanted = settings.report.gallery
+    if not wanted:
+        return []
+    hidden = known(data)
+    best: dict[str, list[tuple[str, Path, dict[str, Any]]]] = {}
+    for shard in attempts.attempts(data, _COLUMNS, ("similarity", "punsafe")):
+        for row in shard.table.filter(shard.table["downloaded"]).to_pylist():
+            if held_back(row, hidden):
+                continue
+            rank = hashlib.sha256(f"{settings.report.seed}:{row['uid']}".encode()).hexdigest()
+            best.setdefault(row["verdict"], []).append((rank, shard.tar, row))
+        best = {verdict: sorted(rows, key=lambda row: row[0])[:wanted] for verdict, rows in best.items()}
+    chosen = best.pop(KEEP, []) + _in_turn(best, wanted)
+    pictures = _read(chosen)
+    return [
+        _pick(row, pictures[str(tar), row["key"]], settings)
+        for _, tar, row in chosen
+        if (str(tar), row["key"]) in pictures
+    ]
+
+
+def held_back(row: Mapping[str, Any], hidden: Collection[str]) -> bool:
+    """Tell whether nobody may be shown this picture; needs verdict, sha256, rights, page_signals, and `known`."""
+    return (
+        row["verdict"] in WITHHELD or row["sha256"] in hidden or row["rights"] == "refused" or bool(row["page_signals"])
+    )
+
+
+def known(data: Path) -> set[str]:
+    """Return the sha256 of all pictures that a removal or a list of known content names."""
+    # The same bytes may come under another address, which its own verdict need not name.
+    return {
+        str(digest)
+        for shard in attempts.attempts(data, ["sha256"])
+        for digest, verdict in zip(shard.table["sha256"].to_pylist(), shard.table["verdict"].to_pylist(), strict=True)
+        if verdict in WITHHELD and digest
+    }
+
+
+def _in_turn(
+    best: Mapping[str, list[tuple[str, Path, dict[str, Any]]]], wanted: int
+) -> list[tuple[str, Path, dict[str, Any]]]:
+    # One of each reason, then a second of each, so that a common reason does not fill the page.
+    order = [reason for reason in REASONS["filter"] if reason in best]
+    turns = [(turn, order.index(reason), row) for reason in order for turn, row in enumerate(best[reason])]
+    first = sorted(turns, key=lambda item: item[:2])[:wanted]
+    return [row for _, _, row in sorted(first, key=lambda item: (item[1], item[0]))]
+
+
+def _read(chosen: list[tuple[str, Path, dict[str, Any]]]) -> dict[tuple[str, str], bytes]:
+    pictures = {}
+    for tar in sorted({tar for _, tar, _ in chosen}):
+        keys = {row["key"] for _, other, row in chosen if other == tar}
+        pictures.update({(str(tar), key): body for key, body in shards.read_shard(tar) if key in keys})
+    return pictures
+
+
+def _pick(row: Mapping[str, Any], body: bytes, settings: params.Params) -> Pick:
+    punsafe = _known(row["punsafe"])
+    blurred = ""
+    if punsafe is None:
+        blurred = "blurred: no unsafe score"
+    elif punsafe > settings.filter.max_punsafe:
+        blurred = "blurred: unsafe score above the limit"
+    caption = row["caption"] if len(row["caption"]) <= _TEXT_CHARS else row["caption"][: _TEXT_CHARS - 1] + "…"
+    image = thumbnail(body, blur=bool(blurred))
+    return Pick(
+        row["verdict"],
+        caption,
+        row["host"],
+        row["split"],
+        row["language"],
+        _known(row["similarity"]),
+        punsafe,
+        blurred,
+        image,
+    )
+
+
+def _known(score: float | None) -> float | None:
+    return None if score is None or score != score else score  # noqa: PLR0124 - NaN is not itself
+
+
+def thumbnail(body: bytes, *, blur: bool, side_px: int = THUMBNAIL_PX) -> str:
+    """Return a JPEG, at most `side_px` squared, as a data URI without metadata; blurred beyond recognition if asked."""
+    from PIL import ImageFilter  # noqa: PLC0415 - only the report draws
+
+    from laion_dask.images import prepare  # noqa: PLC0415
+
+    small = prepare.upright(body)
+    small.thumbnail((side_px, side_px))
+    if blur:
+        small = small.filter(ImageFilter.GaussianBlur(BLUR_RADIUS_PX))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

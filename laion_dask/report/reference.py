@@ -1,0 +1,66 @@
+"""The name of a reference table in, published numbers out: what report and comparison draw beside one's own.
+
+The tables are CSV files of `experiments/reference`, with their sources in comment lines at the head.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from laion_dask.storage import strict_rows
+
+_FOLDER: Final = "reference"
+
+
+@functools.cache
+def read(name: str) -> tuple[dict[str, str], ...]:
+    """Return the rows of `experiments/reference/<name>.csv` as they are written, by column."""
+    # Comments become blank lines, so that a message has the line of the file.
+    lines = ["" if line.startswith("#") else line for line in _text(name).splitlines()]
+    header, rows = strict_rows.of_text("\n".join(lines), Path(_FOLDER, f"{name}.csv"))
+    return tuple(dict(zip(header, values, strict=True)) for _, values in rows)
+
+
+def source(name: str) -> str:
+    """Return the comment at the head of a reference table: what its columns mean, and where its numbers are from."""
+    return "\n".join(line.removeprefix("#").strip() for line in _text(name).splitlines() if line.startswith("#"))
+
+
+def percentiles() -> dict[tuple[str, str], tuple[int, ...]]:
+    """Return LAION-5B's percentiles 5, 25, 50, 75 and 95 by measure and split."""
+    return {
+        (row["measure"], row["split"]): tuple(int(row[column]) for column in ("p5", "p25", "p50", "p75", "p95"))
+        for row in read("percentiles")
+    }
+
+
+def rates(measure: str) -> dict[str, float]:
+    """Return LAION-5B's published share of one safety measure by split; empty where none was published."""
+    rows = read("rates")
+    return {row["split"]: float(row["share"]) for row in rows if (row["set"], row["measure"]) == ("LAION-5B", measure)}
+
+
+def shares() -> dict[str, dict[str, float]]:
+    """Return published shares by what they are shares of: pairs asked for, downloaded ones, links with a text."""
+    asked = {
+        f"{row['set']} {row['year']}": float(row["share"]) for row in read("rates") if row["measure"] == "downloaded"
+    }
+    steps: dict[str, dict[str, int]] = {}
+    for row in read("funnels"):
+        steps.setdefault(row["set"], {})[row["kind"]] = int(row["rows"])
+    table = [row for row in read("datacomp_table3") if row["scale"] == "large"]
+    pool = next(int(row["samples"]) for row in table if row["filter"] == "none")
+    filters = {f"DataComp {row['filter']}": int(row["samples"]) / pool for row in table if row["filter"] != "none"}
+    laion = steps["LAION-5B"]
+    return {
+        "downloaded, of those asked for": asked,
+        "kept, of those downloaded": filters,
+        "kept, of links with a text": {"LAION-5B": laion["kept"] / laion["candidates"]},
+    }
+
+
+def _text(name: str) -> str:
+    return (resources.files("experiments") / _FOLDER / f"{name}.csv").read_text(encoding="utf-8")

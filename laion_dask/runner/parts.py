@@ -1,0 +1,175 @@
+"""A list of parts and a function in, one folder of files and counts for each part out: skipping, resuming, publishing.
+
+A part is written once. Its function gets a folder with a temporary name; its counts are written last; then the folder
+gets its final name, which is a digest of the part's inputs, parameters and code. A finished folder is never written
+again, so a task that Dask runs twice, a dead worker or a killed run cost time, not truth. A part whose worker dies runs
+again elsewhere; one that has killed three is set aside with what is known of their ends. A finished part whose files
+are not those that were written is made again, and said: found when it is taken over, and before it is published.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laion_dask.runner import part_files, worker_checks
+from laion_dask.runner.absolute import absolute
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.part_files import Counts
+from laion_dask.runner.progress import Progress
+from laion_dask.runner.tasks import ATTEMPTS, Failure, PartFunction, as_finished, ask_all, look
+from laion_dask.storage import printable
+from laion_dask.storage.files import link
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# A part that fails does not stop the others; after this many, something larger is wrong.
+_MAX_FAILED_PARTS = 3
+# A part that is damaged again right after it was written is no flipped bit of a disk.
+_TRIES = 3
+
+
+class PartsFailedError(Exception):
+    """Some parts raised: names, causes and where their tracebacks lie. Finished parts are kept."""
+
+
+def run(
+    function: PartFunction,
+    parts: Sequence[Part],
+    work: Path,
+    client: Client,
+    *,
+    shared: Mapping[str, Any] | None = None,
+    progress: Progress,
+) -> list[Done]:
+    """Run every part that is not finished, largest first, and return all in the order of their names.
+
+    `shared` are arguments for every part that do not shape the result (addresses, connections).
+    Raises `PartsFailedError` when parts raised, and what `as_finished` raises; what is finished stays finished.
+    """
+    work = work.absolute()
+    ask_all(client)
+    _clear(work)
+    # All parts of a stage have the same parameters.
+    named = worker_checks.named_files(absolute(part.args) for part in parts[:1])
+    with worker_checks.signed(work, named) as ticket:
+        counts = _taken_over(parts, work, client, ticket, progress)
+        todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))
+        ready = [part.weight for part in parts if part.name in counts]
+        progress.start(len(parts), ready, [part.weight for part in todo])
+        failures: dict[str, str] = {}
+        try:
+            for part, result in as_finished(function, todo, work, client, shared or {}, progress, ticket):
+                if isinstance(result, Failure):
+                    failures[part.name] = _quarantine(work, part, result)
+                    if len(failures) == _MAX_FAILED_PARTS:
+                        break
+                else:
+                    counts[part.name] = result
+                    progress.finish(part.name, part.weight, result)
+        finally:
+            progress.stop()  # after Ctrl-C too: the bar hides the terminal's cursor
+    if failures:
+        lines = "\n".join(f"  {name}: {failures[name]}" for name in sorted(failures))
+        message = (
+            f"{len(failures)} of {len(parts)} parts failed; {len(counts)} are finished and kept:\n{lines}\n"
+            "Remedy: mend the cause and run again; only unfinished parts run."
+        )
+        raise PartsFailedError(message)
+    shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
+    return [Done(part, work / part.key, counts[part.name]) for part in sorted(parts, key=lambda part: part.name)]
+
+
+def _clear(work: Path) -> None:
+    """Make the folder of parts, and remove from it what a run has left that was killed."""
+    work.mkdir(parents=True, exist_ok=True)
+    for leftover in work.glob("*.tmp"):
+        part_files.remove(leftover)
+    shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
+    for told in work.glob("*.error.txt"):
+        part_files.remove(told)
+
+
+def _taken_over(
+    parts: Sequence[Part], work: Path, client: Client, ticket: worker_checks.Ticket, progress: Progress
+) -> dict[str, Counts]:
+    """Return the counts of the parts that are finished and undamaged, by name; damaged ones are removed."""
+    finished = [part for part in parts if not part.redo and (work / part.key).exists()]
+    broken = dict(_damaged([(part, work / part.key) for part in finished], client, ticket, progress))
+    return {part.name: _counts(work / part.key) for part in finished if part.name not in broken}
+
+
+def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Progress) -> Sequence[Done]:
+    """Make parts and read all their files before they are published; what is damaged is made again.
+
+    `make` runs parts, skipping those that are finished. Raises `PartsFailedError` where parts are damaged each time.
+    """
+    for _ in range(_TRIES):
+        done = make()
+        folders = [(part.part, part.folder) for part in done]
+        if not folders:
+            return done
+        with worker_checks.signed(folders[0][1].parent, {}) as ticket:
+            broken = dict(_damaged(folders, client, ticket, progress))
+        if not broken:
+            return done
+    lines = "\n".join(f"  {name}: {damage}" for name, damage in sorted(broken.items()))
+    message = (
+        f"{len(broken)} of {len(done)} parts were damaged {_TRIES} times after they were written:\n{lines}\n"
+        "Remedy: look whether another program writes there, then check the disk and the memory of the machine."
+    )
+    raise PartsFailedError(message)
+
+
+def _damaged(
+    parts: Sequence[tuple[Part, Path]], client: Client, ticket: worker_checks.Ticket, progress: Progress
+) -> Iterator[tuple[str, str]]:
+    """Remove each finished part that is not what was written, say so, and yield its name and its damage."""
+    names = {folder: part.name for part, folder in parts}
+    for folder, damage in look([*names], client, ticket):
+        if damage:
+            progress.again += 1
+            said = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
+            print(printable.line(said), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            part_files.remove(folder)
+            yield names[folder], damage
+
+
+def _counts(folder: Path) -> Counts:
+    found = part_files.read(folder)
+    if found is None:  # removed since its files were read
+        raise PartsFailedError(f"{folder} has vanished. Remedy: end what else writes there, and run again")
+    return found.counts
+
+
+def _quarantine(work: Path, part: Part, failure: Failure) -> str:
+    """Write the traceback beside the parts and return one line for the summary."""
+    path = work / f"{part.name}.error.txt"
+    path.write_text(failure.traceback)
+    return f"{failure.line} (traceback: {path})"
+
+
+def files(done: Done) -> list[Path]:
+    """List the files of a finished part, sorted, without its counts."""
+    return part_files.files(done.folder)
+
+
+def protect(out: Path) -> None:
+    """Make the files of an out read-only that have other names: in the work folder, and in DVC's cache.
+
+    A program that opens one for writing would change all of them; one that replaces it changes this name only.
+    """
+    for path in out.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+            path.chmod(path.stat().st_mode & ~0o222)
+
+
+def publish_files(done: Iterable[Done], out: Path) -> None:
+    """Link every file of every part into `out`, under the path that it has in its part."""
+    for part in done:
+        for path in files(part):
+            link(path, out / path.relative_to(part.folder))

@@ -1,0 +1,56 @@
+"""What the stages hand to each other: tables, columns, reasons and counts.
+
+- columns: What a table, a column and an array are, and the check of a table that is written.
+- tables: Every table and array of the pipeline. The package hands on these names and those of columns.
+- groups: The tables of the stage group.
+- faces: The columns that the stage score adds where a detector of faces is named.
+- reasons: The closed list of reasons for which rows are dropped, and the bits of the filter's rules.
+- ledger: Counts that add up: rows seen, kept, and dropped by reason.
+"""
+
+from laion_dask.schema.columns import Array, Column, SchemaError, Table
+from laion_dask.schema.tables import (
+    ARRAYS,
+    IMAGES,
+    LINKROT,
+    LOSSES,
+    PAIRS,
+    READS,
+    RELEASE,
+    REMOVED,
+    SCORES,
+    TABLES,
+    TIMES,
+    TOMBSTONES,
+    TRIES,
+    TRUTH,
+    VERDICTS,
+    WATS,
+    WORK,
+    scores,
+)
+
+__all__ = [
+    "ARRAYS",
+    "IMAGES",
+    "LINKROT",
+    "LOSSES",
+    "PAIRS",
+    "READS",
+    "RELEASE",
+    "REMOVED",
+    "SCORES",
+    "TABLES",
+    "TIMES",
+    "TOMBSTONES",
+    "TRIES",
+    "TRUTH",
+    "VERDICTS",
+    "WATS",
+    "WORK",
+    "Array",
+    "Column",
+    "SchemaError",
+    "Table",
+    "scores",
+]

@@ -1,0 +1,309 @@
+"""Bodies of images in, pixels in a room out: decoding ahead of a forward pass, in a thread or in processes.
+
+On a CPU one thread fills the pauses of the forward pass. A GPU asks for thousands of images a second, and what Python
+does for each of them under its lock would hold many threads back: there, processes write into memory that they share
+with the process that feeds the GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import mmap
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import connection
+from typing import Any, Final, Protocol, cast
+
+import numpy as np
+
+from laion_dask.clip import devices, preprocess
+from laion_dask.clip.preprocess import Preparation, UnreadableImageError
+
+BODIES_AT_ONCE: Final = 64
+"""Images that are handed over together."""
+
+Tokenizer = Callable[[list[str]], Any]
+"""Texts in, int64 tensor (rows, context) out."""
+
+_Address = tuple[int, int, int]
+"""Process, file and bytes of memory."""
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class Room(Protocol):
+    """Memory for the pixels of one batch."""
+
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """For each preparation uint8 (rows, height, width, 3), pinned where a GPU reads it."""
+
+
+class Ahead(Protocol):
+    """What decodes ahead of one part's forward passes."""
+
+    def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
+        """Return room for a batch."""
+
+    def decode(
+        self,
+        bodies: Sequence[bytes],
+        needed_px: int | None,
+        preparations: Sequence[Preparation],
+        room: Room,
+        first: int,
+    ) -> Future[list[bool]]:
+        """Write pixels from row `first` on; the result says of each body whether it could be decoded."""
+
+    def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
+        """Return the tokens of texts, int64 (rows, context), as the tokenizer gives them."""
+
+    def uploaded(self, room: Room) -> None:
+        """Say that the device was asked to copy from this room, and that nothing else needs it."""
+
+    def close(self) -> None:
+        """End what was started for this part."""
+
+
+def start(device: str) -> Ahead:
+    """Return what decodes for a part: processes for a GPU, where this process may have any; else threads."""
+    number = devices.decoders(device)
+    # Dask's own workers are made without the right to have processes unless they are told so: see cluster.py.
+    if device == "cpu" or number == 1 or multiprocessing.current_process().daemon:
+        return Threads(number, device)
+    return _processes(number)
+
+
+def decode(
+    bodies: Sequence[bytes], needed_px: int | None, preparations: Sequence[Preparation], rooms: Sequence[np.ndarray]
+) -> list[bool]:
+    """Write the pixels of each body into its row of every room; say of each whether it could be decoded."""
+    done = []
+    for row, body in enumerate(bodies):
+        try:
+            image = preprocess.decode(body, needed_px)
+        except UnreadableImageError:
+            done.append(False)
+        else:
+            preprocess.prepare(image, preparations, [room[row] for room in rooms], quick=needed_px is not None)
+            done.append(True)
+    return done
+
+
+class _Own:
+    """Memory of this process; torch keeps what was pinned for the next batch."""
+
+    def __init__(self, rows: int, preparations: Sequence[Preparation], device: str) -> None:
+        self.tensors = {one.key: devices.tray(rows, one.side, device) for one in preparations}
+
+
+class Threads:
+    """Threads of this process."""
+
+    def __init__(self, number: int, device: str) -> None:
+        self._device = device
+        self._pool = ThreadPoolExecutor(number)
+
+    def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
+        """Return memory of this process."""
+        return _Own(rows, preparations, self._device)
+
+    def decode(
+        self,
+        bodies: Sequence[bytes],
+        needed_px: int | None,
+        preparations: Sequence[Preparation],
+        room: Room,
+        first: int,
+    ) -> Future[list[bool]]:
+        """As `Ahead.decode`."""
+        rooms = [room.tensors[one.key].numpy()[first:] for one in preparations]
+        return self._pool.submit(decode, bodies, needed_px, preparations, rooms)
+
+    def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
+        """As `Ahead.read`."""
+        return self._pool.submit(tokenizer, list(texts))
+
+    def uploaded(self, room: Room) -> None:
+        """Leave it to torch, which knows when pinned memory is free again."""
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class _Nameless:
+    """Memory that other processes of this user can map, and that goes with this one.
+
+    Not a file of /dev/shm, which containers often limit to 64 MB.
+    """
+
+    def __init__(self, content: bytes | int) -> None:
+        size = content if isinstance(content, int) else len(content)
+        file = os.memfd_create("laion-dask")
+        os.ftruncate(file, size)
+        self.memory = mmap.mmap(file, size)
+        if isinstance(content, bytes):
+            self.memory[:] = content
+        self.address: _Address = os.getpid(), file, size
+
+
+class _Shared:
+    """Room that decoding processes write and a GPU reads: pinned once, used for many batches."""
+
+    def __init__(self, shapes: _Shapes) -> None:
+        import torch  # noqa: PLC0415 - seconds
+
+        self.shapes = shapes
+        size = sum(math.prod(shape) for _, shape in shapes)
+        self._pixels = _Nameless(size)
+        self.address = self._pixels.address
+        whole = torch.frombuffer(self._pixels.memory, dtype=torch.uint8)
+        self.tensors = {key: torch.from_numpy(part) for key, part in _parts(whole.numpy(), shapes).items()}
+        if torch.cuda.is_available():
+            runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+            code = int(runtime.cudaHostRegister(whole.data_ptr(), size, 0))
+            if code:
+                raise RuntimeError(f"{size:,} bytes of shared memory cannot be pinned (CUDA error {code})")
+            self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def wait(self) -> None:
+        """Wait until the device has copied what was in here."""
+        if hasattr(self, "copied"):
+            self.copied.synchronize()
+
+
+class Processes:
+    """Processes that live as long as this one, and rooms that are used again."""
+
+    def __init__(self, number: int) -> None:
+        # A fork would carry CUDA and the locks of threads with it. A server that has the imports forks in no time.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["laion_dask.clip.preprocess", "open_clip.transform"])
+        self._pool = ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_the_parent)
+        self._threads = ThreadPoolExecutor(2)
+        self._free: dict[_Shapes, list[_Shared]] = {}
+        self._lock = threading.Lock()
+        self._pickled: dict[int, tuple[Tokenizer, _Nameless]] = {}
+
+    def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
+        """Return a room that is free again, or a new one."""
+        shapes = tuple((one.key, (rows, *one.side, 3)) for one in preparations)
+        with self._lock:
+            free = self._free.setdefault(shapes, [])
+            room = free.pop(0) if free else None
+        room = room or _Shared(shapes)
+        room.wait()
+        return room
+
+    def decode(
+        self,
+        bodies: Sequence[bytes],
+        needed_px: int | None,
+        preparations: Sequence[Preparation],
+        room: Room,
+        first: int,
+    ) -> Future[list[bool]]:
+        """As `Ahead.decode`."""
+        shared = _shared(room)
+        return self._pool.submit(_decode, bodies, needed_px, preparations, shared.address, shared.shapes, first)
+
+    def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
+        """As `Ahead.read`; a tokenizer is pickled once, and unpickled once in each process."""
+        with self._lock:
+            if id(tokenizer) not in self._pickled:
+                # Kept with its pickle, so that its id stays its own.
+                self._pickled[id(tokenizer)] = tokenizer, _Nameless(pickle.dumps(tokenizer))
+            address = self._pickled[id(tokenizer)][1].address
+        return self._threads.submit(lambda: _tensor(self._pool.submit(_read, address, list(texts)).result()))
+
+    def uploaded(self, room: Room) -> None:
+        """Take the room back; who gets it next waits for the copy."""
+        shared = _shared(room)
+        if hasattr(shared, "copied"):
+            shared.copied.record()
+        with self._lock:
+            self._free[shared.shapes].append(shared)
+
+    def close(self) -> None:
+        """End nothing: the next part finds the processes and the rooms."""
+
+    def end(self) -> None:
+        """End the processes."""
+        self._pool.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
+
+
+@functools.cache
+def _processes(number: int) -> Processes:
+    return Processes(number)
+
+
+def _shared(room: Room) -> _Shared:
+    if not isinstance(room, _Shared):
+        raise TypeError("a room of another kind of decoder")
+    return room
+
+
+def _parts(whole: np.ndarray, shapes: _Shapes) -> dict[str, np.ndarray]:
+    parts, at = {}, 0
+    for key, shape in shapes:
+        size = math.prod(shape)
+        parts[key] = whole[at : at + size].reshape(shape)
+        at += size
+    return parts
+
+
+def _decode(
+    bodies: Sequence[bytes],
+    needed_px: int | None,
+    preparations: Sequence[Preparation],
+    address: _Address,
+    shapes: _Shapes,
+    first: int,
+) -> list[bool]:
+    parts = _parts(_mapped(address), shapes)
+    return decode(bodies, needed_px, preparations, [parts[one.key][first:] for one in preparations])
+
+
+def _read(address: _Address, texts: list[str]) -> np.ndarray:
+    return np.asarray(_tokenizer(address)(texts).numpy())
+
+
+@functools.cache
+def _tokenizer(address: _Address) -> Tokenizer:
+    # Of the process that this one belongs to, which made it a moment ago: not a file.
+    return cast("Tokenizer", pickle.loads(_mapped(address).tobytes()))  # noqa: S301
+
+
+def _tensor(tokens: np.ndarray) -> Any:  # noqa: ANN401 - a torch tensor
+    import torch  # noqa: PLC0415
+
+    return torch.from_numpy(tokens)
+
+
+@functools.cache
+def _mapped(address: _Address) -> np.ndarray:
+    """Map memory of another process: uint8 (size,). It is never given back, so that a number means one memory."""
+    owner, file, size = address
+    opened = os.open(f"/proc/{owner}/fd/{file}", os.O_RDWR)
+    try:
+        return np.frombuffer(mmap.mmap(opened, size), np.uint8)
+    finally:
+        os.close(opened)
+
+
+def _end_with_the_parent() -> None:
+    """End this process when the one that asked for it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch(sentinel: int) -> None:
+            connection.wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

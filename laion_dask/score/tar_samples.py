@@ -1,0 +1,232 @@
+"""Find the samples of a tar that others made: which picture and which texts belong together, and what cannot be used.
+
+As in webdataset, a sample is the members whose names are equal up to the first dot of their base name, in one folder;
+here they may lie apart. Whatever a tar holds, every picture of it is a sample, or a row with the reason why it is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from laion_dask import params
+from laion_dask.images.prepare import EXTENSIONS
+from laion_dask.schema.reasons import KEEP
+
+_USUAL: Final = ("jpg", "jpeg", "png", "webp")
+PICTURES: Final = tuple(dict.fromkeys((*_USUAL, *EXTENSIONS.values(), "tiff")))
+"""Endings of what the download stores, also as received; beside a usual one, another one is something else."""
+_TEXTS: Final = ("txt", "json")
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
+_MAX_TEXT_BYTES: Final = 1_000_000
+_BLOCK: Final = 512
+# A tar is filled up with zeros to a multiple of 10 KiB, or of what its writer was told.
+_MAX_PADDING: Final = 2**20
+# What a header that somebody else wrote can make of the reading.
+_BROKEN: Final = (tarfile.TarError, ValueError, EOFError, OverflowError)
+
+
+class Place(NamedTuple):
+    """Where the bytes of a member lie in the tar."""
+
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a tar holds."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """A row for each sample with a picture, in the order of their pictures, then those for what is none."""
+    chosen: list[tuple[str, Place]] = field(default_factory=list)
+    """Key and picture of each sample, in the order of the tar."""
+    broken: str = ""
+    """Why the tar could not be read to its end; empty where it was."""
+    broken_json: int = 0
+    """Samples whose JSON is none; their other texts are used."""
+
+
+@dataclass(slots=True)
+class _Sample:
+    first: int
+    pictures: dict[str, Place] = field(default_factory=dict)
+    """By ending."""
+    texts: dict[str, bytes | None] = field(default_factory=dict)
+    """By ending; None for a text that is too long."""
+    doubled: bool = False
+
+
+def scan(tar: Path, *, with_texts: bool = True) -> Scan:
+    """Read the headers of a tar, and the texts where they are wanted. Raises OSError where the disk fails."""
+    found = Scan()
+    samples: dict[str, _Sample] = {}
+    odd: list[str] = []
+    size = tar.stat().st_size
+    try:
+        with tarfile.open(tar, "r:") as members:
+            for member in members:
+                if member.offset_data + member.size > size and member.isreg():
+                    found.broken = f"the file ends inside of {_printable(member.name)}"
+                    break
+                _take(members, member, samples, odd, with_texts=with_texts)
+            else:
+                found.broken = _end(tar, members.offset)
+    except _BROKEN as error:
+        found.broken = str(error) or type(error).__name__
+    for key, sample in sorted(samples.items(), key=lambda item: item[1].first):
+        _add(found, tar.name, key, sample)
+    # The pictures are read in the order of the tar, and so are their rows.
+    found.chosen.sort(key=lambda chosen: chosen[1].offset)
+    kept = {row["key"]: row for row in found.rows if row["reason"] == KEEP}
+    others = [row for row in found.rows if row["reason"] != KEEP]
+    found.rows = [*(kept[key] for key, _ in found.chosen), *others]
+    found.rows += [_none(tar.name, name, "odd_member") for name in odd]
+    if found.broken:
+        found.rows.append(_none(tar.name, "", "broken_tar"))
+    return found
+
+
+def _take(
+    members: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    samples: dict[str, _Sample],
+    odd: list[str],
+    *,
+    with_texts: bool,
+) -> None:
+    """Put a member where it belongs: to a sample, to what is odd, or nowhere."""
+    folder, slash, name = member.name.rpartition("/")
+    stem, _, ending = name.partition(".")
+    ending = ending.lower()
+    last = ending.rpartition(".")[2]
+    if member.isdir() or not stem or last not in (*PICTURES, *_TEXTS):
+        return
+    if not member.isreg() or member.issparse() or _leads_out(member.name) or _printable(member.name) != member.name:
+        if last in PICTURES:
+            odd.append(_printable(member.name))
+        return
+    sample = samples.setdefault(f"{folder}{slash}{stem}", _Sample(member.offset))
+    sample.doubled |= ending in sample.pictures or ending in sample.texts
+    if last in PICTURES:
+        sample.pictures.setdefault(ending, Place(member.offset_data, member.size))
+    elif not with_texts:
+        sample.texts[ending] = b""
+    else:
+        stream = members.extractfile(member) if member.size <= _MAX_TEXT_BYTES else None
+        sample.texts[ending] = stream.read() if stream is not None else None
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
+
+
+def _end(tar: Path, offset: int) -> str:
+    """Return why a tar does not end where its last member does; empty where it has an end as it should."""
+    with tar.open("rb") as stream:
+        stream.seek(offset)
+        block, behind = stream.read(_BLOCK), stream.read(_MAX_PADDING)
+    if block == bytes(_BLOCK):
+        return "something follows its end: several tars in one file?" if any(behind) else ""
+    return f"no member begins at byte {offset:,}, and no end" if block else "the tar has no end"
+
+
+def _add(found: Scan, tar: str, key: str, sample: _Sample) -> None:
+    """Add the row of a sample, and of its picture the number; nothing for texts without a picture."""
+    if not sample.pictures:
+        return
+    ending, reason = _picture(sample)
+    known, told = _texts(sample, ending)
+    found.broken_json += told == "broken_json"
+    caption = known.pop("caption")
+    if sample.doubled:
+        reason = "doubled_name"
+    elif reason == KEEP and caption is None:
+        reason = "bad_caption"
+    if reason == KEEP:
+        found.chosen.append((key, sample.pictures[ending]))
+    found.rows.append(_row(tar, key, reason, caption or "", known))
+
+
+def _picture(sample: _Sample) -> tuple[str, str]:
+    """Return the ending of the sample's picture, and `keep`, or why it is not certain that it is the picture.
+
+    Beside `jpg` a longer ending such as `seg.png` is something else. Alone, `b.jpg` is the picture where no text says
+    that it belongs to another one: `b.txt` is its caption then, by webdataset's rule both are of one sample.
+    """
+    plain = [ending for kinds in (_USUAL, PICTURES) for ending in sample.pictures if ending in kinds]
+    if plain:
+        return plain[0], KEEP
+    ending = next(iter(sample.pictures))
+    texts = {f"{ending.rpartition('.')[0]}.{text}" for text in _TEXTS}
+    is_clear = len(sample.pictures) == 1 and texts.issuperset(sample.texts)
+    return ending, KEEP if is_clear else "odd_name"
+
+
+def _texts(sample: _Sample, ending: str) -> tuple[dict[str, Any], str]:
+    """Return what the texts beside a picture say, with its caption (None: it cannot be read), and what is wrong."""
+    prefix = ending[: -len(ending.rpartition(".")[2])]
+    raw = sample.texts.get(f"{prefix}json", b"")
+    told = ""
+    try:
+        known = json.loads(raw) if raw else {}
+    except (ValueError, RecursionError):
+        known, told = {}, "broken_json"
+    known = known if isinstance(known, dict) else {}
+    if f"{prefix}txt" in sample.texts:
+        return known | {"caption": _decoded(sample.texts[f"{prefix}txt"])}, told
+    caption = known.get("caption") or known.get("text") or ""
+    if isinstance(caption, bool | list | dict):
+        return known | {"caption": None}, told
+    return known | {"caption": _printable(str(caption))}, told
+
+
+def _decoded(text: bytes | None) -> str | None:
+    try:
+        return None if text is None else text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
+def _row(tar: str, key: str, reason: str, caption: str, known: dict[str, Any]) -> dict[str, Any]:
+    url = known.get("url")
+    url = _printable(url) if isinstance(url, str) else ""
+    uid = known.get("uid")
+    made = hashlib.md5(f"{caption}{url}".encode()).hexdigest()
+    split = known.get("split")
+    digest = known.get("sha256")
+    sizes = {name: known.get(name) for name in ("original_width", "original_height")}
+    return {
+        "key": key,
+        "uid": _printable(uid) if isinstance(uid, str) and uid else made,
+        "url": url,
+        "caption": caption,
+        "split": split if split in params.SPLITS else "nolang",
+        "reason": reason,
+        "tar": tar,
+        "sha256": digest if isinstance(digest, str) and _SHA256.fullmatch(digest) else None,
+        **{name: size if type(size) is int and 0 < size < 2**31 else None for name, size in sizes.items()},
+    }
+
+
+def _none(tar: str, name: str, reason: str) -> dict[str, Any]:
+    """Return the row of something that is no sample; its uid is of the tar and the name, as it has no caption."""
+    return _row(tar, name, reason, "", {"uid": hashlib.md5(f"{tar} {name}".encode()).hexdigest()})
+
+
+def bodies(tar: Path, chosen: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, bytes) of the chosen pictures, reading the tar once from front to back."""
+    with tar.open("rb") as stream:
+        for key, place in chosen:
+            stream.seek(place.offset)
+            yield key, stream.read(place.size)

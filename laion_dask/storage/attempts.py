@@ -1,0 +1,75 @@
+"""Stage folders in, one joined table for each shard out: every attempt with its scores and its verdict.
+
+Stages are joined by uid, never by row order between stages; one shard is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from laion_dask.schema.reasons import KEEP
+
+SPLITS = ("en", "multi", "nolang")
+
+
+class MissingStageError(Exception):
+    """A stage has not written what a later one reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The attempts of one shard: the columns asked for, `verdict` and `downloaded`, one row an attempt."""
+
+    number: int
+    tar: Path
+    table: pa.Table
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Return `<shard>.parquet` of a stage in the order of the shards; other tables of the folder are left out."""
+    if not folder.is_dir():
+        message = f"{folder} is missing: run the stage {folder.name}, or restore it with `dvc pull` or `dvc checkout`"
+        raise MissingStageError(message)
+    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
+
+
+def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[Shard]:
+    """Yield every shard with columns of its images table and of its scores, joined by uid.
+
+    `verdict` is the filter's, and the download's reason where the filter says nothing. Scores are null where none was
+    written and NaN where there is no image. `MissingStageError` names the file that is not there.
+    """
+    for path in shard_files(data / "download"):
+        table = pq.read_table(path, columns=[*dict.fromkeys(("uid", "reason", *images))])
+        verdicts = _read(data / "filter" / path.name, ["uid", "reason"])
+        verdict = pc.coalesce(_aligned(table, verdicts, "reason"), table["reason"])
+        columns: dict[str, Any] = {name: table[name] for name in table.column_names}
+        columns |= {"verdict": verdict, "downloaded": pc.equal(table["reason"], pa.scalar(KEEP))}
+        if scores:
+            scored = _read(data / "score" / path.name, ["uid", *scores])
+            columns |= {name: _aligned(table, scored, name) for name in scores}
+        yield Shard(int(path.stem), path.with_suffix(".tar"), pa.table(columns))
+
+
+def removed(data: Path) -> pa.Table:
+    """Return uid, split and reason of the pairs that a removal took out before download."""
+    return _read(data / "catalog" / "removed.parquet", ["uid", "split", "reason"])
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    if not path.is_file():
+        message = f"{path} is missing: run the stage {path.parent.name} again"
+        raise MissingStageError(message)
+    return pq.read_table(path, columns=columns)
+
+
+def _aligned(table: pa.Table, other: pa.Table, column: str) -> pa.ChunkedArray[Any]:
+    rows = pc.index_in(table["uid"], value_set=other["uid"].combine_chunks())
+    return other[column].take(rows)

@@ -1,0 +1,105 @@
+"""The name of a version in, its release and verdicts out: a folder, a Git revision or a DVC experiment.
+
+Of a revision, the files come out of DVC's cache, by `dvc get`: nothing in the working tree is touched.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from laion_dask.release.manifest import NAME, digest
+from laion_dask.versions.diff import Version
+
+_EXPERIMENTS = "refs/exps/"
+_RELEASE, _VERDICTS = "data/release", "data/filter"
+
+
+class VersionError(Exception):
+    """A version cannot be found, or its files cannot be had; the message has the name and the remedy."""
+
+
+@contextmanager
+def opened(name: str, project: Path = Path()) -> Iterator[Version]:
+    """Yield the version of this name for as long as its files are needed.
+
+    A folder with a manifest is a release; its verdicts are taken from `filter` beside a folder `release`. Any other
+    name is a revision of the Git repository in `project`, or one of its DVC experiments. `VersionError` where it is
+    neither, or the cache lacks its release.
+    """
+    folder = project / name
+    if (folder / NAME).is_file():
+        verdicts = folder.resolve().parent / "filter"
+        beside = folder.resolve().name == "release" and verdicts.is_dir()
+        yield Version(name, folder, verdicts if beside else None)
+        return
+    if folder.is_dir():
+        raise VersionError(f"{name} has no {NAME}. Remedy: give the folder of a release, such as data/release")
+    commit = find_commit(name, project)
+    with tempfile.TemporaryDirectory(prefix="laion-dask-") as temporary:
+        release = Path(temporary) / "release"
+        _get(project, _RELEASE, commit, release, name)
+        verdicts = Path(temporary) / "filter"
+        try:
+            _get(project, _VERDICTS, commit, verdicts, name)
+        except VersionError:
+            yield Version(name, release)  # what is removed has no reason then, but is known
+        else:
+            yield Version(name, release, verdicts)
+
+
+def identity(name: str, project: Path = Path()) -> str:
+    """Return what the name means now: the digest of the manifest in a folder, or the commit of a revision."""
+    path = project / name / NAME
+    return digest(path) if path.is_file() else find_commit(name, project)
+
+
+def find_commit(name: str, project: Path = Path()) -> str:
+    """Return the commit that a revision or a DVC experiment names; `VersionError` where there is none."""
+    found = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if found is not None:
+        return found
+    # DVC keeps an experiment as refs/exps/<two digits>/<commit>/<name>.
+    listed = _git(project, "for-each-ref", "--format=%(objectname) %(refname)", _EXPERIMENTS) or ""
+    commits = [
+        commit for commit, _, ref in (line.partition(" ") for line in listed.splitlines()) if ref.endswith(f"/{name}")
+    ]
+    if not commits:
+        message = (
+            f"{name!r} is no folder of a release, no Git revision and no DVC experiment. "
+            "Remedy: `git tag`, `git log` and `dvc exp list` print what there is"
+        )
+        raise VersionError(message)
+    return commits[0]
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - git is found on the path, as users find it
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise VersionError("there is no git. Remedy: install it, or give folders of releases") from error
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _get(project: Path, out: str, commit: str, target: Path, name: str) -> None:
+    """Copy an out of a revision from DVC's cache."""
+    command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", commit, "--out", str(target), ".", out]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not target.is_dir():
+        said = (done.stderr.strip().splitlines() or ["it says nothing"])[0]
+        message = (
+            f"{out} of {name} ({commit[:10]}) cannot be had from DVC's cache ({said}). Remedy: fetch it from a remote "
+            "that has it (`dvc fetch --all-commits`), or check that revision out elsewhere, run `make repro` there and "
+            "give the folder of its release"
+        )
+        raise VersionError(message)

@@ -1,0 +1,174 @@
+"""The tracked files of a version in, what identifies it out: its digest, where it is from, and the version before it.
+
+Only params.yaml, dvc.lock, metrics/ and Git are read, so that the answer is the same years later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from laion_dask.params import recipes
+
+STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release")
+"""The stages whose outs make a version; the report is a picture of it."""
+# So many commits back are looked through for the version before.
+_PARENTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in Git's history a version is from; "" for what is not known."""
+
+    root: Path
+    """The project's folder: of mlflow.db, and where Git is asked."""
+    commit: str
+    """The commit that the version began from, or that holds it."""
+    experiment: str = ""
+    """Name of the DVC experiment."""
+    rev: str = ""
+    """The commit that holds the version; not known while its report is being made."""
+
+    @classmethod
+    def here(cls, lock: Path) -> Origin:
+        """Return what Git and DVC's environment say of the folder of a dvc.lock."""
+        root = project_root(lock)
+        return cls(root, _git(root, "rev-parse", "HEAD").strip(), os.environ.get("DVC_EXP_NAME", ""))
+
+    def parent(self, name: str) -> str:
+        """Return the version before `name` in Git's history, "" where there is none."""
+        for rev in _git(self.root, "log", f"-{_PARENTS}", "--format=%H", self.commit, "--", "dvc.lock").split():
+            with tempfile.TemporaryDirectory() as folder:
+                lock, metrics = Path(folder) / "dvc.lock", Path(folder) / "metrics"
+                metrics.mkdir()
+                lock.write_text(_git(self.root, "show", f"{rev}:./dvc.lock"), encoding="utf-8")
+                for stage in STAGES:
+                    counts = _git(self.root, "show", f"{rev}:./metrics/{stage}.json")
+                    (metrics / f"{stage}.json").write_text(counts, encoding="utf-8")
+                before = version(lock, metrics, {}) if dataset_digests(lock) else ""
+            if before and before != name:
+                return before
+        return ""
+
+    def recipe(self, values: Mapping[str, Any]) -> str:
+        """Return the recipe that a version was built by, "" where none is known.
+
+        In this order: the names that its parameters hold, the recipe that the experiment is named after, and the recipe
+        whose values the parameters have, that with the most of them.
+        """
+        named = values.get("recipe")
+        if named:
+            return " ".join(map(str, named))
+        stem = re.sub(r"-[0-9a-f]{8}$", "", self.experiment)
+        if stem in recipes.names():
+            return stem
+        sizes: dict[str, int] = {}
+        for name in recipes.names():
+            wanted = dict(flat(recipes.describe(name).values))
+            found = dict(flat(values))
+            if all(key in found and found[key] == value for key, value in wanted.items()):
+                sizes[name] = len(wanted)
+        return max(sizes, key=lambda name: sizes[name], default="")
+
+
+def dataset_digests(lock: Path) -> dict[str, str]:
+    """Return DVC's hash of each data out by its path, in the order of the stages.
+
+    Empty where dvc.lock is absent, lacks one of the stages, or does not fit the metrics on disk, as after a stage was
+    run without DVC: a digest of other data would be worse than none.
+    """
+    if not lock.is_file():
+        return {}
+    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
+    digests: dict[str, str] = {}
+    for stage in STAGES:
+        outs = {out["path"]: str(out.get("md5", "")) for out in stages.get(stage, {}).get("outs", [])}
+        metrics = {path: digest for path, digest in outs.items() if path == f"metrics/{stage}.json"}
+        data = {path: digest for path, digest in outs.items() if path not in metrics and digest}
+        if not data or not all(_md5(lock.parent / path) == digest for path, digest in metrics.items()):
+            return {}
+        digests |= data
+    return digests
+
+
+def outdated(lock: Path) -> list[str]:
+    """Name the stages, the report too, that dvc.lock has made from other data than it names: they did not run again."""
+    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
+    made = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+    return [
+        name
+        for name, stage in stages.items()
+        if any(made.get(dep["path"], dep.get("md5")) != dep.get("md5") for dep in stage.get("deps", []))
+    ]
+
+
+def tracked_params(lock: Path) -> dict[str, Any]:
+    """Return the parameters that dvc.lock says the release was made with, by section; {} where it says nothing."""
+    if not lock.is_file():
+        return {}
+    stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
+    return dict(stages.get(STAGES[-1], {}).get("params", {}).get("params.yaml", {}))
+
+
+def version(lock: Path, metrics: Path, values: Mapping[str, Any]) -> str:
+    """Return the digest that names a version: DVC's hashes with the parameters that its lock has.
+
+    So it is a function of a tracked file, the same years later and with other code. Where the lock says nothing of this
+    version, it is the digest of the stages' metrics and of `values`, plain parameters by section.
+    """
+    digests = dataset_digests(lock)
+    content: Mapping[str, Any] = digests or stage_metrics(metrics)
+    return _digest([content, (tracked_params(lock) if digests else {}) or values])
+
+
+def project_root(lock: Path) -> Path:
+    """Return the folder of the real repository: `dvc exp run --temp` works in a copy that is deleted afterwards."""
+    folder = lock.resolve().parent
+    before, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
+    if inside:
+        return Path(before)
+    top = _git(folder, "rev-parse", "--show-toplevel").strip()
+    return Path(top) if top else folder
+
+
+def stage_metrics(folder: Path) -> dict[str, Any]:
+    """Return what each stage counted, by stage; those that have not run are left out."""
+    files = {stage: folder / f"{stage}.json" for stage in STAGES}
+    return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in files.items() if path.is_file()}
+
+
+def _digest(content: object) -> str:
+    # A date is one in YAML, and has no form in JSON.
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    done = subprocess.run([git, *arguments], cwd=folder, capture_output=True, check=False)
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and values of nested mappings; lists stay whole."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else ""

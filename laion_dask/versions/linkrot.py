@@ -1,0 +1,178 @@
+"""A download and an earlier one in, a report of link rot out: what became of the pairs, by year and by host.
+
+Shards are read one at a time; memory holds counts, which grow with the number of hosts, not of pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_dask import schema
+from laion_dask.download import earlier as verify
+from laion_dask.schema.reasons import KEEP
+from laion_dask.statistics.summary import wilson
+
+ALL: Final = "all"
+
+_COLUMNS: Final = (
+    "uid", "key", "url", "host", "page_date", "reason", "error_message", "http_status", "rights", "rights_signal",
+    "sha256", "pdq",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of a group's pairs ended in one class, with the 95 % Wilson interval of the share."""
+
+    found: str
+    count: int
+    total: int
+    rate: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All pairs, those of one year, or those of one host: a share for each class of `verify.CLASSES`, in that order."""
+
+    name: str
+    pairs: int
+    shares: tuple[Share, ...]
+
+    def share(self, found: str) -> Share:
+        """Return the share of one class."""
+        return next(share for share in self.shares if share.found == found)
+
+    def still_there(self) -> tuple[float, float]:
+        """Return the Wilson interval of the share that still gives the picture, in the same or in other bytes."""
+        return wilson(sum(self.share(name).count for name in (verify.SAME_BYTES, verify.SAME_PICTURE)), self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRot:
+    """What became of the pairs of an earlier version that were asked for again.
+
+    `years` are those of the pages that showed the images, `hosts` the ones with most pairs.
+    """
+
+    everything: Group
+    years: tuple[Group, ...]
+    hosts: tuple[Group, ...]
+    hosts_total: int
+
+
+def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
+    """Compare the download in `now` with that in `before`; write `linkrot.json` and `linkrot.parquet` into `out`.
+
+    The table has a row for every pair that both versions asked for and the earlier one has a picture of. Raises
+    `verify.VerifyError` where a folder holds no download, before anything is written.
+    """
+    verify.shard_files(before)
+    if not verify.tables(now):
+        raise verify.VerifyError(f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet")
+    out.mkdir(parents=True, exist_ok=True)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    with pq.ParquetWriter(out / "linkrot.parquet", schema.LINKROT.schema, compression="zstd", version="2.6") as writer:
+        for rows in _shards(now, before):
+            for row in rows:
+                for kind, name in ((ALL, ALL), ("year", row["page_date"][:4] or "?"), ("host", row["host"])):
+                    counts[kind, name, row["found"]] += 1
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema.LINKROT.schema))
+    report = _report(counts, top_hosts)
+    text = json.dumps({"classes": verify.CLASSES, **asdict(report)}, indent=1, ensure_ascii=False)
+    (out / "linkrot.json").write_text(f"{text}\n", encoding="utf-8")
+    return report
+
+
+def _shards(now: Path, before: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield the compared pairs of each shard, with their class."""
+    for path in verify.tables(now):
+        names = set(pq.read_schema(path).names)
+        rows = pq.read_table(path, columns=[name for name in _COLUMNS if name in names]).to_pylist()
+        earlier = verify.earlier(before, path.stem, {row["uid"] for row in rows})
+        rows = [row for row in rows if row["uid"] in earlier]
+        differ = [row for row in rows if row["reason"] == KEEP and row["sha256"] != earlier[row["uid"]].sha256]
+        # Pictures are looked at only where bytes differ and the tables have no hash of them.
+        then = verify.with_pictures({row["uid"]: earlier[row["uid"]] for row in differ})
+        today = verify.with_pictures(
+            {
+                row["uid"]: verify.Before(row["sha256"], row.get("pdq"), row["key"], path.with_suffix(".tar"))
+                for row in differ
+            }
+        )
+        yield [
+            {
+                "uid": row["uid"],
+                "url": row["url"],
+                "host": row["host"],
+                "page_date": row["page_date"],
+                "found": verify.classify(
+                    row,
+                    then.get(row["uid"], earlier[row["uid"]]),
+                    today[row["uid"]].pdq if row["uid"] in today else None,
+                ),
+            }
+            for row in rows
+        ]
+
+
+def _report(counts: Counter[tuple[str, str, str]], top_hosts: int) -> LinkRot:
+    sizes: Counter[tuple[str, str]] = Counter()
+    for (kind, name, _), pairs in counts.items():
+        sizes[kind, name] += pairs
+
+    def group(kind: str, name: str) -> Group:
+        total = sizes[kind, name]
+        shares = []
+        for found in verify.CLASSES:
+            count = counts[kind, name, found]
+            shares.append(Share(found, count, total, count / total if total else None, *wilson(count, total)))
+        return Group(name, total, tuple(shares))
+
+    years = sorted(name for kind, name in sizes if kind == "year")
+    hosts = sorted((name for kind, name in sizes if kind == "host"), key=lambda name: (-sizes["host", name], name))
+    return LinkRot(
+        everything=group(ALL, ALL),
+        years=tuple(group("year", name) for name in years),
+        hosts=tuple(group("host", name) for name in hosts[:top_hosts]),
+        hosts_total=len(hosts),
+    )
+
+
+def metrics(report: LinkRot) -> dict[str, float]:
+    """Return the numbers that versions are compared by: `linkrot.<class>.rate|low|high`, `linkrot.pairs`, and by year.
+
+    Years have `linkrot.<year>.<class>.rate` alone.
+    """
+    values: dict[str, float] = {"linkrot.pairs": report.everything.pairs}
+    for share in report.everything.shares:
+        if share.rate is not None:
+            parts = {"rate": share.rate, "low": share.low, "high": share.high}
+            values |= {f"linkrot.{share.found}.{part}": number for part, number in parts.items()}
+    for group in report.years:
+        values |= {f"linkrot.{group.name}.{share.found}.rate": share.rate or 0.0 for share in group.shares}
+    return values
+
+
+def read(path: Path) -> LinkRot:
+    """Read what `write` wrote as JSON."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+
+    def group(value: dict[str, Any]) -> Group:
+        return Group(value["name"], value["pairs"], tuple(Share(**share) for share in value["shares"]))
+
+    return LinkRot(
+        group(values["everything"]),
+        tuple(map(group, values["years"])),
+        tuple(map(group, values["hosts"])),
+        values["hosts_total"],
+    )

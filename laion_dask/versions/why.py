@@ -1,0 +1,195 @@
+"""A URL, a uid or an image in, what is known of its pairs out: where found, what each stage decided, in which versions.
+
+Of a pair that was removed, or that the ledger names, the answer is its tombstone: never address, text, page or scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from laion_dask.blocklists import removal_ledger
+from laion_dask.blocklists.removal_ledger import Removal
+from laion_dask.filter import takedown
+from laion_dask.images import hashes, pdq_index
+from laion_dask.schema.reasons import KEEP, REASON_STAGE, REASONS, RULE_BITS, WITHHELD
+from laion_dask.versions import histories
+from laion_dask.web.urls import address_key
+
+_UID: Final = re.compile(r"[0-9a-fA-F]{32}")
+_REMOVED_BIT: Final = 1 << RULE_BITS[takedown.REASON]
+_SCORE_LIMITS: Final = {"punsafe": "max_punsafe", "pwatermark": "max_pwatermark"}
+
+
+class WhyError(Exception):
+    """The question cannot be understood; the message has the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class InVersion:
+    """What one version says of a pair."""
+
+    version: str
+    label: str
+    known: bool
+    """The version's crawls had the pair, and extraction kept it."""
+    member: bool
+    """The pair is in the release."""
+    stage: str = ""
+    """That decided."""
+    reason: str = ""
+    meaning: str = ""
+    rules: tuple[str, ...] = ()
+    """Every rule of filter that would drop the pair."""
+    compared: Mapping[str, str] = field(default_factory=dict)
+    """Scores with the limits that they were compared with."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is known of one pair."""
+
+    uid: str
+    removed: bool
+    uid_sha256: str
+    since: str
+    """First version without a removed pair, by its number; empty where none is built yet."""
+    ledger: tuple[Removal, ...]
+    """Lines of the ledger of removals that name the pair."""
+    found: tuple[Mapping[str, Any], ...]
+    versions: tuple[InVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All pairs that a question means, and lines of the ledger that name what was asked for itself."""
+
+    asked: Mapping[str, str]
+    ledger: tuple[Removal, ...]
+    pairs: tuple[Pair, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def question(what: str) -> dict[str, str]:
+    """Return what is asked for, by column: uid, url, or the digests of an image file. Raises `WhyError`."""
+    if _UID.fullmatch(what):
+        return {"uid": what.lower()}
+    if "://" in what:
+        return {"url": removal_ledger.normal("url", what)}
+    path = Path(what)
+    if not path.is_file():
+        raise WhyError(f"{what!r} is no URL, no uid of 32 hex digits and no file. Remedy: one of them")
+    body = path.read_bytes()
+    asked: dict[str, str] = {kind: digest for kind, digest in hashes.digests(body, ("md5", "sha256")).items()}  # noqa: C416 - another type of key
+    try:
+        looks = hashes.pdq_as_stored(body)
+    except (OSError, ValueError, SyntaxError):
+        return asked  # not a picture that can be decoded: the bytes may still be known
+    if looks.quality >= takedown.PDQ_QUALITY:
+        asked["pdq"] = looks.hex
+    return asked
+
+
+def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> Answer:  # noqa: ANN401 - a driver's cursor
+    """Return what the catalog's history and the ledger of removals say."""
+    by_kind: dict[str, dict[str, list[Removal]]] = {}
+    for line in ledger:
+        kind, value = line.kind, line.value
+        if kind == "url":
+            # Of a removed pair the history has the digest of its address alone, the same for every spelling.
+            kind, value = "address_sha256", histories.address_digest(value)
+        by_kind.setdefault(kind, {}).setdefault(value, []).append(line)
+    pairs = tuple(_pair(cursor, uid, by_kind) for uid in histories.find(cursor, asked))
+    known = dict(asked)
+    if "url" in known:
+        known["address_sha256"] = histories.address_digest(known["url"])
+    return Answer(dict(asked), tuple(_lines(known, by_kind)), pairs)
+
+
+_ByKind = Mapping[str, Mapping[str, Sequence[Removal]]]
+"""Lines of the ledger by kind and value, those of addresses by the digest of the address."""
+
+
+def _lines(known: Mapping[str, Any], by_kind: _ByKind) -> list[Removal]:
+    """Return the lines of the ledger that name a pair by what is known of it."""
+    found = [line for kind in ("address_sha256", "uid", "md5", "sha256")
+             for line in by_kind.get(kind, {}).get(known.get(kind, ""), ())]  # fmt: skip
+    host = known.get("host") or address_key.host(str(known.get("url", "")))
+    domains = by_kind.get("domain", {})
+    if host and (name := takedown.domain_of(host, set(domains))):
+        found += domains[name]
+    entries = by_kind.get("pdq", {})
+    if known.get("pdq") and entries:
+        apart = np.bitwise_count(pdq_index.unpack(list(entries)) ^ pdq_index.unpack([str(known["pdq"])])).sum(axis=1)
+        near = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= takedown.PDQ_BITS]
+        found += [line for lines in near for line in lines]
+    return found
+
+
+def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> Pair:  # noqa: ANN401 - a driver's cursor
+    fates = histories.fates(cursor, uid)
+    found = histories.found(cursor, uid)
+    known: dict[str, Any] = {"uid": uid, "url": found[0]["url"] if found else ""}
+    for fate in fates:
+        known |= {name: fate[name] for name in ("address_sha256", "md5", "sha256", "pdq") if fate[name]}
+    lines = _lines(known, by_kind)
+    removed = bool(lines) or any(_hides(fate) for fate in fates)
+    versions = tuple(_in_version(fate, told=not removed) for fate in fates)
+    since = next((fate["since"] for fate in fates if fate["since"]), "")
+    return Pair(
+        uid,
+        removed,
+        hashlib.sha256(uid.encode()).hexdigest(),
+        since,
+        tuple(lines),
+        () if removed else tuple(found),
+        versions,
+    )
+
+
+def _hides(fate: Mapping[str, Any]) -> bool:
+    return fate["reason"] in WITHHELD or bool((fate["rules"] or 0) & _REMOVED_BIT)
+
+
+def _in_version(fate: Mapping[str, Any], *, told: bool) -> InVersion:
+    reason = fate["reason"]
+    if reason is None:
+        return InVersion(fate["name"], fate["label"], known=False, member=False)
+    stage = REASON_STAGE.get(reason, "release")
+    meaning = "in the release" if reason == KEEP else REASONS.get(stage, {}).get(reason, "")
+    base = {"known": True, "member": reason == KEEP, "stage": stage, "reason": reason, "meaning": meaning}
+    if not told:
+        return InVersion(fate["name"], fate["label"], **base)
+    evidence = {name: value for name, value in json.loads(fate["evidence"] or "{}").items() if value not in (None, "")}
+    named = json.loads(fate["named"])
+    mask = fate["rules"] & (1 << 64) - 1
+    rules = tuple(name for name, rule in named.items() if mask >> int(rule["bit"]) & 1)
+    compared = _compared(evidence, json.loads(fate["limits"]), str(fate["split"]))
+    return InVersion(fate["name"], fate["label"], **base, rules=rules, compared=compared, evidence=evidence)
+
+
+def _compared(evidence: Mapping[str, Any], limits: Mapping[str, Any], split: str) -> dict[str, str]:
+    """Return each score beside its limit."""
+    found = {}
+    lowest = limits.get("similarity") or {}
+    if "similarity" in evidence and split in lowest:
+        found["similarity"] = f"{evidence['similarity']:.4f}, at least {lowest[split]:g} for {split}"
+    for score, limit in _SCORE_LIMITS.items():
+        if score in evidence and limit in limits:
+            found[score] = f"{evidence[score]:.4f}, at most {limits[limit]:g}"
+    for rule in limits.get("thresholds") or ():
+        if rule["column"] in evidence:
+            low, high = (rule.get(end) for end in ("min", "max"))
+            found[rule["name"]] = f"{rule['column']} {evidence[rule['column']]}, from {low} to {high}"
+    return found

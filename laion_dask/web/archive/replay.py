@@ -1,0 +1,361 @@
+"""WARC files in, a loopback web server out that answers for every host as the archive recorded it.
+
+http listens on one port and https on another; certificates for any host name are made as they are asked for. Clients
+reach it by resolving names to it, so URLs and host names stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import shlex
+import shutil
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import gettempdir
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+import ada_url
+import trustme
+from aiohttp import web
+from multidict import CIMultiDict
+
+from laion_dask.storage import printable
+from laion_dask.web.warc.recorded import Answer, Place, Recorded, Survey, normal, read
+from laion_dask.web.warc.warc_files import Record, WarcFileError
+
+MARK: Final = "Laion-Dask-Replay"
+"""Header of a request whose client wants to be told what was not answered, and of the answers that tell it."""
+NO_ANSWER: Final = "no answer"
+"""Mark of an answer that stands for none: the host has closed the connection, or does not exist."""
+NO_BODY: Final = "no body"
+"""Mark of an answer whose headers were recorded and whose body was not: the connection is lost after them."""
+MARK_DATE: Final = "Laion-Dask-Replay-Date"
+"""Header with the WARC-Date of the record, for a client that sent the mark."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class ReplayError(Exception):
+    """A WARC file cannot be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayAddress:
+    """Where a replay server listens, and the certificate authority that its clients must trust."""
+
+    host: str
+    http_port: int
+    https_port: int
+    ca_pem: str
+    marks: bool = False
+    """The server says itself where a host gave no answer (`MARK`), so silence and a lost connection are never that."""
+    word: str = field(default="", repr=False)
+    """What a request has to have as its `MARK` to be answered; empty: nothing."""
+
+
+_BACKLOG: Final = 1_024  # clients that have connected and are not accepted yet
+_TURNS: Final = 5  # of the event loop: more than it takes to register an accepted connection, or to close one
+
+
+class Loopback:
+    """A context manager that serves a handler over http and https on 127.0.0.1 in a thread of its own.
+
+    Counts `requests`, and `peak` concurrent requests by host.
+    """
+
+    def __init__(self, handler: Handler, *, http_port: int = 0, https_port: int = 0) -> None:
+        self._handler = handler
+        self._ports = (http_port, https_port)
+        self._authority = trustme.CA()
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._runners: list[web.ServerRunner] = []
+        self._listening: list[socket.socket] = []
+        self._open: Counter[str] = Counter()
+        self.requests = 0
+        self.peak: Counter[str] = Counter()
+        self.address = ReplayAddress("127.0.0.1", 0, 0, self._authority.cert_pem.bytes().decode())
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="replay", daemon=True)
+        self._thread.start()
+        try:
+            ports = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        except BaseException:
+            # A port that is taken must not leave the thread behind.
+            self._stop()
+            raise
+        self.address = replace(self.address, http_port=ports[0], https_port=ports[1])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    async def _start(self) -> tuple[int, int]:
+        ports = []
+        for port, tls in zip(self._ports, (None, self._tls()), strict=True):
+            runner = web.ServerRunner(
+                web.Server(self._counted, access_log=None), handle_signals=False, shutdown_timeout=0.1
+            )
+            self._runners.append(runner)
+            await runner.setup()
+            listening = socket.create_server((self.address.host, port), backlog=_BACKLOG)
+            self._listening.append(listening)
+            await web.SockSite(runner, listening, ssl_context=tls, backlog=_BACKLOG).start()
+            ports.append(int(runner.addresses[0][1]))
+        return ports[0], ports[1]
+
+    def _stop(self) -> None:
+        if self._loop is None or self._thread is None:
+            return
+
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _close(self) -> None:
+        """Stop accepting clients, then close every connection, also those whose TLS handshake is under way.
+
+        In Python 3.11 a server that closes while it accepts a client leaves that connection open. So the sockets stop
+        listening first, and the servers close once every accepted client has its connection registered.
+        """
+        loop = asyncio.get_running_loop()
+        for listening in self._listening:
+            loop.remove_reader(listening.fileno())
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        for runner in self._runners:
+            await runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        host = request.host.partition(":")[0]
+        self.requests += 1
+        self._open[host] += 1
+        self.peak[host] = max(self.peak[host], self._open[host])
+        try:
+            return await self._handler(request)
+        finally:
+            self._open[host] -= 1
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._authority.issue_cert("localhost", self.address.host).configure_cert(context)
+        context.sni_callback = self._choose
+        return context
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        if name is None:
+            return None
+        if name not in self._contexts:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            try:
+                self._authority.issue_cert(name).configure_cert(context)
+            except ValueError:
+                # IDNA refuses the name (an underscore): the certificate is that of the server itself, for clients that
+                # do not compare names. An alert would reach some clients as a lost connection.
+                return None
+            self._contexts[name] = context
+        connection.context = self._contexts[name]
+        return None
+
+
+# The server would put its own clock there, and a Date that was never received would go into the data set.
+NO_DATE: Final = ""
+
+
+@dataclass(slots=True)
+class Index:
+    """URL -> place of its first answer (of tries that an archive holds, the one that was not tried again)."""
+
+    survey: Survey
+    places: dict[str, Place] = field(default_factory=dict)
+    hosts: set[str] = field(default_factory=set)
+    tried_again: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    """URLs that a file names without an answer: none came, or it is left out."""
+
+    def add(self, *paths: Path) -> None:
+        """Read WARC files to their ends; `ReplayError` where one is missing or is not a WARC file to its end."""
+        try:
+            for path in paths:
+                for found in self.survey.answers(path):
+                    self._put(found) if isinstance(found, Answer) else self._name(found)
+        except WarcFileError as error:
+            raise ReplayError(str(error)) from error
+        for found in self.survey.revisits():
+            self._put(found)
+        self.named -= self.places.keys()
+
+    def _put(self, found: Answer) -> None:
+        url = found.url
+        if url not in self.places or url in self.tried_again:
+            self.places[url] = found.place
+            self.tried_again.add(url) if found.busy else self.tried_again.discard(url)
+        self.hosts.add(_host(url))
+
+    def _name(self, record: Record) -> None:
+        url = normal(record.get("warc-target-uri"))
+        if url is None or url in self.places:
+            return
+        # Whatever its type, it says that the address was there: a 404 would say that it is gone.
+        self.named.add(url)
+
+    def find(self, url: str) -> Place | None:
+        """Return the place of a URL's answer; where it is absent, of the other scheme's."""
+        return self.places.get(url) or self.places.get(_other_scheme(url))
+
+    def is_named(self, url: str) -> bool:
+        """Whether the files name a URL, or that of the other scheme, and hold no answer to it."""
+        return self.find(url) is None and (url in self.named or _other_scheme(url) in self.named)
+
+
+def _other_scheme(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{'http' if scheme == 'https' else 'https'}://{rest}"
+
+
+def _host(url: str) -> str:
+    return ada_url.URL(url).hostname
+
+
+class Replay(Loopback):
+    """The loopback server that answers out of WARC files: `with Replay(paths) as replay: replay.address`.
+
+    A URL of a known host that was not recorded gets 404. The connection is closed for a host that does not occur, for a
+    URL that the files name without an answer that can be given, and behind a body that they do not hold in full. A
+    client that sends `MARK` is told all of these by a marked answer instead: on a busy machine connections are lost for
+    other reasons too. `ReplayError` where a file is missing or cannot be read to its end.
+
+    Every user of the machine reaches its ports. So whoever does not send the word of `address` as `MARK` gets 403 and
+    nothing of the files, unless the server is `for_all`.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0, for_all: bool = False
+    ) -> None:
+        super().__init__(self._let_in, http_port=http_port, https_port=https_port)
+        self.address = replace(self.address, marks=True, word="" if for_all else secrets.token_hex(16))
+        # Made only where a file has to be unpacked.
+        self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
+        self.index = Index(Survey(self._scratch))
+        try:
+            self.index.add(*paths)
+        except BaseException:
+            self._clear()
+            raise
+        # Bodies stay on disk; the few that are asked for again (robots.txt, a shared logo) stay warm.
+        self._read = lru_cache(maxsize=32)(read)
+
+    def __enter__(self) -> Self:
+        try:
+            super().__enter__()
+        except BaseException:
+            self._clear()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._clear()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
+        said = request.headers.get(MARK, "").encode(errors="surrogateescape")
+        if self.address.word and not hmac.compare_digest(said, self.address.word.encode()):
+            return web.Response(status=403, text="this server answers the run that has started it\n")
+        return await self._answer(request)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
+        if url is None or _host(url) not in self.index.hosts or self.index.is_named(url):
+            return self._hang_up(request)
+        place = self.index.find(url)
+        if place is None:
+            return web.Response(status=404, text="not in the archive\n", headers={"Date": NO_DATE})
+        recorded = self._read(place)
+        if recorded is None:
+            return self._hang_up(request)
+        headers: CIMultiDict[str] = CIMultiDict(recorded.headers)
+        headers.setdefault("Date", NO_DATE)
+        if MARK in request.headers:
+            headers[MARK_DATE] = recorded.date
+            if recorded.cut:
+                headers[MARK] = NO_BODY
+                return web.Response(status=recorded.status, reason=recorded.reason, headers=headers)
+        elif recorded.cut:
+            return await self._break_off(request, recorded, headers)
+        return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
+
+    def _hang_up(self, request: web.BaseRequest) -> web.Response:
+        if MARK in request.headers:
+            return web.Response(status=502, headers={MARK: NO_ANSWER, "Date": NO_DATE})
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=502)
+
+    async def _break_off(
+        self, request: web.BaseRequest, recorded: Recorded, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        """Send what there is and hang up: a shorter body would be another answer than the one that was recorded."""
+        response = web.StreamResponse(status=recorded.status, reason=recorded.reason, headers=headers)
+        response.content_length = len(recorded.body) + 1
+        await response.prepare(request)
+        await response.write(recorded.body)
+        if request.transport is not None:
+            request.transport.close()
+        return response
+
+
+def serve(paths: Sequence[Path], http_port: int, https_port: int) -> None:
+    """Serve WARC files to every program of this machine until Ctrl-C, and print where and how.
+
+    `ReplayError` where a file is missing.
+    """
+    with Replay(paths, http_port=http_port, https_port=https_port, for_all=True) as replay:
+        for line in usage(replay):
+            print(printable.line(line), flush=True)  # noqa: T201 - a command that serves says where
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return
+
+
+def usage(replay: Replay) -> list[str]:
+    """Return the lines that tell where a replay server listens and how curl reaches it."""
+    address = replay.address
+    url = next(iter(replay.index.places), "http://host.example/")
+    port = address.https_port if url.startswith("https:") else address.http_port
+    trust = " --insecure" if url.startswith("https:") else ""
+    return [
+        f"{len(replay.index.places):,} addresses of {len(replay.index.hosts):,} hosts",
+        *replay.index.survey.lines(),
+        f"http   {address.host}:{address.http_port}",
+        f"https  {address.host}:{address.https_port}",
+        f"curl --connect-to ::{address.host}:{port}{trust} {shlex.quote(url)}",
+        "Ctrl-C ends it",
+    ]
