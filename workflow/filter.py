@@ -47,7 +47,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
         one.column: pool.draw(one, scores, plan / one.column) for one in wanted.computed if one.kind == "negcliploss"
     }
     drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
-    common = digest(wanted, digest, *drawn)
+    common = digest(wanted, files.digest, *drawn)
     asked = rules.columns(wanted, columns.names, files) if columns is not None else []
     # What duplicates are is asked of the groups later, over all shards.
     grouped = not rules.GROUPED.isdisjoint(asked)
