@@ -1,17 +1,13 @@
 """People's labels: which pairs they see, and what their labels say about a whole version.
 
-- agreement: Labels of several people in, how far they agree beyond chance out: Cohen's kappa for two, Fleiss' for
-  more.
-- audit_page: A sample in, the files of an audit out: a page for labelers, and the sample's table and design for
-  scoring.
-- audit_sample: A version in, a seeded, stratified sample of its pairs out: what people are asked to label, and what
-  it stands for.
-- audit_score: A sample and its labels in, precision and recall of every decision with intervals out, for the whole
-  version.
-- hate: Scores of captions in, the published audits' measures of text out: hate content rate, sweeps, two sets
-  compared.
-- labels: Label files of volunteers in, checked data points out: question, answer, labeler and time for each pair.
-- questions: A small YAML file in, the questions of an audit out: what people are asked, and which decision it judges.
-- text_audit: Released tables and a text model in, the share of hateful or toxic captions with intervals out.
-- text_models: A folder with the weights of a text classifier in, scores of captions out: hate speech, or toxicity.
+- agreement: How far several labelers agree beyond chance: Cohen's kappa for two, Fleiss' kappa for more.
+- audit_page: Write the files of an audit: a page for labelers, and the sample's table and design for scoring.
+- audit_sample: Draw a seeded, stratified sample of a version's pairs for people to label, and keep what each pair
+  stands for.
+- audit_score: Estimate precision and recall of every decision in a version from labels of a sample, with intervals.
+- hate: The measures of published audits of captions: hate content rate, sweeps over thresholds, two sets compared.
+- labels: Read and check the label files of volunteers: question, answer, labeler and time for each pair.
+- questions: Read the questions of an audit: what people are asked, and which decision each question judges.
+- text_audit: Estimate the share of hateful or toxic captions in released tables, with intervals.
+- text_models: Text classifiers of hate speech and toxicity, loaded from a folder of weights.
 """

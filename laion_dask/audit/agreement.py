@@ -1,4 +1,4 @@
-"""Labels of several people in, how far they agree beyond chance out: Cohen's kappa for two, Fleiss' for more."""
+"""How far several labelers agree beyond chance: Cohen's kappa for two, Fleiss' kappa for more."""
 
 from __future__ import annotations
 

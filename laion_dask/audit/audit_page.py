@@ -1,4 +1,4 @@
-"""A sample in, the files of an audit out: a page for labelers, and the sample's table and design for scoring.
+"""Write the files of an audit: a page for labelers, and the sample's table and design for scoring.
 
 `audit.html` holds all pictures and the whole script; its policy lets nothing else in and nothing out.
 """

@@ -1,4 +1,4 @@
-"""A version in, a seeded, stratified sample of its pairs out: what people are asked to label, and what it stands for.
+"""Draw a seeded, stratified sample of a version's pairs for people to label, and keep what each pair stands for.
 
 Strata are verdict and split. Pairs without a picture are not drawn, nor those whose picture nobody may be shown: they
 are counted apart. Every stratum's size is known exactly, and so is how often each question's decision fires in it.

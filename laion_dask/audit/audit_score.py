@@ -1,4 +1,4 @@
-"""A sample and its labels in, precision and recall of every decision with intervals out, for the whole version.
+"""Estimate precision and recall of every decision in a version from labels of a sample, with intervals.
 
 A label stands for the pairs of its stratum that its question's decision treats alike: how many these are was counted
 when the sample was drawn. Only which of them the decision is right about is estimated.

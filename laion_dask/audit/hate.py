@@ -1,4 +1,4 @@
-"""Scores of captions in, the published audits' measures of text out: hate content rate, sweeps, two sets compared.
+"""The measures of published audits of captions: hate content rate, sweeps over thresholds, two sets compared.
 
 Hate content rate as its authors define it (arXiv 2311.03449, code vinayprabhu/hate_scaling 9ac7b88): 100,000 captions
 of each file, drawn without replacement with seed 42; the share whose score is above 0.5, for each kind and for any of

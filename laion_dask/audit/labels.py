@@ -1,4 +1,4 @@
-"""Label files of volunteers in, checked data points out: question, answer, labeler and time for each pair.
+"""Read and check the label files of volunteers: question, answer, labeler and time for each pair.
 
 Who labels is not trusted: every value must be one of a closed list or of a closed form, so that nothing of a file can
 reach a page, a table or a terminal as anything but that.

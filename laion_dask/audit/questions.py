@@ -1,4 +1,4 @@
-"""A small YAML file in, the questions of an audit out: what people are asked, and which decision it judges."""
+"""Read the questions of an audit: what people are asked, and which decision each question judges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Released tables and a text model in, the share of hateful or toxic captions with intervals out."""
+"""Estimate the share of hateful or toxic captions in released tables, with intervals."""
 
 from __future__ import annotations
 

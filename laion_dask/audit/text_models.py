@@ -1,4 +1,4 @@
-"""A folder with the weights of a text classifier in, scores of captions out: hate speech, or toxicity.
+"""Text classifiers of hate speech and toxicity, loaded from a folder of weights.
 
 Weights are the user's, in the folder layout of transformers with safetensors: nothing is fetched, no pickle is read.
 Detoxify's own package unpickles its checkpoints, so its model is read in this layout too (repositories of unitary).

@@ -1,4 +1,4 @@
-"""A download and an earlier one in, what became of each pair out: same bytes, same picture, changed, gone, refused.
+"""Compare a download with an earlier one: same bytes, same picture, changed, gone or refused.
 
 Datasets of addresses rot, and what an address shows now may have been put there for whoever downloads it: who buys an
 expired domain decides what a model is trained on (Carlini et al., arXiv 2302.10149). So bytes are compared.

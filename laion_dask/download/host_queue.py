@@ -1,4 +1,4 @@
-"""Rows with their hosts in, the next row out: hosts take turns, and a host that fails waits until all others are done.
+"""The queue of rows of a shard: hosts alternate, and a host that fails waits until all others are done.
 
 A slow or dead host holds no more rows than it may be asked for at once; all other rows pass by. For each host there is
 a circuit breaker. Closed: rows start up to the limit, but the first one alone until the host has answered. Open: after

@@ -1,4 +1,4 @@
-"""The lists of known content at the gate of one download: an address or a body in, whether it may pass out.
+"""Keep known content out of a download: addresses before they are fetched, bodies before they are decoded.
 
 Addresses are looked up before they are asked for, redirects among them; bodies before anything is decoded or written.
 """

@@ -1,4 +1,4 @@
-"""Rows that end in any order in, the same rows in order out, with their images: in memory while few, else on disk."""
+"""Put rows that end in any order back into order, in memory while they are few, else on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rounds of one shard in, the shard out: each row as the last round that tried it left it.
+"""Join the rounds of one shard: each row as the last round that tried it left it.
 
 A round after the first has only the rows that failed for now. None of them has an image before, so the tars of the
 rounds hold different keys, and are merged from front to back: memory holds the rows of a shard and one image a round.

@@ -1,4 +1,4 @@
-"""Read the lines of a table of URLs that is JSON lines: an object a line, each for itself.
+"""Read the lines of a table of URLs that is JSON lines: each line is an object and is read for itself.
 
 Texts are taken as they are. Where a text is wanted, a number, true or false is taken as it is written; a list or an
 object is a fault, and so is anything but a text as an address. null is no value.

@@ -1,4 +1,4 @@
-"""What the readers of tables of URLs share: a row, a table as far as it is read, and its lines with their numbers."""
+"""What the readers of tables of URLs share: rows, faults, and lines with their numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of URLs in, work lists out: Parquet, CSV, TSV, JSON lines or text, cut to shards, in bounded memory.
+"""Cut tables of URLs (Parquet, CSV, TSV, JSON lines, text) into work lists of one shard each, in bounded memory.
 
 DuckDB reads Parquet, and sorts on disk what does not fit in memory; `url_tables` reads all else, strictly. Every row
 gets into a work list, whatever its URL: what cannot be asked for or read is a counted failure of the download. CSV and

@@ -1,4 +1,4 @@
-"""A project with a ledger of removals in, the same without what was stored of the removed pairs out, and the record.
+"""Delete what a project stores of removed pairs, and keep a public record of what was deleted.
 
 Files of the stages are written anew without the pairs, and take the places of the old ones: rows keep uid and fate, so
 that every table can still be joined and counted. Finished parts, cached objects and other copies are deleted. DVC is

@@ -1,4 +1,4 @@
-"""A DVC repository in, the objects of its cache and remotes out, and those that are not wanted deleted.
+"""List and delete objects of a DVC repository's cache and remotes.
 
 A directory that DVC tracks is a list of digests, an object of its own (`….dir`). A file that is written anew has
 another digest: `dvc commit` makes it an object, and another list, and puts that into dvc.lock. The old objects are then

@@ -1,4 +1,4 @@
-"""Tables of versions and the ledger in, what its pairs are known by out: values that no pair that stays has too."""
+"""Collect the values by which removed pairs are known, without those that a remaining pair has too."""
 
 from __future__ import annotations
 

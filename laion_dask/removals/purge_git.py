@@ -1,4 +1,4 @@
-"""The objects of Git repositories in, what each holds out: whatever was committed, staged or stashed once.
+"""Read the objects of Git repositories: whatever was ever committed, staged or stashed.
 
 Git keeps them packed, so that no search of files sees them. All are read, also those that no branch reaches any more.
 """

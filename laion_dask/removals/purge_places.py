@@ -1,4 +1,4 @@
-"""A project in, every file that a purge looks into out, and what it leaves alone, with the reason.
+"""List every file that a purge has to search, and what it leaves alone with the reason.
 
 The whole folder of the project is looked into, DVC's cache wherever it lies, MLflow's artifacts where its database says
 they are, and folders that the user names. Links are followed. Left alone is what stands for the web or says what must

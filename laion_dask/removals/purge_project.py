@@ -1,4 +1,4 @@
-"""One project as a purge sees it: its folders, the tables of its versions, and which of its files are mere copies."""
+"""One project as a purge sees it: its folders, the tables of its versions, and which files are only copies."""
 
 from __future__ import annotations
 

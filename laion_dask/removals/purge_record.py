@@ -1,4 +1,4 @@
-"""What a purge is about to do in, told before it is done, and its proof after: purges.json, and the traces meanwhile.
+"""The record of a purge: what it is about to do, written first, and the proof afterwards (purges.json).
 
 purges.json lies in Git and has digests only. An entry is written before anything is deleted, so that no deletion goes
 unrecorded, and gets its proof when a scan has found nothing left. What is searched for is written down as well until

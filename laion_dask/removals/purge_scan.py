@@ -1,4 +1,4 @@
-"""Every file that a purge looks into is read: which hold a trace, what was looked into, and what that proves."""
+"""Search every file of a project for traces of removed pairs, and say what that proves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project under DVC in, the tables of every version that its Git history names out: those that the cache still has.
+"""Find the tables of every version that the Git history names and DVC's cache still has.
 
 A removed pair may stand in an older version only, which is in DVC's cache for as long as nobody deletes it. dvc.lock of
 every commit, branch, tag, experiment and reflog names the outs of its version, and the cache has their lists of files.

@@ -1,4 +1,4 @@
-"""A removal request in, checked lines at the end of removals.csv out: nothing twice, no public suffix, no person.
+"""Check a removal request and append it to removals.csv: nothing twice, no public suffix, no personal data.
 
 Who asked is a personal value. What looks like an address or a number of a person becomes a salted hash, so that two
 requests of one person can be told to be of one, and nobody can be told from the ledger, which is public. The salt is

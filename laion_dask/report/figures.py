@@ -1,4 +1,4 @@
-"""Numbers in, figures out: PNG and SVG files with the same bytes for the same numbers.
+"""Draw figures as PNG and SVG: the same numbers give the same bytes.
 
 Colors are Okabe and Ito's, which stay apart for color-blind readers; what a color means is also said by shape or place.
 """

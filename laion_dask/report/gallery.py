@@ -1,4 +1,4 @@
-"""Shards and verdicts in, a seeded sample of pictures as data URIs out; what must not be seen is blurred or left out.
+"""Draw a seeded sample of pictures for the report; what must not be seen is blurred or left out.
 
 Never shown: pictures that a removal or a list of known content names, and pictures whose host or page reserves rights.
 Blurred: pictures above the unsafe limit, and those without an unsafe score, because nothing says that they are safe.

@@ -1,4 +1,4 @@
-"""Link rot in, one figure out: what became of all pairs, of each year's and of each large host's."""
+"""Draw link rot: what became of all pairs, of each year's and of each large host's."""
 
 from __future__ import annotations
 

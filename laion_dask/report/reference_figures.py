@@ -1,4 +1,4 @@
-"""Numbers of a version and published ones in, figures that set them side by side out; drawn as `figures` draws."""
+"""Draw numbers of a version beside published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of a version in, CSV tables out: what the report shows, for a spreadsheet, a script or MLflow's page."""
+"""Write the report's numbers as CSV tables for a spreadsheet, a script or MLflow's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracked files of a version in, one MLflow run out: found again by its content, and filled in rather than doubled.
+"""File a version as one MLflow run, which is found again by its content and completed instead of doubled.
 
 The only module that imports mlflow, and it does so inside the functions that need it (4 s).
 """

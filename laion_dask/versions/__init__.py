@@ -1,15 +1,11 @@
 """Versions beside each other: checked out, compared, identified, and the history of a pair.
 
-- checkout: The name of a version in, its release and verdicts out: a folder, a Git revision or a DVC experiment.
-- diff: Two releases in, what changed between them out: pairs added, removed by reason, moved between splits, scores
-  moved.
-- histories: The files of a version in, its rows in the catalog's history out: what became of each pair, and where it
-  was found.
-- history_files: The name of a version in, its tables out of DVC's cache: those of the stages that the history reads,
-  no pictures.
-- identity: The tracked files of a version in, what identifies it out: its digest, where it is from, and the version
-  before it.
-- linkrot: A download and an earlier one in, a report of link rot out: what became of the pairs, by year and by host.
-- why: A URL, a uid or an image in, what is known of its pairs out: where found, what each stage decided, in which
+- checkout: Open the release and the verdicts of a version: a folder, a Git revision or a DVC experiment.
+- diff: Compare two releases: pairs added, removed by reason, moved between splits; scores that moved.
+- histories: Load a version into the catalog's history: what became of each pair, and where it was found.
+- history_files: Take the tables that the history reads out of DVC's cache; pictures are left there.
+- identity: What identifies a version: its digest, its recipe, and the version before it.
+- linkrot: Report link rot: what became of the pairs of an earlier download, by year and by host.
+- why: Answer what is known of a URL, a uid or an image: where it was found, what each stage decided, in which
   versions.
 """

@@ -1,4 +1,4 @@
-"""The name of a version in, its release and verdicts out: a folder, a Git revision or a DVC experiment.
+"""Open the release and the verdicts of a version: a folder, a Git revision or a DVC experiment.
 
 Of a revision, the files come out of DVC's cache, by `dvc get`: nothing in the working tree is touched.
 """

@@ -1,4 +1,4 @@
-"""Two releases in, what changed between them out: pairs added, removed by reason, moved between splits, scores moved.
+"""Compare two releases: pairs added, removed by reason, moved between splits; scores that moved.
 
 Both are joined by uid in DuckDB, which spills to disk: memory stays bounded whatever the number of pairs.
 """

@@ -1,4 +1,4 @@
-"""The files of a version in, its rows in the catalog's history out: what became of each pair, and where it was found.
+"""Load a version into the catalog's history: what became of each pair, and where it was found.
 
 The tables of the schema `laion_dask_history` mirror tracked files: a version is loaded once, by the digest of its
 manifest, and again by one command. Of a pair that was removed, or is on a list of known content, the database holds

@@ -1,4 +1,4 @@
-"""The name of a version in, its tables out of DVC's cache: those of the stages that the history reads, no pictures."""
+"""Take the tables that the history reads out of DVC's cache; pictures are left there."""
 
 from __future__ import annotations
 

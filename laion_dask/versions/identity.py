@@ -1,4 +1,4 @@
-"""The tracked files of a version in, what identifies it out: its digest, where it is from, and the version before it.
+"""What identifies a version: its digest, its recipe, and the version before it.
 
 Only params.yaml, dvc.lock, metrics/ and Git are read, so that the answer is the same years later.
 """

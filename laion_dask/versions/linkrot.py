@@ -1,4 +1,4 @@
-"""A download and an earlier one in, a report of link rot out: what became of the pairs, by year and by host.
+"""Report link rot: what became of the pairs of an earlier download, by year and by host.
 
 Shards are read one at a time; memory holds counts, which grow with the number of hosts, not of pairs.
 """

@@ -1,4 +1,4 @@
-"""A URL, a uid or an image in, what is known of its pairs out: where found, what each stage decided, in which versions.
+"""Answer what is known of a URL, a uid or an image: where it was found, what each stage decided, in which versions.
 
 Of a pair that was removed, or that the ledger names, the answer is its tombstone: never address, text, page or scores.
 """

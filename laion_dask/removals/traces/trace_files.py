@@ -1,4 +1,4 @@
-"""A file of any kind in, the first trace in it out: its bytes, and all that is packed in it, at any depth.
+"""Search a file of any kind for traces, in its bytes and in everything packed inside, at any depth.
 
 What is read is counted (`Seen`), and a file or member that cannot be read is named there: nothing is proved of it.
 """

@@ -1,4 +1,4 @@
-r"""Bytes that were escaped for JSON, HTML, URLs or CSV, or written as UTF-16, brought into the one searched form.
+r"""Bring bytes that were escaped (JSON, HTML, URLs, CSV) or written as UTF-16 into the one form that is searched.
 
 The same text is written in many ways: `\/` and `\u00e9` in JSON, `&amp;` in HTML, `%C3%A9` in queries, with a zero
 byte beside each letter in UTF-16, with each quote twice in CSV and SQL, in base64 that is broken into lines. `fold`

@@ -1,4 +1,4 @@
-"""The first bytes of a file in, what kind of file it is out; and what of the kinds can be opened."""
+"""Recognize the kind of a file by its first bytes, and which kinds cannot be opened."""
 
 from __future__ import annotations
 

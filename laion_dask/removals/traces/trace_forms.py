@@ -1,4 +1,4 @@
-"""Every way in which a trace may stand in a file as bytes, beside the escapes that `trace_fold` undoes."""
+"""Every form in which a trace may stand in a file, beside the escapes that `trace_fold` undoes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that hold other files, or texts that are packed: each opener yields what is inside, one after the other.
+"""Open files that hold other files or packed texts: each opener yields what is inside, one after the other.
 
 An opener yields (place, content). A content is a table's batch of rows, the lines of some values, or a stream: a file
 of its own, whatever kind it is. Openers raise what their libraries raise; the caller says that the file is unread.

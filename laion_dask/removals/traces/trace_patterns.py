@@ -1,4 +1,4 @@
-"""Many byte strings looked for at once, however many they are.
+"""Search for many byte strings at once.
 
 Each eighth byte of a file begins a window of eight bytes. Whatever is 15 bytes long has one of these windows inside,
 at one of eight places; so all windows of 15 bytes of each pattern are put into a table, and a file is read by numpy,

@@ -1,4 +1,4 @@
-"""Rows of removed pairs in tables: whether they hold more than names and fate, and the same rows without that."""
+"""Rows of removed pairs in tables: find those that hold more than uid and fate, and write the table without that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces are searched in bytes, block by block: every place where one stands, but not inside of a value that is kept.
+"""Search blocks of bytes for traces, leaving out those inside a value that a remaining pair has too.
 
 A removed address may be the beginning of one that is kept, a removed text a part of another. Word borders cannot tell
 these apart, since files put values side by side without any. So the values of kept pairs that have a trace inside are

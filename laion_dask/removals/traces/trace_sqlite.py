@@ -1,4 +1,4 @@
-"""A database of SQLite in, its values out, and what its pages hold of values that were deleted.
+"""Read the values of a SQLite database, deleted ones in its pages included.
 
 Searching the file's bytes finds whatever lies in one page, used or free. A value that is longer than its page goes on
 in others, which need not follow it: the rows of tables are asked of SQLite, and of pages that no table has any more

@@ -1,4 +1,4 @@
-"""Tables in, what their values hold out: columns of every Arrow type, and the texts that lie beside the columns."""
+"""Read the values of tables: columns of every Arrow type, and the texts beside the columns."""
 
 from __future__ import annotations
 

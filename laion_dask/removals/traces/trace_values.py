@@ -1,4 +1,4 @@
-"""What a removed pair is known by, and the values of pairs that stay in which the same characters stand."""
+"""The values by which removed pairs are known, and the kept values that contain one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of removed pairs in, the files that still hold any of it out: tables, archives, pages, whatever.
+"""Say whether a file still holds a trace of removed pairs: tables, archives, pages, any file.
 
 A trace of a pair is its address, its text, a digest of its image or the image as stored, each only where no pair that
 stays has the same; and any value beside its uid in a table. A uid alone is none: it is the name under which versions
