@@ -65,7 +65,7 @@ def ask(question: str, old: Path, new: Path) -> dict[str, Any]:
                     f" from read_parquet({listed})"
                 ).fetchone()
     elif question == "diff":
-        found = diff.compare(diff.Version("old", old), diff.Version("new", new))
+        found = diff.compare(diff.ReleaseFolder("old", old), diff.ReleaseFolder("new", new))
         answer = [found.common, found.added, found.removed, found.scores[0].changed]
     elif question == "root":
         answer = manifest.root(old)["root"]

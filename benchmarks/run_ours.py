@@ -41,7 +41,7 @@ def main() -> None:
         with network(settings, client) as resources:
             yield {**resources, "replay": address}
 
-    cut = worklist.Cut(worklist.Asked(), shard_rows=wanted["shard_rows"])
+    cut = worklist.WorkListRules(worklist.ColumnNames(), shard_rows=wanted["shard_rows"])
     out = Path(wanted["out"])
     download_tables([Path(wanted["table"])], out, settings, cut, Downloads(), workers=wanted["workers"], reach=reach)
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from laion_dask.audit import agreement
-from laion_dask.audit.labels import Label
+from laion_dask.audit.labels import DataPoint
 
 TIME = "2026-01-31T12:00:00Z"
 
@@ -28,16 +28,16 @@ def test_fleiss_kappa_is_that_of_the_known_example() -> None:
 
 
 def test_two_labelers_get_cohens_and_three_fleiss_over_the_pairs_that_they_share() -> None:
-    def labels(*labelers: str) -> list[Label]:
+    def labels(*labelers: str) -> list[DataPoint]:
         given = {"a": "yyny", "b": "yynn", "c": "ynny"}
         names = {"y": "yes", "n": "no"}
         return [
-            Label(f"{place}", "unsafe", labeler, names[answer], TIME)
+            DataPoint(f"{place}", "unsafe", labeler, names[answer], TIME)
             for labeler in labelers
             for place, answer in enumerate(given[labeler])
         ]
 
-    two = agreement.agreement([*labels("a", "b"), Label("9", "unsafe", "a", "yes", TIME)], ["unsafe"])[0]
+    two = agreement.agreement([*labels("a", "b"), DataPoint("9", "unsafe", "a", "yes", TIME)], ["unsafe"])[0]
     assert (two.measure, two.labelers, two.pairs, two.agreed) == ("Cohen's kappa", 2, 4, 0.75)
     assert two.kappa == pytest.approx(0.5)
     three = agreement.agreement(labels("a", "b", "c"), ["unsafe"])[0]
@@ -46,12 +46,12 @@ def test_two_labelers_get_cohens_and_three_fleiss_over_the_pairs_that_they_share
 
 
 def test_one_and_the_same_answer_throughout_leaves_kappa_undefined() -> None:
-    found = [Label(str(uid), "unsafe", labeler, "no", TIME) for uid in range(5) for labeler in "ab"]
+    found = [DataPoint(str(uid), "unsafe", labeler, "no", TIME) for uid in range(5) for labeler in "ab"]
     assert agreement.agreement(found, ["unsafe"])[0].kappa is None
     assert agreement.fleiss([Counter(no=3)] * 4) is None
 
 
 def test_labelers_that_share_no_pair_have_no_agreement() -> None:
-    found = [Label("1", "unsafe", "a", "no", TIME), Label("2", "unsafe", "b", "no", TIME)]
+    found = [DataPoint("1", "unsafe", "a", "no", TIME), DataPoint("2", "unsafe", "b", "no", TIME)]
     one = agreement.agreement(found, ["unsafe"])[0]
     assert (one.pairs, one.agreed, one.kappa) == (0, None, None)

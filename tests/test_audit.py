@@ -15,7 +15,7 @@ import pytest
 import sample_version
 
 from laion_dask.audit import audit_page, audit_sample, questions
-from laion_dask.audit.audit_sample import AuditError, Sample
+from laion_dask.audit.audit_sample import AuditError, AuditSample
 from laion_dask.audit.questions import QuestionsError
 from laion_dask.params import Params
 
@@ -32,7 +32,7 @@ def own(tmp_path: Path) -> Path:
     return sample_version.write(tmp_path, links=150, shards=1)[0]
 
 
-def draw(data: Path, settings: Params, size: int = 60, seed: int = 1) -> Sample:
+def draw(data: Path, settings: Params, size: int = 60, seed: int = 1) -> AuditSample:
     return audit_sample.sample(data, settings, ASKED, size=size, seed=seed)
 
 

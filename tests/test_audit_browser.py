@@ -54,7 +54,7 @@ ATTACK = "</script><img src=x onerror='window.attacked=1'><script>window.attacke
 def test_labels_given_by_keyboard_are_kept_saved_and_scored(tmp_path: Path, defaults: Params) -> None:
     data, _ = sample_version.write(tmp_path, links=60, shards=1, text=ATTACK)
     drawn = audit_sample.sample(data, defaults, questions.read(), size=8, seed=1)
-    drawn = audit_sample.Sample(
+    drawn = audit_sample.AuditSample(
         drawn.name, drawn.seed, drawn.questions, drawn.drawn[:12], drawn.sizes, drawn.cells, drawn.outside
     )
     audit_page.write(tmp_path / "audit", drawn, defaults)

@@ -16,9 +16,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions
-from laion_dask.audit.audit_sample import AuditError, Sample
+from laion_dask.audit.audit_sample import AuditError, AuditSample
 from laion_dask.audit.audit_score import Judged
-from laion_dask.audit.labels import Label
+from laion_dask.audit.labels import DataPoint
 from laion_dask.cli.main import app
 from laion_dask.params import Params
 from laion_dask.statistics.intervals import Estimate
@@ -42,12 +42,12 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(version: Path, defaults: Params) -> tuple[Sample, list[Label]]:
+def whole(version: Path, defaults: Params) -> tuple[AuditSample, list[DataPoint]]:
     drawn = audit_sample.sample(version, defaults, ASKED, size=10_000, seed=0)
     return drawn, audit_score.from_truth(drawn, version)
 
 
-def judge(sample: Sample, found: list[Label]) -> dict[str, Judged]:
+def judge(sample: AuditSample, found: list[DataPoint]) -> dict[str, Judged]:
     return {one.decision: one for one in audit_score.score(sample, found).decisions}
 
 
@@ -56,7 +56,7 @@ def numbers(judged: Judged) -> dict[str, Estimate]:
 
 
 def test_a_whole_version_that_was_labelled_has_its_true_figures_without_doubt(
-    version: Path, whole: tuple[Sample, list[Label]]
+    version: Path, whole: tuple[AuditSample, list[DataPoint]]
 ) -> None:
     sample, found = whole
     truth = {row["uid"]: row for row in pq.read_table(version / "crawl" / "truth.parquet").to_pylist()}
@@ -73,7 +73,7 @@ def test_a_whole_version_that_was_labelled_has_its_true_figures_without_doubt(
 
 
 def test_every_interval_covers_the_truth_in_at_least_93_of_100_seeds(
-    version: Path, whole: tuple[Sample, list[Label]], defaults: Params
+    version: Path, whole: tuple[AuditSample, list[DataPoint]], defaults: Params
 ) -> None:
     true = {decision: numbers(judged) for decision, judged in judge(*whole).items()}
     given = {(label.uid, label.question): label for label in whole[1]}
@@ -91,7 +91,7 @@ def test_every_interval_covers_the_truth_in_at_least_93_of_100_seeds(
 
 
 def test_intervals_narrow_with_the_size_of_the_sample(
-    version: Path, whole: tuple[Sample, list[Label]], defaults: Params
+    version: Path, whole: tuple[AuditSample, list[DataPoint]], defaults: Params
 ) -> None:
     given = {(label.uid, label.question): label for label in whole[1]}
     widths = []
@@ -102,7 +102,7 @@ def test_intervals_narrow_with_the_size_of_the_sample(
     assert widths[0] > widths[1] > widths[2] > 0
 
 
-def test_what_labelers_are_unsure_of_counts_as_not_labelled(whole: tuple[Sample, list[Label]]) -> None:
+def test_what_labelers_are_unsure_of_counts_as_not_labelled(whole: tuple[AuditSample, list[DataPoint]]) -> None:
     sample, found = whole
     some = [replace(label, answer="unsure") if label.question == "unsafe" else label for label in found[:30]]
     unsafe = judge(sample, some)["unsafe"]
@@ -111,12 +111,12 @@ def test_what_labelers_are_unsure_of_counts_as_not_labelled(whole: tuple[Sample,
     assert unsafe.missed.value is None
 
 
-def test_without_a_label_nothing_is_scored(whole: tuple[Sample, list[Label]]) -> None:
+def test_without_a_label_nothing_is_scored(whole: tuple[AuditSample, list[DataPoint]]) -> None:
     with pytest.raises(AuditError, match=r"no label.*Remedy"):
         audit_score.score(whole[0], [])
 
 
-def test_truth_is_refused_where_there_is_none(whole: tuple[Sample, list[Label]], tmp_path: Path) -> None:
+def test_truth_is_refused_where_there_is_none(whole: tuple[AuditSample, list[DataPoint]], tmp_path: Path) -> None:
     with pytest.raises(AuditError, match=r"only the demo.*Remedy"):
         audit_score.from_truth(whole[0], tmp_path)
 

@@ -105,7 +105,7 @@ def test_statistics_stand_side_by_side(both: tuple[Path, Path]) -> None:
 
 def test_tombstones_give_the_reason_where_there_are_no_verdicts(both: tuple[Path, Path]) -> None:
     old, new = both
-    found = diff.compare(diff.Version("old", old), diff.Version("new", new))
+    found = diff.compare(diff.ReleaseFolder("old", old), diff.ReleaseFolder("new", new))
     assert found.removed_by == {"removed_hash": 1, "unknown": 1}
     assert found.added_by == {"unknown": 2}
 

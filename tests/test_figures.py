@@ -12,7 +12,7 @@ from PIL import Image
 
 from laion_dask.params import Params
 from laion_dask.report import figures
-from laion_dask.report.figures import Picture
+from laion_dask.report.figures import FigureFiles
 from laion_dask.statistics import summary, truth
 from laion_dask.statistics.summary import FunnelStep, Statistics
 from laion_dask.statistics.truth import Decision
@@ -36,11 +36,11 @@ def numbers(
 @pytest.fixture(scope="module")
 def drawn(
     numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path_factory: pytest.TempPathFactory
-) -> list[Picture]:
+) -> list[FigureFiles]:
     return figures.write(tmp_path_factory.mktemp("figures"), *numbers)
 
 
-def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[Picture]) -> None:
+def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[FigureFiles]) -> None:
     pictures, folder = drawn, drawn[0].svg.parent
     assert [picture.name for picture in pictures] == NAMES
     assert sorted(path.name for path in folder.iterdir()) == sorted(
@@ -57,7 +57,7 @@ def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[Pi
 
 
 def test_the_same_numbers_give_the_same_bytes(
-    drawn: list[Picture], numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path: Path
+    drawn: list[FigureFiles], numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path: Path
 ) -> None:
     figures.write(tmp_path, *numbers)
     for path in drawn[0].svg.parent.iterdir():

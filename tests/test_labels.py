@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from laion_dask.audit import labels, questions
-from laion_dask.audit.audit_sample import Drawn, Sample
-from laion_dask.audit.labels import Label, LabelsError
+from laion_dask.audit.audit_sample import AuditSample, Drawn
+from laion_dask.audit.labels import DataPoint, LabelsError
 
 UIDS = [f"{number:032x}" for number in range(4)]
 HEADER = "sample,uid,question,answer,labeler,time"
 NAMES = ("matching", "unsafe", "watermark")
 GOOD = f"s1,{UIDS[0]},unsafe,yes,labeler-a1,2026-01-31T12:00:00Z"
-SAMPLE = Sample(
+SAMPLE = AuditSample(
     "s1",
     1,
     questions.read(),
@@ -32,7 +32,7 @@ def write(path: Path, *lines: str) -> Path:
 
 def test_what_the_page_saves_is_read(tmp_path: Path) -> None:
     found = labels.read([write(tmp_path / "a.csv", GOOD)], SAMPLE)
-    assert found == [Label(UIDS[0], "unsafe", "labeler-a1", "yes", "2026-01-31T12:00:00Z")]
+    assert found == [DataPoint(UIDS[0], "unsafe", "labeler-a1", "yes", "2026-01-31T12:00:00Z")]
 
 
 def test_of_two_answers_of_one_labeler_the_later_counts_whatever_file_it_is_in(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_is_exported_is_what_was_read_and_can_be_read_again(tmp_path: Path)
 )
 def test_the_answer_of_most_labelers_counts(answers: str, expected: str) -> None:
     found = [
-        Label(UIDS[0], "unsafe", f"l-{place}", answer, "2026-01-31T12:00:00Z")
+        DataPoint(UIDS[0], "unsafe", f"l-{place}", answer, "2026-01-31T12:00:00Z")
         for place, answer in enumerate(answers.split())
     ]
     assert labels.verdicts(found) == {(UIDS[0], "unsafe"): expected}

@@ -61,7 +61,7 @@ def test_what_the_commands_print_cannot_steer_a_terminal(capsys: pytest.CaptureF
     assert printable.plain(out + err) == out + err
 
 
-def pair(**more: object) -> why.Pair:
+def pair(**more: object) -> why.PairHistory:
     said = why.InVersion(
         "v1", "1", known=True, member=False, stage="download", reason="robots", evidence={"x": HOSTILE}
     )
@@ -74,14 +74,14 @@ def pair(**more: object) -> why.Pair:
         "ledger": (),
         "versions": (said,),
     }
-    return why.Pair(**{**fields, "found": ({**place, "record_offset": 1},), **more})
+    return why.PairHistory(**{**fields, "found": ({**place, "record_offset": 1},), **more})
 
 
 def test_why_tells_evidence_texts_and_reasons_in_one_line_each_and_without_steering(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = Removal("url", "https://a.example/", f"{HOSTILE}\nfalse", "2026-01-01")
-    cli_why._print(why.Answer({}, (line,), (pair(), pair(removed=True, found=(), ledger=(line,)))))  # noqa: SLF001
+    cli_why._print(why.Explanation({}, (line,), (pair(), pair(removed=True, found=(), ledger=(line,)))))  # noqa: SLF001
     out = capsys.readouterr().out
     assert printable.plain(out) == out
     assert not [told for told in out.splitlines() if told.startswith("false")]

@@ -10,7 +10,7 @@ from hypothesis import settings as tested
 from hypothesis import strategies as st
 
 from laion_dask import params
-from laion_dask.download.host_queue import Queue
+from laion_dask.download.host_queue import HostQueue
 
 
 def settings(defaults: params.Params, **changes: object) -> params.Download:
@@ -29,7 +29,7 @@ HOSTS = ("a.one.example", "b.one.example", "c.one.example", "two.example", "thre
 def test_every_row_ends_once_and_limits_hold_whatever_happens(
     defaults: params.Params, hosts: list[str], ends: list[tuple[int, str]]
 ) -> None:
-    queue = Queue(hosts, settings(defaults))
+    queue = HostQueue(hosts, settings(defaults))
     running: list[int] = []
     ended: list[int] = []
     how = iter(ends)
@@ -53,7 +53,7 @@ def test_every_row_ends_once_and_limits_hold_whatever_happens(
 
 
 def test_hosts_take_turns_and_a_slow_one_holds_up_no_other(defaults: params.Params) -> None:
-    queue = Queue(["slow.example"] * 50 + ["a.example", "b.example"], settings(defaults))
+    queue = HostQueue(["slow.example"] * 50 + ["a.example", "b.example"], settings(defaults))
     # Nothing has ended yet: one row of each host is under way.
     assert [queue.start() for _ in range(4)] == [0, 50, 51, None]
     queue.end(0)
@@ -61,26 +61,26 @@ def test_hosts_take_turns_and_a_slow_one_holds_up_no_other(defaults: params.Para
 
 
 def test_a_host_that_fails_is_tried_once_more_at_the_end_and_then_given_up(defaults: params.Params) -> None:
-    queue = Queue(["dead.example"] * 9 + ["a.example"] * 2, settings(defaults))
+    queue = HostQueue(["dead.example"] * 9 + ["a.example"] * 2, settings(defaults))
     order, dropped = drive(queue, lambda row: row < 9)
     assert order == [0, 9, 1, 10, 2, 3]
     assert dropped == [4, 5, 6, 7, 8]
 
 
 def test_a_host_that_answers_the_probe_goes_on(defaults: params.Params) -> None:
-    queue = Queue(["ill.example"] * 9, settings(defaults))
+    queue = HostQueue(["ill.example"] * 9, settings(defaults))
     order, dropped = drive(queue, lambda row: row < 3)
     assert (order, dropped) == (list(range(9)), [])
 
 
 def test_failures_that_are_not_in_a_row_open_nothing(defaults: params.Params) -> None:
-    queue = Queue(["half.example"] * 12, settings(defaults))
+    queue = HostQueue(["half.example"] * 12, settings(defaults))
     order, dropped = drive(queue, lambda row: row % 3 != 0)
     assert (len(order), dropped) == (12, [])
 
 
 def test_a_host_that_asks_for_a_long_pause_is_not_asked_again(defaults: params.Params) -> None:
-    queue = Queue(["a.example"] * 4, settings(defaults))
+    queue = HostQueue(["a.example"] * 4, settings(defaults))
     assert queue.start() == 0
     queue.end(0, paused=True)
     assert queue.start() is None
@@ -88,7 +88,7 @@ def test_a_host_that_asks_for_a_long_pause_is_not_asked_again(defaults: params.P
     assert queue.done
 
 
-def drive(queue: Queue, fails: Callable[[int], bool]) -> tuple[list[int], list[int]]:
+def drive(queue: HostQueue, fails: Callable[[int], bool]) -> tuple[list[int], list[int]]:
     """Run one row at a time to the end: rows in the order in which they began, and those given up."""
     order, dropped = [], []
     while not queue.done:

@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.write_text("url,text\n" + "".join(f"{url},caption {number}\n" for number, url in enumerate(urls)))
     settings = params.load(packaged.parameters())
     rules = settings.download.model_copy(update={"warcs": (str(warc),)})
-    cut = worklist.Cut(worklist.Asked(), shard_rows=SHARD_ROWS, digits=8, order="given")
+    cut = worklist.WorkListRules(worklist.ColumnNames(), shard_rows=SHARD_ROWS, digits=8, order="given")
     # The demo's list lies beside the demo's crawl, which is not there.
     catalog = settings.catalog.model_copy(update={"lists": ()})
     whole = settings.model_copy(update={"download": rules, "catalog": catalog})

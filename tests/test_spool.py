@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask.download.reorder_buffer import Spool
+from laion_dask.download.reorder_buffer import ReorderBuffer
 
 EXTENSIONS = ("jpg", "png", "webp")
 
@@ -17,7 +17,7 @@ EXTENSIONS = ("jpg", "png", "webp")
 @given(order=st.permutations(range(12)), memory_bytes=st.integers(0, 60))
 def test_rows_come_out_in_order_with_their_own_images(order: list[int], memory_bytes: int) -> None:
     found = []
-    with TemporaryDirectory() as folder, Spool(Path(folder), memory_bytes) as spool:
+    with TemporaryDirectory() as folder, ReorderBuffer(Path(folder), memory_bytes) as spool:
         for place in order:
             spool.put(place, {"place": place}, bytes([place]) * place, EXTENSIONS[place % 3])
             # The row whose turn it is stays in memory: it is taken at once.

@@ -17,23 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laion_dask.download import url_rows, worklist
-from laion_dask.download.worklist import Asked, Cut, TableError, cut
+from laion_dask.download.worklist import ColumnNames, TableError, WorkListRules, cut
 
 URL = "https://a.example/1.jpg"
 FILLER = 25  # the first lines are read with all of their keys, later ones quickly: cases stand behind them
 
 
-def rows_of(folder: Path, name: str, content: bytes, asked: Asked | None = None) -> list[dict[str, Any]]:
+def rows_of(folder: Path, name: str, content: bytes, asked: ColumnNames | None = None) -> list[dict[str, Any]]:
     """Cut one table in its own order, and return the rows of its work lists."""
     table, out = folder / name, folder / "out"
     table.write_bytes(content)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    cut([table], out, Cut(asked or Asked(), order="given"))
+    cut([table], out, WorkListRules(asked or ColumnNames(), order="given"))
     return [row for path in sorted(out.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-def refusal(folder: Path, name: str, content: bytes, asked: Asked | None = None) -> str:
+def refusal(folder: Path, name: str, content: bytes, asked: ColumnNames | None = None) -> str:
     """Return the message with which a table is refused."""
     with pytest.raises(TableError) as caught:
         rows_of(folder, name, content, asked)
@@ -217,14 +217,14 @@ def test_a_further_column_has_the_type_that_all_of_its_values_have(
     tmp_path: Path, values: list[str], kind: pa.DataType, expected: list[Any], before: int
 ) -> None:
     table = lines(*[{"url": URL}] * before, *(f'{{"url": "{URL}", "n": {value}}}' for value in values))
-    found = rows_of(tmp_path, "t.jsonl", table, Asked(extra=("n",)))
+    found = rows_of(tmp_path, "t.jsonl", table, ColumnNames(extra=("n",)))
     assert [row["n"] for row in found][before:] == expected
     assert pq.read_schema(tmp_path / "out" / "00000.parquet").field("n").type == kind
 
 
 def test_boxes_and_hashes_come_out_of_lines_too(tmp_path: Path) -> None:
     first = {"url": URL, "b": [[0.1, 0.2, 0.3, 0.4]], "h": "AB" * 16}
-    found = rows_of(tmp_path, "t.jsonl", lines(first, {"url": URL, "b": None}), Asked(boxes="b", hash="h"))
+    found = rows_of(tmp_path, "t.jsonl", lines(first, {"url": URL, "b": None}), ColumnNames(boxes="b", hash="h"))
     assert [row[worklist.BOXES] for row in found] == [[[0.1, 0.2, 0.3, 0.4]], None]
     assert [row[worklist.EXPECTED_HASH] for row in found] == ["ab" * 16, None]
 
@@ -305,7 +305,7 @@ def test_rows_with_other_numbers_of_fields_are_rows_with_a_fault(tmp_path: Path)
 
 def test_captions_may_go_over_lines_and_numbers_stay_as_written(tmp_path: Path) -> None:
     content = f'url,text,n\r\n{URL},"two\r\nlines, ""q""",007\r\n{URL},5\' tall "x",1.50\r\n'
-    found = rows_of(tmp_path, "t.csv", content.encode(), Asked(extra=("n",)))
+    found = rows_of(tmp_path, "t.csv", content.encode(), ColumnNames(extra=("n",)))
     assert [row["text"] for row in found] == ['two\r\nlines, "q"', '5\' tall "x"']
     assert [row["n"] for row in found] == ["007", "1.50"]
 

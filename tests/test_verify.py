@@ -218,7 +218,7 @@ def test_two_hashes_of_one_picture_are_within_31_bits_and_of_two_pictures_are_no
 
 
 def test_a_folder_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(earlier.VerifyError, match=r"dvc get \. data/download"):
+    with pytest.raises(earlier.EarlierError, match=r"dvc get \. data/download"):
         earlier.shard_files(tmp_path)
 
 

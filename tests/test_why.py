@@ -52,9 +52,9 @@ def one(data: Path, reason: str) -> dict[str, Any]:
     return next((row for row in rows(data, "download") if row["uid"] == uid), {"uid": uid})
 
 
-def ask(dsn: str, data: Path, what: str, *ledger: Removal) -> why.Answer:
+def ask(dsn: str, data: Path, what: str, *ledger: Removal) -> why.Explanation:
     with database.transaction(dsn) as cursor:
-        histories.load(cursor, histories.Files("v1", data))
+        histories.load(cursor, histories.VersionTables("v1", data))
         return why.answer(cursor, why.question(what), ledger)
 
 
@@ -143,8 +143,8 @@ def test_a_history_of_an_earlier_layout_is_made_anew(fresh: str, version: Path) 
 
 def test_a_version_is_loaded_once_and_a_changed_one_beside_it(fresh: str, version: Path) -> None:
     with database.transaction(fresh) as cursor:
-        assert histories.load(cursor, histories.Files("v1", version))
-        assert not histories.load(cursor, histories.Files("again", version))
+        assert histories.load(cursor, histories.VersionTables("v1", version))
+        assert not histories.load(cursor, histories.VersionTables("again", version))
     before = (version / "release" / "manifest.json").read_text()
     _manifest(version, "2.0.0")
     try:
@@ -184,7 +184,7 @@ def test_an_image_file_is_asked_for_by_bytes_and_by_looks(tmp_path: Path) -> Non
 
 def test_an_image_is_found_by_looks(fresh: str, version: Path) -> None:
     with database.transaction(fresh) as cursor:
-        histories.load(cursor, histories.Files("v1", version))
+        histories.load(cursor, histories.VersionTables("v1", version))
         uid = one(version, KEEP)["uid"]
         cursor.execute("update laion_dask_history.fates set pdq = %s where uid = %s::uuid", ("0f" * 32, uid))
         near, far = "f" * 7 + "f" + "0f" * 28, "f0" * 32

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from laion_dask import schema
 from laion_dask.download import worklist
-from laion_dask.download.worklist import Asked, Cut, TableError, cut
+from laion_dask.download.worklist import ColumnNames, TableError, WorkListRules, cut
 from laion_dask.web.urls import spacing
 
 RED = {"url": "http://a.example/1,2.jpg", "text": 'a "red" fox,\tquick'}
@@ -41,7 +41,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, pack
     table = tmp_path / (f"{name}.gz" if packed else name)
     content = TABLES[name].encode()
     table.write_bytes(gzip.compress(content) if packed else content)
-    assert cut([table], tmp_path / "out", Cut(Asked(), shard_rows=2, order="given")) == 3
+    assert cut([table], tmp_path / "out", WorkListRules(ColumnNames(), shard_rows=2, order="given")) == 3
     found = rows(tmp_path / "out")
     assert [{"url": row["url"], "text": row["text"]} for row in found] == [RED, BLUE, BAD]
     assert [row["host"] for row in found] == ["a.example", "xn--9ca.example", ""]
@@ -53,20 +53,20 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, pack
 def test_a_text_has_a_url_a_line_and_empty_lines_are_none(tmp_path: Path) -> None:
     lines = ["http://a.example/1,2.jpg", "", '  http://b.example/"q\t.jpg', "http://c.example/\r", "x"]
     (tmp_path / "t.txt").write_bytes("\n".join(lines).encode())
-    assert cut([tmp_path / "t.txt"], tmp_path / "out", Cut(Asked(), order="given")) == 4
+    assert cut([tmp_path / "t.txt"], tmp_path / "out", WorkListRules(ColumnNames(), order="given")) == 4
     assert [row["url"] for row in rows(tmp_path / "out")] == [line.strip() for line in lines if line]
 
 
 def test_uids_of_the_table_are_kept_and_missing_ones_made(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("uid,URL,TEXT\nabc,http://a.example/,x\n,http://b.example/,y\n")
-    cut([tmp_path / "t.csv"], tmp_path / "out", Cut(Asked(), order="given"))
+    cut([tmp_path / "t.csv"], tmp_path / "out", WorkListRules(ColumnNames(), order="given"))
     assert [row["uid"] for row in rows(tmp_path / "out")] == ["abc", hashlib.md5(b"yhttp://b.example/").hexdigest()]
 
 
 def test_hosts_are_spread_over_every_shard(tmp_path: Path) -> None:
     urls = [f"http://h{host}.example/{row}" for host in range(10) for row in range(100)]
     pq.write_table(pa.table({"url": urls}), tmp_path / "t.parquet")
-    cut([tmp_path / "t.parquet"], tmp_path / "out", Cut(Asked(), shard_rows=500))
+    cut([tmp_path / "t.parquet"], tmp_path / "out", WorkListRules(ColumnNames(), shard_rows=500))
     for path in sorted((tmp_path / "out").glob("*.parquet")):
         hosts = pq.read_table(path)["host"].to_pylist()
         for host in set(hosts):
@@ -86,7 +86,9 @@ def test_no_row_vanishes_whatever_the_urls_are(
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
     pq.write_table(pa.table({"url": pa.array(urls, pa.string())}), folder / "t.parquet")
-    assert cut([folder / "t.parquet"], folder / "out", Cut(Asked(), shard_rows=shard_rows, order=order)) == len(urls)
+    assert cut(
+        [folder / "t.parquet"], folder / "out", WorkListRules(ColumnNames(), shard_rows=shard_rows, order=order)
+    ) == len(urls)
     paths = sorted((folder / "out").glob("*.parquet"))
     sizes = [pq.read_metadata(path).num_rows for path in paths]
     assert all(size == shard_rows for size in sizes[:-1])
@@ -102,12 +104,12 @@ def test_boxes_of_another_form_are_refused_for_what_they_hide_would_be_seen(tmp_
     boxes = pa.array([[[0.1, 0.2, 0.3, 0.4], box]], pa.list_(pa.list_(pa.float64())))
     pq.write_table(pa.table({"url": ["http://a.example/"], "b": boxes}), tmp_path / "t.parquet")
     with pytest.raises(TableError, match=r"column 'b' holds \[\[0.1, .* Remedy: for each box x1, y1, x2, y2 as shares"):
-        cut([tmp_path / "t.parquet"], tmp_path / "out", Cut(Asked(boxes="b")))
+        cut([tmp_path / "t.parquet"], tmp_path / "out", WorkListRules(ColumnNames(boxes="b")))
 
 
 def test_boxes_come_as_lists_or_as_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('url,b\nhttp://a.example/1,"[[0.1, 0.2, 0.3, 0.4]]"\nhttp://a.example/2,\n')
-    cut([tmp_path / "t.csv"], tmp_path / "out", Cut(Asked(boxes="b"), order="given"))
+    cut([tmp_path / "t.csv"], tmp_path / "out", WorkListRules(ColumnNames(boxes="b"), order="given"))
     assert [row[worklist.BOXES] for row in rows(tmp_path / "out")] == [[[0.1, 0.2, 0.3, 0.4]], None]
     assert worklist.BOXES not in worklist.image_columns(pq.read_schema(tmp_path / "out" / "00000.parquet")).names
 
@@ -116,7 +118,9 @@ def test_a_table_of_two_types_is_refused(tmp_path: Path) -> None:
     for name, values in (("a", [1]), ("b", ["1"])):
         pq.write_table(pa.table({"url": ["http://a.example/"], "n": values}), tmp_path / f"{name}.parquet")
     with pytest.raises(TableError, match=r"column 'n' is BIGINT in .*a\.parquet, VARCHAR in .*b\.parquet"):
-        cut([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out", Cut(Asked(extra=("n",))))
+        cut(
+            [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out", WorkListRules(ColumnNames(extra=("n",)))
+        )
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a'b", "a\tb", "é", "c; --", "a b", "{}"])
@@ -133,14 +137,14 @@ def test_a_column_may_have_any_name(tmp_path: Path, name: str, end: str) -> None
             writer.writerows(found)
     else:
         pq.write_table(pa.Table.from_pylist(found), table)
-    cut([table], tmp_path / "out", Cut(Asked(url=name, extra=(f"{name} 2",)), order="given"))
+    cut([table], tmp_path / "out", WorkListRules(ColumnNames(url=name, extra=(f"{name} 2",)), order="given"))
     assert [(row["url"], row[f"{name} 2"]) for row in rows(tmp_path / "out")] == [(row[name], "x") for row in found]
 
 
 def test_a_key_beyond_ascii_that_stands_twice_is_told_in_any_line(tmp_path: Path) -> None:
     lines = ['{"é": "http://a.example/1"}'] * 30 + ['{"é": "http://a.example/2", "é": "http://a.example/3"}']
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    cut([tmp_path / "t.jsonl"], tmp_path / "out", Cut(Asked(url="é"), order="given"))
+    cut([tmp_path / "t.jsonl"], tmp_path / "out", WorkListRules(ColumnNames(url="é"), order="given"))
     assert "'é' stands twice" in rows(tmp_path / "out")[-1][worklist.FAULT]
 
 
@@ -155,7 +159,7 @@ def test_a_key_beyond_ascii_that_stands_twice_is_told_in_any_line(tmp_path: Path
 def test_columns_that_would_get_another_name_are_refused(tmp_path: Path, extra: tuple[str, ...], told: str) -> None:
     (tmp_path / "t.csv").write_text("address,n,N,URL\nhttp://a.example/,1,2,3\n")
     with pytest.raises(TableError, match=told):
-        cut([tmp_path / "t.csv"], tmp_path / "out", Cut(Asked(url="address", extra=extra)))
+        cut([tmp_path / "t.csv"], tmp_path / "out", WorkListRules(ColumnNames(url="address", extra=extra)))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,7 @@ def test_columns_that_would_get_another_name_are_refused(tmp_path: Path, extra: 
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TableError, match=rf"{name} cannot be read: .* Remedy: mend the file"):
-        cut([tmp_path / name], tmp_path / "out", Cut(Asked()))
+        cut([tmp_path / name], tmp_path / "out", WorkListRules(ColumnNames()))
 
 
 @pytest.mark.parametrize("kind", worklist.HASH_CHARS.values())

@@ -23,7 +23,7 @@ from laion_dask.blocklists import known_content, known_lists
 from laion_dask.blocklists.known_index import Index
 from laion_dask.download import earlier, rounds, worklist
 from laion_dask.download import part as download
-from laion_dask.download.worklist import Cut, TableError
+from laion_dask.download.worklist import TableError, WorkListRules
 from laion_dask.params import Params
 from laion_dask.runner import cluster, code_digest, parts
 from laion_dask.runner.part import Done, Part
@@ -193,7 +193,7 @@ def download_tables(
     tables: Sequence[Path],
     out: Path,
     settings: Params,
-    cut: Cut,
+    cut: WorkListRules,
     progress: Progress,
     *,
     workers: int | None = None,
@@ -269,7 +269,7 @@ def remove(out: Path) -> None:
         path.unlink()
 
 
-def _work_lists(tables: Sequence[Path], cut: Cut, work: Path) -> list[Path]:
+def _work_lists(tables: Sequence[Path], cut: WorkListRules, work: Path) -> list[Path]:
     """Cut the tables to work lists, unless an interrupted run has done so with the same tables."""
     for path in tables:
         if not path.is_file():

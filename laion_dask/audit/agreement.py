@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from laion_dask.audit.labels import Label
+from laion_dask.audit.labels import DataPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Agreement:
     kappa: float | None
 
 
-def agreement(labels: Iterable[Label], questions: Sequence[str]) -> list[Agreement]:
+def agreement(labels: Iterable[DataPoint], questions: Sequence[str]) -> list[Agreement]:
     """Return the agreement on each question; `unsure` is an answer like the others."""
     answers: dict[str, dict[str, dict[str, str]]] = {name: {} for name in questions}
     for label in labels:

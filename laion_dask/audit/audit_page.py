@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from laion_dask import params
-from laion_dask.audit.audit_sample import AuditError, Drawn, Sample
+from laion_dask.audit.audit_sample import AuditError, AuditSample, Drawn
 from laion_dask.audit.questions import Question
 from laion_dask.report import gallery
 from laion_dask.storage import packaged, shards, sheets, strict_rows
@@ -28,7 +28,7 @@ _YES_NO: Final = {True: "yes", False: "no", None: ""}
 _NO_MARKUP: Final = str.maketrans({"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"})
 
 
-def write(out: Path, sample: Sample, settings: params.Params) -> None:
+def write(out: Path, sample: AuditSample, settings: params.Params) -> None:
     """Write audit.html, sample.csv and sample.json into `out`; the same sample gives the same bytes.
 
     sample.csv has the verdict of every drawn pair: it is for scoring, and labelers should not have it.
@@ -44,7 +44,7 @@ def write(out: Path, sample: Sample, settings: params.Params) -> None:
     (out / DESIGN).write_text(json.dumps(_design(sample), indent=1) + "\n", encoding="utf-8")
 
 
-def _design(sample: Sample) -> dict[str, Any]:
+def _design(sample: AuditSample) -> dict[str, Any]:
     cells = [
         {"reason": reason, "split": split, "question": question, "decided": _YES_NO[fired], "pairs": pairs}
         for (reason, split, question, fired), pairs in sorted(sample.cells.items(), key=str)
@@ -62,7 +62,7 @@ def _design(sample: Sample) -> dict[str, Any]:
     }
 
 
-def read(folder: Path) -> Sample:
+def read(folder: Path) -> AuditSample:
     """Read a sample back, without pictures and texts; `AuditError` where a file is missing or of another sample."""
     try:
         design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
@@ -90,7 +90,9 @@ def read(folder: Path) -> Sample:
         sizes = {(one["reason"], one["split"]): int(one["pairs"]) for one in design["strata"]}
         if names != {design["sample"]} or len(rows) != design["drawn"]:
             raise AuditError(f"{folder}: {TABLE} and {DESIGN} are of different samples. Remedy: draw the sample again")
-        return Sample(design["sample"], int(design["seed"]), questions, drawn, sizes, cells, dict(design["outside"]))
+        return AuditSample(
+            design["sample"], int(design["seed"]), questions, drawn, sizes, cells, dict(design["outside"])
+        )
     except (OSError, ValueError, KeyError, TypeError, strict_rows.RowsError) as error:
         message = (
             f"{folder} holds no sample that can be read: {error}. Remedy: `laion-dask audit sample --out {folder}`"
@@ -98,7 +100,7 @@ def read(folder: Path) -> Sample:
         raise AuditError(message) from error
 
 
-def _page(sample: Sample, settings: params.Params) -> str:
+def _page(sample: AuditSample, settings: params.Params) -> str:
     pictures = _pictures(sample)
     data = {
         "sample": sample.name,
@@ -126,7 +128,7 @@ def _page(sample: Sample, settings: params.Params) -> str:
     )
 
 
-def _pictures(sample: Sample) -> dict[str, str]:
+def _pictures(sample: AuditSample) -> dict[str, str]:
     wanted: dict[Path, dict[str, str]] = {}
     for pair in sample.drawn:
         wanted.setdefault(pair.tar, {})[pair.key] = pair.uid

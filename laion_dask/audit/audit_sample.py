@@ -50,7 +50,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class AuditSample:
     """A sample and what it was drawn from: pairs of each stratum, and of them those that each decision fires for.
 
     `cells` counts (verdict, split, question, decided) over all pairs that could be drawn; `outside` says how many
@@ -66,7 +66,7 @@ class Sample:
     outside: Mapping[str, int]
 
 
-def sample(data: Path, settings: params.Params, questions: Sequence[Question], *, size: int, seed: int) -> Sample:
+def sample(data: Path, settings: params.Params, questions: Sequence[Question], *, size: int, seed: int) -> AuditSample:
     """Draw about `size` pairs; the same version, questions, size and seed give the same sample.
 
     Half of what is left after a few of every stratum goes to kept pairs, half to dropped ones, in proportion to the
@@ -107,7 +107,7 @@ def sample(data: Path, settings: params.Params, questions: Sequence[Question], *
     drawn = tuple(sorted((pair for _, pair in chosen), key=lambda pair: _hash(seed, f"order:{pair.uid}")))
     text = repr((seed, [pair.uid for pair in drawn], [question.model_dump() for question in questions]))
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Sample(
+    return AuditSample(
         name, seed, tuple(questions), drawn, dict(_ordered(sizes)), dict(cells), {k: v for k, v in outside.items() if v}
     )
 

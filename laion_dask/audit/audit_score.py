@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from laion_dask.audit import labels
 from laion_dask.audit.agreement import Agreement, agreement
-from laion_dask.audit.audit_sample import AuditError, Drawn, Sample
-from laion_dask.audit.labels import Label
+from laion_dask.audit.audit_sample import AuditError, AuditSample, Drawn
+from laion_dask.audit.labels import DataPoint
 from laion_dask.audit.questions import Question
 from laion_dask.schema.reasons import KEEP
 from laion_dask.statistics import intervals
@@ -49,7 +49,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class AuditScore:
     """All that the labels of a sample say."""
 
     sample: str
@@ -65,7 +65,7 @@ class Score:
         return asdict(self)
 
 
-def score(sample: Sample, found: list[Label], *, by: str = "labelers") -> Score:
+def score(sample: AuditSample, found: list[DataPoint], *, by: str = "labelers") -> AuditScore:
     """Judge every decision that a question asks about, and what is kept; `AuditError` without any label."""
     if not found:
         raise AuditError("there is no label. Remedy: save the CSV on the audit page and give its path")
@@ -74,10 +74,10 @@ def score(sample: Sample, found: list[Label], *, by: str = "labelers") -> Score:
     decisions.append(_kept(sample, answers))
     labelers = {label.labeler for label in found}
     agreed = agreement(found, [question.name for question in sample.questions]) if len(labelers) > 1 else []
-    return Score(sample.name, by, len(found), len(labelers), tuple(decisions), tuple(agreed), sample.outside)
+    return AuditScore(sample.name, by, len(found), len(labelers), tuple(decisions), tuple(agreed), sample.outside)
 
 
-def from_truth(sample: Sample, data: Path) -> list[Label]:
+def from_truth(sample: AuditSample, data: Path) -> list[DataPoint]:
     """Return the answers of the demo's truth labels, as if one labeler had given them; `AuditError` without a demo."""
     path = data / "crawl" / "truth.parquet"
     if not path.is_file():
@@ -89,14 +89,14 @@ def from_truth(sample: Sample, data: Path) -> list[Label]:
         raise AuditError(message)
     truths = {row["uid"]: row for row in pq.read_table(path, columns=["uid", *set(columns.values())]).to_pylist()}
     return [
-        Label(pair.uid, name, TRUTH, "yes" if truths[pair.uid][column] else "no", "2000-01-01T00:00:00Z")
+        DataPoint(pair.uid, name, TRUTH, "yes" if truths[pair.uid][column] else "no", "2000-01-01T00:00:00Z")
         for pair in sample.drawn
         for name, column in columns.items()
         if pair.uid in truths
     ]
 
 
-def _judge(sample: Sample, question: Question, answers: Mapping[tuple[str, str], str]) -> Judged:
+def _judge(sample: AuditSample, question: Question, answers: Mapping[tuple[str, str], str]) -> Judged:
     def actual(pair: Drawn) -> bool | None:
         answer = answers.get((pair.uid, question.name), "unsure")
         return None if answer == "unsure" else answer == question.fires
@@ -111,7 +111,7 @@ def _judge(sample: Sample, question: Question, answers: Mapping[tuple[str, str],
     return _judged(question.decision, question.name, sizes, rows, given)
 
 
-def _kept(sample: Sample, answers: Mapping[tuple[str, str], str]) -> Judged:
+def _kept(sample: AuditSample, answers: Mapping[tuple[str, str], str]) -> Judged:
     """Judge what is kept, among kept pairs and those that a reason took which the questions ask about."""
     asked = {KEEP, *(question.decision for question in sample.questions)}
 

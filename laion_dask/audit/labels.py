@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from laion_dask.audit.audit_sample import AuditError, Sample
+from laion_dask.audit.audit_sample import AuditError, AuditSample
 from laion_dask.audit.questions import ANSWERS
 from laion_dask.storage import sheets, strict_rows
 
@@ -33,7 +33,7 @@ class LabelsError(AuditError):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Label:
+class DataPoint:
     """One data point."""
 
     uid: str
@@ -43,7 +43,7 @@ class Label:
     time: str
 
 
-def read(paths: Iterable[Path], sample: Sample) -> list[Label]:
+def read(paths: Iterable[Path], sample: AuditSample) -> list[DataPoint]:
     """Read label files of a sample; of two answers of one labeler to one question the later counts.
 
     `LabelsError` refuses a file with other columns, a value outside of its list or form, another sample, a uid that
@@ -57,7 +57,7 @@ def read(paths: Iterable[Path], sample: Sample) -> list[Label]:
         "answer": ANSWERS,
     }
     most = len(uids) * len(sample.questions) * _LABELERS_A_FILE
-    latest: dict[tuple[str, str, str], Label] = {}
+    latest: dict[tuple[str, str, str], DataPoint] = {}
     for path in paths:
         for label in _rows(path, lists, most):
             key = (label.uid, label.question, label.labeler)
@@ -66,7 +66,7 @@ def read(paths: Iterable[Path], sample: Sample) -> list[Label]:
     return sorted(latest.values())
 
 
-def _rows(path: Path, lists: Mapping[str, Collection[str]], most: int) -> Iterable[Label]:
+def _rows(path: Path, lists: Mapping[str, Collection[str]], most: int) -> Iterable[DataPoint]:
     try:
         with path.open("rb") as stream:
             header, found = strict_rows.table(stream, path)
@@ -84,7 +84,7 @@ def _rows(path: Path, lists: Mapping[str, Collection[str]], most: int) -> Iterab
         raise LabelsError(f"{path} cannot be read ({error}). Remedy: a file that the audit page saved") from error
 
 
-def _label(where: str, values: list[str], lists: Mapping[str, Collection[str]]) -> Label:
+def _label(where: str, values: list[str], lists: Mapping[str, Collection[str]]) -> DataPoint:
     row = dict(zip(COLUMNS, values, strict=True))
     for name, known in lists.items():
         if row[name] not in known:
@@ -93,7 +93,7 @@ def _label(where: str, values: list[str], lists: Mapping[str, Collection[str]]) 
     for name, (form, remedy) in _FORMS.items():
         if not form.fullmatch(row[name]) or (name == "time" and not _is_time(row[name])):
             raise LabelsError(f"{where}: {name} is {_shown(row[name])}. Remedy: {remedy}")
-    return Label(row["uid"], row["question"], row["labeler"], row["answer"], row["time"])
+    return DataPoint(row["uid"], row["question"], row["labeler"], row["answer"], row["time"])
 
 
 def _is_time(text: str) -> bool:
@@ -109,7 +109,7 @@ def _shown(value: str) -> str:
     return ascii(value if len(value) <= _SHOWN_CHARS else value[:_SHOWN_CHARS] + "…")
 
 
-def write(path: Path, labels: Iterable[Label], sample: Sample) -> int:
+def write(path: Path, labels: Iterable[DataPoint], sample: AuditSample) -> int:
     """Write data points as one CSV with the columns of the page, sorted, and return how many there are."""
     rows = sorted(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def write(path: Path, labels: Iterable[Label], sample: Sample) -> int:
     return len(rows)
 
 
-def verdicts(labels: Iterable[Label]) -> dict[tuple[str, str], str]:
+def verdicts(labels: Iterable[DataPoint]) -> dict[tuple[str, str], str]:
     """Return the answer of most labelers by (uid, question); `unsure` where as many say yes as no, or nobody does."""
     votes: dict[tuple[str, str], Counter[str]] = {}
     for label in labels:

@@ -10,7 +10,7 @@ import typer
 from laion_dask.cli import console
 
 if TYPE_CHECKING:
-    from laion_dask.audit.audit_score import Score
+    from laion_dask.audit.audit_score import AuditScore
     from laion_dask.statistics.intervals import Estimate
 
 HELP: Final = "Have people label a sample of this version, and see from their labels how often each decision errs."
@@ -120,7 +120,7 @@ def text(
     console.console().print(rows)
 
 
-def _print(judged: Score) -> None:
+def _print(judged: AuditScore) -> None:
     names = ("fired", "labelled")
     rows = console.table(
         f"Sample {judged.sample}, judged by {judged.by}: {judged.labels:,} labels of {judged.labelers:,}",

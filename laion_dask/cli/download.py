@@ -181,8 +181,8 @@ def download(
         settings, source = _settings(recipe, params_file, given)
         if bbox_col is not None and settings.download.encode == "original":
             console.fail("download: --bbox-col with bodies stored as received. Remedy: --encode-format jpg or another")
-        asked = worklist.Asked(url_col, caption_col, hash_col, bbox_col, _listed(save_additional_columns))
-        cut = worklist.Cut(asked, shard_rows, shard_digits, order, input_format)
+        asked = worklist.ColumnNames(url_col, caption_col, hash_col, bbox_col, _listed(save_additional_columns))
+        cut = worklist.WorkListRules(asked, shard_rows, shard_digits, order, input_format)
         named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
         with _into(out, overwrite=overwrite) as resumed:
             console.say(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
@@ -253,7 +253,9 @@ def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
     return console.into(out, out / names.WORK, found, command="download", ours=whole, kind=kind, overwrite=overwrite)
 
 
-def _run(tables: list[Path], out: Path, settings: params.Params, cut: worklist.Cut, workers: int | None) -> None:
+def _run(
+    tables: list[Path], out: Path, settings: params.Params, cut: worklist.WorkListRules, workers: int | None
+) -> None:
     rates, began = Downloads(), time.monotonic()
     run = importlib.import_module("workflow.download").download_tables
     counts = run(tables, out, settings, cut, rates, workers=workers)

@@ -10,7 +10,7 @@ import typer
 from laion_dask.cli import console
 
 if TYPE_CHECKING:
-    from laion_dask.versions.linkrot import Group, LinkRot
+    from laion_dask.versions.linkrot import LinkRot, LinkRotGroup
 
 HELP: Final = """Compare two downloads: which pairs give the same bytes, the same picture, another one, or none.
 
@@ -63,5 +63,5 @@ def _print(found: LinkRot) -> None:
         )
 
 
-def _shares(group: Group) -> list[str]:
+def _shares(group: LinkRotGroup) -> list[str]:
     return [f"{100 * share.rate:.1f} %" if share.rate is not None else "" for share in group.shares]

@@ -16,9 +16,9 @@ from laion_dask.cli import console
 
 if TYPE_CHECKING:
     from laion_dask.blocklists.removal_ledger import Removal
-    from laion_dask.removals.purge import Plan
+    from laion_dask.removals.purge import PurgePlan
     from laion_dask.removals.purge_project import Project
-    from laion_dask.removals.purge_scan import Scan
+    from laion_dask.removals.purge_scan import TraceScan
     from laion_dask.removals.traces.traces import Traces
 
 HELP: Final = """Delete what is stored of removed pairs, record it, and prove by a scan that nothing is left.
@@ -83,7 +83,7 @@ def purge(
         console.fail(f"{message}. Remedy: mend them, delete them or take them out of the project, then purge again")
 
 
-def _plan(project: Project, lines: list[Removal], names: list[str]) -> tuple[Plan, list[Any], Scan]:
+def _plan(project: Project, lines: list[Removal], names: list[str]) -> tuple[PurgePlan, list[Any], TraceScan]:
     """Look into every file; return what is to be done, what remotes hold, and what was seen."""
     from laion_dask.removals import purge, purge_gather, purge_record, purge_scan
 
@@ -97,7 +97,7 @@ def _plan(project: Project, lines: list[Removal], names: list[str]) -> tuple[Pla
 
 
 def _carry_out(
-    project: Project, planned: Plan, remotes: list[Any], lines: list[Removal], stopped: dict[str, Any] | None
+    project: Project, planned: PurgePlan, remotes: list[Any], lines: list[Removal], stopped: dict[str, Any] | None
 ) -> None:
     """First write what is going to happen, then do it: whatever ends this, a second run goes on from the record."""
     from laion_dask.removals import purge, purge_dvc, purge_record
@@ -120,7 +120,7 @@ def _carry_out(
         system.rm_file(path)
 
 
-def _tell(planned: Plan, remotes: list[Any], first: Scan, *, dry_run: bool) -> None:
+def _tell(planned: PurgePlan, remotes: list[Any], first: TraceScan, *, dry_run: bool) -> None:
     verb = "would be" if dry_run else "is"
     gone = planned.traces
     console.say(f"{len(gone.uids):,} removed pairs: {len(gone.urls):,} addresses, {len(gone.pictures):,} stored images")

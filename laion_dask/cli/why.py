@@ -15,7 +15,7 @@ from laion_dask.cli import console
 from laion_dask.storage import printable
 
 if TYPE_CHECKING:
-    from laion_dask.versions.why import Answer, Pair
+    from laion_dask.versions.why import Explanation, PairHistory
 
 HELP: Final = """Say why a pair is in the data set or not: where it was found, what each stage decided, by what.
 
@@ -61,7 +61,7 @@ def index(
             with history_files.opened(name) as files:
                 _say(files.name, loaded=histories.load(cursor, files))
         if not revisions or Path("data/release").is_dir():
-            _say("data/", loaded=histories.load(cursor, histories.Files("data/", Path("data"))))
+            _say("data/", loaded=histories.load(cursor, histories.VersionTables("data/", Path("data"))))
 
 
 def _say(name: str, *, loaded: bool) -> None:
@@ -82,7 +82,7 @@ def why(
         asked = questions.question(what)
         ledger = removal_ledger.read(Path(params.load().catalog.removals))
         with _catalog() as cursor:
-            current = histories.Files("data/", Path("data"))
+            current = histories.VersionTables("data/", Path("data"))
             if Path("data/release").is_dir():
                 histories.load(cursor, current)
             else:
@@ -94,7 +94,7 @@ def why(
         _print(answer)
 
 
-def _print(answer: Answer) -> None:
+def _print(answer: Explanation) -> None:
     for line in answer.ledger:
         told = printable.line(f"{line.kind}, {line.date or 'no date'}: {line.reason}")
         console.say(f"the ledger of removals names it: {told}")
@@ -112,7 +112,7 @@ def _print(answer: Answer) -> None:
         _print_versions(pair)
 
 
-def _print_tombstone(pair: Pair) -> None:
+def _print_tombstone(pair: PairHistory) -> None:
     console.say(f"  removed; tombstone {pair.uid_sha256}")
     console.say(f"  first version without it: {pair.since or 'none is built yet: `make repro`'}")
     for line in pair.ledger:
@@ -120,7 +120,7 @@ def _print_tombstone(pair: Pair) -> None:
         console.say(f"  by {told}")
 
 
-def _print_versions(pair: Pair) -> None:
+def _print_versions(pair: PairHistory) -> None:
     rows = console.table(
         "In versions", "version", "number", "in it", "decided by", "reason", "evidence", wide="evidence"
     )

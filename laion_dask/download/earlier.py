@@ -59,7 +59,7 @@ _UNDECIDED: Final = frozenset(
 Mode = Literal["drop", "strict", "keep"]
 
 
-class VerifyError(Exception):
+class EarlierError(Exception):
     """An earlier version cannot be compared with; the message has the folder and the remedy."""
 
 
@@ -74,14 +74,14 @@ class Before:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """List the tables of an earlier download; `VerifyError` where the folder has none."""
+    """List the tables of an earlier download; `EarlierError` where the folder has none."""
     found = tables(folder)
     if not found:
         message = (
             f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "
             f"{folder}`, or correct download.verify in params.yaml"
         )
-        raise VerifyError(message)
+        raise EarlierError(message)
     return found
 
 

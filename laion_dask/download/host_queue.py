@@ -33,7 +33,7 @@ class _Host:
     half_open: bool = False
 
 
-class Queue:
+class HostQueue:
     """Rows, as places in the list of their hosts, that have not begun; those of one host keep their order."""
 
     def __init__(self, hosts: Sequence[str], settings: params.Download) -> None:

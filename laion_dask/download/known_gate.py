@@ -18,7 +18,7 @@ from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.exchange import Ask, Limits, Reply
 
 
-class Gate:
+class KnownContentGate:
     """What lets pass through everything that no list has."""
 
     def __init__(self, lists: Sequence[Index]) -> None:

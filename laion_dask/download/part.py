@@ -20,8 +20,8 @@ from laion_dask import params
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
 from laion_dask.download import earlier, known_gate, rounds, worklist
-from laion_dask.download.host_queue import Queue
-from laion_dask.download.reorder_buffer import Spool
+from laion_dask.download.host_queue import HostQueue
+from laion_dask.download.reorder_buffer import ReorderBuffer
 from laion_dask.images import decoders, hashes, prepare
 from laion_dask.images.blur import Box
 from laion_dask.schema.ledger import Ledger
@@ -80,7 +80,7 @@ def download(
     compared: Mapping[str, earlier.Before] = {}
     if settings.verify is not None:
         compared = earlier.with_pictures(earlier.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
-    gate = known_gate.Gate(lists)
+    gate = known_gate.KnownContentGate(lists)
     with (
         archives.open_way(
             out,
@@ -91,7 +91,7 @@ def download(
             scope=replay,
             keep_body=gate.may_keep if lists else archives.keep_all,
         ) as way,
-        Spool(out) as spool,
+        ReorderBuffer(out) as spool,
         shards.ShardWriter(out, name, columns) as writer,
     ):
         shard = _Shard(settings, name, rows, places, round_number, spool, writer, shard_rows, way, compared, gate)
@@ -121,12 +121,12 @@ class _Shard:
         rows: list[dict[str, Any]],
         places: Sequence[int],
         round_number: int,
-        spool: Spool,
+        spool: ReorderBuffer,
         writer: shards.ShardWriter,
         shard_rows: int,
         way: archives.Way,
         compared: Mapping[str, earlier.Before],
-        gate: known_gate.Gate,
+        gate: known_gate.KnownContentGate,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -141,7 +141,7 @@ class _Shard:
         self._gate = gate
         self._listed = gate.rows([row["url"] for row in rows])
         # Rows without a valid address have no host that could fail for the others.
-        self._queue = Queue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
+        self._queue = HostQueue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
         self._active = 0
         self._body_bytes = 0
         self._changed = asyncio.Event()
@@ -260,7 +260,7 @@ def _judge(
     ready: decoders.Decoders,
     settings: params.Download,
     policy: Policy,
-    gate: known_gate.Gate,
+    gate: known_gate.KnownContentGate,
     fetched: Fetched,
     before: earlier.Before | None,
     boxes: Sequence[Box],

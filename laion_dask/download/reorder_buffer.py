@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 
 
-class Spool:
+class ReorderBuffer:
     """A context manager that holds what has ended before an earlier row has.
 
     A row that takes a minute holds up the thousands that end after it: their images go into one unnamed file in

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from laion_dask.download.url_rows import BLANK, SURROGATES, Row, Sheet, numbered
+from laion_dask.download.url_rows import BLANK, SURROGATES, Sheet, TableRow, numbered
 
 # So many rows are read with all of their keys, which a message may need.
 _LOOKED_AT: Final = 20
@@ -45,14 +45,14 @@ _CAREFUL: Final = json.JSONDecoder(
 )
 
 
-def rows(stream: BinaryIO, sheet: Sheet) -> Iterator[Row]:
+def rows(stream: BinaryIO, sheet: Sheet) -> Iterator[TableRow]:
     """Yield a row for each line that is not blank."""
     quickly = _quick_reader(sheet)
     for count, (number, line) in enumerate(numbered(stream, sheet)):
         if not isinstance(line, bytes):
             yield line
         elif count >= _LOOKED_AT and (values := quickly(line)) is not None:
-            yield Row(values, size=len(line))
+            yield TableRow(values, size=len(line))
         else:
             yield _carefully(number, line, sheet)
 
@@ -105,7 +105,7 @@ def _typed(sheet: Sheet) -> frozenset[str]:
     return frozenset(sheet.wanted.typed) - {*sheet.wanted.urls, *sheet.wanted.texts}
 
 
-def _carefully(number: int, line: bytes, sheet: Sheet) -> Row:
+def _carefully(number: int, line: bytes, sheet: Sheet) -> TableRow:
     try:
         found = _CAREFUL.decode(line.decode().strip(BLANK))
     except UnicodeDecodeError:
@@ -133,7 +133,7 @@ def _carefully(number: int, line: bytes, sheet: Sheet) -> Row:
             faults[place] = sheet.fault(number, f"{name!r} is no text, but {_as_json(value)[:_MOST_SHOWN]}")
             value = None
         texts.append(_text(value))
-    return Row(texts, None, faults, len(line))
+    return TableRow(texts, None, faults, len(line))
 
 
 def _value(name: str, value: object, sheet: Sheet) -> str | None:

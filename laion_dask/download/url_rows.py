@@ -36,7 +36,7 @@ class Wanted:
         return tuple(dict.fromkeys((*self.urls, *self.texts, *self.typed)))
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row: a value for each wanted column, and what is wrong with the row, or with single values by their place."""
 
     values: Sequence[str | None]
@@ -70,12 +70,12 @@ class Sheet:
         """Return what is wrong, with its place."""
         return f"{self.path.name}, line {line:,}: {what}"
 
-    def bad(self, line: int, what: str) -> Row:
+    def bad(self, line: int, what: str) -> TableRow:
         """Return a row that cannot be read."""
-        return Row((), self.fault(line, what))
+        return TableRow((), self.fault(line, what))
 
 
-def numbered(stream: BinaryIO, sheet: Sheet) -> Iterator[tuple[int, bytes | Row]]:
+def numbered(stream: BinaryIO, sheet: Sheet) -> Iterator[tuple[int, bytes | TableRow]]:
     """Yield the lines that are not blank with their numbers; a row with a fault for one that is too long."""
     number = 0
     while line := stream.readline(MAX_LINE_BYTES):

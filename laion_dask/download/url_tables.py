@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask.download import url_json
-from laion_dask.download.url_rows import BLANK, SURROGATES, Row, Sheet, TableError, Wanted, numbered
+from laion_dask.download.url_rows import BLANK, SURROGATES, Sheet, TableError, TableRow, Wanted, numbered
 
 TextFormat = Literal["csv", "tsv", "jsonl", "txt"]
 
@@ -54,7 +54,7 @@ def read(path: Path, kind: TextFormat, wanted: Wanted, out: Path) -> TextTable:
     Every line that is not blank is a row, in CSV and TSV every record. A row that cannot be read has its fault and no
     values. A table of which no row can be read is refused.
     """
-    rows: dict[TextFormat, Callable[[BinaryIO, Sheet], Iterator[Row]]] = {
+    rows: dict[TextFormat, Callable[[BinaryIO, Sheet], Iterator[TableRow]]] = {
         "csv": partial(_separated, delimiter=","),
         "tsv": partial(_separated, delimiter="\t"),
         "jsonl": url_json.rows,
@@ -80,13 +80,13 @@ def read(path: Path, kind: TextFormat, wanted: Wanted, out: Path) -> TextTable:
     )
 
 
-def _write(rows: Iterator[Row], sheet: Sheet, out: Path) -> tuple[int, int, str]:
+def _write(rows: Iterator[TableRow], sheet: Sheet, out: Path) -> tuple[int, int, str]:
     """Write rows in batches; return how many there are, how many of them are faulty as a whole, and the first fault."""
     names = [name for place in range(len(sheet.wanted.names)) for name in (f"c{place}", f"f{place}")]
     schema = pa.schema([(name, pa.string()) for name in (*names, LINE_FAULT)])
     count = faulty = size = 0
     first = ""
-    held: list[Row] = []
+    held: list[TableRow] = []
     with pq.ParquetWriter(out, schema, compression="zstd") as writer:
         for row in rows:
             held.append(row)
@@ -102,7 +102,7 @@ def _write(rows: Iterator[Row], sheet: Sheet, out: Path) -> tuple[int, int, str]
     return count + len(held), faulty, first
 
 
-def _batch(rows: Sequence[Row], sheet: Sheet, schema: pa.Schema) -> pa.Table:
+def _batch(rows: Sequence[TableRow], sheet: Sheet, schema: pa.Schema) -> pa.Table:
     names = sheet.wanted.names
     none = (None,) * len(names)
     values = zip(*(row.values or none for row in rows), strict=True) if rows else [()] * len(names)
@@ -133,7 +133,7 @@ def _pass_mark(stream: io.BufferedReader, path: Path) -> None:
         stream.read(len(codecs.BOM_UTF8))
 
 
-def _urls(stream: BinaryIO, sheet: Sheet) -> Iterator[Row]:
+def _urls(stream: BinaryIO, sheet: Sheet) -> Iterator[TableRow]:
     """Yield the rows of a text with a URL a line."""
     sheet.see("url")
     places = sheet.wanted.names
@@ -146,10 +146,10 @@ def _urls(stream: BinaryIO, sheet: Sheet) -> Iterator[Row]:
         except UnicodeDecodeError:
             yield sheet.bad(number, "the line is no UTF-8")
         else:
-            yield Row([url if name == "url" else None for name in places], size=len(line))
+            yield TableRow([url if name == "url" else None for name in places], size=len(line))
 
 
-def _separated(stream: BinaryIO, sheet: Sheet, delimiter: str) -> Iterator[Row]:
+def _separated(stream: BinaryIO, sheet: Sheet, delimiter: str) -> Iterator[TableRow]:
     """Yield the rows of CSV or TSV with a header (RFC 4180).
 
     A quote that stays open ends the reading, since nothing behind it is certain: `TableError` with its line.
@@ -182,7 +182,7 @@ def _places(header: list[str], sheet: Sheet) -> list[int]:
     return [header.index(name) if name in header else -1 for name in sheet.wanted.names]
 
 
-def _fields(fields: list[str], header: list[str], places: list[int], sheet: Sheet, lines: tuple[int, int]) -> Row:
+def _fields(fields: list[str], header: list[str], places: list[int], sheet: Sheet, lines: tuple[int, int]) -> TableRow:
     first, last = lines
     if len(fields) != len(header):
         what = f"the row has {len(fields)} fields, the header has {len(header)}"
@@ -198,7 +198,7 @@ def _fields(fields: list[str], header: list[str], places: list[int], sheet: Shee
             raise _open_quote(sheet, first, f"the address goes on to line {last:,}")
         if not value.isascii() and SURROGATES.search(value):
             return sheet.bad(first, f"column {name!r} is no UTF-8")
-    return Row(values, size=sum(map(len, fields)))
+    return TableRow(values, size=sum(map(len, fields)))
 
 
 def _open_quote(sheet: Sheet, line: int, what: str) -> TableError:

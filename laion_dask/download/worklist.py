@@ -26,7 +26,17 @@ from laion_dask.storage import duckdb_connection
 from laion_dask.web.fetch import guard
 from laion_dask.web.urls import spacing
 
-__all__ = ["Asked", "Cut", "Format", "Order", "TableError", "as_expected", "cut", "format_of", "image_columns"]
+__all__ = [
+    "ColumnNames",
+    "Format",
+    "Order",
+    "TableError",
+    "WorkListRules",
+    "as_expected",
+    "cut",
+    "format_of",
+    "image_columns",
+]
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "txt"]
 Order = Literal["spread", "given"]
@@ -64,7 +74,7 @@ _NO_TEXT: Final = ("[", "STRUCT", "MAP", "UNION", "BLOB", "BIT")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ColumnNames:
     """Names of columns; None: the first of the usual names that the table has, and no column where it has none."""
 
     url: str | None = None
@@ -75,14 +85,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class WorkListRules:
     """How tables become work lists: which columns, how many rows to a shard, how many digits to its number.
 
     Order `spread` shuffles by a hash of the uid, and spaces the hosts evenly within a shard; `given` keeps that of the
     tables. `kind` is their format, where their names do not tell it.
     """
 
-    asked: Asked
+    asked: ColumnNames
     shard_rows: int = 10_000
     digits: int = 5
     order: Order = "spread"
@@ -98,7 +108,7 @@ def format_of(path: Path) -> Format:
     return found
 
 
-def cut(paths: Sequence[Path], out: Path, rules: Cut) -> int:
+def cut(paths: Sequence[Path], out: Path, rules: WorkListRules) -> int:
     """Write the rows of all tables as work lists `<shard>.parquet` of `shard_rows` rows each, and return their number.
 
     Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` where a column of hashes is
@@ -159,7 +169,7 @@ class _Table(NamedTuple):
     """Its columns, for a message."""
 
 
-def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: Cut, spill: Path) -> None:
+def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: WorkListRules, spill: Path) -> None:
     """Make the view `work` over all tables."""
     asked = rules.asked
     types: dict[str, tuple[str, Path]] = {}
@@ -186,7 +196,7 @@ def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: C
     connection.execute(f"create view work as {union}")
 
 
-def _wanted(asked: Asked) -> Wanted:
+def _wanted(asked: ColumnNames) -> Wanted:
     typed = [name for name in (asked.hash, asked.boxes, *asked.extra) if name is not None]
     texts = CAPTION_COLUMNS if asked.caption is None else (asked.caption,)
     return Wanted(URL_COLUMNS if asked.url is None else (asked.url,), (*texts, *UID_COLUMNS), tuple(typed))
@@ -214,7 +224,7 @@ def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
     return _Table(path, _rows(table.file), columns, table.types, fault, table.seen)
 
 
-def _columns(table: _Table, asked: Asked) -> str:
+def _columns(table: _Table, asked: ColumnNames) -> str:
     path, found = table.path, table.columns
     url = _column(table, asked.url, URL_COLUMNS, "--url-col")
     if url is None:

@@ -40,7 +40,7 @@ class PurgeError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class PurgePlan:
     """What a purge deletes."""
 
     traces: Traces
@@ -66,7 +66,7 @@ class Copies:
     """Finished parts: half of one would be taken for a whole one."""
 
 
-def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) -> Plan:
+def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) -> PurgePlan:
     """Say what becomes of each file that was found to hold a trace.
 
     A file of a stage's out is written anew, of `copies` deleted, any other is left to the user. Nothing is touched.
@@ -99,10 +99,10 @@ def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) 
     left = {path: told for path, told in found.items() if path not in ours and not folders[path]}
     # The keys of a tar stand in its table, so tars go first; the same for embeddings and the scores beside them.
     rewrite.sort(key=lambda path: (path.suffix == ".parquet", path))
-    return Plan(wanted, tuple(rewrite), tuple(delete), why, left)
+    return PurgePlan(wanted, tuple(rewrite), tuple(delete), why, left)
 
 
-def spare_linked(planned: Plan, files: Iterable[Path]) -> Plan:
+def spare_linked(planned: PurgePlan, files: Iterable[Path]) -> PurgePlan:
     """Take out of what is deleted whatever a file that stays is a link to: its content would be lost there.
 
     Raises `PurgeError` where what goes is itself a link to a file that is not among `files`: the link would go, and
@@ -120,7 +120,7 @@ def spare_linked(planned: Plan, files: Iterable[Path]) -> Plan:
     return replace(planned, delete=tuple(path for path in planned.delete if path not in kept), left=left)
 
 
-def _refuse_links_elsewhere(planned: Plan, files: Iterable[Path]) -> None:
+def _refuse_links_elsewhere(planned: PurgePlan, files: Iterable[Path]) -> None:
     inside = [file for path in planned.delete if path.is_dir() for file in _files(path)]
     links = [path for path in (*planned.rewrite, *planned.delete, *inside) if path.is_symlink()]
     if not links:
@@ -172,7 +172,7 @@ def _slots(table: Path, uids: frozenset[str]) -> list[int]:
     return [int(slot) for slot in rows.filter(pa.array(traces.rows_of(rows, uids)))["slot"].to_pylist()]
 
 
-def described(found: Plan) -> list[Deleted]:
+def described(found: PurgePlan) -> list[Deleted]:
     """Say of each file that is planned to go what it is."""
     told = [_described(path, found.why[path], rewritten=True) for path in found.rewrite]
     for path in found.delete:
@@ -198,7 +198,7 @@ def clean(*folders: Path) -> None:
             _delete(path)
 
 
-def carry_out(found: Plan, data: Path) -> None:
+def carry_out(found: PurgePlan, data: Path) -> None:
     """Write anew and delete what is planned; what was done already is not in a plan made again."""
     for path in found.rewrite:
         _rewrite(path, data, found.traces)

@@ -33,7 +33,7 @@ LIMITS: Final = (
 
 
 @dataclass
-class Scan:
+class TraceScan:
     """What a reading of all files has found."""
 
     found: dict[Path, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Scan:
     git_objects: int = 0
 
 
-class Progress:
+class ScanProgress:
     """Tells on standard error how far a reading has come, how fast it is and what is left."""
 
     def __init__(self, what: str, files: int, size: int) -> None:
@@ -67,16 +67,18 @@ class Progress:
         )
 
 
-def scan(wanted: Traces, places: Places, what: str, *, but: Collection[Path] = (), ledgers: Iterable[str] = ()) -> Scan:
+def scan(
+    wanted: Traces, places: Places, what: str, *, but: Collection[Path] = (), ledgers: Iterable[str] = ()
+) -> TraceScan:
     """Look into all files and all objects of Git; `but` are files of the cache that are left alone.
 
     A content that has several names, by links of any kind, is read once and told under each.
     """
-    told = Scan()
+    told = TraceScan()
     told.seen.unread.update(places.unread)
     known: dict[tuple[int, int], str] = {}
     sizes = {path: _size(path) for path in places.files if path not in but}
-    progress = Progress(what, len(sizes), sum(sizes.values()))
+    progress = ScanProgress(what, len(sizes), sum(sizes.values()))
     for path, size in sizes.items():
         identity = _identity(path)
         if identity not in known:
@@ -90,7 +92,7 @@ def scan(wanted: Traces, places: Places, what: str, *, but: Collection[Path] = (
     return told
 
 
-def _objects(wanted: Traces, folder: Path, told: Scan, ledgers: frozenset[str]) -> None:
+def _objects(wanted: Traces, folder: Path, told: TraceScan, ledgers: frozenset[str]) -> None:
     project = folder.parent
     ours = purge_git.of_paths(project, ledgers)
     counted = Seen()
@@ -108,7 +110,7 @@ def _objects(wanted: Traces, folder: Path, told: Scan, ledgers: frozenset[str]) 
     told.seen.add(counted)
 
 
-def proof(told: Scan, places: Places, tables: Tables, wanted: Traces, remotes: Collection[str]) -> dict[str, Any]:
+def proof(told: TraceScan, places: Places, tables: Tables, wanted: Traces, remotes: Collection[str]) -> dict[str, Any]:
     """Say what was looked into, what was not, and how: what stands in purges.json beside the record."""
     return {
         "scanned": told.seen.files,

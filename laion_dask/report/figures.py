@@ -59,7 +59,7 @@ STYLE: Final[dict[Any, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class FigureFiles:
     """One figure on disk: `<name>.png` at 150 dpi and `<name>.svg`, its title, and what there is to see."""
 
     name: str
@@ -70,7 +70,7 @@ class Picture:
 
 def write(
     folder: Path, steps: Sequence[FunnelStep], statistics: Statistics, decisions: Sequence[Decision]
-) -> list[Picture]:
+) -> list[FigureFiles]:
     """Draw every figure that has something to show into `folder`, and return them in the order of the report."""
     folder.mkdir(parents=True, exist_ok=True)
     scored = any(split.scored for split in statistics.splits)
@@ -148,7 +148,7 @@ def write(
     with rc_context(STYLE):
         for wanted, name, title, caption, draw in plots:
             if wanted:
-                pictures.append(Picture(name, title, caption, save(draw(), folder / name)))
+                pictures.append(FigureFiles(name, title, caption, save(draw(), folder / name)))
     return pictures
 
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from laion_dask.download import earlier
-from laion_dask.report.figures import INK, QUIET, STYLE, Picture, save
-from laion_dask.versions.linkrot import Group, LinkRot
+from laion_dask.report.figures import INK, QUIET, STYLE, FigureFiles, save
+from laion_dask.versions.linkrot import LinkRot, LinkRotGroup
 
 CAPTION: Final = (
     "Pairs of the earlier version by what their address gives now. Black lines: 95 % Wilson interval of the share that "
@@ -29,13 +29,13 @@ _COLORS: Final = {
 _HOSTS: Final = 15
 
 
-def write(folder: Path, report: LinkRot) -> Picture | None:
+def write(folder: Path, report: LinkRot) -> FigureFiles | None:
     """Draw `linkrot.png` and `linkrot.svg` into a folder; None where no pair was compared."""
     if not report.everything.pairs:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
-        return Picture("linkrot", "Link rot", CAPTION, save(_figure(report), folder / "linkrot"))
+        return FigureFiles("linkrot", "Link rot", CAPTION, save(_figure(report), folder / "linkrot"))
 
 
 def _figure(report: LinkRot) -> Figure:
@@ -62,6 +62,6 @@ def _figure(report: LinkRot) -> Figure:
     return figure
 
 
-def _below(group: Group, found: str) -> float:
+def _below(group: LinkRotGroup, found: str) -> float:
     names = list(_COLORS)
     return sum(group.share(name).rate or 0.0 for name in names[: names.index(found)])

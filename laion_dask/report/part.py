@@ -121,7 +121,7 @@ def _changes(out: Path, data: Path, against: str | None, project: Path) -> dict[
     """Compare the release with an earlier version, and write changes.json; None where there is none to compare with."""
     if against is None:
         return None
-    here = diff.Version("this version", data / "release", data / "filter")
+    here = diff.ReleaseFolder("this version", data / "release", data / "filter")
     with checkout.opened(against, project) as before:
         found = diff.compare(before, here)
     _write_json(out / "changes.json", found.as_dict())

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from laion_dask.release.manifest import NAME, digest
-from laion_dask.versions.diff import Version
+from laion_dask.versions.diff import ReleaseFolder
 
 _EXPERIMENTS = "refs/exps/"
 _RELEASE, _VERDICTS = "data/release", "data/filter"
@@ -24,7 +24,7 @@ class VersionError(Exception):
 
 
 @contextmanager
-def opened(name: str, project: Path = Path()) -> Iterator[Version]:
+def opened(name: str, project: Path = Path()) -> Iterator[ReleaseFolder]:
     """Yield the version of this name for as long as its files are needed.
 
     A folder with a manifest is a release; its verdicts are taken from `filter` beside a folder `release`. Any other
@@ -35,7 +35,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[Version]:
     if (folder / NAME).is_file():
         verdicts = folder.resolve().parent / "filter"
         beside = folder.resolve().name == "release" and verdicts.is_dir()
-        yield Version(name, folder, verdicts if beside else None)
+        yield ReleaseFolder(name, folder, verdicts if beside else None)
         return
     if folder.is_dir():
         raise VersionError(f"{name} has no {NAME}. Remedy: give the folder of a release, such as data/release")
@@ -47,9 +47,9 @@ def opened(name: str, project: Path = Path()) -> Iterator[Version]:
         try:
             _get(project, _VERDICTS, commit, verdicts, name)
         except VersionError:
-            yield Version(name, release)  # what is removed has no reason then, but is known
+            yield ReleaseFolder(name, release)  # what is removed has no reason then, but is known
         else:
-            yield Version(name, release, verdicts)
+            yield ReleaseFolder(name, release, verdicts)
 
 
 def identity(name: str, project: Path = Path()) -> str:

@@ -29,7 +29,7 @@ _STEPS: Final = 10_000  # of a score: differences are counted in ten-thousandths
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class ReleaseFolder:
     """One of the two: the folder of the release, and the folder of its verdicts where they can be had."""
 
     name: str
@@ -87,7 +87,7 @@ class Diff:
         return asdict(self)
 
 
-def compare(old: Version, new: Version, lists: Path | None = None) -> Diff:
+def compare(old: ReleaseFolder, new: ReleaseFolder, lists: Path | None = None) -> Diff:
     """Compare two versions; with `lists`, write added.parquet, removed.parquet and moved.parquet into that folder.
 
     Removed pairs have the reason of the new version's verdicts, or of its tombstones; added ones what the old version
@@ -133,7 +133,7 @@ def compare(old: Version, new: Version, lists: Path | None = None) -> Diff:
     )
 
 
-def _join(connection: duckdb.DuckDBPyConnection, old: Version, new: Version) -> None:
+def _join(connection: duckdb.DuckDBPyConnection, old: ReleaseFolder, new: ReleaseFolder) -> None:
     for name, version in (("a", old), ("b", new)):
         connection.execute(f"create view {name} as {_select(version)}")
     both = ", ".join(f"a.{name} as old_{name}, b.{name} as new_{name}" for name in SCORES)
@@ -144,7 +144,7 @@ def _join(connection: duckdb.DuckDBPyConnection, old: Version, new: Version) -> 
     )
 
 
-def _select(version: Version) -> str:
+def _select(version: ReleaseFolder) -> str:
     """Return SQL for uid, split and scores of a version; a score that its tables lack is null."""
     found = composition.files(version.release)
     if not found:

@@ -47,7 +47,7 @@ class HistoryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class VersionTables:
     """The tables of one version: outs of the stages, those that are at hand."""
 
     name: str
@@ -90,7 +90,7 @@ def make(cursor: Any) -> None:  # noqa: ANN401 - a driver's cursor
     cursor.execute("create index if not exists found_uid on laion_dask_history.found (uid)")
 
 
-def load(cursor: Any, files: Files) -> bool:  # noqa: ANN401 - a driver's cursor
+def load(cursor: Any, files: VersionTables) -> bool:  # noqa: ANN401 - a driver's cursor
     """Load a version unless it is there, in the caller's transaction; return whether it was loaded."""
     key = files.key()
     make(cursor)
@@ -155,7 +155,7 @@ def address_digest(url: str) -> str:
     return hashlib.sha256(address_key.key(url).encode("utf-8", "surrogatepass")).hexdigest() if url else ""
 
 
-def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's connection
+def _fates(connection: Any, files: VersionTables) -> str:  # noqa: ANN401 - DuckDB's connection
     """Make the temporary table `fates`; return the condition under which a verdict hides the pair."""
     verdicts = files.of("filter")
     columns = pq.read_schema(verdicts[0]).names
@@ -198,7 +198,7 @@ def _fates(connection: Any, files: Files) -> str:  # noqa: ANN401 - DuckDB's con
     return "select uid from fates where hidden"
 
 
-def _found(files: Files, gone: str) -> str:
+def _found(files: VersionTables, gone: str) -> str:
     pairs = files.of("extract", "pairs/*.parquet")
     if not pairs:
         return ""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from laion_dask.versions import checkout
-from laion_dask.versions.histories import Files, HistoryError
+from laion_dask.versions.histories import HistoryError, VersionTables
 
 _STAGES: Final = ("extract", "download", "score", "filter", "release")
 
 
 @contextmanager
-def opened(name: str, project: Path = Path()) -> Iterator[Files]:
+def opened(name: str, project: Path = Path()) -> Iterator[VersionTables]:
     """Yield the tables of a Git revision or DVC experiment for as long as they are needed. Raises `HistoryError`."""
     from dvc.api import DVCFileSystem  # noqa: PLC0415 - half a second, and only revisions need it
     from dvc.exceptions import DvcException  # noqa: PLC0415
@@ -36,4 +36,4 @@ def opened(name: str, project: Path = Path()) -> Iterator[Files]:
                 "--all-commits`; what was purged from it does not come back"
             )
             raise HistoryError(message) from error
-        yield Files(name, Path(folder) / "data")
+        yield VersionTables(name, Path(folder) / "data")

@@ -41,7 +41,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LinkRotGroup:
     """All pairs, those of one year, or those of one host: a share for each class of `verify.CLASSES`, in that order."""
 
     name: str
@@ -64,9 +64,9 @@ class LinkRot:
     `years` are those of the pages that showed the images, `hosts` the ones with most pairs.
     """
 
-    everything: Group
-    years: tuple[Group, ...]
-    hosts: tuple[Group, ...]
+    everything: LinkRotGroup
+    years: tuple[LinkRotGroup, ...]
+    hosts: tuple[LinkRotGroup, ...]
     hosts_total: int
 
 
@@ -74,11 +74,13 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
     """Compare the download in `now` with that in `before`; write `linkrot.json` and `linkrot.parquet` into `out`.
 
     The table has a row for every pair that both versions asked for and the earlier one has a picture of. Raises
-    `verify.VerifyError` where a folder holds no download, before anything is written.
+    `EarlierError` where a folder holds no download, before anything is written.
     """
     verify.shard_files(before)
     if not verify.tables(now):
-        raise verify.VerifyError(f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet")
+        raise verify.EarlierError(
+            f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet"
+        )
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[tuple[str, str, str]] = Counter()
     with pq.ParquetWriter(out / "linkrot.parquet", schema.LINKROT.schema, compression="zstd", version="2.6") as writer:
@@ -130,13 +132,13 @@ def _report(counts: Counter[tuple[str, str, str]], top_hosts: int) -> LinkRot:
     for (kind, name, _), pairs in counts.items():
         sizes[kind, name] += pairs
 
-    def group(kind: str, name: str) -> Group:
+    def group(kind: str, name: str) -> LinkRotGroup:
         total = sizes[kind, name]
         shares = []
         for found in verify.CLASSES:
             count = counts[kind, name, found]
             shares.append(Share(found, count, total, count / total if total else None, *wilson(count, total)))
-        return Group(name, total, tuple(shares))
+        return LinkRotGroup(name, total, tuple(shares))
 
     years = sorted(name for kind, name in sizes if kind == "year")
     hosts = sorted((name for kind, name in sizes if kind == "host"), key=lambda name: (-sizes["host", name], name))
@@ -167,8 +169,8 @@ def read(path: Path) -> LinkRot:
     """Read what `write` wrote as JSON."""
     values = json.loads(path.read_text(encoding="utf-8"))
 
-    def group(value: dict[str, Any]) -> Group:
-        return Group(value["name"], value["pairs"], tuple(Share(**share) for share in value["shares"]))
+    def group(value: dict[str, Any]) -> LinkRotGroup:
+        return LinkRotGroup(value["name"], value["pairs"], tuple(Share(**share) for share in value["shares"]))
 
     return LinkRot(
         group(values["everything"]),

@@ -54,7 +54,7 @@ class InVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairHistory:
     """What is known of one pair."""
 
     uid: str
@@ -69,12 +69,12 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Explanation:
     """All pairs that a question means, and lines of the ledger that name what was asked for itself."""
 
     asked: Mapping[str, str]
     ledger: tuple[Removal, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairHistory, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -101,7 +101,7 @@ def question(what: str) -> dict[str, str]:
     return asked
 
 
-def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> Answer:  # noqa: ANN401 - a driver's cursor
+def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> Explanation:  # noqa: ANN401 - a driver's cursor
     """Return what the catalog's history and the ledger of removals say."""
     by_kind: dict[str, dict[str, list[Removal]]] = {}
     for line in ledger:
@@ -114,7 +114,7 @@ def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> 
     known = dict(asked)
     if "url" in known:
         known["address_sha256"] = histories.address_digest(known["url"])
-    return Answer(dict(asked), tuple(_lines(known, by_kind)), pairs)
+    return Explanation(dict(asked), tuple(_lines(known, by_kind)), pairs)
 
 
 _ByKind = Mapping[str, Mapping[str, Sequence[Removal]]]
@@ -137,7 +137,7 @@ def _lines(known: Mapping[str, Any], by_kind: _ByKind) -> list[Removal]:
     return found
 
 
-def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> Pair:  # noqa: ANN401 - a driver's cursor
+def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> PairHistory:  # noqa: ANN401 - a driver's cursor
     fates = histories.fates(cursor, uid)
     found = histories.found(cursor, uid)
     known: dict[str, Any] = {"uid": uid, "url": found[0]["url"] if found else ""}
@@ -147,7 +147,7 @@ def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> Pair:  # noqa: ANN401 - a 
     removed = bool(lines) or any(_hides(fate) for fate in fates)
     versions = tuple(_in_version(fate, told=not removed) for fate in fates)
     since = next((fate["since"] for fate in fates if fate["since"]), "")
-    return Pair(
+    return PairHistory(
         uid,
         removed,
         hashlib.sha256(uid.encode()).hexdigest(),
