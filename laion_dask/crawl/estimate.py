@@ -1,4 +1,4 @@
-"""A number of WATs and the sizes of some in, what they would give and cost out: pairs, bytes, core hours."""
+"""Estimate what reading a number of WATs gives and costs: pairs, bytes, core hours."""
 
 from __future__ import annotations
 

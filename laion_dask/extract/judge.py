@@ -1,4 +1,4 @@
-"""A page with its image links in, a pair or the first reason against it for each of them out."""
+"""Decide on the image links of a page: each becomes a pair, or ends with the first reason against it."""
 
 from __future__ import annotations
 

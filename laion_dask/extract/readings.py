@@ -1,4 +1,4 @@
-"""Finished WATs in; the pairs, defects and readings of a version out, and beside it how long each WAT took."""
+"""Publish the pairs, defects and readings of finished WATs, and beside the version how long each WAT took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alt texts as found in, clean texts with their language out."""
+"""Clean alt texts and detect their language."""
 
 from __future__ import annotations
 

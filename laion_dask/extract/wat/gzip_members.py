@@ -1,4 +1,4 @@
-"""Stored bytes in, what stands there unpacked out: a window on a file, or on one gzip member of it, moved forward."""
+"""Decompress a window of a stored file, or of one gzip member of it, that moves forward."""
 
 from __future__ import annotations
 

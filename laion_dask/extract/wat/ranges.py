@@ -1,4 +1,4 @@
-"""A file of an fsspec file system and a range of it in, its bytes out: one request, and what its failure means."""
+"""Read a range of a file through fsspec in one request, and say what a failure means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A WAT in, its HTML pages with image links out; every other record and every defect with its reason and offset.
+"""Yield the HTML pages of a WAT that have image links; count every other record and every defect with its reason.
 
 Nothing here trusts the writer: any level may be missing, a header value is a string or a list, numbers may be strings.
 One bad link costs only itself, one bad record too.
