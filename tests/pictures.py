@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import struct
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from laion_dask.images.prepare import Prepared, Rules, prepare
 
 RULES = Rules(mode="keep_ratio_largest", side_px=256, max_pixels=40_000_000)
+SECRET = b"where I live"
 
 
 def prepared(body: bytes, **changes: object) -> Prepared:
@@ -64,3 +67,31 @@ def photo(seed: int, width: int, height: int) -> Image.Image:
         levels += (np.asarray(fine, np.float32) - 128) * share
     levels += random.normal(128, 5, (height, width, 1))
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def with_metadata(kind: str) -> bytes:
+    """Return a picture that carries EXIF with a place, XMP, IPTC, a profile and a comment, as far as its format can."""
+    exif = Image.Exif()
+    exif[0x010E] = SECRET.decode()
+    exif[0x0112] = 1
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
+    xmp = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><a>' + SECRET + b"</a></x:xmpmeta>"
+    iptc = b"\x1c\x02\x78" + struct.pack(">H", len(SECRET)) + SECRET
+    options: dict[str, Any] = {"exif": exif, "xmp": xmp, "quality": 90}
+    if kind not in {"GIF", "BMP"}:
+        options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if kind in {"JPEG", "GIF"}:
+        options["comment"] = SECRET
+    if kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options["pnginfo"].add_text("Comment", SECRET.decode())
+        options["pnginfo"].add_text("Raw profile type iptc", iptc.hex(), zip=True)
+    if kind == "TIFF":
+        options["tiffinfo"] = {700: xmp, 33723: iptc, 270: SECRET.decode()}
+    body = encoded(photo(1, 320, 200), kind, **options)
+    if kind == "JPEG":
+        resource = b"8BIM\x04\x04\x00\x00" + struct.pack(">I", len(iptc)) + iptc
+        segment = b"Photoshop 3.0\x00" + resource
+        body = body[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + body[2:]
+    return body

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from places import ROOT
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 SMALL = {"crawl.demo_pages": 240, "crawl.demo_wats": 4, "catalog.shard_rows": 64, "catalog.buckets": 2}
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 import tables
 from faulty_hosts import picture
+from places import ROOT
 
 from laion_dask.storage import embeddings, shards
 
-ROOT: Final = Path(__file__).parents[1]
 ROWS: Final = 4
 GONE: Final = [(0, 1), *((1, place) for place in range(ROWS))]
 """Shard and row: one of several, and all of a shard."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import marked
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.web.fetch.host_rules import HostRules
@@ -22,7 +22,6 @@ from laion_dask.web.rights.robots import parse_robots
 from laion_dask.web.rights.rsl import parse_rsl
 from laion_dask.web.rights.tdmrep import parse_tdmrep
 
-ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "rights.md"
 BEGIN: Final = "<!-- table of cases: python tests/rights_cases.py -->\n"
 END: Final = "<!-- end of the table -->\n"

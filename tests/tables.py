@@ -147,3 +147,10 @@ def _group(number: int, row: Row) -> Row:
 
 def _verdict(number: int, _: Row) -> Row:
     return {"uid": uid(number), "shard": 0, "split": "en", "reason": KEEP, "rules": 0, "stays": None}
+
+
+def image_row(place: int, **values: object) -> dict[str, Any]:
+    """Return a row of IMAGES of shard 00007: plain values, and those that are given, whether or not they fit."""
+    blank = {pa.bool_(): False, pa.int16(): 0, pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.5, pa.string(): "x"}
+    plain = {column.name: blank[column.type] for column in schema.IMAGES.columns}
+    return {**plain, "key": f"00007{place:04d}", "status": "success", "error_message": None, **values}

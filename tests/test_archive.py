@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from downloads import run_archiving, write_work
 from fastwarc.warc import ArchiveIterator as FastIterator
 from faulty_hosts import QUICK, ROWS, handler, picture
-from test_download import write_work
 from warcio.archiveiterator import ArchiveIterator
 
 from laion_dask import params
@@ -31,28 +31,6 @@ Rebuild = Callable[..., Path]
 LIMITS = Limits(1.0, 100_000)
 
 
-def run(
-    out: Path,
-    work: Path,
-    settings: params.Download,
-    *,
-    address: ReplayAddress | None = None,
-    index: Path | None = None,
-    name: str = NAME,
-) -> dict[str, Any]:
-    out.mkdir(parents=True)
-    return download(
-        out,
-        name=name,
-        work=work,
-        settings=settings,
-        replay=address,
-        user_agent="laion-dask/test (+me)",
-        workers=1,
-        archive=index,
-    )
-
-
 def digests(folder: Path) -> dict[str, str]:
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.is_file()
@@ -66,7 +44,7 @@ def kept(defaults: params.Params, tmp_path_factory: pytest.TempPathFactory) -> t
     settings = defaults.download.model_copy(update={**QUICK, "archive": True})
     work = write_work(folder / "work.parquet", [url for url, _ in ROWS])
     with Loopback(handler()) as server:
-        run(folder / "out", work, settings, address=server.address)
+        run_archiving(folder / "out", work, settings, address=server.address)
     return folder / "out", work, settings
 
 
@@ -77,7 +55,7 @@ def rebuild(kept: tuple[Path, Path, params.Download], tmp_path: Path) -> Rebuild
 
     def rebuilt(changes: Mapping[str, Any], name: str = "again") -> Path:
         changed = settings.model_copy(update={"source": "archive", **changes})
-        run(tmp_path / name, work, changed, index=index)
+        run_archiving(tmp_path / name, work, changed, index=index)
         return tmp_path / name
 
     return rebuilt
@@ -203,7 +181,7 @@ def test_another_work_list_is_answered_with_what_others_were_told(
     work = write_work(tmp_path / "work.parquet", urls)
     index = cdxj.collect([out / f"{NAME}.warc.gz"], tmp_path / "all.cdxj")
     changed = settings.model_copy(update={"source": "archive"})
-    run(tmp_path / "out", work, changed, index=index, name="00000")
+    run_archiving(tmp_path / "out", work, changed, index=index, name="00000")
     rows = shards.read_rows(tmp_path / "out" / "00000.parquet").to_pylist()
     assert [row["reason"] for row in rows] == ["not_archived", "keep", "not_archived", "not_found"]
 
@@ -212,14 +190,14 @@ def test_two_shards_ask_a_host_once_and_each_archive_is_whole(defaults: params.P
     settings = defaults.download.model_copy(update={**QUICK, "archive": True})
     work = write_work(tmp_path / "work.parquet", ["http://partly.example/ok/2", "http://partly.example/no/5"])
     with Loopback(handler()) as server:
-        run(tmp_path / "one", work, settings, address=server.address, name="00000")
+        run_archiving(tmp_path / "one", work, settings, address=server.address, name="00000")
         between = server.requests
-        run(tmp_path / "two", work, settings, address=server.address, name="00001")
+        run_archiving(tmp_path / "two", work, settings, address=server.address, name="00001")
         # robots.txt, tdmrep.json, ai.txt and a picture; then a picture.
         assert (between, server.requests) == (4, 5)
     index = cdxj.collect([tmp_path / "two" / "00001.warc.gz"], tmp_path / "all.cdxj")
     changed = settings.model_copy(update={"source": "archive"})
-    run(tmp_path / "again", work, changed, index=index, name="00001")
+    run_archiving(tmp_path / "again", work, changed, index=index, name="00001")
     assert digests(tmp_path / "again") == digests(tmp_path / "two")
 
 
@@ -289,9 +267,9 @@ def test_a_shard_without_exchanges_has_an_empty_archive(defaults: params.Params,
     settings = defaults.download.model_copy(update={**QUICK, "archive": True})
     work = write_work(tmp_path / "work.parquet", [])
     with Loopback(handler()) as server:
-        run(tmp_path / "out", work, settings, address=server.address)
+        run_archiving(tmp_path / "out", work, settings, address=server.address)
     index = cdxj.collect([tmp_path / "out" / f"{NAME}.warc.gz"], tmp_path / "all.cdxj")
-    run(tmp_path / "again", work, settings.model_copy(update={"source": "archive"}), index=index)
+    run_archiving(tmp_path / "again", work, settings.model_copy(update={"source": "archive"}), index=index)
     assert digests(tmp_path / "again") == digests(tmp_path / "out")
 
 
@@ -310,7 +288,7 @@ def test_a_replay_server_answers_out_of_an_archive(kept: tuple[Path, Path, param
     with Replay([out / f"{NAME}.warc.gz"]) as replay:
         # Where the server hangs up, the host seems to fail.
         changed = settings.model_copy(update={"archive": False, "host_failures": 1_000})
-        run(tmp_path / "out", work, changed, address=replay.address)
+        run_archiving(tmp_path / "out", work, changed, address=replay.address)
     rows = shards.read_rows(tmp_path / "out" / f"{NAME}.parquet").to_pylist()
     found = {row["url"]: row["reason"] for row in rows if "same.example" not in row["url"]}
     # What was too slow or too long is not in the archive: the server hangs up where it would come.
@@ -330,7 +308,7 @@ def test_rounds_and_hosts_that_were_given_up_are_rebuilt_too(defaults: params.Pa
     def both(
         folder: Path, rules: params.Download, address: ReplayAddress | None = None, index: Path | None = None
     ) -> Path:
-        run(folder / "1", work, rules, address=address, index=index)
+        run_archiving(folder / "1", work, rules, address=address, index=index)
         (folder / "2").mkdir()
         download(
             folder / "2",

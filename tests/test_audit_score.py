@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import sample_version
 from click.testing import Result
+from places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions
@@ -23,7 +24,6 @@ from laion_dask.cli.main import app
 from laion_dask.params import Params
 from laion_dask.statistics.intervals import Estimate
 
-ROOT = Path(__file__).parents[1]
 ASKED = questions.read()
 SEEDS = 100
 

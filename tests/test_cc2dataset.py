@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from measured_wats import notes, run
+from places import ROOT
 from wat_bytes import members, record
 
 from laion_dask import params
-from laion_dask.extract.part import extract
 from laion_dask.params import recipes
 
 ABSOLUTE = ("http://", "https://")
@@ -90,12 +91,6 @@ def absolute(url: str, base: str) -> str:
         return ""
 
 
-def run(path: Path, out: Path, chosen: params.Extract) -> dict[str, Any]:
-    """Extract a WAT."""
-    out.mkdir(exist_ok=True)
-    return extract(out, name="part", location=str(path), crawl="X", wat=path.name, order=0, settings=chosen)
-
-
 def ours(path: Path, out: Path, chosen: params.Extract) -> list[Row]:
     """Return what extraction gives of a WAT, in the columns of cc2dataset."""
     run(path, out, chosen)
@@ -120,7 +115,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def recipe() -> params.Extract:
     """The rules of recipe cc2dataset."""
-    return recipes.load("cc2dataset", Path(__file__).parents[1] / "params.yaml").extract
+    return recipes.load("cc2dataset", ROOT / "params.yaml").extract
 
 
 class Difference(NamedTuple):
@@ -147,17 +142,6 @@ DIFFERENCES = {
         157,
     ),
 }
-NOTES = ("wat_expected.json", "golden_cc2dataset/expected.json")
-
-
-def notes(shared_data: Path) -> dict[str, dict[str, Any]]:
-    """Return the measured counts of every WAT by its path."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in NOTES:
-        folder = name.rpartition("/")[0]
-        files = json.loads((shared_data / name).read_text())["files"]
-        found |= {f"{folder}/{path}".removeprefix("/"): expected for path, expected in files.items()}
-    return found
 
 
 class TestEveryWat:

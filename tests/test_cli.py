@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask import params
@@ -26,7 +27,6 @@ from laion_dask.crawl import listing
 from laion_dask.crawl.estimate import MEASURED
 from laion_dask.params import recipes
 
-ROOT = Path(__file__).parents[1]
 CRAWL = "CC-MAIN-2024-22"
 
 

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 from aiohttp import web
-from conftest import threads_of_this_process
+from dask_clients import threads_of_this_process
+from downloads import JPEG, Response, picture, write_warc
 from PIL import Image
-from test_download import JPEG, Response, picture, write_warc
+from places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app
@@ -365,7 +366,7 @@ PARAMETERS_OF_IMG2DATASET = """
 
 
 def test_the_page_maps_every_parameter_of_img2dataset_to_options_that_exist() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "download.md").read_text()
+    page = (ROOT / "docs" / "download.md").read_text()
     table = [line for line in page.splitlines() if line.startswith("| `")]
     mapped = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])}
     assert set(PARAMETERS_OF_IMG2DATASET.split()) <= mapped

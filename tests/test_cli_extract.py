@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import dask
 import pyarrow.parquet as pq
 import pytest
-from conftest import threads_of_this_process
+from dask_clients import threads_of_this_process
+from places import ROOT
 from project import left_behind
 from typer.testing import CliRunner
 from wat_bytes import image, members, page_json, record
@@ -38,7 +39,6 @@ from workflow.extract import OUTS, WORK
 if TYPE_CHECKING:
     from distributed import Client
 
-ROOT = Path(__file__).parents[1]
 TABLES = {"reads.parquet": schema.READS, "losses.parquet": schema.LOSSES, "times.parquet": schema.TIMES}
 
 

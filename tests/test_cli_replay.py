@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_broken_pictures import JPEG, LONG, TRANSPARENT, WEBP, riff
-from test_replay_kinds import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked
+from odd_pictures import JPEG, LONG, TRANSPARENT, WEBP, riff
+from odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked
 from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 
 from laion_dask import params

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask.runner import code_digest
 
-ROOT = Path(__file__).parents[1]
 STAGES = tuple(YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"])
 
 

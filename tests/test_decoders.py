@@ -17,6 +17,7 @@ import marked
 import pytest
 from pictures import RULES, encoded, photo, prepared, rules
 from PIL import Image
+from places import MADE, ROOT
 
 from laion_dask import params
 from laion_dask.images import prepare
@@ -282,13 +283,12 @@ def test_many_threads_share_a_few_decoders_and_each_gets_its_own_answer() -> Non
 
 def test_a_decoder_ends_when_its_owner_is_gone() -> None:
     code = (
-        "import os, sys; sys.path.insert(0, 'tests');"
+        f"import os, sys; sys.path.insert(0, {str(MADE)!r});"
         "from pictures import RULES; from laion_dask.images.decoders import Decoder;"
         "one = Decoder(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
         "os._exit(1)"
     )
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     deadline = time.monotonic() + 10
     while alive(int(done.stdout)) and time.monotonic() < deadline:
         time.sleep(0.02)

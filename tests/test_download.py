@@ -8,86 +8,23 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import marked
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from downloads import JPEG, Response, picture, run, write_warc, write_work
 from PIL import Image
 from warcio.archiveiterator import ArchiveIterator
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import WARCWriter
 
-from laion_dask import params, schema
-from laion_dask.download.part import download
+from laion_dask import params
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
 from laion_dask.web.archive.replay import Replay, ReplayAddress
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.limit_server import TurnServer
 
-Response = tuple[str, str, list[tuple[str, str]], bytes]
-JPEG = [("Content-Type", "image/jpeg")]
 REMOTE = marked.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
-
-
-def picture(seed: int, width: int = 320, height: int = 200, kind: str = "JPEG") -> bytes:
-    noise = np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(np.kron(noise, np.ones((8, 8, 1), np.uint8))).save(out, kind)
-    return out.getvalue()
-
-
-def write_warc(path: Path, responses: Sequence[Response]) -> Path:
-    with path.open("wb") as stream:
-        writer = WARCWriter(stream, gzip=True)
-        for url, status, headers, body in responses:
-            http = StatusAndHeaders(status, headers, protocol="HTTP/1.1")
-            writer.write_record(
-                writer.create_warc_record(url, "response", io.BytesIO(body), len(body), http_headers=http)
-            )
-    return path
-
-
-def write_work(path: Path, urls: Sequence[str]) -> Path:
-    rows: list[dict[str, Any]] = []
-    for place, url in enumerate(urls):
-        row: dict[str, Any] = {
-            column.name: 0 if pa.types.is_integer(column.type) else 0.5 if pa.types.is_floating(column.type) else ""
-            for column in schema.WORK.columns
-        }
-        row |= {"uid": f"{place:032x}", "url": url, "text": f"caption {place}", "host": urlsplit(url).hostname}
-        rows.append(row)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema.WORK.schema), path)
-    return path
-
-
-def run(
-    out: Path,
-    work: Path,
-    settings: params.Download,
-    address: ReplayAddress,
-    workers: int = 1,
-    **more: Any,  # noqa: ANN401 - of download
-) -> dict[str, Any]:
-    out.mkdir(parents=True)
-    with TurnServer(settings) as turns:
-        return download(
-            out,
-            name="00003",
-            work=work,
-            settings=settings,
-            replay=address,
-            user_agent="laion-dask/test",
-            workers=workers,
-            turns=turns.address,
-            **more,
-        )
 
 
 @pytest.fixture

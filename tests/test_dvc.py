@@ -21,7 +21,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from project import ROOT, SMALL, Project
+from places import ROOT
+from project import SMALL, Project
 
 pytestmark = pytest.mark.slow
 

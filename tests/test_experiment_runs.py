@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from experiments import ask, runs, study, values
 from laion_dask import params
 from laion_dask.params import recipes
-
-ROOT = Path(__file__).parents[1]
 
 
 def names(changes: dict[str, Any], root: Path = ROOT) -> str:

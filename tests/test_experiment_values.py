@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 from ruamel.yaml import YAML
 
 from experiments import sweep, values
 from laion_dask import params
 from laion_dask.params import recipes
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(

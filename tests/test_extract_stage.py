@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import threads_of_this_process
+from dask_clients import threads_of_this_process
+from places import ROOT
 from wat_bytes import image, members, page_json, record
 
 from laion_dask import params, schema
@@ -31,7 +32,6 @@ from workflow.stage import StageError
 if TYPE_CHECKING:
     from distributed import Client
 
-ROOT = Path(__file__).parents[1]
 PAGES = {
     "a": [[image("a red fox", "fox.jpg"), image("", "blank.jpg")], [image("a grey owl", "owl.png")]],
     "b": [[image("a black cat", "cat.jpg"), {"path": "IMG@/src", "alt": "nowhere"}]],

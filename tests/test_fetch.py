@@ -7,21 +7,18 @@ import gzip
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from aiohttp import web
+from replies import BODY, fetch
 
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback, ReplayAddress
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
-from laion_dask.web.fetch.fetcher import backoff_s, open_fetcher
-from laion_dask.web.fetch.limit_server import TurnsAddress
-from laion_dask.web.fetch.outcome import Fetched
+from laion_dask.web.fetch.fetcher import backoff_s
 from laion_dask.web.urls.ip_addresses import is_public_address
 
-BODY = b"\x89PNG pretended image"
 BOMB = gzip.compress(bytes(30_000_000), 1)
 TDM = '[{"location": "/reserved/", "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}]'
 AI_TXT = "User-Agent: *\nDisallow: *.png\n"
@@ -128,24 +125,6 @@ def hosts() -> Hosts:
 def server(hosts: Hosts) -> Iterator[Loopback]:
     with Loopback(hosts.answer) as loopback:
         yield loopback
-
-
-def fetch(
-    defaults: params.Params,
-    address: ReplayAddress | None,
-    *urls: str,
-    turns: TurnsAddress | None = None,
-    **changes: object,
-) -> list[Fetched]:
-    quick: dict[str, Any] = {"timeout_s": 2.0, "retries": 1, "max_bytes": 100_000, "max_redirects": 3, **changes}
-    settings = defaults.download.model_copy(update=quick)
-
-    async def run() -> list[Fetched]:
-        opening = open_fetcher(settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, turns=turns)
-        async with opening as fetcher:
-            return list(await asyncio.gather(*(fetcher.fetch(url) for url in urls)))
-
-    return asyncio.run(run())
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typing import Any
 import judging
 import pytest
 import tables
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.params import filters
 from workflow import filter as stage
 
-ROOT = Path(__file__).parents[1]
 NEAR = {"name": "near", "column": "centroid_cosine", "min": 0.5}
 
 

@@ -6,14 +6,12 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import small_clips
 import zarr
-from PIL import Image
+from foreign_tars import picture, run
 from typer.testing import CliRunner
 
 from laion_dask import params
@@ -22,12 +20,6 @@ from laion_dask.clip import clip, models, preprocess
 from laion_dask.score import tar_folders
 from laion_dask.score.tar_folders import FolderError
 from laion_dask.storage import embeddings
-
-
-def picture(kind: str, number: int = 1) -> bytes:
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(small_clips.jpeg(number))).save(buffer, kind)
-    return buffer.getvalue()
 
 
 def pack(tar: Path, members: dict[str, bytes]) -> Path:
@@ -101,10 +93,6 @@ class TestSamples:
         (tmp_path / "cut" / "cut.tar").write_bytes(mixed.read_bytes()[:700])
         with pytest.raises(FolderError, match=rf"{told}.*Remedy: "):
             [tar_folders.count(tar) for tar in tar_folders.find(tmp_path / place)]
-
-
-def run(*arguments: object) -> Any:  # noqa: ANN401 - click's result
-    return CliRunner().invoke(app, ["score", *(str(argument) for argument in arguments)])
 
 
 class TestCommand:

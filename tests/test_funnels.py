@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cc2dataset import notes, run
+from measured_wats import notes, run
+from places import ROOT
 from wat_bytes import wats
 
 from laion_dask import params
 from laion_dask.params import recipes
 from laion_dask.schema.ledger import Ledger
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = ROOT / "params.yaml"
 RECIPES = ("cc2dataset", "datacomp", "laion-400m", "laion-5b", "laion-5b-as-run")
 
 # Under the committed parameters: records and image links of each WAT, and records read in spite of a defect. The counts

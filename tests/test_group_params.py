@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params
 from laion_dask.images import pdq_index
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = ROOT / "params.yaml"
 
 
 def parse(changes: dict[str, Any]) -> params.Params:

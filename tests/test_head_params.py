@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params
 from laion_dask.params import ParamsError
 from laion_dask.score import score_columns
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = ROOT / "params.yaml"
 V1 = {"kind": "aesthetic_v1", "file": "v1.npz"}
 
 

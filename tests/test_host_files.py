@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from test_fetch import BODY, fetch
+from replies import BODY, fetch
 
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback, Replay

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import struct
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, levels, near, opened, photo, pixel, prepared
-from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
+from pictures import SECRET, encoded, levels, near, opened, photo, pixel, prepared, with_metadata
+from PIL import Image, ImageDraw
 
 from laion_dask.images import prepare
 from laion_dask.images.prepare import Encoding, Mode, fit
@@ -25,7 +23,6 @@ pytestmark = [
 
 MODES: tuple[Mode, ...] = ("no", "keep_ratio", "keep_ratio_largest", "center_crop", "border")
 ENCODINGS: tuple[Encoding, ...] = ("jpg", "png", "webp")
-SECRET = b"where I live"
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -42,34 +39,6 @@ def test_each_orientation_of_each_format_is_undone(turn: int, kind: str) -> None
     assert near(pixel(result, 10, 8), (200, 0, 0), 12)
     assert near(pixel(result, 50, 8), (255, 255, 255), 12)
     assert near(pixel(result, 10, 32), (255, 255, 255), 12)
-
-
-def with_metadata(kind: str) -> bytes:
-    """Return a picture that carries EXIF with a place, XMP, IPTC, a profile and a comment, as far as its format can."""
-    exif = Image.Exif()
-    exif[0x010E] = SECRET.decode()
-    exif[0x0112] = 1
-    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
-    xmp = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><a>' + SECRET + b"</a></x:xmpmeta>"
-    iptc = b"\x1c\x02\x78" + struct.pack(">H", len(SECRET)) + SECRET
-    options: dict[str, Any] = {"exif": exif, "xmp": xmp, "quality": 90}
-    if kind not in {"GIF", "BMP"}:
-        options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    if kind in {"JPEG", "GIF"}:
-        options["comment"] = SECRET
-    if kind == "PNG":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
-        options["pnginfo"].add_text("Comment", SECRET.decode())
-        options["pnginfo"].add_text("Raw profile type iptc", iptc.hex(), zip=True)
-    if kind == "TIFF":
-        options["tiffinfo"] = {700: xmp, 33723: iptc, 270: SECRET.decode()}
-    body = encoded(photo(1, 320, 200), kind, **options)
-    if kind == "JPEG":
-        resource = b"8BIM\x04\x04\x00\x00" + struct.pack(">I", len(iptc)) + iptc
-        segment = b"Photoshop 3.0\x00" + resource
-        body = body[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + body[2:]
-    return body
 
 
 MARKS = [

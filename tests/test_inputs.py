@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.inputs import part
 from laion_dask.inputs.part import Digests, InputsError
-
-ROOT = Path(__file__).parents[1]
 
 
 def sha256(body: str) -> str:

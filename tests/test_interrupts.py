@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import ROOT, SMALL, Project
+from places import ROOT
+from project import SMALL, Project
 
 from laion_dask.runner import interrupts
 

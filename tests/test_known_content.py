@@ -9,9 +9,9 @@ from pathlib import Path
 import catalogs
 import pytest
 import tables
+from downloads import JPEG, run, write_warc, write_work
 from faulty_hosts import picture
 from listing import index, stored
-from test_download import JPEG, run, write_warc, write_work
 
 from laion_dask import params
 from laion_dask.blocklists import known_content

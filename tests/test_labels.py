@@ -5,24 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from drawn_sample import SAMPLE, UIDS
 
-from laion_dask.audit import labels, questions
-from laion_dask.audit.audit_sample import AuditSample, Drawn
+from laion_dask.audit import labels
 from laion_dask.audit.labels import DataPoint, LabelsError
 
-UIDS = [f"{number:032x}" for number in range(4)]
 HEADER = "sample,uid,question,answer,labeler,time"
-NAMES = ("matching", "unsafe", "watermark")
 GOOD = f"s1,{UIDS[0]},unsafe,yes,labeler-a1,2026-01-31T12:00:00Z"
-SAMPLE = AuditSample(
-    "s1",
-    1,
-    questions.read(),
-    tuple(Drawn(uid, ("keep", "en"), "", dict.fromkeys(NAMES, False), Path(), "") for uid in UIDS),
-    {("keep", "en"): 40},
-    {("keep", "en", name, False): 40 for name in NAMES},
-    {},
-)  # fmt: skip
 
 
 def write(path: Path, *lines: str) -> Path:

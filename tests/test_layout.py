@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params
@@ -21,7 +22,6 @@ from laion_dask.cli.main import app
 from laion_dask.inputs import named_files
 from laion_dask.schema import reasons as verdict
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 # The first stage reads what all sections name, each time, and has none of its own.
 SECTIONS = STAGES[1:]

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from aiohttp import web
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback, ReplayAddress
@@ -277,7 +277,6 @@ async def hold():
             print("held", flush=True)
 asyncio.run(hold())
 """
-ROOT: Final = Path(__file__).parents[1]
 
 
 @contextmanager

@@ -127,8 +127,8 @@ def test_a_list_in_utf_16_is_told(tmp_path: Path, name: str) -> None:
         compiled(written(tmp_path / name, f"md5\n{'a' * 32}\n".encode("utf-16")), "md5")
 
 
-def test_the_list_that_ended_wrongly_is_refused(tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "shared" / "data" / "faults" / "known_url_md5_open_quote.csv"
+def test_the_list_that_ended_wrongly_is_refused(tmp_path: Path, shared_data: Path) -> None:
+    path = shared_data / "faults" / "known_url_md5_open_quote.csv"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     with pytest.raises(ListError, match=r"known_url_md5_open_quote\.csv:2: .* Remedy: "):

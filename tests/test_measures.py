@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import small_clips
 import torch
+from prompt_lists import LISTS
 from ruamel.yaml import YAML
-from test_tags import LISTS
 
 from laion_dask import params, schema
 from laion_dask.clip.clip import DEMO_MODEL, ModelError

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 import zarr
+from downloads import run, write_warc, write_work
 from faulty_hosts import picture
 from hypothesis import given
 from hypothesis import strategies as st
-from test_download import run, write_warc, write_work
-from test_images import with_metadata
+from pictures import with_metadata
 from typer.testing import CliRunner
 
 from laion_dask import params

@@ -17,6 +17,7 @@ import pytest
 import small_clips
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
+from places import ROOT
 
 import workflow.score
 from laion_dask import params
@@ -148,7 +149,7 @@ def refused_without_a_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         ended = subprocess.run(
             [sys.executable, "-c", program, json.dumps(asked)],
             env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(place), "HF_HUB_CACHE": str(place / "hub")},
-            cwd=Path(__file__).parents[1],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=120,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parameters import with_values
 
 from laion_dask import params
 from laion_dask.inputs.named_files import NamedFile, named_files
@@ -82,13 +83,6 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[tuple[str, str, str, str]
         [("release", "release.tombstones", "t.parquet", "file")],
     ),
 }
-
-
-def with_values(defaults: params.Params, sections: dict[str, dict[str, Any]]) -> params.Params:
-    values = defaults.model_dump(mode="json")
-    for section, given in sections.items():
-        values[section].update(given)
-    return params.parse(values)
 
 
 @pytest.mark.parametrize("case", CASES)

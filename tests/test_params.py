@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parameters import FILE, parent, refusal
 from ruamel.yaml import YAML
 
 from laion_dask import params
 from laion_dask.params import ParamsError
-
-FILE = Path(__file__).parents[1] / "params.yaml"
 
 ABSURD: dict[str, list[Any]] = {
     "recipe": ["laion-5b", None, [""], ["LAION 5B"]],
@@ -184,19 +183,6 @@ def leaves(section: dict[str, Any], above: str = "") -> list[str]:
         key = f"{above}{name}"
         found += [key, *leaves(value, f"{key}.")] if isinstance(value, dict) else [key]
     return found
-
-
-def parent(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    *path, name = key.split(".")
-    for step in path:
-        values = values[step]
-    return values, name
-
-
-def refusal(values: object) -> str:
-    with pytest.raises(ParamsError) as refused:
-        params.parse(values)
-    return str(refused.value)
 
 
 def test_the_committed_file_is_accepted_and_the_table_below_knows_all_its_keys(values: dict[str, Any]) -> None:

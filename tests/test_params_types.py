@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from parameters import FILE, parent, refusal
 from ruamel.yaml import YAML
-from test_params import FILE, parent, refusal
 
 from laion_dask import params
 

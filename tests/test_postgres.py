@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import users
-from project import ROOT
+from places import ROOT
 
 from laion_dask.catalog import database, postgres_account
 from laion_dask.catalog.database import CatalogError

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer
-from project import ROOT
+from places import ROOT
 from rich.console import Console
 from typer.testing import CliRunner
 

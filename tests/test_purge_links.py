@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from dvc_projects import dvc, under_dvc
 from removed_pairs import GONE, ROWS, build, text, uid, url
 from typer.testing import CliRunner
 
@@ -21,47 +20,12 @@ from laion_dask.cli.main import app
 from laion_dask.removals.purge_record import RECORD
 from laion_dask.storage import embeddings, shards
 
-STAGES: Final = ("extract", "download", "score", "filter")
-ENVIRONMENT: Final = {
-    **os.environ,
-    **{f"GIT_{who}_{what}": "t@t.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-}
 LINKS: Final = {
     "symlink": lambda path, _: path.is_symlink(),
     "hardlink": lambda path, cached: not path.is_symlink() and path.samefile(cached),
     "reflink": lambda path, cached: not path.is_symlink() and not path.samefile(cached),
     "copy": lambda path, cached: not path.is_symlink() and not path.samefile(cached),
 }
-
-
-def call(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def dvc(folder: Path, *arguments: str) -> str:
-    return call(folder, sys.executable, "-m", "dvc", *arguments)
-
-
-def committed(project: Path, name: str) -> None:
-    """Record what lies in `data/` as a version."""
-    dvc(project, "commit", "--force", "--quiet")
-    call(project, "git", "add", "-A")
-    call(project, "git", "commit", "-qm", name)
-    call(project, "git", "tag", name)
-
-
-def under_dvc(project: Path, kind: str) -> Path:
-    call(project, "git", "init", "-q")
-    dvc(project, "init", "-q")
-    dvc(project, "config", "cache.type", kind)
-    (project / ".gitignore").write_text("/data/\n/.laion_dask/\n/mlruns/\n")
-    stages = "".join(f"  {stage}:\n    cmd: 'true'\n    outs: [data/{stage}]\n" for stage in STAGES)
-    (project / "dvc.yaml").write_text(f"stages:\n{stages}")
-    committed(project, "v1")
-    dvc(project, "checkout", "--relink", "--quiet")
-    return project
 
 
 def cached(project: Path, path: Path) -> Path:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import tables
 import trace_cases
+from dvc_projects import call, dvc, under_dvc
 from removed_pairs import body, build, text, uid, url
 from ruamel.yaml import YAML
-from test_purge_links import call, dvc, under_dvc
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from project import ROOT
+from places import ROOT
 
 from laion_dask.blocklists import removal_ledger
 from laion_dask.filter import takedown

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.params import recipes
 from laion_dask.params.recipes import RecipeError
 from laion_dask.preflight import preflight
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = ROOT / "params.yaml"
 NAMES = tuple(name for name in recipes.names() if name != "demo")
 
 

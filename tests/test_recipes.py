@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from places import ROOT
 from ruamel.yaml import YAML
 from wat_bytes import image, members, page_json, record
 
@@ -20,7 +21,7 @@ from laion_dask.params import ParamsError, recipes
 from laion_dask.params.recipes import RecipeError
 from laion_dask.web.rights.decision import SIGNALS
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "recipes"
+FOLDER = ROOT / "experiments" / "recipes"
 FILE = FOLDER.parents[1] / "params.yaml"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "demo"))
 """All recipes but `demo`, which is laid over another."""

@@ -9,7 +9,6 @@ import pytest
 from experiments import recipes_table
 from laion_dask.params import recipes
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
 NAMES = [name for name in recipes.names() if name != recipes_table.OVERLAY]
 
 
@@ -20,9 +19,8 @@ def test_every_recipe_can_be_laid_over_the_demo(name: str) -> None:
     assert (laid["crawl"]["demo_pages"], laid["crawl"]["demo_wats"]) == (250, 2)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real WATs and WARCs is not here")
-def test_real_wats_come_with_the_warcs_of_the_same_pages() -> None:
-    laid = recipes_table.values("laion-5b", recipes_table.real(REAL))
+def test_real_wats_come_with_the_warcs_of_the_same_pages(shared_data: Path) -> None:
+    laid = recipes_table.values("laion-5b", recipes_table.real(shared_data))
     files = [*laid["crawl"]["files"], *laid["download"]["warcs"]]
     assert len(files) == 2 * len(recipes_table.REAL)
     assert all(Path(file).is_file() for file in files)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import tables
-from project import ROOT
+from places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask.blocklists import removal_ledger

@@ -129,8 +129,8 @@ def test_a_byte_order_mark_and_rows_without_anything_are_passed_by(tmp_path: Pat
         ("removals_bom.csv", "https://a.example/1.jpg"),
     ],
 )
-def test_the_ledgers_that_ended_wrongly_end_well(name: str, right: str | None) -> None:
-    path = Path(__file__).parents[2] / "shared" / "data" / "faults" / name
+def test_the_ledgers_that_ended_wrongly_end_well(name: str, right: str | None, shared_data: Path) -> None:
+    path = shared_data / "faults" / name
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     if right:

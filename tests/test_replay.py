@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import gzip
 import http.client
@@ -17,16 +16,14 @@ from pathlib import Path
 import pytest
 import users
 from aiohttp import web
+from replies import ask
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL
 
 from laion_dask.web.archive.replay import MARK, Index, Loopback, Replay, ReplayAddress, ReplayError, usage
-from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.exchange import Limits, Reply, open_session
 from laion_dask.web.warc.recorded import Survey, read
 
-LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 
 
@@ -38,15 +35,6 @@ def write_warc(path: Path, responses: Sequence[Response]) -> Path:
             record = writer.create_warc_record(url, "response", io.BytesIO(body), len(body), http_headers=http)
             writer.write_record(record)
     return path
-
-
-def ask(address: ReplayAddress, *urls: str) -> list[Reply]:
-    async def run() -> list[Reply]:
-        async with open_session(address, user_agent="test", connections=8) as way:
-            targets = [guard.parse(url) for url in urls]
-            return [await way(target, LIMITS, lambda _: True) for target in targets if target]
-
-    return asyncio.run(run())
 
 
 @pytest.fixture(scope="module")

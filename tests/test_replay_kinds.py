@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shlex
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import brotli
-import pyarrow as pa
 import pytest
-from test_download import picture
-from test_replay import ask
+from downloads import picture
+from odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked, revisit
+from replies import ask
 from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 
 from laion_dask.web.archive import exchanges
@@ -23,27 +21,11 @@ from laion_dask.web.fetch.exchange import Limits, Reply
 from laion_dask.web.warc import cdxj
 from laion_dask.web.warc.recorded import Survey
 
-PNG = picture(1, 64, 64, "PNG")
 JPEG = picture(2, 64, 64)
 WEBP = picture(3, 64, 64, "WEBP")
-GIF = picture(4, 64, 64, "GIF")
 TEXT = b"User-agent: *\nDisallow: /private\n" * 40
 ROBOTS = response("http://a.example/robots.txt", b"User-agent: *\nDisallow:\n", "Content-Type: text/plain")
 LIMITS = Limits(5.0, 10_000_000)
-
-
-def deflate_raw(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-15)
-    return packer.compress(data) + packer.flush()
-
-
-def zstd(data: bytes) -> bytes:
-    return bytes(pa.Codec("zstd").compress(data, asbytes=True))
-
-
-def chunked(data: bytes, size: int = 100) -> bytes:
-    pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
 
 
 def ask_archive(index: Path, *urls: str) -> list[Reply]:
@@ -78,20 +60,6 @@ def test_however_a_file_is_packed_its_pictures_are_answered(name: str, tmp_path:
     assert [(one.body, other.body) for one, other in found] == [(PNG, PNG), (JPEG, JPEG)]
 
 
-CODINGS = {
-    "gzip": lambda data: gzip.compress(data, mtime=0),
-    "x-gzip": lambda data: gzip.compress(data, mtime=0),
-    "X-GZIP": lambda data: gzip.compress(data, mtime=0),
-    "deflate": zlib.compress,
-    "Deflate": deflate_raw,
-    "br": brotli.compress,
-    "zstd": zstd,
-    "gzip, gzip": lambda data: gzip.compress(gzip.compress(data, mtime=0), mtime=0),
-    "gzip, br": lambda data: brotli.compress(gzip.compress(data, mtime=0)),
-    "br,deflate, identity": lambda data: zlib.compress(brotli.compress(data)),
-}
-
-
 @pytest.mark.parametrize("body", [PNG, JPEG, WEBP, GIF, TEXT, b""], ids=["png", "jpeg", "webp", "gif", "text", "none"])
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("chunks", [True, False], ids=["chunked", "in one piece"])
@@ -114,19 +82,6 @@ def test_a_body_is_answered_whether_it_was_stored_coded_or_decoded(
     ):
         assert (one.failure, one.body) == ("", body), name
         assert (other.failure, other.body) == ("", body), name
-
-
-ORIGINAL = response(
-    "http://a.example/original",
-    PNG,
-    "Content-Type: image/png",
-    fields=["WARC-Record-ID: <urn:uuid:1>", "WARC-Payload-Digest: sha1:AAA"],
-)
-ETAG = answer(b"", "Content-Type: image/png", "X-Own: yes")
-
-
-def revisit(url: str, *fields: str, block: bytes = ETAG, profile: str = IDENTICAL) -> bytes:
-    return record("revisit", url, block, f"WARC-Profile: {profile}", *fields)
 
 
 TARGET = "WARC-Refers-To-Target-URI: http://a.example/original"
@@ -240,17 +195,6 @@ def test_an_address_is_found_however_it_was_spelled(target: str | bytes, url: st
     file = write(tmp_path / "a.warc.gz", ROBOTS, response(target, PNG))
     for reply in both_ways(tmp_path, [file], url)[0]:
         assert (reply.failure, reply.body) == ("", PNG)
-
-
-LEFT_OUT = {
-    "not an HTTP answer": record("response", "http://a.example/x", b"220 mail.example ESMTP\r\n"),
-    "in segments": response("http://a.example/x", PNG, fields=["WARC-Segment-Number: 1"]),
-    "revisit of a record that is in no file": revisit("http://a.example/x", "WARC-Refers-To: <urn:uuid:9>"),
-    "conversion": record("conversion", "http://a.example/x", b"text of a page", "Content-Type: text/plain"),
-    "metadata": record("metadata", "http://a.example/x", b"fetchTimeMs: 5", "Content-Type: application/warc-fields"),
-    "respons": record("respons", "http://a.example/x", b"HTTP/1.1 200 OK\r\n\r\n"),
-    "request": record("request", "http://a.example/x", b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"),
-}
 
 
 @pytest.mark.parametrize("reason", LEFT_OUT)

@@ -5,18 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from robots_txt import IMAGE, STRICT, TOKENS, robots
 
 from laion_dask.web.rights.decision import Decision, Policy
 from laion_dask.web.rights.robots import parse_robots
-
-TOKENS = ("MyBot", "CCBot")
-STRICT = Policy()
-IMAGE = "https://img.example/a/fox.jpg"
-
-
-def robots(text: str, url: str = IMAGE, tokens: tuple[str, ...] = TOKENS, ai_tokens: tuple[str, ...] = ()) -> Decision:
-    """Ask a robots.txt."""
-    return parse_robots(200, text.encode(), tokens, ai_tokens).decide(url, STRICT)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from protego import Protego
-from test_robots import IMAGE, STRICT, TOKENS, robots
+from robots_txt import IMAGE, STRICT, TOKENS, robots
 
 from laion_dask.web.rights.decision import Policy
 from laion_dask.web.rights.robots import CUT, MAX_FILE_BYTES, parse_robots

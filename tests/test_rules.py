@@ -13,6 +13,7 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listing import index
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.filter import hash_lists, part, rules, uid_sets
@@ -307,7 +308,7 @@ def test_only_the_columns_that_a_rule_reads_are_read() -> None:
     ],
 )
 def test_absurd_rules_are_refused(change: dict[str, Any], message: str) -> None:
-    values = params.load(Path(__file__).parents[1] / "params.yaml").model_dump(mode="json")
+    values = params.load(ROOT / "params.yaml").model_dump(mode="json")
     values["filter"] |= change
     with pytest.raises(params.ParamsError, match=message):
         params.parse(values)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import small_clips
 import zarr
+from places import ROOT
 from project import SMALL, Project
 
 from laion_dask import params, schema
@@ -306,6 +307,5 @@ def test_no_stage_imports_networks_before_it_computes_with_them() -> None:
         "demo = params.Model(name='demo', model='demo'); models.beside(demo); models.identify(demo); "
         "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'open_clip') if name in sys.modules])"
     )
-    folder = Path(__file__).parents[1]
-    ended = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from project import ROOT
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.catalog import database

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import threads_of_this_process
+from dask_clients import threads_of_this_process
+from downloads import JPEG, picture, write_warc
 from PIL import Image
-from test_download import JPEG, picture, write_warc
-from test_shards import row
+from tables import image_row
 
 from laion_dask import params
 from laion_dask.download import worklist
@@ -166,6 +166,6 @@ def test_keys_follow_the_rule_of_img2dataset(name: str, place: int, shard_rows: 
 
 def test_sizes_are_refused_where_a_number_is_missing(tmp_path: Path) -> None:
     for name in ("00000", "00002"):
-        shards.write_shard(tmp_path, name, [(row(0), b"jpg")])
+        shards.write_shard(tmp_path, name, [(image_row(0), b"jpg")])
     with pytest.raises(shards.ShardError, match="not numbered from 0 without a gap: 00000, 00002"):
         shards.write_sizes(tmp_path)

@@ -10,27 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import image_row
 
 from laion_dask import schema
 from laion_dask.storage import shards
 
-
-def row(place: int, **values: object) -> dict[str, Any]:
-    blank = {pa.bool_(): False, pa.int16(): 0, pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.5, pa.string(): "x"}
-    plain = {column.name: blank[column.type] for column in schema.IMAGES.columns}
-    return {**plain, "key": f"00007{place:04d}", "status": "success", "error_message": None, **values}
-
-
 ROWS = [
-    (row(0, caption="eins"), b"jpg zero"),
-    (row(1, status="failed_to_download", error_message="HTTP 404", md5=None, width=None), b""),
-    (row(2, caption="zwei ☂"), b"jpg two"),
-    (row(3, status="failed_to_resize", error_message="the body is empty"), b""),
+    (image_row(0, caption="eins"), b"jpg zero"),
+    (image_row(1, status="failed_to_download", error_message="HTTP 404", md5=None, width=None), b""),
+    (image_row(2, caption="zwei ☂"), b"jpg two"),
+    (image_row(3, status="failed_to_resize", error_message="the body is empty"), b""),
 ]
 
 

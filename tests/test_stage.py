@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import threads_of_this_process
+from dask_clients import threads_of_this_process
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.blocklists import known_lists
@@ -29,7 +30,6 @@ from workflow.stage import Resources, Stage, StageError
 if TYPE_CHECKING:
     from distributed import Client
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 
 

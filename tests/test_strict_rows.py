@@ -122,7 +122,7 @@ def _list(path: Path) -> None:
 
 
 def _labels(path: Path) -> None:
-    from test_labels import SAMPLE
+    from drawn_sample import SAMPLE
 
     labels.read([path], SAMPLE)
 

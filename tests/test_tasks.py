@@ -14,7 +14,7 @@ from typing import Any
 
 import dask
 import pytest
-from conftest import threads_of_this_process
+from dask_clients import threads_of_this_process
 from distributed import Client, Future
 from squares import calls, numbers, run, square, tree
 

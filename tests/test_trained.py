@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from places import ROOT
 from small_clips import shard
 from typer.testing import CliRunner
 
 from experiments import held_out, kept_pairs, scales, scores, train, trained, zero_shot
-
-ROOT = Path(__file__).parents[1]
 
 
 def version(folder: Path, dropped: int = 0, rows: int = 12) -> Path:

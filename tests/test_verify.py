@@ -13,10 +13,9 @@ import pytest
 import sample_version
 import tables
 from aiohttp import web
+from downloads import run_archiving, write_work
 from faulty_hosts import QUICK
 from PIL import Image, ImageFilter
-from test_archive import run
-from test_download import write_work
 from typer.testing import CliRunner
 
 from laion_dask import params, schema
@@ -99,7 +98,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def before(work: Path, settings: params.Download, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("before") / "out"
     with Loopback(hosts(later=False)) as server:
-        run(out, work, settings, address=server.address)
+        run_archiving(out, work, settings, address=server.address)
     assert set(shards.read_rows(out / f"{NAME}.parquet")["reason"].to_pylist()) == {KEEP}
     return out
 
@@ -107,7 +106,7 @@ def before(work: Path, settings: params.Download, tmp_path_factory: pytest.TempP
 def again(out: Path, work: Path, before: Path, settings: params.Download, changed: str, name: str = NAME) -> Path:
     update = {"verify": str(before), "changed": changed}
     with Loopback(hosts(later=True)) as server:
-        run(out, work, settings.model_copy(update=update), address=server.address, name=name)
+        run_archiving(out, work, settings.model_copy(update=update), address=server.address, name=name)
     return out
 
 
