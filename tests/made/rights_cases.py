@@ -1,6 +1,6 @@
 """The table of rights: what an owner says, in one sentence, and what becomes of it under the policy of params.yaml.
 
-`python tests/rights_cases.py` writes the table into docs/rights.md; a test holds the page to it.
+`python tests/made/rights_cases.py` writes the table into docs/rights.md; a test holds the page to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from laion_dask.web.rights.rsl import parse_rsl
 from laion_dask.web.rights.tdmrep import parse_tdmrep
 
 PAGE: Final = ROOT / "docs" / "rights.md"
-BEGIN: Final = "<!-- table of cases: python tests/rights_cases.py -->\n"
+BEGIN: Final = "<!-- table of cases: python tests/made/rights_cases.py -->\n"
 END: Final = "<!-- end of the table -->\n"
 
 IMAGE: Final = "https://img.example/a/fox.jpg"

@@ -6,4 +6,4 @@ from pathlib import Path
 from typing import Final
 
 MADE: Final = Path(__file__).parent
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]

@@ -61,4 +61,4 @@ def test_the_table_has_cases_of_every_signal_for_and_against() -> None:
 
 def test_the_page_shows_the_table() -> None:
     text = rights_cases.PAGE.read_text(encoding="utf-8")
-    assert rights_cases.page(text) == text, "run python tests/rights_cases.py"
+    assert rights_cases.page(text) == text, "run python tests/made/rights_cases.py"

@@ -1,4 +1,4 @@
-"""Made and mangled WATs in, findings out: `python tests/fuzz_wat.py --minutes 10 --seed 1 --out findings.txt`.
+"""Made and mangled WATs in, findings out: `python tests/made/fuzz_wat.py --minutes 10 --seed 1 --out findings.txt`.
 
 Whatever bytes come in, reading ends within a second with records and damages, and every record that lies before the
 first mutation is given; where there is no mutation, both readers give exactly what was written.
