@@ -64,7 +64,7 @@ def test_rows_that_vanish_or_appear_between_stages_break_the_check(expected: int
 @pytest.mark.parametrize("reason", ["", "Robots", "gone", "keep "])
 def test_an_unknown_reason_is_refused_and_not_counted(reason: str) -> None:
     ledger = Ledger()
-    with pytest.raises(LedgerError, match=r"unknown reason .* add it to REASONS in laion_dask/verdict\.py"):
+    with pytest.raises(LedgerError, match=r"unknown reason .* add it to REASONS in laion_dask/schema/reasons\.py"):
         ledger.add([reason])
     assert ledger == Ledger()
 
