@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from functools import cache
-from pathlib import Path
 
 import ada_url
 import ftfy
 import pytest
+from places import ROOT
 
 from laion_dask.demo.crawl.labels import LABELS, counts
 from laion_dask.demo.crawl.links import IMAGE, JUNK, Truth
@@ -18,7 +18,6 @@ from laion_dask.demo.crawl.plan import DAMAGED, NON_HTML, Page, Plan
 from laion_dask.demo.crawl.sites import REMOVED_DOMAIN, REMOVED_PAIRS, REMOVED_URLS, uid
 from laion_dask.schema import reasons
 
-ROOT = Path(__file__).parents[2]
 SIZES = [(1, 240, 4), (1, 3000, 24), (5, 24, 3)]
 Ledger = dict[str, set[str]]
 
