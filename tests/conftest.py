@@ -5,17 +5,16 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
-from distributed import Client, LocalCluster
+from dask_clients import threads_of_this_process
+from distributed import Client
+from places import ROOT
 
 from laion_dask import params
 from laion_dask.catalog import database
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -31,25 +30,6 @@ def shared_data() -> Path:
 def defaults() -> params.Params:
     """Read params.yaml as committed."""
     return params.load(ROOT / "params.yaml")
-
-
-@contextmanager
-def threads_of_this_process(workers: int) -> Iterator[Client]:
-    """Open a Dask cluster without processes of its own, so that a test sees what its tasks did."""
-    with (
-        LocalCluster(
-            processes=False,
-            n_workers=workers,
-            threads_per_worker=1,
-            # A free port: with None, Dask serves on 8787 and warns when another run has it.
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            # What the tests raise in a worker is no news.
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one worker", "three workers"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params
@@ -21,7 +22,6 @@ from laion_dask.cli.main import app
 from laion_dask.inputs import named_files
 from laion_dask.schema import reasons as verdict
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 # The first stage reads what all sections name, each time, and has none of its own.
 SECTIONS = STAGES[1:]
@@ -225,6 +225,42 @@ class TestHouse:
         }
         assert len(named) >= 3, "the preloaded modules, the decoder's program and the commands of tests are named so"
         assert {(file, name) for file, name in named if find_spec(name) is None} == set()
+
+
+class TestTests:
+    FILES = sorted((ROOT / "tests").rglob("*.py"))
+    FOLDERS = sorted({path.parent for path in FILES} - {ROOT / "tests"})
+    # The stages' graphs, the whole way through them, two folders beside the package, and what makes inputs.
+    OF_NO_PACKAGE = frozenset({"workflow", "whole", "experiments", "benchmarks", "made"})
+
+    def test_the_first_level_holds_folders_beside_these_rules(self) -> None:
+        assert [path.name for path in self.FILES if path.parent == ROOT / "tests"] == ["conftest.py", "test_layout.py"]
+
+    @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+    def test_a_folder_of_tests_is_named_like_the_package_that_it_tests(self, folder: Path) -> None:
+        name = folder.relative_to(ROOT / "tests").as_posix()
+        assert name in self.OF_NO_PACKAGE or (ROOT / "laion_dask" / name / "__init__.py").is_file()
+        files = {path.name for path in folder.glob("*.py")}
+        if name == "made":
+            assert {file for file in files if file.startswith(("test_", "conftest"))} == set()
+        else:
+            assert {file for file in files if not file.startswith("test_")} == set(), "helpers lie in tests/made"
+            assert len(files) <= 16
+
+    @pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-2:]))
+    def test_no_file_of_tests_imports_a_test(self, file: Path) -> None:
+        named = {part for name in imports(file) for part in name.split(".")}
+        assert {part for part in named if part.startswith("test_") or part in {"tests", "conftest"}} == set()
+
+    def test_every_test_that_a_page_names_exists(self) -> None:
+        known = {path.relative_to(ROOT / "tests").as_posix(): path.read_text() for path in self.FILES}
+        named = re.compile(r"(?:tests/)?((?:\w+/)*(?:test_\w+|(?<=made/)\w+)\.py)|::([tT]est\w+)")
+        for page in tracked("*.md", "Makefile", ".pre-commit-config.yaml"):
+            text = ""
+            for file, name in named.findall(page.read_text()):
+                assert file in known or not file, f"{page.name} names {file}"
+                text = known[file] if file else text
+                assert re.search(rf"(?:def|class) {name}\b", text) or not name, f"{page.name} names {name}"
 
 
 class TestImports:

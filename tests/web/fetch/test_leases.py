@@ -1,0 +1,339 @@
+"""Turns are leases: a client that is silent loses them, others go on, and when it comes back it does no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+from places import ROOT
+
+from laion_dask import params
+from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.fetch.fetcher import open_fetcher
+from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, TurnsGoneError, open_turns
+from laion_dask.web.fetch.limit_server import TurnServer
+
+LEASE_S: Final = 2.0
+ENOUGH_S: Final = 60.0
+HOST: Final = "a.example"
+SPAWN: Final = multiprocessing.get_context("spawn")
+
+
+def limits(defaults: params.Params, **changes: object) -> params.Download:
+    given: dict[str, Any] = {
+        "rights": (), "retries": 0, "connections_per_host": 1, "source": "web", "contact": "https://a.example",
+        "timeout_s": 120.0, **changes,
+    }  # fmt: skip
+    return defaults.download.model_copy(update=given)
+
+
+async def take(settings: params.Download, address: TurnsAddress) -> None:
+    async with asyncio.timeout(ENOUGH_S), open_turns(settings, address) as turns, turns.turn(HOST):
+        pass
+
+
+def fetch(settings: params.Download, replay: ReplayAddress, turns: TurnsAddress, url: str, told: Connection) -> None:
+    """Fetch an address, as a process of its own, and say how it ended and in how many tries."""
+
+    async def run() -> None:
+        async with open_fetcher(settings, replay=replay, user_agent="test", workers=2, turns=turns) as fetcher:
+            fetched = await fetcher.fetch(url)
+            told.send((fetched.reason, fetched.attempts))
+
+    asyncio.run(run())
+
+
+@contextmanager
+def process(*args: object) -> Iterator[tuple[int, Connection]]:
+    """Run `fetch` in a process of its own; yield its pid and what it says."""
+    here, there = SPAWN.Pipe()
+    child = SPAWN.Process(target=fetch, args=(*args, there))
+    child.start()
+    there.close()
+    try:
+        assert child.pid is not None
+        yield child.pid, here
+        child.join(ENOUGH_S)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+        child.join()
+        here.close()
+
+
+class Slow:
+    """Answers `/slow` when it is told to, and knows which requests are open."""
+
+    def __init__(self) -> None:
+        self.came: list[str] = []
+        self.open = 0
+        self.go = False
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not request.path.startswith("/slow"):
+            return web.Response(status=404)
+        self.came.append(request.path)
+        self.open += 1
+        try:
+            # Looked at every so often: the server of aiohttp does not say when a client hangs up.
+            while not self.go and request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        finally:
+            self.open -= 1
+        return web.Response(body=b"abc")
+
+    def wait_for(self, requests: int) -> None:
+        until = time.monotonic() + ENOUGH_S
+        while len(self.came) < requests:
+            assert time.monotonic() < until, self.came
+            time.sleep(0.02)
+
+
+def test_a_client_that_is_stopped_loses_its_turn_and_does_no_harm_when_it_goes_on(defaults: params.Params) -> None:
+    settings, slow = limits(defaults), Slow()
+    with (
+        Loopback(slow.answer) as server,
+        TurnServer(settings, lease_s=LEASE_S) as turns,
+        process(settings, server.address, turns.address, f"http://{HOST}/slow/1") as (first, told_first),
+    ):
+        slow.wait_for(1)
+        os.kill(first, signal.SIGSTOP)
+        try:
+            with process(settings, server.address, turns.address, f"http://{HOST}/slow/2") as (_, told_second):
+                # The host belongs to the second one, although the first has closed nothing.
+                slow.wait_for(2)
+                os.kill(first, signal.SIGCONT)
+                # The first one breaks its request off, and does not begin another before the second has ended.
+                until = time.monotonic() + ENOUGH_S
+                while slow.open > 1:
+                    assert time.monotonic() < until
+                    time.sleep(0.02)
+                time.sleep(1.5 * LEASE_S)
+                assert slow.came == ["/slow/1", "/slow/2"]
+                slow.go = True
+                assert told_second.recv() == ("keep", 1)
+            # It asked again, which is no second try.
+            assert told_first.recv() == ("keep", 1)
+            assert slow.came == ["/slow/1", "/slow/2", "/slow/1"]
+        finally:
+            os.kill(first, signal.SIGCONT)
+
+
+def test_a_client_that_beats_keeps_its_turn_for_longer_than_a_lease(defaults: params.Params) -> None:
+    settings = limits(defaults)
+
+    async def run(address: TurnsAddress) -> None:
+        async with open_turns(settings, address) as one, open_turns(settings, address) as two:
+            async with one.turn(HOST):
+                waiting = asyncio.ensure_future(two.turn(HOST).__aenter__())
+                await asyncio.sleep(3 * LEASE_S)
+                assert not waiting.done()
+            await asyncio.wait_for(waiting, ENOUGH_S)
+
+    with TurnServer(settings, lease_s=LEASE_S) as server:
+        asyncio.run(run(server.address))
+
+
+@pytest.mark.parametrize(
+    "lines", ["take 0 a.example 0\n", "take 0 a.example 0\ngive 7\n", "take 0 a.example 0\nnonsense\ntake"]
+)
+def test_a_connection_that_is_open_and_silent_holds_no_turn(defaults: params.Params, lines: str) -> None:
+    settings = limits(defaults)
+    with TurnServer(settings, lease_s=LEASE_S) as server:
+        address = server.address
+        with socket.create_connection((address.host, address.port)) as silent:
+            silent.sendall(f"{address.token}\n{lines}".encode())
+            assert silent.recv(64).startswith(b"ok\n")
+            asyncio.run(take(settings, address))
+
+
+def test_a_client_gives_its_turn_up_before_a_server_that_it_does_not_hear_can_take_it_back(
+    defaults: params.Params,
+) -> None:
+    settings = limits(defaults)
+    with server_elsewhere("127.0.0.1") as (address, server):
+
+        async def run() -> None:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(ENOUGH_S), open_turns(settings, address) as turns:
+                lost: float | None = None
+                began = loop.time()
+                try:
+                    async with turns.turn(HOST):
+                        server.send_signal(signal.SIGSTOP)
+                        await asyncio.sleep(ENOUGH_S)
+                except LeaseLostError:
+                    lost = loop.time()
+                assert lost is not None
+                assert lost - began < ENOUGH_S / 2
+                server.send_signal(signal.SIGCONT)
+                # The same client goes on by itself.
+                async with turns.turn(HOST):
+                    pass
+
+        asyncio.run(run())
+
+
+def test_where_the_server_is_gone_who_waits_and_who_comes_are_told(defaults: params.Params) -> None:
+    settings = limits(defaults)
+
+    async def run(address: TurnsAddress, server: subprocess.Popen[str]) -> None:
+        async with asyncio.timeout(ENOUGH_S), open_turns(settings, address) as turns:
+            holds = asyncio.Event()
+
+            async def hold() -> None:
+                async with turns.turn(HOST):
+                    holds.set()
+                    await asyncio.sleep(ENOUGH_S)
+
+            holding = asyncio.ensure_future(hold())
+            await holds.wait()
+            waiting = asyncio.ensure_future(turns.turn(HOST).__aenter__())
+            await asyncio.sleep(0.2)
+            server.kill()
+            with pytest.raises(LeaseLostError):
+                await holding
+            with pytest.raises(TurnsGoneError, match="server of turns is gone"):
+                await waiting
+            with pytest.raises(TurnsGoneError):
+                await turns.turn("c.example").__aenter__()
+
+    with server_elsewhere("127.0.0.1") as (address, server):
+        asyncio.run(run(address, server))
+
+
+def test_a_pause_is_told_to_others_who_wait_for_the_host(defaults: params.Params) -> None:
+    settings = limits(defaults)
+    heard: list[tuple[str, float]] = []
+
+    async def run(address: TurnsAddress) -> None:
+        async with (
+            open_turns(settings, address) as one,
+            open_turns(settings, address, lambda host, seconds: heard.append((host, seconds))) as two,
+        ):
+            async with one.turn(HOST):
+                waiting = asyncio.ensure_future(two.turn(HOST).__aenter__())
+                await asyncio.sleep(0.3)
+                one.pause(HOST, 0.5)
+                one.pause("other.example", 0.5)
+            await asyncio.wait_for(waiting, ENOUGH_S)
+
+    with TurnServer(settings) as server:
+        asyncio.run(run(server.address))
+    assert heard == [(HOST, 0.5)]
+
+
+def test_strangers_without_the_word_keep_no_worker_out(defaults: params.Params) -> None:
+    settings = limits(defaults)
+    with TurnServer(settings) as server, ExitStack() as strangers:
+        address = server.address
+        for _ in range(200):
+            stranger = strangers.enter_context(socket.create_connection((address.host, address.port)))
+            stranger.sendall(b"take 0 a.example 0")
+        asyncio.run(take(settings, address))
+        with pytest.raises(TurnsGoneError):
+            asyncio.run(take(settings, TurnsAddress(address.host, address.port, "x" * 32)))
+
+
+PROGRAM: Final = """
+import sys, threading
+from pathlib import Path
+from laion_dask import params
+from laion_dask.web.fetch.limit_server import TurnServer
+settings = params.load(Path(sys.argv[1])).download.model_copy(update={"connections_per_host": 1})
+with TurnServer(settings, sys.argv[2], lease_s=float(sys.argv[3])) as server:
+    print(server.address.port, server.address.token, flush=True)
+    sys.stdin.read()
+"""
+HOLD: Final = """
+import asyncio, sys
+from pathlib import Path
+from laion_dask import params
+from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, open_turns
+settings = params.load(Path(sys.argv[1])).download
+address = TurnsAddress(sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+async def hold():
+    async with open_turns(settings, address) as turns:
+        try:
+            async with turns.turn("a.example"):
+                print("held", flush=True)
+                await asyncio.sleep(600)
+        except LeaseLostError:
+            print("lost", flush=True)
+        async with turns.turn("a.example"):
+            print("held", flush=True)
+asyncio.run(hold())
+"""
+
+
+@contextmanager
+def server_elsewhere(host: str) -> Iterator[tuple[TurnsAddress, subprocess.Popen[str]]]:
+    """Run a server of turns in a process of its own."""
+    command = [sys.executable, "-c", PROGRAM, str(ROOT / "params.yaml"), host, str(LEASE_S)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        try:
+            assert server.stdout is not None
+            port, token = server.stdout.readline().split()
+            yield TurnsAddress(host, int(port), token, LEASE_S), server
+        finally:
+            with suppress(ProcessLookupError):
+                server.send_signal(signal.SIGCONT)
+            server.kill()
+
+
+@contextmanager
+def machine(name: str) -> Iterator[tuple[str, str]]:
+    """Make a network of this machine and one other (a namespace); yield this machine's address and the link's name."""
+    ends = (f"{name}a", f"{name}b")
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1], "netns", name)
+        ip("addr", "add", "10.213.77.1/30", "dev", ends[0])
+        ip("link", "set", ends[0], "up")
+        ip("-n", name, "addr", "add", "10.213.77.2/30", "dev", ends[1])
+        ip("-n", name, "link", "set", ends[1], "up")
+        yield "10.213.77.1", ends[0]
+    finally:
+        # The link goes with the namespace.
+        ip("netns", "del", name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip")
+def test_a_machine_that_loses_its_network_loses_its_turns_and_comes_back(defaults: params.Params) -> None:
+    settings = limits(defaults)
+    with ExitStack() as ends:
+        try:
+            here, link = ends.enter_context(machine(f"ld{os.getpid()}"))
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+        server = ends.enter_context(TurnServer(settings, here, lease_s=LEASE_S))
+        address = server.address
+        arguments = [str(ROOT / "params.yaml"), here, str(address.port), address.token, str(LEASE_S)]
+        command = ["ip", "netns", "exec", link[:-1], sys.executable, "-c", HOLD, *arguments]
+        other = ends.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+        ends.callback(other.kill)
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        subprocess.run(["ip", "link", "set", link, "down"], check=True)
+        asyncio.run(take(settings, address))
+        assert other.stdout.readline() == "lost\n"
+        subprocess.run(["ip", "link", "set", link, "up"], check=True)
+        assert other.stdout.readline() == "held\n"
+        assert other.wait(ENOUGH_S) == 0
