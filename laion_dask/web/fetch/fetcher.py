@@ -22,8 +22,8 @@ from laion_dask.web.fetch.host_limits import Turnstile
 from laion_dask.web.fetch.host_rules import HostRules
 from laion_dask.web.fetch.limit_server import LeaseLostError, TurnsAddress, open_turns
 from laion_dask.web.fetch.outcome import Fetched, Try, not_asked
-from laion_dask.web.rights import ai_txt, robots, rsl, tdmrep
-from laion_dask.web.rights.decision import SILENT, Decision, Policy, priced, utc
+from laion_dask.web.rights import ai_txt, headers, robots, rsl, tdmrep
+from laion_dask.web.rights.decision import SILENT, Decision, Policy, utc
 from laion_dask.web.rights.signals import rsl_links
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
@@ -194,7 +194,7 @@ class Fetcher:
         The second tells whether that is final: a licence that could not be reached may be there later.
         """
         if reply.status == 402:
-            return [priced(reply.headers)], True
+            return [headers.priced(reply.headers)], True
         if reply.status != 200 or self._policy.binds(seen):
             return [], True
         named = dict(rsl_links(reply.headers))

@@ -13,7 +13,8 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from laion_dask.web.fetch.cache import Remembered
 from laion_dask.web.rights.ai_txt import AiTxt
-from laion_dask.web.rights.decision import Decision, Policy, decide_response
+from laion_dask.web.rights.decision import Decision, Policy
+from laion_dask.web.rights.headers import decide_response
 from laion_dask.web.rights.robots import RobotsRules
 from laion_dask.web.rights.rsl import License
 from laion_dask.web.rights.tdmrep import TdmRep

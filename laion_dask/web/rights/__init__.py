@@ -7,6 +7,8 @@
 - c2pa: The bytes of a picture in, what its C2PA manifest says of data mining and training out.
 - decision: What a host, a response or a page says about use of its content in, one decision with its evidence out.
 - embedded: The bytes of a picture as received in, what its owner wrote into it out: IPTC/PLUS, TDMRep and C2PA.
+- headers: Decide by the headers of an image's response: X-Robots-Tag, TDMRep, Content-Usage and a crawler price.
+- pages: Find the opt-outs of a web page: in its response headers, its meta elements and its LINK elements.
 - path_rules: Path patterns as robots.txt and its relatives write them: compiled once, compared with the path of an
   address.
 - robots: The answer to GET /robots.txt in, what it says of an address out: RFC 9309, AIPREF, Content Signals, RSL.

@@ -7,14 +7,12 @@ are `unknown`, never `allowed`, and for some signals that binds too. The files o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
-
-from laion_dask.web.rights.signals import content_usage, is_rsl_link, refusing, robots_directives, rsl_links
 
 if TYPE_CHECKING:
     # A decoder reads rights too, and starts sooner without what reads parameters.
@@ -102,114 +100,3 @@ def utc(date: str | None) -> str | None:
         return aware.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
     except (ValueError, OverflowError):
         return None
-
-
-# --- pages -----------------------------------------------------------------------------------------------------------
-
-
-def page_signals(
-    headers: Iterable[tuple[str, str]],
-    metas: Iterable[tuple[str, str]],
-    directives: Collection[str],
-    tokens: Collection[str] = PAGE_TOKENS,
-    links: Iterable[tuple[str, str]] = (),
-) -> tuple[str, ...]:
-    """Return the reservations of a page, sorted: `meta-robots:noai`, `tdm-reservation:header` and the like.
-
-    Metas come by their name, property or http-equiv. Those called robots or like one of `tokens` count, other bots' do
-    not; X-Robots-Tag as http-equiv counts as a robots meta. `tdm-reservation` has the values 1 and 0, all others say
-    nothing, and a meta supersedes the header (TDMRep); a tdm-policy alone reserves nothing. Content-Usage is defined as
-    a header only (AIPREF, attachment draft). `links` are LINK elements by rel and type: an RSL licence that a page
-    names, there or in a Link header, is not read here, and what has not been read is not licensed (RSL 1.0, 4.3).
-    """
-    ours, policy = tuple(tokens), tuple(directives)
-    names = {"robots", "x-robots-tag", *(token.lower() for token in ours)}
-    found = {"rsl:link" for rel, kind in links if is_rsl_link(rel, kind)}
-    reservations: dict[str, set[str]] = {"meta": set(), "header": set()}
-    for name, value in metas:
-        key = name.strip().lower()
-        if key in names:
-            found.update(f"meta-robots:{word}" for word in _refusals(value, ours, policy))
-        elif key == "tdm-reservation":
-            reservations["meta"].add(value.strip())
-    for name, value in headers:
-        key = name.strip().lower()
-        if key == "x-robots-tag":
-            found.update(f"header-x-robots-tag:{word}" for word in _refusals(value, ours, policy))
-        elif key == "tdm-reservation":
-            reservations["header"].add(value.strip())
-        elif key == "content-usage" and content_usage(value) == "n":
-            found.add("content-usage:train-ai=n")
-        found.update("rsl:header" for _, is_typed in rsl_links([(name, value)]) if is_typed)
-    if "1" in reservations["meta"]:
-        found.add("tdm-reservation:meta")
-    elif "1" in reservations["header"] and "0" not in reservations["meta"]:
-        found.add("tdm-reservation:header")
-    return tuple(sorted(found))
-
-
-# A hostile page may write megabytes into one value: longer ones are read, but not kept in memory.
-_CACHED_CHARS: Final = 200
-
-
-def _refusals(value: str, tokens: tuple[str, ...], policy: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the refusing directives of one value; a few values are those of nearly all pages."""
-    if len(value) > _CACHED_CHARS:
-        return _refusals_of.__wrapped__(value, tokens, policy)
-    return _refusals_of(value, tokens, policy)
-
-
-@lru_cache(maxsize=4096)
-def _refusals_of(value: str, tokens: tuple[str, ...], policy: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(refusing(robots_directives(value, tokens), policy))
-
-
-# --- responses -------------------------------------------------------------------------------------------------------
-
-
-def decide_response(headers: Sequence[tuple[str, str]], policy: Policy, tdmrep: Decision = SILENT) -> Decision:
-    """Decide by the headers of a response, before its body is read; `tdmrep` is what the host's tdmrep.json said.
-
-    Within TDMRep a header supersedes the file: 0 lifts its reservation. Across protocols the strictest wins.
-    """
-    values: dict[str, list[str]] = {}
-    for name, value in headers:
-        values.setdefault(name.strip().lower(), []).append(value)
-    time = utc(next(iter(values.get("date", [])), None))
-    found = [
-        decision("refused", "x_robots_tag", value, "x-robots-tag", time)
-        for value in values.get("x-robots-tag", [])
-        if refusing(robots_directives(value, policy.tokens), policy.directives)
-    ]
-    header = _tdm_header(values, time)
-    found += [header] if header.rights == "allowed" else [header, tdmrep]
-    usage = ", ".join(values.get("content-usage", []))
-    if preference := content_usage(usage):
-        found.append(decision(_USAGE[preference], "content_usage", usage, "content-usage", time))
-    return policy.strictest(found)
-
-
-_USAGE: Final = {"n": "refused", "y": "allowed", "?": "unknown"}
-
-
-def _tdm_header(values: dict[str, list[str]], time: str | None) -> Decision:
-    """Read tdm-reservation: 1 reserves, 0 does not, any other value is unknown; a tdm-policy stands in the evidence."""
-    said = {value.strip() for value in values.get("tdm-reservation", [])} - {""}
-    if not said:
-        return SILENT
-    rights = "refused" if "1" in said else "allowed" if said == {"0"} else "unknown"
-    lines = [f"tdm-reservation: {value}" for value in sorted(said, reverse=True)]
-    lines += [f"tdm-policy: {value.strip()}" for value in values.get("tdm-policy", [])]
-    return decision(rights, "tdm_reservation", "; ".join(lines), "tdm-reservation", time)
-
-
-def priced(headers: Sequence[tuple[str, str]]) -> Decision:
-    """Decide by the headers of an answer 402: with `crawler-price` the owner wants to be paid (Cloudflare).
-
-    A data set pays nobody. Without that header 402 is an error as others are.
-    """
-    values = {name.strip().lower(): value for name, value in reversed(headers)}
-    if "crawler-price" not in values:
-        return SILENT
-    evidence = f"402, crawler-price: {values['crawler-price'].strip()}"
-    return decision("refused", "crawler_price", evidence, "crawler-price", utc(values.get("date")))
