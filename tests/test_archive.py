@@ -20,9 +20,10 @@ from laion_dask.download import rounds
 from laion_dask.download.part import download
 from laion_dask.storage import shards
 from laion_dask.web.archive import exchanges
-from laion_dask.web.archive.replay import Loopback, Replay, ReplayAddress
+from laion_dask.web.archive.replay import Loopback, Replay
 from laion_dask.web.fetch import exchange, guard
 from laion_dask.web.fetch.exchange import Limits, Reply
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.warc import cdxj
 from laion_dask.web.warc.recorded import Survey
 

@@ -27,9 +27,10 @@ from laion_dask import params, schema
 from laion_dask.download.part import download
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
-from laion_dask.web.archive.replay import Replay, ReplayAddress
+from laion_dask.web.archive.replay import Replay
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 JPEG = [("Content-Type", "image/jpeg")]

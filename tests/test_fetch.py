@@ -13,12 +13,13 @@ import pytest
 from aiohttp import web
 
 from laion_dask import params
-from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
 from laion_dask.web.fetch.fetcher import backoff_s, open_fetcher
 from laion_dask.web.fetch.limit_server import TurnsAddress
 from laion_dask.web.fetch.outcome import Fetched
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.urls.ip_addresses import is_public_address
 
 BODY = b"\x89PNG pretended image"

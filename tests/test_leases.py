@@ -21,10 +21,11 @@ import pytest
 from aiohttp import web
 
 from laion_dask import params
-from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch.fetcher import open_fetcher
 from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, TurnsGoneError, open_turns
 from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 LEASE_S: Final = 2.0
 ENOUGH_S: Final = 60.0

@@ -21,9 +21,10 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL
 
-from laion_dask.web.archive.replay import MARK, Index, Loopback, Replay, ReplayAddress, ReplayError, usage
+from laion_dask.web.archive.replay import Index, Loopback, Replay, ReplayError, usage
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.exchange import Limits, Reply, open_session
+from laion_dask.web.fetch.replay_address import MARK, ReplayAddress
 from laion_dask.web.warc.recorded import Survey, read
 
 LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
@@ -152,7 +153,7 @@ def _says(address: ReplayAddress, url: str, mark: str | None) -> str:
 @pytest.mark.parametrize("url", ["http://a.example/both", "https://a.example/both", "http://nowhere.example/"])
 @pytest.mark.parametrize("mark", [None, "wanted", "0" * 32, "\xff"])
 @pytest.mark.parametrize("user", [users.NOBODY, None], ids=["another user", "the same user"])
-def test_nobody_without_the_word_of_the_run_reads_what_the_files_hold(
+def test_nobody_without_the_token_of_the_run_reads_what_the_files_hold(
     archive: Path, url: str, mark: str | None, user: int | None
 ) -> None:
     with Replay([archive]) as replay:
@@ -160,7 +161,7 @@ def test_nobody_without_the_word_of_the_run_reads_what_the_files_hold(
         ask_it = lambda: _says(address, url, mark)  # noqa: E731 - for the other user's process
         said = ask_it() if user is None else users.as_user(user, ask_it)
         assert said == "403 this server answers the run that has started it\n"
-        assert address.word not in repr(address)
+        assert address.token not in repr(address)
         assert [reply.body for reply in ask(address, "http://a.example/both")] == [b"over http"]
 
 

@@ -17,10 +17,11 @@ import pytest
 from aiohttp import web
 
 from laion_dask import params
-from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch.fetcher import open_fetcher
 from laion_dask.web.fetch.host_limits import Turns
 from laion_dask.web.fetch.limit_server import TurnsAddress, TurnServer, TurnsGoneError, open_turns
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 
 def limits(defaults: params.Params, **changes: object) -> params.Download:

@@ -28,12 +28,12 @@ from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
 from laion_dask.storage import shards
 from laion_dask.web.archive import exchanges as archives
-from laion_dask.web.archive.replay import ReplayAddress
 from laion_dask.web.fetch.budgets import SHARD
 from laion_dask.web.fetch.exchange import asks_for
 from laion_dask.web.fetch.fetcher import Fetcher, open_fetcher
 from laion_dask.web.fetch.limit_server import TurnsAddress
 from laion_dask.web.fetch.outcome import Fetched, not_asked
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.rights.decision import SILENT, Policy
 
 Hashes = Mapping[hashes.Digest, str]

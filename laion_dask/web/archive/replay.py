@@ -30,37 +30,15 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from laion_dask.storage import printable
+from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
 from laion_dask.web.warc.recorded import Answer, Place, Recorded, Survey, normal, read
 from laion_dask.web.warc.warc_files import Record, WarcFileError
-
-MARK: Final = "Laion-Dask-Replay"
-"""Header of a request whose client wants to be told what was not answered, and of the answers that tell it."""
-NO_ANSWER: Final = "no answer"
-"""Mark of an answer that stands for none: the host has closed the connection, or does not exist."""
-NO_BODY: Final = "no body"
-"""Mark of an answer whose headers were recorded and whose body was not: the connection is lost after them."""
-MARK_DATE: Final = "Laion-Dask-Replay-Date"
-"""Header with the WARC-Date of the record, for a client that sent the mark."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class ReplayError(Exception):
     """A WARC file cannot be served."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayAddress:
-    """Where a replay server listens, and the certificate authority that its clients must trust."""
-
-    host: str
-    http_port: int
-    https_port: int
-    ca_pem: str
-    marks: bool = False
-    """The server says itself where a host gave no answer (`MARK`), so silence and a lost connection are never that."""
-    word: str = field(default="", repr=False)
-    """What a request has to have as its `MARK` to be answered; empty: nothing."""
 
 
 _BACKLOG: Final = 1_024  # clients that have connected and are not accepted yet
@@ -255,7 +233,7 @@ class Replay(Loopback):
         self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0, for_all: bool = False
     ) -> None:
         super().__init__(self._let_in, http_port=http_port, https_port=https_port)
-        self.address = replace(self.address, marks=True, word="" if for_all else secrets.token_hex(16))
+        self.address = replace(self.address, marks=True, token="" if for_all else secrets.token_hex(16))
         # Made only where a file has to be unpacked.
         self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
         self.index = Index(Survey(self._scratch))
@@ -286,7 +264,7 @@ class Replay(Loopback):
 
     async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
         said = request.headers.get(MARK, "").encode(errors="surrogateescape")
-        if self.address.word and not hmac.compare_digest(said, self.address.word.encode()):
+        if self.address.token and not hmac.compare_digest(said, self.address.token.encode()):
             return web.Response(status=403, text="this server answers the run that has started it\n")
         return await self._answer(request)
 

@@ -16,6 +16,8 @@
 - limit_server: Turns at hosts for all workers of a run: a server in the driver gives them out as leases, the fetchers
   ask it.
 - outcome: How a URL ended: keep and the decoded body, or a reason of the closed list; and each try for it.
+- replay_address: Where a replay server listens, and the headers by which it tells its client what a host did not
+  answer.
 - response_head: Read heads of answers as browsers do where aiohttp's parser is stricter: a Content-Length that is
   said twice.
 """

@@ -23,8 +23,8 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from laion_dask.web.archive.replay import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
 from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
 from laion_dask.web.fetch.response_head import Connector
 from laion_dask.web.warc import codings, http_message
 
@@ -122,7 +122,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
             "User-Agent": user_agent,
             "Accept": "image/*,*/*;q=0.5",
             "Accept-Encoding": codings.ACCEPTED,
-            **({MARK: replay.word or "wanted"} if replay is not None and marked else {}),
+            **({MARK: replay.token or "wanted"} if replay is not None and marked else {}),
         },
         auto_decompress=False,  # see codings: as browsers do, and never more than is wanted
         timeout=aiohttp.ClientTimeout(total=None),

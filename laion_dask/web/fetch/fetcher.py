@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 
 from laion_dask import params
 from laion_dask.schema.reasons import KEEP, LATER
-from laion_dask.web.archive.replay import ReplayAddress
 from laion_dask.web.fetch import guard, host_rules
 from laion_dask.web.fetch.budgets import Budgets, SpentError
 from laion_dask.web.fetch.exchange import Ask, Limits, Reply, asks_for, open_session
@@ -22,6 +21,7 @@ from laion_dask.web.fetch.host_limits import Turnstile
 from laion_dask.web.fetch.host_rules import HostRules
 from laion_dask.web.fetch.limit_server import LeaseLostError, TurnsAddress, open_turns
 from laion_dask.web.fetch.outcome import Fetched, Try, not_asked
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.rights import ai_txt, headers, robots, rsl, tdmrep
 from laion_dask.web.rights.decision import SILENT, Decision, Policy, utc
 from laion_dask.web.rights.signals import rsl_links

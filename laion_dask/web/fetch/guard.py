@@ -19,8 +19,8 @@ from typing import Any, Final
 import ada_url
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from laion_dask.web.archive.replay import ReplayAddress
 from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.urls.resolver import is_public_address
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
