@@ -29,7 +29,7 @@ from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
 from laion_dask.web.archive.replay import Replay
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.limit_server import LimitServer
 from laion_dask.web.fetch.replay_address import ReplayAddress
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
@@ -77,7 +77,7 @@ def run(
     **more: Any,  # noqa: ANN401 - of download
 ) -> dict[str, Any]:
     out.mkdir(parents=True)
-    with TurnServer(settings) as turns:
+    with LimitServer(settings) as limit_server:
         return download(
             out,
             name="00003",
@@ -86,7 +86,7 @@ def run(
             replay=address,
             user_agent="laion-dask/test",
             workers=workers,
-            turns=turns.address,
+            limit_server=limit_server.address,
             **more,
         )
 

@@ -31,7 +31,7 @@ from laion_dask.web.archive import exchanges as archives
 from laion_dask.web.fetch.budgets import SHARD
 from laion_dask.web.fetch.exchange import asks_for
 from laion_dask.web.fetch.fetcher import Fetcher, open_fetcher
-from laion_dask.web.fetch.limit_server import TurnsAddress
+from laion_dask.web.fetch.leases import LimitServerAddress
 from laion_dask.web.fetch.outcome import Fetched, not_asked
 from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.rights.decision import SILENT, Policy
@@ -40,7 +40,7 @@ Hashes = Mapping[hashes.Digest, str]
 Judged = tuple[Fetched, prepare.Prepared, Hashes]
 Judge = Callable[[Fetched, earlier.Before | None, Sequence[Box]], Judged]
 
-_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a turn at their host
+_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a slot at their host
 _BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
 
 
@@ -54,7 +54,7 @@ def download(
     user_agent: str,
     workers: int,
     shard_rows: int = 10_000,
-    turns: TurnsAddress | None = None,
+    limit_server: LimitServerAddress | None = None,
     archive: Path | None = None,
     before: Path | None = None,
     round_number: int = 1,
@@ -64,8 +64,8 @@ def download(
 
     The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
     the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
-    processes that download at the same time: they share the limits for each host through the server at `turns`, which
-    only one worker alone can do without. `archive` is the index of the exchanges that stand in for the web (source
+    processes that download at the same time: they share the limits for each host through `limit_server`, which only a
+    single worker can do without. `archive` is the index of the exchanges that stand in for the web (source
     archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now there are
     tried, as round `round_number`; `rounds.settle` joins them. What `lists` have is not asked for where they know its
     address, and else neither decoded nor written; its row has the names of the lists and nothing of the image.
@@ -97,7 +97,7 @@ def download(
         shard = _Shard(settings, name, rows, places, round_number, spool, writer, shard_rows, way, compared, gate)
         through = gate.through(way.through)
         opening = open_fetcher(
-            settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=through
+            settings, replay=replay, user_agent=user_agent, workers=workers, limit_server=limit_server, through=through
         )
         try:
             uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))

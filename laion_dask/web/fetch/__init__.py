@@ -9,12 +9,10 @@
 - fetcher: URLs in, responses out: asked for politely, checked at every hop, refused where the owner has opted out.
 - guard: Addresses in, connections to public machines out: the guard that stands between a stranger's URL and a
   socket.
-- host_limits: Hosts in, turns out: how many requests a host and its registered domain get at once, and how far apart
-  they are.
+- host_limits: Rate limits for hosts and domains: how many requests run at once, and how far apart they start.
 - host_rules: Origins in, rules out: what their robots.txt, tdmrep.json, ai.txt and licences say.
-- leases: The client's end of a server of turns: leases are asked for, held, and given up in time; see `turns`.
-- limit_server: Turns at hosts for all workers of a run: a server in the driver gives them out as leases, the fetchers
-  ask it.
+- leases: The client of a limit server: it asks for leases, holds them, and gives them up in time; see `limit_server`.
+- limit_server: The limit server: it shares the rate limits for hosts between all workers of a run.
 - outcome: How a URL ended: keep and the decoded body, or a reason of the closed list; and each try for it.
 - replay_address: Where a replay server listens, and the headers by which it tells its client what a host did not
   answer.

@@ -11,9 +11,12 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
+from laion_dask import params
 from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.exchange import Reply
+from laion_dask.web.rights import ai_txt, robots, tdmrep
 from laion_dask.web.rights.ai_txt import AiTxt
-from laion_dask.web.rights.decision import Decision, Policy
+from laion_dask.web.rights.decision import Decision, Policy, utc
 from laion_dask.web.rights.headers import decide_response
 from laion_dask.web.rights.robots import RobotsRules
 from laion_dask.web.rights.rsl import License
@@ -22,6 +25,7 @@ from laion_dask.web.rights.tdmrep import TdmRep
 CACHE_S: Final = 24 * 3600.0
 """RFC 9309 2.4: a robots.txt should not be used for longer than 24 hours."""
 
+_NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archived"})
 _CACHED_ORIGINS: Final = 20_000
 _CACHED_LICENSES: Final = 2_000
 # Of files as received; read, the most hostile take 16 times as much memory. Who has a domain has any number of hosts.
@@ -69,6 +73,28 @@ class HostRules:
         content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
         by_type = self.ai_txt.decide(url, content_type)
         return policy.strictest([before, by_type, decide_response(headers, policy, self.tdmrep.decide(url))])
+
+
+def parse(origin: str, first: Reply, tdm: Reply, ai: Reply, settings: params.Download) -> HostRules:
+    """Parse the answers of an origin to GET of robots.txt (`first`), tdmrep.json and ai.txt."""
+    return HostRules(
+        robots.parse_robots(
+            first.status,
+            first.body,
+            settings.robots_tokens,
+            settings.ai_tokens,
+            source=f"{origin}{robots.PATH}",
+            time=utc(first.header("date")),
+        ),
+        tdmrep.parse_tdmrep(tdm.status, tdm.body, f"{origin}{tdmrep.PATH}", utc(tdm.header("date"))),
+        ai_txt.parse_ai_txt(
+            ai.status, ai.body, Policy.of(settings).tokens, f"{origin}{ai_txt.PATH}", utc(ai.header("date"))
+        ),
+        failure=first.failure if first.failure in _NO_CONNECTION else "",
+        message=first.message,
+        lasting=not (first.failure or first.retry),
+        weight=len(first.body) + len(tdm.body) + len(ai.body),
+    )
 
 
 class Asked(Generic[Answer]):
