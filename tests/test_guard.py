@@ -12,7 +12,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.cache import SharedCache
 from laion_dask.web.fetch.guard import Found, PrivateAddressError, PublicResolver
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -130,9 +130,9 @@ def test_the_system_says_what_localhost_is_and_refuses_what_is_no_name() -> None
     assert guard.look_up("a" * 64 + ".example", V4).error is not None
 
 
-def test_what_is_remembered_has_limits_of_number_and_age() -> None:
+def test_a_cache_has_limits_of_number_and_age() -> None:
     now = [0.0]
-    cache: Remembered[str, int] = Remembered(2, 10.0, lambda: now[0])
+    cache: SharedCache[str, int] = SharedCache(2, 10.0, clock=lambda: now[0])
     cache.put("a", 1)
     cache.put("b", 2)
     assert cache.get("a") == 1
@@ -142,14 +142,14 @@ def test_what_is_remembered_has_limits_of_number_and_age() -> None:
     assert (cache.get("a"), cache.get("c"), len(cache)) == (None, None, 0)
 
 
-def test_what_is_remembered_has_a_limit_of_weight_that_counts_what_is_there() -> None:
-    cache: Remembered[str, int] = Remembered(9, 10.0, lambda: 0.0, heaviest=10)
+def test_a_cache_has_a_limit_of_size_that_counts_what_is_there() -> None:
+    cache: SharedCache[str, int] = SharedCache(10, 10.0, lambda value: value, clock=lambda: 0.0)
     for name in "abc":
-        cache.put(name, 1, 4)
-    assert [cache.get(name) for name in "abc"] == [None, 1, 1]
-    cache.put("b", 2, 6)
-    assert [cache.get(name) for name in "abc"] == [None, 2, 1]
-    cache.put("d", 3, 11)
-    assert len(cache) == 0
-    cache.put("e", 4, 10)
-    assert cache.get("e") == 4
+        cache.put(name, 4)
+    assert [cache.get(name) for name in "abc"] == [None, 4, 4]
+    cache.put("b", 6)
+    assert [cache.get(name) for name in "abc"] == [None, 6, 4]
+    cache.put("b", 11)
+    assert [cache.get(name) for name in "abc"] == [None, None, 4], "a value that is too large replaces an earlier one"
+    cache.put("e", 10)
+    assert [cache.get(name) for name in "ace"] == [None, None, 10]

@@ -19,7 +19,7 @@ from typing import Any, Final
 import ada_url
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.cache import SharedCache
 from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.urls.resolver import is_public_address
 
@@ -27,8 +27,8 @@ SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
 Lookup = Callable[[str, socket.AddressFamily], "Found"]
 
 _LOOKUPS: Final = 64  # at once; each may take many seconds, and a worker asks for hosts that nobody has heard of
-_NAMES: Final = 20_000
-_NAMES_S: Final = 300.0
+_CACHED_NAMES: Final = 20_000
+_NAMES_TTL_S: Final = 300.0
 _MAX_ADDRESSES: Final = 16
 _NO_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -106,9 +106,9 @@ def look_up(host: str, family: socket.AddressFamily) -> Found:
 
 
 @cache
-def _names(_: Lookup) -> Remembered[tuple[str, int], Found]:
+def _names(_: Lookup) -> SharedCache[tuple[str, int], Found]:
     """Return what a way of looking names up has found, for all shards of the process."""
-    return Remembered(_NAMES, _NAMES_S)
+    return SharedCache(_CACHED_NAMES, _NAMES_TTL_S)
 
 
 @cache
