@@ -13,31 +13,31 @@ from aiohttp.abc import ResolveResult
 
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.cache import SharedCache
-from laion_dask.web.fetch.guard import Found, PrivateAddressError, PublicResolver
+from laion_dask.web.fetch.guard import LookupResult, PrivateAddressError, PublicResolver
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
-def found(*addresses: str) -> Found:
-    return Found(tuple((V6 if ":" in address else V4, address) for address in addresses))
+def found(*addresses: str) -> LookupResult:
+    return LookupResult(tuple((V6 if ":" in address else V4, address) for address in addresses))
 
 
 class Names:
     """A resolver of the system's shape, with answers given beforehand: the last one stays."""
 
-    def __init__(self, *answers: Found, slow_s: float = 0.0) -> None:
+    def __init__(self, *answers: LookupResult, slow_s: float = 0.0) -> None:
         self.answers = list(answers)
         self.asked = 0
         self.slow_s = slow_s
 
-    def __call__(self, host: str, family: socket.AddressFamily) -> Found:
+    def __call__(self, host: str, family: socket.AddressFamily) -> LookupResult:
         del host, family
         self.asked += 1
         time.sleep(self.slow_s)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def resolve(names: Callable[[str, socket.AddressFamily], Found], *hosts: str) -> list[list[ResolveResult]]:
+def resolve(names: Callable[[str, socket.AddressFamily], LookupResult], *hosts: str) -> list[list[ResolveResult]]:
     async def run() -> list[list[ResolveResult]]:
         resolver = PublicResolver(names)
         return list(await asyncio.gather(*(resolver.resolve(host, 443) for host in hosts)))
@@ -92,8 +92,8 @@ def test_a_name_that_changes_its_mind_is_checked_again_before_it_is_used() -> No
 
 
 def test_a_name_that_does_not_exist_is_remembered_and_a_failure_of_the_resolver_is_not() -> None:
-    gone = Names(Found(error=socket.gaierror(socket.EAI_NONAME, "no")))
-    ill = Names(Found(error=socket.gaierror(socket.EAI_AGAIN, "later")), found("8.8.8.8"))
+    gone = Names(LookupResult(error=socket.gaierror(socket.EAI_NONAME, "no")))
+    ill = Names(LookupResult(error=socket.gaierror(socket.EAI_AGAIN, "later")), found("8.8.8.8"))
     for _ in range(2):
         with pytest.raises(socket.gaierror):
             resolve(gone, "a.example")
@@ -106,7 +106,7 @@ def test_a_name_that_does_not_exist_is_remembered_and_a_failure_of_the_resolver_
 def test_names_that_never_answer_do_not_hold_up_others() -> None:
     stuck = threading.Event()
 
-    def names(host: str, family: socket.AddressFamily) -> Found:
+    def names(host: str, family: socket.AddressFamily) -> LookupResult:
         del family
         if host.startswith("stuck"):
             stuck.wait(10)

@@ -21,13 +21,13 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL
 
-from laion_dask.web.archive.replay import Index, Loopback, Replay, ReplayError, usage
+from laion_dask.web.archive.replay import Loopback, Replay, ReplayError, ReplayIndex, usage
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.exchange import Limits, Reply, open_session
+from laion_dask.web.fetch.exchange import ExchangeLimits, Reply, open_session
 from laion_dask.web.fetch.replay_address import MARK, ReplayAddress
 from laion_dask.web.warc.recorded import Survey, read
 
-LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
+LIMITS = ExchangeLimits(timeout_s=5.0, max_bytes=10_000_000)
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 
 
@@ -190,7 +190,7 @@ def test_damaged_warcs_are_refused_with_their_name_or_read_in_full(shared_data: 
 
 def attempt(path: Path, scratch: Path) -> str:
     """Return why a file is refused; empty where all that it answers can be read."""
-    index = Index(Survey(scratch))
+    index = ReplayIndex(Survey(scratch))
     try:
         index.add(path)
     except ReplayError as error:
@@ -200,7 +200,7 @@ def attempt(path: Path, scratch: Path) -> str:
 
 
 def test_real_warcs_are_indexed_whole(shared_data: Path, tmp_path: Path) -> None:
-    index = Index(Survey(tmp_path))
+    index = ReplayIndex(Survey(tmp_path))
     index.add(*sorted((shared_data / "warc_real").iterdir()))
     recorded = [read(place) for place in index.places.values()]
     assert all(response is not None for response in recorded)

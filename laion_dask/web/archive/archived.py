@@ -24,7 +24,7 @@ def read(entry: Entry, most: int = MOST_BYTES) -> Exchange:
     try:
         record = warc_files.header(entry.path, entry.offset)
         if record is not None and not recorded.is_ours(record):
-            found = recorded.read(recorded.Place(entry.path, entry.offset, entry.payload))
+            found = recorded.read(recorded.RecordPlace(entry.path, entry.offset, entry.payload))
             if found is not None:
                 return warc_exchange.foreign(entry.url, record.get("warc-date"), found, most)
             raise _damaged(entry)

@@ -31,8 +31,8 @@ from multidict import CIMultiDict
 
 from laion_dask.storage import printable
 from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
-from laion_dask.web.warc.recorded import Answer, Place, Recorded, Survey, normal, read
-from laion_dask.web.warc.warc_files import Record, WarcFileError
+from laion_dask.web.warc.recorded import AnswerRecord, Recorded, RecordPlace, Survey, normal, read
+from laion_dask.web.warc.warc_files import WarcFileError, WarcRecord
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -163,11 +163,11 @@ NO_DATE: Final = ""
 
 
 @dataclass(slots=True)
-class Index:
+class ReplayIndex:
     """URL -> place of its first answer (of tries that an archive holds, the one that was not tried again)."""
 
     survey: Survey
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, RecordPlace] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     tried_again: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
@@ -178,28 +178,28 @@ class Index:
         try:
             for path in paths:
                 for found in self.survey.answers(path):
-                    self._put(found) if isinstance(found, Answer) else self._name(found)
+                    self._put(found) if isinstance(found, AnswerRecord) else self._name(found)
         except WarcFileError as error:
             raise ReplayError(str(error)) from error
         for found in self.survey.revisits():
             self._put(found)
         self.named -= self.places.keys()
 
-    def _put(self, found: Answer) -> None:
+    def _put(self, found: AnswerRecord) -> None:
         url = found.url
         if url not in self.places or url in self.tried_again:
             self.places[url] = found.place
             self.tried_again.add(url) if found.busy else self.tried_again.discard(url)
         self.hosts.add(_host(url))
 
-    def _name(self, record: Record) -> None:
+    def _name(self, record: WarcRecord) -> None:
         url = normal(record.get("warc-target-uri"))
         if url is None or url in self.places:
             return
         # Whatever its type, it says that the address was there: a 404 would say that it is gone.
         self.named.add(url)
 
-    def find(self, url: str) -> Place | None:
+    def find(self, url: str) -> RecordPlace | None:
         """Return the place of a URL's answer; where it is absent, of the other scheme's."""
         return self.places.get(url) or self.places.get(_other_scheme(url))
 
@@ -236,7 +236,7 @@ class Replay(Loopback):
         self.address = replace(self.address, marks=True, token="" if for_all else secrets.token_hex(16))
         # Made only where a file has to be unpacked.
         self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
-        self.index = Index(Survey(self._scratch))
+        self.index = ReplayIndex(Survey(self._scratch))
         try:
             self.index.add(*paths)
         except BaseException:

@@ -56,7 +56,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class StoredExchange:
     """The record of a reply as stored, and that of its request; `digest` of the body and `block` of the record."""
 
     record: bytes
@@ -65,7 +65,7 @@ class Member:
     block: str
 
 
-class _Head(StatusAndHeaders):  # type: ignore[misc]
+class _HttpHeaders(StatusAndHeaders):  # type: ignore[misc]
     """HTTP headers that are written as they are: warcio would percent-encode what is not ASCII."""
 
     def compute_headers_buffer(self, header_filter: object = None) -> None:
@@ -77,7 +77,7 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def write(exchange: Exchange, place: int, user_agent: str) -> Member:
+def write(exchange: Exchange, place: int, user_agent: str) -> StoredExchange:
     """Return the records of an exchange; `place` counts the exchanges of one asker with one URL.
 
     The same exchange gives the same bytes: record ids are digests, and gzip members carry no time.
@@ -103,13 +103,13 @@ def write(exchange: Exchange, place: int, user_agent: str) -> Member:
         if exchange.reply.failure or not exchange.read or exchange.withheld:
             headers["WARC-Truncated"] = cut
         status = f"{head.status} {responses.get(head.status, '')}".rstrip()
-        http = _Head(status, list(stored), protocol="HTTP/1.1")
+        http = _HttpHeaders(status, list(stored), protocol="HTTP/1.1")
         record = _record("response", exchange.url, headers, http, body)
     # Pictures do not get smaller: trying costs more than all other work of an exchange.
     level = 0 if len(body) > _SMALL_BYTES and not _is_text(head) else 6
     packed = member(record, level)
     digests = (record.rec_headers.get_header(f"WARC-{part}-Digest") or "" for part in ("Payload", "Block"))
-    return Member(packed, _request(exchange, place, user_agent), *digests)
+    return StoredExchange(packed, _request(exchange, place, user_agent), *digests)
 
 
 def _is_text(head: Reply | None) -> bool:
@@ -142,7 +142,7 @@ def _request(exchange: Exchange, place: int, user_agent: str) -> bytes:
     # The headers that the session sets; aiohttp adds which encodings it can decode.
     parsed = ada_url.URL(exchange.url)
     lines = [("Host", parsed.host), ("User-Agent", user_agent), ("Accept", "image/*,*/*;q=0.5")]
-    http = _Head(f"GET {parsed.pathname}{parsed.search} HTTP/1.1", lines, is_http_request=True)
+    http = _HttpHeaders(f"GET {parsed.pathname}{parsed.search} HTTP/1.1", lines, is_http_request=True)
     headers = {
         "WARC-Date": exchange.date,
         "WARC-Record-ID": _id("request", exchange, place),
@@ -167,7 +167,7 @@ def warcinfo(filename: str, date: str) -> bytes:
     return member(_record("warcinfo", "", headers, None, text.encode()), 6)
 
 
-def _record(kind: str, url: str, headers: Mapping[str, str], http: _Head | None, body: bytes) -> ArcWarcRecord:
+def _record(kind: str, url: str, headers: Mapping[str, str], http: _HttpHeaders | None, body: bytes) -> ArcWarcRecord:
     return WARCWriter(None, warc_version="WARC/1.1").create_warc_record(
         url, kind, io.BytesIO(body), len(body), warc_headers_dict=dict(headers), http_headers=http
     )
@@ -214,7 +214,7 @@ def foreign(url: str, date: str, found: Recorded, most: int) -> Exchange:
     headers = _read_back(found.headers)
     busy = found.status == 429 or found.status >= 500
     head = Reply(found.status, headers, retry=busy, retry_after_s=retry_after_s(headers))
-    decoder = codings.Decoder(codings.names(headers), most)
+    decoder = codings.BodyDecoder(codings.names(headers), most)
     try:
         for begin in range(0, len(found.body), _PIECE_BYTES):
             decoder.feed(found.body[begin : begin + _PIECE_BYTES])

@@ -31,7 +31,7 @@ class SpentError(Exception):
 
 
 @dataclass(slots=True)
-class _Host:
+class _HostBudget:
     waits: set[asyncio.Timeout] = field(default_factory=set)
     lost_s: float = 0.0
     counted_to: float = 0.0
@@ -49,7 +49,7 @@ class Budgets:
     def __init__(self, settings: params.Download) -> None:
         self._seconds = settings.host_budget_s
         self._rows = settings.host_budget_rows
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, _HostBudget] = {}
         self._shard_over = False
 
     def spent(self, host: str) -> str:
@@ -116,46 +116,46 @@ class Budgets:
         if reason := self.spent(host):
             raise SpentError(reason)
 
-    def _of(self, host: str) -> _Host:
+    def _of(self, host: str) -> _HostBudget:
         known = self._hosts.get(host)
         if known is None:
-            known = self._hosts[host] = _Host()
+            known = self._hosts[host] = _HostBudget()
         return known
 
     @contextmanager
-    def _paused(self, host: _Host) -> Iterator[None]:
+    def _paused(self, host: _HostBudget) -> Iterator[None]:
         self._begin(host)
         try:
             yield
         finally:
             self._end(host)
 
-    def _begin(self, host: _Host) -> None:
+    def _begin(self, host: _HostBudget) -> None:
         if not host.pauses:
             loop = asyncio.get_running_loop()
             host.paused_since = loop.time()
             host.alarm = loop.call_later(max(0.0, self._seconds - host.lost_s), self._stop, host)
         host.pauses += 1
 
-    def _end(self, host: _Host) -> None:
+    def _end(self, host: _HostBudget) -> None:
         host.pauses -= 1
         if not host.pauses:
             if host.alarm is not None:
                 host.alarm.cancel()
             self._count(host, host.paused_since, asyncio.get_running_loop().time())
 
-    def _count(self, host: _Host, began: float, ended: float) -> None:
+    def _count(self, host: _HostBudget, began: float, ended: float) -> None:
         host.lost_s += max(0.0, ended - max(began, host.counted_to))
         host.counted_to = max(host.counted_to, ended)
         if host.lost_s >= self._seconds:
             self._stop(host)
 
-    def _stop(self, host: _Host) -> None:
+    def _stop(self, host: _HostBudget) -> None:
         host.spent = True
         _end_waits(host)
 
 
-def _end_waits(host: _Host) -> None:
+def _end_waits(host: _HostBudget) -> None:
     now = asyncio.get_running_loop().time()
     for wait in host.waits:
         wait.reschedule(now)

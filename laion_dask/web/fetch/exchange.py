@@ -62,7 +62,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ExchangeLimits:
     """How far one exchange may go: seconds for all of it, bytes of the decoded body; `cut` keeps what came before."""
 
     timeout_s: float
@@ -96,7 +96,7 @@ class Ask(Protocol):
     `wanted` sees status and headers, and where it says no the body is not read.
     """
 
-    async def __call__(self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+    async def __call__(self, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
         """GET a target; no redirect is followed, nothing is tried again."""
         ...
 
@@ -166,7 +166,7 @@ class ResourcesError(Exception):
 async def exchange(
     session: aiohttp.ClientSession,
     target: guard.Target,
-    limits: Limits,
+    limits: ExchangeLimits,
     wanted: Callable[[Reply], bool],
     *,
     refused_is_gone: bool = False,
@@ -201,13 +201,13 @@ async def exchange(
 
 
 async def _get(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
 ) -> Reply:
     async with session.get(URL(target.href, encoded=True), allow_redirects=False) as response:
         return await _read(response, limits, wanted)
 
 
-async def _read(response: aiohttp.ClientResponse, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+async def _read(response: aiohttp.ClientResponse, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
     headers = tuple((name, _value(name, value)) for name, value in response.headers.items())
     head = Reply(
         response.status,
@@ -226,7 +226,7 @@ async def _read(response: aiohttp.ClientResponse, limits: Limits, wanted: Callab
 
 
 async def _replayed(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
 ) -> Reply:
     """Do what `exchange` does where a replay server that marks its answers stands for all hosts.
 
@@ -264,7 +264,7 @@ def _is_name(host: str) -> bool:
 
 
 async def _get_marked(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
 ) -> Reply:
     marks = dict.fromkeys((MARK, MARK_DATE), "")
     body_is_missing = False
@@ -343,11 +343,11 @@ def _no_connection(error: Exception) -> Reply:
     return Reply(failure="unreachable", message=message, retry=True)
 
 
-async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) -> Reply:
+async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: ExchangeLimits) -> Reply:
     too_large = Reply(head.status, head.headers, failure="too_large", message=f"more than {limits.max_bytes} bytes")
     if not limits.cut and (response.content_length or 0) > limits.max_bytes:
         return too_large
-    decoder = codings.Decoder(codings.names(head.headers), limits.max_bytes)
+    decoder = codings.BodyDecoder(codings.names(head.headers), limits.max_bytes)
     try:
         async for chunk in response.content.iter_any():
             decoder.feed(chunk)

@@ -16,7 +16,7 @@ from laion_dask import params
 from laion_dask.schema.reasons import KEEP, LATER
 from laion_dask.web.fetch import guard, host_rules
 from laion_dask.web.fetch.budgets import Budgets, SpentError
-from laion_dask.web.fetch.exchange import Ask, Limits, Reply, asks_for, open_session
+from laion_dask.web.fetch.exchange import Ask, ExchangeLimits, Reply, asks_for, open_session
 from laion_dask.web.fetch.host_limits import RateLimiter
 from laion_dask.web.fetch.host_rules import HostRules
 from laion_dask.web.fetch.leases import LeaseLostError, LimitServerAddress, open_limits
@@ -182,7 +182,7 @@ class Fetcher:
             seen = rules.after(target.href, before, head.headers, self._policy)
             return not self._policy.binds(seen)
 
-        limits = Limits(settings.timeout_s, settings.max_bytes)
+        limits = ExchangeLimits(settings.timeout_s, settings.max_bytes)
         reply = await self._ask(target, limits, wanted, delay_s=self._delay_s(rules))
         if seen is None:
             seen = rules.after(target.href, before, (), self._policy)
@@ -244,7 +244,7 @@ class Fetcher:
         return None
 
     async def _ask(
-        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
+        self, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
     ) -> Reply:
         """Send a request as soon as the host's rate limits and a connection allow; pause a host that asks for it."""
         while True:
@@ -261,7 +261,7 @@ class Fetcher:
         return reply
 
     async def _ask_in_slot(
-        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], delay_s: float
+        self, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool], delay_s: float
     ) -> Reply:
         async with AsyncExitStack() as held:
             if self._live:
@@ -326,7 +326,7 @@ class Fetcher:
 
         async def attempt() -> Reply:
             target = guard.parse(url)
-            limits = Limits(self._settings.timeout_s, max_bytes, cut=True)
+            limits = ExchangeLimits(self._settings.timeout_s, max_bytes, cut=True)
             for hop in range(ROBOTS_HOPS + 1):
                 if target is None:
                     break

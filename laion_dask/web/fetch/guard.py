@@ -24,7 +24,7 @@ from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.urls.resolver import is_public_address
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
-Lookup = Callable[[str, socket.AddressFamily], "Found"]
+Lookup = Callable[[str, socket.AddressFamily], "LookupResult"]
 
 _LOOKUPS: Final = 64  # at once; each may take many seconds, and a worker asks for hosts that nobody has heard of
 _CACHED_NAMES: Final = 20_000
@@ -84,29 +84,29 @@ def is_private(target: Target) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LookupResult:
     """What the system says of a name: its addresses by family, or the error that it has none."""
 
     addresses: tuple[tuple[socket.AddressFamily, str], ...] = ()
     error: OSError | None = None
 
 
-def look_up(host: str, family: socket.AddressFamily) -> Found:
+def look_up(host: str, family: socket.AddressFamily) -> LookupResult:
     """Ask the system's resolver, which blocks."""
     try:
         answers = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     except OSError as error:
         # Without the traceback, which would hold its frames for as long as the name is remembered.
-        return Found(error=error.with_traceback(None))
+        return LookupResult(error=error.with_traceback(None))
     except UnicodeError:
         # The IDNA codec of Python refuses labels that are empty or too long.
-        return Found(error=socket.gaierror(socket.EAI_NONAME, "not a name"))
+        return LookupResult(error=socket.gaierror(socket.EAI_NONAME, "not a name"))
     found = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in answers)
-    return Found(tuple(found)[:_MAX_ADDRESSES])
+    return LookupResult(tuple(found)[:_MAX_ADDRESSES])
 
 
 @cache
-def _names(_: Lookup) -> SharedCache[tuple[str, int], Found]:
+def _names(_: Lookup) -> SharedCache[tuple[str, int], LookupResult]:
     """Return what a way of looking names up has found, for all shards of the process."""
     return SharedCache(_CACHED_NAMES, _NAMES_TTL_S)
 
@@ -127,7 +127,7 @@ class PublicResolver(AbstractResolver):
     def __init__(self, lookup: Lookup = look_up) -> None:
         self._lookup = lookup
         self._known = _names(lookup)
-        self._asked: dict[tuple[str, int], asyncio.Future[Found]] = {}
+        self._asked: dict[tuple[str, int], asyncio.Future[LookupResult]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -146,7 +146,7 @@ class PublicResolver(AbstractResolver):
             raise PrivateAddressError(f"{host} has no public address")
         return public
 
-    async def _find(self, host: str, family: socket.AddressFamily) -> Found:
+    async def _find(self, host: str, family: socket.AddressFamily) -> LookupResult:
         key = (host, int(family))
         known = self._known.get(key)
         if known is not None:

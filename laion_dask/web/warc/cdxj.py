@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 import ada_url
 
-from laion_dask.web.warc.recorded import Answer, Place, Survey, is_unanswered, media_type, normal, told
+from laion_dask.web.warc.recorded import AnswerRecord, RecordPlace, Survey, is_unanswered, media_type, normal, told
 from laion_dask.web.warc.warc_files import WarcFileError
 
 # Files that are open at once while indexes are merged.
@@ -50,7 +50,7 @@ class Entry:
     offset: int
     length: int
     span: int
-    payload: Place | None = None
+    payload: RecordPlace | None = None
 
     def line(self, filename: str | None = None) -> bytes:
         """Return the index line, without its end."""
@@ -90,7 +90,7 @@ def parse(line: bytes, folder: Path) -> Entry:
         offset=int(values["offset"]),
         length=int(values["length"]),
         span=int(values.get("span", values["length"])),
-        payload=Place(folder / payload[0], int(payload[1])) if payload else None,
+        payload=RecordPlace(folder / payload[0], int(payload[1])) if payload else None,
     )
 
 
@@ -179,23 +179,23 @@ def scan(warc: Path, survey: Survey) -> Iterator[Entry]:
     last: Entry | None = None
     try:
         for found in survey.answers(warc.absolute()):
-            record = found.record if isinstance(found, Answer) else found
+            record = found.record if isinstance(found, AnswerRecord) else found
             if record.kind == "request" and last is not None and last.asker:
                 last = replace(last, span=last.length + record.length)
             if last is not None and record.kind != "warcinfo":
                 yield last
                 last = None
-            if isinstance(found, Answer):
+            if isinstance(found, AnswerRecord):
                 last = _entry(found)
             elif is_unanswered(record) and (url := normal(record.get("warc-target-uri"))):
-                last = _entry(Answer(url, Place(record.path, record.offset), record, 0, media_type(None)))
+                last = _entry(AnswerRecord(url, RecordPlace(record.path, record.offset), record, 0, media_type(None)))
     except WarcFileError as error:
         raise ArchiveError(str(error)) from error
     if last is not None:
         yield last
 
 
-def _entry(found: Answer) -> Entry:
+def _entry(found: AnswerRecord) -> Entry:
     record = found.record
     about = told(record)
     return Entry(
@@ -215,8 +215,8 @@ def _entry(found: Answer) -> Entry:
     )
 
 
-class Index:
-    """A context manager that finds the entries of a URL in an index file: `with Index(path) as index: index.find(url)`.
+class CdxjIndex:
+    """A context manager that finds the entries of a URL in an index file: `CdxjIndex(path).find(url)`.
 
     Every process maps the file; what it reads of it is shared and need not fit into memory.
     """

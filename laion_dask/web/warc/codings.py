@@ -170,7 +170,7 @@ ACCEPTED: Final = "gzip, deflate, br"
 """What is asked for; zstd is read where a host sends it all the same."""
 
 
-class Decoder:
+class BodyDecoder:
     """Undoes codings within `most` bytes: `feed` pieces, then `finish`; `CodingError` for bytes that are not theirs."""
 
     def __init__(self, codings: Sequence[str], most: int) -> None:
@@ -251,7 +251,7 @@ def _is_coded(codings: Sequence[str], body: bytes) -> bool:
 
     Brotli and raw deflate have no mark, and bytes of another kind may pass for a beginning of theirs.
     """
-    decoder = Decoder(codings, _TASTE_BYTES)
+    decoder = BodyDecoder(codings, _TASTE_BYTES)
     try:
         for begin in range(0, len(body), _PIECE_BYTES):
             decoder.feed(body[begin : begin + _PIECE_BYTES])

@@ -16,7 +16,7 @@ from typing import Any, Final
 import ada_url
 
 from laion_dask.web.warc import codings, http_message, warc_files
-from laion_dask.web.warc.warc_files import Record, WarcFile
+from laion_dask.web.warc.warc_files import WarcFile, WarcRecord
 
 FIELD: Final = "Laion-Dask-Exchange"
 """Field of records of this project's archives: who asked and how it ended, as JSON (see `warc_exchange`)."""
@@ -49,12 +49,12 @@ _MAX_CHAIN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecordPlace:
     """Where the record of an answer begins; `payload` is where that with its body does, if it is another one."""
 
     path: Path
     offset: int
-    payload: Place | None = None
+    payload: RecordPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerRecord:
     """An http or https address that a record answers for; `media` is its media type, as indexes have it."""
 
     url: str
-    place: Place
-    record: Record
+    place: RecordPlace
+    record: WarcRecord
     status: int
     media: str
 
@@ -87,17 +87,17 @@ class Answer:
         return bool(told(self.record)["reply"].get("retry"))
 
 
-def told(record: Record) -> dict[str, Any]:
+def told(record: WarcRecord) -> dict[str, Any]:
     """Return what an archive of this project says of an exchange; of any other record, that its body was read."""
     return _said(record) or {"reply": {}, "read": True}
 
 
-def is_ours(record: Record) -> bool:
+def is_ours(record: WarcRecord) -> bool:
     """Whether a record is one of this project's archives."""
     return bool(_said(record))
 
 
-def _said(record: Record) -> dict[str, Any]:
+def _said(record: WarcRecord) -> dict[str, Any]:
     text = record.get(FIELD.lower())
     if not text:
         return {}
@@ -142,9 +142,9 @@ class Survey:
     answered: int = 0
     other: Counter[str] = field(default_factory=Counter)
     _files: list[WarcFile] = field(default_factory=list)
-    _revisits: list[tuple[str, Record]] = field(default_factory=list)
+    _revisits: list[tuple[str, WarcRecord]] = field(default_factory=list)
 
-    def answers(self, path: Path) -> Iterator[Answer | Record]:
+    def answers(self, path: Path) -> Iterator[AnswerRecord | WarcRecord]:
         """Yield what each record of a file answers; of what answers nothing, the record.
 
         Raises `WarcFileError` where the file cannot be read to its end.
@@ -157,7 +157,7 @@ class Survey:
                 self.answered += 1
             yield record if found is None else found
 
-    def _answer(self, record: Record) -> Answer | None:
+    def _answer(self, record: WarcRecord) -> AnswerRecord | None:
         kind = record.kind
         if kind not in _ANSWERS:
             # What a stranger's file has there goes to the terminal, and each type is a line.
@@ -176,7 +176,7 @@ class Survey:
             self.left_out["in segments" if record.get(_SEGMENT) else "not an HTTP answer"] += 1
         return found
 
-    def revisits(self) -> Iterator[Answer]:
+    def revisits(self) -> Iterator[AnswerRecord]:
         """Yield the revisits whose body is in one of the files read so far; the others are left out."""
         if not self._revisits:
             return
@@ -191,9 +191,9 @@ class Survey:
                 continue
             self.answered += 1
             own = http_message.parse(record.head) if _NOT_MODIFIED not in record.get("warc-profile") else None
-            place = Place(record.path, record.offset, found.place)
+            place = RecordPlace(record.path, record.offset, found.place)
             status, media = (own.status, own.header("content-type")) if own else (found.status, found.media)
-            yield Answer(url, place, record, status, media_type(media))
+            yield AnswerRecord(url, place, record, status, media_type(media))
 
     def lines(self) -> list[str]:
         """Say what the records are: answered, left out by reason, and those that hold no answer by their type."""
@@ -201,9 +201,9 @@ class Survey:
         lines += [f"{count:,} left out: {reason}" for reason, count in sorted(self.left_out.items())]
         return [*lines, *(f"{count:,} without an answer: {kind}" for kind, count in sorted(self.other.items()))]
 
-    def _payloads(self, wanted: set[str]) -> dict[str, Answer]:
+    def _payloads(self, wanted: set[str]) -> dict[str, AnswerRecord]:
         """Read all files once more for the records that revisits refer to: the first one for each key."""
-        found: dict[str, Answer] = {}
+        found: dict[str, AnswerRecord] = {}
         for file in self._files:
             for record in file.records():
                 url = normal(record.get("warc-target-uri")) if record.kind in {"response", "resource"} else None
@@ -215,27 +215,27 @@ class Survey:
         return found
 
 
-def _answer(url: str, record: Record) -> Answer | None:
-    place = Place(record.path, record.offset)
+def _answer(url: str, record: WarcRecord) -> AnswerRecord | None:
+    place = RecordPlace(record.path, record.offset)
     if record.get(_SEGMENT):
         # The rest of its body is in other records.
         return None
     if record.kind == "resource":
-        return Answer(url, place, record, 200, media_type(record.get("content-type")))
+        return AnswerRecord(url, place, record, 200, media_type(record.get("content-type")))
     message = http_message.parse(record.head)
     if message is None:
         # What this project's archives hold was an answer, whatever its status.
         status = http_message.status(record.head) if is_ours(record) else 0
-        return Answer(url, place, record, status, media_type(None)) if status else None
-    return Answer(url, place, record, message.status, media_type(message.header("content-type")))
+        return AnswerRecord(url, place, record, status, media_type(None)) if status else None
+    return AnswerRecord(url, place, record, message.status, media_type(message.header("content-type")))
 
 
-def is_unanswered(record: Record) -> bool:
+def is_unanswered(record: WarcRecord) -> bool:
     """Whether an archive of this project says that no answer came at all."""
     return record.kind == "metadata" and is_ours(record)
 
 
-def _keys_wanted(url: str, record: Record) -> list[str]:
+def _keys_wanted(url: str, record: WarcRecord) -> list[str]:
     """Return what a revisit says of the record it refers to, the surest first (WARC 1.1, 6.7)."""
     identity, date = _identity(record, "warc-refers-to"), record.get("warc-refers-to-date")
     target = normal(record.get("warc-refers-to-target-uri")) or url
@@ -246,14 +246,14 @@ def _keys_wanted(url: str, record: Record) -> list[str]:
     return [*keys, f"url {target}"]
 
 
-def _keys_offered(url: str, record: Record, status: int) -> list[str]:
+def _keys_offered(url: str, record: WarcRecord, status: int) -> list[str]:
     digest = record.get("warc-payload-digest")
     keys = [f"id {_identity(record, 'warc-record-id')}", f"at {url} {_digits(record.get('warc-date'))}"]
     keys += [f"payload {digest.lower()}"] if digest else []
     return [*keys, f"url {url}"] if 200 <= status < 300 else keys
 
 
-def _identity(record: Record, field: str) -> str:
+def _identity(record: WarcRecord, field: str) -> str:
     """Return the id in a field; some writers leave out its angle brackets in one of the two places."""
     return record.get(field).removeprefix("<").removesuffix(">")
 
@@ -263,8 +263,8 @@ def _digits(date: str) -> str:
 
 
 def _payload(
-    url: str, record: Record, payloads: dict[str, Answer], chained: dict[str, tuple[str, Record]]
-) -> Answer | None:
+    url: str, record: WarcRecord, payloads: dict[str, AnswerRecord], chained: dict[str, tuple[str, WarcRecord]]
+) -> AnswerRecord | None:
     for _ in range(_MAX_CHAIN):
         found = next((payloads[key] for key in _keys_wanted(url, record) if key in payloads), None)
         following = chained.get(_identity(record, "warc-refers-to"))
@@ -274,7 +274,7 @@ def _payload(
     return None
 
 
-def read(place: Place) -> Recorded | None:
+def read(place: RecordPlace) -> Recorded | None:
     """Read an answer from disk; None where the file does not hold what it held."""
     if place.payload is not None:
         return _revisited(place, place.payload)
@@ -297,7 +297,7 @@ def read(place: Place) -> Recorded | None:
     return Recorded(message.status, _clean(message.reason), headers, message.body, message.status == 200 and cut, date)
 
 
-def _revisited(place: Place, payload: Place) -> Recorded | None:
+def _revisited(place: RecordPlace, payload: RecordPlace) -> Recorded | None:
     """Read a revisit: its own headers, where it has any that count, over the body that it refers to."""
     found, body = warc_files.read(place.path, place.offset), read(payload)
     if found is None or body is None:

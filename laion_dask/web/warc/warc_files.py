@@ -49,7 +49,7 @@ class _PackedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class WarcRecord:
     """A WARC record without its block; `head` is how the block begins (64 KiB)."""
 
     path: Path
@@ -80,7 +80,7 @@ class WarcFile:
         self._split: int | None = None
         """From this byte on the file is read as it was unpacked."""
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[WarcRecord]:
         """Yield all records; `WarcFileError` where the file is missing, or is not a WARC file to its end."""
         if not self._path.is_file():
             remedy = "Remedy: make it, or correct download.warcs in params.yaml"
@@ -97,7 +97,7 @@ class WarcFile:
             with self._unpacked_path.open("rb") as stream:
                 yield from _plain(_Named(self._path, self._split), self._unpacked_path, stream)
 
-    def _members(self, stream: BinaryIO) -> Iterator[Record]:
+    def _members(self, stream: BinaryIO) -> Iterator[WarcRecord]:
         named = _Named(self._path)
         place, end = 0, self._path.stat().st_size if self._split is None else self._split
         while place < end:
@@ -149,7 +149,7 @@ class WarcFile:
             raise WarcFileError(f"{message}. Remedy: {_AGAIN}, or take it out of the list") from error
 
 
-def read(path: Path, offset: int) -> tuple[Record, bytes] | None:
+def read(path: Path, offset: int) -> tuple[WarcRecord, bytes] | None:
     """Read one record with its block; None where no whole record begins at `offset`."""
     with _source(path, offset) as source:
         try:
@@ -159,17 +159,17 @@ def read(path: Path, offset: int) -> tuple[Record, bytes] | None:
             return None
     if len(block) < declared:
         return None
-    return Record(path, offset, 0, fields, declared, block[:_HEAD_BYTES]), block
+    return WarcRecord(path, offset, 0, fields, declared, block[:_HEAD_BYTES]), block
 
 
-def header(path: Path, offset: int) -> Record | None:
+def header(path: Path, offset: int) -> WarcRecord | None:
     """Read the header of one record; None where no record begins at `offset`."""
     with _source(path, offset) as source:
         try:
             fields, declared, _ = _header(_Named(path), source, offset)
         except (WarcFileError, zlib.error, EOFError):
             return None
-    return Record(path, offset, 0, fields, declared, b"")
+    return WarcRecord(path, offset, 0, fields, declared, b"")
 
 
 @contextmanager
@@ -211,7 +211,7 @@ class _Member(io.RawIOBase):
         return 0
 
 
-def _member_record(named: _Named, member: _Member, place: int) -> Record | None:
+def _member_record(named: _Named, member: _Member, place: int) -> WarcRecord | None:
     """Return the one record of a gzip member, None for a member that is empty.
 
     `_PackedError` where it holds a part of a record, or several: only then is the file worth unpacking.
@@ -230,10 +230,10 @@ def _member_record(named: _Named, member: _Member, place: int) -> Record | None:
         raise named.wrong_length(place, declared)
     if source.read(1):
         raise _PackedError
-    return Record(named.path, place, member.end - place, fields, declared, head)
+    return WarcRecord(named.path, place, member.end - place, fields, declared, head)
 
 
-def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[Record]:
+def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[WarcRecord]:
     """Yield the records of a file that is not packed."""
     stream.seek(0)
     place = 0
@@ -246,7 +246,7 @@ def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[Record]:
         if not _ended(source, line_end):
             raise named.wrong_length(place, declared)
         end = source.tell()
-        yield Record(path, place, end - place, fields, declared, head)
+        yield WarcRecord(path, place, end - place, fields, declared, head)
         place = end
 
 
