@@ -135,7 +135,7 @@ def fetch(
     defaults: params.Params,
     address: ReplayAddress | None,
     *urls: str,
-    limit_server: LimitServerAddress | None = None,
+    limits: LimitServerAddress | None = None,
     **changes: object,
 ) -> list[Fetched]:
     quick: dict[str, Any] = {"timeout_s": 2.0, "retries": 1, "max_bytes": 100_000, "max_redirects": 3, **changes}
@@ -143,7 +143,7 @@ def fetch(
 
     async def run() -> list[Fetched]:
         opening = open_fetcher(
-            settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, limit_server=limit_server
+            settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, limit_server=limits
         )
         async with opening as fetcher:
             return list(await asyncio.gather(*(fetcher.fetch(url) for url in urls)))

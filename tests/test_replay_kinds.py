@@ -16,8 +16,7 @@ from test_download import picture
 from test_replay import ask
 from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 
-from laion_dask.web.archive import writer
-from laion_dask.web.archive.reader import ArchiveReader
+from laion_dask.web.archive import reader, writer
 from laion_dask.web.archive.replay import Replay, ReplayError, ReplayIndex, usage
 from laion_dask.web.fetch import exchange, guard
 from laion_dask.web.fetch.exchange import ExchangeLimits, Reply
@@ -51,7 +50,7 @@ def ask_archive(index: Path, *urls: str) -> list[Reply]:
     async def run(found: cdxj.CdxjIndex) -> list[Reply]:
         exchange.asks_for("row", "0" * 32)
         targets = [guard.parse(url) for url in urls]
-        return [await ArchiveReader(found, "x").ask(target, LIMITS, lambda _: True) for target in targets if target]
+        return [await reader.ArchiveReader(found, "x").ask(one, LIMITS, lambda _: True) for one in targets if one]
 
     with cdxj.CdxjIndex(index) as found:
         return asyncio.run(run(found))

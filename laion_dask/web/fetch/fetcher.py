@@ -91,7 +91,7 @@ class Fetcher:
         scope: Hashable,
         recorded: bool,
     ) -> None:
-        self._ask_now = ask
+        self._send = ask
         self._settings = settings
         # Budgets, pauses and Crawl-delay protect live hosts; archives and replays need none.
         self._live = settings.source == "web"
@@ -269,7 +269,7 @@ class Fetcher:
                     await self._take_slot(held, target.host, delay_s)
             else:
                 await self._take_slot(held, target.host, delay_s)
-            return await self._ask_now(target, limits, wanted)
+            return await self._send(target, limits, wanted)
 
     async def _take_slot(self, held: AsyncExitStack, host: str, delay_s: float) -> None:
         # The connection comes last, so that no task holds one while it waits for a slow host.

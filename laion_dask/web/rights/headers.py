@@ -10,9 +10,9 @@ from laion_dask.web.rights.signals import content_usage, refusing, robots_direct
 
 
 def decide_response(headers: Sequence[tuple[str, str]], policy: Policy, tdmrep: Decision = SILENT) -> Decision:
-    """Decide by the headers of a response, before its body is read; `tdmrep` is what the host's tdmrep.json said.
+    """Decide by the headers of a response, before its body is read; `tdmrep` is the decision by tdmrep.json.
 
-    Within TDMRep a header supersedes the file: 0 lifts its reservation. Across protocols the strictest wins.
+    Within TDMRep a header overrides the file: 0 lifts its reservation. Across protocols the strictest decision wins.
     """
     values: dict[str, list[str]] = {}
     for name, value in headers:
@@ -35,20 +35,20 @@ _USAGE: Final = {"n": "refused", "y": "allowed", "?": "unknown"}
 
 
 def _tdm_header(values: dict[str, list[str]], time: str | None) -> Decision:
-    """Read tdm-reservation: 1 reserves, 0 does not, any other value is unknown; a tdm-policy stands in the evidence."""
-    said = {value.strip() for value in values.get("tdm-reservation", [])} - {""}
-    if not said:
+    """Decide by tdm-reservation: 1 reserves, 0 does not, else unknown; tdm-policy goes into the evidence."""
+    reservations = {value.strip() for value in values.get("tdm-reservation", [])} - {""}
+    if not reservations:
         return SILENT
-    rights = "refused" if "1" in said else "allowed" if said == {"0"} else "unknown"
-    lines = [f"tdm-reservation: {value}" for value in sorted(said, reverse=True)]
+    rights = "refused" if "1" in reservations else "allowed" if reservations == {"0"} else "unknown"
+    lines = [f"tdm-reservation: {value}" for value in sorted(reservations, reverse=True)]
     lines += [f"tdm-policy: {value.strip()}" for value in values.get("tdm-policy", [])]
     return decision(rights, "tdm_reservation", "; ".join(lines), "tdm-reservation", time)
 
 
 def priced(headers: Sequence[tuple[str, str]]) -> Decision:
-    """Decide by the headers of an answer 402: with `crawler-price` the owner wants to be paid (Cloudflare).
+    """Decide by the headers of a response with status 402: `crawler-price` names the price of access (Cloudflare).
 
-    A data set pays nobody. Without that header 402 is an error as others are.
+    A data set cannot pay, so a price refuses. Without that header, 402 is an ordinary HTTP error.
     """
     values = {name.strip().lower(): value for name, value in reversed(headers)}
     if "crawler-price" not in values:

@@ -19,11 +19,11 @@ def page_signals(
 ) -> tuple[str, ...]:
     """Return the reservations of a page, sorted: `meta-robots:noai`, `tdm-reservation:header` and the like.
 
-    Metas come by their name, property or http-equiv. Those called robots or like one of `tokens` count, other bots' do
-    not; X-Robots-Tag as http-equiv counts as a robots meta. `tdm-reservation` has the values 1 and 0, all others say
-    nothing, and a meta supersedes the header (TDMRep); a tdm-policy alone reserves nothing. Content-Usage is defined as
-    a header only (AIPREF, attachment draft). `links` are LINK elements by rel and type: an RSL licence that a page
-    names, there or in a Link header, is not read here, and what has not been read is not licensed (RSL 1.0, 4.3).
+    `metas` are pairs of name (or property, or http-equiv) and content. Only those for robots and for `tokens` count;
+    X-Robots-Tag as http-equiv counts as a robots meta. `tdm-reservation` has the values 1 and 0, any other is ignored,
+    and a meta overrides the header (TDMRep); a tdm-policy alone reserves nothing. Content-Usage is defined for headers
+    only (AIPREF, attachment draft). `links` are LINK elements by rel and type. An RSL licence that a page names, there
+    or in a Link header, counts as a reservation, because it is not read here (RSL 1.0, 4.3).
     """
     ours, policy = tuple(tokens), tuple(directives)
     names = {"robots", "x-robots-tag", *(token.lower() for token in ours)}
@@ -51,12 +51,12 @@ def page_signals(
     return tuple(sorted(found))
 
 
-# A hostile page may write megabytes into one value: longer ones are read, but not kept in memory.
+# A hostile page may write megabytes into one value: long values are parsed, but not cached.
 _CACHED_CHARS: Final = 200
 
 
 def _refusals(value: str, tokens: tuple[str, ...], policy: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the refusing directives of one value; a few values are those of nearly all pages."""
+    """Return the refusing directives of one value; cached, because most pages use one of few values."""
     if len(value) > _CACHED_CHARS:
         return _refusals_of.__wrapped__(value, tokens, policy)
     return _refusals_of(value, tokens, policy)

@@ -1,4 +1,4 @@
-"""Header values and licence addresses in, what they mean out: the small grammars of reservations."""
+"""Parse the values of opt-out headers: robots directives, Content-Usage, and Link headers with RSL licences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-# A directive with its own colon; of these only the first word after the colon is its value.
+# Directives with a value: the first word after their colon.
 _VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
 _PLAIN: Final = frozenset(
     {
@@ -20,9 +20,9 @@ _BOT_NAME: Final = re.compile(r"[A-Za-z*][\w.*/+-]*")
 def robots_directives(value: str, tokens: Collection[str]) -> Iterator[str]:
     """Yield the directives of one X-Robots-Tag line (or robots meta) that concern us, in lower case.
 
-    There is no formal grammar (MDN; Google's robots-meta page): commas part rules, `bot:` scopes all that follow in
-    the line, some directives have a colon of their own, and a date may hold colons and a comma. Malformed rules
-    (`noai;`, `noai noimageai`) are read word by word: a reservation that can be understood counts.
+    There is no formal grammar (MDN; Google's robots-meta page): commas separate rules, `bot:` restricts the rest of the
+    line to that bot, some directives have a colon of their own, and a date may contain colons and a comma. Malformed
+    rules (`noai;`, `noai noimageai`) are read word by word, because a reservation that can be understood counts.
     """
     known = {token.lower() for token in tokens}
     ours = True
@@ -41,7 +41,7 @@ def robots_directives(value: str, tokens: Collection[str]) -> Iterator[str]:
 
 
 def refusing(found: Iterable[str], directives: Collection[str]) -> list[str]:
-    """Return those that refuse; `none` stands for noindex and nofollow, so it refuses wherever noindex does."""
+    """Return the directives that refuse; `none` means noindex and nofollow, so it refuses where noindex does."""
     policy = {directive.lower() for directive in directives}
     if "noindex" in policy:
         policy.add("none")
@@ -49,13 +49,13 @@ def refusing(found: Iterable[str], directives: Collection[str]) -> list[str]:
 
 
 def content_usage(value: str, key: str = "train-ai", no: str = "n", yes: str = "y") -> str:
-    """Return n, y or nothing for train-ai in an RFC 9651 dictionary (AIPREF drafts): keys and values case-sensitive.
+    """Return the value of train-ai in an RFC 9651 dictionary (AIPREF drafts): n, y, `?` for others, empty without one.
 
-    Parameters are ignored, another value is `?`; of conflicting members the stricter counts.
+    Keys and values are case-sensitive, parameters are ignored, and of conflicting members the stricter counts.
     """
     members = (member.partition(";")[0].partition("=") for member in value.split(","))
-    said = {preference.strip() for name, _, preference in members if name.strip() == key}
-    return no if no in said else yes if said == {yes} else "?" if said else ""
+    values = {preference.strip() for name, _, preference in members if name.strip() == key}
+    return no if no in values else yes if values == {yes} else "?" if values else ""
 
 
 # --- licences --------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ LICENSE_HOSTS: Final = (
     "artlibre.org",
     "unlicense.org",
 )
-"""Hosts of the addresses that `license_id` knows: a page that names none of them declares no licence known here."""
+"""Hosts of licence addresses; a page that links to none of them declares no licence known here (`license_id`)."""
 
 LICENSE_ADDRESS: Final = re.compile(
     rf"\s*(?:https?:)?//(?:[\w-]+\.)?({'|'.join(map(re.escape, LICENSE_HOSTS))})(/[^?#\s]*)", re.IGNORECASE
@@ -88,18 +88,18 @@ _UNTYPED: Final = frozenset({"", "application/xml", "text/xml"})
 
 
 def rsl_links(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool]]:
-    """Yield addresses of licences in Link headers as written, and whether they are said to be RSL documents.
+    """Yield the addresses of licences in Link headers as written, and whether their type is RSL.
 
-    A link without a type may be one; not where it leads to a host of well-known licences.
+    A link without a type may lead to an RSL document, unless its host is one of well-known licences.
     """
     for name, value in headers:
         if name.strip().lower() != "link":
             continue
         for piece in value.split("<")[1:]:
             address, _, rest = piece.partition(">")
-            told = dict(_parameter(part) for part in rest.split(";")[1:])
-            kind = told.get("type", "")
-            if "license" not in told.get("rel", "").split() or not address.strip():
+            parameters = dict(_parameter(part) for part in rest.split(";")[1:])
+            kind = parameters.get("type", "")
+            if "license" not in parameters.get("rel", "").split() or not address.strip():
                 continue
             if kind == RSL_TYPE:
                 yield address.strip(), True
@@ -115,7 +115,7 @@ def is_rsl_link(rel: str, kind: str) -> bool:
 def is_rsl_address(value: str) -> bool:
     """Tell whether the value of a License line can be the address of an RSL document.
 
-    Not the name of a licence (`MIT`), and no address of a well-known one, which is no RSL.
+    The name of a licence (`MIT`) cannot, nor can the address of a well-known licence.
     """
     is_address = "/" in value or value.lower().endswith((".xml", ".rsl"))
     return is_address and not any(character.isspace() for character in value) and not _is_well_known(value)
