@@ -17,7 +17,6 @@ from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
 from laion_dask.web.fetch.fetcher import backoff_s, open_fetcher
-from laion_dask.web.fetch.leases import LimitServerAddress
 from laion_dask.web.fetch.outcome import Fetched
 from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.urls.ip_addresses import is_public_address
@@ -131,20 +130,12 @@ def server(hosts: Hosts) -> Iterator[Loopback]:
         yield loopback
 
 
-def fetch(
-    defaults: params.Params,
-    address: ReplayAddress | None,
-    *urls: str,
-    limits: LimitServerAddress | None = None,
-    **changes: object,
-) -> list[Fetched]:
+def fetch(defaults: params.Params, address: ReplayAddress | None, *urls: str, **changes: object) -> list[Fetched]:
     quick: dict[str, Any] = {"timeout_s": 2.0, "retries": 1, "max_bytes": 100_000, "max_redirects": 3, **changes}
     settings = defaults.download.model_copy(update=quick)
 
     async def run() -> list[Fetched]:
-        opening = open_fetcher(
-            settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, limit_server=limits
-        )
+        opening = open_fetcher(settings, replay=address, user_agent="laion-dask/test (+me)", workers=1)
         async with opening as fetcher:
             return list(await asyncio.gather(*(fetcher.fetch(url) for url in urls)))
 
