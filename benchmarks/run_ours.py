@@ -20,7 +20,7 @@ from distributed import Client
 from laion_dask import params
 from laion_dask.download import worklist
 from laion_dask.runner.progress import Downloads
-from laion_dask.web.archive.replay import ReplayAddress
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from workflow.download import download_tables, network
 from workflow.stage import Resources
 

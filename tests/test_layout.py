@@ -35,7 +35,6 @@ FRAME = {
     ),
     "runner/worker_checks",
     *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger")),
-    "web/archive/replay",
 }
 # From the ground up: a package imports from floors below and from itself, not from others of its floor.
 FLOORS = (

@@ -33,7 +33,7 @@ from laion_dask.storage import printable
 from laion_dask.storage.files import digest, link
 from laion_dask.storage.shards import SIZES, write_sizes
 from laion_dask.web.archive.replay import Replay
-from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.limit_server import LimitServer
 from laion_dask.web.warc import cdxj
 from laion_dask.web.warc.recorded import Survey
 from workflow.stage import Resources, Run, Stage, StageError, alone, data, home, main, total
@@ -44,10 +44,10 @@ WORK: Final = ".download"
 
 @contextmanager
 def network(settings: Params, client: Client) -> Iterator[Resources]:
-    """Open the way to the images: the live web with turns at hosts, an archive, or a server that answers out of WARCs.
+    """Open the way to the images: the live web within rate limits, an archive, or a server that answers out of WARCs.
 
-    Turns are given by the driver to all workers, on whatever machine; what is recorded needs none. The replay server
-    answers on this machine only.
+    The driver's limit server serves all workers, on whatever machine; recorded answers need no limits. The replay
+    server answers on this machine only.
     """
     rules = settings.download
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
@@ -60,8 +60,8 @@ def network(settings: Params, client: Client) -> Iterator[Resources]:
             _say(replay.index.survey)
             yield {**shared, "replay": replay.address}
     else:
-        with TurnServer(rules, _reachable_from(workers, client)) as turns:
-            yield {**shared, "replay": None, "turns": turns.address}
+        with LimitServer(rules, _reachable_from(workers, client)) as server:
+            yield {**shared, "replay": None, "limit_server": server.address}
 
 
 def _say(survey: Survey) -> None:

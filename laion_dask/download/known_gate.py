@@ -15,7 +15,7 @@ from laion_dask.blocklists.known_content import LISTED_ADDRESS, LISTED_HASH
 from laion_dask.blocklists.known_index import Index
 from laion_dask.images import prepare
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.exchange import Ask, Limits, Reply
+from laion_dask.web.fetch.exchange import Ask, ExchangeLimits, Reply
 
 
 class KnownContentGate:
@@ -31,15 +31,15 @@ class KnownContentGate:
         rows = np.flatnonzero(known_content.any_of(found, len(urls))).tolist()
         return {row: known_content.told([name for name, mask in found.items() if mask[row]]) for row in rows}
 
-    def through(self, way: Callable[[Ask], Ask] | None) -> Callable[[Ask], Ask] | None:
-        """Return a way (`archive.Way.through`) on which addresses of a list are not asked for."""
+    def through(self, wrap: Callable[[Ask], Ask] | None) -> Callable[[Ask], Ask] | None:
+        """Extend an archive's `wrap`, so that no address of a list is requested."""
         if not self._has_addresses:
-            return way
+            return wrap
 
         def around(ask: Ask) -> Ask:
-            behind = ask if way is None else way(ask)
+            behind = ask if wrap is None else wrap(ask)
 
-            async def asked(target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+            async def asked(target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
                 if named := self.rows([target.href]):
                     return Reply(failure=LISTED_ADDRESS, message=named[0])
                 return await behind(target, limits, wanted)

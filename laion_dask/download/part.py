@@ -27,20 +27,21 @@ from laion_dask.images.blur import Box
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
 from laion_dask.storage import shards
-from laion_dask.web.archive import exchanges as archives
-from laion_dask.web.archive.replay import ReplayAddress
+from laion_dask.web.archive import shard_archive
+from laion_dask.web.archive.writer import keep_all
 from laion_dask.web.fetch.budgets import SHARD
 from laion_dask.web.fetch.exchange import asks_for
 from laion_dask.web.fetch.fetcher import Fetcher, open_fetcher
-from laion_dask.web.fetch.limit_server import TurnsAddress
+from laion_dask.web.fetch.leases import LimitServerAddress
 from laion_dask.web.fetch.outcome import Fetched, not_asked
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.rights.decision import SILENT, Policy
 
 Hashes = Mapping[hashes.Digest, str]
 Judged = tuple[Fetched, prepare.Prepared, Hashes]
 Judge = Callable[[Fetched, earlier.Before | None, Sequence[Box]], Judged]
 
-_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a turn at their host
+_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a slot at their host
 _BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
 
 
@@ -54,7 +55,7 @@ def download(
     user_agent: str,
     workers: int,
     shard_rows: int = 10_000,
-    turns: TurnsAddress | None = None,
+    limit_server: LimitServerAddress | None = None,
     archive: Path | None = None,
     before: Path | None = None,
     round_number: int = 1,
@@ -64,8 +65,8 @@ def download(
 
     The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
     the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
-    processes that download at the same time: they share the limits for each host through the server at `turns`, which
-    only one worker alone can do without. `archive` is the index of the exchanges that stand in for the web (source
+    processes that download at the same time: they share the limits for each host through `limit_server`, which only a
+    single worker can do without. `archive` is the index of the exchanges that stand in for the web (source
     archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now there are
     tried, as round `round_number`; `rounds.settle` joins them. What `lists` have is not asked for where they know its
     address, and else neither decoded nor written; its row has the names of the lists and nothing of the image.
@@ -82,22 +83,22 @@ def download(
         compared = earlier.with_pictures(earlier.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
     gate = known_gate.KnownContentGate(lists)
     with (
-        archives.open_way(
+        shard_archive.open_archive(
             out,
             name,
             settings,
             index=archive,
             user_agent=user_agent,
             scope=replay,
-            keep_body=gate.may_keep if lists else archives.keep_all,
-        ) as way,
+            keep_body=gate.may_keep if lists else keep_all,
+        ) as recording,
         ReorderBuffer(out) as spool,
         shards.ShardWriter(out, name, columns) as writer,
     ):
-        shard = _Shard(settings, name, rows, places, round_number, spool, writer, shard_rows, way, compared, gate)
-        through = gate.through(way.through)
+        shard = _Shard(settings, name, rows, places, round_number, spool, writer, shard_rows, recording, compared, gate)
+        through = gate.through(recording.wrap)
         opening = open_fetcher(
-            settings, replay=replay, user_agent=user_agent, workers=workers, turns=turns, through=through
+            settings, replay=replay, user_agent=user_agent, workers=workers, limit_server=limit_server, through=through
         )
         try:
             uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
@@ -124,7 +125,7 @@ class _Shard:
         spool: ReorderBuffer,
         writer: shards.ShardWriter,
         shard_rows: int,
-        way: archives.Way,
+        recording: shard_archive.Archive,
         compared: Mapping[str, earlier.Before],
         gate: known_gate.KnownContentGate,
     ) -> None:
@@ -136,7 +137,7 @@ class _Shard:
         self._spool = spool
         self._writer = writer
         self._shard_rows = shard_rows
-        self._way = way
+        self._archive = recording
         self._compared = compared
         self._gate = gate
         self._listed = gate.rows([row["url"] for row in rows])
@@ -183,7 +184,7 @@ class _Shard:
         asks_for("row", work["uid"], self._round)
         reason = SHARD if self._over else self._left.get(work["host"], "host_failing")
         fetched = not_asked(work["url"], reason)
-        self._way.conclude(work["url"], fetched.reason, fetched.message)
+        self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
         self._end(row, *_undecoded(fetched))
 
     async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, judge: Judge) -> None:
@@ -193,11 +194,11 @@ class _Shard:
             fetched = Fetched("bad_row", fault, work["url"], SILENT)
         elif row in self._listed:
             fetched = Fetched(known_content.LISTED_ADDRESS, self._listed[row], work["url"], SILENT)
-        elif (concluded := self._way.concluded(work["url"])) is not None:
+        elif (concluded := self._archive.recorded_outcome(work["url"])) is not None:
             fetched = not_asked(work["url"], concluded.failure)
         else:
             fetched = await fetcher.fetch(work["url"])
-            self._way.conclude(work["url"], fetched.reason, fetched.message)
+            self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
         if fetched.left:
             self._left[work["host"]] = fetched.left
         self._queue.end(row, failed=fetched.host_failed, paused=fetched.host_paused or bool(fetched.left))
@@ -218,7 +219,7 @@ class _Shard:
         work, place = self._rows[row], self._places[row]
         key = shards.key(self._name, place, self._shard_rows)
         asks_for("row", work["uid"], self._round)
-        self._way.ended(listed=prepared.reason in known_content.LISTED)
+        self._archive.end_row(listed=prepared.reason in known_content.LISTED)
         tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
         for number, one in enumerate(fetched.tries if prepared.reason not in known_content.LISTED else (), start=1):
             ended = {"outcome": one.reason, "http_status": one.status, "seconds": one.seconds}

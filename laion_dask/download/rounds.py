@@ -20,7 +20,7 @@ from laion_dask import schema
 from laion_dask.blocklists import known_content
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
-from laion_dask.web.archive import exchanges
+from laion_dask.web.archive.writer import join as join_archives
 
 _SLOWEST: Final = 5
 
@@ -45,7 +45,7 @@ def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
             writer.adopt(row, members)
         if found is not None:
             raise shards.ShardError(f"{name}: the rounds have the image {found[0]} twice, or without its row")
-    exchanges.join(out, name, rounds)
+    join_archives(out, name, rounds)
     write_tries(out, name, [row for folder in rounds for row in pq.read_table(tries_file(folder, name)).to_pylist()])
     later = read_later(rounds[-1], name)
     write_later(out, name, later)

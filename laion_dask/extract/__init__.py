@@ -2,6 +2,8 @@
 
 - wat: Reading WAT files: stored bytes, compression, records, their JSON, and what to do where they are damaged.
 - judge: A page with its image links in, a pair or the first reason against it for each of them out.
+- licenses: Identify the licence that an address stands for, by its SPDX id: Creative Commons, GNU, Apache, OGL and
+  others.
 - part: One WAT in, one Parquet table of pairs with their provenance out, and counts of records and links that add up.
 - personal: Texts and addresses of pairs in, how much personal data each holds out: counts by kind, never a value.
 - readings: Finished WATs in; the pairs, defects and readings of a version out, and beside it how long each WAT took.

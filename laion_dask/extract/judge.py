@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 from laion_dask import params
 from laion_dask.extract import text
+from laion_dask.extract.licenses import license_id
 from laion_dask.extract.wat.wat_envelope import text_of
 from laion_dask.extract.wat.wat_json import Link, is_image
 from laion_dask.extract.wat.wat_pages import MAX_LISTED, Defect, Page, headers_of, metas_of, typed_links_of
 from laion_dask.schema.ledger import Ledger
-from laion_dask.web.rights import decision
-from laion_dask.web.rights.signals import license_id
+from laion_dask.web.rights import pages
 from laion_dask.web.urls import resolver
 
 # WATs made before keep HTML entities undecoded (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
@@ -158,7 +158,7 @@ class Judge:
         if self._links_only:
             return _UNKNOWN
         lists = page.lists()
-        found = decision.page_signals(
+        found = pages.page_signals(
             headers_of(lists), metas_of(lists), self._settings.opt_out_directives, links=typed_links_of(lists)
         )
         opted_out = bool(found) and self._settings.page_opt_out == "drop"

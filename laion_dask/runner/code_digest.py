@@ -21,8 +21,8 @@ from typing import Final
 from laion_dask.storage.packaged import PROJECT
 
 PACKAGES: Final = ("laion_dask", "workflow")
-SHAPING: Final = ("params/section.py", "params/types.py", "schema", "web/archive/replay.py")
-"""Modules of no stage, in no deps of dvc.yaml, that decide columns, reasons and answers of all of them."""
+SHAPING: Final = ("params/section.py", "params/types.py", "schema")
+"""Modules of no stage, in no deps of dvc.yaml, that decide the columns and reasons of all of them."""
 
 # Those whose other version may give other bytes.
 _LIBRARIES: Final = (

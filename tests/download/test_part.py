@@ -21,8 +21,9 @@ from warcio.archiveiterator import ArchiveIterator
 from laion_dask import params
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
-from laion_dask.web.archive.replay import Replay, ReplayAddress
+from laion_dask.web.archive.replay import Replay
 from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 REMOTE = marked.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provenance="https://x.example/m"')
 

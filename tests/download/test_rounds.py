@@ -24,7 +24,7 @@ from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
 from laion_dask.storage.files import digest
 from laion_dask.web.archive.replay import Loopback
-from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.limit_server import LimitServer
 from workflow import download as stage
 from workflow.stage import Resources
 
@@ -86,8 +86,8 @@ class Runs:
 
 
 def run(runs: Runs, work: Path, settings: params.Params, server: Loopback) -> Sequence[Done]:
-    with TurnServer(settings.download) as turns:
-        shared = {"replay": server.address, "user_agent": "test", "workers": 1, "turns": turns.address}
+    with LimitServer(settings.download) as limit_server:
+        shared = {"replay": server.address, "user_agent": "test", "workers": 1, "limit_server": limit_server.address}
         args = {"name": "00000", "work": work, "settings": settings.download}
         first = runs(download, [Part("00000", digest(work), args)], shared)
         return stage.again(settings, shared, first, runs)

@@ -17,8 +17,8 @@ from warcio.warcwriter import WARCWriter
 
 from laion_dask import params, schema
 from laion_dask.download.part import download
-from laion_dask.web.archive.replay import ReplayAddress
-from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.limit_server import LimitServer
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
 JPEG = [("Content-Type", "image/jpeg")]
@@ -68,7 +68,7 @@ def run(
 ) -> dict[str, Any]:
     """Download shard 00003 with a server of rate limits of its own; return its counts."""
     out.mkdir(parents=True)
-    with TurnServer(settings) as turns:
+    with LimitServer(settings) as limit_server:
         return download(
             out,
             name="00003",
@@ -77,7 +77,7 @@ def run(
             replay=address,
             user_agent="laion-dask/test",
             workers=workers,
-            turns=turns.address,
+            limit_server=limit_server.address,
             **more,
         )
 

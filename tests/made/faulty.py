@@ -28,7 +28,7 @@ import brotli
 import pyarrow as pa
 import trustme
 
-from laion_dask.web.archive.replay import ReplayAddress
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 OK: Final = b"\x89PNG pretended image"
 SMUGGLED: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"

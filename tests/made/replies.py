@@ -6,22 +6,22 @@ import asyncio
 from typing import Any
 
 from laion_dask import params
-from laion_dask.web.archive.replay import ReplayAddress
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.exchange import Limits, Reply, open_session
+from laion_dask.web.fetch.exchange import ExchangeLimits, Reply, open_session
 from laion_dask.web.fetch.fetcher import open_fetcher
-from laion_dask.web.fetch.limit_server import TurnsAddress
+from laion_dask.web.fetch.leases import LimitServerAddress
 from laion_dask.web.fetch.outcome import Fetched
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 BODY = b"\x89PNG pretended image"
-LIMITS = Limits(timeout_s=5.0, max_bytes=10_000_000)
+LIMITS = ExchangeLimits(timeout_s=5.0, max_bytes=10_000_000)
 
 
 def fetch(
     defaults: params.Params,
     address: ReplayAddress | None,
     *urls: str,
-    turns: TurnsAddress | None = None,
+    limit_server: LimitServerAddress | None = None,
     **changes: object,
 ) -> list[Fetched]:
     """Fetch all URLs at once, with short limits and `changes` to the settings of the download."""
@@ -29,7 +29,9 @@ def fetch(
     settings = defaults.download.model_copy(update=quick)
 
     async def run() -> list[Fetched]:
-        opening = open_fetcher(settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, turns=turns)
+        opening = open_fetcher(
+            settings, replay=address, user_agent="laion-dask/test (+me)", workers=1, limit_server=limit_server
+        )
         async with opening as fetcher:
             return list(await asyncio.gather(*(fetcher.fetch(url) for url in urls)))
 

@@ -16,8 +16,9 @@ from places import ROOT
 from laion_dask import params
 from laion_dask.web.fetch.host_rules import HostRules
 from laion_dask.web.rights.ai_txt import parse_ai_txt
-from laion_dask.web.rights.decision import Decision, Policy, priced
+from laion_dask.web.rights.decision import Decision, Policy
 from laion_dask.web.rights.embedded import decide_file
+from laion_dask.web.rights.headers import priced
 from laion_dask.web.rights.robots import parse_robots
 from laion_dask.web.rights.rsl import parse_rsl
 from laion_dask.web.rights.tdmrep import parse_tdmrep

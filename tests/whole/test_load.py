@@ -20,8 +20,9 @@ from project import SMALL, Project
 
 from laion_dask import params, schema
 from laion_dask.download.part import download
-from laion_dask.web.archive.replay import MARK, NO_ANSWER, Loopback, Replay
+from laion_dask.web.archive.replay import Loopback, Replay
 from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
+from laion_dask.web.fetch.replay_address import MARK, NO_ANSWER
 from laion_dask.web.warc import cdxj
 
 ANSWERS: list[Response] = [

@@ -1,4 +1,4 @@
-"""Read one exchange of an index out of its WARC file, or copy its records as they are written into another archive."""
+"""Read one exchange of an index from its WARC file, or copy its records into another archive."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from laion_dask.web.archive.warc_exchange import Exchange
 from laion_dask.web.warc import cdxj, recorded, warc_files
 from laion_dask.web.warc.cdxj import Entry
 
-MOST_BYTES: Final = 256 * 2**20
-"""So much is decoded of one body of another crawler's file, where no limit is given."""
+MAX_BYTES: Final = 256 * 2**20
+"""How many bytes of a body from another crawler's file are decoded, where no limit is given."""
 
 
-def read(entry: Entry, most: int = MOST_BYTES) -> Exchange:
-    """Read one exchange; `ArchiveError` where the file does not hold what the index says.
+def read(entry: Entry, max_bytes: int = MAX_BYTES) -> Exchange:
+    """Read one exchange; `ArchiveError` where the file does not have it where the index says.
 
-    Of another crawler's body at most `most` bytes are decoded; a longer one counts as not recorded in full.
+    Of another crawler's body at most `max_bytes` are decoded; a longer one counts as not recorded in full.
     """
     try:
         record = warc_files.header(entry.path, entry.offset)
         if record is not None and not recorded.is_ours(record):
-            found = recorded.read(recorded.Place(entry.path, entry.offset, entry.payload))
-            if found is not None:
-                return warc_exchange.foreign(entry.url, record.get("warc-date"), found, most)
+            answer = recorded.read(recorded.RecordPlace(entry.path, entry.offset, entry.payload))
+            if answer is not None:
+                return warc_exchange.foreign(entry.url, record.get("warc-date"), answer, max_bytes)
             raise _damaged(entry)
         with entry.path.open("rb") as stream:
             stream.seek(entry.offset)
-            ours = next(iter(ArchiveIterator(stream)), None)
-            exchanged = warc_exchange.read(ours) if ours is not None else None
+            own_record = next(iter(ArchiveIterator(stream)), None)
+            exchanged = warc_exchange.read(own_record) if own_record is not None else None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _damaged(entry) from error
     if exchanged is None:
@@ -46,10 +46,10 @@ def _damaged(entry: Entry) -> cdxj.ArchiveError:
 
 
 def copied(entry: Entry, source: BinaryIO) -> tuple[Entry, bytes]:
-    """Return the records of an exchange as gzip members, and their entry.
+    """Return the records of an exchange as gzip members, and their index entry.
 
-    Those of this project are copied as they are. What another crawler wrote may not be packed, or may have its body
-    elsewhere: it is written anew, complete in one record, and without a request, of which nothing is known.
+    Records of this project are copied unchanged. Those of another crawler may be uncompressed, or have their body in
+    another record: they are rewritten as one complete record, without a request, because the request is unknown.
     """
     source.seek(entry.offset)
     records = source.read(entry.span)
@@ -59,7 +59,7 @@ def copied(entry: Entry, source: BinaryIO) -> tuple[Entry, bytes]:
         pieces = [records[: entry.length], records[entry.length :]]
         packed = [warc_exchange.pack(piece, 6) for piece in pieces if piece]
         return replace(entry, length=len(packed[0]), span=sum(map(len, packed))), b"".join(packed)
-    found = read(entry)
-    member = warc_exchange.write(found, entry.place, "")
+    exchanged = read(entry)
+    member = warc_exchange.write(exchanged, entry.place, "")
     size = len(member.record)
     return replace(entry, digest=member.digest, block=member.block, length=size, span=size, payload=None), member.record

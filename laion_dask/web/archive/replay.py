@@ -1,7 +1,7 @@
-"""WARC files in, a loopback web server out that answers for every host as the archive recorded it.
+"""Serve WARC files: a loopback web server that answers for every recorded host.
 
-http listens on one port and https on another; certificates for any host name are made as they are asked for. Clients
-reach it by resolving names to it, so URLs and host names stay as they are.
+One port serves http, another https, with certificates that are made for each host name on demand. Clients resolve
+every name to the server, so URLs and host names stay unchanged.
 """
 
 from __future__ import annotations
@@ -30,17 +30,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from laion_dask.storage import printable
-from laion_dask.web.warc.recorded import Answer, Place, Recorded, Survey, normal, read
-from laion_dask.web.warc.warc_files import Record, WarcFileError
-
-MARK: Final = "Laion-Dask-Replay"
-"""Header of a request whose client wants to be told what was not answered, and of the answers that tell it."""
-NO_ANSWER: Final = "no answer"
-"""Mark of an answer that stands for none: the host has closed the connection, or does not exist."""
-NO_BODY: Final = "no body"
-"""Mark of an answer whose headers were recorded and whose body was not: the connection is lost after them."""
-MARK_DATE: Final = "Laion-Dask-Replay-Date"
-"""Header with the WARC-Date of the record, for a client that sent the mark."""
+from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
+from laion_dask.web.warc.recorded import AnswerRecord, Recorded, RecordPlace, Survey, normal_url, read
+from laion_dask.web.warc.warc_files import WarcFileError, WarcRecord
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -49,28 +41,14 @@ class ReplayError(Exception):
     """A WARC file cannot be served."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayAddress:
-    """Where a replay server listens, and the certificate authority that its clients must trust."""
-
-    host: str
-    http_port: int
-    https_port: int
-    ca_pem: str
-    marks: bool = False
-    """The server says itself where a host gave no answer (`MARK`), so silence and a lost connection are never that."""
-    word: str = field(default="", repr=False)
-    """What a request has to have as its `MARK` to be answered; empty: nothing."""
-
-
 _BACKLOG: Final = 1_024  # clients that have connected and are not accepted yet
-_TURNS: Final = 5  # of the event loop: more than it takes to register an accepted connection, or to close one
+_LOOP_PASSES: Final = 5  # passes of the event loop: more than it needs to register an accepted connection or close one
 
 
 class Loopback:
     """A context manager that serves a handler over http and https on 127.0.0.1 in a thread of its own.
 
-    Counts `requests`, and `peak` concurrent requests by host.
+    It counts `requests`, and by host the `peak` of concurrent ones.
     """
 
     def __init__(self, handler: Handler, *, http_port: int = 0, https_port: int = 0) -> None:
@@ -94,7 +72,7 @@ class Loopback:
         try:
             ports = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
         except BaseException:
-            # A port that is taken must not leave the thread behind.
+            # Where a port is in use, the thread must end too.
             self._stop()
             raise
         self.address = replace(self.address, http_port=ports[0], https_port=ports[1])
@@ -109,7 +87,7 @@ class Loopback:
         ports = []
         for port, tls in zip(self._ports, (None, self._tls()), strict=True):
             runner = web.ServerRunner(
-                web.Server(self._counted, access_log=None), handle_signals=False, shutdown_timeout=0.1
+                web.Server(self._count, access_log=None), handle_signals=False, shutdown_timeout=0.1
             )
             self._runners.append(runner)
             await runner.setup()
@@ -137,7 +115,7 @@ class Loopback:
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             loop.remove_reader(listening.fileno())
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_PASSES):
             await asyncio.sleep(0)
         for runner in self._runners:
             await runner.cleanup()
@@ -145,10 +123,10 @@ class Loopback:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_PASSES):
             await asyncio.sleep(0)
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _count(self, request: web.BaseRequest) -> web.StreamResponse:
         host = request.host.partition(":")[0]
         self.requests += 1
         self._open[host] += 1
@@ -161,10 +139,10 @@ class Loopback:
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._authority.issue_cert("localhost", self.address.host).configure_cert(context)
-        context.sni_callback = self._choose
+        context.sni_callback = self._choose_certificate
         return context
 
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+    def _choose_certificate(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         if name is None:
             return None
         if name not in self._contexts:
@@ -172,61 +150,61 @@ class Loopback:
             try:
                 self._authority.issue_cert(name).configure_cert(context)
             except ValueError:
-                # IDNA refuses the name (an underscore): the certificate is that of the server itself, for clients that
-                # do not compare names. An alert would reach some clients as a lost connection.
+                # IDNA refuses the name (an underscore). The server's own certificate is used, for clients that do not
+                # compare names; an alert would look like a lost connection to some clients.
                 return None
             self._contexts[name] = context
         connection.context = self._contexts[name]
         return None
 
 
-# The server would put its own clock there, and a Date that was never received would go into the data set.
+# An answer without a Date gets an empty one: aiohttp would add this machine's time, which would enter the data set.
 NO_DATE: Final = ""
 
 
 @dataclass(slots=True)
-class Index:
-    """URL -> place of its first answer (of tries that an archive holds, the one that was not tried again)."""
+class ReplayIndex:
+    """Finds the record that answers a URL: its first answer, or in archives of this project its last attempt."""
 
     survey: Survey
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, RecordPlace] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     tried_again: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
-    """URLs that a file names without an answer: none came, or it is left out."""
+    """URLs that a file names and has no usable answer for."""
 
     def add(self, *paths: Path) -> None:
         """Read WARC files to their ends; `ReplayError` where one is missing or is not a WARC file to its end."""
         try:
             for path in paths:
-                for found in self.survey.answers(path):
-                    self._put(found) if isinstance(found, Answer) else self._name(found)
+                for record in self.survey.answers(path):
+                    self._put(record) if isinstance(record, AnswerRecord) else self._name(record)
         except WarcFileError as error:
             raise ReplayError(str(error)) from error
-        for found in self.survey.revisits():
-            self._put(found)
+        for answer in self.survey.revisits():
+            self._put(answer)
         self.named -= self.places.keys()
 
-    def _put(self, found: Answer) -> None:
-        url = found.url
+    def _put(self, answer: AnswerRecord) -> None:
+        url = answer.url
         if url not in self.places or url in self.tried_again:
-            self.places[url] = found.place
-            self.tried_again.add(url) if found.busy else self.tried_again.discard(url)
+            self.places[url] = answer.place
+            self.tried_again.add(url) if answer.busy else self.tried_again.discard(url)
         self.hosts.add(_host(url))
 
-    def _name(self, record: Record) -> None:
-        url = normal(record.get("warc-target-uri"))
+    def _name(self, record: WarcRecord) -> None:
+        url = normal_url(record.get("warc-target-uri"))
         if url is None or url in self.places:
             return
-        # Whatever its type, it says that the address was there: a 404 would say that it is gone.
+        # A record of any type shows that the URL existed, so the answer must not be 404, which means that it is gone.
         self.named.add(url)
 
-    def find(self, url: str) -> Place | None:
-        """Return the place of a URL's answer; where it is absent, of the other scheme's."""
+    def find(self, url: str) -> RecordPlace | None:
+        """Return the place of the answer to a URL, or to the same URL with the other scheme."""
         return self.places.get(url) or self.places.get(_other_scheme(url))
 
     def is_named(self, url: str) -> bool:
-        """Whether the files name a URL, or that of the other scheme, and hold no answer to it."""
+        """Whether the files name a URL, with either scheme, but have no answer to it."""
         return self.find(url) is None and (url in self.named or _other_scheme(url) in self.named)
 
 
@@ -240,31 +218,31 @@ def _host(url: str) -> str:
 
 
 class Replay(Loopback):
-    """The loopback server that answers out of WARC files: `with Replay(paths) as replay: replay.address`.
+    """The loopback server that answers from WARC files: `with Replay(paths) as replay: replay.address`.
 
-    A URL of a known host that was not recorded gets 404. The connection is closed for a host that does not occur, for a
-    URL that the files name without an answer that can be given, and behind a body that they do not hold in full. A
-    client that sends `MARK` is told all of these by a marked answer instead: on a busy machine connections are lost for
-    other reasons too. `ReplayError` where a file is missing or cannot be read to its end.
+    A URL of a recorded host that was not recorded itself gets 404. The server closes the connection for a host that
+    does not occur, for a URL that the files name without a usable answer, and after a body that they do not have in
+    full. A client that sends `MARK` gets a marked answer instead in these cases, because a busy machine also loses
+    connections for other reasons. `ReplayError` where a file is missing or cannot be read to its end.
 
-    Every user of the machine reaches its ports. So whoever does not send the word of `address` as `MARK` gets 403 and
-    nothing of the files, unless the server is `for_all`.
+    Every user of the machine can reach the ports. So a client that does not send the token of `address` as `MARK` gets
+    403 and nothing from the files, unless the server is `for_all`.
     """
 
     def __init__(
         self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0, for_all: bool = False
     ) -> None:
-        super().__init__(self._let_in, http_port=http_port, https_port=https_port)
-        self.address = replace(self.address, marks=True, word="" if for_all else secrets.token_hex(16))
-        # Made only where a file has to be unpacked.
+        super().__init__(self._authorize, http_port=http_port, https_port=https_port)
+        self.address = replace(self.address, marks=True, token="" if for_all else secrets.token_hex(16))
+        # The folder is made only when a file has to be unpacked.
         self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
-        self.index = Index(Survey(self._scratch))
+        self.index = ReplayIndex(Survey(self._scratch))
         try:
             self.index.add(*paths)
         except BaseException:
             self._clear()
             raise
-        # Bodies stay on disk; the few that are asked for again (robots.txt, a shared logo) stay warm.
+        # Bodies are read from disk; a small cache serves those that are requested repeatedly (robots.txt, a logo).
         self._read = lru_cache(maxsize=32)(read)
 
     def __enter__(self) -> Self:
@@ -284,14 +262,14 @@ class Replay(Loopback):
     def _clear(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
-        said = request.headers.get(MARK, "").encode(errors="surrogateescape")
-        if self.address.word and not hmac.compare_digest(said, self.address.word.encode()):
+    async def _authorize(self, request: web.BaseRequest) -> web.StreamResponse:
+        token = request.headers.get(MARK, "").encode(errors="surrogateescape")
+        if self.address.token and not hmac.compare_digest(token, self.address.token.encode()):
             return web.Response(status=403, text="this server answers the run that has started it\n")
         return await self._answer(request)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        url = normal(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
+        url = normal_url(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
         if url is None or _host(url) not in self.index.hosts or self.index.is_named(url):
             return self._hang_up(request)
         place = self.index.find(url)
@@ -321,7 +299,7 @@ class Replay(Loopback):
     async def _break_off(
         self, request: web.BaseRequest, recorded: Recorded, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
-        """Send what there is and hang up: a shorter body would be another answer than the one that was recorded."""
+        """Send the recorded part and close the connection: a shorter body would look like a complete answer."""
         response = web.StreamResponse(status=recorded.status, reason=recorded.reason, headers=headers)
         response.content_length = len(recorded.body) + 1
         await response.prepare(request)
@@ -332,9 +310,9 @@ class Replay(Loopback):
 
 
 def serve(paths: Sequence[Path], http_port: int, https_port: int) -> None:
-    """Serve WARC files to every program of this machine until Ctrl-C, and print where and how.
+    """Serve WARC files to every program of this machine until Ctrl-C, and print how to reach the server.
 
-    `ReplayError` where a file is missing.
+    `ReplayError` where a file is missing or damaged.
     """
     with Replay(paths, http_port=http_port, https_port=https_port, for_all=True) as replay:
         for line in usage(replay):
@@ -346,7 +324,7 @@ def serve(paths: Sequence[Path], http_port: int, https_port: int) -> None:
 
 
 def usage(replay: Replay) -> list[str]:
-    """Return the lines that tell where a replay server listens and how curl reaches it."""
+    """Return lines with the addresses of a replay server and a curl command for it."""
     address = replay.address
     url = next(iter(replay.index.places), "http://host.example/")
     port = address.https_port if url.startswith("https:") else address.http_port

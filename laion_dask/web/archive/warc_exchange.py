@@ -1,8 +1,8 @@
-"""One exchange in, its WARC records out, each a gzip member; and back again, equal in every field.
+"""Write exchanges as WARC records, each a gzip member, and read them back with every field.
 
 A reply is a `response` record, cut after its headers where the body was not read; an exchange without any answer is a
-`metadata` record. The request follows. What HTTP has no place for (who asked, why it failed) stands as JSON in the
-record's header `Laion-Dask-Exchange`, which other readers skip (WARC 1.1, 5.20: unknown fields are ignored).
+`metadata` record. The record of the request follows. What has no place in HTTP (the asker, the reason of a failure)
+goes as JSON into the record's header `Laion-Dask-Exchange`, which other readers ignore (WARC 1.1, 5.20).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from laion_dask.web.fetch.exchange import NOT_HTTP, Headers, Reply, retry_after_
 from laion_dask.web.warc import codings
 from laion_dask.web.warc.recorded import FIELD, Recorded
 
-# The body is stored as decoded. What described it on the wire gets the prefix that Common Crawl gives it, so that no
-# reader decodes twice.
+# Bodies are stored decoded. Headers that describe the encoded body get Common Crawl's prefix, so that no reader decodes
+# a body twice.
 _PREFIX: Final = "X-Crawler-"
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "transfer-encoding", "content-length"})
-# WARC 1.1, 5.13; the others of its values say nothing of these.
+# WARC 1.1, 5.13; all other failures are `unspecified`.
 _TRUNCATED: Final = {"timeout": "time", "unreachable": "disconnect", "too_large": "length"}
 _SMALL_BYTES: Final = 2_048
 _PIECE_BYTES: Final = 64 * 1024
@@ -41,9 +41,10 @@ _NO_REPLY: Final = Reply()
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and how it ended: `head` is what came before the body, None where no answer came.
+    """One request and its outcome: `head` is the reply without its body, None where no answer came.
 
-    `date` is when it began, ISO 8601 in UTC. `read`: the body was asked for; without it, or `withheld`, there is none.
+    `date` is when the request began, ISO 8601 in UTC. `read`: the client wanted the body; where it did not, or where
+    the body is `withheld`, none is stored.
     """
 
     url: str
@@ -56,8 +57,8 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """The record of a reply as stored, and that of its request; `digest` of the body and `block` of the record."""
+class StoredExchange:
+    """The stored records of a reply and its request, with the digests of the body and of the record's block."""
 
     record: bytes
     request: bytes
@@ -65,24 +66,24 @@ class Member:
     block: str
 
 
-class _Head(StatusAndHeaders):  # type: ignore[misc]
-    """HTTP headers that are written as they are: warcio would percent-encode what is not ASCII."""
+class _HttpHeaders(StatusAndHeaders):  # type: ignore[misc]
+    """HTTP headers that are written unchanged; warcio would percent-encode bytes that are not ASCII."""
 
     def compute_headers_buffer(self, header_filter: object = None) -> None:
         self.headers_buff = self.to_bytes(header_filter)
 
 
 def now() -> str:
-    """Return the time as WARC-Date has it, with microseconds."""
+    """Return the current time as a WARC-Date with microseconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def write(exchange: Exchange, place: int, user_agent: str) -> Member:
-    """Return the records of an exchange; `place` counts the exchanges of one asker with one URL.
+def write(exchange: Exchange, place: int, user_agent: str) -> StoredExchange:
+    """Return the records of an exchange; `place` is its number among the exchanges of one asker with one URL.
 
-    The same exchange gives the same bytes: record ids are digests, and gzip members carry no time.
+    Equal exchanges give equal bytes: record ids are digests, and gzip members have no time.
     """
-    about: dict[str, Any] = {"asker": exchange.asker, "place": place, "reply": _told(exchange.reply)}
+    about: dict[str, Any] = {"asker": exchange.asker, "place": place, "reply": _other_fields(exchange.reply)}
     about |= {name: True for name in ("read", "withheld") if getattr(exchange, name)}
     headers = {"WARC-Date": exchange.date, "WARC-Record-ID": _id("reply", exchange, place)}
     head = exchange.head
@@ -94,7 +95,7 @@ def write(exchange: Exchange, place: int, user_agent: str) -> Member:
         record = _record("metadata", exchange.url, headers, None, text)
     else:
         stored = stored_headers(head.headers, len(body))
-        about["head"] = _told(head)
+        about["head"] = _other_fields(head)
         if exchange.reply.status == 0:
             about["lost"] = True
         if _read_back(stored) != head.headers:
@@ -103,13 +104,13 @@ def write(exchange: Exchange, place: int, user_agent: str) -> Member:
         if exchange.reply.failure or not exchange.read or exchange.withheld:
             headers["WARC-Truncated"] = cut
         status = f"{head.status} {responses.get(head.status, '')}".rstrip()
-        http = _Head(status, list(stored), protocol="HTTP/1.1")
+        http = _HttpHeaders(status, list(stored), protocol="HTTP/1.1")
         record = _record("response", exchange.url, headers, http, body)
-    # Pictures do not get smaller: trying costs more than all other work of an exchange.
+    # Images do not compress: the attempt would cost more time than the rest of an exchange.
     level = 0 if len(body) > _SMALL_BYTES and not _is_text(head) else 6
     packed = member(record, level)
     digests = (record.rec_headers.get_header(f"WARC-{part}-Digest") or "" for part in ("Payload", "Block"))
-    return Member(packed, _request(exchange, place, user_agent), *digests)
+    return StoredExchange(packed, _request(exchange, place, user_agent), *digests)
 
 
 def _is_text(head: Reply | None) -> bool:
@@ -117,14 +118,14 @@ def _is_text(head: Reply | None) -> bool:
     return kind.startswith(("text/", "application/json", "image/svg"))
 
 
-def _told(reply: Reply) -> dict[str, Any]:
-    """Return what is neither status, headers nor body, where it is not the default."""
+def _other_fields(reply: Reply) -> dict[str, Any]:
+    """Return the fields other than status, headers, body and date that are not at their defaults."""
     names = [field.name for field in fields(Reply) if field.name not in _PLAIN]
     return {name: getattr(reply, name) for name in names if getattr(reply, name) != getattr(_NO_REPLY, name)}
 
 
 def stored_headers(headers: Headers, body_bytes: int) -> Headers:
-    """Return headers that describe the body as stored: decoded, in one piece."""
+    """Return headers that describe the stored body: decoded and without chunks."""
 
     def name_of(name: str, value: str) -> str:
         moved = name.lower() in _OF_THE_WIRE and (name.lower() != "content-length" or value != str(body_bytes))
@@ -134,15 +135,15 @@ def stored_headers(headers: Headers, body_bytes: int) -> Headers:
 
 
 def _read_back(stored: Iterable[tuple[str, str]]) -> Headers:
-    """Return the headers that a reader makes of stored ones: it strips spaces, and values end with their line."""
+    """Return the headers that a reader gets from stored ones: without outer spaces and line ends."""
     return tuple((name.removeprefix(_PREFIX), "".join(value.splitlines()).strip()) for name, value in stored)
 
 
 def _request(exchange: Exchange, place: int, user_agent: str) -> bytes:
-    # The headers that the session sets; aiohttp adds which encodings it can decode.
+    # The headers that the session sets; aiohttp also sends Accept-Encoding.
     parsed = ada_url.URL(exchange.url)
     lines = [("Host", parsed.host), ("User-Agent", user_agent), ("Accept", "image/*,*/*;q=0.5")]
-    http = _Head(f"GET {parsed.pathname}{parsed.search} HTTP/1.1", lines, is_http_request=True)
+    http = _HttpHeaders(f"GET {parsed.pathname}{parsed.search} HTTP/1.1", lines, is_http_request=True)
     headers = {
         "WARC-Date": exchange.date,
         "WARC-Record-ID": _id("request", exchange, place),
@@ -157,7 +158,7 @@ def _id(kind: str, exchange: Exchange, place: int) -> str:
 
 
 def warcinfo(filename: str, date: str) -> bytes:
-    """Return the record that begins a WARC file."""
+    """Return the first record of a WARC file."""
     headers = {
         "WARC-Date": date,
         "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{filename} {date}')}>",
@@ -167,7 +168,7 @@ def warcinfo(filename: str, date: str) -> bytes:
     return member(_record("warcinfo", "", headers, None, text.encode()), 6)
 
 
-def _record(kind: str, url: str, headers: Mapping[str, str], http: _Head | None, body: bytes) -> ArcWarcRecord:
+def _record(kind: str, url: str, headers: Mapping[str, str], http: _HttpHeaders | None, body: bytes) -> ArcWarcRecord:
     return WARCWriter(None, warc_version="WARC/1.1").create_warc_record(
         url, kind, io.BytesIO(body), len(body), warc_headers_dict=dict(headers), http_headers=http
     )
@@ -187,12 +188,12 @@ def pack(plain: bytes | memoryview, level: int) -> bytes:
 
 
 def read(record: ArcWarcRecord) -> Exchange | None:
-    """Return the exchange of a record of this writer; None for any other record."""
+    """Return the exchange of a record that `write` has made; None for any other record."""
     warc = record.rec_headers
-    url, date, told = (warc.get_header(name) or "" for name in ("WARC-Target-URI", "WARC-Date", FIELD))
-    if not told:
+    url, date, text = (warc.get_header(name) or "" for name in ("WARC-Target-URI", "WARC-Date", FIELD))
+    if not text:
         return None
-    about = json.loads(told)
+    about = json.loads(text)
     reply = Reply(**about["reply"])
     exchange = Exchange(
         url, about["asker"], date, None, reply, read=about.get("read", False), withheld=about.get("withheld", False)
@@ -209,18 +210,18 @@ def read(record: ArcWarcRecord) -> Exchange | None:
     return replace(exchange, head=head, reply=reply)
 
 
-def foreign(url: str, date: str, found: Recorded, most: int) -> Exchange:
-    """Return the exchange of another crawler's record: all of its body was asked for, and at most `most` is decoded."""
-    headers = _read_back(found.headers)
-    busy = found.status == 429 or found.status >= 500
-    head = Reply(found.status, headers, retry=busy, retry_after_s=retry_after_s(headers))
-    decoder = codings.Decoder(codings.names(headers), most)
+def foreign(url: str, date: str, answer: Recorded, max_bytes: int) -> Exchange:
+    """Return the exchange of another crawler's record, which wanted the whole body; decode at most `max_bytes`."""
+    headers = _read_back(answer.headers)
+    busy = answer.status == 429 or answer.status >= 500
+    head = Reply(answer.status, headers, retry=busy, retry_after_s=retry_after_s(headers))
+    decoder = codings.BodyDecoder(codings.names(headers), max_bytes)
     try:
-        for begin in range(0, len(found.body), _PIECE_BYTES):
-            decoder.feed(found.body[begin : begin + _PIECE_BYTES])
+        for begin in range(0, len(answer.body), _PIECE_BYTES):
+            decoder.feed(answer.body[begin : begin + _PIECE_BYTES])
             if decoder.full:
                 break
         decoder.finish()
     except codings.CodingError:
         return Exchange(url, "", date, head, NOT_HTTP, read=True)
-    return Exchange(url, "", date, head, replace(head, body=bytes(decoder.body)), read=True, withheld=found.cut)
+    return Exchange(url, "", date, head, replace(head, body=bytes(decoder.body)), read=True, withheld=answer.cut)

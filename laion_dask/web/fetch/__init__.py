@@ -1,21 +1,15 @@
-"""One polite request: rate limits, host rules, the guard against private addresses, redirects and retries.
+"""Send requests politely: rate limits, host rules, the guard against private addresses, redirects and retries.
 
-- budgets: What a shard may lose to one host, in seconds and in rows, and how long it may take: beyond that nobody
-  waits.
-- cache: Keys and answers in, the same answers out for a while: a cache with limits of number, weight and age, for
-  threads.
-- exchange: One request in, one reply out: within a deadline, read no further than allowed; no redirect, no retry, no
-  opinion.
-- fetcher: URLs in, responses out: asked for politely, checked at every hop, refused where the owner has opted out.
-- guard: Addresses in, connections to public machines out: the guard that stands between a stranger's URL and a
-  socket.
-- host_limits: Hosts in, turns out: how many requests a host and its registered domain get at once, and how far apart
-  they are.
-- host_rules: Origins in, rules out: what their robots.txt, tdmrep.json, ai.txt and licences say.
-- leases: The client's end of a server of turns: leases are asked for, held, and given up in time; see `turns`.
-- limit_server: Turns at hosts for all workers of a run: a server in the driver gives them out as leases, the fetchers
-  ask it.
-- outcome: How a URL ended: keep and the decoded body, or a reason of the closed list; and each try for it.
-- response_head: Read heads of answers as browsers do where aiohttp's parser is stricter: a Content-Length that is
-  said twice.
+- budgets: Budgets: how many seconds and rows a shard may lose to one host, and how long a shard may take.
+- cache: A cache for the threads of a process, limited in size and age: cachetools' TTLCache behind a lock.
+- exchange: Send one GET request, within a deadline and a size limit; it follows no redirects and retries nothing.
+- fetcher: Fetch images politely: within the rate limits, with every redirect checked, and never against an opt-out.
+- guard: Let no request reach a private address: check URLs, resolved names and sockets (protection against SSRF).
+- host_limits: Rate limits for hosts and domains: how many requests run at once, and how far apart they start.
+- host_rules: Hold the rules of each origin: its robots.txt, tdmrep.json, ai.txt and the licences that they name.
+- leases: The client of a limit server: it asks for leases, holds them, and gives them up in time; see `limit_server`.
+- limit_server: The limit server: it shares the rate limits for hosts between all workers of a run.
+- outcome: The outcome of a URL: keep and the decoded body, or a reason of the closed list; and each attempt at it.
+- replay_address: The address of a replay server, and the headers by which it marks what hosts did not answer.
+- response_head: Accept a repeated Content-Length as browsers do, which aiohttp's parser refuses.
 """

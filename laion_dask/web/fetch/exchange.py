@@ -1,6 +1,6 @@
-"""One request in, one reply out: within a deadline, read no further than allowed; no redirect, no retry, no opinion.
+"""Send one GET request, within a deadline and a size limit; it follows no redirects and retries nothing.
 
-Every way that an exchange can end is a `Reply`; an exception is a bug.
+Every outcome of a request is a `Reply`; an exception is a bug, or a fault of this machine.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from laion_dask.web.archive.replay import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
 from laion_dask.web.fetch import guard
+from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
 from laion_dask.web.fetch.response_head import Connector
 from laion_dask.web.warc import codings, http_message
 
 Headers = tuple[tuple[str, str], ...]
 
 _SMALL_BYTES: Final = 64 * 1024
-_KEEPALIVE_S: Final = 4.0  # many hosts: idle connections must not use up the file descriptors
+_KEEPALIVE_S: Final = 4.0  # idle connections to many hosts must not use up the file descriptors
 _FILES: Final = 65_536
 _MAX_HEADERS: Final = 128  # of at most _MAX_FIELD_BYTES each
 _MAX_FIELD_BYTES: Final = 8 * 1024
-_REPLAY_S: Final = 3600.0  # for one answer of a replay server: beyond, something is broken, however busy the machine
-_REPLAY_TRIES: Final = 3  # for connections that a busy machine loses
+_REPLAY_S: Final = 3600.0  # for one answer of a replay server: a longer wait means a fault, on however busy a machine
+_REPLAY_ATTEMPTS: Final = 3  # because a busy machine loses connections
 _NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _WARC_DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 _NO_DATE: Final = "1970-01-01T00:00:00Z"
@@ -44,7 +44,7 @@ _NO_DATE: Final = "1970-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, or in `failure` the reason of the closed list why there is none; `retry`: another try may help."""
+    """An answer, or `failure`: the reason of the closed list why there is none. `retry`: another attempt may help."""
 
     status: int = 0
     headers: Headers = ()
@@ -54,7 +54,7 @@ class Reply:
     retry: bool = False
     retry_after_s: float = 0.0
     date: str = ""
-    """Of a replayed answer: when it was recorded, as WARC-Date has it."""
+    """WARC-Date of a replayed answer."""
 
     def header(self, name: str) -> str | None:
         """Return the first header of a lower-case name."""
@@ -62,8 +62,8 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How far one exchange may go: seconds for all of it, bytes of the decoded body; `cut` keeps what came before."""
+class ExchangeLimits:
+    """Limits of a request: seconds in all, bytes of the decoded body; with `cut`, a longer body is cut and no error."""
 
     timeout_s: float
     max_bytes: int
@@ -75,29 +75,29 @@ _NO_NAME: Final = Reply(failure="unreachable", message="the address cannot be as
 _LOST: Final = Reply(failure="unreachable", message="the connection was lost", retry=True)
 
 ASKER: Final[ContextVar[str]] = ContextVar("asker", default="")
-"""For whom is asked, in the running task: see `asks_for`.
+"""On whose behalf the running task sends requests: see `asks_for`.
 
-One asker asks one thing after the other, so the answers that each one had are an order that a rerun can keep; the order
-in which rows that run side by side were answered is not.
+One asker sends its requests one after the other, so a rerun can repeat the order of each asker's answers. The order of
+the answers to rows that run in parallel differs from run to run.
 """
 
 
 def asks_for(kind: str, name: str, round_number: int | None = None) -> None:
-    """Say for whom the running task asks from now on: kind `row` with its uid, or `host` with the origin it rules.
+    """Set on whose behalf the running task sends requests: `row` with its uid, or `host` with an origin or licence.
 
-    Without a round it is that of whoever asked before.
+    Without a round number, the previous asker's round stays.
     """
     ASKER.set(f"{kind} {name} {round_number or ASKER.get().rpartition(' ')[2] or 1}")
 
 
 class Ask(Protocol):
-    """The one way to an answer: the web, the replay server or an archive stand behind it.
+    """A function that answers requests: from the web, a replay server or an archive.
 
-    `wanted` sees status and headers, and where it says no the body is not read.
+    `wanted` gets status and headers; where it returns False, the body is not read.
     """
 
-    async def __call__(self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
-        """GET a target; no redirect is followed, nothing is tried again."""
+    async def __call__(self, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
+        """GET a target; it follows no redirect and retries nothing."""
         ...
 
 
@@ -109,10 +109,10 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
     resolver = guard.PublicResolver() if replay is None else guard.ReplayResolver(replay)
     connector = Connector(
         limit=connections,
-        # The replay server cannot have a certificate for each name that was recorded, such as one with an underscore.
+        # The replay server cannot make a certificate for every recorded name, for example one with an underscore.
         ssl=_tls(replay.ca_pem if replay else None, any_name=marked),
         resolver=resolver,
-        use_dns_cache=False,  # the resolver has one with limits
+        use_dns_cache=False,  # the resolver has its own, with limits
         keepalive_timeout=_KEEPALIVE_S,
         socket_factory=guard.socket_factory(replay),
     )
@@ -122,9 +122,9 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
             "User-Agent": user_agent,
             "Accept": "image/*,*/*;q=0.5",
             "Accept-Encoding": codings.ACCEPTED,
-            **({MARK: replay.word or "wanted"} if replay is not None and marked else {}),
+            **({MARK: replay.token or "wanted"} if replay is not None and marked else {}),
         },
-        auto_decompress=False,  # see codings: as browsers do, and never more than is wanted
+        auto_decompress=False,  # `codings` decodes as browsers do, up to the size limit
         timeout=aiohttp.ClientTimeout(total=None),
         max_line_size=_MAX_FIELD_BYTES,
         max_field_size=_MAX_FIELD_BYTES,
@@ -140,7 +140,7 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
 
 @cache
 def _allow_files() -> None:
-    # Connections to thousands of hosts are idle for a moment each; most systems begin with 1,024 files a process.
+    # Idle connections to thousands of hosts need files; most systems allow a process 1,024 at first.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _FILES and soft != resource.RLIM_INFINITY:
         wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
@@ -149,32 +149,32 @@ def _allow_files() -> None:
 
 @lru_cache(maxsize=4)
 def _tls(ca_pem: str | None, *, any_name: bool = False) -> ssl.SSLContext:
-    # Once for the process: a new context for each request costs tens of milliseconds of CPU.
+    # One context for the process: a new one for each request costs tens of milliseconds of CPU.
     context = ssl.create_default_context(cadata=ca_pem)
     context.check_hostname = not any_name
     return context
 
 
 class ReplayGoneError(Exception):
-    """The replay server does not answer; that says nothing of the hosts it answers for, so no row may say it."""
+    """The replay server does not answer; this is an error of the run, never the outcome of a row."""
 
 
 class ResourcesError(Exception):
-    """This machine has no more files or buffers for a connection; no row may say that of its host."""
+    """This machine has no files or buffers left for a connection; this is never the outcome of a row."""
 
 
 async def exchange(
     session: aiohttp.ClientSession,
     target: guard.Target,
-    limits: Limits,
+    limits: ExchangeLimits,
     wanted: Callable[[Reply], bool],
     *,
     refused_is_gone: bool = False,
 ) -> Reply:
-    """GET a target; `wanted` sees status and headers, and where it says no the body is not read.
+    """GET a target; `wanted` gets status and headers, and where it returns False the body is not read.
 
-    With `refused_is_gone` all hosts are one server of this machine, and `ReplayGoneError` is raised where it refuses a
-    connection: while it runs it never does. Raises `ResourcesError` where this machine cannot open a connection.
+    With `refused_is_gone`, one server answers for all hosts, and `ReplayGoneError` is raised where it refuses a
+    connection, which it never does while it runs. Raises `ResourcesError` where this machine cannot open a connection.
     """
     if not _is_name(target.host):
         return _NO_NAME
@@ -186,7 +186,7 @@ async def exchange(
     except (aiohttp.ClientResponseError, HttpProcessingError):
         return NOT_HTTP
     except aiohttp.ClientPayloadError as error:
-        # Whether garbage comes with the headers or after them is a matter of microseconds; a cut is something else.
+        # Whether invalid bytes arrive with the headers or after them depends on timing; a cut body is another failure.
         return NOT_HTTP if _is_garbage(error) else _no_connection(error)
     except (aiohttp.ClientError, OSError) as error:
         cause = _cause(error)
@@ -201,13 +201,13 @@ async def exchange(
 
 
 async def _get(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
 ) -> Reply:
     async with session.get(URL(target.href, encoded=True), allow_redirects=False) as response:
         return await _read(response, limits, wanted)
 
 
-async def _read(response: aiohttp.ClientResponse, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+async def _read(response: aiohttp.ClientResponse, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
     headers = tuple((name, _value(name, value)) for name, value in response.headers.items())
     head = Reply(
         response.status,
@@ -220,37 +220,37 @@ async def _read(response: aiohttp.ClientResponse, limits: Limits, wanted: Callab
     if wanted(head):
         return await _whole(response, head, limits)
     if response.status != 200 and (response.content_length or _SMALL_BYTES) < _SMALL_BYTES:
-        # A short error page is read, so that the connection can be used again.
-        await _pass_over(response)
+        # Reading a short error page allows to use the connection again.
+        await _discard(response)
     return head
 
 
 async def _replayed(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
 ) -> Reply:
-    """Do what `exchange` does where a replay server that marks its answers stands for all hosts.
+    """GET a target from a replay server that marks its answers, on behalf of all hosts.
 
-    A mark of the server says that a host gave no answer, or no body. No clock does, and no lost connection: the server
-    and this process may be busy. Raises `ReplayGoneError` where the server does not answer.
+    Only a mark of the server means that a host gave no answer, or no body; a timeout or a lost connection does not,
+    because the server or this process may be busy. Raises `ReplayGoneError` where the server does not answer.
     """
     if not _is_name(target.host):
         return replace(_NO_NAME, date=_NO_DATE)
-    for last in (False,) * (_REPLAY_TRIES - 1) + (True,):
+    for last in (False,) * (_REPLAY_ATTEMPTS - 1) + (True,):
         try:
             async with asyncio.timeout(_REPLAY_S):
                 return await _get_marked(session, target, limits, wanted)
         except TimeoutError as error:
             raise _gone(target, f"has not answered for {_REPLAY_S:g} s") from error
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            if (reply := _of_the_content(error)) is not None:
+            if (reply := _of_recording(error)) is not None:
                 return replace(reply, date=_NO_DATE)
             if last or isinstance(_cause(error), ConnectionRefusedError):
                 raise _gone(target, f"is gone ({type(_cause(error)).__name__})") from error
     raise _gone(target, "is gone")
 
 
-def _recorded(date: str) -> str:
-    """Return a WARC-Date as it is, or the epoch where it is none."""
+def _valid_warc_date(date: str) -> str:
+    """Return a WARC-Date unchanged, or the epoch where it is invalid."""
     try:
         datetime.fromisoformat(date)
     except ValueError:
@@ -259,12 +259,12 @@ def _recorded(date: str) -> str:
 
 
 def _is_name(host: str) -> bool:
-    # A label that is empty or too long is none for a resolver, and TLS would end with an error of its encoding.
+    # A resolver refuses labels that are empty or too long, and TLS would fail to encode them.
     return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
 
 
 async def _get_marked(
-    session: aiohttp.ClientSession, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
 ) -> Reply:
     marks = dict.fromkeys((MARK, MARK_DATE), "")
     body_is_missing = False
@@ -272,10 +272,10 @@ async def _get_marked(
     def unmarked(reply: Reply) -> Reply:
         for name in marks:
             marks[name] = reply.header(name.lower()) or marks[name]
-        theirs = tuple((name, value) for name, value in reply.headers if name.title() not in marks)
-        date = _recorded(marks[MARK_DATE])
+        recorded = tuple((name, value) for name, value in reply.headers if name.title() not in marks)
+        date = _valid_warc_date(marks[MARK_DATE])
         return replace(
-            reply, headers=theirs, date=date, retry_after_s=retry_after_s(theirs, datetime.fromisoformat(date))
+            reply, headers=recorded, date=date, retry_after_s=retry_after_s(recorded, datetime.fromisoformat(date))
         )
 
     def readable(head: Reply) -> bool:
@@ -290,14 +290,14 @@ async def _get_marked(
     return replace(_LOST, date=reply.date) if body_is_missing or marks[MARK] == NO_ANSWER else reply
 
 
-def _of_the_content(error: Exception) -> Reply | None:
-    """Return how an exchange ends for what was recorded, or for the address; None where the machine is the cause."""
+def _of_recording(error: Exception) -> Reply | None:
+    """Return the reply for an error of the recorded answer or of the address; None where this machine is the cause."""
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return NOT_HTTP
     if isinstance(error, aiohttp.ClientPayloadError):
         return NOT_HTTP if _is_garbage(error) else None
-    told = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError)
-    return _no_connection(error) if told or isinstance(_cause(error), guard.NotReplayedError) else None
+    of_address = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError)
+    return _no_connection(error) if of_address or isinstance(_cause(error), guard.NotReplayedError) else None
 
 
 def _gone(target: guard.Target, what: str) -> ReplayGoneError:
@@ -312,7 +312,7 @@ def _is_garbage(error: aiohttp.ClientPayloadError) -> bool:
 
 
 def _value(name: str, value: str) -> str:
-    """Return a header's value as text; aiohttp keeps bytes that are not UTF-8 as lone surrogates, no table can."""
+    """Return a header's value as valid text; aiohttp has lone surrogates for bytes that are not UTF-8."""
     if value.isascii():
         return value
     if name.lower() == "location":
@@ -330,8 +330,8 @@ def _no_connection(error: Exception) -> Reply:
         return Reply(failure="private_address", message="the name has no public address")
     if isinstance(error, aiohttp.InvalidURL):
         return _NO_NAME
-    # Coarse on purpose: messages hold ports of this machine, and whether a lost connection shows as a reset or as an
-    # end is a matter of microseconds; both would differ from run to run.
+    # Coarse on purpose: aiohttp's messages name ports of this machine, and timing decides whether a lost connection
+    # is a reset or an end; both would differ from run to run.
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         message = "the name does not resolve"
     elif isinstance(error, aiohttp.ClientSSLError):
@@ -343,11 +343,11 @@ def _no_connection(error: Exception) -> Reply:
     return Reply(failure="unreachable", message=message, retry=True)
 
 
-async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) -> Reply:
+async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: ExchangeLimits) -> Reply:
     too_large = Reply(head.status, head.headers, failure="too_large", message=f"more than {limits.max_bytes} bytes")
     if not limits.cut and (response.content_length or 0) > limits.max_bytes:
         return too_large
-    decoder = codings.Decoder(codings.names(head.headers), limits.max_bytes)
+    decoder = codings.BodyDecoder(codings.names(head.headers), limits.max_bytes)
     try:
         async for chunk in response.content.iter_any():
             decoder.feed(chunk)
@@ -362,19 +362,19 @@ async def _whole(response: aiohttp.ClientResponse, head: Reply, limits: Limits) 
     return Reply(head.status, head.headers, body, retry=head.retry, retry_after_s=head.retry_after_s)
 
 
-async def _pass_over(response: aiohttp.ClientResponse) -> None:
-    passed = 0
+async def _discard(response: aiohttp.ClientResponse) -> None:
+    read_bytes = 0
     async for chunk in response.content.iter_any():
-        passed += len(chunk)
-        if passed > _SMALL_BYTES:
+        read_bytes += len(chunk)
+        if read_bytes > _SMALL_BYTES:
             return
 
 
 def retry_after_s(headers: Headers, came: datetime | None = None) -> float:
-    """Return the seconds that a Retry-After header asks to wait (RFC 9110 10.2.3); 0 where there is none that is valid.
+    """Return the seconds of a Retry-After header (RFC 9110 10.2.3); 0 where there is no valid one.
 
-    A date counts from the response's own Date, so that the clocks of two machines need not agree; without one from the
-    time at which the response came, which is now unless it is given.
+    A date is compared with the response's own Date, so that the clocks of two machines need not agree; without that
+    header, with `came`, the time at which the response arrived (default: now).
     """
     value = _last(headers, "retry-after")
     if value.isdecimal():
@@ -395,6 +395,6 @@ def _date(value: str) -> datetime | None:
         found = parsedate_to_datetime(value)
         found.astimezone(UTC)
     except (ValueError, OverflowError):
-        # Also a time zone that takes year 1 or 9999 out of the calendar.
+        # OverflowError: a time zone moves a date of year 1 or 9999 out of the calendar.
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""URLs in, responses out: asked for politely, checked at every hop, refused where the owner has opted out.
+"""Fetch images politely: within the rate limits, with every redirect checked, and never against an opt-out.
 
-Every way that a URL can end is a `Fetched` with keep or a reason of the closed list; an exception is a bug.
+Every outcome of a URL is a `Fetched` with keep or a reason of the closed list; an exception is a bug.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final, TypeVar
 
 from laion_dask import params
 from laion_dask.schema.reasons import KEEP, LATER
-from laion_dask.web.archive.replay import ReplayAddress
 from laion_dask.web.fetch import guard, host_rules
 from laion_dask.web.fetch.budgets import Budgets, SpentError
-from laion_dask.web.fetch.exchange import Ask, Limits, Reply, asks_for, open_session
-from laion_dask.web.fetch.host_limits import Turnstile
+from laion_dask.web.fetch.exchange import Ask, ExchangeLimits, Reply, asks_for, open_session
+from laion_dask.web.fetch.host_limits import RateLimiter
 from laion_dask.web.fetch.host_rules import HostRules
-from laion_dask.web.fetch.limit_server import LeaseLostError, TurnsAddress, open_turns
+from laion_dask.web.fetch.leases import LeaseLostError, LimitServerAddress, open_limits
 from laion_dask.web.fetch.outcome import Fetched, Try, not_asked
-from laion_dask.web.rights import ai_txt, robots, rsl, tdmrep
-from laion_dask.web.rights.decision import SILENT, Decision, Policy, priced, utc
+from laion_dask.web.fetch.replay_address import ReplayAddress
+from laion_dask.web.rights import ai_txt, headers, robots, rsl, tdmrep
+from laion_dask.web.rights.decision import SILENT, Decision, Policy, utc
 from laion_dask.web.rights.signals import rsl_links
 
 ROBOTS_BYTES: Final = 512 * 1024  # RFC 9309 2.5: at least 500 kibibytes are read
@@ -32,7 +32,6 @@ RIGHTS_BYTES: Final = 512 * 1024 + 1  # of tdmrep.json, ai.txt and licences: one
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
-_NO_CONNECTION: Final = frozenset({"unreachable", "private_address", "not_archived"})
 _REFUSED: Final = frozenset({"private_address", "refused_port"})
 _SLOW_DOWN: Final = frozenset({429, 503})
 _BACKOFF_S: Final = 0.25
@@ -47,32 +46,32 @@ async def open_fetcher(
     replay: ReplayAddress | None,
     user_agent: str,
     workers: int,
-    turns: TurnsAddress | None = None,
+    limit_server: LimitServerAddress | None = None,
     through: Callable[[Ask], Ask] | None = None,
 ) -> AsyncIterator[Fetcher]:
-    """Open the fetcher of one shard; `workers` processes share the limits for each host through the server of turns.
+    """Open the fetcher of one shard; `workers` processes share the rate limits for hosts through the limit server.
 
-    `through`: an archive that keeps the answers, or gives them in place of the web; it holds those of its shard only.
-    Where an archive or a replay server answers, nobody has to be spared: workers share nothing then.
+    `through` wraps the requests: an archive records the answers, or answers in place of the web, for this shard only.
+    Where an archive or a replay server answers, no rate limits are needed, so workers share nothing.
 
-    Raises `ValueError` where several workers have no such server: each would take the limits for itself.
+    Raises `ValueError` for several workers without a limit server: each would use the full limits for itself.
     """
     recorded = settings.source == "archive" or (replay is not None and replay.marks)
     if recorded:
         settings = settings.model_copy(update={"host_interval_s": 0.0, "domain_interval_s": 0.0})
-        turns = None
-    if workers > 1 and turns is None and not recorded:
-        message = f"{workers} workers share the limits for a host. Remedy: open turns.TurnServer, and pass its address"
+        limit_server = None
+    if workers > 1 and limit_server is None and not recorded:
+        message = f"{workers} workers share the limits for a host. Remedy: open a LimitServer, and pass its address"
         raise ValueError(message)
-    limits = Budgets(settings)
+    budgets = Budgets(settings)
     async with (
-        open_turns(settings, turns, limits.asked_to_wait) as turnstile,
+        open_limits(settings, limit_server, budgets.asked_to_wait) as limiter,
         open_session(replay, user_agent=user_agent, connections=settings.connections) as ask,
     ):
-        # Alone, a shard asks for every file of its hosts itself, so that its archive has them all.
+        # A shard with an archive asks its hosts for every file itself, so that its archive has them all.
         scope = replay if through is None else object()
-        way = ask if through is None else through(ask)
-        fetcher = Fetcher(way, settings, turnstile, limits=limits, scope=scope, recorded=recorded)
+        wrapped = ask if through is None else through(ask)
+        fetcher = Fetcher(wrapped, settings, limiter, budgets=budgets, scope=scope, recorded=recorded)
         try:
             yield fetcher
         finally:
@@ -83,22 +82,29 @@ class Fetcher:
     """Fetches the images of one shard; made by `open_fetcher`, which closes its connections."""
 
     def __init__(
-        self, ask: Ask, settings: params.Download, turns: Turnstile, *, limits: Budgets, scope: Hashable, recorded: bool
+        self,
+        ask: Ask,
+        settings: params.Download,
+        limiter: RateLimiter,
+        *,
+        budgets: Budgets,
+        scope: Hashable,
+        recorded: bool,
     ) -> None:
-        self._ask_now = ask
+        self._send = ask
         self._settings = settings
-        # Neither an archive nor a replay has anybody who had to be spared.
+        # Budgets, pauses and Crawl-delay protect live hosts; archives and replays need none.
         self._live = settings.source == "web"
         self._recorded = recorded
-        self._budgets = limits
-        self._turns = turns
+        self._budgets = budgets
+        self._limiter = limiter
         self._connections = asyncio.Semaphore(settings.connections)
         self._policy = Policy.of(settings)
         self._rules = host_rules.rules(self._ask_rules, (scope, settings.robots_tokens, settings.ai_tokens))
         self._licenses = host_rules.licenses(self._ask_license, scope)
 
     async def fetch(self, url: str) -> Fetched:
-        """Fetch an image; nothing is read of a body whose owner has opted out, and a refusal is not tried again."""
+        """Fetch an image; the body is not read where the owner has opted out, and a refusal is not tried again."""
         tries: list[Try] = []
         loop = asyncio.get_running_loop()
         target = guard.parse(url)
@@ -120,16 +126,16 @@ class Fetcher:
         return replace(fetched, tries=tuple(tries))
 
     async def close(self) -> None:
-        """End what the fetcher asks for on behalf of rows that have gone."""
+        """Cancel requests that no row waits for any more."""
         await self._rules.close()
         await self._licenses.close()
 
     def end_waits(self) -> None:
-        """Ask for nothing more: the shard has taken as long as it may. What is being transferred goes on."""
+        """End all waits, because the shard has taken as long as it may; transfers that have begun go on."""
         self._budgets.end_shard()
 
     async def _attempt(self, url: str) -> Fetched:
-        """Ask once, following redirects; each hop is checked as the first one was."""
+        """Request a URL once and follow its redirects; each hop gets the same checks as the first."""
         target = guard.parse(url)
         if target is None:
             return Fetched("unreachable", "not a valid http or https address", url, SILENT)
@@ -154,17 +160,17 @@ class Fetcher:
         return replace(ended, message=f"more than {self._settings.max_redirects} redirects", final_url=target.href)
 
     async def _hop(self, target: guard.Target) -> tuple[Reply, Decision, str]:
-        """Ask for one address; the reason is empty where there is an answer that nobody refuses."""
+        """Request one address; the reason is empty where there is an answer and no binding opt-out."""
         settings = self._settings
         if refused := self._refused(target):
             return refused, SILENT, refused.failure
         rules = await self._rules.of(target.origin)
         before = rules.before(target.href, self._policy)
         if rules.failure and "robots" in settings.rights:
-            # Nobody answers at all: the host is gone, which is not a refusal.
+            # The host cannot be reached at all, which is no refusal.
             return Reply(message=rules.message), SILENT, rules.failure
         if self._policy.binds(before):
-            # An origin that could not say what it allows may be able to later; what it has said is final.
+            # Rules that could not be read may be readable later; rules that were read are final.
             final = rules.lasting or (before.rights == "refused" and not rules.robots.refusal)
             return Reply(message=f"refused by {before.signal}", retry=not final), before, before.signal
         seen: Decision | None = None
@@ -176,32 +182,34 @@ class Fetcher:
             seen = rules.after(target.href, before, head.headers, self._policy)
             return not self._policy.binds(seen)
 
-        limits = Limits(settings.timeout_s, settings.max_bytes)
+        limits = ExchangeLimits(settings.timeout_s, settings.max_bytes)
         reply = await self._ask(target, limits, wanted, delay_s=self._delay_s(rules))
         if seen is None:
             seen = rules.after(target.href, before, (), self._policy)
         if reply.failure:
             return reply, seen, reply.failure
-        beside, lasting = await self._told_beside(target, reply, seen)
+        beside, lasting = await self._decide_beyond_headers(target, reply, seen)
         seen = self._policy.strictest([seen, *beside])
         if self._policy.binds(seen) and (reply.status == 200 or any(map(self._policy.binds, beside))):
             return replace(reply, body=b"", message=f"refused by {seen.signal}", retry=not lasting), seen, seen.signal
         return reply, seen, ""
 
-    async def _told_beside(self, target: guard.Target, reply: Reply, seen: Decision) -> tuple[list[Decision], bool]:
-        """Return what an answer says of rights in another way than by its headers: a price, licences that it names.
+    async def _decide_beyond_headers(
+        self, target: guard.Target, reply: Reply, seen: Decision
+    ) -> tuple[list[Decision], bool]:
+        """Return the decisions of a crawler price (status 402) and of the licences that the headers link to.
 
-        The second tells whether that is final: a licence that could not be reached may be there later.
+        The second value tells whether they are final: a licence that could not be reached may be readable later.
         """
         if reply.status == 402:
-            return [priced(reply.headers)], True
+            return [headers.priced(reply.headers)], True
         if reply.status != 200 or self._policy.binds(seen):
             return [], True
         named = dict(rsl_links(reply.headers))
         found, lasting = [], True
         for address, is_typed in list(named.items())[: rsl.MAX_LICENSES]:
             license_ = await self._license(address, target.href)
-            # A link without a type may lead to a page for people, which says nothing here.
+            # A link without a type may lead to a page for people, which is no licence document.
             if is_typed or not license_.unread:
                 found.append(license_.decide(target.href))
                 lasting = lasting and license_.lasting
@@ -224,11 +232,11 @@ class Fetcher:
         return rsl.parse_rsl(status, reply.body, url, utc(reply.header("date")), lasting=lasting)
 
     def _delay_s(self, rules: HostRules) -> float:
-        # Crawl-delay is no part of RFC 9309, but a wish.
+        # RFC 9309 does not define Crawl-delay; it is honoured up to the longest pause.
         return min(rules.robots.crawl_delay_s, self._settings.max_retry_after_s) if self._live else 0.0
 
     def _refused(self, target: guard.Target) -> Reply | None:
-        """Refuse an address by what it spells out: a machine that is not public, a port that is not asked."""
+        """Refuse an address by its text: an IP address that is not public, or a port that is not allowed."""
         if guard.is_private(target):
             return Reply(failure="private_address", message="the address is not public")
         if target.port not in self._settings.ports:
@@ -236,42 +244,42 @@ class Fetcher:
         return None
 
     async def _ask(
-        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
+        self, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool], *, delay_s: float = 0.0
     ) -> Reply:
-        """Ask when it is this host's turn and a connection is free; a host that asks for a pause gets it."""
+        """Send a request as soon as the host's rate limits and a connection allow; pause a host that asks for it."""
         while True:
             try:
-                reply = await self._ask_in_turn(target, limits, wanted, delay_s)
+                reply = await self._ask_in_slot(target, limits, wanted, delay_s)
                 break
             except LeaseLostError:
-                # What was asked was broken off: it is no try, and says nothing of the host.
+                # The request was aborted on this side: that is no attempt, and says nothing of the host.
                 continue
         if reply.status in _SLOW_DOWN and reply.retry_after_s and self._live:
             pause_s = min(reply.retry_after_s, self._settings.max_retry_after_s)
-            self._turns.pause(target.host, pause_s)
+            self._limiter.pause(target.host, pause_s)
             self._budgets.asked_to_wait(target.host, pause_s)
         return reply
 
-    async def _ask_in_turn(
-        self, target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool], delay_s: float
+    async def _ask_in_slot(
+        self, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool], delay_s: float
     ) -> Reply:
         async with AsyncExitStack() as held:
             if self._live:
                 async with self._budgets.waiting(target.host):
-                    await self._wait(held, target.host, delay_s)
+                    await self._take_slot(held, target.host, delay_s)
             else:
-                await self._wait(held, target.host, delay_s)
-            return await self._ask_now(target, limits, wanted)
+                await self._take_slot(held, target.host, delay_s)
+            return await self._send(target, limits, wanted)
 
-    async def _wait(self, held: AsyncExitStack, host: str, delay_s: float) -> None:
-        # The connection comes last: whoever waits for a slow host must not hold one.
-        await held.enter_async_context(self._turns.turn(host, delay_s))
+    async def _take_slot(self, held: AsyncExitStack, host: str, delay_s: float) -> None:
+        # The connection comes last, so that no task holds one while it waits for a slow host.
+        await held.enter_async_context(self._limiter.slot(host, delay_s))
         await held.enter_async_context(self._connections)
 
     def _ended(self, target: guard.Target, reply: Reply, decision: Decision, reason: str, *, first: bool) -> Fetched:
-        """Build the end of an attempt from its last reply; `first`: no redirect led here."""
-        # How hosts fared when they were recorded says nothing of the server that answers for them now.
-        asked = first and not self._recorded
+        """Build the outcome of an attempt from its last reply; `first` where no redirect led here."""
+        # Failures that were recorded say nothing about the server that answers now.
+        is_host = first and not self._recorded
         fetched = Fetched(
             reason,
             reply.message,
@@ -282,8 +290,8 @@ class Fetcher:
             retry=reply.retry and not self._policy.binds(decision),
             retry_after_s=reply.retry_after_s,
             later=reply.retry or reason in LATER,
-            host_failed=asked and reply.retry and not reply.status and not self._policy.binds(decision),
-            host_paused=asked and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
+            host_failed=is_host and reply.retry and not reply.status and not self._policy.binds(decision),
+            host_paused=is_host and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
             server_date=utc(reply.header("date")),
         )
         if reason:
@@ -295,13 +303,13 @@ class Fetcher:
         )
 
     async def _ask_rules(self, origin: str) -> HostRules:
-        """Ask an origin for robots.txt, tdmrep.json and ai.txt, and for the licences that robots.txt names."""
+        """Request robots.txt, tdmrep.json and ai.txt of an origin, and the licences that robots.txt names."""
         asks_for("host", origin)
         first = await self._file(f"{origin}{robots.PATH}", ROBOTS_BYTES)
         lost = bool(first.failure) or first.retry
-        reserved = Reply() if lost else await self._file(f"{origin}{tdmrep.PATH}", RIGHTS_BYTES)
-        trained = Reply() if lost else await self._file(f"{origin}{ai_txt.PATH}", RIGHTS_BYTES)
-        rules = self._read_rules(origin, first, reserved, trained)
+        tdm = Reply() if lost else await self._file(f"{origin}{tdmrep.PATH}", RIGHTS_BYTES)
+        ai = Reply() if lost else await self._file(f"{origin}{ai_txt.PATH}", RIGHTS_BYTES)
+        rules = host_rules.parse(origin, first, tdm, ai, self._settings)
         named = rules.robots.licenses
         licenses = [await self._license(address, f"{origin}/") for address in named[: rsl.MAX_LICENSES]]
         if len(named) > rsl.MAX_LICENSES:
@@ -309,38 +317,16 @@ class Fetcher:
         lasting = rules.lasting and all(license_.lasting for license_ in licenses)
         return replace(rules, licenses=tuple(licenses), lasting=lasting)
 
-    def _read_rules(self, origin: str, first: Reply, reserved: Reply, trained: Reply) -> HostRules:
-        """Read an origin's files: robots.txt, tdmrep.json, ai.txt."""
-        settings, tokens = self._settings, self._policy.tokens
-        return HostRules(
-            robots.parse_robots(
-                first.status,
-                first.body,
-                settings.robots_tokens,
-                settings.ai_tokens,
-                source=f"{origin}{robots.PATH}",
-                time=utc(first.header("date")),
-            ),
-            tdmrep.parse_tdmrep(reserved.status, reserved.body, f"{origin}{tdmrep.PATH}", utc(reserved.header("date"))),
-            ai_txt.parse_ai_txt(
-                trained.status, trained.body, tokens, f"{origin}{ai_txt.PATH}", utc(trained.header("date"))
-            ),
-            failure=first.failure if first.failure in _NO_CONNECTION else "",
-            message=first.message,
-            lasting=not (first.failure or first.retry),
-            weight=len(first.body) + len(reserved.body) + len(trained.body),
-        )
-
     async def _file(self, url: str, max_bytes: int) -> Reply:
-        """Get a file that rules an origin; redirects may lead to other hosts, the rules stay the origin's.
+        """Request a file with an origin's rules; its rules hold for the origin, also when another host sends it.
 
-        Any 2xx is an answer (RFC 9309, 2.3.1.1). An origin that answers with a redirect is there, so an address behind
-        it that cannot be asked is no failure of the origin, but a file that cannot be reached.
+        Any 2xx is an answer (RFC 9309, 2.3.1.1). An origin that redirects is reachable: if the address behind the
+        redirect cannot be requested, the file is unreachable, not the origin.
         """
 
         async def attempt() -> Reply:
             target = guard.parse(url)
-            limits = Limits(self._settings.timeout_s, max_bytes, cut=True)
+            limits = ExchangeLimits(self._settings.timeout_s, max_bytes, cut=True)
             for hop in range(ROBOTS_HOPS + 1):
                 if target is None:
                     break
@@ -357,12 +343,12 @@ class Fetcher:
         return await self._again(attempt, url)
 
     async def _again(self, attempt: Callable[[], Awaitable[_Tried]], url: str) -> _Tried:
-        """Try until it helps or the tries are used up; between them wait as Retry-After says, else longer each time.
+        """Repeat an attempt until it succeeds or none is left; wait as Retry-After says, else with backoff.
 
-        Only the live web is waited for: what a replay or an archive answers does not change. A budget that is spent
-        ends the tries; `SpentError` where there was none yet.
+        Waits are for the live web only, because the answers of a replay or an archive do not change. A spent budget
+        ends the attempts; `SpentError` where it was spent before the first one.
         """
-        # Nearly every URL is asked once: a loop costs nothing then, a library's state some hundredth of an image.
+        # A loop, not a library for retries: nearly every URL needs one attempt, and a library's state costs about 1 %.
         loop = asyncio.get_running_loop()
         began = loop.time()
         tried = await attempt()
@@ -381,7 +367,7 @@ class Fetcher:
         return tried
 
     def _failed_at(self, tried: Reply | Fetched, url: str, began: float) -> str:
-        """Count the time of a try that failed for now, and return the host that it was lost to."""
+        """Charge the time of an attempt that failed temporarily to its host, and return the host."""
         if not self._live or not tried.retry:
             return ""
         target = guard.parse(tried.final_url if isinstance(tried, Fetched) else url)
@@ -391,7 +377,7 @@ class Fetcher:
 
 
 def backoff_s(url: str, attempt: int) -> float:
-    """Return the seconds to wait after failed attempt 1, 2, ...: doubling, spread by a hash against waves."""
+    """Return the seconds to wait after failed attempt 1, 2, ...: doubling, with jitter from a hash of the URL."""
     spread = hashlib.sha256(f"{attempt} {url}".encode()).digest()[0] / 255
     return float(_BACKOFF_S * 2 ** (attempt - 1) * (0.5 + spread))
 

@@ -1,8 +1,8 @@
-"""Addresses in, connections to public machines out: the guard that stands between a stranger's URL and a socket.
+"""Let no request reach a private address: check URLs, resolved names and sockets (protection against SSRF).
 
-Three checks, each on its own: the URL (scheme, port, literal address), the addresses that a name resolves to, and the
-address of the socket when it is made. A name is resolved once and the checked address is the one that is connected to,
-so that a name which changes its mind in between (DNS rebinding) gains nothing.
+Three independent checks: of the URL (scheme, port, literal address), of the addresses that a name resolves to, and of
+the address for which a socket is made. A name is resolved once, and the connection goes to the address that was
+checked, so that a name that resolves to another address later (DNS rebinding) has no effect.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from typing import Any, Final
 import ada_url
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from laion_dask.web.archive.replay import ReplayAddress
-from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.cache import SharedCache
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.urls.resolver import is_public_address
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
-Lookup = Callable[[str, socket.AddressFamily], "Found"]
+Lookup = Callable[[str, socket.AddressFamily], "LookupResult"]
 
-_LOOKUPS: Final = 64  # at once; each may take many seconds, and a worker asks for hosts that nobody has heard of
-_NAMES: Final = 20_000
-_NAMES_S: Final = 300.0
+_LOOKUPS: Final = 64  # at once; each may take many seconds, since a worker looks up hosts that no cache has
+_CACHED_NAMES: Final = 20_000
+_NAMES_TTL_S: Final = 300.0
 _MAX_ADDRESSES: Final = 16
 _NO_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
 class PrivateAddressError(OSError):
-    """A name or a literal stands for an address that is not public."""
+    """A host name or literal has no public address."""
 
 
 class NotReplayedError(OSError):
-    """A literal address is not that of the replay server, and in replay nobody else is asked."""
+    """A socket was wanted for another address than the replay server's, which is the only one allowed in replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that may be asked for: normalised by WHATWG rules, without fragment, http or https."""
+    """A URL to request: http or https, normalised by WHATWG rules, without fragment, user and password."""
 
     href: str
     origin: str
@@ -55,7 +55,7 @@ def parse(url: str, base: str | None = None) -> Target | None:
     """Normalise a URL, resolved against `base`; None where it is not a valid http or https URL with a host.
 
     WHATWG parsing turns every spelling of an IPv4 address (decimal, octal, hexadecimal, short) into four numbers, so
-    that `is_private` sees what a socket would connect to.
+    that `is_private` checks the address to which a socket would connect.
     """
     try:
         parsed = ada_url.URL(url, base) if base is not None else ada_url.URL(url)
@@ -65,7 +65,7 @@ def parse(url: str, base: str | None = None) -> Target | None:
     if protocol not in {"http:", "https:"} or not host:
         return None
     href = parsed.href
-    # Neither a fragment nor a user name from a stranger's page is sent; few URLs have one, and each step is a call.
+    # Fragments and credentials from pages are not sent. Few URLs have them, and each assignment is a slow call.
     if "#" in href or "@" in href:
         parsed.hash = parsed.username = parsed.password = ""
         href = parsed.href
@@ -74,7 +74,7 @@ def parse(url: str, base: str | None = None) -> Target | None:
 
 
 def is_private(target: Target) -> bool:
-    """Whether the host of a URL spells out an address that is not public; names are resolved and checked later."""
+    """Whether the host of a URL is a literal IP address that is not public; names are checked when resolved."""
     address = target.host.removeprefix("[").removesuffix("]")
     try:
         ipaddress.ip_address(address)
@@ -84,50 +84,50 @@ def is_private(target: Target) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What the system says of a name: its addresses by family, or the error that it has none."""
+class LookupResult:
+    """The result of looking up a name: its addresses by family, or the error."""
 
     addresses: tuple[tuple[socket.AddressFamily, str], ...] = ()
     error: OSError | None = None
 
 
-def look_up(host: str, family: socket.AddressFamily) -> Found:
-    """Ask the system's resolver, which blocks."""
+def look_up(host: str, family: socket.AddressFamily) -> LookupResult:
+    """Look a name up with the system's resolver, which blocks."""
     try:
         answers = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     except OSError as error:
-        # Without the traceback, which would hold its frames for as long as the name is remembered.
-        return Found(error=error.with_traceback(None))
+        # Without the traceback, which would keep its frames alive for as long as the name is cached.
+        return LookupResult(error=error.with_traceback(None))
     except UnicodeError:
-        # The IDNA codec of Python refuses labels that are empty or too long.
-        return Found(error=socket.gaierror(socket.EAI_NONAME, "not a name"))
+        # Python's IDNA codec refuses labels that are empty or too long.
+        return LookupResult(error=socket.gaierror(socket.EAI_NONAME, "not a name"))
     found = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in answers)
-    return Found(tuple(found)[:_MAX_ADDRESSES])
+    return LookupResult(tuple(found)[:_MAX_ADDRESSES])
 
 
 @cache
-def _names(_: Lookup) -> Remembered[tuple[str, int], Found]:
-    """Return what a way of looking names up has found, for all shards of the process."""
-    return Remembered(_NAMES, _NAMES_S)
+def _names(_: Lookup) -> SharedCache[tuple[str, int], LookupResult]:
+    """Return the cache of a lookup function, for all shards of the process."""
+    return SharedCache(_CACHED_NAMES, _NAMES_TTL_S)
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    # asyncio's own has a handful of threads, and a few names that never answer would hold all the others up.
+    # asyncio's default pool has few threads: a few names without an answer would block all other lookups.
     return ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="dns")
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves names, and hands out only public addresses; `PrivateAddressError` where a name has no other.
+    """Resolves names to their public addresses only; `PrivateAddressError` where a name has no public one.
 
-    However many wait for a name, it is looked up once; answers, that it does not exist among them, are kept for
-    300 s, failures of the resolver itself are not.
+    Tasks that want the same name share one lookup. Results are cached for 300 s, also that a name does not exist;
+    failures of the resolver itself are not cached.
     """
 
     def __init__(self, lookup: Lookup = look_up) -> None:
         self._lookup = lookup
-        self._known = _names(lookup)
-        self._asked: dict[tuple[str, int], asyncio.Future[Found]] = {}
+        self._cached = _names(lookup)
+        self._lookups: dict[tuple[str, int], asyncio.Future[LookupResult]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -135,7 +135,7 @@ class PublicResolver(AbstractResolver):
         """Return the public addresses of a name."""
         found = await self._find(host, family)
         if found.error is not None:
-            # A fresh one each time: an error that is raised again and again collects tracebacks.
+            # A new error each time: one that is raised repeatedly would collect tracebacks.
             raise type(found.error)(*found.error.args)
         public = [
             ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
@@ -146,28 +146,28 @@ class PublicResolver(AbstractResolver):
             raise PrivateAddressError(f"{host} has no public address")
         return public
 
-    async def _find(self, host: str, family: socket.AddressFamily) -> Found:
+    async def _find(self, host: str, family: socket.AddressFamily) -> LookupResult:
         key = (host, int(family))
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        if key not in self._asked:
+        cached = self._cached.get(key)
+        if cached is not None:
+            return cached
+        if key not in self._lookups:
             loop = asyncio.get_running_loop()
-            asked = loop.run_in_executor(_threads(), self._lookup, host, family)
-            self._asked[key] = asked
-            asked.add_done_callback(lambda _: self._asked.pop(key, None))
-        # One waiter whose time is over must not take the answer from the others.
-        found = await asyncio.shield(self._asked[key])
+            lookup = loop.run_in_executor(_threads(), self._lookup, host, family)
+            self._lookups[key] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop(key, None))
+        # A waiting task that times out must not cancel the lookup that others wait for.
+        found = await asyncio.shield(self._lookups[key])
         if found.error is None or getattr(found.error, "errno", None) in _NO_NAME:
-            self._known.put(key, found)
+            self._cached.put(key, found)
         return found
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the resolver holds no resources."""
 
 
 class ReplayResolver(AbstractResolver):
-    """Resolves every name to the replay server: port 443 to its TLS port, every other port to its plain one."""
+    """Resolves every name to the replay server: port 443 to its https port, every other port to its http port."""
 
     def __init__(self, address: ReplayAddress) -> None:
         self._address = address
@@ -175,7 +175,7 @@ class ReplayResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the loopback address of the server."""
+        """Return the replay server's loopback address."""
         del family
         return [
             ResolveResult(
@@ -189,13 +189,13 @@ class ReplayResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the resolver holds no resources."""
 
 
 def socket_factory(replay: ReplayAddress | None) -> SocketFactory:
-    """Return the maker of sockets: to public addresses, or to the replay server and nowhere else.
+    """Return a function that makes sockets, only for public addresses, or only for the replay server.
 
-    aiohttp takes literal addresses past the resolver; here they are caught even if the check of the URL failed.
+    aiohttp does not pass literal addresses to the resolver; this check covers them even if that of the URL failed.
     """
 
     def make(address_info: tuple[Any, ...]) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The client's end of a server of turns: leases are asked for, held, and given up in time; see `turns`."""
+"""The client of a limit server: it asks for leases, holds them, and gives them up in time; see `limit_server`."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from dataclasses import dataclass
 from typing import Final
 
 from laion_dask import params
-from laion_dask.web.fetch.host_limits import Turns, Turnstile
+from laion_dask.web.fetch.host_limits import HostLimits, RateLimiter
 
 LINE_BYTES: Final = 1_024
 """Length of a line of the protocol: a host has at most 253 characters."""
-BEATS: Final = 6
-"""Signs of life in the time of a lease."""
-KNOWN: Final = "ok"
+HEARTBEATS: Final = 6
+"""Heartbeats that a client sends in the time of a lease."""
+ACCEPTED: Final = "ok"
 REFUSED: Final = "no"
-_CALLS: Final = 3  # to a server that has no room for one more stranger
-_CALL_AGAIN_S: Final = 0.3
+_MAX_CONNECTS: Final = 3  # to a server that is full
+_CONNECT_AGAIN_S: Final = 0.3
 
-Paused = Callable[[str, float], None]
+OnPause = Callable[[str, float], None]
 
 
-class TurnsGoneError(Exception):
-    """The server of turns is not there any more; without it nobody knows what a host is being asked."""
+class LimitServerGoneError(Exception):
+    """The limit server cannot be reached; without it, no worker knows what the others ask of a host."""
 
 
 class LeaseLostError(Exception):
-    """The turn that was held is none any more, and what was done in it was broken off: ask for another one."""
+    """A lease ended while it was held, and the request in it was aborted: ask for another lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class TurnsAddress:
-    """Where a server of turns listens, the word that it expects first, and the silence that ends its leases."""
+class LimitServerAddress:
+    """Where a limit server listens, the token that a client has to send, and after what silence a lease ends."""
 
     host: str
     port: int
@@ -43,59 +43,59 @@ class TurnsAddress:
 
 
 class Lines:
-    """Lines to the other end: those of one round of the event loop go out together, as one packet."""
+    """Sends lines: all lines of one pass of the event loop go out together, in one packet."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._waiting: list[str] = []
+        self._unsent: list[str] = []
 
     def put(self, line: str) -> None:
-        """Send a line soon."""
-        if not self._waiting:
+        """Send a line in the next pass of the event loop."""
+        if not self._unsent:
             asyncio.get_running_loop().call_soon(self._send)
-        self._waiting.append(line)
+        self._unsent.append(line)
 
     def _send(self) -> None:
-        # Who has gone takes his turns with him: nothing is owed to him.
+        # If the connection is closed, the server has already freed the client's slots.
         if not self._writer.is_closing():
-            self._writer.write("\n".join([*self._waiting, ""]).encode())
-        self._waiting.clear()
+            self._writer.write("\n".join([*self._unsent, ""]).encode())
+        self._unsent.clear()
 
 
 @asynccontextmanager
-async def open_turns(
-    settings: params.Download, address: TurnsAddress | None, paused: Paused | None = None
-) -> AsyncIterator[Turnstile]:
-    """Open the turns of a run that share a `turns.TurnServer`, or without an address those of this event loop alone.
+async def open_limits(
+    settings: params.Download, address: LimitServerAddress | None, on_pause: OnPause | None = None
+) -> AsyncIterator[RateLimiter]:
+    """Open the rate limiter of a run at its limit server, or without an address one for this event loop alone.
 
-    `paused` hears of hosts that another client is to leave alone, where this one waits for them too, and for how long.
-    Raises `TurnsGoneError` where nobody listens; waiting for a turn raises it where the server ends in between. What is
-    done in a turn is broken off with `LeaseLostError` where the server may have given the turn to somebody else.
+    `on_pause` is called with a host and seconds when another client pauses a host for which this client waits.
+    Raises `LimitServerGoneError` where no server listens; waiting for a slot raises it when the server ends. The block
+    of a slot is aborted with `LeaseLostError` where the server may have granted the slot to another client.
     """
     if address is None:
-        yield Turns(settings)
+        yield HostLimits(settings)
         return
-    shared = _SharedTurns(address, paused)
-    reader = await shared.connect()
-    serving = asyncio.ensure_future(shared.serve(reader))
+    client = _LimitClient(address, on_pause)
+    reader = await client.connect()
+    serving = asyncio.ensure_future(client.serve(reader))
     try:
-        yield shared
+        yield client
     finally:
         serving.cancel()
-        shared.close()
+        client.close()
         await asyncio.gather(serving, return_exceptions=True)
 
 
-def _gone(address: TurnsAddress) -> TurnsGoneError:
+def _gone(address: LimitServerAddress) -> LimitServerGoneError:
     where = f"{address.host}:{address.port}"
-    return TurnsGoneError(
-        f"{where}: the server of turns is gone. Remedy: run again; unfinished shards are fetched anew"
+    return LimitServerGoneError(
+        f"{where}: the limit server is gone. Remedy: run again; unfinished shards are fetched anew"
     )
 
 
 @dataclass(eq=False, slots=True)
 class _Lease:
-    """A turn that a task waits for, or holds."""
+    """A slot that a task waits for, or holds until the lease ends."""
 
     host: str
     delay_s: float
@@ -104,64 +104,64 @@ class _Lease:
     lost: bool = False
 
     def lose(self) -> None:
-        """Break off what is done in the turn."""
+        """End the lease, and abort the block that holds it."""
         self.lost = True
         if self.held is not None:
             self.held.reschedule(asyncio.get_running_loop().time())
 
 
-class _SharedTurns:
-    """The client's end of a `turns.TurnServer`."""
+class _LimitClient:
+    """The rate limiter that gets its slots from a limit server."""
 
-    def __init__(self, address: TurnsAddress, paused: Paused | None) -> None:
+    def __init__(self, address: LimitServerAddress, on_pause: OnPause | None) -> None:
         self._address = address
-        self._paused = paused
+        self._on_pause = on_pause
         self._numbers = itertools.count()
         self._leases: dict[int, _Lease] = {}
         self._gone = False
         self._writer: asyncio.StreamWriter | None = None
         self._lines: Lines | None = None
-        self._beats: dict[int, float] = {}
+        self._sent_beats: dict[int, float] = {}
         self._end: asyncio.TimerHandle | None = None
 
     async def connect(self) -> asyncio.StreamReader:
-        """Connect and say the word; `TurnsGoneError` where nobody listens, or another word is expected.
+        """Connect and send the token; `LimitServerGoneError` where no server listens, or it refuses the token.
 
-        A network that is down is waited for, as long as two leases last.
+        A network that is down is tried again for as long as two leases last.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + 2 * self._address.lease_s
-        calls = itertools.count(1)
+        connects = itertools.count(1)
         while True:
             began = loop.time()
             try:
                 async with asyncio.timeout(self._address.lease_s):
-                    reader, answer = await self._call()
+                    reader, answer = await self._send_token()
             except ConnectionRefusedError as error:
                 raise _gone(self._address) from error
             except OSError as error:
                 reset = isinstance(error, ConnectionError)
-                if loop.time() > until or (reset and next(calls) >= _CALLS):
+                if loop.time() > until or (reset and next(connects) >= _MAX_CONNECTS):
                     raise _gone(self._address) from error
             else:
-                if answer == KNOWN:
-                    # The server counts from the word on, which was said later than this.
-                    self._expect(began)
+                if answer == ACCEPTED:
+                    # The server counts from the arrival of the token, which is later than `began`.
+                    self._extend_leases(began)
                     return reader
-                if answer == REFUSED or next(calls) >= _CALLS:
+                if answer == REFUSED or next(connects) >= _MAX_CONNECTS:
                     raise _gone(self._address)
             finally:
                 if self._lines is None:
                     self.close()
-            await asyncio.sleep(_CALL_AGAIN_S)
+            await asyncio.sleep(_CONNECT_AGAIN_S)
 
-    async def _call(self) -> tuple[asyncio.StreamReader, str]:
+    async def _send_token(self) -> tuple[asyncio.StreamReader, str]:
         address = self._address
         reader, writer = await asyncio.open_connection(address.host, address.port, limit=LINE_BYTES)
         self._writer = writer
         writer.write(f"{address.token}\n".encode())
         answer = (await reader.readline()).strip().decode()
-        if answer == KNOWN:
+        if answer == ACCEPTED:
             self._lines = Lines(writer)
         return reader, answer
 
@@ -174,7 +174,7 @@ class _SharedTurns:
         self._lines = None
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
-        """Pass grants on to those who wait for them; connect again where the connection is lost."""
+        """Hand grants to the tasks that wait for them; connect again where the connection is lost."""
         try:
             while True:
                 await self._while_connected(reader)
@@ -184,7 +184,7 @@ class _SharedTurns:
                     if not lease.lost:
                         self._take(number, lease)
         finally:
-            # Whoever waits must not wait for ever, whatever has ended this.
+            # However this ends, no task may wait for ever.
             self._gone = True
             for lease in self._leases.values():
                 if not lease.granted.done():
@@ -195,41 +195,41 @@ class _SharedTurns:
         try:
             with suppress(ConnectionError, ValueError):
                 while line := await reader.readline():
-                    self._hear(line.decode().split())
+                    self._handle(line.decode().split())
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
     async def _beat(self) -> None:
         for number in itertools.count():
-            self._beats[number] = asyncio.get_running_loop().time()
+            self._sent_beats[number] = asyncio.get_running_loop().time()
             self._put(f"beat {number}")
-            await asyncio.sleep(self._address.lease_s / BEATS)
+            await asyncio.sleep(self._address.lease_s / HEARTBEATS)
 
-    def _hear(self, words: list[str]) -> None:
+    def _handle(self, words: list[str]) -> None:
         match words:
             case ["grant", number]:
                 lease = self._leases.get(int(number))
                 if lease is not None and not lease.granted.done():
                     lease.granted.set_result(None)
             case ["beat", number]:
-                # The server has heard the beat, which was after it was sent.
-                sent = self._beats.pop(int(number), None)
+                # The server got this heartbeat after it was sent, so counting from `sent` is on the safe side.
+                sent = self._sent_beats.pop(int(number), None)
                 if sent is not None:
-                    self._expect(sent)
-            case ["pause", host, seconds] if self._paused is not None:
-                self._paused(host, float(seconds))
+                    self._extend_leases(sent)
+            case ["pause", host, seconds] if self._on_pause is not None:
+                self._on_pause(host, float(seconds))
 
-    def _expect(self, heard: float) -> None:
-        """Hold leases until `lease_s` after a beat that the server has answered."""
+    def _extend_leases(self, heard: float) -> None:
+        """Let the leases last until `lease_s` after `heard`, the time of a heartbeat that the server has answered."""
         if self._end is not None:
             self._end.cancel()
         self._end = asyncio.get_running_loop().call_at(heard + self._address.lease_s, self._lose_all)
 
     def _lose_all(self) -> None:
-        """Give up all turns that are held, and the connection: the server may have given them to others."""
+        """Give up all leases and the connection: the server may have granted the slots to others."""
         self.close()
-        self._beats.clear()
+        self._sent_beats.clear()
         if self._writer is not None:
             self._writer.transport.abort()
         for lease in self._leases.values():
@@ -237,7 +237,7 @@ class _SharedTurns:
                 lease.lose()
 
     def _put(self, line: str) -> None:
-        # Without a connection there is nothing to give back, and what is waited for is asked for again.
+        # Without a connection no slot is held, and those that tasks wait for are asked for again after connecting.
         if self._lines is not None:
             self._lines.put(line)
 
@@ -245,8 +245,8 @@ class _SharedTurns:
         self._put(f"take {number} {lease.host} {lease.delay_s}")
 
     @asynccontextmanager
-    async def turn(self, host: str, delay_s: float = 0.0) -> AsyncIterator[None]:
-        """Wait for a turn at a host, and hold it; `delay_s`: the interval that the host itself asks for."""
+    async def slot(self, host: str, delay_s: float = 0.0) -> AsyncIterator[None]:
+        """Wait for a slot at a host, and hold it in the block; `delay_s` is the Crawl-delay of the host."""
         if self._gone:
             raise _gone(self._address)
         number = next(self._numbers)
@@ -268,5 +268,5 @@ class _SharedTurns:
                 self._put(f"give {number}")
 
     def pause(self, host: str, seconds: float) -> None:
-        """Give nobody a turn at a host for a while; whoever has one keeps it."""
+        """Let the server grant no slot at a host for some seconds; slots that are held stay valid."""
         self._put(f"pause {host} {seconds}")

@@ -1,16 +1,16 @@
-"""Turns at hosts for all workers of a run: a server in the driver gives them out as leases, the fetchers ask it.
+"""The limit server: it shares the rate limits for hosts between all workers of a run.
 
-The limits hold for a run, not for a process. Whoever runs the workers opens one `TurnServer`; every fetcher, in
-whatever process or machine, asks it before each request and tells it when the request has ended. So the sum over all
-workers stays within the limits, however many there are, pacing goes on from shard to shard, and a host that asked one
-worker to wait is left alone by all. Separate runs know nothing of each other. A connection that is kept open between
-two requests is idle, and not counted.
+The limits hold for a run, not for a process. The driver opens one `LimitServer`; every fetcher, in whatever process or
+on whatever machine, asks it for a slot before each request and returns the slot when the request has ended. So all
+workers together stay within the limits, the intervals hold across shards, and a host that asked one worker to pause is
+asked by none. Separate runs share nothing. A connection that is kept open between two requests is idle, and does not
+count.
 
-A turn is a lease. A client sends a beat every few seconds; the server takes the turns of a client back when it closes
-its connection, and when it has been silent for `lease_s`: its machine may have lost power, or its network. A client
-that was not answered for that long gives its turns up by its own clock, which began earlier: it breaks its requests
-off, connects again and asks again. So a client that is cut off never holds a turn beside the one who has it now. One
-that was stopped for longer (a suspended process) does nothing meanwhile, and breaks off as soon as it goes on.
+A slot is granted as a lease. The client sends a heartbeat every few seconds. The server frees the slots of a client
+when the client closes its connection, and when it has sent nothing for `lease_s` (its machine or its network may be
+down). A client that has had no answer for `lease_s` by its own clock, which started earlier, gives up its slots first:
+it aborts its requests, connects again and asks again. So a client that is cut off never holds a slot that the server
+has granted to another one. A suspended process sends no requests meanwhile, and aborts its old ones when it resumes.
 """
 
 from __future__ import annotations
@@ -26,34 +26,29 @@ from types import TracebackType
 from typing import Final, Self
 
 from laion_dask import params
-from laion_dask.web.fetch.host_limits import Turns
+from laion_dask.web.fetch.host_limits import HostLimits
 from laion_dask.web.fetch.leases import (
-    BEATS,
-    KNOWN,
+    ACCEPTED,
+    HEARTBEATS,
     LINE_BYTES,
     REFUSED,
-    LeaseLostError,
+    LimitServerAddress,
     Lines,
-    TurnsAddress,
-    TurnsGoneError,
-    open_turns,
 )
 
-__all__ = ["LeaseLostError", "TurnServer", "TurnsAddress", "TurnsGoneError", "open_turns"]
-
 _HELLO_S: Final = 5.0
-_CLIENTS: Final = 16_384
-_STRANGERS: Final = 256  # connections that have not said the word yet
-_ROUNDS: Final = 5  # of the event loop: from an accepted connection to its task, or from a closed one to its end, are 3
+_MAX_CLIENTS: Final = 16_384
+_MAX_UNPROVEN: Final = 256  # connections that have not sent the token yet
+_LOOP_PASSES: Final = 5  # an accepted connection gets its task, and a closed one ends, within 3 passes of the loop
 
 
-class TurnServer:
-    """A context manager that gives turns to fetchers elsewhere: a thread, a TCP port, one line for each step.
+class LimitServer:
+    """A context manager that grants slots to fetchers over TCP, from a thread of its own.
 
-    The first line of a connection is the token, which is answered with `ok`, or else `no`. Then `take N HOST DELAY`
-    asks for a turn, which `grant N` in the other direction grants; `give N` ends it, also before it was granted;
-    `pause HOST SECONDS` holds a host back, and goes on to the other clients that wait for that host; `beat N` is
-    answered in the same words.
+    The protocol is lines of text. A client first sends the token; the server answers `ok` or `no`. `take N HOST DELAY`
+    asks for a slot, and the server grants it with `grant N`. `give N` returns it, or cancels the request for it.
+    `pause HOST SECONDS` pauses a host; the server forwards it to the other clients that wait for that host. `beat N` is
+    a heartbeat, which the server sends back.
     """
 
     def __init__(self, settings: params.Download, host: str = "127.0.0.1", *, lease_s: float = 30.0) -> None:
@@ -62,11 +57,11 @@ class TurnServer:
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: set[_Client] = set()
-        self.address = TurnsAddress(host, 0, secrets.token_hex(16), lease_s)
+        self.address = LimitServerAddress(host, 0, secrets.token_hex(16), lease_s)
 
     def __enter__(self) -> Self:
         loop = self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=loop.run_forever, name="turns", daemon=True)
+        self._thread = threading.Thread(target=loop.run_forever, name="limits", daemon=True)
         self._thread.start()
         try:
             port = asyncio.run_coroutine_threadsafe(self._start(), loop).result()
@@ -83,16 +78,16 @@ class TurnServer:
             self._stop(self._loop)
 
     async def _start(self) -> int:
-        self._turns = Turns(self._settings)
+        self._limits = HostLimits(self._settings)
         self._server = await asyncio.start_server(self._serve, self.address.host, 0, limit=LINE_BYTES)
         return int(self._server.sockets[0].getsockname()[1])
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         async def end() -> None:
             try:
-                await self._send_away(loop)
+                await self._close(loop)
             finally:
-                # In the last round: what ended after it would be left open.
+                # Stopping comes last: a task that is still running when the loop stops would stay open.
                 loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
@@ -100,19 +95,19 @@ class TurnServer:
             self._thread.join()
         loop.close()
 
-    async def _send_away(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A server of Python 3.11 that closes while it accepts leaks the connection: first nobody more is let in, then
-        # those who are in begin and are sent away, and only then it closes.
+    async def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        # In Python 3.11 a server that closes while it accepts a client leaks that connection. So it stops accepting
+        # first, lets the accepted ones get their tasks, cancels these, and closes when no task is left.
         server = getattr(self, "_server", None)
         for listening in server.sockets if server else ():
             loop.remove_reader(listening.fileno())
-        alone = 0
-        while alone < _ROUNDS:
+        idle_passes = 0
+        while idle_passes < _LOOP_PASSES:
             for task in self._tasks:
                 if not task.cancelling():
                     task.cancel()
             await asyncio.sleep(0)
-            alone = alone + 1 if asyncio.all_tasks() == {asyncio.current_task()} else 0
+            idle_passes = idle_passes + 1 if asyncio.all_tasks() == {asyncio.current_task()} else 0
         if server:
             server.close()
 
@@ -122,40 +117,40 @@ class TurnServer:
             self._tasks.add(task)
         client = _Client(Lines(writer))
         try:
-            # Whoever does not know the word, or sends no lines, is no worker of this run.
+            # A client without the token, or one that does not keep to the protocol, is no worker of this run.
             with suppress(TimeoutError, ValueError, ConnectionError):
-                if await self._knows_the_word(reader, writer):
+                if await self._has_token(reader, writer):
                     self._clients.add(client)
                     await self._listen(reader, writer, client)
         except asyncio.CancelledError:
-            # The run is over. The streams of Python 3.11 report a handler that ends as cancelled as an error.
+            # The run is over. Python 3.11 would log a handler that ends with CancelledError as an error.
             pass
         finally:
-            # Nothing is waited for: who is cancelled here leaves the connection closed all the same.
+            # Nothing is awaited here, so that the connection is closed even where this task is cancelled.
             self._clients.discard(client)
-            for _, turn in client.turns.values():
-                turn.cancel()
+            for _, holding in client.slots.values():
+                holding.cancel()
             writer.close()
             if task is not None:
                 self._tasks.discard(task)
 
-    async def _knows_the_word(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        strangers = len(self._tasks) - len(self._clients)
-        if strangers > _STRANGERS or len(self._clients) >= _CLIENTS:
+    async def _has_token(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        unproven = len(self._tasks) - len(self._clients)
+        if unproven > _MAX_UNPROVEN or len(self._clients) >= _MAX_CLIENTS:
             return False
-        knows = False
+        accepted = False
         with suppress(TimeoutError, ValueError):
             async with asyncio.timeout(_HELLO_S):
                 hello = await reader.readline()
-            knows = hmac.compare_digest(hello.strip(), self.address.token.encode())
-        writer.write(f"{KNOWN if knows else REFUSED}\n".encode())
-        return knows
+            accepted = hmac.compare_digest(hello.strip(), self.address.token.encode())
+        writer.write(f"{ACCEPTED if accepted else REFUSED}\n".encode())
+        return accepted
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: _Client) -> None:
         _keep_alive(writer, self.address.lease_s)
         loop = asyncio.get_running_loop()
-        # A little longer than the client holds them, so that the timer need not be set at every line.
-        spare_s = self.address.lease_s / BEATS
+        # Somewhat longer than the client's own limit, so that the timer need not be set again at every line.
+        spare_s = self.address.lease_s / HEARTBEATS
         silence_s = self.address.lease_s + spare_s
         try:
             async with asyncio.timeout(silence_s) as lease:
@@ -164,48 +159,48 @@ class TurnServer:
                     if until - loop.time() < silence_s - spare_s / 2:
                         until = loop.time() + silence_s
                         lease.reschedule(until)
-                    self._obey(line.decode().split(), client)
+                    self._handle(line.decode().split(), client)
         except TimeoutError:
-            # What was written to a machine without power would keep the connection open for minutes.
+            # Unsent data for a machine that is down would keep the connection open for minutes.
             writer.transport.abort()
 
-    def _obey(self, words: list[str], client: _Client) -> None:
+    def _handle(self, words: list[str], client: _Client) -> None:
         match words:
             case ["take", number, host, delay_s]:
-                turn = asyncio.ensure_future(self._hold(number, host, float(delay_s), client))
-                client.turns[number] = (host, turn)
+                holding = asyncio.ensure_future(self._hold(number, host, float(delay_s), client))
+                client.slots[number] = (host, holding)
             case ["give", number]:
-                _, given = client.turns.pop(number, ("", None))
-                if given is not None:
-                    given.cancel()
+                _, returned = client.slots.pop(number, ("", None))
+                if returned is not None:
+                    returned.cancel()
             case ["pause", host, seconds]:
-                self._turns.pause(host, float(seconds))
+                self._limits.pause(host, float(seconds))
                 for other in self._clients - {client}:
-                    if any(waits_for == host for waits_for, _ in other.turns.values()):
+                    if any(wanted == host for wanted, _ in other.slots.values()):
                         other.lines.put(f"pause {host} {seconds}")
             case ["beat", number]:
                 client.lines.put(f"beat {number}")
 
     async def _hold(self, number: str, host: str, delay_s: float, client: _Client) -> None:
-        async with self._turns.turn(host, delay_s):
+        async with self._limits.slot(host, delay_s):
             client.lines.put(f"grant {number}")
-            # Held until it is given back or taken back, which cancels this task.
+            # The slot is held until this task is cancelled: by the client, or when the client is gone.
             await asyncio.get_running_loop().create_future()
 
 
 def _keep_alive(writer: asyncio.StreamWriter, lease_s: float) -> None:
-    """Let the system notice too that a peer is gone, where it has the options for it."""
+    """Let the operating system notice a lost peer too, where it has the options for it."""
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    seconds = max(1, int(lease_s / BEATS))
-    for option, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", seconds), ("TCP_KEEPCNT", BEATS)):
+    seconds = max(1, int(lease_s / HEARTBEATS))
+    for option, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", seconds), ("TCP_KEEPCNT", HEARTBEATS)):
         if hasattr(socket, option):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 @dataclass(eq=False, slots=True)
 class _Client:
-    """A client at the server's end, with the turns that it waits for or holds, by its own numbers."""
+    """A connected client: by its own numbers, the hosts of the slots that it wants or holds, and a task for each."""
 
     lines: Lines
-    turns: dict[str, tuple[str, asyncio.Task[None]]] = field(default_factory=dict)
+    slots: dict[str, tuple[str, asyncio.Task[None]]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How a URL ended: keep and the decoded body, or a reason of the closed list; and each try for it."""
+"""The outcome of a URL: keep and the decoded body, or a reason of the closed list; and each attempt at it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_ASKED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try for an image: how it ended, the status of its last response, and its time with the wait for a turn."""
+    """One attempt at a URL: its reason, the status of its last response, and its time with the wait for a slot."""
 
     reason: str
     status: int
@@ -26,7 +26,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How a URL ended: `reason` keep and the decoded body, or a reason of the closed list and no body."""
+    """The outcome of a URL: `reason` keep and the decoded body, or a reason of the closed list and no body."""
 
     reason: str
     message: str | None
@@ -36,30 +36,30 @@ class Fetched:
     content_type: str = ""
     body: bytes = b""
     retry: bool = False
-    """Another try may help at once."""
+    """Another attempt in this round may help."""
     retry_after_s: float = 0.0
     later: bool = False
-    """Another try may help in a while; never where the owner refuses or the answer is final."""
+    """An attempt in a later round may help; never where the owner refuses or the answer is final."""
     host_failed: bool = False
-    """The host of the URL itself gave no answer, although it was asked."""
+    """The host of the URL itself (not of a redirect) was asked and gave no answer."""
     host_paused: bool = False
-    """The host asks to be left alone for longer than download.max_retry_after_s."""
+    """The host asks for a pause longer than download.max_retry_after_s."""
     left: str = ""
-    """The reason why no further row of the host is to be asked for in this shard."""
+    """The reason why this shard requests no further row of the host; else empty."""
     server_date: str | None = None
     tries: tuple[Try, ...] = ()
 
     @property
     def attempts(self) -> int:
-        """How often the URL was tried; redirects are part of a try."""
+        """Number of attempts; redirects are part of an attempt."""
         return len(self.tries)
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """Time of each try."""
+        """Seconds of each attempt."""
         return tuple(tried.seconds for tried in self.tries)
 
 
 def not_asked(url: str, reason: str) -> Fetched:
-    """Return the end of a row that is not asked for because of how its host or its shard fares."""
+    """Return the outcome of a row that is not requested because of its host's failures or a spent budget."""
     return Fetched(reason, _NOT_ASKED[reason], url, SILENT, later=True)

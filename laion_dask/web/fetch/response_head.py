@@ -1,7 +1,7 @@
-"""Read heads of answers as browsers do where aiohttp's parser is stricter: a Content-Length that is said twice.
+"""Accept a repeated Content-Length as browsers do, which aiohttp's parser refuses.
 
-Equal lengths, as two lines or as a list, are one length (RFC 9112, 6.3; Fetch, "extract a length"). The parser refuses
-both, so they are made one line before it sees them; lengths that differ it gets as they came, and refuses.
+Equal lengths, in two lines or in a list, count as one (RFC 9112, 6.3; Fetch, "extract a length"). aiohttp's parser
+refuses them, so they are merged into one line before it reads them; lengths that differ stay, and are refused.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _LIST: Final = re.compile(rb"[ \t]*([0-9]+)(?:[ \t]*,[ \t]*\1)*[ \t]*\r?")
 _MAX_LINE_BYTES: Final = 1_024
 # A status line begins with HTTP/1.1 and three digits.
 _STATUS: Final = slice(9, 12)
-_TASTE_BYTES: Final = 16
+_KEPT_BYTES: Final = 16
 
 
 class _Handler(ResponseHandler):
-    """aiohttp's reader of one connection, with the lines of each head looked at first."""
+    """aiohttp's protocol for one connection, which edits the lines of each response head first."""
 
     _in_head = False
     _lines = 0
     _begun = b""
-    """How the line that is being received began, as far as it was passed on."""
+    """The beginning of the current line, as far as it has been passed on."""
     _held = b""
     _status = b""
     _length: bytes | None = None
@@ -49,7 +49,7 @@ class _Handler(ResponseHandler):
         super().data_received(data)
 
     def _head(self, data: bytes) -> bytes:
-        """Return what the parser is to see of what came: all but the lines that say a length again."""
+        """Return the received bytes without the lines that repeat a length."""
         out = bytearray()
         rest = self._held + data
         self._held = b""
@@ -60,15 +60,15 @@ class _Handler(ResponseHandler):
                     self._held = line
                 else:
                     out += line
-                    self._begun = (self._begun + line)[:_TASTE_BYTES]
+                    self._begun = (self._begun + line)[:_KEPT_BYTES]
                 return bytes(out)
             out += self._line(line) if not self._begun else line + ended
-            self._end_line((self._begun + line)[:_TASTE_BYTES])
+            self._end_line((self._begun + line)[:_KEPT_BYTES])
             rest = behind
         return bytes(out) + rest
 
     def _line(self, line: bytes) -> bytes:
-        """Return a whole line of a head, or nothing where it says a length again."""
+        """Return a whole line of a head, or nothing where it repeats a length."""
         if not self._lines or line[: len(_LENGTH)].lower() != _LENGTH:
             return line + b"\n"
         found = _LIST.fullmatch(line[len(_LENGTH) :])
@@ -81,10 +81,10 @@ class _Handler(ResponseHandler):
         if not self._lines:
             self._status = began[_STATUS]
         elif began in {b"", b"\r"}:
-            informs = self._status.startswith(b"1") and self._status != b"101"
+            is_interim = self._status.startswith(b"1") and self._status != b"101"
             self._next_head()
-            # Another head follows one of 1xx, whose lengths are its own.
-            self._in_head = informs
+            # After an interim response (1xx) another head follows, with lengths of its own.
+            self._in_head = is_interim
             return
         self._lines += 1
         self._begun = b""
@@ -100,7 +100,7 @@ def _handler(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
 
 
 class Connector(aiohttp.TCPConnector):
-    """A connector whose connections read heads so."""
+    """An aiohttp connector whose connections accept a repeated Content-Length."""
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - as aiohttp takes them
         super().__init__(**given)

@@ -1,7 +1,7 @@
-"""Files of User-agent groups in, the lines that concern us out: the grammar that robots.txt and ai.txt share.
+"""Parse files of User-agent groups, the grammar that robots.txt and ai.txt share, for the names that concern us.
 
-One pass over the file. A group is kept once for all the names it has, and only where it concerns one of the names that
-are asked for, so that neither time nor memory grows with names times rules.
+The file is read in one pass. A group is stored once for all its names, and only if it concerns one of the wanted names,
+so that neither time nor memory grows with names times rules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 EVERYBODY: Final = "*"
 FIRST: Final = ""
-"""The name of the lines before any group."""
+"""The name of the lines before the first group."""
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS: Final = (
@@ -24,7 +24,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _LOOKED_AT_BYTES: Final = 1_024
-# What nobody sees: it comes with copies out of web pages, and must not lose a refusal.
+# Invisible characters come along when text is copied from web pages; a refusal must count in spite of them.
 _HIDDEN: Final = dict.fromkeys(map(ord, "\0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 # RFC 9309, 2.2: lines end with CR, LF or both, and with nothing else.
 _LINE: Final = re.compile(r"[^\r\n]+")
@@ -32,14 +32,14 @@ _RULES: Final = frozenset({"allow", "disallow"})
 _NAME: Final = re.compile(r"(?:^|[,;])[\s\"']*([a-z0-9_-]+|\*(?![a-z0-9_-]))")
 _SPELLINGS: Final = {
     **dict.fromkeys(("user-agent", "useragent", "user agent", "user_agent"), "user-agent"),
-    # As Google's parser reads them (google/robotstxt): a slip of the key must not lose a refusal.
+    # Misspellings that Google's parser accepts too (google/robotstxt), so that a typo does not lose a refusal.
     **dict.fromkeys(("disallow", "dissallow", "dissalow", "disalow", "diasllow", "disallaw"), "disallow"),
     **dict.fromkeys(("crawl-delay", "crawldelay", "crawl delay"), "crawl-delay"),
     **dict.fromkeys(("license", "licence"), "license"),
 }
 _KNOWN: Final = frozenset({*_SPELLINGS.values(), "allow", "content-usage", "content-signal"})
 _MAX_KEY_CHARS: Final = 40
-# No value of the grammar has quotes around it; whoever writes them means what is inside.
+# The grammar has no quotes around values; where they occur, the text inside is meant.
 _QUOTED: Final = re.compile(r"([\"'])([^\"']*)\1\Z")
 _WITHOUT_COLON: Final = re.compile(r"(user[-_ \t]?agent|diss?all?[ao]w|diasllow|allow)[ \t]+(\S+)", re.IGNORECASE)
 
@@ -47,7 +47,7 @@ _WITHOUT_COLON: Final = re.compile(r"(user[-_ \t]?agent|diss?all?[ao]w|diasllow|
 class Line(NamedTuple):
     """One line of a group: its key in its usual spelling, its value, and the whole line without comment.
 
-    `apart` tells whether a blank line stands before it.
+    `apart` tells whether a blank line precedes it.
     """
 
     key: str
@@ -58,25 +58,25 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class Groups:
-    """The lines of a file by the names that they concern: those asked for, `*`, and FIRST for what precedes all groups.
+    """The lines of a file by the names that they concern: wanted names, `*`, and FIRST for lines before all groups.
 
-    Groups with the same names among those asked for are one. `named` are the names that the file has groups for.
+    Groups for the same wanted names are merged. `named` are the names for which the file has groups.
     """
 
     lines: dict[frozenset[str], list[Line]] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
 
     def of(self, name: str) -> Iterator[frozenset[str]]:
-        """Yield the keys of `lines` that concern a lower-case name: of groups that name it, else of those for `*`."""
+        """Yield the keys of `lines` for a lower-case name: of the groups that name it, else of the groups for `*`."""
         wanted = name if name in self.named else EVERYBODY
         return (names for names in self.lines if wanted in names)
 
 
 def text_of(body: bytes, max_bytes: int) -> tuple[str, bool]:
-    """Return the text of a file, and whether it is longer than `max_bytes`: then the line that is cut is left out.
+    """Return the text of a file, and whether it is longer than `max_bytes`; then the line that is cut is left out.
 
-    UTF-8 as RFC 9309 has it; UTF-16 and UTF-32 with a byte order mark, and UTF-16 without one, known by its NUL bytes.
-    NUL characters, marks and other characters that nobody sees are left out wherever they stand.
+    The encoding is UTF-8 as in RFC 9309, UTF-16 or UTF-32 with a byte order mark, or UTF-16 without one, detected by
+    its NUL bytes. NUL characters, byte order marks and other invisible characters are removed everywhere.
     """
     read = body[:max_bytes]
     text = read.decode(_encoding(read), "replace").translate(_HIDDEN)
@@ -91,23 +91,24 @@ def _encoding(body: bytes) -> str:
             return encoding
     head = body[:_LOOKED_AT_BYTES]
     even, odd = head[0::2].count(0), head[1::2].count(0)
-    # Text in UTF-8 has no NUL. In UTF-16 line ends and directives have one in every second byte, comments may not.
+    # UTF-8 text has no NUL bytes. In UTF-16 every second byte of line ends and directives is NUL; in comments it may
+    # not be.
     if max(even, odd) * 8 > len(head) and max(even, odd) > 8 * min(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"
     return "utf-8"
 
 
 def parse(text: str, names: Collection[str], keys: Collection[str]) -> Groups:
-    """Read a file for some names in lower case; lines with other keys than `keys` are passed over.
+    """Parse a file for some lower-case names; lines with other keys than `keys` are skipped.
 
-    Only allow and disallow end the names of a group: whatever else stands between two User-agent lines must not part
-    them (RFC 9309, 2.2.4). A name ends where no letter, digit, `_` or `-` follows, so `CCBot/2.0` is CCBot; several in
-    one line are all meant.
+    Only allow and disallow end the list of names of a group: any other line between two User-agent lines does not
+    separate them (RFC 9309, 2.2.4). A name consists of letters, digits, `_` and `-`, so `CCBot/2.0` is CCBot. One line
+    may have several names.
     """
     groups = Groups()
     wanted = {*names, EVERYBODY}
     group, names_of_group, has_rules = list[Line](), {FIRST}, True
-    # The User-agent lines that stand together, with no other line between them.
+    # The names of adjacent User-agent lines.
     names_above, was_name = {FIRST}, False
     for line in _lines(text):
         if line.key == "user-agent":
@@ -122,13 +123,13 @@ def parse(text: str, names: Collection[str], keys: Collection[str]) -> Groups:
         was_name = False
         has_rules = has_rules or line.key in _RULES
         if line.key == "crawl-delay":
-            # No part of the RFC: a wish to those whose names stand right above it, who go on in the same group.
+            # Not in the RFC: it applies to the adjacent names above it, and does not end their group.
             _add(groups, names_above, [line] if line.key in keys else [])
         elif line.key in keys:
             group.append(line)
             if line.key == "license" and line.apart:
-                # RSL 1.0, 4.4: outside of any group it is for the whole file. A group has no end of its own, and
-                # whoever adds the line at the end of a file leaves a blank line before it.
+                # RSL 1.0, 4.4: outside of a group it is for the whole file. Groups have no explicit end, so a License
+                # line after a blank line counts as outside.
                 _add(groups, {FIRST}, [line])
     _add(groups, names_of_group, group)
     return groups
@@ -158,7 +159,7 @@ def _line(text: str, *, apart: bool) -> Line | None:
     if colon and (known := _SPELLINGS.get(key, key)) in _KNOWN:
         return Line(known, _QUOTED.sub(r"\2", value.strip()), text, apart)
     if without := _WITHOUT_COLON.fullmatch(text):
-        # As Google's parser reads it: a key and one word, with nothing between them but blanks.
+        # As Google's parser reads it: a key and one word with only blanks between them.
         word = " ".join(without[1].lower().replace("\t", " ").split())
         return Line(_SPELLINGS.get(word, word), without[2], text, apart)
     return None

@@ -1,7 +1,7 @@
-"""The answer to GET /ai.txt in, what it says of a picture out: Spawning's file, read when media are downloaded.
+"""Parse Spawning's ai.txt and decide for an image address by its rules.
 
-The grammar is that of robots.txt with file types as patterns (`Disallow: *.jpg`). Other formats share the address
-(pages in Markdown, an Internet-Draft of 2026): what has no user-agent line with rules says nothing.
+The grammar is that of robots.txt, with file types as patterns (`Disallow: *.jpg`). Other formats use the same address
+(Markdown pages, an Internet-Draft of 2026): a file without a user-agent line and rules has no effect.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The rules of the groups with the same names: by path, and by file type where the pattern is for one."""
+    """The rules of the groups with the same names: by path, and by file type for patterns such as `*.jpg`."""
 
     by_path: PathRules[Rule]
     by_type: Mapping[str, tuple[int, Rule]]
 
     def deciding(self, path: str, endings: Collection[str]) -> tuple[int, list[Rule]]:
-        """Return the longest patterns that match the path, or the type of a response with one of `endings`."""
+        """Return length and rules of the longest patterns that match the path or one of the type's `endings`."""
         length, found = self.by_path.longest(path)
         for ending in endings:
             place, rule = self.by_type.get(ending, (-1, None))
@@ -64,20 +64,20 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class AiTxt:
-    """The rules of a host for each of our tokens, where and when they were read; without groups it says nothing."""
+    """A host's ai.txt: the groups for each of our tokens, its address and Date."""
 
     asked: tuple[tuple[_Group, ...], ...] = ()
     cut: bool = False
-    """The file is longer than what is read."""
+    """The file is longer than MAX_FILE_BYTES, and its end was not read."""
     source: str = ""
     time: str | None = None
 
     def decide(self, url: str, content_type: str = "") -> Decision:
-        """Decide by address, and by the type of the response where it is known: a refusal for any token counts.
+        """Decide by the address, and by the type of the response where it is known; a refusal for any token counts.
 
-        The longest pattern that matches decides, Disallow among equally long ones: the file is there to reserve. A
-        pattern for a type (`*.jpg`) also holds for an address without that ending whose response is of that type. A
-        file that is longer than what is read is `unknown` where what was read does not refuse.
+        The longest matching pattern decides; of equally long ones Disallow, because the purpose of the file is to
+        reserve. A pattern for a type (`*.jpg`) also matches a response of that type whose address has another ending.
+        Where the file is cut, the decision is `unknown` unless the part that was read refuses.
         """
         if not self.asked and not self.cut:
             return SILENT
@@ -88,7 +88,7 @@ class AiTxt:
             deciding = [group.deciding(path, endings) for group in groups]
             longest = max(length for length, _ in deciding)
             if longest >= 0:
-                rules = [rule for length, said in deciding if length == longest for rule in said]
+                rules = [rule for length, matching in deciding if length == longest for rule in matching]
                 found.append(max(rules, key=lambda rule: rule.refuses))
         rule = max(found, key=lambda rule: rule.refuses, default=None)
         if rule is not None and rule.refuses:
@@ -99,16 +99,16 @@ class AiTxt:
 
 
 def parse_ai_txt(status: int, body: bytes, tokens: Sequence[str], source: str = "", time: str | None = None) -> AiTxt:
-    """Read the answer: for each token the groups that name it, else those for `*`; file types know no case."""
+    """Parse the answer: for each token the groups that name it, else those for `*`; file types ignore case."""
     if not 200 <= status < 300:
         return AiTxt()
     text, cut = agent_groups.text_of(body, MAX_FILE_BYTES)
     if text.lstrip().startswith("<"):
-        # A page: many hosts answer every address with one.
+        # Many hosts answer every address with an HTML page.
         return AiTxt()
     asked = [token.lower() for token in tokens or (agent_groups.EVERYBODY,)]
     found = agent_groups.parse(text, asked, ("allow", "disallow"))
-    # A page in Markdown may be as long; only where there are groups is there more to be read.
+    # A long Markdown page is no ai.txt: only a file with groups counts as cut.
     cut = cut and "user-agent" in text.lower()
     groups = {names: _group(lines) for names, lines in found.lines.items() if lines and FIRST not in names}
     chosen = (tuple(groups[names] for names in found.of(token) if names in groups) for token in asked)
@@ -121,7 +121,7 @@ def _group(lines: Iterable[agent_groups.Line]) -> _Group:
     for line in lines:
         if line.value:
             rule = Rule(line.key == "disallow", line.text)
-            pattern = normal_path(_meant(line.value) if rule.refuses else line.value).lower()
+            pattern = normal_path(_completed(line.value) if rule.refuses else line.value).lower()
             if rule.refuses or pattern not in rules:
                 rules[pattern] = rule
     for pattern, rule in rules.items():
@@ -131,6 +131,6 @@ def _group(lines: Iterable[agent_groups.Line]) -> _Group:
     return _Group(PathRules(rules), by_type)
 
 
-def _meant(pattern: str) -> str:
-    """Return a refused pattern as it is meant where it lacks its beginning: `.jpg` is a type, `a/` a folder."""
+def _completed(pattern: str) -> str:
+    """Complete a refused pattern that lacks its beginning: `.jpg` means a type, `a/` a folder."""
     return f"*{pattern}" if pattern.startswith(".") else rooted(pattern)

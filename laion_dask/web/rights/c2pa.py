@@ -1,7 +1,7 @@
-"""The bytes of a picture in, what its C2PA manifest says of data mining and training out.
+"""Decide by a picture's C2PA manifest: its assertions about data mining and training.
 
-Whether there is a manifest is seen in the bytes; what it says needs the library c2pa (`pip install laion-dask[c2pa]`).
-Without it a manifest is `unknown`, never allowed.
+A manifest is detected in the bytes; reading it needs the library c2pa (`pip install laion-dask[c2pa]`). Without the
+library a manifest is `unknown`, never allowed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TYPES: Final = (
 )
 # CAWG Training and Data Mining 1.1; the second is C2PA's own of 1.x, removed in 2.0.
 _ASSERTIONS: Final = re.compile(r"(?:cawg|c2pa)\.training-mining(?:__\d+)?")
-# Inference is no use that a data set makes of a picture.
+# Entries about inference are left out: a data set makes no such use of a picture.
 _ENTRIES: Final = frozenset(
     f"{owner}.{entry}"
     for owner in ("cawg", "c2pa")
@@ -43,12 +43,12 @@ _VALID: Final = frozenset({"Valid", "Trusted"})
 
 
 def decide_manifest(body: bytes, time: str | None) -> Decision:
-    """Decide by the training-mining assertions of a manifest store; silent where there is no store, or it has none.
+    """Decide by the training-mining assertions of a manifest store; SILENT without a store or assertions.
 
-    Any `notAllowed` refuses, and so does `constrained`, since a data set cannot keep a constraint: of the picture and
-    of those that went into it, with a valid signature or without. `allowed` needs a valid one.
+    `notAllowed` refuses, and so does `constrained`, because a data set cannot meet a constraint. This holds for the
+    picture and its ingredients, and with an invalid signature too. `allowed` needs a valid signature.
     """
-    # A JPEG has no boxes: most pictures are searched once.
+    # JPEG files have no ISO media boxes, so most pictures are searched once only.
     if _STORE not in body and (body.startswith(b"\xff\xd8\xff") or _BOX not in body):
         return SILENT
     c2pa = library()
@@ -60,17 +60,17 @@ def decide_manifest(body: bytes, time: str | None) -> Decision:
             store = json.loads(reader.json())
             state = str(reader.get_validation_state())
     except (c2pa.C2paError, ValueError, TypeError) as error:
-        # Only its kind: messages differ between versions of the library.
+        # Only the type of the error: its message differs between versions of the library.
         kind = type(error).__name__.removeprefix("_")
         return decision("unknown", "c2pa", f"manifest cannot be read ({kind})", "file", time)
-    said = sorted(set(_uses(store)))
-    if not said:
+    entries = sorted(set(_uses(store)))
+    if not entries:
         return SILENT
-    uses = {use for _, use in said}
+    uses = {use for _, use in entries}
     rights = "refused" if uses & {"notAllowed", "constrained"} else "unknown"
     if uses == {"allowed"} and state in _VALID:
         rights = "allowed"
-    evidence = "; ".join([*(f"{entry}: {use}" for entry, use in said), f"signature: {state}"])
+    evidence = "; ".join([*(f"{entry}: {use}" for entry, use in entries), f"signature: {state}"])
     return decision(rights, "c2pa", evidence, "file", time)
 
 
@@ -98,6 +98,6 @@ def library() -> ModuleType | None:
 @cache
 def _context() -> Any:  # noqa: ANN401 - the library has no types
     c2pa = importlib.import_module("c2pa")
-    # A picture must not make us ask anybody for anything: no manifests from elsewhere, no revocation lists.
+    # A picture must not trigger any request: no remote manifests, no revocation lists.
     verify = {"remote_manifest_fetch": False, "ocsp_fetch": False}
     return c2pa.Context(c2pa.Settings.from_dict({"verify": verify}))

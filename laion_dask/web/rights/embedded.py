@@ -1,6 +1,6 @@
-"""The bytes of a picture as received in, what its owner wrote into it out: IPTC/PLUS, TDMRep and C2PA.
+"""Decide by the metadata in a picture file: IPTC/PLUS data mining, TDMRep and C2PA.
 
-Encoding anew strips all of it, so it has to be read from the original bytes, before anything is decoded.
+It is read from the original bytes, before the picture is decoded, because encoding it again removes all metadata.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _UNREADABLE: Final = "present, but cannot be read"
 
 
 def decide_file(body: bytes, policy: Policy, time: str | None = None) -> Decision:
-    """Decide by a picture's own bytes; `time` is the Date of the response that brought it."""
-    said = statements(body)
-    policies = [statement.value for statement in said if statement.property == "tdm_policy" and statement.value]
+    """Decide by the bytes of a picture file; `time` is the Date header of its response."""
+    in_xmp = statements(body)
+    policies = [statement.value for statement in in_xmp if statement.property == "tdm_policy" and statement.value]
     found = [decide_manifest(body, time)]
-    for statement in said:
+    for statement in in_xmp:
         if statement.property == "data_mining":
             found += _data_mining(statement, time)
         elif statement.property == "tdm_reservation":
@@ -35,8 +35,8 @@ def decide_file(body: bytes, policy: Policy, time: str | None = None) -> Decisio
 def _data_mining(statement: Statement, time: str | None) -> list[Decision]:
     """Read plus:DataMining (IPTC Photo Metadata Standard 2023.1): every DMI-PROHIBITED refuses.
 
-    That for generative training alone counts too, and so does the one that points to constraints: who publishes a data
-    set cannot control what is done with it later. DMI-UNSPECIFIED says nothing.
+    The values for generative training only and for constraints elsewhere refuse too, because the publisher of a data
+    set cannot control its later use. DMI-UNSPECIFIED is no signal.
     """
     word = _VOCABULARY.fullmatch((statement.value or "").strip())
     value = word[1].upper() if word else ""

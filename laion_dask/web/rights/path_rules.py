@@ -1,7 +1,7 @@
-"""Path patterns as robots.txt and its relatives write them: compiled once, compared with the path of an address.
+"""Match paths against the patterns of robots.txt and similar files, in linear time.
 
-Whoever writes the patterns may be hostile. A prefix is looked up in a dictionary, however many there are; a pattern
-with `*` is searched for from left to right, piece by piece, without going back (RFC 9309, 2.2.2 and 2.2.3).
+The patterns may be hostile. Prefixes are looked up in a dictionary, however many there are; a pattern with `*` is
+matched piece by piece from left to right, without backtracking (RFC 9309, 2.2.2 and 2.2.3).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*([^#]*)")
 _ESCAPE: Final = re.compile(r"%[0-9a-fA-F]{2}")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-")
 _ESCAPED: Final = {f"%{byte:02X}": chr(byte) if chr(byte) in _UNRESERVED else f"%{byte:02X}" for byte in range(256)}
-# What `quote` would leave as it is anyway; most paths need nothing more.
+# Characters that `quote` leaves unchanged; most paths have no others.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/?#\[\]@!$&'()*+,;=:~._-]*")
 
 
 def path_of(url: str) -> str:
-    """Return path and query of an absolute URL in the form in which patterns are compared with it."""
+    """Return path and query of an absolute URL in the form in which patterns are compared with them."""
     found = _PATH.match(url)
     path = found[1] if found else url
     return normal_path(path if path.startswith("/") else f"/{path}")
 
 
 def normal_path(path: str) -> str:
-    """Return a path or pattern as RFC 9309, 2.2.2 compares it: unreserved characters plain, all else escaped alike."""
+    """Return a path or pattern in the form of RFC 9309, 2.2.2: unreserved characters decoded, others alike."""
     if _PLAIN.fullmatch(path):
         return path
     unescaped = _ESCAPE.sub(lambda match: _ESCAPED[match[0].upper()], path)
@@ -40,10 +40,10 @@ _AUTHORITY: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
 
 
 def rooted(pattern: str) -> str:
-    """Return the pattern of a reservation as it begins by the rules: with a slash or `*`.
+    """Return the pattern of a reservation with a valid beginning, a slash or `*`.
 
-    A missing slash, or the host before the path, has no meaning in the specifications, but what was meant can be
-    understood. A permission is not to be read so.
+    The specifications do not define patterns without a slash or with a host; the intent of a reservation is clear, so
+    it is repaired. Patterns of permissions are not repaired.
     """
     authority = _AUTHORITY.match(pattern)
     pattern = pattern[authority.end() :] if authority else pattern
@@ -51,7 +51,7 @@ def rooted(pattern: str) -> str:
 
 
 class Pattern(NamedTuple):
-    """A pattern, taken apart at its `*`: how the path begins, the pieces that follow, whether `$` ends it."""
+    """A pattern split at its `*`: the prefix of the path, the pieces that follow, and whether `$` ends it."""
 
     length: int
     first: str
@@ -76,25 +76,25 @@ class Pattern(NamedTuple):
 
 
 def compiled(pattern: str) -> Pattern:
-    """Take a pattern apart; runs of `*` are one."""
+    """Split a pattern at its `*`; repeated `*` count as one."""
     anchored = pattern.endswith("$")
     first, *rest = pattern.removesuffix("$").split("*")
     if len(rest) > 1:
-        # An empty piece between two `*` asks for nothing; the last one decides whether `$` has a piece to end with.
+        # An empty piece between two `*` matches anything. The last piece stays: `$` refers to it.
         rest = [piece for piece in rest[:-1] if piece] + rest[-1:]
     return Pattern(len(pattern), first, tuple(rest), anchored)
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Match as robots.txt does: a prefix, `*` for any run, `$` at the end. Linear, whatever a hostile file holds."""
+    """Match as robots.txt does: a prefix, `*` for any run, `$` at the end; always in linear time."""
     return compiled(pattern).matches(path)
 
 
 class PathRules(Generic[Value]):
-    """Patterns with a value each; the longest that matches decides, as RFC 9309 has it.
+    """Patterns with a value each; the longest matching pattern decides (RFC 9309).
 
-    One look-up costs at most as many steps as the path is long, and one comparison for each pattern that has a `*` or a
-    `$` and is at least as long as what was found.
+    A look-up takes at most one step for each character of the path, and one comparison for each pattern with `*` or `$`
+    that is at least as long as the longest match so far.
     """
 
     __slots__ = ("_lengths", "_prefixes", "_wild")

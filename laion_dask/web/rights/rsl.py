@@ -1,8 +1,8 @@
-"""A licence document in, what it says of training on an address out: Really Simple Licensing (RSL) 1.0.
+"""Parse RSL 1.0 licences (Really Simple Licensing) and decide whether they permit training on an address.
 
 Hosts name their licences in robots.txt (`License:`), responses in a header (`Link: <...>; rel="license"`), pages in a
-LINK element. A data set can neither pay nor keep a condition for those who use it later, so only a licence that permits
-training to everybody, for nothing and without conditions, permits it here.
+LINK element. A data set can neither pay nor impose conditions on its later users, so a licence permits training here
+only if it does so for everybody, free of charge and without conditions.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from laion_dask.web.rights.path_rules import PathRules, matches, normal_path, pa
 
 MAX_FILE_BYTES: Final = 512 * 1024
 MAX_LICENSES: Final = 8
-"""Licences that are read for one host or one response; that there are more is on record."""
+"""How many licences are read for one host or response; a decision records that there are more."""
 
 TOO_MANY: Final = f"more than {MAX_LICENSES} licences are named, and the others are not read"
 
 _SPACES: Final = frozenset(f"{scheme}://rslstandard.org/rsl{end}" for scheme in ("https", "http") for end in ("", "/"))
-# 3.4.1: uses that are training, or hold it; train-ai is the name of the drafts and of AIPREF.
+# 3.4.1: uses that are training or include it; train-ai is the name in the drafts and in AIPREF.
 _TRAINING: Final = frozenset({"all", "ai-all", "ai-train", "train-ai"})
 _MAX_TEXT_CHARS: Final = 1_000
-# Strictest first.
+# The strictest first.
 _ORDER: Final = ("refused", "unknown", "allowed")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a licence, or the strictest of several for one place, says of training, and by which of its lines."""
+    """The decision of a licence about training, or of the strictest of several, and the line behind it."""
 
     rights: str
     line: str
@@ -43,20 +43,20 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class License:
-    """A licence document: terms by host pattern (empty: of the site that names it) and path; where and when read."""
+    """A licence document: terms by host pattern (empty for the site that names it) and path; its address and Date."""
 
     terms: Mapping[str, PathRules[Terms]] = field(default_factory=dict)
     unread: str = ""
-    """Why the document cannot be read, else empty."""
+    """Why the document cannot be read; else empty."""
     lasting: bool = True
-    """Reading it again soon would give the same."""
+    """Whether requesting it again soon would give the same."""
     weight: int = 0
     """Bytes of the document."""
     source: str = ""
     time: str | None = None
 
     def decide(self, url: str) -> Decision:
-        """Decide for an address: the narrowest scope counts, and of equally narrow ones the strictest terms (3.1.1)."""
+        """Decide for an address: the narrowest scope counts, of equally narrow ones the strictest terms (3.1.1)."""
         if self.unread:
             return decision("unknown", "rsl", f"licence cannot be read: {self.unread}", self.source, self.time)
         path, host = path_of(url), (urlsplit(url).hostname or "") if any(self.terms) else ""
@@ -64,14 +64,14 @@ class License:
         longest = max((length for length, _ in found), default=-1)
         if longest < 0:
             return SILENT
-        said = _strictest(terms for length, some in found if length == longest for terms in some)
-        return decision(said.rights, "rsl", said.line, self.source, self.time)
+        terms = _strictest(terms for length, matching in found if length == longest for terms in matching)
+        return decision(terms.rights, "rsl", terms.line, self.source, self.time)
 
 
 def parse_rsl(status: int, body: bytes, source: str = "", time: str | None = None, *, lasting: bool = True) -> License:
-    """Read the answer to GET of a licence; status 0: it could not be reached.
+    """Parse the answer to GET of a licence; status 0: the address could not be reached.
 
-    What is no RSL document, or longer than 512 KiB, is `unread`, and so counts as a licence that nobody has been given
+    A document that is not RSL, or longer than 512 KiB, is `unread`, which counts as a licence that was not granted
     (4.3). Entities are not expanded, and documents that declare any are not read.
     """
 
@@ -96,19 +96,19 @@ def parse_rsl(status: int, body: bytes, source: str = "", time: str | None = Non
 
 
 def _strictest(terms: Iterable[Terms]) -> Terms:
-    return min(terms, key=lambda said: _ORDER.index(said.rights))
+    return min(terms, key=lambda one: _ORDER.index(one.rights))
 
 
 @dataclass(slots=True)
 class _License:
-    """One license element: its uses, and the first condition that a data set cannot keep."""
+    """One license element: its uses, and the first condition that a data set cannot meet."""
 
     permitted: list[str] | None = None
     prohibited: list[str] = field(default_factory=list)
     condition: str = ""
 
     def terms(self) -> Terms:
-        """Judge the licence: a prohibition beats a permission, and a list of permissions has no others (3.5, 3.6)."""
+        """Decide by the licence: prohibitions override permissions; a list of permissions is complete (3.5, 3.6)."""
         refused = [use for use in self.prohibited if use in _TRAINING or "train" in use]
         if refused:
             return Terms("refused", f"prohibits usage: {' '.join(refused)}")
@@ -122,23 +122,23 @@ class _License:
 
 @dataclass(slots=True)
 class _Content:
-    """One content element: the address that it is about, and its licences."""
+    """One content element: the address that it covers, and its licences."""
 
     url: str
     condition: str
     licenses: list[_License] = field(default_factory=list)
 
     def terms(self) -> Terms:
-        """Judge the licences of the content together: the strictest counts."""
+        """Decide by all licences of the content: the strictest counts."""
         if not self.licenses:
             return Terms("unknown", f"no license for {self.url}")
-        said = _strictest(one.terms() for one in self.licenses)
-        if said.rights == "allowed" and self.condition:
+        terms = _strictest(one.terms() for one in self.licenses)
+        if terms.rights == "allowed" and self.condition:
             return Terms("refused", f"permits usage under a condition: {self.condition}")
-        return said
+        return terms
 
     def scope(self) -> tuple[str, str]:
-        """Return the host pattern, empty for the site that names the licence, and the path pattern."""
+        """Return the host pattern (empty for the site that names the licence) and the path pattern."""
         url = f"https:{self.url}" if self.url.startswith("//") else self.url
         scheme, mark, rest = url.partition("://")
         if not mark or scheme.lower() not in {"http", "https"}:
@@ -149,7 +149,7 @@ class _Content:
 
 
 class _Document:
-    """What an XML parser tells of a licence document: its content elements, wherever they stand."""
+    """The target of an XML parser that collects the content elements of a licence document, at any depth."""
 
     def __init__(self) -> None:
         self.contents: list[_Content] = []
@@ -158,21 +158,21 @@ class _Document:
         self._text = ""
 
     def terms(self) -> dict[str, dict[str, Terms]]:
-        """Return the terms by host and path, of several for one place the strictest."""
+        """Return the terms by host and path; the strictest, where one path has several."""
         found: dict[str, dict[str, Terms]] = {}
         for content in self.contents:
             where, path = content.scope()
             here = found.setdefault(where, {})
-            said = content.terms()
-            here[path] = _strictest([here[path], said]) if path in here else said
+            terms = content.terms()
+            here[path] = _strictest([here[path], terms]) if path in here else terms
         return found
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Open an element; elements of other vocabularies are passed over."""
+        """Open an element; elements of other vocabularies are ignored."""
         name, kind = _local(tag), attributes.get("type", "").strip().lower()
         self._text = ""
         if name == "content":
-            # 3.3: with a server, the licence has to be got from it, even one that costs nothing.
+            # 3.3: with a server, a licence must be obtained from it, even a free one.
             server = attributes.get("server", "").strip()
             self.contents.append(_Content(attributes.get("url", "").strip(), f"server: {server}" if server else ""))
             self._license = None
@@ -181,7 +181,7 @@ class _Document:
             self.contents[-1].licenses.append(self._license)
         elif self.contents and name in {"permits", "prohibits", "payment", "reporting"}:
             if self._license is None and name in {"permits", "prohibits"}:
-                # Terms that stand beside the licences: whoever writes them means that they hold.
+                # Terms outside of a license element: the author means them, so they count.
                 self._license = _License()
                 self.contents[-1].licenses.append(self._license)
             self._kind = kind
@@ -191,7 +191,7 @@ class _Document:
                 self._limit(f"reporting: {kind or 'not named'}")
 
     def data(self, text: str) -> None:
-        """Read text."""
+        """Collect text."""
         if len(self._text) < _MAX_TEXT_CHARS:
             self._text += text[:_MAX_TEXT_CHARS]
 
@@ -222,6 +222,6 @@ class _Document:
 
 
 def _local(tag: str) -> str:
-    """Return an element's name where it is one of RSL; a document that names no namespace at all is read as well."""
+    """Return the name of an RSL element, else nothing; documents without any namespace count as RSL too."""
     space, _, name = tag.removeprefix("{").partition("}") if tag.startswith("{") else ("", "", tag)
     return name if not space or space in _SPACES else ""

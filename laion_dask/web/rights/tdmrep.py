@@ -1,4 +1,4 @@
-"""The answer to GET /.well-known/tdmrep.json in, what it says of an address out (TDM Reservation Protocol, W3C)."""
+"""Parse /.well-known/tdmrep.json (W3C's TDM Reservation Protocol) and decide for an address by its rules."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MEANING: Final = {1: "refused", 0: "allowed", None: "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class TdmRep:
-    """The rules of a host as (location, reservation, rule as received), in order; where and when they were read."""
+    """A host's rules in order, as (location, reservation, rule as received); with the file's address and Date."""
 
     rules: tuple[tuple[Pattern, int | None, str], ...] = ()
     unread: str = ""
-    """Why the rules cannot be known although there are some, else empty."""
+    """Why the rules were not read although there are some; else empty."""
     source: str = ""
     time: str | None = None
 
@@ -40,12 +40,12 @@ class TdmRep:
 
 
 def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = None) -> TdmRep:
-    """Read the answer: a JSON array of rules with location and tdm-reservation, tdm-policy where there is one.
+    """Parse the answer: a JSON array of rules with location, tdm-reservation and perhaps tdm-policy.
 
-    UTF-8 or, as older JSON allowed, UTF-16 and UTF-32; letters that cannot be read, and line breaks inside of texts, do
-    not matter. Whatever is not that counts as a host without the protocol, as the specification asks for: many hosts
-    answer every address with a page. A rule without location or reservation is left out. An array of more than 512 KiB
-    is not read, and that is `unknown`.
+    The encoding is UTF-8, UTF-16 or UTF-32; invalid characters, and line breaks inside of strings, are accepted. Any
+    other answer counts as a host without the protocol, as the specification demands, since many hosts answer every
+    address with a page. A rule without location or reservation is skipped. An array of more than 512 KiB is not read,
+    and its decision is `unknown`.
     """
     if not 200 <= status < 300:
         return TdmRep()
@@ -53,7 +53,7 @@ def parse_tdmrep(status: int, body: bytes, source: str = "", time: str | None = 
         begins = body[:_LOOKED_AT_BYTES].decode(json.detect_encoding(body[:4]), "replace").lstrip("\ufeff \t\r\n")
         return TdmRep(unread=TOO_LONG, source=source, time=time) if begins.startswith("[") else TdmRep()
     try:
-        # Of another encoding the letters of a path or policy are lost, but not the reservation.
+        # In another encoding, letters of a path or policy are lost, but not the reservation.
         text = body.decode(json.detect_encoding(body), "replace").strip("\0\ufeff \t\r\n")
         tree = json.loads(text, strict=False)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""The bytes of a picture in, what its XMP packets say out: PLUS data mining, TDM reservation, a manifest elsewhere.
+"""Read opt-outs in the XMP packets of a picture: PLUS data mining, TDM reservation, address of a remote manifest.
 
-Packets are found by scanning (XMP specification, part 3, 1.1): they lie as plain text in JPEG, PNG, WEBP, TIFF, AVIF
-and GIF, in one piece but for JPEG's extended XMP and what PNG has compressed; those two are unpacked first.
+Packets are found by scanning (XMP specification, part 3, 1.1): they are plain text in JPEG, PNG, WEBP, TIFF, AVIF and
+GIF, and contiguous except for JPEG's extended XMP and compressed chunks of PNG; those two are unpacked first.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ Property = Literal["data_mining", "tdm_reservation", "tdm_policy", "provenance"]
 _MARKS: Final = (b"DataMining", b"ns/tdmrep", b"provenance")
 _DATA_MINING_IN_UTF_16: Final = "DataMining".encode("utf-16-le")[:-1]  # little and big end alike
 _RDF_SPACE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-# A packet names RDF or, if it is broken there, has the id of its wrapper (XMP, part 1, 7.3.2). The longer what is
-# searched for, the larger are the steps of the search.
+# A packet has RDF's namespace or, if that is damaged, the id of its wrapper (XMP, part 1, 7.3.2). Long needles are
+# faster to search for.
 _PACKET: Final = (_RDF_SPACE.encode(), b"W5M0MpCehiHzreSzNTczkc9d")
 
-# A file of 20 MB may hold millions of elements, or unpack to them: what is beyond these is read by its words.
+# A file of 20 MB may contain millions of elements, or unpack to them: beyond these limits, packets are searched for
+# words and not parsed.
 _MAX_PACKETS: Final = 64
 _MAX_PARSED_BYTES: Final = 4_000_000  # of all packets of a picture together
 _MAX_UNPACKED_BYTES: Final = 16_000_000
 _MAX_SEGMENTS: Final = 4_096  # of a JPEG's head; extended XMP of 20 MB takes 320
 
-# What is kept of a picture: distinct statements, characters of a value, and properties that are open at once.
+# Limits for one picture: distinct statements, characters of a value, and properties that are open at once.
 _MAX_STATEMENTS: Final = 256
 _MAX_VALUE_CHARS: Final = 1_000
 _MAX_OPEN: Final = 8
@@ -41,8 +42,8 @@ _STEP_BYTES: Final = 65_536
 
 _RDF: Final = f"{{{_RDF_SPACE}}}"
 _PROPERTIES: Final[dict[str, tuple[str, Property]]] = {
-    # Local name -> how its namespace begins, and what it is. IPTC Photo Metadata Standard 2023.1; TDMRep, metadata in
-    # PDF (its namespace is written with and without its last character); C2PA 2.1, 11.4 (remote manifests).
+    # Local name -> beginning of its namespace, and the property. IPTC Photo Metadata Standard 2023.1; TDMRep, metadata
+    # in PDF (its namespace occurs with and without the last character); C2PA 2.1, 11.4 (remote manifests).
     "DataMining": ("http://ns.useplus.org/ldf/xmp/", "data_mining"),
     "reservation": ("http://www.w3.org/ns/tdmrep", "tdm_reservation"),
     "tdm-reservation": ("http://www.w3.org/ns/tdmrep", "tdm_reservation"),
@@ -54,17 +55,17 @@ _PROPERTIES: Final[dict[str, tuple[str, Property]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One property that a packet sets, and its value as written; None where it is there and cannot be read."""
+    """One property of a packet, and its value as written; None where the value cannot be read."""
 
     property: Property
     value: str | None
 
 
 def statements(body: bytes) -> list[Statement]:
-    """Return what the packets of a picture say, each once, in their order; a few searches where they say nothing.
+    """Return the distinct statements of a picture's packets in order; a picture without any costs only a few searches.
 
-    Never raises: a packet that is no XML is read by its words, and what remains unread is a statement without value.
-    Time and memory grow with the bytes of the picture and of what they unpack to, which is limited.
+    Never raises: a packet that is no XML is searched for words, and an unreadable property is a statement without
+    value. Time and memory are linear in the bytes of the picture and of its unpacked parts, which are limited.
     """
     found: dict[Statement, None] = {}
     left = _MAX_PARSED_BYTES
@@ -77,7 +78,7 @@ def statements(body: bytes) -> list[Statement]:
                 left -= len(packet) if whole else 0
                 for statement in read:
                     if len(found) >= _MAX_STATEMENTS:
-                        # There is no end to it: one that cannot be read stands for the rest.
+                        # Too many: one statement without value represents the rest.
                         found[Statement(statement.property, None)] = None
                     else:
                         found[statement] = None
@@ -88,9 +89,9 @@ _START: Final = re.compile(rb"<\?xpacket begin|<((?:[\w.-]+:)?(?:xmpmeta|xapmeta
 
 
 def _packets(text: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Yield packets from their first element to their last, each with True; one without end takes all that follows.
+    """Yield packets from first to last element, each with True; one without an end extends to the end of the text.
 
-    What follows the last packet that is looked for comes as one piece, with False.
+    Beyond the limit of packets, the rest of the text follows as one piece, with False.
     """
     place = 0
     for _ in range(_MAX_PACKETS):
@@ -111,7 +112,7 @@ def _read(packet: bytes) -> list[Statement]:
     properties = _Properties()
     parser = DefusedXMLParser(target=properties, forbid_dtd=True)
     try:
-        # The packet's own header is no XML where a writer left its byte order mark out or doubled it.
+        # The packet header is invalid XML where its byte order mark is missing or doubled.
         parser.feed(re.sub(rb"^<\?xpacket[^>]*\?>", b"", packet).strip(b"\0 \t\r\n"))
         parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError):
@@ -120,7 +121,7 @@ def _read(packet: bytes) -> list[Statement]:
 
 
 class _Properties:
-    """What an XML parser tells, element by element: the properties that are looked for, without a tree of the rest."""
+    """The target of an XML parser that collects the wanted properties without building a tree."""
 
     def __init__(self) -> None:
         self.found: dict[Statement, None] = {}
@@ -132,17 +133,17 @@ class _Properties:
         self._depth += 1
         for name, value in attributes.items():
             if (kind := _kind(name)) is not None:
-                self._say(kind, value.strip())
+                self._add(kind, value.strip())
         if (kind := _kind(tag)) is None:
             return
         if len(self._open) < _MAX_OPEN:
             self._open.append(_Open(kind, self._depth, attributes.get(f"{_RDF}resource", "")))
         else:
-            # No property holds others of its kind.
-            self._say(kind, None)
+            # No valid property contains others that deep.
+            self._add(kind, None)
 
     def data(self, text: str) -> None:
-        """Read text: it belongs to every property that is open."""
+        """Add text to every property that is open."""
         for holder in self._open:
             if (room := _MAX_VALUE_CHARS - holder.chars) > 0:
                 holder.pieces.append(text[:room])
@@ -152,20 +153,20 @@ class _Properties:
         """Close an element."""
         if self._open and self._open[-1].depth == self._depth:
             holder = self._open.pop()
-            self._say(holder.kind, ("".join(holder.pieces) or holder.resource).strip())
+            self._add(holder.kind, ("".join(holder.pieces) or holder.resource).strip())
         self._depth -= 1
 
     def close(self) -> None:
         """End the document."""
 
-    def _say(self, kind: Property, value: str | None) -> None:
+    def _add(self, kind: Property, value: str | None) -> None:
         kept = value[:_MAX_VALUE_CHARS] if value is not None and len(self.found) < _MAX_STATEMENTS else None
         self.found[Statement(kind, kept)] = None
 
 
 @dataclass(slots=True)
 class _Open:
-    """A property whose element has begun: how deep it lies, and the text that it holds so far."""
+    """A property whose element is open: its depth, and its text so far."""
 
     kind: Property
     depth: int
@@ -181,10 +182,10 @@ def _kind(name: str) -> Property | None:
 
 
 def _damaged(packet: bytes) -> list[Statement]:
-    """Read a packet by its words: a reservation that can be understood counts, however its XML is broken."""
+    """Search a damaged packet for words: a reservation that can be understood counts in spite of broken XML."""
     found: dict[Statement, None] = {}
     if b"DataMining" in packet:
-        # Nothing is stricter than a refusal; without one the first words stand for all.
+        # A refusal is the strictest value, so it is enough; without one, the first words represent all.
         refusal = _REFUSAL.search(packet)
         words = [refusal] if refusal else islice(_WORD.finditer(packet), _MAX_WORDS)
         found.update(dict.fromkeys(Statement("data_mining", word[0].decode("ascii")) for word in words))
@@ -200,13 +201,13 @@ _WORD: Final = re.compile(rb"DMI-[A-Z-]{1,60}")
 _MAX_WORDS: Final = 1_000
 
 
-# --- what does not lie in the file as plain text ---------------------------------------------------------------------
+# --- packets that are not plain text in the file ---------------------------------------------------------------------
 
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
 
 
 def _texts(body: bytes) -> Iterator[bytes | None]:
-    """Yield the file as it is, and what has to be unpacked to be read; None for more than may be unpacked."""
+    """Yield the file itself and its unpacked parts; None for a part beyond the limit of unpacked bytes."""
     if body.startswith(b"\xff\xd8\xff") and _EXTENSION in body:
         yield from _extended(body)
         return
@@ -216,7 +217,7 @@ def _texts(body: bytes) -> Iterator[bytes | None]:
 
 
 def _extended(body: bytes) -> Iterator[bytes]:
-    """Yield a JPEG without the pieces of extended XMP, and these put together (XMP specification, part 3, 1.1.3.1)."""
+    """Yield a JPEG without the pieces of extended XMP, and these joined (XMP specification, part 3, 1.1.3.1)."""
     pieces: dict[bytes, dict[int, bytes]] = {}
     others: list[bytes] = []
     place = 2
@@ -262,14 +263,14 @@ _PNG_PROFILES: Final = frozenset({b"Raw profile type xmp", b"Raw profile type AP
 
 
 def _packed(keyword: bytes, kind: bytes, rest: bytes) -> bytes | None:
-    """Return the compressed bytes of a text chunk that may be XMP; None where it lies in the file as it is."""
+    """Return the compressed bytes of a text chunk that may be XMP; None where it is not compressed."""
     if keyword == b"XML:com.adobe.xmp" and rest[:1] == b"\x01":
         return rest[2:].split(b"\0", 2)[-1]
     return rest[1:] if keyword in _PNG_PROFILES and kind == b"zTXt" else None
 
 
 def _inflated(data: bytes, max_bytes: int) -> bytes:
-    """Unpack as far as it goes, in steps: what a broken stream has cost until it breaks counts as unpacked."""
+    """Unpack in steps, as far as possible; the bytes before an error count as unpacked."""
     unpacking, pieces, left = zlib.decompressobj(), list[bytes](), max_bytes
     try:
         while left > 0 and data and not unpacking.eof:
@@ -285,7 +286,7 @@ def _inflated(data: bytes, max_bytes: int) -> bytes:
 
 
 def _from_digits(text: bytes) -> bytes:
-    """Return the bytes that hexadecimal digits stand for, behind a line end, the profile's name and its length."""
+    """Return the bytes of hexadecimal digits, which follow a line end, the profile's name and its length."""
     digits = text.split(b"\n", 3)[-1]
     try:
         return bytes.fromhex(digits.decode("ascii"))

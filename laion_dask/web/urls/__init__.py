@@ -2,13 +2,10 @@
 
 - address_key: Decide which spellings of an address mean the same picture, for removals and for lists of known
   content.
-- hostnames: A host name or IP address in; whether it could exist, whether it is public, and which domain somebody
-  registered.
-- ip_addresses: An IP address in, whether a public web server can be there out: by the registries, not by this
-  machine's network.
-- resolver: A page in, the addresses of its image links out: absolute, each with its host, or the reason against it.
-- spacing: The hosts of rows and a random key for each in, an order of the rows out in which every host is spread
-  evenly.
-- url_rules: An image address as written, its base and the rules in; one absolute address with its host, or the reason
+- hostnames: Check host names: whether they are well formed and public, and what their registrable domain is.
+- ip_addresses: Decide whether an IP address can belong to a public web server, by IANA's registries.
+- resolver: Resolve the image links of a page to absolute addresses with their hosts, or to a reason against them.
+- spacing: Order rows so that the rows of every host are spread evenly.
+- url_rules: Resolve one image address by the rules of `extract`: an absolute address with its host, or a reason
   against it.
 """

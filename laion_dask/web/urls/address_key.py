@@ -1,9 +1,9 @@
 """Decide which spellings of an address mean the same picture, for removals and for lists of known content.
 
-Somebody who asks for a removal means the picture, whatever way the address was copied. Addresses are therefore
-compared by their key and never by their spelling: the ledger's value and the row's address both go through `key`. A
-list of hashed addresses cannot be brought into one form, so every spelling that can be enumerated is looked up in it.
-docs/removals.md and docs/lists.md state the rule.
+A removal request means the picture, however its address was copied. Addresses are therefore compared by their keys:
+`key` is applied to the value in the removal ledger and to the address of the row. Hashed addresses in a list cannot be
+normalized, so all spellings of an address that can be enumerated are looked up. docs/removals.md and docs/lists.md
+state the rule.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ DIGEST_BYTES: Final = 16
 
 _WEB: Final = frozenset({"http", "https"})
 _WEB_PORTS: Final = frozenset({":80", ":443", ":"})
-# RFC 3986, 2.3 and 2.2. Encoded or not, these mean the same in every part of an address.
+# RFC 3986, 2.3 and 2.2. Percent-encoded or not, these mean the same in every part of an address.
 _UNRESERVED: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-# In a path, a semicolon or a slash that is encoded is another one than a bare one; all else is the same file. In a
-# query, forms are read with & = + and ; as signs, so these keep their spelling.
+# In a path, an encoded semicolon or slash differs from a plain one; other encoded characters name the same file. In a
+# query, & = + and ; separate the fields of forms, so these keep their spelling.
 _BARE_IN_PATH: Final = frozenset(_UNRESERVED + "!$&'()*+,=:@")
 _BARE_IN_QUERY: Final = frozenset(_UNRESERVED + "!$'()*,:@/?")
 _LEFT: Final = frozenset("/;&=+?")
@@ -34,22 +34,22 @@ _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PARTS: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://(?:([^/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(:\d*)?([^?#]*)(\?[^#]*)?(#.*)?\Z", re.DOTALL
 )
-# What is in the form of a key behind its scheme already: nearly every address of a crawl. The last label of the host
-# begins with a letter, since others may be numbers of an IPv4 address; a dot behind a slash may be a dot segment; of
-# escapes only some that stay as they are.
+# Addresses that are in the form of a key after their scheme, as nearly all of a crawl are. The last label of the host
+# begins with a letter, since it may otherwise be a number of an IPv4 address; no dot follows a slash, since it may
+# begin a dot segment; of escapes only some that the key keeps.
 _IN_PATH: Final = r"(?:[A-Za-z0-9_~!$&'()*+,=:@-]|%(?:[89A-F][0-9A-F]|20|25|2F))*"
 _PLAIN: Final = re.compile(
     rf"(https?):(//((?:[a-z0-9_-]+\.)+[a-z][a-z0-9-]*)(/{_IN_PATH}(?:(?:(?<!/)\.|/|;){_IN_PATH})*"
     r"(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]+)?))(#.*)?\Z",
     re.DOTALL,
 )
-# Of a plain address: what WHATWG, or the key, writes in another way.
+# Characters of a plain address that WHATWG, or the key, writes in another way.
 _SPELLED_OTHERWISE: Final = re.compile(r"[^!#$&-~]|[%'<>\\^`{|}]")
 _BLANKS: Final = "".join(map(chr, range(33)))
 
 
 def key(url: str) -> str:
-    """Return the key of an address: equal keys mean the same picture. What is no URL is its own key.
+    """Return the key of an address: equal keys mean the same picture. A string that is no URL is its own key.
 
     Not part of the key are: http or https, user and password, the ports 80 and 443, dots at the end of the host, the
     case of the host, the form of an international name or of an IP address, dot segments, the case of hex digits and
@@ -71,21 +71,21 @@ def key(url: str) -> str:
 
 
 def digest(url: str) -> bytes:
-    """Return 16 bytes that stand for the key of an address, of one length however long the address is."""
+    """Return a digest of 16 bytes of the key of an address."""
     return hashlib.blake2b(key(url).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
 PLAIN_HOST: Final = r"^https?://(?P<host>[a-z0-9._-]+)(?::[0-9]*)?(?:[/?#]|$)"
-"""RE2, for Arrow and DuckDB: the host of an address, where it can be read without parsing it; dots at its end are left.
+"""RE2, for Arrow and DuckDB: the host of an address that needs no parsing, with any dots at its end.
 
-Many times as fast as `host`, and equal to it without these dots unless `NUMBER_HOST` fits the result.
+Many times as fast as `host`, and equal to it without these dots, unless `NUMBER_HOST` matches the result.
 """
 NUMBER_HOST: Final = r"(?:^|\.)[0-9][0-9a-fx]*$"
 """RE2: the host may be an IPv4 address, which has many spellings."""
 
 
 def host(url: str) -> str:
-    """Return the host of an address or of a key, lower case, without dots at its end; the same for all of one key."""
+    """Return the host of an address or a key, in lower case, without dots at its end; equal for equal keys."""
     return _without_dots(host_of(f"http:{url}" if url.startswith("//") else url).lower())
 
 
@@ -93,8 +93,8 @@ def spellings(url: str) -> list[str]:
     """Return every spelling of an address under which a partner may have hashed it, the written one first.
 
     With http and https; with and without fragment, user, default port, a dot at the end of the host, and an empty
-    query; as written, as WHATWG writes it, and as the key does; with escapes in upper and in lower case; international
-    names and paths also in Unicode. A fragment, a user or a port that is not written here cannot be guessed.
+    query; as written, in WHATWG's form, and in the form of the key; with escapes in upper and lower case; international
+    names and paths also in Unicode. A fragment, user or port that the address lacks cannot be guessed.
     """
     plain = _PLAIN.match(url)
     if plain and "xn--" not in url and plain[4] != "/" and not _SPELLED_OTHERWISE.search(url):
@@ -107,7 +107,7 @@ def spellings(url: str) -> list[str]:
 
 
 def _of_plain(plain: re.Match[str]) -> list[str]:
-    """Return the same as `_variants` for an address that is in the form of its key, several times as fast."""
+    """Return the same as `_variants` for an address in the form of its key, several times as fast."""
     scheme, _, name, rest, fragment = plain.groups()
     ends = [rest] if "?" in rest else [rest, f"{rest}?"]
     if fragment:
@@ -117,7 +117,7 @@ def _of_plain(plain: re.Match[str]) -> list[str]:
 
 
 def _of_key(url: str, normal: str) -> str:
-    """Return the address that a key stands for, with the scheme of the written one."""
+    """Return the key as an address, with the scheme of the written address."""
     made = key(url)
     return normal.partition(":")[0] + ":" + made if made.startswith("//") and normal else made
 
@@ -133,7 +133,7 @@ def _variants(form: str) -> Iterator[str]:
     rests = [place + end for place, end in product(_paths(path, query), ("",) if query not in {"", "?"} else ("", "?"))]
     ends = [fragment, ""] if fragment else [""]
     for one in product(schemes, users, _hosts(host), dict.fromkeys(ports), rests, ends):
-        # Blanks at the end of an address are cut off: before a fragment they are a part of it.
+        # Blanks at the end of an address are stripped, but before a fragment they belong to the address.
         if one[-1] or not one[-2].endswith(" "):
             yield f"{one[0]}://{''.join(one[1:])}"
 
@@ -142,7 +142,7 @@ def _hosts(name: str) -> Iterator[str]:
     bare = _without_dots(name)
     names = [bare]
     if "xn--" in bare:
-        # ada knows names that Python's codec does not.
+        # ada accepts names that Python's codec refuses.
         with contextlib.suppress(UnicodeError):
             names.append(bare.encode("ascii").decode("idna"))
     for one in names:
@@ -154,7 +154,7 @@ def _hosts(name: str) -> Iterator[str]:
 
 
 def _paths(path: str, query: str) -> list[str]:
-    """Return path and query in the spellings that mean the same; an empty query is left to the caller."""
+    """Return path and query in all equivalent spellings; the caller handles an empty query."""
     written = path + (query if query != "?" else "")
     forms = [written]
     if "%" in written:
@@ -168,7 +168,7 @@ def _paths(path: str, query: str) -> list[str]:
 
 
 def _decoded(text: str) -> str:
-    """Return a text with its letters outside ASCII in the clear, as people copy it; empty where it is no UTF-8."""
+    """Return a text with its letters outside ASCII decoded, as browsers show it; empty where it is no UTF-8."""
     try:
         return re.sub(r"(?:%[89A-Fa-f][0-9A-Fa-f])+", lambda found: unquote(found[0], errors="strict"), text)
     except UnicodeDecodeError:
@@ -180,7 +180,7 @@ def _without_dots(name: str) -> str:
 
 
 def _spelled(text: str, bare: frozenset[str]) -> str:
-    """Write each character that may be encoded or not in one way: decoded where it is in `bare`, else encoded."""
+    """Write each character in one way: decoded where it is in `bare`, else percent-encoded."""
     return _PIECE.sub(lambda found: _one(found, bare), text)
 
 

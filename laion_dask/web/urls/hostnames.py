@@ -1,4 +1,4 @@
-"""A host name or IP address in; whether it could exist, whether it is public, and which domain somebody registered."""
+"""Check host names: whether they are well formed and public, and what their registrable domain is."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from laion_dask.web.urls.ip_addresses import is_public_address
 if TYPE_CHECKING:
     from tldextract import TLDExtract
 
-# RFC 1035, 2.3.4: octets of a name and of a label. No real name has anywhere near 60 labels.
+# RFC 1035, 2.3.4: octets of a name and of a label. Real names have far fewer than 60 labels.
 _MAX_HOST_CHARS: Final = 253
 _MAX_LABEL_CHARS: Final = 63
 _MAX_LABELS: Final = 60
 
-# A crawl comes back to the same hosts; about 10 MB.
-_HOSTS_REMEMBERED: Final = 65_536
+# A crawl has the same hosts again and again; about 10 MB.
+_CACHED_HOSTS: Final = 65_536
 
-# Names that never leave a machine or a site: RFC 6761, 6762, 8375; .internal is reserved by ICANN since 2024.
+# Names for one machine or one site: RFC 6761, 6762, 8375; ICANN reserved .internal in 2024.
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
 
 
-@lru_cache(maxsize=_HOSTS_REMEMBERED)
+@lru_cache(maxsize=_CACHED_HOSTS)
 def is_well_formed(host: str) -> bool:
-    """Tell whether a resolver could accept a host in normal form, by the lengths of RFC 1035 (section 2.3.4)."""
+    """Tell whether a host in normal form has the lengths that resolvers accept (RFC 1035, 2.3.4)."""
     labels = host.removesuffix(".").split(".")
     return (
         bool(host)
@@ -36,12 +36,12 @@ def is_well_formed(host: str) -> bool:
 
 
 def is_dns_name(host: str) -> bool:
-    """Tell whether Django's URLValidator would take a host, as LAION-5B's code asked it; any case, no port.
+    """Tell whether Django's URLValidator, which LAION-5B's code used, accepts a host (in any case, without port).
 
-    By its documentation: localhost, an IPv4 address, an IPv6 address in brackets, or a domain name, also one outside
-    ASCII; loopback and reserved addresses are good. Of a domain name: two labels or more, each of letters, digits and
-    inner hyphens; the last one is no number and has two characters or more. Different from it: letters are what Unicode
-    calls letters and digits, not a range of code points; so a name in emoji is refused here.
+    By its documentation it accepts localhost, an IPv4 address, an IPv6 address in brackets, and a domain name, also one
+    outside ASCII; loopback and reserved addresses too. A domain name has two labels or more, each of letters, digits
+    and inner hyphens; the last one is no number and has two characters or more. One difference: letters here are
+    Unicode's letters and digits, not a range of code points, so a name in emoji is refused.
     """
     if host.lower() == "localhost":
         return True
@@ -55,9 +55,9 @@ def is_dns_name(host: str) -> bool:
     return (named and len(last) > 1) or _is_address(host, ipaddress.IPv4Address)
 
 
-@lru_cache(maxsize=_HOSTS_REMEMBERED)
+@lru_cache(maxsize=_CACHED_HOSTS)
 def is_public_host(host: str) -> bool:
-    """Tell whether a host in normal form could be on the public internet, by its name alone."""
+    """Tell whether a host in normal form may be on the public internet, by its name alone."""
     name = host.removesuffix(".")
     if name.startswith("[") or name.replace(".", "").isdigit():
         return is_public_address(name.strip("[]"))
@@ -65,9 +65,9 @@ def is_public_host(host: str) -> bool:
 
 
 def registrable_domain(host: str) -> str:
-    """Return the domain that somebody registered, by the Public Suffix List with its private part; empty if none.
+    """Return the registrable domain of a host by the Public Suffix List, private part included; empty without one.
 
-    Offline: the snapshot inside tldextract. A name under no listed suffix falls under the list's default rule `*`.
+    It uses tldextract's snapshot of the list, offline. Names under no listed suffix follow the list's default rule `*`.
     """
     name = host.strip().lower().removesuffix(".")
     if not name or name.startswith((".", "[")) or name.replace(".", "").isdigit():

@@ -1,8 +1,8 @@
-"""An IP address in, whether a public web server can be there out: by the registries, not by this machine's network.
+"""Decide whether an IP address can belong to a public web server, by IANA's registries.
 
-IANA's registries of special-purpose addresses, row by row, also those rows that are called globally reachable: they are
-relays and anycast services, no web servers. Beside them what passes a connection on to another address (tunnels and
-translators), and the addresses at which clouds tell a machine its secrets.
+Refused are all rows of IANA's registries of special-purpose addresses, also those that are globally reachable, because
+these are relays and anycast services, not web servers; addresses of tunnels and translators, which forward connections
+to other addresses; and the metadata services of clouds, which hand out credentials.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SPECIAL_4: Final = {
     # IANA IPv4 Special-Purpose Address Registry.
     "0.0.0.0/8": "this network (RFC 791)",
     "10.0.0.0/8": "private use (RFC 1918)",
-    "100.64.0.0/10": "shared address space (RFC 6598); 100.100.100.200 tells Alibaba's machines their metadata",
+    "100.64.0.0/10": "shared address space (RFC 6598); Alibaba's metadata service is at 100.100.100.200",
     "127.0.0.0/8": "loopback (RFC 1122)",
     "169.254.0.0/16": "link local (RFC 3927), with the metadata of most clouds at 169.254.169.254",
     "172.16.0.0/12": "private use (RFC 1918)",
@@ -31,13 +31,13 @@ _SPECIAL_4: Final = {
     "240.0.0.0/4": "reserved (RFC 1112), limited broadcast among it (RFC 8190)",
     # IANA IPv4 Multicast Address Space Registry.
     "224.0.0.0/4": "multicast (RFC 5771)",
-    # Public by the registries, but a machine of Azure finds its own settings there (Azure: "What is 168.63.129.16?").
+    # Public by the registries, but a service for machines in Azure (Azure: "What is 168.63.129.16?").
     "168.63.129.16/32": "Azure's virtual public address",
 }
 _SPECIAL_6: Final = {
     # IANA IPv6 Special-Purpose Address Registry, within 2000::/3; all other rows lie outside of it.
     "2001::/23": "IETF protocol assignments (RFC 2928): Teredo, benchmarking, AMT, AS112, ORCHID, DETs",
-    "2001::/32": "Teredo: passes on to an IPv4 address inside (RFC 4380)",
+    "2001::/32": "Teredo: forwards to an embedded IPv4 address (RFC 4380)",
     "2001:1::1/128": "Port Control Protocol anycast (RFC 7723)",
     "2001:1::2/128": "TURN anycast (RFC 8155)",
     "2001:1::3/128": "DNS-SD service registration anycast (RFC 9665)",
@@ -48,7 +48,7 @@ _SPECIAL_6: Final = {
     "2001:20::/28": "ORCHIDv2 (RFC 7343)",
     "2001:30::/28": "drone remote id (RFC 9374)",
     "2001:db8::/32": "documentation (RFC 3849)",
-    "2002::/16": "6to4: passes on to an IPv4 address inside (RFC 3056)",
+    "2002::/16": "6to4: forwards to an embedded IPv4 address (RFC 3056)",
     "2620:4f:8000::/48": "direct delegation AS112 service (RFC 7534)",
     "3fff::/20": "documentation (RFC 9637)",
 }
@@ -61,18 +61,18 @@ _NETWORKS_6: Final = tuple(map(ipaddress.IPv6Network, _SPECIAL_6))
 # fd00:ec2::254), link local (fe80::/10), deprecated site local (fec0::/10), multicast (ff00::/8), and what is reserved.
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 
-# Written in front of an IPv4 address they change the spelling (RFC 4291, 2.5.5.2) or have a translator of the network
-# reach it (RFC 6052): such an address is as public as the one inside.
+# These prefixes embed an IPv4 address, as another spelling (RFC 4291, 2.5.5.2) or for a translator of the network
+# (RFC 6052): such an address is public if the embedded one is.
 _SPELLINGS_OF_4: Final = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
-# RFC 5214, 6.1: the interface identifier of ISATAP, with the universal bit or without; a tunnel to the address in it.
+# RFC 5214, 6.1: the interface identifier of ISATAP, with or without the universal bit; a tunnel to the IPv4 address.
 _ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})
 
 
 def is_public_address(text: str) -> bool:
-    """Tell whether an IP address is public: global unicast, not for a special purpose, no tunnel to somewhere else.
+    """Tell whether an IP address is public: global unicast, without a special purpose, and no tunnel.
 
-    An address with a zone (`%eth0`) is one of this machine's networks, and what is no address is not public.
+    An address with a zone (`%eth0`) belongs to a local network; a string that is no address is not public.
     """
     try:
         address = ipaddress.ip_address(text)

@@ -1,8 +1,8 @@
-"""A page in, the addresses of its image links out: absolute, each with its host, or the reason against it.
+"""Resolve the image links of a page to absolute addresses with their hosts, or to a reason against them.
 
-`resolve` is the rule by the book (`url_rules`). `Resolver` gives the same for the links of one page, several times as
-fast: what is in its final form already, or becomes so by writing a part of the base before it, is recognised by one
-regular expression; all else is left to the book.
+`resolve` (in `url_rules`) is the reference. `Resolver` gives equal results for the links of one page, several times as
+fast: one regular expression recognizes addresses that are in their final form, or are so after a part of the base; all
+others go to the reference.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ __all__ = [
     "rules_of",
 ]
 
-# Hosts outside these characters are left to ada; each of these is asked of it once.
+# Hosts with other characters go to ada; hosts with these go to ada once, and are cached.
 _HOST: Final = "([a-z0-9._-]++)"
-# What WHATWG leaves as it is in path, query and fragment of a http(s) address. A dot after a slash, also one written
+# What WHATWG leaves unchanged in path, query and fragment of an http(s) address. A dot after a slash, also one written
 # as %2e, may be a dot segment.
 _SIGNS: Final = r"A-Za-z0-9_~!$&()*+,;=:@/\-"
 _SAFE: Final = f".{_SIGNS}"
 _PATH: Final = rf"[{_SIGNS}']*+(?:(?:(?<!/)\.|%(?!2[eE]))[{_SIGNS}']*+)*+"
 _REST: Final = rf"(?:\?[{_SAFE}%?\[\]]*+)?(?:#[{_SAFE}%?']*+)?\Z"
-# Scheme and host, scheme, path up to its last slash; what follows the path does not matter to what is joined.
+# Scheme and host, scheme, path up to its last slash; the rest of a base has no effect on joined addresses.
 _BASE: Final = re.compile(rf"((https?:)//{_HOST})(/(?:[{_SAFE}'%]*/)?)[A-Za-z0-9_.~!$&()*+,;=:@'%-]*(?=[?#]|\Z)")
-# urllib takes what follows a semicolon apart, and loses an empty query or fragment. Blanks stay but for the first.
+# urllib splits at a semicolon, and drops an empty query or fragment. It keeps blanks except at the beginning.
 _LEFT_BY_URLLIB: Final = re.compile(rf"(?! )[A-Za-z0-9_.~!$&()*+,=@/'% -]++(?:\?[{_SAFE}%?]++)?(?:#[{_SAFE}%?]++)?\Z")
 
-_HOSTS_REMEMBERED: Final = 65_536
+_CACHED_HOSTS: Final = 65_536
 _MAX_STEPS: Final = 16
 
 _as_tuple = tuple.__new__
 
 
 class _Shortcut(NamedTuple):
-    """What one set of rules needs to recognise an address that stays as it is."""
+    """What one set of rules needs to recognize an address that stays unchanged."""
 
     match: Callable[[str], re.Match[str] | None]
-    """Group 1 is the host; there is a group 2 where the path has a refused extension."""
+    """Group 1 is the host; group 2 matches where the path has a refused extension."""
     is_hard: Callable[[str], bool]
-    """The host is refused, or written in another way: ask the book."""
+    """The host is refused, or has another normal form: use the reference."""
     max_chars: int
 
 
@@ -73,7 +73,7 @@ def _shortcut(rules: UrlRules) -> _Shortcut:
     else:
         text = rf"(?:{schemes})://{_HOST}/{_PATH}{mark}{_REST}"
     hosts = replace(rules, schemes=("https",), refused_extensions=(), refused_substrings=(), max_url_chars=None)
-    is_hard = lru_cache(maxsize=_HOSTS_REMEMBERED)(partial(_is_hard, rules=hosts))
+    is_hard = lru_cache(maxsize=_CACHED_HOSTS)(partial(_is_hard, rules=hosts))
     return _Shortcut(re.compile(text).match, is_hard, rules.max_url_chars or sys.maxsize)
 
 
@@ -83,7 +83,7 @@ def _is_hard(host: str, rules: UrlRules) -> bool:
 
 
 class Resolver:
-    """Resolves the addresses of one page; equal to `resolve` with the page's `base_of`, for whatever comes in."""
+    """Resolves the addresses of one page; equal to `resolve` with the page's `base_of` for every input."""
 
     __slots__ = (
         "_base",
@@ -105,7 +105,7 @@ class Resolver:
         self._match, self._is_hard, self._max_chars = _shortcut(rules)
         self._refused = rules.refused_substrings
         self._by_urllib = rules.url_form != "whatwg"
-        # Most pages of a crawl have absolute image addresses only: looked up when the first relative one comes.
+        # Computed at the first relative address, because most pages of a crawl have only absolute ones.
         self._base: str | None = None
         self._prefixes: tuple[str, str, str] | None = None
 
@@ -117,11 +117,11 @@ class Resolver:
             whole = self._joined(url)
             found = self._match(whole)
             if found is None:
-                return "url_scheme" if url.startswith("data:image/") else self._by_the_book(url)
+                return "url_scheme" if url.startswith("data:image/") else self._by_reference(url)
         host = found[1]
-        # as_written: letters outside ASCII are left to the book, which knows those that are none.
+        # In the form as_written, addresses outside ASCII go to the reference, which replaces lone surrogates.
         if self._is_hard(host) or len(whole) > self._max_chars or not whole.isascii():
-            return self._by_the_book(url)
+            return self._by_reference(url)
         if found.lastindex == 2:
             return "url_pattern"
         if self._refused:
@@ -131,7 +131,7 @@ class Resolver:
         # A third faster than Address(whole, host), which is a Python function.
         return _as_tuple(Address, (whole, host))
 
-    def _by_the_book(self, url: str) -> Address | str:
+    def _by_reference(self, url: str) -> Address | str:
         return resolve(url, self._find_base(), self._rules)
 
     def _find_base(self) -> str:
@@ -141,12 +141,12 @@ class Resolver:
         return self._base
 
     def _joined(self, url: str) -> str:
-        """Return a part of the base and the address in one, where that is what joining gives, else what cannot match.
+        """Return a part of the base joined with the address, or a string that cannot match where joining needs more.
 
-        It has to be in normal form for that, which the caller looks at next.
+        The result is correct only in normal form, which the caller checks next.
         """
         if " " in url and not self._by_urllib:
-            # The same everywhere in an address but in its host, where %20 is no name.
+            # Equivalent everywhere in an address except in its host, where %20 is invalid anyway.
             url = url.strip(" ").replace(" ", "%20")
         scheme, root, folder = self._prefixes or self._find_prefixes()
         first = url[:1]
@@ -165,7 +165,7 @@ class Resolver:
         return whole
 
     def _find_prefixes(self) -> tuple[str, str, str]:
-        """Find what is written before //host/x, before /x and before x; all empty where the base is unusual."""
+        """Return the prefixes for //host/x, for /x and for x; all empty where the base is unusual."""
         self._prefixes = "", "", ""
         if self._rules.relative_urls == "drop":
             return self._prefixes
@@ -178,8 +178,8 @@ class Resolver:
 
 
 def _climbed(folder: str, top: int, url: str) -> tuple[str, str]:
-    """Take ./ and ../ off the beginning of an address and the folder; nothing is above the first `top` characters."""
-    # What still begins so then is left to the book: a page may write a hundred thousand of them.
+    """Remove leading ./ and ../ from an address, and folders for ../, down to the first `top` characters."""
+    # Beyond this many the reference resolves the address, because a page may write a hundred thousand of them.
     for _ in range(_MAX_STEPS):
         if not url.startswith(("./", "../")):
             break

@@ -1,6 +1,6 @@
-"""An image address as written, its base and the rules in; one absolute address with its host, or the reason against it.
+"""Resolve one image address by the rules of `extract`: an absolute address with its host, or a reason against it.
 
-The rules by the book, one form after the other. `urls.Resolver` applies the same to the links of a page, faster.
+This is the reference, one function for each `url_form`; `resolver.Resolver` applies the same rules to a page, faster.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from laion_dask.web.urls.hostnames import is_dns_name, is_public_host, is_well_f
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TABS: Final = re.compile("[\t\n\r]+")
-# Schemes after which a browser takes an address without two slashes for a relative one.
+# Schemes after which a browser reads an address without two slashes as a relative one.
 _SPECIAL: Final = ("http", "https", "ftp")
 _SCHEME: Final = re.compile(r"[\x00-\x20]*([A-Za-z][A-Za-z0-9+.-]*):([/\\]{2})?")
-# A blank address or a bare fragment is the page itself, not an image.
+# A blank address or a mere fragment means the page itself, not an image.
 _NOTHING: Final = re.compile(r"[\x00-\x20\s]*(?:#.*)?\Z", re.DOTALL)
-# Only for what ada has written: scheme, credentials, host, port, path.
+# Only for the output of ada: scheme, credentials, host, port, path.
 _NORMAL_FORM: Final = re.compile(
     r"([a-z][a-z0-9+.-]*):(?://(?:[^/?#@]*@)?(\[[^\]]*\]|[^:/?#]*)(?::\d+)?)?([^?#]*)", re.DOTALL
 )
-# For anything: scheme, authority, path.
+# For any address: scheme, authority, path.
 _WRITTEN: Final = re.compile(r"([^:/?#]*)://([^/?#\\]*)([^?#]*)", re.DOTALL)
-# What Django's URLValidator is documented to take: no blanks, credentials and a port of up to five digits.
+# What Django's URLValidator accepts by its documentation: no blanks; credentials; a port of up to five digits.
 _VALID: Final = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^\s:@/]+(?::[^\s:@/]*)?@)?(\[[^\]\s]*\]|[^\s:@/?#\[\]]*)(?::[0-9]{1,5})?"
     r"((?:/[^\s?#]*)?)(?:[?#]\S*)?\Z"
@@ -47,7 +47,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UrlRules:
-    """The rules about addresses, as params.yaml names and explains them (section `extract`)."""
+    """The rules for addresses; params.yaml explains each (section `extract`)."""
 
     url_form: str = "whatwg"
     relative_urls: str = "resolve"
@@ -61,16 +61,16 @@ class UrlRules:
 
 
 def rules_of(settings: params.Extract) -> UrlRules:
-    """Return the rules out of the parameters."""
+    """Return the rules that the parameters define."""
     return UrlRules(**{name: getattr(settings, name) for name in UrlRules.__slots__})
 
 
 def base_of(page_url: str, head_base: str, url_form: str = "whatwg") -> str:
-    """Return what relative addresses of a page are resolved against; empty where nothing serves.
+    """Return the base for a page's relative addresses; empty without a usable one.
 
-    whatwg: as a browser does. The base element may itself be relative; one that cannot be read, or is no http(s)
-    address, counts as absent (HTML, "frozen base URL"). Other forms: urllib's join, as cc2dataset; one that cannot be
-    read counts as absent there too.
+    whatwg: as a browser does. The base element may itself be relative; one that is invalid, or is no http(s) address,
+    counts as absent (HTML, "frozen base URL"). Other forms: urllib's join, as in cc2dataset; an invalid base element
+    counts as absent there too.
     """
     if url_form != "whatwg":
         try:
@@ -85,7 +85,7 @@ def base_of(page_url: str, head_base: str, url_form: str = "whatwg") -> str:
 
 
 def join(url: str, base: str) -> str:
-    """Resolve against an absolute base, or without one where it is empty; empty where the result is no URL.
+    """Resolve an address against an absolute base, or normalize it where `base` is empty; empty where it is no URL.
 
     The WHATWG URL standard as ada implements it; lone surrogates become U+FFFD first, as the standard's input.
     """
@@ -97,7 +97,7 @@ def join(url: str, base: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the host of an absolute address: as WHATWG writes it, or what stands in its place; empty if nothing."""
+    """Return the host of an absolute address in WHATWG's form, or as written where it is no URL; empty without one."""
     found = _NORMAL_FORM.match(join(url, ""))
     if found and found[2]:
         return found[2]
@@ -108,16 +108,16 @@ def host_of(url: str) -> str:
 
 
 def resolve(url: str, base: str, rules: UrlRules) -> Address | str:
-    """Resolve and judge an address by the book: the address in its form, or the first reason against it.
+    """Resolve an address and apply all rules: return it in its `url_form`, or the first reason against it.
 
-    The order: bad_url (nothing there, or a bare fragment; as_written takes both for the page, as cc2dataset),
+    The order: bad_url (blank, or a mere fragment; as_written resolves both to the page, as cc2dataset does),
     relative_url, bad_url (it cannot be resolved), url_scheme, url_too_long (address, then host), bad_url (malformed
-    host), url_pattern (extension, then substring), private_host. Only escaped asks for the scheme before it calls an
-    address bad, and cuts a long address instead of refusing it. `base` as `base_of` returns it.
+    host), url_pattern (extension, then substring), private_host. Only escaped checks the scheme before it calls an
+    address bad, and cuts a long address instead of refusing it. `base` is the result of `base_of`.
 
-    Fragments stay, as cc2dataset keeps them: uids of ordinary rows are the same. Extensions end the last part of the
-    path, in any case; substrings are case-sensitive and sought in the result. No form gives lone surrogates: they are
-    U+FFFD, since no table can hold them.
+    Fragments stay, as in cc2dataset, so that the uids of ordinary rows are equal. Extensions are compared with the end
+    of the path in any case; substrings are case-sensitive and searched in the result. In all forms, lone surrogates
+    become U+FFFD, since no table can store them.
     """
     result = _FORMS[rules.url_form](url, base, rules)
     if isinstance(result, str):
@@ -189,7 +189,7 @@ def _joined_by_urllib(url: str, base: str) -> str:
 
 
 def _refusal_of(address: Address, path: str, rules: UrlRules) -> str:
-    """Return the first reason against an address that is absolute and of a good scheme; empty where there is none."""
+    """Return the first reason against an absolute address with an allowed scheme; empty where there is none."""
     url, host = address
     too_long = rules.url_form != "escaped" and len(url) > (rules.max_url_chars or sys.maxsize)
     if too_long or len(host) > (rules.max_host_chars or sys.maxsize):
@@ -205,5 +205,5 @@ def _refusal_of(address: Address, path: str, rules: UrlRules) -> str:
 
 @lru_cache(maxsize=64)
 def endings_of(extensions: tuple[str, ...]) -> tuple[str, ...]:
-    """Return how the path of a refused address ends, in lower case."""
+    """Return the endings of paths that are refused, in lower case."""
     return tuple(f".{extension.lower().lstrip('.')}" for extension in extensions)

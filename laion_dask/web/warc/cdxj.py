@@ -1,7 +1,8 @@
-"""WARC files in, a sorted index of their exchanges out (CDXJ), and the places of a URL found in it by halving.
+"""Write and search CDXJ indexes: sorted lines that locate the exchanges in WARC files.
 
-A line is `<key> <time> <JSON>`: the key is the URL with its host turned round (com,example)/path), the time has 14
-digits. Lines are sorted by their bytes. The index is searched on disk, so memory does not grow with the archive.
+A line is `<key> <time> <JSON>`: the key is the URL with the labels of its host in reverse order (com,example)/path),
+the time has 14 digits. Lines are sorted by their bytes, and found by binary search on disk, so memory does not grow
+with the archive.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ from typing import Any, Final, Self
 
 import ada_url
 
-from laion_dask.web.warc.recorded import Answer, Place, Survey, is_unanswered, media_type, normal, told
+from laion_dask.web.warc.recorded import (
+    AnswerRecord,
+    RecordPlace,
+    Survey,
+    exchange_field,
+    is_unanswered,
+    media_type,
+    normal_url,
+)
 from laion_dask.web.warc.warc_files import WarcFileError
 
-# Files that are open at once while indexes are merged.
+# How many indexes are merged at once, each an open file.
 _OPEN_FILES: Final = 200
 
 
@@ -33,9 +42,9 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where an exchange lies: `length` bytes of its reply's record at `offset`, `span` with its request behind.
+    """The location of an exchange: the record of its reply has `length` bytes at `offset`, `span` with its request.
 
-    `payload` is the record of its body, where that is another one (a revisit of another crawler).
+    `payload` is the record with its body where that is another one (a revisit by another crawler).
     """
 
     url: str
@@ -50,10 +59,10 @@ class Entry:
     offset: int
     length: int
     span: int
-    payload: Place | None = None
+    payload: RecordPlace | None = None
 
     def line(self, filename: str | None = None) -> bytes:
-        """Return the index line, without its end."""
+        """Return the index line, without a line end."""
         values: dict[str, Any] = {
             "url": self.url,
             "asker": self.asker,
@@ -73,7 +82,7 @@ class Entry:
 
 
 def parse(line: bytes, folder: Path) -> Entry:
-    """Return the entry of a line; its file lies in `folder`, unless the line has a whole path."""
+    """Return the entry of a line; its file is in `folder`, unless the line has an absolute path."""
     _, time, text = line.decode().split(" ", 2)
     values = json.loads(text)
     payload = values.get("payload")
@@ -90,7 +99,7 @@ def parse(line: bytes, folder: Path) -> Entry:
         offset=int(values["offset"]),
         length=int(values["length"]),
         span=int(values.get("span", values["length"])),
-        payload=Place(folder / payload[0], int(payload[1])) if payload else None,
+        payload=RecordPlace(folder / payload[0], int(payload[1])) if payload else None,
     )
 
 
@@ -100,7 +109,7 @@ def digits(date: str) -> str:
 
 
 def key(url: str) -> str:
-    """Return a URL as sort key: labels of the host in reverse order, then path and query as they are."""
+    """Return the sort key of a URL: labels of the host in reverse order, then path and query unchanged."""
     parsed = ada_url.URL(url)
     host = parsed.hostname
     literal = host.startswith("[") or host.rpartition(".")[2].isdigit()
@@ -115,15 +124,15 @@ def write(lines: Iterable[bytes], path: Path) -> None:
 
 
 def survey_beside(out: Path) -> Survey:
-    """Return an empty survey that unpacks into a folder beside the index `out`, where the index finds it."""
+    """Return an empty survey that unpacks files into a folder beside the index `out`, to which the index refers."""
     return Survey(out.with_name(f"{out.name}.unpacked"))
 
 
 def collect(warcs: Sequence[Path], out: Path, survey: Survey | None = None) -> Path:
     """Write one index of all WARC files to `out`, and return it; `ArchiveError` where a file cannot be read in full.
 
-    The index beside a file is used where it fits the file; any other file is read to its end, which `survey` counts.
-    What has to be unpacked for that stays beside `out`.
+    A file's own index is used where it matches the file; any other file is read to its end, and `survey` counts its
+    records. Unpacked files stay beside `out`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     survey = survey or survey_beside(out)
@@ -135,12 +144,12 @@ def collect(warcs: Sequence[Path], out: Path, survey: Survey | None = None) -> P
         if len(parts) == _OPEN_FILES:
             parts = [_merge(parts, out.with_name(f"{out.name}.to-{number}"))]
     parts.append(out.with_name(f"{out.name}.revisits"))
-    write(sorted(_entry(found).line() for found in survey.revisits()), parts[-1])
+    write(sorted(_entry(answer).line() for answer in survey.revisits()), parts[-1])
     return _merge(parts, out)
 
 
 def digest(index: Path) -> str:
-    """Return 32 hex digits that stand for what the exchanges hold, wherever their files lie."""
+    """Return a digest (32 hex digits) of the content of the exchanges, independent of the location of their files."""
     total = hashlib.sha256()
     with index.open("rb") as stream:
         for line in stream:
@@ -161,12 +170,12 @@ def _merge(parts: Sequence[Path], out: Path) -> Path:
 def _entries(warc: Path, survey: Survey) -> Iterator[Entry]:
     beside = warc.with_name(warc.name.partition(".warc")[0] + ".cdxj")
     if beside.is_file():
-        # Indexes of other tools are CDXJ too, and say nothing of spans.
+        # Indexes of other tools are CDXJ too, but without spans.
         lines = [line for line in beside.read_bytes().splitlines() if b'"span": ' in line]
-        found = [parse(line, warc.parent.resolve()) for line in lines]
-        ours = [entry for entry in found if entry.path.name == warc.name]
-        if ours and max(entry.offset + entry.span for entry in ours) == warc.stat().st_size:
-            yield from ours
+        entries = [parse(line, warc.parent.resolve()) for line in lines]
+        of_file = [entry for entry in entries if entry.path.name == warc.name]
+        if of_file and max(entry.offset + entry.span for entry in of_file) == warc.stat().st_size:
+            yield from of_file
             return
     yield from scan(warc, survey)
 
@@ -174,30 +183,30 @@ def _entries(warc: Path, survey: Survey) -> Iterator[Entry]:
 def scan(warc: Path, survey: Survey) -> Iterator[Entry]:
     """Read a WARC file and yield its exchanges; `ArchiveError` where it cannot be read to its end.
 
-    Revisits come from `survey.revisits`, when all files are read.
+    `survey.revisits` yields the revisits when all files have been read.
     """
     last: Entry | None = None
     try:
         for found in survey.answers(warc.absolute()):
-            record = found.record if isinstance(found, Answer) else found
+            record = found.record if isinstance(found, AnswerRecord) else found
             if record.kind == "request" and last is not None and last.asker:
                 last = replace(last, span=last.length + record.length)
             if last is not None and record.kind != "warcinfo":
                 yield last
                 last = None
-            if isinstance(found, Answer):
+            if isinstance(found, AnswerRecord):
                 last = _entry(found)
-            elif is_unanswered(record) and (url := normal(record.get("warc-target-uri"))):
-                last = _entry(Answer(url, Place(record.path, record.offset), record, 0, media_type(None)))
+            elif is_unanswered(record) and (url := normal_url(record.get("warc-target-uri"))):
+                last = _entry(AnswerRecord(url, RecordPlace(record.path, record.offset), record, 0, media_type(None)))
     except WarcFileError as error:
         raise ArchiveError(str(error)) from error
     if last is not None:
         yield last
 
 
-def _entry(found: Answer) -> Entry:
+def _entry(found: AnswerRecord) -> Entry:
     record = found.record
-    about = told(record)
+    about = exchange_field(record)
     return Entry(
         url=found.url,
         asker=about.get("asker", ""),
@@ -215,10 +224,10 @@ def _entry(found: Answer) -> Entry:
     )
 
 
-class Index:
-    """A context manager that finds the entries of a URL in an index file: `with Index(path) as index: index.find(url)`.
+class CdxjIndex:
+    """A context manager that finds the entries of a URL: `with CdxjIndex(path) as index: index.find(url)`.
 
-    Every process maps the file; what it reads of it is shared and need not fit into memory.
+    The file is mapped into memory, so that processes share the pages that they read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -252,7 +261,7 @@ class Index:
         return found
 
     def _first(self, prefix: bytes) -> int:
-        """Return where the first line begins that is not below `prefix`."""
+        """Return the offset of the first line that is not less than `prefix`."""
         low, high = 0, len(self._bytes)
         while low < high:
             middle = (low + high) // 2

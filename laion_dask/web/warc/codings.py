@@ -1,7 +1,7 @@
-"""Undo the content codings of a body piece by piece, within a limit, as browsers do.
+"""Decode the content codings of a body piece by piece, within a size limit, as browsers do.
 
-The Fetch standard ("handle content codings"): codings are undone in reverse order; where one of them is not known, the
-bytes stay as they are. `x-gzip` is gzip (RFC 9110, 8.4.1.3), deflate comes with zlib's frame and without it.
+As in the Fetch standard ("handle content codings"), codings are decoded in reverse order; if one of them is unknown,
+the bytes stay unchanged. `x-gzip` is gzip (RFC 9110, 8.4.1.3); deflate occurs with and without zlib's frame.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final, Protocol
 import brotli
 
 _PIECE_BYTES: Final = 64 * 1024
-_TASTE_BYTES: Final = 2**20
-# Each coding may be applied more than once; nobody does it ten times.
+_SAMPLE_BYTES: Final = 2**20
+# Codings may be applied repeatedly, but more than this is an attack or an error.
 _MAX_CODINGS: Final = 8
-# Each member of gzip costs work, and one of 20 bytes holds nothing.
+# Each gzip member takes time, and an empty one has only 20 bytes: their number is limited by what they contain.
 _FREE_MEMBERS: Final = 100
 _MEMBER_BYTES: Final = 256
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -28,16 +28,16 @@ class CodingError(ValueError):
 
 
 def names(headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the codings that headers name, in the order in which they were applied; `identity` is none."""
+    """Return the codings that headers name, in the order in which they were applied, without `identity`."""
     values = (value for name, value in headers if name.lower() == "content-encoding")
     found = (word.strip().lower() for value in values for word in value.split(","))
     return tuple(word for word in found if word not in {"", "identity"})
 
 
 class _Stage(Protocol):
-    """Undoes one coding: at most `_PIECE_BYTES` for a call; `more` where a call with no bytes gives more.
+    """Decodes one coding, at most `_PIECE_BYTES` a call; with `more`, a call without bytes returns more.
 
-    `ended` says whether the coding has ended, and `left` whether there are bytes behind its end.
+    `ended`: the end of the coding was reached; `left`: bytes follow that end.
     """
 
     more: bool
@@ -64,7 +64,7 @@ class _Gzip:
                 raise CodingError("gzip members that hold next to nothing")
             self._unzip = zlib.decompressobj(31)
         if self._unzip.eof:
-            # What follows the last member is ignored, as gzip and browsers do.
+            # Bytes after the last member are ignored, as by gzip and browsers.
             self.more = False
             return b""
         piece = self._unzip.decompress(self._left, _PIECE_BYTES)
@@ -131,7 +131,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """Gathers all of it first: Arrow's reader pulls, and zstd comes only where it was not asked for."""
+    """Decodes at the end: Arrow's reader needs all bytes, and zstd is rare, since requests do not accept it."""
 
     def __init__(self) -> None:
         self._packed = bytearray()
@@ -144,7 +144,7 @@ class _Zstd:
         return b""
 
     def finish(self, most: int) -> bytes:
-        import pyarrow as pa  # noqa: PLC0415 - takes long to import, and is rarely needed
+        import pyarrow as pa  # noqa: PLC0415 - slow to import and rarely needed
 
         if not self._packed:
             return b""
@@ -167,34 +167,34 @@ _STAGES: Final[dict[str, type[_Gzip | _Deflate | _Brotli | _Zstd]]] = {
     "zstd": _Zstd,
 }
 ACCEPTED: Final = "gzip, deflate, br"
-"""What is asked for; zstd is read where a host sends it all the same."""
+"""The value of Accept-Encoding; zstd is decoded where a host sends it anyway."""
 
 
-class Decoder:
-    """Undoes codings within `most` bytes: `feed` pieces, then `finish`; `CodingError` for bytes that are not theirs."""
+class BodyDecoder:
+    """Decodes a body up to `most` bytes: `feed` pieces, then `finish`; `CodingError` for bytes in another coding."""
 
     def __init__(self, codings: Sequence[str], most: int) -> None:
         known = len(codings) <= _MAX_CODINGS and all(name in _STAGES for name in codings)
         self._stages: list[_Stage] = [_STAGES[name]() for name in reversed(codings)] if known else []
         self._most = most
-        # Packed bytes that give nothing could come for ever.
+        # Without this limit, encoded bytes that decode to nothing could come for ever.
         self._most_packed = most + most // 16 + _PIECE_BYTES
         self._packed = 0
         self.body = bytearray()
 
     @property
     def full(self) -> bool:
-        """There is more than the limit allows, unpacked or packed."""
+        """The body exceeds the limit, decoded or encoded."""
         return len(self.body) > self._most or self._packed > self._most_packed
 
     @property
     def ended(self) -> bool:
-        """Every coding has ended, and nothing follows."""
+        """Every coding has ended, and no bytes follow."""
         return all(stage.ended for stage in self._stages) and not self.left
 
     @property
     def cut_first(self) -> bool:
-        """The coding that was applied last goes on behind the bytes."""
+        """The coding that was applied last has not ended."""
         return bool(self._stages) and not self._stages[0].ended
 
     @property
@@ -203,23 +203,23 @@ class Decoder:
         return any(stage.left for stage in self._stages)
 
     def feed(self, data: bytes) -> None:
-        """Add what `data` gives to `body`; stops one piece behind the limit."""
+        """Decode `data` and add it to `body`; stop one piece after the limit."""
         self._packed += len(data)
         try:
-            self._through(0, data)
+            self._decode(0, data)
         except (zlib.error, brotli.error) as error:
             raise CodingError(str(error)) from error
 
     def finish(self) -> None:
-        """Add what comes only at the end. A body that is cut gives what came before, as in browsers."""
+        """Decode what is left. A cut body gives the part before the cut, as in browsers."""
         try:
             for level, stage in enumerate(self._stages):
                 if (last := stage.finish(self._most + 1)) and not self.full:
-                    self._through(level + 1, last)
+                    self._decode(level + 1, last)
         except (zlib.error, brotli.error) as error:
             raise CodingError(str(error)) from error
 
-    def _through(self, level: int, data: bytes) -> None:
+    def _decode(self, level: int, data: bytes) -> None:
         if level == len(self._stages):
             self.body += data
             return
@@ -227,16 +227,16 @@ class Decoder:
         piece = stage.feed(data)
         while True:
             if piece:
-                self._through(level + 1, piece)
+                self._decode(level + 1, piece)
             if self.full or not stage.more:
                 return
             piece = stage.feed(b"")
 
 
 def remaining(codings: Sequence[str], body: bytes) -> tuple[str, ...]:
-    """Return the codings that a recorded body still has: archives often keep the header of one that they have undone.
+    """Return the codings that a recorded body still has: archives often store bodies decoded with the old header.
 
-    Reading undoes the last coding first, so what is left are the first ones. Codings that are not known stay.
+    Decoding starts with the last coding, so the first ones are left. If a coding is unknown, all are returned.
     """
     if not all(name in _STAGES for name in codings):
         return tuple(codings)
@@ -247,19 +247,19 @@ def remaining(codings: Sequence[str], body: bytes) -> tuple[str, ...]:
 
 
 def _is_coded(codings: Sequence[str], body: bytes) -> bool:
-    """Whether a body is in these codings: it is unpacked as far as a taste goes, and has to end where they end.
+    """Whether a body is in these codings: up to 1 MiB of it can be decoded, and it ends where they end.
 
-    Brotli and raw deflate have no mark, and bytes of another kind may pass for a beginning of theirs.
+    Brotli and raw deflate have no magic number, so other bytes may look like the beginning of a body in these.
     """
-    decoder = Decoder(codings, _TASTE_BYTES)
+    decoder = BodyDecoder(codings, _SAMPLE_BYTES)
     try:
         for begin in range(0, len(body), _PIECE_BYTES):
             decoder.feed(body[begin : begin + _PIECE_BYTES])
             if decoder.full:
-                # Zstd is unpacked last, and its mark was there.
-                return len(decoder.body) > _TASTE_BYTES or "zstd" in codings
+                # Zstd is decoded at the end; here its magic number has been checked.
+                return len(decoder.body) > _SAMPLE_BYTES or "zstd" in codings
         decoder.finish()
     except CodingError:
         return False
-    # A gzip that was cut has still its mark.
+    # A gzip body that was cut still has its magic number.
     return decoder.ended or (decoder.cut_first and codings[-1] in {"gzip", "x-gzip"} and body.startswith(_GZIP_MAGIC))

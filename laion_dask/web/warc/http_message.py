@@ -1,7 +1,7 @@
-"""Read an HTTP answer as a WARC record holds it: status, headers, and the body without the chunks it came in.
+"""Parse the HTTP answer in a WARC record: status, headers, and the body without chunked transfer coding.
 
-Writers differ: HTTP/2 has no reason phrase, header lines may be folded or hold any byte, and the body may be stored
-with or without the chunks that its headers name.
+Writers differ: HTTP/2 has no reason phrase, header lines may be folded or contain any byte, and a chunked body may be
+stored with or without its chunks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOCATION: Final = b"location"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An HTTP answer; the body in its content codings. `whole` is false where its chunks end early."""
+    """An HTTP answer with its body in its content codings; `whole` is false where the chunks end early."""
 
     status: int
     reason: str
@@ -34,7 +34,7 @@ class Message:
 
 
 def parse(block: bytes) -> Message | None:
-    """Read an answer; None where the bytes are none. Answers that announce another one (1xx) are passed over."""
+    """Parse an answer, after interim ones (1xx); None where the bytes are no answer."""
     first = _STATUS.match(block)
     while first is not None and first[1].startswith(b"1"):
         first = _STATUS.match(block, _behind(block, first.end()))
@@ -50,13 +50,13 @@ def parse(block: bytes) -> Message | None:
 
 
 def status(block: bytes) -> int:
-    """Return the status of the first answer, whatever it is; 0 where the bytes are no answer."""
+    """Return the status of the first answer, interim ones included; 0 where the bytes are no answer."""
     found = _STATUS.match(block)
     return int(found[1]) if found else 0
 
 
 def _behind(block: bytes, start: int) -> int:
-    """Return where the headers that begin at `start` end, behind their empty line."""
+    """Return the end of the headers that begin at `start`, after their empty line."""
     if block[start : start + 1] == b"\n" or block[start : start + 2] == b"\r\n":
         return block.index(b"\n", start) + 1
     ends = re.compile(rb"\n\r?\n").search(block, start - 1)
@@ -69,15 +69,15 @@ def _with_ascii_location(line: bytes) -> bytes:
 
 
 def location(value: bytes) -> str:
-    """Return a Location header as it is asked for: bytes that are not ASCII are percent-encoded as they are.
+    """Return a Location header as browsers request it: each byte that is not ASCII is percent-encoded.
 
-    So do browsers (WPT, fetch/api/redirect/redirect-location-escape): a page in Latin-1 leads to `/caf%E9`.
+    As in WPT, fetch/api/redirect/redirect-location-escape: a Latin-1 page leads to `/caf%E9`.
     """
     return escaped(value)
 
 
 def _without_chunks(headers: tuple[tuple[str, str], ...], body: bytes) -> tuple[bytes, bool]:
-    """Undo chunks, where the body has them: some writers store it without, and keep the header that says chunked."""
+    """Remove the chunks of a body; some writers store it without them, and with a header that says chunked."""
     coded = any(name.lower() == "transfer-encoding" and "chunked" in value.lower() for name, value in headers)
     if not coded or not (chunk := _CHUNK.match(body)):
         return body, True
@@ -90,7 +90,7 @@ def _without_chunks(headers: tuple[tuple[str, str], ...], body: bytes) -> tuple[
         place = begin + size
         gap = 2 if body[place : place + 2] == b"\r\n" else 1 if body[place : place + 1] == b"\n" else 0
         if not gap and place < len(body):
-            # What looked like the line before a chunk was the body itself; behind other chunks it is damage.
+            # At the beginning, the supposed chunk header was part of the body; after other chunks, the body is damaged.
             return (bytes(out), False) if out else (body, True)
         out += body[begin:place]
         place += gap

@@ -1,7 +1,7 @@
-"""Find and read the answers that WARC files hold: which record answers for an address, and what it says.
+"""Find and read the answers in WARC files: which record answers for an address, and with what.
 
-A `response` is answered as recorded, a `resource` as a plain 200, a `revisit` with the body of the record that it
-refers to. Every other record is counted with the reason why it is left out, so that what a file holds adds up.
+A `response` answers as recorded, a `resource` as a plain 200, a `revisit` with the body of the record that it refers
+to. All other records are counted with the reason why they are left out, so that the counts add up.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Final
 import ada_url
 
 from laion_dask.web.warc import codings, http_message, warc_files
-from laion_dask.web.warc.warc_files import Record, WarcFile
+from laion_dask.web.warc.warc_files import WarcFile, WarcRecord
 
 FIELD: Final = "Laion-Dask-Exchange"
-"""Field of records of this project's archives: who asked and how it ended, as JSON (see `warc_exchange`)."""
+"""Field of records in this project's archives: the asker and the outcome, as JSON (see `warc_exchange`)."""
 
-# RFC 9110 7.6.1, and the lengths that whoever serves an answer writes itself.
+# Headers of the connection (RFC 9110, 7.6.1), and lengths, which the server that answers sets itself.
 _NOT_REPLAYED: Final = frozenset(
     (
         "connection",
@@ -33,12 +33,12 @@ _NOT_REPLAYED: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
-        # A page of the web must not be able to speak for the server that replays it.
+        # A recorded answer must not be able to forge the marks of the replay server.
         "laion-dask-replay",
         "laion-dask-replay-date",
     )
 )
-# What Common Crawl and this project's archives put before headers that no longer describe the body as stored.
+# The prefix of Common Crawl and this project's archives for headers that do not describe the stored body.
 _OF_THE_WIRE: Final = "x-crawler-"
 _SEGMENT: Final = "warc-segment-number"
 _NOT_MODIFIED: Final = "server-not-modified"
@@ -49,69 +49,69 @@ _MAX_CHAIN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the record of an answer begins; `payload` is where that with its body does, if it is another one."""
+class RecordPlace:
+    """Where the record of an answer begins; `payload`: where the record with its body begins, if it is another one."""
 
     path: Path
     offset: int
-    payload: Place | None = None
+    payload: RecordPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An answer as recorded: the body without chunks, in its Content-Encoding."""
+    """A recorded answer: its body without chunks, in its Content-Encoding."""
 
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
     cut: bool = False
-    """There was a body, and it was not recorded in full."""
+    """The body was not recorded in full."""
     date: str = ""
     """WARC-Date of the record."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An http or https address that a record answers for; `media` is its media type, as indexes have it."""
+class AnswerRecord:
+    """A record that answers for an http or https address; `media` is its media type, as indexes have it."""
 
     url: str
-    place: Place
-    record: Record
+    place: RecordPlace
+    record: WarcRecord
     status: int
     media: str
 
     @property
     def busy(self) -> bool:
-        """An archive of this project says that it was asked again."""
-        return bool(told(self.record)["reply"].get("retry"))
+        """Whether, by an archive of this project, the client was to try again."""
+        return bool(exchange_field(self.record)["reply"].get("retry"))
 
 
-def told(record: Record) -> dict[str, Any]:
-    """Return what an archive of this project says of an exchange; of any other record, that its body was read."""
-    return _said(record) or {"reply": {}, "read": True}
+def exchange_field(record: WarcRecord) -> dict[str, Any]:
+    """Return this project's field of a record, parsed; for other records, a field that says the body was read."""
+    return _own_field(record) or {"reply": {}, "read": True}
 
 
-def is_ours(record: Record) -> bool:
+def is_ours(record: WarcRecord) -> bool:
     """Whether a record is one of this project's archives."""
-    return bool(_said(record))
+    return bool(_own_field(record))
 
 
-def _said(record: Record) -> dict[str, Any]:
+def _own_field(record: WarcRecord) -> dict[str, Any]:
     text = record.get(FIELD.lower())
     if not text:
         return {}
     try:
-        said = json.loads(text)
+        field = json.loads(text)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) and isinstance(said.get("reply"), dict) else {}
+    return field if isinstance(field, dict) and isinstance(field.get("reply"), dict) else {}
 
 
-def normal(url: str) -> str | None:
-    """Normalise an http or https URL by WHATWG rules, without what no client sends: the fragment and a user's name.
+def normal_url(url: str) -> str | None:
+    """Normalise an http or https URL by WHATWG rules, without fragment and credentials; None for any other.
 
-    WARC 1.0 has angle brackets around it.
+    Angle brackets around it, as in WARC 1.0, are removed.
     """
     try:
         parsed = ada_url.URL(url.strip().removeprefix("<").removesuffix(">"))
@@ -130,22 +130,22 @@ def media_type(content_type: str | None) -> str:
 
 @dataclass(slots=True)
 class Survey:
-    """What WARC files hold: read them all with `answers`, then `revisits` gives those that refer to others.
+    """Reads WARC files and counts their records: call `answers` for each file, then `revisits`.
 
-    `left_out` counts by reason, `answered` the records that answer for an address; together with records that hold no
-    answer by their kind (`other`) they are all records.
+    `answered` counts the records that answer for an address, `left_out` those that cannot, by reason, and `other` the
+    records whose type has no answers, by type; together they are all records.
     """
 
     scratch: Path
-    """Folder for what has to be unpacked; made when it is needed."""
+    """Folder for unpacked files; made when it is needed."""
     left_out: Counter[str] = field(default_factory=Counter)
     answered: int = 0
     other: Counter[str] = field(default_factory=Counter)
     _files: list[WarcFile] = field(default_factory=list)
-    _revisits: list[tuple[str, Record]] = field(default_factory=list)
+    _revisits: list[tuple[str, WarcRecord]] = field(default_factory=list)
 
-    def answers(self, path: Path) -> Iterator[Answer | Record]:
-        """Yield what each record of a file answers; of what answers nothing, the record.
+    def answers(self, path: Path) -> Iterator[AnswerRecord | WarcRecord]:
+        """Yield an `AnswerRecord` for each record that answers, and any other record itself.
 
         Raises `WarcFileError` where the file cannot be read to its end.
         """
@@ -157,13 +157,13 @@ class Survey:
                 self.answered += 1
             yield record if found is None else found
 
-    def _answer(self, record: Record) -> Answer | None:
+    def _answer(self, record: WarcRecord) -> AnswerRecord | None:
         kind = record.kind
         if kind not in _ANSWERS:
-            # What a stranger's file has there goes to the terminal, and each type is a line.
+            # Unknown types are counted together: they are printed, a line each, and files may have any number.
             self.other[kind if kind in _OTHERS else f"{'another' if kind else 'no'} type"] += 1
             return None
-        url = normal(record.get("warc-target-uri"))
+        url = normal_url(record.get("warc-target-uri"))
         if url is None:
             target = record.get("warc-target-uri")
             self.left_out["target is not an http address" if target else "no target"] += 1
@@ -176,8 +176,8 @@ class Survey:
             self.left_out["in segments" if record.get(_SEGMENT) else "not an HTTP answer"] += 1
         return found
 
-    def revisits(self) -> Iterator[Answer]:
-        """Yield the revisits whose body is in one of the files read so far; the others are left out."""
+    def revisits(self) -> Iterator[AnswerRecord]:
+        """Yield the revisits whose body is in one of the files read so far; the others count as left out."""
         if not self._revisits:
             return
         revisits, self._revisits = self._revisits, []
@@ -191,22 +191,22 @@ class Survey:
                 continue
             self.answered += 1
             own = http_message.parse(record.head) if _NOT_MODIFIED not in record.get("warc-profile") else None
-            place = Place(record.path, record.offset, found.place)
+            place = RecordPlace(record.path, record.offset, found.place)
             status, media = (own.status, own.header("content-type")) if own else (found.status, found.media)
-            yield Answer(url, place, record, status, media_type(media))
+            yield AnswerRecord(url, place, record, status, media_type(media))
 
     def lines(self) -> list[str]:
-        """Say what the records are: answered, left out by reason, and those that hold no answer by their type."""
+        """Return the counts as lines of text."""
         lines = [f"{self.answered:,} records are answered"]
         lines += [f"{count:,} left out: {reason}" for reason, count in sorted(self.left_out.items())]
         return [*lines, *(f"{count:,} without an answer: {kind}" for kind, count in sorted(self.other.items()))]
 
-    def _payloads(self, wanted: set[str]) -> dict[str, Answer]:
-        """Read all files once more for the records that revisits refer to: the first one for each key."""
-        found: dict[str, Answer] = {}
+    def _payloads(self, wanted: set[str]) -> dict[str, AnswerRecord]:
+        """Read all files again for the records to which revisits refer; return the first one for each key."""
+        found: dict[str, AnswerRecord] = {}
         for file in self._files:
             for record in file.records():
-                url = normal(record.get("warc-target-uri")) if record.kind in {"response", "resource"} else None
+                url = normal_url(record.get("warc-target-uri")) if record.kind in {"response", "resource"} else None
                 answer = _answer(url, record) if url is not None else None
                 if url is not None and answer is not None:
                     for key in _keys_offered(url, record, answer.status):
@@ -215,30 +215,30 @@ class Survey:
         return found
 
 
-def _answer(url: str, record: Record) -> Answer | None:
-    place = Place(record.path, record.offset)
+def _answer(url: str, record: WarcRecord) -> AnswerRecord | None:
+    place = RecordPlace(record.path, record.offset)
     if record.get(_SEGMENT):
-        # The rest of its body is in other records.
+        # Other records have the rest of its body.
         return None
     if record.kind == "resource":
-        return Answer(url, place, record, 200, media_type(record.get("content-type")))
+        return AnswerRecord(url, place, record, 200, media_type(record.get("content-type")))
     message = http_message.parse(record.head)
     if message is None:
-        # What this project's archives hold was an answer, whatever its status.
+        # In this project's archives, interim statuses count as answers too.
         status = http_message.status(record.head) if is_ours(record) else 0
-        return Answer(url, place, record, status, media_type(None)) if status else None
-    return Answer(url, place, record, message.status, media_type(message.header("content-type")))
+        return AnswerRecord(url, place, record, status, media_type(None)) if status else None
+    return AnswerRecord(url, place, record, message.status, media_type(message.header("content-type")))
 
 
-def is_unanswered(record: Record) -> bool:
-    """Whether an archive of this project says that no answer came at all."""
+def is_unanswered(record: WarcRecord) -> bool:
+    """Whether a record of this project says that no answer came at all."""
     return record.kind == "metadata" and is_ours(record)
 
 
-def _keys_wanted(url: str, record: Record) -> list[str]:
-    """Return what a revisit says of the record it refers to, the surest first (WARC 1.1, 6.7)."""
+def _keys_wanted(url: str, record: WarcRecord) -> list[str]:
+    """Return keys of the record to which a revisit refers, the most reliable first (WARC 1.1, 6.7)."""
     identity, date = _identity(record, "warc-refers-to"), record.get("warc-refers-to-date")
-    target = normal(record.get("warc-refers-to-target-uri")) or url
+    target = normal_url(record.get("warc-refers-to-target-uri")) or url
     digest = record.get("warc-payload-digest")
     keys = [f"id {identity}"] if identity else []
     keys += [f"at {target} {_digits(date)}"] if date else []
@@ -246,15 +246,15 @@ def _keys_wanted(url: str, record: Record) -> list[str]:
     return [*keys, f"url {target}"]
 
 
-def _keys_offered(url: str, record: Record, status: int) -> list[str]:
+def _keys_offered(url: str, record: WarcRecord, status: int) -> list[str]:
     digest = record.get("warc-payload-digest")
     keys = [f"id {_identity(record, 'warc-record-id')}", f"at {url} {_digits(record.get('warc-date'))}"]
     keys += [f"payload {digest.lower()}"] if digest else []
     return [*keys, f"url {url}"] if 200 <= status < 300 else keys
 
 
-def _identity(record: Record, field: str) -> str:
-    """Return the id in a field; some writers leave out its angle brackets in one of the two places."""
+def _identity(record: WarcRecord, field: str) -> str:
+    """Return the record id in a field without angle brackets, which some writers omit in one of the two fields."""
     return record.get(field).removeprefix("<").removesuffix(">")
 
 
@@ -263,8 +263,8 @@ def _digits(date: str) -> str:
 
 
 def _payload(
-    url: str, record: Record, payloads: dict[str, Answer], chained: dict[str, tuple[str, Record]]
-) -> Answer | None:
+    url: str, record: WarcRecord, payloads: dict[str, AnswerRecord], chained: dict[str, tuple[str, WarcRecord]]
+) -> AnswerRecord | None:
     for _ in range(_MAX_CHAIN):
         found = next((payloads[key] for key in _keys_wanted(url, record) if key in payloads), None)
         following = chained.get(_identity(record, "warc-refers-to"))
@@ -274,8 +274,8 @@ def _payload(
     return None
 
 
-def read(place: Place) -> Recorded | None:
-    """Read an answer from disk; None where the file does not hold what it held."""
+def read(place: RecordPlace) -> Recorded | None:
+    """Read an answer from disk; None where the file has changed."""
     if place.payload is not None:
         return _revisited(place, place.payload)
     found = warc_files.read(place.path, place.offset)
@@ -289,7 +289,7 @@ def read(place: Place) -> Recorded | None:
     message = http_message.parse(block)
     if message is None:
         return None
-    about = told(record)
+    about = exchange_field(record)
     lost = not about.get("read") or bool(about["reply"].get("failure")) or bool(about.get("withheld"))
     foreign = not is_ours(record)
     cut = lost or not message.whole or (foreign and bool(record.get("warc-truncated")))
@@ -297,8 +297,8 @@ def read(place: Place) -> Recorded | None:
     return Recorded(message.status, _clean(message.reason), headers, message.body, message.status == 200 and cut, date)
 
 
-def _revisited(place: Place, payload: Place) -> Recorded | None:
-    """Read a revisit: its own headers, where it has any that count, over the body that it refers to."""
+def _revisited(place: RecordPlace, payload: RecordPlace) -> Recorded | None:
+    """Read a revisit: its own headers, unless it stands for 304, with the body of the record it refers to."""
     found, body = warc_files.read(place.path, place.offset), read(payload)
     if found is None or body is None:
         return None
@@ -307,14 +307,14 @@ def _revisited(place: Place, payload: Place) -> Recorded | None:
     date = _clean(record.get("warc-date"))
     if own is None:
         return replace(body, date=date)
-    # How the body is coded is said where it is stored.
+    # The record with the body says how it is encoded.
     headers = [header for header in _replayed(own.headers, b"") if header[0].lower() != "content-encoding"]
     headers += [header for header in body.headers if header[0].lower() == "content-encoding"]
     return Recorded(own.status, _clean(own.reason), tuple(headers), body.body, body.cut, date)
 
 
 def _replayed(headers: Iterable[tuple[str, str]], body: bytes) -> tuple[tuple[str, str], ...]:
-    """Return the headers that describe the answer as it is stored, not the connection."""
+    """Return the headers that describe the stored answer, without those of the connection."""
     headers = tuple(headers)
     kept = [
         (name, _clean(value))

@@ -1,10 +1,10 @@
-"""Read WARC files record by record, however they are packed, and refuse a file that cannot be read to its end.
+"""Read WARC files record by record, with any compression, and refuse a file that cannot be read to its end.
 
-A file is plain, has a gzip member for each record, or is packed in another way (one gzip member for all, blocks of
-gzip, zstd with or without a dictionary). Only the first two can be read from the middle, so the rest of any other file
-is unpacked once into a scratch folder. FastWARC and warcio pass over damage or end at it without a word, which is no
-ground for saying that an address was not recorded; so records are found here. Nothing is guessed: where the bytes are
-not those of a WARC file (WARC 1.1, section 4), `WarcFileError` names the file, the byte and the remedy.
+A file is uncompressed, has a gzip member for each record, or is compressed in another way (one gzip member for all
+records, blocks of gzip, zstd with or without a dictionary). Only the first two allow random access, so any other file
+is unpacked once into a scratch folder. FastWARC and warcio skip damage or stop there without an error, and an address
+would wrongly seem not recorded; so this module finds the records itself. Where the bytes are not a WARC file (WARC 1.1,
+section 4), `WarcFileError` names the file, the byte and the remedy.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from urllib.parse import quote
 
 Fields = tuple[tuple[str, str], ...]
 GZIP_MAGIC: Final = b"\x1f\x8b"
-# A frame of zstd, and the 16 kinds of frame that decoders skip; Internet Archive's dictionary is one (RFC 8878, 3.1).
+# A zstd frame, and the 16 kinds of skippable frames, one of which has Internet Archive's dictionary (RFC 8878, 3.1).
 _ZSTD_MAGIC: Final = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
 _VERSION: Final = re.compile(rb"WARC/\d{1,3}\.\d{1,3}[ \t]*\r?\n")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _HEAD_BYTES: Final = 64 * 1024
 _PIECE_BYTES: Final = 64 * 1024
-# This project's own records hold up to 128 headers of 8 KiB as JSON in one field.
+# This project's records store up to 128 headers of 8 KiB as JSON in one field.
 _MAX_HEADER_BYTES: Final = 8 * 2**20
 _MAX_FIELDS: Final = 1_000
 _BLANK: Final = (b"\r\n", b"\n")
@@ -49,14 +49,14 @@ class _PackedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A WARC record without its block; `head` is how the block begins (64 KiB)."""
+class WarcRecord:
+    """A WARC record without its block; `head` is the first 64 KiB of the block."""
 
     path: Path
-    """The file that can be read at `offset`: the WARC file itself, or what was unpacked of it."""
+    """The file to read at `offset`: the WARC file itself, or its unpacked copy."""
     offset: int
     length: int
-    """Bytes up to the next record, as they lie in `path`."""
+    """Bytes up to the next record in `path`."""
     fields: Fields
     block_bytes: int
     head: bytes
@@ -72,15 +72,15 @@ class Record:
 
 
 class WarcFile:
-    """A WARC file that can be read several times; what has to be unpacked is unpacked once, into `scratch`."""
+    """A WARC file that can be read several times; if it has to be unpacked, that is done once, into `scratch`."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self._path = path
         self._scratch = scratch
         self._split: int | None = None
-        """From this byte on the file is read as it was unpacked."""
+        """The byte from which on the unpacked copy is read."""
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[WarcRecord]:
         """Yield all records; `WarcFileError` where the file is missing, or is not a WARC file to its end."""
         if not self._path.is_file():
             remedy = "Remedy: make it, or correct download.warcs in params.yaml"
@@ -97,7 +97,7 @@ class WarcFile:
             with self._unpacked_path.open("rb") as stream:
                 yield from _plain(_Named(self._path, self._split), self._unpacked_path, stream)
 
-    def _members(self, stream: BinaryIO) -> Iterator[Record]:
+    def _members(self, stream: BinaryIO) -> Iterator[WarcRecord]:
         named = _Named(self._path)
         place, end = 0, self._path.stat().st_size if self._split is None else self._split
         while place < end:
@@ -149,7 +149,7 @@ class WarcFile:
             raise WarcFileError(f"{message}. Remedy: {_AGAIN}, or take it out of the list") from error
 
 
-def read(path: Path, offset: int) -> tuple[Record, bytes] | None:
+def read(path: Path, offset: int) -> tuple[WarcRecord, bytes] | None:
     """Read one record with its block; None where no whole record begins at `offset`."""
     with _source(path, offset) as source:
         try:
@@ -159,22 +159,22 @@ def read(path: Path, offset: int) -> tuple[Record, bytes] | None:
             return None
     if len(block) < declared:
         return None
-    return Record(path, offset, 0, fields, declared, block[:_HEAD_BYTES]), block
+    return WarcRecord(path, offset, 0, fields, declared, block[:_HEAD_BYTES]), block
 
 
-def header(path: Path, offset: int) -> Record | None:
+def header(path: Path, offset: int) -> WarcRecord | None:
     """Read the header of one record; None where no record begins at `offset`."""
     with _source(path, offset) as source:
         try:
             fields, declared, _ = _header(_Named(path), source, offset)
         except (WarcFileError, zlib.error, EOFError):
             return None
-    return Record(path, offset, 0, fields, declared, b"")
+    return WarcRecord(path, offset, 0, fields, declared, b"")
 
 
 @contextmanager
 def _source(path: Path, offset: int) -> Iterator[io.BufferedReader]:
-    """Open a file at a record, in its gzip member where it is packed."""
+    """Open a file at a record, in its gzip member where it is compressed."""
     with path.open("rb") as stream:
         stream.seek(offset)
         packed = stream.peek(2)[:2] == GZIP_MAGIC
@@ -182,7 +182,7 @@ def _source(path: Path, offset: int) -> Iterator[io.BufferedReader]:
 
 
 class _Member(io.RawIOBase):
-    """What one gzip member holds; `end` is the place behind it, known once it is read. `EOFError` where it is cut."""
+    """The content of one gzip member; after reading, `end` is the byte after it. `EOFError` where it is cut."""
 
     def __init__(self, stream: BinaryIO, place: int) -> None:
         super().__init__()
@@ -211,10 +211,10 @@ class _Member(io.RawIOBase):
         return 0
 
 
-def _member_record(named: _Named, member: _Member, place: int) -> Record | None:
-    """Return the one record of a gzip member, None for a member that is empty.
+def _member_record(named: _Named, member: _Member, place: int) -> WarcRecord | None:
+    """Return the single record of a gzip member; None for an empty member.
 
-    `_PackedError` where it holds a part of a record, or several: only then is the file worth unpacking.
+    `_PackedError` where it has a part of a record, or several records: such a file has to be unpacked.
     """
     source: io.BufferedReader = io.BufferedReader(member, _PIECE_BYTES)
     if not source.peek(1):
@@ -230,11 +230,11 @@ def _member_record(named: _Named, member: _Member, place: int) -> Record | None:
         raise named.wrong_length(place, declared)
     if source.read(1):
         raise _PackedError
-    return Record(named.path, place, member.end - place, fields, declared, head)
+    return WarcRecord(named.path, place, member.end - place, fields, declared, head)
 
 
-def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[Record]:
-    """Yield the records of a file that is not packed."""
+def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[WarcRecord]:
+    """Yield the records of an uncompressed file."""
     stream.seek(0)
     place = 0
     source = cast("io.BufferedReader", stream)
@@ -246,12 +246,12 @@ def _plain(named: _Named, path: Path, stream: BinaryIO) -> Iterator[Record]:
         if not _ended(source, line_end):
             raise named.wrong_length(place, declared)
         end = source.tell()
-        yield Record(path, place, end - place, fields, declared, head)
+        yield WarcRecord(path, place, end - place, fields, declared, head)
         place = end
 
 
 def _header(named: _Named, source: io.BufferedReader, place: int) -> tuple[Fields, int, bytes]:
-    """Read the header of a record: its fields, the length of its block, and how its lines end."""
+    """Read the header of a record; return its fields, the length of its block, and its line end."""
     version = source.readline(_PIECE_BYTES)
     if not _VERSION.fullmatch(version):
         if version.startswith(b"filedesc:"):
@@ -277,9 +277,9 @@ def _header(named: _Named, source: io.BufferedReader, place: int) -> tuple[Field
 
 
 def unfold(lines: list[bytes]) -> Fields:
-    """Return header lines as names and values: a line that begins with a space continues the one before.
+    """Return header lines as names and values; a line that begins with a blank continues the line before.
 
-    Bytes that are not UTF-8 are read as Latin-1, and lines without a colon are no fields.
+    Bytes that are not UTF-8 are decoded as Latin-1, and lines without a colon are ignored.
     """
     fields: list[tuple[str, str]] = []
     for line in lines:
@@ -295,7 +295,7 @@ def unfold(lines: list[bytes]) -> Fields:
 
 
 def _with_ascii_address(line: bytes) -> bytes:
-    """Percent-encode the bytes of an address that are not UTF-8: read as Latin-1 they would be another address."""
+    """Percent-encode an address that is not UTF-8; decoded as Latin-1, it would become another address."""
     name, colon, value = line.partition(b":")
     if line.isascii() or not name.strip().lower().endswith(b"target-uri"):
         return line
@@ -307,12 +307,12 @@ def _with_ascii_address(line: bytes) -> bytes:
 
 
 def escaped(address: bytes) -> str:
-    """Return an address with its bytes that are not ASCII percent-encoded as they are."""
+    """Return an address with each byte that is not ASCII percent-encoded."""
     return quote(address, safe=bytes(range(128)))
 
 
 def text(data: bytes) -> str:
-    """Decode the bytes of a header: UTF-8, and where they are not, Latin-1 (RFC 9110, 5.5)."""
+    """Decode the bytes of a header as UTF-8, and where that fails as Latin-1 (RFC 9110, 5.5)."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -320,7 +320,7 @@ def text(data: bytes) -> str:
 
 
 def _block(source: io.BufferedReader, declared: int) -> bytes | None:
-    """Read past a block and return how it begins; None where the file ends before it does."""
+    """Read a block and return its first 64 KiB; None where the file ends before the block."""
     head = source.read(min(declared, _HEAD_BYTES))
     left = declared - len(head)
     while left:
@@ -332,10 +332,10 @@ def _block(source: io.BufferedReader, declared: int) -> bytes | None:
 
 
 def _ended(source: io.BufferedReader, line_end: bytes) -> bool:
-    """Read the line ends behind a block, and say whether a record or nothing follows.
+    """Read the line ends after a block, and return whether a record or the end of the file follows.
 
-    WARC 1.1 wants two, but writers leave one out or add some. They must all be as those of the header, so that a
-    Content-Length that is wrong by one does not pass because half of a line end belongs to the block.
+    WARC 1.1 demands two, but writers omit one or add some. All must equal those of the header, so that a Content-Length
+    that is wrong by one is noticed when half a line end belongs to the block.
     """
     while source.peek(1)[:1] in {b"\r", b"\n"}:
         if source.readline(3) != line_end:
@@ -345,7 +345,7 @@ def _ended(source: io.BufferedReader, line_end: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """How messages name a place: that of the file, or of what was unpacked of it."""
+    """Makes error messages that name a byte of the file, or of its unpacked copy."""
 
     path: Path
     split: int | None = None
@@ -370,7 +370,7 @@ class _Named:
         return f"{self.path}: the record at byte {place}{unpacked}"
 
     def _remedy(self, place: int) -> str:
-        # Bytes of the file itself can only be counted where it was not unpacked.
+        # A position in the unpacked copy is no position in the file itself.
         return f"{_AGAIN}, {_cut_before(place)}" if self.split is None else _AGAIN
 
 

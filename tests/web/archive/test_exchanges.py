@@ -19,16 +19,19 @@ from laion_dask import params
 from laion_dask.download import rounds
 from laion_dask.download.part import download
 from laion_dask.storage import shards
-from laion_dask.web.archive import exchanges
-from laion_dask.web.archive.replay import Loopback, Replay, ReplayAddress
+from laion_dask.web.archive import archived
+from laion_dask.web.archive.reader import ArchiveReader, answer
+from laion_dask.web.archive.replay import Loopback, Replay
+from laion_dask.web.archive.writer import ArchiveWriter
 from laion_dask.web.fetch import exchange, guard
-from laion_dask.web.fetch.exchange import Limits, Reply
+from laion_dask.web.fetch.exchange import ExchangeLimits, Reply
+from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.warc import cdxj
 from laion_dask.web.warc.recorded import Survey
 
 NAME = "00003"
 Rebuild = Callable[..., Path]
-LIMITS = Limits(1.0, 100_000)
+LIMITS = ExchangeLimits(1.0, 100_000)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -211,7 +214,7 @@ def ask(way: exchange.Ask, url: str, asker: str = "row 1 1") -> Reply:
     return asyncio.run(asked())
 
 
-async def _good(target: guard.Target, limits: Limits, wanted: Callable[[Reply], bool]) -> Reply:
+async def _good(target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
     del limits
     head = Reply(200, (("Content-Type", "image/jpeg"),))
     return Reply(200, head.headers, picture(1) + target.href.encode()) if wanted(head) else head
@@ -224,38 +227,38 @@ def test_a_body_that_may_not_be_kept_is_in_no_file(tmp_path: Path) -> None:
     def is_unknown(reply: Reply) -> bool:
         return hashlib.sha256(reply.body).hexdigest() != known
 
-    with exchanges.Keeper(tmp_path, NAME, "agent", is_unknown) as keeper:
-        way = keeper.through(_good)
+    with ArchiveWriter(tmp_path, NAME, "agent", is_unknown) as writer:
+        way = writer.wrap(_good)
         assert ask(way, "http://a.example/listed").body == listed
         ask(way, "http://a.example/other")
     entries = list(cdxj.scan(tmp_path / f"{NAME}.warc.gz", Survey(tmp_path)))
-    found = {entry.url: exchanges.read(entry) for entry in entries}
+    found = {entry.url: archived.read(entry) for entry in entries}
     assert found["http://a.example/listed"].reply.body == b""
     assert found["http://a.example/listed"].withheld
     assert found["http://a.example/other"].reply.body.endswith(b"other")
-    again = exchanges.answer(found["http://a.example/listed"], LIMITS, lambda head: head.status == 200)
+    again = answer(found["http://a.example/listed"], LIMITS, lambda head: head.status == 200)
     assert again.failure == "not_archived"
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{NAME}.cdxj", f"{NAME}.warc.gz"]
 
 
 def test_a_row_that_was_not_asked_because_of_others_is_not_asked_again(tmp_path: Path) -> None:
     exchange.ASKER.set("row 9 1")
-    with exchanges.Keeper(tmp_path, NAME, "agent") as keeper:
-        keeper.conclude("http://a.example/x#part", "host_failing", "not asked")
-        keeper.conclude("http://a.example/y", "not_found", "HTTP 404")
+    with ArchiveWriter(tmp_path, NAME, "agent") as writer:
+        writer.record_outcome("http://a.example/x#part", "host_failing", "not asked")
+        writer.record_outcome("http://a.example/y", "not_found", "HTTP 404")
     index = cdxj.collect([tmp_path / f"{NAME}.warc.gz"], tmp_path / "all.cdxj")
-    with cdxj.Index(index) as found:
-        answers = exchanges.Answers(found, NAME)
-        assert answers.concluded("http://a.example/x#part") == Reply(failure="host_failing", message="not asked")
-        assert answers.concluded("http://a.example/y") is None
+    with cdxj.CdxjIndex(index) as found:
+        reader = ArchiveReader(found, NAME)
+        assert reader.recorded_outcome("http://a.example/x#part") == Reply(failure="host_failing", message="not asked")
+        assert reader.recorded_outcome("http://a.example/y") is None
         exchange.ASKER.set("row 8 1")
-        assert answers.concluded("http://a.example/x#part") is None
+        assert reader.recorded_outcome("http://a.example/x#part") is None
 
 
 def test_an_archive_that_ends_with_an_error_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with exchanges.Keeper(tmp_path, NAME, "agent") as keeper:
-            ask(keeper.through(_good), "http://a.example/")
+        with ArchiveWriter(tmp_path, NAME, "agent") as writer:
+            ask(writer.wrap(_good), "http://a.example/")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -280,7 +283,7 @@ def test_an_index_that_does_not_fit_its_archive_says_what_to_do(
     (tmp_path / "short.warc.gz").write_bytes(b"")
     for path in (tmp_path / "short.warc.gz", tmp_path / "none.warc.gz"):
         with pytest.raises(cdxj.ArchiveError, match="remove the"):
-            exchanges.read(cdxj.parse(entry.line(path.name), tmp_path))
+            archived.read(cdxj.parse(entry.line(path.name), tmp_path))
 
 
 def test_a_replay_server_answers_out_of_an_archive(kept: tuple[Path, Path, params.Download], tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL
 
-from laion_dask.web.archive.replay import MARK, Index, Loopback, Replay, ReplayAddress, ReplayError, usage
+from laion_dask.web.archive.replay import Loopback, Replay, ReplayError, ReplayIndex, usage
+from laion_dask.web.fetch.replay_address import MARK, ReplayAddress
 from laion_dask.web.warc.recorded import Survey, read
 
 Response = tuple[str, str, list[tuple[str, str]], bytes]
@@ -140,7 +141,7 @@ def _says(address: ReplayAddress, url: str, mark: str | None) -> str:
 @pytest.mark.parametrize("url", ["http://a.example/both", "https://a.example/both", "http://nowhere.example/"])
 @pytest.mark.parametrize("mark", [None, "wanted", "0" * 32, "\xff"])
 @pytest.mark.parametrize("user", [users.NOBODY, None], ids=["another user", "the same user"])
-def test_nobody_without_the_word_of_the_run_reads_what_the_files_hold(
+def test_nobody_without_the_token_of_the_run_reads_what_the_files_hold(
     archive: Path, url: str, mark: str | None, user: int | None
 ) -> None:
     with Replay([archive]) as replay:
@@ -148,7 +149,7 @@ def test_nobody_without_the_word_of_the_run_reads_what_the_files_hold(
         ask_it = lambda: _says(address, url, mark)  # noqa: E731 - for the other user's process
         said = ask_it() if user is None else users.as_user(user, ask_it)
         assert said == "403 this server answers the run that has started it\n"
-        assert address.word not in repr(address)
+        assert address.token not in repr(address)
         assert [reply.body for reply in ask(address, "http://a.example/both")] == [b"over http"]
 
 
@@ -177,7 +178,7 @@ def test_damaged_warcs_are_refused_with_their_name_or_read_in_full(shared_data: 
 
 def attempt(path: Path, scratch: Path) -> str:
     """Return why a file is refused; empty where all that it answers can be read."""
-    index = Index(Survey(scratch))
+    index = ReplayIndex(Survey(scratch))
     try:
         index.add(path)
     except ReplayError as error:
@@ -187,7 +188,7 @@ def attempt(path: Path, scratch: Path) -> str:
 
 
 def test_real_warcs_are_indexed_whole(shared_data: Path, tmp_path: Path) -> None:
-    index = Index(Survey(tmp_path))
+    index = ReplayIndex(Survey(tmp_path))
     index.add(*sorted((shared_data / "warc_real").iterdir()))
     recorded = [read(place) for place in index.places.values()]
     assert all(response is not None for response in recorded)

@@ -14,10 +14,10 @@ from odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked, revisit
 from replies import ask
 from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 
-from laion_dask.web.archive import exchanges
-from laion_dask.web.archive.replay import Index, Replay, ReplayError, usage
+from laion_dask.web.archive import reader, writer
+from laion_dask.web.archive.replay import Replay, ReplayError, ReplayIndex, usage
 from laion_dask.web.fetch import exchange, guard
-from laion_dask.web.fetch.exchange import Limits, Reply
+from laion_dask.web.fetch.exchange import ExchangeLimits, Reply
 from laion_dask.web.warc import cdxj
 from laion_dask.web.warc.recorded import Survey
 
@@ -25,16 +25,16 @@ JPEG = picture(2, 64, 64)
 WEBP = picture(3, 64, 64, "WEBP")
 TEXT = b"User-agent: *\nDisallow: /private\n" * 40
 ROBOTS = response("http://a.example/robots.txt", b"User-agent: *\nDisallow:\n", "Content-Type: text/plain")
-LIMITS = Limits(5.0, 10_000_000)
+LIMITS = ExchangeLimits(5.0, 10_000_000)
 
 
 def ask_archive(index: Path, *urls: str) -> list[Reply]:
-    async def run(found: cdxj.Index) -> list[Reply]:
+    async def run(found: cdxj.CdxjIndex) -> list[Reply]:
         exchange.asks_for("row", "0" * 32)
         targets = [guard.parse(url) for url in urls]
-        return [await exchanges.Answers(found, "x")(target, LIMITS, lambda _: True) for target in targets if target]
+        return [await reader.ArchiveReader(found, "x").ask(one, LIMITS, lambda _: True) for one in targets if one]
 
-    with cdxj.Index(index) as found:
+    with cdxj.CdxjIndex(index) as found:
         return asyncio.run(run(found))
 
 
@@ -221,7 +221,7 @@ def test_records_without_a_target_or_with_another_kind_of_address_are_counted(tm
         *LEFT_OUT.values(),
     ]
     file = write(tmp_path / "a.warc.gz", *records)
-    index = Index(Survey(tmp_path))
+    index = ReplayIndex(Survey(tmp_path))
     index.add(file)
     survey = index.survey
     assert survey.answered == 1
@@ -325,10 +325,10 @@ def test_what_was_used_of_another_crawlers_file_makes_an_archive_of_its_own(name
     (tmp_path / name).write_bytes(PACKED[name]([ROBOTS, later, ORIGINAL, coded]))
     index = cdxj.collect([tmp_path / name], tmp_path / "work" / "all.cdxj")
     urls = ["http://a.example/copy", "http://a.example/original", "http://a.example/coded"]
-    with cdxj.Index(index) as found:
+    with cdxj.CdxjIndex(index) as found:
         entries = [entry for url in urls for entry in found.find(url)]
     (tmp_path / "out").mkdir()
-    exchanges.write(tmp_path / "out", "00000", entries)
+    writer.write(tmp_path / "out", "00000", entries)
     beside = cdxj.collect([tmp_path / "out" / "00000.warc.gz"], tmp_path / "beside")
     assert [(reply.status, reply.body) for reply in ask_archive(beside, *urls)] == [(200, PNG)] * 3
     (tmp_path / "out" / "00000.cdxj").unlink()

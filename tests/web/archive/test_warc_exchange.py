@@ -97,7 +97,7 @@ def test_every_line_is_found_by_its_url_and_no_other(
     folder = tmp_path_factory.mktemp("index")
     entries = [entry(number, f"http{'s' * (path % 2)}://{host}.example/{path}", folder) for number, host, path in rows]
     cdxj.write(sorted(one.line() for one in entries), folder / "all.cdxj")
-    with cdxj.Index(folder / "all.cdxj") as index:
+    with cdxj.CdxjIndex(folder / "all.cdxj") as index:
         for url in {one.url for one in entries} | {"http://0.example/", "http://zz.example/", "http://b.example/5x"}:
             places = sorted(one.place for one in entries if one.url == url)
             assert sorted(one.place for one in index.find(url)) == places
@@ -111,7 +111,7 @@ def test_indexes_of_more_files_than_may_be_open_are_merged(tmp_path: Path, monke
         warcs.append(tmp_path / f"{number}.warc.gz")
         warcs[-1].write_bytes(warc_exchange.write(exchange, number, "me").record)
     merged = cdxj.collect(warcs, tmp_path / "work" / "all.cdxj")
-    with cdxj.Index(merged) as index:
+    with cdxj.CdxjIndex(merged) as index:
         assert sorted(found.place for found in index.find("http://a.example/")) == list(range(8))
     assert [path.name for path in merged.parent.iterdir()] == ["all.cdxj"]
 

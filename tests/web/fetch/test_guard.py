@@ -12,32 +12,32 @@ import pytest
 from aiohttp.abc import ResolveResult
 
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.cache import Remembered
-from laion_dask.web.fetch.guard import Found, PrivateAddressError, PublicResolver
+from laion_dask.web.fetch.cache import SharedCache
+from laion_dask.web.fetch.guard import LookupResult, PrivateAddressError, PublicResolver
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
-def found(*addresses: str) -> Found:
-    return Found(tuple((V6 if ":" in address else V4, address) for address in addresses))
+def found(*addresses: str) -> LookupResult:
+    return LookupResult(tuple((V6 if ":" in address else V4, address) for address in addresses))
 
 
 class Names:
     """A resolver of the system's shape, with answers given beforehand: the last one stays."""
 
-    def __init__(self, *answers: Found, slow_s: float = 0.0) -> None:
+    def __init__(self, *answers: LookupResult, slow_s: float = 0.0) -> None:
         self.answers = list(answers)
         self.asked = 0
         self.slow_s = slow_s
 
-    def __call__(self, host: str, family: socket.AddressFamily) -> Found:
+    def __call__(self, host: str, family: socket.AddressFamily) -> LookupResult:
         del host, family
         self.asked += 1
         time.sleep(self.slow_s)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def resolve(names: Callable[[str, socket.AddressFamily], Found], *hosts: str) -> list[list[ResolveResult]]:
+def resolve(names: Callable[[str, socket.AddressFamily], LookupResult], *hosts: str) -> list[list[ResolveResult]]:
     async def run() -> list[list[ResolveResult]]:
         resolver = PublicResolver(names)
         return list(await asyncio.gather(*(resolver.resolve(host, 443) for host in hosts)))
@@ -92,8 +92,8 @@ def test_a_name_that_changes_its_mind_is_checked_again_before_it_is_used() -> No
 
 
 def test_a_name_that_does_not_exist_is_remembered_and_a_failure_of_the_resolver_is_not() -> None:
-    gone = Names(Found(error=socket.gaierror(socket.EAI_NONAME, "no")))
-    ill = Names(Found(error=socket.gaierror(socket.EAI_AGAIN, "later")), found("8.8.8.8"))
+    gone = Names(LookupResult(error=socket.gaierror(socket.EAI_NONAME, "no")))
+    ill = Names(LookupResult(error=socket.gaierror(socket.EAI_AGAIN, "later")), found("8.8.8.8"))
     for _ in range(2):
         with pytest.raises(socket.gaierror):
             resolve(gone, "a.example")
@@ -106,7 +106,7 @@ def test_a_name_that_does_not_exist_is_remembered_and_a_failure_of_the_resolver_
 def test_names_that_never_answer_do_not_hold_up_others() -> None:
     stuck = threading.Event()
 
-    def names(host: str, family: socket.AddressFamily) -> Found:
+    def names(host: str, family: socket.AddressFamily) -> LookupResult:
         del family
         if host.startswith("stuck"):
             stuck.wait(10)
@@ -130,9 +130,9 @@ def test_the_system_says_what_localhost_is_and_refuses_what_is_no_name() -> None
     assert guard.look_up("a" * 64 + ".example", V4).error is not None
 
 
-def test_what_is_remembered_has_limits_of_number_and_age() -> None:
+def test_a_cache_has_limits_of_number_and_age() -> None:
     now = [0.0]
-    cache: Remembered[str, int] = Remembered(2, 10.0, lambda: now[0])
+    cache: SharedCache[str, int] = SharedCache(2, 10.0, clock=lambda: now[0])
     cache.put("a", 1)
     cache.put("b", 2)
     assert cache.get("a") == 1
@@ -142,14 +142,14 @@ def test_what_is_remembered_has_limits_of_number_and_age() -> None:
     assert (cache.get("a"), cache.get("c"), len(cache)) == (None, None, 0)
 
 
-def test_what_is_remembered_has_a_limit_of_weight_that_counts_what_is_there() -> None:
-    cache: Remembered[str, int] = Remembered(9, 10.0, lambda: 0.0, heaviest=10)
+def test_a_cache_has_a_limit_of_size_that_counts_what_is_there() -> None:
+    cache: SharedCache[str, int] = SharedCache(10, 10.0, lambda value: value, clock=lambda: 0.0)
     for name in "abc":
-        cache.put(name, 1, 4)
-    assert [cache.get(name) for name in "abc"] == [None, 1, 1]
-    cache.put("b", 2, 6)
-    assert [cache.get(name) for name in "abc"] == [None, 2, 1]
-    cache.put("d", 3, 11)
-    assert len(cache) == 0
-    cache.put("e", 4, 10)
-    assert cache.get("e") == 4
+        cache.put(name, 4)
+    assert [cache.get(name) for name in "abc"] == [None, 4, 4]
+    cache.put("b", 6)
+    assert [cache.get(name) for name in "abc"] == [None, 6, 4]
+    cache.put("b", 11)
+    assert [cache.get(name) for name in "abc"] == [None, None, 4], "a value that is too large replaces an earlier one"
+    cache.put("e", 10)
+    assert [cache.get(name) for name in "ace"] == [None, None, 10]

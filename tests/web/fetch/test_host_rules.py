@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Hashable
 
 from laion_dask.web.fetch import host_rules
-from laion_dask.web.fetch.cache import Remembered
+from laion_dask.web.fetch.cache import SharedCache
 from laion_dask.web.fetch.host_rules import HostRules
 from laion_dask.web.rights.robots import RobotsRules
 from laion_dask.web.rights.tdmrep import TdmRep
@@ -29,11 +30,11 @@ class Origins:
     def run(self, *origins: str, shards: int = 1) -> None:
         async def run() -> None:
             for _ in range(shards):
-                rules = host_rules.Asked(self.ask, "test", self.cache)
+                rules = host_rules.SharedAnswers(self.ask, "test", self.cache)
                 for origin in origins:
                     await asyncio.gather(*(rules.of(origin) for _ in range(5)))
 
-        self.cache: Remembered[object, HostRules] = Remembered(1_000, 60.0, heaviest=32 * MIB)
+        self.cache: SharedCache[Hashable, HostRules] = host_rules.cache(1_000)
         asyncio.run(run())
 
 
@@ -55,3 +56,10 @@ def test_what_many_hosts_send_is_forgotten_where_it_is_too_much() -> None:
         origins.run(*(f"{place}" for place in range(100)), "99", "0")
         assert origins.asked["99"] == 1
         assert origins.asked["0"] == 2
+
+
+def test_no_more_origins_are_kept_than_the_cache_has_places_however_small_their_files_are() -> None:
+    cached: SharedCache[Hashable, HostRules] = host_rules.cache(10)
+    for place in range(25):
+        cached.put(place, HostRules(RobotsRules(), TdmRep()))
+    assert (len(cached), cached.get(14), cached.get(24) is not None) == (10, None, True)

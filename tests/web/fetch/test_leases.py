@@ -21,10 +21,11 @@ from aiohttp import web
 from places import ROOT
 
 from laion_dask import params
-from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch.fetcher import open_fetcher
-from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, TurnsGoneError, open_turns
-from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.leases import LeaseLostError, LimitServerAddress, LimitServerGoneError, open_limits
+from laion_dask.web.fetch.limit_server import LimitServer
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 LEASE_S: Final = 2.0
 ENOUGH_S: Final = 60.0
@@ -40,16 +41,20 @@ def limits(defaults: params.Params, **changes: object) -> params.Download:
     return defaults.download.model_copy(update=given)
 
 
-async def take(settings: params.Download, address: TurnsAddress) -> None:
-    async with asyncio.timeout(ENOUGH_S), open_turns(settings, address) as turns, turns.turn(HOST):
+async def take(settings: params.Download, address: LimitServerAddress) -> None:
+    async with asyncio.timeout(ENOUGH_S), open_limits(settings, address) as limiter, limiter.slot(HOST):
         pass
 
 
-def fetch(settings: params.Download, replay: ReplayAddress, turns: TurnsAddress, url: str, told: Connection) -> None:
+def fetch(
+    settings: params.Download, replay: ReplayAddress, limit_server: LimitServerAddress, url: str, told: Connection
+) -> None:
     """Fetch an address, as a process of its own, and say how it ended and in how many tries."""
 
     async def run() -> None:
-        async with open_fetcher(settings, replay=replay, user_agent="test", workers=2, turns=turns) as fetcher:
+        async with open_fetcher(
+            settings, replay=replay, user_agent="test", workers=2, limit_server=limit_server
+        ) as fetcher:
             fetched = await fetcher.fetch(url)
             told.send((fetched.reason, fetched.attempts))
 
@@ -106,13 +111,13 @@ def test_a_client_that_is_stopped_loses_its_turn_and_does_no_harm_when_it_goes_o
     settings, slow = limits(defaults), Slow()
     with (
         Loopback(slow.answer) as server,
-        TurnServer(settings, lease_s=LEASE_S) as turns,
-        process(settings, server.address, turns.address, f"http://{HOST}/slow/1") as (first, told_first),
+        LimitServer(settings, lease_s=LEASE_S) as limit_server,
+        process(settings, server.address, limit_server.address, f"http://{HOST}/slow/1") as (first, told_first),
     ):
         slow.wait_for(1)
         os.kill(first, signal.SIGSTOP)
         try:
-            with process(settings, server.address, turns.address, f"http://{HOST}/slow/2") as (_, told_second):
+            with process(settings, server.address, limit_server.address, f"http://{HOST}/slow/2") as (_, told_second):
                 # The host belongs to the second one, although the first has closed nothing.
                 slow.wait_for(2)
                 os.kill(first, signal.SIGCONT)
@@ -135,24 +140,24 @@ def test_a_client_that_is_stopped_loses_its_turn_and_does_no_harm_when_it_goes_o
 def test_a_client_that_beats_keeps_its_turn_for_longer_than_a_lease(defaults: params.Params) -> None:
     settings = limits(defaults)
 
-    async def run(address: TurnsAddress) -> None:
-        async with open_turns(settings, address) as one, open_turns(settings, address) as two:
-            async with one.turn(HOST):
-                waiting = asyncio.ensure_future(two.turn(HOST).__aenter__())
+    async def run(address: LimitServerAddress) -> None:
+        async with open_limits(settings, address) as one, open_limits(settings, address) as two:
+            async with one.slot(HOST):
+                waiting = asyncio.ensure_future(two.slot(HOST).__aenter__())
                 await asyncio.sleep(3 * LEASE_S)
                 assert not waiting.done()
             await asyncio.wait_for(waiting, ENOUGH_S)
 
-    with TurnServer(settings, lease_s=LEASE_S) as server:
+    with LimitServer(settings, lease_s=LEASE_S) as server:
         asyncio.run(run(server.address))
 
 
 @pytest.mark.parametrize(
     "lines", ["take 0 a.example 0\n", "take 0 a.example 0\ngive 7\n", "take 0 a.example 0\nnonsense\ntake"]
 )
-def test_a_connection_that_is_open_and_silent_holds_no_turn(defaults: params.Params, lines: str) -> None:
+def test_a_connection_that_is_open_and_silent_holds_no_slot(defaults: params.Params, lines: str) -> None:
     settings = limits(defaults)
-    with TurnServer(settings, lease_s=LEASE_S) as server:
+    with LimitServer(settings, lease_s=LEASE_S) as server:
         address = server.address
         with socket.create_connection((address.host, address.port)) as silent:
             silent.sendall(f"{address.token}\n{lines}".encode())
@@ -168,11 +173,11 @@ def test_a_client_gives_its_turn_up_before_a_server_that_it_does_not_hear_can_ta
 
         async def run() -> None:
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(ENOUGH_S), open_turns(settings, address) as turns:
+            async with asyncio.timeout(ENOUGH_S), open_limits(settings, address) as limiter:
                 lost: float | None = None
                 began = loop.time()
                 try:
-                    async with turns.turn(HOST):
+                    async with limiter.slot(HOST):
                         server.send_signal(signal.SIGSTOP)
                         await asyncio.sleep(ENOUGH_S)
                 except LeaseLostError:
@@ -181,7 +186,7 @@ def test_a_client_gives_its_turn_up_before_a_server_that_it_does_not_hear_can_ta
                 assert lost - began < ENOUGH_S / 2
                 server.send_signal(signal.SIGCONT)
                 # The same client goes on by itself.
-                async with turns.turn(HOST):
+                async with limiter.slot(HOST):
                     pass
 
         asyncio.run(run())
@@ -190,26 +195,26 @@ def test_a_client_gives_its_turn_up_before_a_server_that_it_does_not_hear_can_ta
 def test_where_the_server_is_gone_who_waits_and_who_comes_are_told(defaults: params.Params) -> None:
     settings = limits(defaults)
 
-    async def run(address: TurnsAddress, server: subprocess.Popen[str]) -> None:
-        async with asyncio.timeout(ENOUGH_S), open_turns(settings, address) as turns:
+    async def run(address: LimitServerAddress, server: subprocess.Popen[str]) -> None:
+        async with asyncio.timeout(ENOUGH_S), open_limits(settings, address) as limiter:
             holds = asyncio.Event()
 
             async def hold() -> None:
-                async with turns.turn(HOST):
+                async with limiter.slot(HOST):
                     holds.set()
                     await asyncio.sleep(ENOUGH_S)
 
             holding = asyncio.ensure_future(hold())
             await holds.wait()
-            waiting = asyncio.ensure_future(turns.turn(HOST).__aenter__())
+            waiting = asyncio.ensure_future(limiter.slot(HOST).__aenter__())
             await asyncio.sleep(0.2)
             server.kill()
             with pytest.raises(LeaseLostError):
                 await holding
-            with pytest.raises(TurnsGoneError, match="server of turns is gone"):
+            with pytest.raises(LimitServerGoneError, match="limit server is gone"):
                 await waiting
-            with pytest.raises(TurnsGoneError):
-                await turns.turn("c.example").__aenter__()
+            with pytest.raises(LimitServerGoneError):
+                await limiter.slot("c.example").__aenter__()
 
     with server_elsewhere("127.0.0.1") as (address, server):
         asyncio.run(run(address, server))
@@ -219,42 +224,42 @@ def test_a_pause_is_told_to_others_who_wait_for_the_host(defaults: params.Params
     settings = limits(defaults)
     heard: list[tuple[str, float]] = []
 
-    async def run(address: TurnsAddress) -> None:
+    async def run(address: LimitServerAddress) -> None:
         async with (
-            open_turns(settings, address) as one,
-            open_turns(settings, address, lambda host, seconds: heard.append((host, seconds))) as two,
+            open_limits(settings, address) as one,
+            open_limits(settings, address, lambda host, seconds: heard.append((host, seconds))) as two,
         ):
-            async with one.turn(HOST):
-                waiting = asyncio.ensure_future(two.turn(HOST).__aenter__())
+            async with one.slot(HOST):
+                waiting = asyncio.ensure_future(two.slot(HOST).__aenter__())
                 await asyncio.sleep(0.3)
                 one.pause(HOST, 0.5)
                 one.pause("other.example", 0.5)
             await asyncio.wait_for(waiting, ENOUGH_S)
 
-    with TurnServer(settings) as server:
+    with LimitServer(settings) as server:
         asyncio.run(run(server.address))
     assert heard == [(HOST, 0.5)]
 
 
 def test_strangers_without_the_word_keep_no_worker_out(defaults: params.Params) -> None:
     settings = limits(defaults)
-    with TurnServer(settings) as server, ExitStack() as strangers:
+    with LimitServer(settings) as server, ExitStack() as strangers:
         address = server.address
         for _ in range(200):
             stranger = strangers.enter_context(socket.create_connection((address.host, address.port)))
             stranger.sendall(b"take 0 a.example 0")
         asyncio.run(take(settings, address))
-        with pytest.raises(TurnsGoneError):
-            asyncio.run(take(settings, TurnsAddress(address.host, address.port, "x" * 32)))
+        with pytest.raises(LimitServerGoneError):
+            asyncio.run(take(settings, LimitServerAddress(address.host, address.port, "x" * 32)))
 
 
 PROGRAM: Final = """
 import sys, threading
 from pathlib import Path
 from laion_dask import params
-from laion_dask.web.fetch.limit_server import TurnServer
+from laion_dask.web.fetch.limit_server import LimitServer
 settings = params.load(Path(sys.argv[1])).download.model_copy(update={"connections_per_host": 1})
-with TurnServer(settings, sys.argv[2], lease_s=float(sys.argv[3])) as server:
+with LimitServer(settings, sys.argv[2], lease_s=float(sys.argv[3])) as server:
     print(server.address.port, server.address.token, flush=True)
     sys.stdin.read()
 """
@@ -262,32 +267,32 @@ HOLD: Final = """
 import asyncio, sys
 from pathlib import Path
 from laion_dask import params
-from laion_dask.web.fetch.leases import LeaseLostError, TurnsAddress, open_turns
+from laion_dask.web.fetch.leases import LeaseLostError, LimitServerAddress, open_limits
 settings = params.load(Path(sys.argv[1])).download
-address = TurnsAddress(sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+address = LimitServerAddress(sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
 async def hold():
-    async with open_turns(settings, address) as turns:
+    async with open_limits(settings, address) as limiter:
         try:
-            async with turns.turn("a.example"):
+            async with limiter.slot("a.example"):
                 print("held", flush=True)
                 await asyncio.sleep(600)
         except LeaseLostError:
             print("lost", flush=True)
-        async with turns.turn("a.example"):
+        async with limiter.slot("a.example"):
             print("held", flush=True)
 asyncio.run(hold())
 """
 
 
 @contextmanager
-def server_elsewhere(host: str) -> Iterator[tuple[TurnsAddress, subprocess.Popen[str]]]:
-    """Run a server of turns in a process of its own."""
+def server_elsewhere(host: str) -> Iterator[tuple[LimitServerAddress, subprocess.Popen[str]]]:
+    """Run a limit server in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, str(ROOT / "params.yaml"), host, str(LEASE_S)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stdout is not None
             port, token = server.stdout.readline().split()
-            yield TurnsAddress(host, int(port), token, LEASE_S), server
+            yield LimitServerAddress(host, int(port), token, LEASE_S), server
         finally:
             with suppress(ProcessLookupError):
                 server.send_signal(signal.SIGCONT)
@@ -323,7 +328,7 @@ def test_a_machine_that_loses_its_network_loses_its_turns_and_comes_back(default
             here, link = ends.enter_context(machine(f"ld{os.getpid()}"))
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
-        server = ends.enter_context(TurnServer(settings, here, lease_s=LEASE_S))
+        server = ends.enter_context(LimitServer(settings, here, lease_s=LEASE_S))
         address = server.address
         arguments = [str(ROOT / "params.yaml"), here, str(address.port), address.token, str(LEASE_S)]
         command = ["ip", "netns", "exec", link[:-1], sys.executable, "-c", HOLD, *arguments]

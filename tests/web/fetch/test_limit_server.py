@@ -17,10 +17,12 @@ import pytest
 from aiohttp import web
 
 from laion_dask import params
-from laion_dask.web.archive.replay import Loopback, ReplayAddress
+from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch.fetcher import open_fetcher
-from laion_dask.web.fetch.host_limits import Turns
-from laion_dask.web.fetch.limit_server import TurnsAddress, TurnServer, TurnsGoneError, open_turns
+from laion_dask.web.fetch.host_limits import HostLimits
+from laion_dask.web.fetch.leases import LimitServerAddress, LimitServerGoneError, open_limits
+from laion_dask.web.fetch.limit_server import LimitServer
+from laion_dask.web.fetch.replay_address import ReplayAddress
 
 
 def limits(defaults: params.Params, **changes: object) -> params.Download:
@@ -34,9 +36,13 @@ async def slowly(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response(body=b"abc")
 
 
-def fetch(settings: params.Download, replay: ReplayAddress, turns: TurnsAddress, urls: list[str], workers: int) -> None:
+def fetch(
+    settings: params.Download, replay: ReplayAddress, limit_server: LimitServerAddress, urls: list[str], workers: int
+) -> None:
     async def run() -> None:
-        opening = open_fetcher(settings, replay=replay, user_agent="laion-dask/test", workers=workers, turns=turns)
+        opening = open_fetcher(
+            settings, replay=replay, user_agent="laion-dask/test", workers=workers, limit_server=limit_server
+        )
         async with opening as fetcher:
             found = await asyncio.gather(*(fetcher.fetch(url) for url in urls))
         assert {fetched.reason for fetched in found} == {"keep"}
@@ -61,9 +67,10 @@ def test_more_processes_than_connections_stay_within_the_limits_of_host_and_doma
             open_now[0] -= 1
 
     context = multiprocessing.get_context("spawn")
-    with Loopback(counted) as server, TurnServer(settings) as turns:
+    with Loopback(counted) as server, LimitServer(settings) as limit_server:
         others = [
-            context.Process(target=fetch, args=(settings, server.address, turns.address, urls, 3)) for _ in range(3)
+            context.Process(target=fetch, args=(settings, server.address, limit_server.address, urls, 3))
+            for _ in range(3)
         ]
         for other in others:
             other.start()
@@ -74,12 +81,12 @@ def test_more_processes_than_connections_stay_within_the_limits_of_host_and_doma
         assert open_now[1] == at_once
 
 
-def test_several_workers_without_a_server_of_turns_are_refused(defaults: params.Params) -> None:
+def test_several_workers_without_a_limit_server_are_refused(defaults: params.Params) -> None:
     async def run() -> None:
         async with open_fetcher(defaults.download, replay=None, user_agent="laion-dask/test", workers=2):
             pass
 
-    with pytest.raises(ValueError, match=r"2 workers share the limits for a host\. Remedy: open turns\.TurnServer"):
+    with pytest.raises(ValueError, match=r"2 workers share the limits for a host\. Remedy: open a LimitServer"):
         asyncio.run(run())
 
 
@@ -97,26 +104,26 @@ def test_requests_are_as_far_apart_as_host_and_domain_want_from_shard_to_shard(
     defaults: params.Params, hosts: list[str], changes: dict[str, object], least_s: float
 ) -> None:
     settings = limits(defaults, **changes)
-    with TurnServer(settings) as server:
+    with LimitServer(settings) as server:
         began = time.monotonic()
         for host in hosts:
-            # A client of its own for each turn, as each shard has.
-            asyncio.run(one_turn(settings, server.address, host))
+            # A client of its own for each slot, as each shard has.
+            asyncio.run(one_slot(settings, server.address, host))
         took = time.monotonic() - began
     assert least_s <= took < least_s + 2.0
 
 
-async def one_turn(settings: params.Download, address: TurnsAddress, host: str, delay_s: float = 0.0) -> None:
-    async with open_turns(settings, address) as turns, turns.turn(host, delay_s):
+async def one_slot(settings: params.Download, address: LimitServerAddress, host: str, delay_s: float = 0.0) -> None:
+    async with open_limits(settings, address) as limiter, limiter.slot(host, delay_s):
         pass
 
 
 def test_a_crawl_delay_lengthens_the_interval(defaults: params.Params) -> None:
     async def run() -> float:
-        turns = Turns(limits(defaults))
+        limiter = HostLimits(limits(defaults))
         began = time.monotonic()
         for _ in range(3):
-            async with turns.turn("a.example", 0.1):
+            async with limiter.slot("a.example", 0.1):
                 pass
         return time.monotonic() - began
 
@@ -126,82 +133,82 @@ def test_a_crawl_delay_lengthens_the_interval(defaults: params.Params) -> None:
 def test_a_pause_holds_back_all_workers_but_no_other_host(defaults: params.Params) -> None:
     settings = limits(defaults)
 
-    async def run(address: TurnsAddress) -> tuple[float, float]:
-        async with open_turns(settings, address) as one, open_turns(settings, address) as two:
-            async with one.turn("a.example"):
+    async def run(address: LimitServerAddress) -> tuple[float, float]:
+        async with open_limits(settings, address) as one, open_limits(settings, address) as two:
+            async with one.slot("a.example"):
                 pass
             one.pause("a.example", 0.3)
             began = time.monotonic()
-            async with one.turn("b.example"):
+            async with one.slot("b.example"):
                 other = time.monotonic() - began
-            async with two.turn("a.example"):
+            async with two.slot("a.example"):
                 return other, time.monotonic() - began
 
-    with TurnServer(settings) as server:
+    with LimitServer(settings) as server:
         other, paused = asyncio.run(run(server.address))
     assert other < 0.25
     assert paused >= 0.29
 
 
-def test_a_worker_that_dies_gives_its_turns_back(defaults: params.Params) -> None:
+def test_a_worker_that_dies_frees_its_slots(defaults: params.Params) -> None:
     settings = limits(defaults, connections_per_host=1)
 
-    async def run(address: TurnsAddress) -> None:
-        async with open_turns(settings, address) as dying:
-            held = dying.turn("a.example")
+    async def run(address: LimitServerAddress) -> None:
+        async with open_limits(settings, address) as dying:
+            held = dying.slot("a.example")
             await held.__aenter__()
         # Its connection is closed, and nothing was said.
-        async with asyncio.timeout(5), open_turns(settings, address) as other, other.turn("a.example"):
+        async with asyncio.timeout(5), open_limits(settings, address) as other, other.slot("a.example"):
             pass
 
-    with TurnServer(settings) as server:
+    with LimitServer(settings) as server:
         asyncio.run(run(server.address))
 
 
-def test_who_stops_waiting_leaves_the_line(defaults: params.Params) -> None:
+def test_a_task_that_stops_waiting_gives_up_its_place(defaults: params.Params) -> None:
     settings = limits(defaults, connections_per_host=1)
 
-    async def run(address: TurnsAddress) -> None:
-        async with open_turns(settings, address) as turns:
-            async with turns.turn("a.example"):
+    async def run(address: LimitServerAddress) -> None:
+        async with open_limits(settings, address) as limiter:
+            async with limiter.slot("a.example"):
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.1), turns.turn("a.example"):
+                    async with asyncio.timeout(0.1), limiter.slot("a.example"):
                         pass
-            async with asyncio.timeout(5), turns.turn("a.example"):
+            async with asyncio.timeout(5), limiter.slot("a.example"):
                 pass
 
-    with TurnServer(settings) as server:
+    with LimitServer(settings) as server:
         asyncio.run(run(server.address))
 
 
-def test_a_server_of_turns_that_is_gone_is_an_error_and_no_verdict(defaults: params.Params) -> None:
+def test_a_limit_server_that_is_gone_is_an_error_and_no_verdict(defaults: params.Params) -> None:
     settings = limits(defaults)
-    with TurnServer(settings) as server:
+    with LimitServer(settings) as server:
         address = server.address
-    with pytest.raises(TurnsGoneError, match=r"server of turns is gone\. Remedy: run again"):
-        asyncio.run(one_turn(settings, address, "a.example"))
+    with pytest.raises(LimitServerGoneError, match=r"limit server is gone\. Remedy: run again"):
+        asyncio.run(one_slot(settings, address, "a.example"))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told: TurnsAddress(told.host, told.port, "guessed"),
-        lambda told: TurnsAddress(told.host, told.port, "x" * 100_000),
+        lambda told: LimitServerAddress(told.host, told.port, "guessed"),
+        lambda told: LimitServerAddress(told.host, told.port, "x" * 100_000),
     ],
 )
-def test_who_does_not_know_the_word_gets_no_turn(
-    defaults: params.Params, change: Callable[[TurnsAddress], TurnsAddress]
+def test_a_client_without_the_token_gets_no_slot(
+    defaults: params.Params, change: Callable[[LimitServerAddress], LimitServerAddress]
 ) -> None:
     settings = limits(defaults)
-    with TurnServer(settings) as server, pytest.raises(TurnsGoneError):
-        asyncio.run(one_turn(settings, change(server.address), "a.example"))
+    with LimitServer(settings) as server, pytest.raises(LimitServerGoneError):
+        asyncio.run(one_slot(settings, change(server.address), "a.example"))
 
 
 def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(defaults: params.Params) -> None:
     settings = limits(defaults, connections_per_host=1)
     over = threading.Event()
 
-    def come(address: TurnsAddress) -> None:
+    def come(address: LimitServerAddress) -> None:
         while not over.is_set():
             # Refused or cut off once the server is gone.
             with suppress(OSError), socket.create_connection((address.host, address.port), timeout=5) as connection:
@@ -211,7 +218,7 @@ def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(default
     for _ in range(40):
         over.clear()
         with ThreadPoolExecutor(4) as workers:
-            with TurnServer(settings) as server:
+            with LimitServer(settings) as server:
                 for _ in range(4):
                     workers.submit(come, server.address)
                 time.sleep(0.01)

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from laion_dask import params
 from laion_dask.web.rights import decision as rights
-from laion_dask.web.rights.decision import SILENT, Decision, Policy, decide_response, page_signals, utc
+from laion_dask.web.rights import pages
+from laion_dask.web.rights.decision import SILENT, Decision, Policy, utc
+from laion_dask.web.rights.headers import decide_response
+from laion_dask.web.rights.pages import page_signals
 from laion_dask.web.rights.tdmrep import parse_tdmrep
 
 TOKENS = ("MyBot", "CCBot")
@@ -293,11 +296,11 @@ def test_the_policy_and_the_tokens_decide_for_pages_too() -> None:
 
 
 def test_long_values_are_read_like_short_ones_and_not_remembered() -> None:
-    remembered = rights._refusals_of.cache_info().currsize  # noqa: SLF001 - its memory is what matters
+    remembered = pages._refusals_of.cache_info().currsize  # noqa: SLF001 - its memory is what matters
     for words in range(100):
         long = ", ".join(["index"] * (100 + words))
         assert page_signals([("x-robots-tag", f"{long}, noai")], [("robots", f"{long}, none")], POLICY) == (
             "header-x-robots-tag:noai",
             "meta-robots:none",
         )
-    assert rights._refusals_of.cache_info().currsize == remembered  # noqa: SLF001
+    assert pages._refusals_of.cache_info().currsize == remembered  # noqa: SLF001

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laion_dask.web.warc import codings
-from laion_dask.web.warc.codings import CodingError, Decoder
+from laion_dask.web.warc.codings import BodyDecoder, CodingError
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -40,8 +40,8 @@ def pack(names: Sequence[str], body: bytes) -> bytes:
     return body
 
 
-def unpack(names: Sequence[str], data: bytes, most: int, piece: int) -> Decoder:
-    decoder = Decoder(names, most)
+def unpack(names: Sequence[str], data: bytes, most: int, piece: int) -> BodyDecoder:
+    decoder = BodyDecoder(names, most)
     for begin in range(0, len(data), piece):
         decoder.feed(data[begin : begin + piece])
         if decoder.full:
