@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from laion_dask import params, schema
 from laion_dask.filter import balance, duplicates, part, pool, rules, uid_sets
-from laion_dask.params import filters
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
+from laion_dask.schema.values import SPLITS
 
 NAN = float("nan")
 
@@ -270,5 +270,5 @@ def test_another_seed_keeps_others_in_the_same_number() -> None:
         assert abs(one.mean() - 0.28) < 0.01
 
 
-def test_splits_are_those_of_the_section() -> None:
-    assert filters.SPLITS == params.SPLITS
+def test_each_split_has_a_threshold_of_similarity() -> None:
+    assert tuple(params.Similarity.model_fields) == SPLITS

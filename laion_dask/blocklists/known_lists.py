@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from laion_dask.blocklists.known_index import BANDS, Index
-from laion_dask.params.lists import PDQ_DISTANCE, PDQ_QUALITY, HashList
+from laion_dask.params.lists import HashList
+from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.storage import strict_rows
 
 WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}

@@ -25,6 +25,7 @@ from laion_dask.filter.rules import Files, Rule
 from laion_dask.params import filters
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASONS
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
 
 PENDING: Final = "pending"
@@ -233,8 +234,8 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
         return np.asarray(pc.is_in(table["uid"], value_set=pa.array(decision.uids, pa.string())).to_numpy())
     if isinstance(decision, Cut):
         values = read_file(pending, [decision.column])[decision.column].to_numpy()
-        splits = pc.index_in(table["split"], value_set=pa.array(filters.SPLITS)).to_numpy()
-        lowest = np.array([decision.lowest.get(split, -np.inf) for split in filters.SPLITS])
+        splits = pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy()
+        lowest = np.array([decision.lowest.get(split, -np.inf) for split in SPLITS])
         judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
         # Written so that a value that is not a number drops the pair.
         return np.asarray(judged & ~(values >= lowest[splits]))

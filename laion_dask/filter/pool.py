@@ -18,6 +18,7 @@ from laion_dask.filter import balance, clip_losses, top_fraction, uid_sets
 from laion_dask.filter.part import ENTRIES, Batches, Cut, read_file
 from laion_dask.params import filters
 from laion_dask.schema.reasons import KEEP, RULE_BITS
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
 
 # What a published pool was cleared of before anybody ranked it (DataComp, section 3.2).
@@ -38,7 +39,7 @@ class Shard:
 def cut(rule: filters.Top, shards: Sequence[Shard]) -> Cut:
     """Return the lowest value of a rule of filter.top, by split."""
     lowest: dict[str, float] = {}
-    for split in filters.SPLITS:
+    for split in SPLITS:
         if rule.by == "split" or not lowest:
             group = split if rule.by == "split" else None
             share = _Values(rule.column, shards, group, rule.share_of or rule.among)

@@ -21,6 +21,7 @@ from laion_dask.blocklists.known_index import Index
 from laion_dask.filter import balance, clip_losses, hash_lists, keywords, uid_sets, where
 from laion_dask.params import filters
 from laion_dask.schema import reasons
+from laion_dask.schema.values import SPLITS
 
 Rule = tuple[str, str, np.ndarray]
 
@@ -108,7 +109,7 @@ def local(
         named = pc.fill_null(pairs["laion400m_drop"], "")
         yield "laion400m", "laion400m", pc.not_equal(named, "").to_numpy()
     splits = _splits(pairs)
-    lowest = np.array([getattr(settings.similarity, split) for split in filters.SPLITS], np.float32)
+    lowest = np.array([getattr(settings.similarity, split) for split in SPLITS], np.float32)
     # Written so that a similarity that is not a number drops the pair.
     yield "low_similarity", "low_similarity", ~(_numbers(pairs["similarity"]) >= lowest[splits])
     for one in settings.thresholds:
@@ -212,12 +213,12 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _splits(pairs: pa.Table) -> np.ndarray:
-    places = pc.index_in(pairs["split"], value_set=pa.array(filters.SPLITS))
+    places = pc.index_in(pairs["split"], value_set=pa.array(SPLITS))
     return np.asarray(places.to_numpy())
 
 
 def _asked(splits: np.ndarray, asked: str | Sequence[str]) -> np.ndarray:
-    return np.isin(splits, [place for place, name in enumerate(filters.SPLITS) if asked == "all" or name in asked])
+    return np.isin(splits, [place for place, name in enumerate(SPLITS) if asked == "all" or name in asked])
 
 
 @functools.lru_cache(maxsize=2)

@@ -21,15 +21,13 @@ from laion_dask.filter import part
 from laion_dask.images import pdq_index
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASONS, RULE_BITS, WITHHELD
+from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.storage import duckdb_connection
 from laion_dask.web.urls import address_key
 
 LATER: Final = ("url", "domain", "uid", "pdq")
 """Kinds that `take_out` handles: filter's rules ask md5 and sha256 of each row."""
 REASON: Final = "removed_later"
-PDQ_BITS: Final = 31
-"""Bits of 256 in which perceptual hashes of one picture differ at most (facebook/ThreatExchange, `pdq/README.md`)."""
-PDQ_QUALITY: Final = 50
 MATCHES: Final = pa.schema(
     [("table", pa.string()), ("uid", pa.string()), ("kind", pa.string()), ("value", pa.string())]
 )
@@ -187,12 +185,12 @@ def domain_of(host: str, domains: set[str]) -> str:
 
 
 def _alike(path: Path, wanted: Sequence[str]) -> pa.Table:
-    """Find rows whose perceptual hash is at most PDQ_BITS from one of a ledger, the nearest one if several are."""
+    """Find rows whose perceptual hash is at most PDQ_DISTANCE from one of a ledger, the nearest one if several are."""
     table = pq.read_table(path, columns=["uid", "pdq", "pdq_quality"])
     sharp = pc.and_(pc.is_valid(table["pdq"]), pc.fill_null(pc.greater_equal(table["pdq_quality"], PDQ_QUALITY), False))
     table = table.filter(sharp)
     rows, entries = pdq_index.unpack(table["pdq"].to_pylist()), pdq_index.unpack(list(wanted))
-    hits = np.flatnonzero(pdq_index.nearest(rows, entries, PDQ_BITS) <= PDQ_BITS)
+    hits = np.flatnonzero(pdq_index.nearest(rows, entries, PDQ_DISTANCE) <= PDQ_DISTANCE)
     uids = table["uid"].take(pa.array(hits)).to_pylist()
     values = [wanted[int(np.bitwise_count(rows[row] ^ entries).sum(axis=1, dtype=np.int64).argmin())] for row in hits]
     return pa.table({"table": [str(path)] * len(hits), "uid": uids, "kind": ["pdq"] * len(hits), "value": values}).cast(

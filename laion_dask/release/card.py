@@ -21,17 +21,15 @@ from laion_dask.params import recipes
 from laion_dask.release import composition, limitations, rate_lines
 from laion_dask.release.croissant import MAIN, released
 from laion_dask.release.manifest import Made
-from laion_dask.release.part import SPLITS, SUBSET_HIGH_RESOLUTION
+from laion_dask.release.part import SUBSET_HIGH_RESOLUTION
 from laion_dask.schema.reasons import FUNNEL, REASON_STAGE, REASONS
+from laion_dask.schema.values import SIGNALS, SPLITS
 
 NAME: Final = "README.md"
 _SIZES: Final = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"),
                  (1e8, "10M<n<100M"), (1e9, "100M<n<1B"), (1e10, "1B<n<10B"), (1e11, "10B<n<100B"))  # fmt: skip
 _RANKED: Final = 10
-_OPT_OUTS: Final = (
-    *("page_opt_out", "robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage"),
-    *("content_signal", "crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
-)
+_OPT_OUTS: Final = ("page_opt_out", *SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from laion_dask import params
 from laion_dask.release.composition import BIN, STEPS
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
 
 FOLDER: Final = "figures"
 # Okabe and Ito's colors, and a line of its own for each split: readable without color too.

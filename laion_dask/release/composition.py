@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import duckdb
 
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.summary import PERCENTILES, percentiles
 from laion_dask.storage import duckdb_connection
 

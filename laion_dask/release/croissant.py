@@ -14,8 +14,8 @@ from typing import Any, Final
 from laion_dask import schema
 from laion_dask.release import composition, croissant_rai, layouts
 from laion_dask.release.manifest import Made
-from laion_dask.release.part import SPLITS
 from laion_dask.schema import Column, Table
+from laion_dask.schema.values import SPLITS
 
 NAME: Final = "croissant.json"
 CONFORMS_TO: Final = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")

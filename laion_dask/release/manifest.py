@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import params
 from laion_dask.release import composition, manifest_counts, merkle
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
 
 NAME: Final = "manifest.json"
 FORMAT: Final = 2

@@ -17,7 +17,6 @@ from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, WITHHELD
 from laion_dask.storage import duckdb_connection
 
-SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
 MAIN: Final = ""
 """Folder of the main table in a release."""

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from laion_dask import params
+from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics import rate_queries
-from laion_dask.statistics.rate_queries import ALL, HOST_SIGNALS, Counted
+from laion_dask.statistics.rate_queries import ALL, Counted
 from laion_dask.statistics.summary import wilson
 
 _TOP: Final = 5
 """Languages and hosts that have a line."""
-_ORDER: Final = (ALL, "en", "multi", "nolang")
+_ORDER: Final = (ALL, *SPLITS)
 _ATTEMPTS: Final = "opt_out_of_attempts"
 
 
@@ -98,7 +99,7 @@ def by_split(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     for name, told in MEASURES.items():
         lines.append((told, [str(row.shares[name]) for row in splits]))
         if name == _ATTEMPTS:
-            found = {one: f"opt_out_{one}_of_attempts" for one in HOST_SIGNALS}
-            signals = [one for one in HOST_SIGNALS if splits[0].shares[found[one]].count]
+            found = {one: f"opt_out_{one}_of_attempts" for one in SIGNALS}
+            signals = [one for one in SIGNALS if splits[0].shares[found[one]].count]
             lines += [(f"- by `{one}`", [str(row.shares[found[one]]) for row in splits]) for one in signals]
     return lines

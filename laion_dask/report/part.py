@@ -19,7 +19,8 @@ from laion_dask import params
 from laion_dask.download import earlier
 from laion_dask.report import gallery, reference, report_tables, tracking
 from laion_dask.schema.reasons import REASON_STAGE
-from laion_dask.statistics import domain_classes, rate_queries, rates, summary, truth
+from laion_dask.schema.values import SIGNALS
+from laion_dask.statistics import domain_classes, rates, summary, truth
 from laion_dask.statistics.summary import ALL
 from laion_dask.versions import checkout, diff, linkrot
 
@@ -47,7 +48,7 @@ RATE_NAMES: Final = {
     "opt_out_c2pa_of_attempts": "by C2PA manifest",
     "removed_of_pairs": "Removal requested",
 }
-SIGNALS: Final = frozenset(f"opt_out_{signal}_of_attempts" for signal in rate_queries.HOST_SIGNALS)
+_OPT_OUTS: Final = frozenset(f"opt_out_{signal}_of_attempts" for signal in SIGNALS)
 """Measures that have a row of the page only where they occur."""
 # Six digits are more than any of these shares is worth, and the same on every machine.
 _DIGITS: Final = 6
@@ -98,7 +99,7 @@ def write(
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,
-        signals=SIGNALS,
+        signals=_OPT_OUTS,
         grouped=grouped,
         domain_classes=domain_classes.CLASSES,
         decisions=decisions,

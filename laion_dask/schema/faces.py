@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from laion_dask.schema import Column
+from laion_dask.schema.columns import Column
 
 BOXES: Final = Column(
     "face_bboxes",

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from laion_dask import params
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics import intervals, rate_queries
 from laion_dask.statistics.rate_queries import ALL, FACES, NO_LANGUAGE
 from laion_dask.statistics.summary import wilson
@@ -180,7 +181,7 @@ class _Sweeps:
             score = table[name].to_numpy()
             # In the column's own precision, as in the filter: a score of 0.3 is at least 0.3.
             levels = np.asarray(thresholds, score.dtype)
-            for one in attempts.SPLITS:
+            for one in SPLITS:
                 values = np.sort(score[downloaded & np.isfinite(score) & (split == one)])
                 below = np.searchsorted(values, levels, side="left" if name in _AT_LEAST else "right")
                 self._scored[name, one] += len(values)
@@ -188,7 +189,7 @@ class _Sweeps:
                     {(name, one, level): len(values) - int(n) for level, n in zip(thresholds, below, strict=True)}
                 )
         similarity = table["similarity"].to_numpy()
-        least = {one: getattr(self._settings.filter.similarity, one) for one in attempts.SPLITS}
+        least = {one: getattr(self._settings.filter.similarity, one) for one in SPLITS}
         passes = similarity >= np.asarray([least[one] for one in split], similarity.dtype)
         scored = downloaded & np.isfinite(similarity)
         languages = [language or NO_LANGUAGE for language in table["language"].filter(pa.array(scored)).to_pylist()]
@@ -198,8 +199,8 @@ class _Sweeps:
         """Return the sweeps and the selection in a fixed order."""
         sweeps = []
         for name, thresholds in SWEEPS.items():
-            for split in (ALL, *attempts.SPLITS):
-                parts = attempts.SPLITS if split == ALL else (split,)
+            for split in (ALL, *SPLITS):
+                parts = SPLITS if split == ALL else (split,)
                 rows = sum(self._scored[name, part] for part in parts)
                 for level in thresholds if rows else ():
                     passed = sum(self._passed[name, part, level] for part in parts)

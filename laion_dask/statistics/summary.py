@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 
 from laion_dask import params
 from laion_dask.schema.reasons import FUNNEL, KEEP, REASONS
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics import rate_queries
 from laion_dask.storage import attempts as outcomes
-from laion_dask.storage.attempts import SPLITS
 
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 MEASURES: Final = ("width", "height", "text length")

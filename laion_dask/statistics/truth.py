@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import params
 from laion_dask.schema.reasons import KEEP, REASON_STAGE, REASONS
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.summary import wilson
 from laion_dask.storage import attempts as outcomes
 
@@ -223,7 +224,7 @@ def _of_text(links: list[_Link]) -> list[Decision]:
     found.append(_from_counts("language", "extract", len(splits), counts))
     found += [
         _decision(f"split_{name}", "extract", [(true == name, given == name) for true, given in splits])
-        for name in outcomes.SPLITS
+        for name in SPLITS
     ]
     return found
 

@@ -16,8 +16,6 @@ import pyarrow.parquet as pq
 
 from laion_dask.schema.reasons import KEEP
 
-SPLITS = ("en", "multi", "nolang")
-
 
 class MissingStageError(Exception):
     """A stage has not written what a later one reads."""

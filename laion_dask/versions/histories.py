@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from laion_dask.catalog import copy_binary
 from laion_dask.release import manifest
 from laion_dask.schema.reasons import RULE_BITS, WITHHELD
+from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import duckdb_connection
 from laion_dask.web.urls import address_key
 
@@ -242,7 +243,7 @@ def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a
         values.append(address_digest(str(what["url"])))
     if "pdq" in what:
         conditions.append("(pdq <> '' and bit_count(('x' || pdq)::bit(256) # ('x' || %s)::bit(256)) <= %s)")
-        values += [what["pdq"], 31]
+        values += [what["pdq"], PDQ_DISTANCE]
     rows = cursor.execute(
         "select distinct replace(uid::text, '-', '') from laion_dask_history.fates"
         f" where {' or '.join(conditions)} order by 1",

@@ -14,17 +14,12 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from laion_dask.schema.values import SIGNALS
 from laion_dask.web.rights.signals import content_usage, is_rsl_link, refusing, robots_directives, rsl_links
 
 if TYPE_CHECKING:
     # A decoder reads rights too, and starts sooner without what reads parameters.
     from laion_dask import params
-
-SIGNALS: Final = (
-    *("robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
-    *("crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
-)
-"""In the order in which equally strict decisions are preferred: that of the way to the picture."""
 
 PAGE_TOKENS: Final = ("laion-dask", "CCBot")
 """Whom a page means by "us": this project, and the crawler that fetched the page."""
