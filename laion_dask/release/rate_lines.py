@@ -14,29 +14,13 @@ from typing import Final
 from laion_dask import params
 from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics import rate_queries
+from laion_dask.statistics.intervals import Share
 from laion_dask.statistics.rate_queries import ALL, Counted
-from laion_dask.statistics.summary import wilson
 
 _TOP: Final = 5
 """Languages and hosts that have a line."""
 _ORDER: Final = (ALL, *SPLITS)
 _ATTEMPTS: Final = "opt_out_of_attempts"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many of `total` a measure holds for, with its 95 % interval."""
-
-    count: int
-    total: int
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return it as a cell of the card; empty where nothing was looked at."""
-        if not self.total:
-            return ""
-        return f"{100 * self.count / self.total:.2f} % ({100 * self.low:.2f} to {100 * self.high:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +57,8 @@ def measure(data: Path, settings: params.Filter) -> list[Row]:
 def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
     groups: dict[tuple[str, str], dict[str, Share]] = {}
     for one in counted:
-        share = Share(one.count, one.total, *wilson(one.count, one.total))
-        groups.setdefault((one.by, one.group), {})[one.measure] = share
-    none = Share(0, 0, *wilson(0, 0))
+        groups.setdefault((one.by, one.group), {})[one.measure] = Share.of(one.count, one.total)
+    none = Share.of(0, 0)
     names = [name for name in rate_queries.SAFETY if name != rate_queries.PAGES]
     # Of a pair that was removed before it was asked for, only the split is known without the extraction's tables.
     asked_for = [name for name in names if not name.endswith("_of_pairs")]
@@ -96,10 +79,17 @@ def by_split(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     if not splits:
         return []
     lines = []
-    for name, told in MEASURES.items():
-        lines.append((told, [str(row.shares[name]) for row in splits]))
+    for name, meaning in MEASURES.items():
+        lines.append((meaning, [cell(row.shares[name]) for row in splits]))
         if name == _ATTEMPTS:
             found = {one: f"opt_out_{one}_of_attempts" for one in SIGNALS}
             signals = [one for one in SIGNALS if splits[0].shares[found[one]].count]
-            lines += [(f"- by `{one}`", [str(row.shares[found[one]]) for row in splits]) for one in signals]
+            lines += [(f"- by `{one}`", [cell(row.shares[found[one]]) for row in splits]) for one in signals]
     return lines
+
+
+def cell(share: Share) -> str:
+    """Return a share as a cell of the card; empty where there was nothing to look at."""
+    if not share.total:
+        return ""
+    return f"{100 * share.count / share.total:.2f} % ({100 * share.low:.2f} to {100 * share.high:.2f})"

@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,8 @@ import pyarrow as pa
 from laion_dask import params
 from laion_dask.schema.values import SPLITS
 from laion_dask.statistics import intervals, rate_queries
+from laion_dask.statistics.intervals import Share, names_first
 from laion_dask.statistics.rate_queries import ALL, FACES, NO_LANGUAGE
-from laion_dask.statistics.summary import wilson
 from laion_dask.storage import attempts
 
 FILE: Final = "rates.json"
@@ -38,31 +38,21 @@ _HEADLINE: Final = ("personal_", "tag_", "laion400m_", FACES)
 
 
 @dataclass(frozen=True, slots=True)
-class GroupRate:
-    """How many of the `total` pairs of one group a measure holds for; by `split`, group `all` is everything."""
+class GroupRate(Share):
+    """For how many of the pairs of one group a measure holds; with `by` split, the group `all` is everything."""
 
     measure: str
     by: str
     group: str
-    count: int
-    total: int
-    rate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Point(Share):
     """How many scored pairs of one split pass a threshold."""
 
     score: str
     split: str
     threshold: float
-    count: int
-    total: int
-    rate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +65,7 @@ class Selection:
     language: str
     count: int
     total: int
-    rate: float
+    rate: float | None
     low: float
     high: float
     reference: str
@@ -106,7 +96,7 @@ def write(
 ) -> Rates:
     """Write rates.json into `out` and return what is in it; `hosts` are those that get rates of their own."""
     found = collect(data, settings, hosts, metrics)
-    text = json.dumps(asdict(found), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(asdict(found, dict_factory=names_first), indent=1, ensure_ascii=False, allow_nan=False)
     (out / FILE).write_text(text + "\n", encoding="utf-8")
     return found
 
@@ -156,7 +146,7 @@ def groups(counted: Sequence[rate_queries.Counted]) -> tuple[GroupRate, ...]:
     """Return counts as rates with their intervals, by measure, kind of group and size, in a fixed order."""
     measures = [*dict.fromkeys(one.measure for one in counted)]
     found = [
-        GroupRate(one.measure, one.by, one.group, one.count, one.total, *_rate(one.count, one.total))
+        GroupRate.of(one.count, one.total, measure=one.measure, by=one.by, group=one.group)
         for one in counted
         if one.total
     ]
@@ -204,7 +194,7 @@ class _Sweeps:
                 rows = sum(self._scored[name, part] for part in parts)
                 for level in thresholds if rows else ():
                     passed = sum(self._passed[name, part, level] for part in parts)
-                    sweeps.append(Point(name, split, level, passed, rows, *_rate(passed, rows)))
+                    sweeps.append(Point.of(passed, rows, score=name, split=split, threshold=level))
         return tuple(sweeps), tuple(self._selection())
 
     def _selection(self) -> list[Selection]:
@@ -219,19 +209,13 @@ class _Sweeps:
         return [
             Selection(
                 language,
-                passed,
-                rows,
-                *_rate(passed, rows),
+                *astuple(Share.of(passed, rows)),
                 reference,
                 *((1.0, 1.0, 1.0) if language == reference else _ratio(passed, rows, *base)),
             )
             for language in order
             for passed, rows in [(self._selected[language, True], totals[language])]
         ]
-
-
-def _rate(found: int, rows: int) -> tuple[float, float, float]:
-    return found / rows, *wilson(found, rows)
 
 
 def _ratio(*counts: int) -> tuple[float | None, float | None, float | None]:
@@ -254,4 +238,4 @@ def headline(found: Rates) -> dict[str, dict[str, Any]]:
 
 
 def _rounded(one: GroupRate | Selection) -> dict[str, float]:
-    return {"rate": round(one.rate, 6), "low": round(one.low, 6), "high": round(one.high, 6)}
+    return {"rate": round(one.rate or 0.0, 6), "low": round(one.low, 6), "high": round(one.high, 6)}

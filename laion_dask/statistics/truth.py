@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from laion_dask import params
 from laion_dask.schema.reasons import KEEP, REASON_STAGE, REASONS
 from laion_dask.schema.values import SPLITS
-from laion_dask.statistics.summary import wilson
+from laion_dask.statistics.intervals import wilson
 from laion_dask.storage import attempts as outcomes
 
 # Judged as detectors, over every downloaded image that has a score: the score decides, not which rule came first.
