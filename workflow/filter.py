@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask.blocklists import known_content, known_lists, removal_ledger
-from laion_dask.filter import duplicates, filter_checks, hash_lists, pool, rules, takedown, uid_sets
+from laion_dask.filter import duplicates, filter_checks, pool, rules, takedown, uid_sets
 from laion_dask.filter import part as filter_part
 from laion_dask.filter.rules import Files
 from laion_dask.params import Params, filters
@@ -84,7 +84,7 @@ def read_files(settings: Params, plan: Path) -> Files:
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removal_ledger.read(ledger) if removal.kind in {"md5", "sha256"}]
     gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
-    removed = hash_lists.write(gone, plan / "removed")
+    removed = [known_lists.of_digests(kind, values, plan / "removed") for kind, values in gone.items() if values]
     listed = tuple(
         entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls
     )
@@ -95,7 +95,7 @@ def read_files(settings: Params, plan: Path) -> Files:
     others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
     hashed = {kind: sorted(values) for kind, values in gone.items()}
-    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
+    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, tuple(removed), listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:

@@ -22,6 +22,9 @@ BANDS: Final = 16
 URL_KINDS: Final = {"url_md5": "md5", "url_sha1": "sha1"}
 """Kinds of lists of addresses, with the digest of each."""
 
+WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}
+"""Bytes of an entry by kind."""
+
 _BITS: Final = 16
 
 Bools = npt.NDArray[np.bool_]

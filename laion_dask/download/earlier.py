@@ -73,7 +73,7 @@ class Before:
 
 def shard_files(folder: Path) -> list[Path]:
     """List the tables of an earlier download; `VerifyError` where the folder has none."""
-    found = tables(folder)
+    found = shards.tables(folder)
     if not found:
         message = (
             f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "
@@ -81,11 +81,6 @@ def shard_files(folder: Path) -> list[Path]:
         )
         raise VerifyError(message)
     return found
-
-
-def tables(folder: Path) -> list[Path]:
-    """List the tables of a folder of shards, none where it is not there."""
-    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 def earlier(folder: Path, name: str, uids: Collection[str]) -> dict[str, Before]:

@@ -7,8 +7,6 @@
   out.
 - filter_checks: The section `filter` and the columns that will be there in, nothing out: what is missing is told at
   once.
-- hash_lists: Digests that removals name in, the rows of a table that match out; lists of partners have an index
-  (`lists`).
 - keywords: Captions and lists of words in, which captions have one of them out: whole words, whatever the case and
   the script.
 - part: Scores in, verdicts out: the only place where a number meets a threshold.

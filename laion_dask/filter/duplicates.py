@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from laion_dask.params import filters
 from laion_dask.storage import duckdb_connection
+from laion_dask.storage.uids import rows_of
 
 LOSERS: Final = pa.schema([("uid", pa.string()), ("reason", pa.string()), ("stays", pa.string())])
 """A pair that is dropped as a duplicate, why, and the kept pair that stays instead."""
@@ -97,7 +98,7 @@ def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, setting
         files = {"groups": duckdb_connection.names(groups), "verdicts": duckdb_connection.names(verdicts)}
         passing = connection.sql(_CONCERNED, params={**files, "equal": equal}).to_arrow_table()
     lost = losers(passing.select(["uid", "image"]), found, equal=equal)
-    shards = passing["filename"].take(pc.index_in(lost["uid"], value_set=passing["uid"].combine_chunks()))
+    shards = passing["filename"].take(rows_of(lost["uid"], passing))
     told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
     for uid, reason, stays, file in zip(
         *(lost[name].to_pylist() for name in LOSERS.names), shards.to_pylist(), strict=True

@@ -27,6 +27,7 @@ from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASONS
 from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
+from laion_dask.storage.uids import rows_of
 
 PENDING: Final = "pending"
 """Folder of a part with what rules over all shards need: values of filter.top, entries of filter.balance."""
@@ -184,7 +185,7 @@ def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]
     joined = join(read_file(images, own), read_file(scores, ["uid", "reason", *others]))
     if grouped and groups is not None:
         group = read_file(groups, ["uid", *grouped])
-        places = pc.index_in(joined["uid"], value_set=group["uid"].combine_chunks())
+        places = rows_of(joined["uid"], group)
         lost = int(pc.sum(pc.and_(places.is_null(), pc.equal(joined["reason"], KEEP))).as_py() or 0)
         if lost:
             raise ValueError(f"{lost} pairs have no row in the groups: run the stage group again")
@@ -196,7 +197,7 @@ def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]
 def join(images: pa.Table, scores: pa.Table) -> pa.Table:
     """Return the images table with the columns of the scores beside it; see `read`."""
     if not scores["uid"].equals(images["uid"]):
-        places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
+        places = rows_of(images["uid"], scores)
         if places.null_count:
             message = f"{places.null_count} pairs have no row in the scores: run the stage score again"
             raise ValueError(message)

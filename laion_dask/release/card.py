@@ -13,7 +13,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import pyarrow.parquet as pq
 
 from laion_dask import schema
@@ -24,6 +23,7 @@ from laion_dask.release.manifest import Made
 from laion_dask.release.part import SUBSET_HIGH_RESOLUTION
 from laion_dask.schema.reasons import FUNNEL, REASON_STAGE, REASONS
 from laion_dask.schema.values import SIGNALS, SPLITS
+from laion_dask.storage import templates
 
 NAME: Final = "README.md"
 _SIZES: Final = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"),
@@ -69,7 +69,10 @@ def write(
     settings = made.settings
     tables = _tables(out, made)
     shown = tables[0].splits if tables else []
-    card = _environment().get_template("card.md.j2").render(
+    # Markdown needs no escapes: what comes from the web goes through _cell.
+    environment = templates.environment("laion_dask.release", escape=False)
+    environment.filters["share"] = rate_lines.cell
+    card = environment.get_template("card.md.j2").render(
         release=settings.release,
         published=made.published(),
         demo=settings.crawl.source == "demo",
@@ -110,19 +113,6 @@ def write(
     (out / NAME).write_text(card, encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("laion_dask.release"),
-        autoescape=False,  # noqa: S701 - Markdown; what comes from the web goes through _cell
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["share"] = rate_lines.cell
-    return environment
-
-
 def _tables(out: Path, made: Made) -> list[Shown]:
     settings = made.settings.release
     what = {
@@ -135,7 +125,7 @@ def _tables(out: Path, made: Made) -> list[Shown]:
         folder = "" if name == MAIN else name
         files = composition.files(out, folder)
         if name != "tombstones" and files:
-            rows = dict.fromkeys(SPLITS, 0)
+            rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
             for path in files:
                 rows[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
             found.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))

@@ -38,7 +38,7 @@ BIN: Final = {"similarity": 2, "aesthetic": 50, "punsafe": 5, "pwatermark": 5}
 
 def files(folder: Path, table: str = "") -> list[Path]:
     """Return the files of one table of a release (the main one, or a subset or layout by its folder), by split."""
-    order = {split: place for place, split in enumerate(SPLITS)}
+    order: dict[str, int] = {split: place for place, split in enumerate(SPLITS)}
     found = [path for path in (folder / table).glob("*-*.parquet") if path.name.split("-")[0] in order]
     return sorted(found, key=lambda path: (order[path.name.split("-")[0]], path.name))
 

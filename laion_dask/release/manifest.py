@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from laion_dask import params
 from laion_dask.release import composition, manifest_counts, merkle
 from laion_dask.schema.values import SPLITS
+from laion_dask.storage.files import sha256
 
 NAME: Final = "manifest.json"
 FORMAT: Final = 2
@@ -32,7 +33,6 @@ _PACKAGES: Final = (
 # Digests are computed outside of Python's lock; disks do not get faster by more.
 _THREADS: Final = 4
 _UIDS_AT_ONCE: Final = 65_536
-_FILE: Final = 1 << 20
 
 
 class ManifestError(Exception):
@@ -59,7 +59,7 @@ class Entries:
     @classmethod
     def of(cls, path: Path, entries: int) -> Entries:
         """Describe a list file."""
-        return cls(path.as_posix(), entries, digest(path))
+        return cls(path.as_posix(), entries, sha256(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +103,15 @@ class Made:
         }
 
 
-def digest(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
-    """Return the sha256 of a file, hex; `progress` hears of the bytes that were read."""
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_FILE):
-            found.update(block)
-            progress(len(block))
-    return found.hexdigest()
-
-
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
     """Return bytes and sha256 of every file of a release but the manifest, by path, and rows of the tables."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(digest, paths))
+        digests = list(pool.map(sha256, paths))
     files = {}
-    for path, sha256 in zip(paths, digests, strict=True):
+    for path, digest in zip(paths, digests, strict=True):
         rows = {"rows": pq.read_metadata(path).num_rows} if path.suffix == ".parquet" else {}
-        files[path.relative_to(folder).as_posix()] = {**rows, "bytes": path.stat().st_size, "sha256": sha256}
+        files[path.relative_to(folder).as_posix()] = {**rows, "bytes": path.stat().st_size, "sha256": digest}
     return files
 
 
@@ -224,7 +214,7 @@ def _compare(folder: Path, name: str, wanted: Mapping[str, Any], progress: Calla
         progress(bytes_)
         return Finding(name, "size differs", f"{bytes_:,} bytes, {wanted['bytes']:,} in the manifest")
     try:
-        found = digest(path, progress)
+        found = sha256(path, progress)
     except OSError as error:
         return Finding(name, "unreadable", str(error))
     if found != wanted["sha256"]:

@@ -15,7 +15,7 @@ from laion_dask import params, schema
 from laion_dask.release import layouts
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, WITHHELD
-from laion_dask.storage import duckdb_connection
+from laion_dask.storage import attempts, duckdb_connection
 
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
 MAIN: Final = ""
@@ -31,9 +31,7 @@ select images.url as "URL", images.caption as "TEXT", images.original_width as "
     images.original_height as "HEIGHT", images.language as "LANGUAGE", images.license as "LICENSE",
     scores.similarity::double as similarity, scores.punsafe, scores.pwatermark, scores.aesthetic, images.uid,
     images.key, images.md5, images.sha256, images.page_url, images.crawl, images.wat, images.record_offset{further}
-from read_parquet($images, hive_partitioning = false) images
-    join read_parquet($scores, hive_partitioning = false) scores using (uid)
-    join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
+from {joined}
 where verdicts.reason = 'keep' and verdicts.split = $split
 order by images.uid
 """
@@ -111,11 +109,10 @@ def _kept(
     # The similarity of each model and LAION-400M's tag, where there are any.
     stored = pq.read_schema(scores[0]).names
     wanted = [name for name in stored if name.startswith(layouts.OWN) or name == layouts.NSFW]
-    query = _KEPT.format(further="".join(f', scores."{name}"' for name in wanted))
-    names = {"images": images, "scores": scores, "verdicts": verdicts}
+    query = _KEPT.format(joined=attempts.joined(whole=False), further="".join(f', scores."{name}"' for name in wanted))
+    values = attempts.bound(images, scores, verdicts) | {"split": split}
     with duckdb_connection.connect() as connection:
-        values: dict[str, Any] = {name: duckdb_connection.names(paths) for name, paths in names.items()}
-        reader = connection.sql(query, params={**values, "split": split}).to_arrow_reader(_ROW_GROUP)
+        reader = connection.sql(query, params=values).to_arrow_reader(_ROW_GROUP)
         yield from reader
 
 

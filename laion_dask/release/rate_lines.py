@@ -16,6 +16,7 @@ from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics import rate_queries
 from laion_dask.statistics.intervals import Share
 from laion_dask.statistics.rate_queries import ALL, Counted
+from laion_dask.storage import shards
 
 _TOP: Final = 5
 """Languages and hosts that have a line."""
@@ -49,7 +50,7 @@ MEASURES: Final = {
 
 def measure(data: Path, settings: params.Filter) -> list[Row]:
     """Count every measure by split, and by the languages and hosts that most was asked for of; [] without shards."""
-    if not any(path.stem.isdigit() for path in (data / "download").glob("*.parquet")):
+    if not shards.tables(data / "download"):
         return []
     return list(_rows(rate_queries.of_version(data, settings)))
 

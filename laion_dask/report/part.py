@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from laion_dask import params
 from laion_dask.download import earlier
@@ -22,6 +22,7 @@ from laion_dask.schema.reasons import REASON_STAGE
 from laion_dask.schema.values import SIGNALS
 from laion_dask.statistics import domain_classes, rates, summary, truth
 from laion_dask.statistics.summary import ALL
+from laion_dask.storage import templates
 from laion_dask.versions import checkout, diff, linkrot
 
 RATE_NAMES: Final = {
@@ -150,14 +151,7 @@ def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("laion_dask.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
+    environment = templates.environment("laion_dask.report", escape=True)
     environment.filters["percent"] = _percent
     environment.filters["plain"] = lambda name: name.replace("_", " ")
     return environment

@@ -74,9 +74,7 @@ create temp table pairs as
 select images.split, coalesce(nullif(images.language, ''), $none) as language, images.host, true as attempt,
     images.reason = 'keep' as downloaded, coalesce(verdicts.reason, images.reason) as verdict,
     images.page_signals <> '' as page, images.rights = 'refused' as refused, images.rights_signal as signal{scores}
-from read_parquet($images, hive_partitioning = false) images
-    left join read_parquet($scores, hive_partitioning = false) scores using (uid)
-    left join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
+from {joined}
 union all by name
 select gone.split, {gone}, false as attempt, false as downloaded, gone.reason as verdict
 from {removed} gone{found}
@@ -192,15 +190,18 @@ def _load(
         if found
         else ("null::varchar as language, null::varchar as host")
     )
-    values: dict[str, Any] = {
-        "none": NO_LANGUAGE,
-        "images": duckdb_connection.names(files["download"]),
-        "scores": duckdb_connection.names(files["score"]),
-        "verdicts": duckdb_connection.names(files["filter"]),
-    } | ({"pairs": duckdb_connection.names(found)} if found else {})
+    values = attempts.bound(files["download"], files["score"], files["filter"]) | {"none": NO_LANGUAGE}
+    values |= {"pairs": duckdb_connection.names(found)} if found else {}
     scores = "".join(f', scores."{name}"' for name in columns)
     connection.execute(
-        _PAIRS.format(scores=scores, gone=gone, removed=_removed(data), found=_FOUND if found else ""), values
+        _PAIRS.format(
+            joined=attempts.joined(whole=True),
+            scores=scores,
+            gone=gone,
+            removed=_removed(data),
+            found=_FOUND if found else "",
+        ),
+        values,
     )
 
 

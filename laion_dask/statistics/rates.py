@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,16 +206,13 @@ class _Sweeps:
             return []
         reference = "en" if "en" in totals else order[0]
         base = (self._selected[reference, True], totals[reference])
-        return [
-            Selection(
-                language,
-                *astuple(Share.of(passed, rows)),
-                reference,
-                *((1.0, 1.0, 1.0) if language == reference else _ratio(passed, rows, *base)),
-            )
-            for language in order
-            for passed, rows in [(self._selected[language, True], totals[language])]
-        ]
+        found = []
+        for language in order:
+            share = Share.of(self._selected[language, True], totals[language])
+            ratio = (1.0, 1.0, 1.0) if language == reference else _ratio(share.count, share.total, *base)
+            numbers = share.count, share.total, share.rate, share.low, share.high
+            found.append(Selection(language, *numbers, reference, *ratio))
+        return found
 
 
 def _ratio(*counts: int) -> tuple[float | None, float | None, float | None]:

@@ -12,4 +12,6 @@
   again.
 - sheets: Write the CSV tables that people open: with no cell that a spreadsheet would run as a formula.
 - strict_rows: Read the lists that people write by hand: CSV, or one value a line; strictly, and with line numbers.
+- templates: Open the Jinja templates that a package carries, with the same rules for card, report and audit page.
+- uids: Convert hex digits of uids and hashes to bytes, and find the rows of a table by uid.
 """

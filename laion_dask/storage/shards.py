@@ -111,6 +111,11 @@ def _json(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
+def tables(folder: Path) -> list[Path]:
+    """Return `<shard>.parquet` of a folder in the order of the shards; other tables are left out."""
+    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
+
+
 def key(name: str, place: int, shard_rows: int) -> str:
     """Return the key of a row by img2dataset's rule: number of the shard, then the row in as many digits as it needs.
 

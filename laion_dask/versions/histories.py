@@ -22,6 +22,8 @@ from laion_dask.release import manifest
 from laion_dask.schema.reasons import RULE_BITS, WITHHELD
 from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import duckdb_connection
+from laion_dask.storage.files import sha256
+from laion_dask.storage.uids import to_bytes
 from laion_dask.web.urls import address_key
 
 _FATES: Final = {
@@ -65,7 +67,7 @@ class Files:
             raise HistoryError(
                 f"{self.data} has no release with its verdicts. Remedy: `make repro`, or name a revision"
             )
-        return manifest.digest(path)
+        return sha256(path)
 
 
 def make(cursor: Any) -> None:  # noqa: ANN401 - a driver's cursor
@@ -140,7 +142,7 @@ def _typed(rows: pa.Table, columns: Mapping[str, str], version: int) -> pa.Table
     made = {}
     for name, kind in columns.items():
         if name == "uid":
-            raw = bytes.fromhex("".join(rows["uid"].to_pylist()))
+            raw = to_bytes(rows["uid"]).tobytes()
             made[name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows.num_rows, [None, pa.py_buffer(raw)])
         elif name == "address_sha256":
             made[name] = pa.array([address_digest(url) for url in rows[name].to_pylist()], pa.string())

@@ -19,6 +19,7 @@ from laion_dask import schema
 from laion_dask.download import earlier as verify
 from laion_dask.schema.reasons import KEEP
 from laion_dask.statistics.intervals import Share, names_first, wilson
+from laion_dask.storage import shards
 
 ALL: Final = "all"
 
@@ -72,7 +73,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
     `verify.VerifyError` where a folder holds no download, before anything is written.
     """
     verify.shard_files(before)
-    if not verify.tables(now):
+    if not shards.tables(now):
         raise verify.VerifyError(f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet")
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -92,7 +93,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
 
 def _shards(now: Path, before: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the compared pairs of each shard, with their class."""
-    for path in verify.tables(now):
+    for path in shards.tables(now):
         names = set(pq.read_schema(path).names)
         rows = pq.read_table(path, columns=[name for name in _COLUMNS if name in names]).to_pylist()
         earlier = verify.earlier(before, path.stem, {row["uid"] for row in rows})
