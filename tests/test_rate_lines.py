@@ -11,7 +11,7 @@ import sample_version
 
 from laion_dask.params import Params
 from laion_dask.release import rate_lines
-from laion_dask.release.rate_lines import Row, cell
+from laion_dask.release.rate_lines import RateRow, cell
 from laion_dask.statistics import rates
 from laion_dask.statistics.intervals import Share
 
@@ -66,7 +66,7 @@ def test_a_signal_that_does_not_occur_has_no_line_and_what_was_not_looked_at_no_
     assert cell(Share.of(0, 0)) == ""
     assert cell(Share.of(1, 8)) == "12.50 % (2.24 to 47.09)"
     assert rate_lines.by_split([]) == []
-    assert rate_lines.by_split([Row("language", "en", 3, {})]) == []
+    assert rate_lines.by_split([RateRow("language", "en", 3, {})]) == []
 
 
 def test_a_version_without_shards_has_no_rates(tmp_path: Path, defaults: Params) -> None:

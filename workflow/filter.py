@@ -161,7 +161,7 @@ def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done
     return [_settled(settled.get(part.part.name, part), part) for part in done]
 
 
-def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], Mapping[str, Decisions]]]:
+def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.JudgedShard]], Mapping[str, Decisions]]]:
     """Yield what decides over all shards, in the order of the rules: decisions by the name of the rule."""
     for rule in wanted.top:
         yield functools.partial(_below, rule)
@@ -171,15 +171,15 @@ def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], 
         yield functools.partial(_unbalanced, wanted.balance)
 
 
-def _below(rule: filters.Top, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _below(rule: filters.Top, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     return {f"top_{rule.name}": _all(judged, pool.cut(rule, judged))}
 
 
-def _all(judged: Sequence[pool.Shard], decision: filter_part.Decision) -> Decisions:
+def _all(judged: Sequence[pool.JudgedShard], decision: filter_part.Decision) -> Decisions:
     return {shard.name: decision for shard in judged}
 
 
-def _alike(wanted: filters.Filter, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _alike(wanted: filters.Filter, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
     found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
     return {
@@ -188,16 +188,18 @@ def _alike(wanted: filters.Filter, judged: Sequence[pool.Shard]) -> Mapping[str,
     }
 
 
-def _unbalanced(rule: filters.Balance, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _unbalanced(rule: filters.Balance, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     path = home() / "parts" / PLAN / "chances.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     pool.write_chances(rule, judged, path)
     return {"unbalanced": _all(judged, filter_part.Coins(path, rule.seed))}
 
 
-def _judged(part: Done, first: Mapping[str, Path]) -> pool.Shard:
+def _judged(part: Done, first: Mapping[str, Path]) -> pool.JudgedShard:
     name = part.part.name
-    return pool.Shard(name, part.folder / f"{name}.parquet", first[name] / filter_part.PENDING / f"{name}.parquet")
+    return pool.JudgedShard(
+        name, part.folder / f"{name}.parquet", first[name] / filter_part.PENDING / f"{name}.parquet"
+    )
 
 
 def _plain(decision: filter_part.Decision) -> list[object]:

@@ -1,4 +1,4 @@
-"""Bodies, pictures and addresses in, the lists of known content that have them out; and what is left of such a row."""
+"""Look up bodies, pictures and addresses in lists of known content, and blank the rows that are on one."""
 
 from __future__ import annotations
 

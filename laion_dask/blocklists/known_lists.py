@@ -1,4 +1,4 @@
-"""A list of hashes in (lines, CSV, .gz of both), an index beside the work folder out: sorted binary arrays, for mmap.
+"""Compile a list of known content (lines, CSV, .gz of both) to sorted binary arrays that workers map into memory.
 
 Lists have tens of millions of entries, so memory never holds one: entries are cut into parts by their first bits on
 disk, and each part is sorted alone. An index is known by the digest of its file, and made again when that changes.
@@ -29,7 +29,7 @@ from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.storage import files, strict_rows
 from laion_dask.storage.uids import to_bytes
 
-_FORMAT: Final = 4  # of the index: a number more makes every index anew
+_FORMAT: Final = 4  # of the index; a higher number makes every index again
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
 _ROWS: Final = 100_000  # of a CSV, taken at once
 _PARTS: Final = 64  # by the first six bits: a part of 20 million entries of 32 bytes has 10 MB
@@ -56,12 +56,12 @@ def compiled(lists: Sequence[HashList], folder: Path) -> list[Index]:
 
 def look(entry: HashList) -> None:
     """Read how a list begins; `ListError` where it is none."""
-    with _told(Path(entry.file)):
+    with _readable(Path(entry.file)):
         next(_blocks(Path(entry.file), entry.kind, entry.column), None)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Raise `ListError` where a file cannot be read."""
     try:
         yield
@@ -129,7 +129,7 @@ def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
     width = WIDTHS[kind]
     names = ("rows",) if kind == "pdq" else ("keys", "rest")
     entries = 0
-    with _told(path), _cut(_blocks(path, kind, column), out) as parts, ExitStack() as stack:
+    with _readable(path), _cut(_blocks(path, kind, column), out) as parts, ExitStack() as stack:
         streams = [stack.enter_context((out / f"{name}.bin").open("wb")) for name in names]
         for file in parts:
             rows = unique(np.fromfile(file, np.uint8).reshape(-1, width))

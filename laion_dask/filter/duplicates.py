@@ -1,4 +1,4 @@
-"""Pairs that pass every other rule and what the stage group recorded in, those that another one stands for out.
+"""Decide which pairs are duplicates of a kept pair: same bytes, near-duplicates, or the same meaning.
 
 Pairs are taken in the order of their uids. One is dropped if a pair that was kept before it has the same image bytes,
 a near-duplicate of the image, or one of the same meaning, and else it is kept. So every dropped pair has a kept one
@@ -99,14 +99,14 @@ def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, setting
         passing = connection.sql(_CONCERNED, params={**files, "equal": equal}).to_arrow_table()
     lost = losers(passing.select(["uid", "image"]), found, equal=equal)
     shards = passing["filename"].take(rows_of(lost["uid"], passing))
-    told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
+    by_reason: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
     for uid, reason, stays, file in zip(
         *(lost[name].to_pylist() for name in LOSERS.names), shards.to_pylist(), strict=True
     ):
-        gone, instead = told.setdefault(reason, {}).setdefault(Path(file).stem, ([], []))
+        gone, instead = by_reason.setdefault(reason, {}).setdefault(Path(file).stem, ([], []))
         gone.append(uid)
         instead.append(stays)
-    return told
+    return by_reason
 
 
 def losers(passing: pa.Table, found: Edges, *, equal: bool) -> pa.Table:

@@ -1,7 +1,7 @@
 """Scores in, verdicts out: the only place where a number meets a threshold.
 
-`judge` asks of each row of a shard what it can say alone; `settle` adds one rule that a view over all shards has
-decided: a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
+`judge` applies to a shard the rules that look at one row alone; `settle` adds a rule that was decided over all shards:
+a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
 a pair names its reason, and the column `rules` has a bit for every rule that would.
 """
 
@@ -73,7 +73,7 @@ class Losers:
 
 @dataclass(frozen=True)
 class Coins:
-    """MetaCLIP's balancing: a .npy with the chance of each entry."""
+    """MetaCLIP's balancing: a .npy with the probability with which each entry is sampled, and the seed."""
 
     chances: Path
     seed: int

@@ -1,4 +1,4 @@
-"""The rows of a shard and the parameters in, one column of drops for each rule out: what a row alone can say.
+"""Apply the filter rules that look at one row alone: each rule gives a column of the rows that it would drop.
 
 A rule is (name, reason, drops): bool (rows,), true where it would drop the pair, whatever other rules say. They come in
 the order in which the first that drops names the reason; `verdict.RULE_BITS` has the bits.

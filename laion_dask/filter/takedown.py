@@ -1,4 +1,4 @@
-"""Removals and the tables of a version in, the pairs that they name out; and their verdicts, changed in place of a run.
+"""Find the pairs that later removals name, and change their verdicts without running the stage again.
 
 A removal that came after the work list was made is matched here, over all shards at once and without a new download:
 addresses, hosts and uids by DuckDB, perceptual hashes by their distance.
@@ -101,8 +101,8 @@ def take_out(
 ) -> dict[str, Any]:
     """Give pairs of a judged shard the reason `removed_later`, before what any other rule says of them.
 
-    Writes and counts as `select.judge` does; `counts` are those of the rules before, and are told anew without these
-    pairs. What a list of known content has found keeps that reason; what ended before filter is left.
+    Writes and counts as `part.judge` does; `counts` are those of the rules before, and are counted again without
+    these pairs. What a list of known content has found keeps that reason; what ended before filter is left.
     """
     table = part.read_file(verdicts)
     reasons, mask = table["reason"], table["rules"].to_numpy()
@@ -113,7 +113,7 @@ def take_out(
     bit = np.uint64(1 << RULE_BITS[REASON])
     ours_, taken_ = ours.to_numpy(), taken.to_numpy()
     fresh = np.where(taken_, bit, np.where(ours_, mask | bit, mask))
-    told = [*_without(counts, bits, reasons, mask, taken_), [REASON, REASON, int(ours_.sum()), int(taken_.sum())]]
+    rules = [*_without(counts, bits, reasons, mask, taken_), [REASON, REASON, int(ours_.sum()), int(taken_.sum())]]
     reasons = pc.if_else(taken, REASON, reasons)
     rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": fresh}
     rows["stays"] = pc.if_else(taken, pa.scalar(None, pa.string()), table["stays"])
@@ -121,7 +121,7 @@ def take_out(
     ledger = Ledger()
     # What ended in an earlier stage was counted there.
     ledger.add(reason for reason in reasons.to_pylist() if reason == KEEP or reason in REASONS["filter"])
-    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows, "rules": told}
+    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows, "rules": rules}
 
 
 def _without(

@@ -1,4 +1,4 @@
-"""Files with sets of uids in, whether a pair is in them out: DataComp's subset files, and Parquet of earlier versions.
+"""Read files with sets of uids (DataComp's subset files, Parquet of earlier versions) and look uids up in them.
 
 A subset file (mlfoundations/datacomp, resharder.py) is a NumPy array of dtype `u8,u8`, little-endian: the two halves of
 each uid as numbers, sorted; an entry that comes twice counts once here.

@@ -1,4 +1,4 @@
-"""What the stage group records and the filter makes of it: sections of params.yaml about images that are alike."""
+"""The section `group`, and the check that the filter asks for no more than the stage group records."""
 
 from __future__ import annotations
 

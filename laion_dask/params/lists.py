@@ -1,4 +1,4 @@
-"""Entries of `catalog.lists` in, frozen models out: files of known content that partners give."""
+"""The parameter `catalog.lists`: files of known content that partners give."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-# Of a path, as it is compared: no dot in front, no glob.
+# Extension of a path, without the leading dot; no glob.
 Extension = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$")]
 Directive = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
 # RFC 9309, 2.2.1: letters, _ and -; some crawlers have digits too.

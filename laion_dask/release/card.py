@@ -1,4 +1,4 @@
-"""A release and what made it in, README.md out: the dataset's card, in the seven sections of a datasheet.
+"""Write README.md, the card of a release, in the seven sections of a datasheet.
 
 Its head is what the Hugging Face hub and `datasets.load_dataset` read: every table is a configuration with its splits.
 Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
@@ -63,7 +63,7 @@ def write(
     merkle_root: Mapping[str, Any],
     tombstones: int,
     pictures: Sequence[Picture] = (),
-    rates: Sequence[rate_lines.Row] = (),
+    rates: Sequence[rate_lines.RateRow] = (),
 ) -> None:
     """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `rate_lines`."""
     settings = made.settings

@@ -1,4 +1,4 @@
-"""Numbers of a release in, the figure beside its card out: an SVG with the same bytes for the same numbers."""
+"""Draw the figure beside the card: an SVG whose bytes depend on the numbers alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a release in, its numbers out: what the card shows, and what two versions are compared by.
+"""Measure what a release holds: the numbers that the card shows and that versions are compared by.
 
 Everything is a count by value, so that the numbers do not depend on the order of work, and memory does not grow with
 the number of pairs (it does with hosts, languages and licences).

@@ -1,4 +1,4 @@
-"""Scored shards in, the layouts of other tools out: clip-retrieval's, DataComp's, subset files, shards without faces.
+"""Export scored shards in the layouts of clip-retrieval and DataComp, as subset files, or with faces blurred.
 
 Formats: clip-retrieval's writer (img_emb, text_emb, metadata); DataComp's `<stem>.npz` beside `<stem>.parquet`, and its
 subset files of two 64-bit halves of each uid. One shard is in memory at a time.

@@ -1,4 +1,4 @@
-"""The folder of a release in, manifest.json out: every file with its digest, the Merkle root, and all that made it.
+"""Write and check manifest.json: the digest of every file of a release, the Merkle root, and what made it.
 
 `check` reads it back: offline, wherever the folder was copied to, each file that differs, is missing or is extra.
 """
@@ -173,7 +173,7 @@ def read(folder: Path) -> dict[str, Any]:
         for name, file in files.items():
             pure = PurePosixPath(name)
             if pure.is_absolute() or ".." in pure.parts or not isinstance(file["sha256"], str):
-                raise ValueError(name)  # noqa: TRY301 - told below with the path
+                raise ValueError(name)  # noqa: TRY301 - reported below with the path
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{path} is no manifest of a release ({type(error).__name__}: {error}). Remedy: copy it anew"
         raise ManifestError(message) from error
@@ -188,8 +188,8 @@ def size(folder: Path) -> int:
 def check(folder: Path, progress: Callable[[int], object] = lambda _: None) -> list[Finding]:
     """Compare a release with its manifest; return what differs, by path: nothing where it is what it was.
 
-    `progress` hears of the bytes that were read, from several threads. The Merkle root is computed anew where every
-    file of the main table can be read. `ManifestError` where there is no manifest.
+    `progress` is called with the number of bytes that were read, from several threads. The Merkle root is computed
+    again where every file of the main table can be read. `ManifestError` where there is no manifest.
     """
     manifest = read(folder)
     named: Mapping[str, Mapping[str, Any]] = manifest["files"]

@@ -1,4 +1,4 @@
-"""The counts of a manifest compared with each other: rows of files, leaves of the Merkle tree, pairs that were kept.
+"""Compare the counts of a manifest with each other: rows of files, leaves of the Merkle tree, kept pairs.
 
 Digests say that a file is what was written; these say that all was written that should have been.
 """

@@ -23,7 +23,7 @@ MAIN: Final = ""
 MAX_FILES: Final = 128
 """Files of one split of one table at most, as LAION-5B's tables have."""
 _ROW_GROUP: Final = 50_000
-_ZSTD_LEVEL: Final = 3  # written down: a default may change with a library, and with it the bytes
+_ZSTD_LEVEL: Final = 3  # fixed here: a library's default may change, and with it the bytes of the files
 
 # Sorted by uid: a random but fixed order, whatever shard a pair was in.
 _KEPT: Final = """
@@ -138,21 +138,21 @@ class _Files:
         self._folder, self._split, self._limit, self._columns = folder, split, rows_per_file, columns
         self._rows = self._in_file = 0
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
+        self._buffered: list[pa.Table] = []
+        self._buffered_rows = 0
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""
         if table.num_rows:
-            self._waiting.append(table)
-        self._waiting_rows += table.num_rows
-        while self._waiting_rows >= (some := min(_ROW_GROUP, self._limit - self._in_file)):
+            self._buffered.append(table)
+        self._buffered_rows += table.num_rows
+        while self._buffered_rows >= (some := min(_ROW_GROUP, self._limit - self._in_file)):
             self._write_group(some)
 
     def _write_group(self, rows: int) -> None:
-        """Write so many of the waiting rows as one row group, opening the next file where one is full."""
-        whole = pa.concat_tables(self._waiting)
-        self._waiting, self._waiting_rows = [whole.slice(rows)], self._waiting_rows - rows
+        """Write so many of the buffered rows as one row group, opening the next file where one is full."""
+        whole = pa.concat_tables(self._buffered)
+        self._buffered, self._buffered_rows = [whole.slice(rows)], self._buffered_rows - rows
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{self._split}-{self._rows // self._limit:05d}.parquet"
@@ -169,9 +169,9 @@ class _Files:
         self._writer, self._in_file = None, 0
 
     def close(self) -> int:
-        """Write what waits, finish the last file and return the number of rows."""
-        if self._waiting_rows:
-            self._write_group(self._waiting_rows)
+        """Write the rows that are buffered, finish the last file and return the number of rows."""
+        if self._buffered_rows:
+            self._write_group(self._buffered_rows)
         self._next()
         return self._rows
 

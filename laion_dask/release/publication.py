@@ -1,6 +1,6 @@
-"""Tables of a release in, what describes and proves them out: card, Croissant, manifest, in this order.
+"""Write what describes and proves a release, in this order: card, Croissant, manifest.
 
-Each speaks of what was written before it: the card is in Croissant's digests, and both are in the manifest's.
+Croissant has the digest of the card, and the manifest the digests of both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def publish(
     return describe(out, gather(data, settings, counts), tombstones, rates)
 
 
-def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.Row] = ()) -> dict[str, Any]:
+def describe(
+    out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.RateRow] = ()
+) -> dict[str, Any]:
     """Write them for a release that was made with and from this."""
     numbers = composition.measure(out)
     root = manifest.root(out)

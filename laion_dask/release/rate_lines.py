@@ -1,4 +1,4 @@
-"""The rates of a version's card: lines by split, and by the languages and hosts that most was asked for of.
+"""Count the rates that the card shows: by split, and for the languages and hosts with most attempts.
 
 They are counted by `rate_queries`, as those of the report. Rates are of what was found, not of what is kept: they say
 what the filters had to deal with.
@@ -25,7 +25,7 @@ _ATTEMPTS: Final = "opt_out_of_attempts"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RateRow:
     """One group: `by` is split, language or host; of split, group `all` is everything."""
 
     by: str
@@ -48,14 +48,14 @@ MEASURES: Final = {
 """Measures of every version, in the order of the card; between them, the signals of opt-outs that occur."""
 
 
-def measure(data: Path, settings: params.Filter) -> list[Row]:
-    """Count every measure by split, and by the languages and hosts that most was asked for of; [] without shards."""
+def measure(data: Path, settings: params.Filter) -> list[RateRow]:
+    """Count every measure by split, and by the languages and hosts with most attempts; [] without shards."""
     if not shards.tables(data / "download"):
         return []
     return list(_rows(rate_queries.of_version(data, settings)))
 
 
-def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
+def _rows(counted: Sequence[Counted]) -> Iterator[RateRow]:
     groups: dict[tuple[str, str], dict[str, Share]] = {}
     for one in counted:
         groups.setdefault((one.by, one.group), {})[one.measure] = Share.of(one.count, one.total)
@@ -66,7 +66,7 @@ def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
     of = {"split": names, "language": asked_for, "host": asked_for}
     for by in ("split", "language", "host"):
         rows = [
-            Row(by, group, shares[_ATTEMPTS].total, {name: shares.get(name, none) for name in of[by]})
+            RateRow(by, group, shares[_ATTEMPTS].total, {name: shares.get(name, none) for name in of[by]})
             for (kind, group), shares in groups.items()
             if kind == by and _ATTEMPTS in shares
         ]
@@ -74,7 +74,7 @@ def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
         yield from rows if by == "split" else rows[:_TOP]
 
 
-def by_split(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+def by_split(rows: Sequence[RateRow]) -> list[tuple[str, list[str]]]:
     """Return a line for each measure: what it is, and its share of each split, in order; of signals, those found."""
     splits = [row for row in rows if row.by == "split"]
     if not splits:

@@ -1,4 +1,4 @@
-"""What the stage score writes of faces, where score.faces names a detector: two columns behind the other scores.
+"""The columns that the stage score adds where score.faces names a detector.
 
 Beside laion_dask/schema/tables.py, whose vocabulary it goes on with.
 """

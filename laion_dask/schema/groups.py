@@ -1,4 +1,4 @@
-"""What the stage group writes: a row for every image that was scored, and the pairs of images that are near each other.
+"""The tables of the stage group: a row for each scored image, and the pairs of images that are near each other.
 
 Beside laion_dask/schema/tables.py, whose vocabulary it goes on with.
 """

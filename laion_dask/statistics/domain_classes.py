@@ -1,4 +1,4 @@
-"""A host name in, the class of its domain out: who may register there, as far as the name tells."""
+"""Classify the domain of a host by who may register there, as far as the name tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts of a sample in, estimates with 95 % intervals out: shares and totals of strata, and ratios of two of them.
+"""Compute shares and totals with 95 % intervals, of whole tables and of sampled strata.
 
 Rates of a version have Wilson's interval. Strata of a sample have the exact one, and are put together by the method of
 variance estimates recovery (MOVER), which keeps the asymmetry of rare events: Zou and Donner, Statistics in Medicine 27

@@ -1,4 +1,4 @@
-"""Tables of a version in, rates by split, language, domain class and host out, each with its Wilson interval.
+"""Compute the rates of a version by split, language, domain class and host, each with its Wilson interval.
 
 And what a threshold would do (sweeps), and whom the similarity filter excludes (selection rates by language, and their
 ratio to a reference). Tables are read one shard at a time; only counts of the groups are kept.

@@ -1,4 +1,4 @@
-"""Tables of a version in, numbers out: funnel, histograms, languages, hosts, sizes, and safety rates with intervals.
+"""Summarise a version in numbers: funnel, histograms, languages, hosts, sizes, and safety rates with intervals.
 
 Shards are read one at a time and only counts are kept, so that memory does not grow with the number of pairs.
 """

@@ -1,4 +1,4 @@
-"""The demo's truth labels and what became of each link in, true and false decisions with precision and recall out.
+"""Judge every decision of a demo version by the demo's truth labels: precision and recall with intervals.
 
 Links are joined by their place (WAT, page, link index), so that a wrong uid shows as an error and hides none; pairs are
 joined with their fate by uid. All labels are held in memory: the demo has tens of thousands.

@@ -1,4 +1,4 @@
-"""Stage folders in, one joined table for each shard out: every attempt with its scores and its verdict.
+"""Join images, scores and verdicts by uid: shard by shard as Arrow tables, or all shards in one SQL query.
 
 Stages are joined by uid, never by row order between stages; one shard is in memory at a time.
 """
@@ -28,7 +28,7 @@ class MissingStageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class JoinedShard:
     """The attempts of one shard: the columns asked for, `verdict` and `downloaded`, one row an attempt."""
 
     number: int
@@ -44,7 +44,7 @@ def shard_files(folder: Path) -> list[Path]:
     return shards.tables(folder)
 
 
-def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[Shard]:
+def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[JoinedShard]:
     """Yield every shard with columns of its images table and of its scores, joined by uid.
 
     `verdict` is the filter's, and the download's reason where the filter says nothing. Scores are null where none was
@@ -59,7 +59,7 @@ def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> I
         if scores:
             scored = _read(data / "score" / path.name, ["uid", *scores])
             columns |= {name: _aligned(table, scored, name) for name in scores}
-        yield Shard(int(path.stem), path.with_suffix(".tar"), pa.table(columns))
+        yield JoinedShard(int(path.stem), path.with_suffix(".tar"), pa.table(columns))
 
 
 def joined(*, whole: bool) -> str:

@@ -1,4 +1,4 @@
-"""Rows and their pictures in, one shard out: tar, Parquet table and counts in img2dataset's layout; and back again.
+"""Write and read shards in img2dataset's layout: a tar of pictures, a Parquet table and counts.
 
 A tar holds `<key>.jpg`, `<key>.txt` and `<key>.json` side by side for each success, in the order of the rows; pictures
 end in png, webp or what came, where `download.encode` says so. The same rows give the same bytes: no times, no owners,
