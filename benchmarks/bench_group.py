@@ -35,7 +35,7 @@ from benchmarks.environments import BENCH, ROOT
 from laion_dask import params
 from laion_dask.filter import duplicates
 from laion_dask.group.part import ROWS, VECTORS
-from laion_dask.images import pdq_index
+from laion_dask.schema.values import PDQ_DISTANCE
 
 WORKERS: Final = 2
 SIZES: Final = (100_000, 300_000, 1_000_000)
@@ -152,7 +152,7 @@ def all_with_all(folder: Path) -> dict[str, float]:
     index = faiss.IndexBinaryFlat(256)
     index.add(bits)
     began = time.monotonic()
-    index.range_search(bits[:_ASKED], pdq_index.MAX_DISTANCE + 1)
+    index.range_search(bits[:_ASKED], PDQ_DISTANCE + 1)
     hashing = (time.monotonic() - began) / _ASKED * len(bits)
     asked = np.load(read[0] / VECTORS)[:_ASKED].astype(np.float32)
     images, began = 0, time.monotonic()

@@ -20,7 +20,7 @@ from typing import Any, Final
 from benchmarks.bars import Bar, report
 from benchmarks.environments import BENCH, ROOT
 from laion_dask.release import composition, manifest
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import duckdb_connection
 from laion_dask.versions import diff
 

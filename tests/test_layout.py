@@ -34,11 +34,12 @@ FRAME = {
         for name in ("absolute", "cluster", "code_digest", "part", "part_files", "parts", "progress", "tasks")
     ),
     "runner/worker_checks",
-    *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger")),
+    *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger", "values")),
 }
 # From the ground up: a package imports from floors below and from itself, not from others of its floor.
 FLOORS = (
-    ("schema", "params"),
+    ("schema",),
+    ("params",),
     ("storage",),
     ("web", "runner"),
     ("images", "blocklists", "statistics"),

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask.blocklists import known_content, known_lists, removal_ledger
-from laion_dask.filter import duplicates, filter_checks, hash_lists, pool, rules, takedown, uid_sets
+from laion_dask.filter import duplicates, filter_checks, pool, rules, takedown, uid_sets
 from laion_dask.filter import part as filter_part
 from laion_dask.filter.rules import Files
 from laion_dask.params import Params, filters
@@ -84,7 +84,7 @@ def read_files(settings: Params, plan: Path) -> Files:
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removal_ledger.read(ledger) if removal.kind in {"md5", "sha256"}]
     gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
-    removed = hash_lists.write(gone, plan / "removed")
+    removed = [known_lists.of_digests(kind, values, plan / "removed") for kind, values in gone.items() if values]
     listed = tuple(
         entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls
     )
@@ -95,7 +95,7 @@ def read_files(settings: Params, plan: Path) -> Files:
     others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
     # Not of the whole ledger: a removal by address takes out of judged shards what it names (takedown).
     hashed = {kind: sorted(values) for kind, values in gone.items()}
-    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, removed, listed)
+    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, tuple(removed), listed)
 
 
 def decide_over_all(settings: Params, _: Resources, done: Sequence[Done], run: Run) -> Sequence[Done]:
@@ -161,7 +161,7 @@ def _take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done
     return [_settled(settled.get(part.part.name, part), part) for part in done]
 
 
-def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], Mapping[str, Decisions]]]:
+def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.JudgedShard]], Mapping[str, Decisions]]]:
     """Yield what decides over all shards, in the order of the rules: decisions by the name of the rule."""
     for rule in wanted.top:
         yield functools.partial(_below, rule)
@@ -171,15 +171,15 @@ def _steps(wanted: filters.Filter) -> Iterator[Callable[[Sequence[pool.Shard]], 
         yield functools.partial(_unbalanced, wanted.balance)
 
 
-def _below(rule: filters.Top, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _below(rule: filters.Top, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     return {f"top_{rule.name}": _all(judged, pool.cut(rule, judged))}
 
 
-def _all(judged: Sequence[pool.Shard], decision: filter_part.Decision) -> Decisions:
+def _all(judged: Sequence[pool.JudgedShard], decision: filter_part.Decision) -> Decisions:
     return {shard.name: decision for shard in judged}
 
 
-def _alike(wanted: filters.Filter, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _alike(wanted: filters.Filter, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
     found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
     return {
@@ -188,16 +188,18 @@ def _alike(wanted: filters.Filter, judged: Sequence[pool.Shard]) -> Mapping[str,
     }
 
 
-def _unbalanced(rule: filters.Balance, judged: Sequence[pool.Shard]) -> Mapping[str, Decisions]:
+def _unbalanced(rule: filters.Balance, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     path = home() / "parts" / PLAN / "chances.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     pool.write_chances(rule, judged, path)
     return {"unbalanced": _all(judged, filter_part.Coins(path, rule.seed))}
 
 
-def _judged(part: Done, first: Mapping[str, Path]) -> pool.Shard:
+def _judged(part: Done, first: Mapping[str, Path]) -> pool.JudgedShard:
     name = part.part.name
-    return pool.Shard(name, part.folder / f"{name}.parquet", first[name] / filter_part.PENDING / f"{name}.parquet")
+    return pool.JudgedShard(
+        name, part.folder / f"{name}.parquet", first[name] / filter_part.PENDING / f"{name}.parquet"
+    )
 
 
 def _plain(decision: filter_part.Decision) -> list[object]:

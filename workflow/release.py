@@ -11,6 +11,7 @@ from laion_dask.release import part, publication
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
 from laion_dask.schema.reasons import FUNNEL
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
 from laion_dask.storage.files import digest
 from workflow.stage import Resources, Stage, data, main, metrics, total
@@ -26,7 +27,7 @@ def splits(settings: Params, _: Resources) -> list[Part]:
     models = embeddings.about(data("score") / embeddings.STORE)
     inputs = digest(*images, *scores, *verdicts, settings.release, models)
     common = {"images": images, "scores": scores, "verdicts": verdicts, "settings": settings.release, "models": models}
-    return [Part(split, digest(split, inputs), {"split": split, **common}) for split in part.SPLITS]
+    return [Part(split, digest(split, inputs), {"split": split, **common}) for split in SPLITS]
 
 
 def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:

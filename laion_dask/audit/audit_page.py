@@ -11,14 +11,13 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from laion_dask import params
 from laion_dask.audit.audit_sample import AuditError, AuditSample, Drawn
 from laion_dask.audit.questions import Question
 from laion_dask.report import gallery
-from laion_dask.storage import packaged, shards, sheets, strict_rows
+from laion_dask.storage import packaged, shards, sheets, strict_rows, templates
 
 PAGE: Final = "audit.html"
 TABLE: Final = "sample.csv"
@@ -107,13 +106,7 @@ def _page(sample: AuditSample, settings: params.Params) -> str:
         "questions": [{"name": one.name, "ask": one.ask} for one in sample.questions],
         "pairs": [{"uid": one.uid, "caption": one.caption, "image": pictures[one.uid]} for one in sample.drawn],
     }
-    environment = Environment(
-        loader=PackageLoader("laion_dask.audit"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment("laion_dask.audit", escape=True)
     script = packaged.file("audit", "templates", "audit.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("audit.html.j2").render(

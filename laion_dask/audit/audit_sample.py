@@ -21,6 +21,7 @@ from laion_dask import params
 from laion_dask.audit.questions import Question
 from laion_dask.report import gallery
 from laion_dask.schema.reasons import KEEP, REASON_STAGE
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import attempts
 
 # Questions about these are judged by the score, whatever other rule came first, as `truth` does.
@@ -146,7 +147,7 @@ def _decided(table: pa.Table, question: Question, settings: params.Params) -> li
         return [verdict == question.decision for verdict in table["verdict"].to_pylist()]
     score = table[column].to_numpy()
     if question.decision == "low_similarity":
-        least = {split: getattr(rules.similarity, split) for split in attempts.SPLITS}
+        least = {split: getattr(rules.similarity, split) for split in SPLITS}
         fired = score < np.asarray([least[split] for split in table["split"].to_pylist()], np.float32)
     else:
         fired = score > (rules.max_punsafe if question.decision == "unsafe" else rules.max_pwatermark)

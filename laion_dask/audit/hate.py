@@ -1,4 +1,4 @@
-"""The measures of published audits of captions: hate content rate, sweeps over thresholds, two sets compared.
+"""Count what the published audits of text measure: the hate content rate, by threshold, and its rise between two sets.
 
 Hate content rate as its authors define it (arXiv 2311.03449, code vinayprabhu/hate_scaling 9ac7b88): 100,000 captions
 of each file, drawn without replacement with seed 42; the share whose score is above 0.5, for each kind and for any of
@@ -7,14 +7,13 @@ them. The detector's own errors are not in the interval.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from laion_dask.statistics.summary import wilson
+from laion_dask.statistics.intervals import Share
 
 CAPTIONS_A_FILE: Final = 100_000
 SEED: Final = 42
@@ -24,25 +23,11 @@ ANY: Final = "any"
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How many of `total` captions one kind of content was found in, with the 95 % Wilson interval."""
+class ContentShare(Share):
+    """The share of the captions in which a detector finds one kind of content, with a score above `threshold`."""
 
     kind: str
     threshold: float
-    count: int
-    total: int
-    rate: float | None
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Welch:
-    """Welch's test of the rates of two sets of files: T, its p, and Cohen's d with the mean of both variances."""
-
-    t: float
-    p: float
-    d: float
 
 
 def draws(rows: Sequence[int], each: int = CAPTIONS_A_FILE, seed: int = SEED) -> Iterator[np.ndarray]:
@@ -56,9 +41,9 @@ def draws(rows: Sequence[int], each: int = CAPTIONS_A_FILE, seed: int = SEED) ->
         yield np.sort(random.choice(number, min(each, number), replace=False))
 
 
-def share(kind: str, count: int, total: int, threshold: float = THRESHOLD) -> Share:
+def share(kind: str, count: int, total: int, threshold: float = THRESHOLD) -> ContentShare:
     """Return a share with its interval; without captions the rate is None and the interval (0, 1)."""
-    return Share(kind, threshold, count, total, count / total if total else None, *wilson(count, total))
+    return ContentShare.of(count, total, kind=kind, threshold=threshold)
 
 
 class Counts:
@@ -75,7 +60,7 @@ class Counts:
             above = scores > threshold
             self._above[place] += [*above.sum(axis=0), int(above.any(axis=1).sum())]
 
-    def shares(self, threshold: float = THRESHOLD) -> list[Share]:
+    def shares(self, threshold: float = THRESHOLD) -> list[ContentShare]:
         """Return the share of each kind, then of any, above one of the thresholds."""
         above = self._above[self.thresholds.index(threshold)]
         return [share(kind, int(n), self.total, threshold) for kind, n in zip(self.kinds, above, strict=True)]
@@ -87,17 +72,3 @@ def rise(before: Share, after: Share) -> float:
     The authors' "12 %" is this: (low of LAION-2B-en - high of LAION-400M) / high of LAION-400M.
     """
     return (after.low - before.high) / before.high
-
-
-def excess(before: Share, after: Share, captions: int) -> float:
-    """Return how many of `captions` the gap of `rise` amounts to (the authors' 864,220)."""
-    return (after.low - before.high) * captions
-
-
-def welch(before: Sequence[float], after: Sequence[float]) -> Welch:
-    """Compare the rates of two sets of files, each file a unit; `after` higher gives a positive T."""
-    from scipy.stats import ttest_ind  # noqa: PLC0415 - 1 s, and only this question needs it
-
-    found = ttest_ind(after, before, equal_var=False)
-    spread = math.sqrt((np.var(before, ddof=1) + np.var(after, ddof=1)) / 2)
-    return Welch(float(found.statistic), float(found.pvalue), float((np.mean(after) - np.mean(before)) / spread))

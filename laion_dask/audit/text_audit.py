@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from laion_dask.audit import hate
 from laion_dask.audit.text_models import KINDS, Kind, TextModel, TextModelError
+from laion_dask.statistics.intervals import names_first
 
 # DataComp's cut of Detoxify, and a tenth of it (DataComp paper, appendix E); those of the hate content rate.
 THRESHOLDS: Final[dict[Kind, tuple[float, ...]]] = {"hate": hate.THRESHOLDS, "toxicity": (0.01, 0.1, 0.5)}
@@ -26,12 +27,12 @@ class TextAudit:
     captions: int
     seed: int
     threshold: float
-    shares: tuple[hate.Share, ...]
+    shares: tuple[hate.ContentShare, ...]
     by_file: tuple[tuple[str, float | None], ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return asdict(self)
+        return asdict(self, dict_factory=names_first)
 
 
 def audit(

@@ -1,4 +1,4 @@
-"""Bodies, pictures and addresses in, the lists of known content that have them out; and what is left of such a row."""
+"""Look up bodies, pictures and addresses in lists of known content, and blank the rows that are on one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laion_dask.blocklists.known_index import URL_KINDS, Bools, Bytes, Index
+from laion_dask.blocklists.known_index import URL_KINDS, WIDTHS, Bools, Bytes, Index
+from laion_dask.storage.uids import to_bytes
 from laion_dask.web.urls import address_key
 
 LISTED_HASH: Final = "listed_hash"
@@ -72,17 +73,10 @@ def of_rows(lists: Sequence[Index], images: pa.Table) -> dict[str, Bools]:
         if entry.kind == "pdq":
             asked = pc.and_(asked, pc.fill_null(pc.greater_equal(images["pdq_quality"], entry.quality), False))
         rows = np.flatnonzero(asked.to_numpy())
-        values = bytes.fromhex(_joined(texts.filter(asked).combine_chunks()))
         mask = np.zeros(images.num_rows, bool)
-        if len(rows):
-            mask[rows] = entry.find(np.frombuffer(values, np.uint8).reshape(len(rows), -1))
+        mask[rows] = entry.find(to_bytes(texts.filter(asked), WIDTHS[entry.kind]))
         found[entry.name] = mask
     return found
-
-
-def _joined(texts: pa.StringArray) -> str:
-    """Return all texts as one."""
-    return str(pc.binary_join(pa.ListArray.from_arrays([0, len(texts)], texts), "")[0])
 
 
 def columns(lists: Sequence[Index]) -> list[str]:

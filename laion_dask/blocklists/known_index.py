@@ -1,4 +1,4 @@
-"""Values in, whether a list of known content has each out: the search in the arrays that `lists` has made.
+"""Search the sorted arrays that a list of known content is compiled to: digests exactly, PDQ hashes by distance.
 
 Each process opens sorted arrays with mmap, so that workers share their pages; hashes of pictures, which look-ups touch
 everywhere, are read. Answers are exact.
@@ -21,6 +21,9 @@ BANDS: Final = 16
 """Bands of a PDQ, 16 bits each."""
 URL_KINDS: Final = {"url_md5": "md5", "url_sha1": "sha1"}
 """Kinds of lists of addresses, with the digest of each."""
+
+WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}
+"""Bytes of an entry by kind."""
 
 _BITS: Final = 16
 
@@ -48,8 +51,8 @@ class Index:
 
     def about(self) -> dict[str, Any]:
         """Return what may be said of the list in public: kind, digest of its file, entries, and distance of PDQ."""
-        said: dict[str, Any] = {"kind": self.kind, "sha256": self.sha256, "entries": self.entries}
-        return said | ({"distance": self.distance, "quality": self.quality} if self.kind == "pdq" else {})
+        public: dict[str, Any] = {"kind": self.kind, "sha256": self.sha256, "entries": self.entries}
+        return public | ({"distance": self.distance, "quality": self.quality} if self.kind == "pdq" else {})
 
     def find(self, values: Bytes) -> Bools:
         """Return for each of `values` (rows, bytes of the kind) whether the list has it (rows,)."""
@@ -121,7 +124,7 @@ def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
 
 
 class _File:
-    """A file that is open for as long as somebody has it."""
+    """An open file, closed when the last reference to it goes."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""A list of hashes in (lines, CSV, .gz of both), an index beside the work folder out: sorted binary arrays, for mmap.
+"""Compile a list of known content (lines, CSV, .gz of both) to sorted binary arrays that workers map into memory.
 
 Lists have tens of millions of entries, so memory never holds one: entries are cut into parts by their first bits on
 disk, and each part is sorted alone. An index is known by the digest of its file, and made again when that changes.
@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -21,15 +21,15 @@ from typing import IO, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from laion_dask.blocklists.known_index import BANDS, Index
-from laion_dask.params.lists import PDQ_DISTANCE, PDQ_QUALITY, HashList
-from laion_dask.storage import strict_rows
+from laion_dask.blocklists.known_index import BANDS, WIDTHS, Index
+from laion_dask.params.lists import HashList
+from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
+from laion_dask.storage import files, strict_rows
+from laion_dask.storage.uids import to_bytes
 
-WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "pdq": 32, "url_md5": 16, "url_sha1": 20}
-"""Bytes of an entry by kind."""
-
-_FORMAT: Final = 4  # of the index: a number more makes every index anew
+_FORMAT: Final = 4  # of the index; a higher number makes every index again
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
 _ROWS: Final = 100_000  # of a CSV, taken at once
 _PARTS: Final = 64  # by the first six bits: a part of 20 million entries of 32 bytes has 10 MB
@@ -56,12 +56,12 @@ def compiled(lists: Sequence[HashList], folder: Path) -> list[Index]:
 
 def look(entry: HashList) -> None:
     """Read how a list begins; `ListError` where it is none."""
-    with _told(Path(entry.file)):
+    with _readable(Path(entry.file)):
         next(_blocks(Path(entry.file), entry.kind, entry.column), None)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Raise `ListError` where a file cannot be read."""
     try:
         yield
@@ -74,8 +74,7 @@ def _compiled(entry: HashList, folder: Path) -> Index:
     if not path.is_file():
         message = f"catalog.lists: {entry.name} is {path}, which is missing. Remedy: correct the path or take it out"
         raise ListError(message)
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = files.sha256(path)
     if entry.sha256 not in {None, sha256}:
         message = (
             f"catalog.lists: {path} has the sha256 {sha256}, another than {entry.name} names. "
@@ -104,6 +103,22 @@ def _compiled(entry: HashList, folder: Path) -> Index:
     )
 
 
+def of_digests(kind: str, digests: Collection[str], folder: Path) -> Index:
+    """Make the index of digests in memory, such as those that removals name; hex in lower case, of bytes of images."""
+    texts = sorted(digests)
+    place = (folder / f"{kind}-{files.digest(texts)}").resolve()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rows = unique(to_bytes(pa.array(texts, pa.string()), WIDTHS[kind]))
+    with (place / "keys.bin").open("wb") as keys, (place / "rest.bin").open("wb") as rest:
+        _write_exact(rows, keys, rest)
+    return Index(name=kind, kind=kind, sha256="", entries=len(rows), folder=place)
+
+
+def _write_exact(rows: Bytes, keys: IO[bytes], rest: IO[bytes]) -> None:
+    keys.write(first_words(rows).astype("<u8").tobytes())
+    rest.write(rows[:, 8:].tobytes())
+
+
 def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
     """Write the index of a list into the folder `out`, and return the number of its entries; equal ones count once.
 
@@ -114,17 +129,16 @@ def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
     width = WIDTHS[kind]
     names = ("rows",) if kind == "pdq" else ("keys", "rest")
     entries = 0
-    with _told(path), _cut(_blocks(path, kind, column), out) as files, ExitStack() as stack:
+    with _readable(path), _cut(_blocks(path, kind, column), out) as parts, ExitStack() as stack:
         streams = [stack.enter_context((out / f"{name}.bin").open("wb")) for name in names]
-        for file in files:
+        for file in parts:
             rows = unique(np.fromfile(file, np.uint8).reshape(-1, width))
             file.unlink()
             entries += len(rows)
             if kind == "pdq":
                 streams[0].write(rows.tobytes())
             else:
-                streams[0].write(first_words(rows).astype("<u8").tobytes())
-                streams[1].write(rows[:, 8:].tobytes())
+                _write_exact(rows, *streams)
     if kind == "pdq":
         _write_bands(out, entries)
     return entries

@@ -1,4 +1,4 @@
-"""removals.csv in, checked removals out: what is taken out, written as extraction writes URLs and hosts."""
+"""Read and check removals.csv; addresses and hosts are written as the stage extract writes them."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def read(path: Path, *, known_as: Path | None = None) -> list[Removal]:
 def _removal(values: Sequence[str], where: str) -> Removal:
     kind, value, why, day, who = values
     kind, value, day = kind.strip(), value.strip(), day.strip()
-    told = remedy(kind, value)
-    if told:
-        message = f"{where}: kind {kind!r} with value {value!r}. Remedy: {told}"
+    advice = remedy(kind, value)
+    if advice:
+        message = f"{where}: kind {kind!r} with value {value!r}. Remedy: {advice}"
         raise RemovalsError(message)
     if day and not _is_day(day):
         message = f"{where}: date {day!r}. Remedy: year, month and day, such as 2026-03-31"
@@ -93,7 +93,7 @@ def until(removals: Iterable[Removal], day: date | None) -> list[Removal]:
 
 
 def after(removals: Iterable[Removal], day: date | None) -> list[Removal]:
-    """Return what `until` leaves, and all that name a picture: before the download nobody knows whose it is."""
+    """Return what `until` leaves, and all that name a picture: its hashes are not known before the download."""
     return [
         removal
         for removal in removals
@@ -132,7 +132,7 @@ def _remedy_of_domain(value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _resolved(value: str) -> Address | str:
-    """Return what `resolve` says; remembered for a moment, for each line is checked and then written."""
+    """Return what `resolve` says; cached, as each line is checked first and then normalised."""
     return resolve(value, "", _ANY)
 
 

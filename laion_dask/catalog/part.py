@@ -24,6 +24,7 @@ from laion_dask.blocklists.known_index import Index
 from laion_dask.catalog import database, removed_pairs
 from laion_dask.catalog.database import CatalogError
 from laion_dask.schema.ledger import Ledger
+from laion_dask.storage.uids import to_bytes
 from laion_dask.web.urls import spacing
 
 MAX_ROWS: Final = 4_000_000
@@ -169,12 +170,10 @@ def _fixed_width(uids: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
 
 def uid_bytes(uids: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     """Return uids of 32 hex digits as bytes (rows, 16); `CatalogError` where one is something else."""
-    digits = np.full(256, 16, np.uint8)
-    digits[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
-    values = digits[_fixed_width(uids).view(np.uint8)].reshape(-1, 32)
-    if (values > 15).any():
-        raise CatalogError(_BAD_UID)
-    return (values[:, ::2] * np.uint8(16) + values[:, 1::2]).astype(np.uint8, copy=False)
+    try:
+        return to_bytes(uids)
+    except ValueError as error:
+        raise CatalogError(_BAD_UID) from error
 
 
 def first_to_last(rows: pa.Table) -> Ints:

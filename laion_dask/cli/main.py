@@ -28,6 +28,7 @@ from laion_dask.cli import (
     why,
 )
 from laion_dask.runner import interrupts
+from laion_dask.schema.values import SPLITS
 
 
 class Program(typer.Typer):
@@ -112,7 +113,7 @@ def status(
     ledgers = [(name, found[name][unit]) for name, unit in FUNNEL if found.get(name, {}).get(unit)]
     console.console().print(console.funnel("The funnel of this version", ledgers))
     release = found.get("release", {})
-    splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in ("en", "multi", "nolang"))
+    splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in SPLITS)
     console.say(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
     console.say(
         "report: data/report/report.html; versions side by side: mlflow ui --backend-store-uri sqlite:///mlflow.db"

@@ -18,10 +18,8 @@ import pyarrow.parquet as pq
 
 from laion_dask.images import hashes
 from laion_dask.schema.reasons import KEEP
+from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import shards
-
-PDQ_BITS: Final = 31
-"""Two PDQ hashes of one picture differ in at most 31 of 256 bits (the distance that PDQ's authors recommend)."""
 
 SAME_BYTES: Final = "same_bytes"
 SAME_PICTURE: Final = "same_picture"
@@ -32,7 +30,7 @@ UNREACHABLE: Final = "unreachable"
 
 CLASSES: Final = {
     SAME_BYTES: "the address gave the same bytes (sha256)",
-    SAME_PICTURE: f"other bytes of the same picture (PDQ, at most {PDQ_BITS} of 256 bits apart)",
+    SAME_PICTURE: f"other bytes of the same picture (PDQ, at most {PDQ_DISTANCE} of 256 bits apart)",
     CHANGED: "the address gave another picture",
     REFUSED: "robots.txt, headers or other signals refuse now",
     GONE: "the server answered, but with no picture that can be read",
@@ -75,7 +73,7 @@ class Before:
 
 def shard_files(folder: Path) -> list[Path]:
     """List the tables of an earlier download; `EarlierError` where the folder has none."""
-    found = tables(folder)
+    found = shards.tables(folder)
     if not found:
         message = (
             f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "
@@ -83,11 +81,6 @@ def shard_files(folder: Path) -> list[Path]:
         )
         raise EarlierError(message)
     return found
-
-
-def tables(folder: Path) -> list[Path]:
-    """List the tables of a folder of shards, none where it is not there."""
-    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 def earlier(folder: Path, name: str, uids: Collection[str]) -> dict[str, Before]:
@@ -148,7 +141,7 @@ def compare(before: Before, sha256: str | None, now: str | None) -> str:
         return SAME_BYTES
     if before.pdq is None or now is None:
         return CHANGED
-    return SAME_PICTURE if bits_apart(before.pdq, now) <= PDQ_BITS else CHANGED
+    return SAME_PICTURE if bits_apart(before.pdq, now) <= PDQ_DISTANCE else CHANGED
 
 
 def refusal(found: str, mode: Mode) -> str | None:

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from ipaddress import ip_address
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-if TYPE_CHECKING:
-    from tldextract import TLDExtract
+from laion_dask.web.urls import hostnames
 
 KINDS: Final = ("emails", "phones", "cards", "accounts", "ips")
 
@@ -163,18 +161,11 @@ def _is_email(match: re.Match[str]) -> bool:
     domain = match[1].lower()
     # Whatever follows the address in the name of a file: `jane@example.com.jpg`.
     while "." in domain:
-        found = _suffixes()(domain)
+        found = hostnames.suffixes(private=False)(domain)
         if found.suffix:
             return bool(found.domain) and not _NO_DOMAIN.fullmatch(found.domain)
         domain = domain.rpartition(".")[0]
     return False
-
-
-@cache
-def _suffixes() -> TLDExtract:
-    import tldextract  # noqa: PLC0415 - reads its list of suffixes
-
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
 _IBAN: Final = re.compile(

@@ -1,24 +1,17 @@
 """The stage filter: the only place where a number meets a threshold.
 
-- balance: Texts and a list of entries in, pairs balanced over the entries out: MetaCLIP's curation (arXiv
-  2309.16671).
-- clip_losses: Stored embeddings in, columns to filter by out: negCLIPLoss, NormSim, and the cluster of an image.
-- duplicates: Pairs that pass every other rule and what the stage group recorded in, those that another one stands for
-  out.
-- filter_checks: The section `filter` and the columns that will be there in, nothing out: what is missing is told at
-  once.
-- hash_lists: Digests that removals name in, the rows of a table that match out; lists of partners have an index
-  (`lists`).
-- keywords: Captions and lists of words in, which captions have one of them out: whole words, whatever the case and
-  the script.
+- balance: Balance pairs over a list of entries that their texts contain: MetaCLIP's curation (arXiv 2309.16671).
+- clip_losses: Compute columns to filter by from stored embeddings: negCLIPLoss, NormSim, and the cluster of an image.
+- duplicates: Decide which pairs are duplicates of a kept pair: same bytes, near-duplicates, or the same meaning.
+- filter_checks: Check before anything runs that every column that the section `filter` names will be there.
+- keywords: Find which captions contain a word of a list: whole words, in any case and script.
 - part: Scores in, verdicts out: the only place where a number meets a threshold.
-- pool: All shards in, what no shard can say alone out: cuts of top fractions, chances of entries, random batches.
-- rules: The rows of a shard and the parameters in, one column of drops for each rule out: what a row alone can say.
-- takedown: Removals and the tables of a version in, the pairs that they name out; and their verdicts, changed in
-  place of a run.
-- top_fraction: A column over all shards and a fraction in, the lowest value that stays out: DataComp's rule, in
-  bounded memory.
-- uid_sets: Files with sets of uids in, whether a pair is in them out: DataComp's subset files, and Parquet of earlier
-  versions.
-- where: One SQL expression and a table in, the rows for which it holds out: filter.where, by DuckDB.
+- pool: Compute what a filter rule needs from all shards: cuts of top fractions, chances of entries, random batches.
+- rules: Apply the filter rules that look at one row alone: each rule gives a column of the rows that it would drop.
+- takedown: Find the pairs that later removals name, and change their verdicts without running the stage again.
+- top_fraction: Find the lowest value of the top fraction of a column over all shards, by DataComp's rule, in bounded
+  memory.
+- uid_sets: Read files with sets of uids (DataComp's subset files, Parquet of earlier versions) and look uids up in
+  them.
+- where: Evaluate the SQL expression of filter.where on the rows of a table with DuckDB.
 """

@@ -1,11 +1,12 @@
-"""Texts and a list of entries in, pairs balanced over the entries out: MetaCLIP's curation (arXiv 2309.16671).
+"""Balance pairs over a list of entries that their texts contain: MetaCLIP's curation (arXiv 2309.16671).
 
 facebookresearch/MetaCLIP, metaclip/substr_matching.py: commas, full stops, semicolons, colons, question and exclamation
 marks and backticks get spaces around them, tabs and line breaks become spaces, and an entry counts where it stands
-between spaces, in its own case. metaclip/balancing.py: a pair stays if one of the coins of its entries falls so; the
-coin of an entry that n pairs have falls so with probability t / max(n, t).
+between spaces, in its own case. metaclip/balancing.py: a pair stays if at least one of its entries
+is sampled; an entry that n pairs have is sampled for each of them with probability t / max(n, t).
 
-There the coins are drawn in the order of the rows; here they are a hash of seed, uid and entry, whatever the order.
+There the random numbers are drawn in the order of the rows; here they are a hash of seed, uid and entry, so that the
+order of the rows changes nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def chances(counts: np.ndarray, t: int) -> np.ndarray:
 
 
 def falls(uids: np.ndarray, found: pa.ListArray, probabilities: np.ndarray, seed: int) -> np.ndarray:
-    """Return bool (rows,): one of the coins of the pair's entries falls so that it stays.
+    """Return bool (rows,): whether at least one entry of the pair is sampled, so that the pair stays.
 
     `uids` as of `uid_sets.halves` (rows,), `found` as of `Matcher.find`.
     """
@@ -88,9 +89,9 @@ def falls(uids: np.ndarray, found: pa.ListArray, probabilities: np.ndarray, seed
     rows = np.repeat(np.arange(len(uids)), lengths)
     entries = found.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
     start = np.uint64((seed * _MIX[0]) & _UINT64)
-    coins = mixed(mixed(mixed(uids["f0"][rows] ^ start) ^ uids["f1"][rows]) ^ entries.astype(np.uint64))
+    draws = mixed(mixed(mixed(uids["f0"][rows] ^ start) ^ uids["f1"][rows]) ^ entries.astype(np.uint64))
     stays = np.zeros(len(uids), bool)
-    stays[rows[(coins >> np.uint64(11)) / _TWO_53 < probabilities[entries]]] = True
+    stays[rows[(draws >> np.uint64(11)) / _TWO_53 < probabilities[entries]]] = True
     return stays
 
 

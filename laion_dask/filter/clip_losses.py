@@ -1,4 +1,4 @@
-"""Stored embeddings in, columns to filter by out: negCLIPLoss, NormSim, and the cluster of an image.
+"""Compute columns to filter by from stored embeddings: negCLIPLoss, NormSim, and the cluster of an image.
 
 negCLIPLoss and NormSim: arXiv 2405.19547, and ypwang61/negCLIPLoss_NormSim for the values its authors ran.
 Image-based filtering: mlfoundations/datacomp, baselines/apply_filter.py and image_based_clustering.py.
@@ -75,7 +75,7 @@ def normsim(images: np.ndarray, targets: np.ndarray, norm: str | int) -> np.ndar
 # negCLIPLoss
 
 
-class Sample:
+class RandomSample:
     """Keeps the pairs of a pool with the smallest hashes: a random sample that no order of the shards changes."""
 
     def __init__(self, size: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Pairs that pass every other rule and what the stage group recorded in, those that another one stands for out.
+"""Decide which pairs are duplicates of a kept pair: same bytes, near-duplicates, or the same meaning.
 
 Pairs are taken in the order of their uids. One is dropped if a pair that was kept before it has the same image bytes,
 a near-duplicate of the image, or one of the same meaning, and else it is kept. So every dropped pair has a kept one
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from laion_dask.params import filters
 from laion_dask.storage import duckdb_connection
+from laion_dask.storage.uids import rows_of
 
 LOSERS: Final = pa.schema([("uid", pa.string()), ("reason", pa.string()), ("stays", pa.string())])
 """A pair that is dropped as a duplicate, why, and the kept pair that stays instead."""
@@ -97,15 +98,15 @@ def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, setting
         files = {"groups": duckdb_connection.names(groups), "verdicts": duckdb_connection.names(verdicts)}
         passing = connection.sql(_CONCERNED, params={**files, "equal": equal}).to_arrow_table()
     lost = losers(passing.select(["uid", "image"]), found, equal=equal)
-    shards = passing["filename"].take(pc.index_in(lost["uid"], value_set=passing["uid"].combine_chunks()))
-    told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
+    shards = passing["filename"].take(rows_of(lost["uid"], passing))
+    by_reason: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
     for uid, reason, stays, file in zip(
         *(lost[name].to_pylist() for name in LOSERS.names), shards.to_pylist(), strict=True
     ):
-        gone, instead = told.setdefault(reason, {}).setdefault(Path(file).stem, ([], []))
+        gone, instead = by_reason.setdefault(reason, {}).setdefault(Path(file).stem, ([], []))
         gone.append(uid)
         instead.append(stays)
-    return told
+    return by_reason
 
 
 def losers(passing: pa.Table, found: Edges, *, equal: bool) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The section `filter` and the columns that will be there in, nothing out: what is missing is told at once."""
+"""Check before anything runs that every column that the section `filter` names will be there."""
 
 from __future__ import annotations
 

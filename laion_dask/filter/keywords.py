@@ -1,4 +1,4 @@
-"""Captions and lists of words in, which captions have one of them out: whole words, whatever the case and the script.
+"""Find which captions contain a word of a list: whole words, in any case and script.
 
 Text and words are compared in NFKC and case-folded. A word begins and ends at the boundaries of UAX 29 (Unicode text
 segmentation), and moreover at an apostrophe, a dot or an underscore, and between a letter and a digit: alt texts are

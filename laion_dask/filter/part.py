@@ -1,7 +1,7 @@
 """Scores in, verdicts out: the only place where a number meets a threshold.
 
-`judge` asks of each row of a shard what it can say alone; `settle` adds one rule that a view over all shards has
-decided: a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
+`judge` applies to a shard the rules that look at one row alone; `settle` adds a rule that was decided over all shards:
+a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
 a pair names its reason, and the column `rules` has a bit for every rule that would.
 """
 
@@ -25,7 +25,9 @@ from laion_dask.filter.rules import Files, Rule
 from laion_dask.params import filters
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASONS
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
+from laion_dask.storage.uids import rows_of
 
 PENDING: Final = "pending"
 """Folder of a part with what rules over all shards need: values of filter.top, entries of filter.balance."""
@@ -71,7 +73,7 @@ class Losers:
 
 @dataclass(frozen=True)
 class Coins:
-    """MetaCLIP's balancing: a .npy with the chance of each entry."""
+    """MetaCLIP's balancing: a .npy with the probability with which each entry is sampled, and the seed."""
 
     chances: Path
     seed: int
@@ -183,7 +185,7 @@ def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]
     joined = join(read_file(images, own), read_file(scores, ["uid", "reason", *others]))
     if grouped and groups is not None:
         group = read_file(groups, ["uid", *grouped])
-        places = pc.index_in(joined["uid"], value_set=group["uid"].combine_chunks())
+        places = rows_of(joined["uid"], group)
         lost = int(pc.sum(pc.and_(places.is_null(), pc.equal(joined["reason"], KEEP))).as_py() or 0)
         if lost:
             raise ValueError(f"{lost} pairs have no row in the groups: run the stage group again")
@@ -195,7 +197,7 @@ def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]
 def join(images: pa.Table, scores: pa.Table) -> pa.Table:
     """Return the images table with the columns of the scores beside it; see `read`."""
     if not scores["uid"].equals(images["uid"]):
-        places = pc.index_in(images["uid"], value_set=scores["uid"].combine_chunks())
+        places = rows_of(images["uid"], scores)
         if places.null_count:
             message = f"{places.null_count} pairs have no row in the scores: run the stage score again"
             raise ValueError(message)
@@ -233,8 +235,8 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
         return np.asarray(pc.is_in(table["uid"], value_set=pa.array(decision.uids, pa.string())).to_numpy())
     if isinstance(decision, Cut):
         values = read_file(pending, [decision.column])[decision.column].to_numpy()
-        splits = pc.index_in(table["split"], value_set=pa.array(filters.SPLITS)).to_numpy()
-        lowest = np.array([decision.lowest.get(split, -np.inf) for split in filters.SPLITS])
+        splits = pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy()
+        lowest = np.array([decision.lowest.get(split, -np.inf) for split in SPLITS])
         judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
         # Written so that a value that is not a number drops the pair.
         return np.asarray(judged & ~(values >= lowest[splits]))

@@ -1,4 +1,4 @@
-"""All shards in, what no shard can say alone out: cuts of top fractions, chances of entries, random batches.
+"""Compute what a filter rule needs from all shards: cuts of top fractions, chances of entries, random batches.
 
 Each reads one shard after another and holds counts, not rows.
 """
@@ -18,27 +18,28 @@ from laion_dask.filter import balance, clip_losses, top_fraction, uid_sets
 from laion_dask.filter.part import ENTRIES, Batches, Cut, read_file
 from laion_dask.params import filters
 from laion_dask.schema.reasons import KEEP, RULE_BITS
+from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
 
-# What a published pool was cleared of before anybody ranked it (DataComp, section 3.2).
+# Rows with these bits are not in a published pool, so they are not ranked (DataComp, section 3.2).
 _NEVER_IN_A_POOL: Final = np.uint64(
     sum(1 << RULE_BITS[rule] for rule in ("removed_later", "removed_hash", "listed_later", "unsafe", "unsafe_keyword"))
 )
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A judged shard: its verdicts so far, and what `select.judge` left for the rules over all shards."""
+class JudgedShard:
+    """A judged shard: its verdicts so far, and what `part.judge` left for the rules over all shards."""
 
     name: str
     verdicts: Path
     pending: Path
 
 
-def cut(rule: filters.Top, shards: Sequence[Shard]) -> Cut:
+def cut(rule: filters.Top, shards: Sequence[JudgedShard]) -> Cut:
     """Return the lowest value of a rule of filter.top, by split."""
     lowest: dict[str, float] = {}
-    for split in filters.SPLITS:
+    for split in SPLITS:
         if rule.by == "split" or not lowest:
             group = split if rule.by == "split" else None
             share = _Values(rule.column, shards, group, rule.share_of or rule.among)
@@ -53,7 +54,7 @@ class _Values:
     """The values of a column, one shard after another, each time anew."""
 
     column: str
-    shards: Sequence[Shard]
+    shards: Sequence[JudgedShard]
     split: str | None
     among: filters.Among
 
@@ -76,7 +77,7 @@ class _Values:
         return [*of_rank, *(["split"] if self.split is not None else [])]
 
 
-def write_chances(rule: filters.Balance, shards: Sequence[Shard], path: Path) -> None:
+def write_chances(rule: filters.Balance, shards: Sequence[JudgedShard], path: Path) -> None:
     """Count the kept pairs of each entry of filter.balance, and write the chance of each: .npy, float64 (entries,)."""
     counts = np.zeros(len(balance.read_entries(Path(rule.entries))), np.int64)
     for shard in shards:
@@ -93,7 +94,7 @@ def draw(one: filters.Computed, scores: Sequence[Path], folder: Path) -> Batches
     A pool of fewer pairs than batches ask for gives smaller batches.
     """
     batches, batch = int(one.batches or 1), int(one.batch or 1)
-    sample = clip_losses.Sample(batches * batch, int(one.seed or 0))
+    sample = clip_losses.RandomSample(batches * batch, int(one.seed or 0))
     column = f"similarity_{one.model}"
     for path in scores:
         table = read_file(path, ["uid", "slot", column])

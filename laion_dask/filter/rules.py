@@ -1,4 +1,4 @@
-"""The rows of a shard and the parameters in, one column of drops for each rule out: what a row alone can say.
+"""Apply the filter rules that look at one row alone: each rule gives a column of the rows that it would drop.
 
 A rule is (name, reason, drops): bool (rows,), true where it would drop the pair, whatever other rules say. They come in
 the order in which the first that drops names the reason; `verdict.RULE_BITS` has the bits.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
-from laion_dask.filter import balance, clip_losses, hash_lists, keywords, uid_sets, where
+from laion_dask.filter import balance, clip_losses, keywords, uid_sets, where
 from laion_dask.params import filters
 from laion_dask.schema import reasons
+from laion_dask.schema.values import SPLITS
 
 Rule = tuple[str, str, np.ndarray]
 
@@ -39,8 +40,8 @@ class Files:
     keep_uids: tuple[Path, ...] = ()
     """Sorted subset files, as of `uid_sets.prepare`."""
     drop_uids: tuple[Path, ...] = ()
-    removed: Mapping[str, Path] = field(default_factory=dict)
-    """Hashes of removals.csv by kind, as of `hash_lists.write`; only kinds that have any."""
+    removed: Sequence[Index] = ()
+    """Digests of images that removals.csv names, an index for each kind that has any (`known_lists.of_digests`)."""
     listed: Sequence[Index] = ()
     """Lists of known content, those of images."""
 
@@ -58,7 +59,7 @@ def columns(settings: filters.Filter, known: Sequence[str], files: Files) -> lis
     rules = settings
     wanted = {*_IMAGE, "similarity"}
     # Where no list has an entry of a kind, its digests are not read.
-    wanted |= {*files.removed, *known_content.columns(files.listed)}
+    wanted |= {*known_content.columns([*files.removed, *files.listed])}
     wanted |= (
         {"original_width", "original_height"} if rules.min_side_px or rules.max_aspect_ratio < _NO_RATIO else set()
     )
@@ -108,7 +109,7 @@ def local(
         named = pc.fill_null(pairs["laion400m_drop"], "")
         yield "laion400m", "laion400m", pc.not_equal(named, "").to_numpy()
     splits = _splits(pairs)
-    lowest = np.array([getattr(settings.similarity, split) for split in filters.SPLITS], np.float32)
+    lowest = np.array([getattr(settings.similarity, split) for split in SPLITS], np.float32)
     # Written so that a similarity that is not a number drops the pair.
     yield "low_similarity", "low_similarity", ~(_numbers(pairs["similarity"]) >= lowest[splits])
     for one in settings.thresholds:
@@ -127,7 +128,8 @@ def local(
 
 def _known_content(pairs: pa.Table, files: Files, listed: Mapping[str, np.ndarray]) -> Iterator[Rule]:
     if files.removed:
-        yield "removed_hash", "removed_hash", hash_lists.matches(pairs, files.removed, files.digest)
+        named = known_content.of_rows(files.removed, pairs)
+        yield "removed_hash", "removed_hash", known_content.any_of(named, pairs.num_rows)
     if files.listed:
         yield LISTED_LATER, LISTED_LATER, known_content.any_of(listed, pairs.num_rows)
     if files.keep_uids or files.drop_uids:
@@ -212,12 +214,12 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _splits(pairs: pa.Table) -> np.ndarray:
-    places = pc.index_in(pairs["split"], value_set=pa.array(filters.SPLITS))
+    places = pc.index_in(pairs["split"], value_set=pa.array(SPLITS))
     return np.asarray(places.to_numpy())
 
 
 def _asked(splits: np.ndarray, asked: str | Sequence[str]) -> np.ndarray:
-    return np.isin(splits, [place for place, name in enumerate(filters.SPLITS) if asked == "all" or name in asked])
+    return np.isin(splits, [place for place, name in enumerate(SPLITS) if asked == "all" or name in asked])
 
 
 @functools.lru_cache(maxsize=2)

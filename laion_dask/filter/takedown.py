@@ -1,4 +1,4 @@
-"""Removals and the tables of a version in, the pairs that they name out; and their verdicts, changed in place of a run.
+"""Find the pairs that later removals name, and change their verdicts without running the stage again.
 
 A removal that came after the work list was made is matched here, over all shards at once and without a new download:
 addresses, hosts and uids by DuckDB, perceptual hashes by their distance.
@@ -21,15 +21,13 @@ from laion_dask.filter import part
 from laion_dask.images import pdq_index
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASONS, RULE_BITS, WITHHELD
+from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.storage import duckdb_connection
 from laion_dask.web.urls import address_key
 
 LATER: Final = ("url", "domain", "uid", "pdq")
 """Kinds that `take_out` handles: filter's rules ask md5 and sha256 of each row."""
 REASON: Final = "removed_later"
-PDQ_BITS: Final = 31
-"""Bits of 256 in which perceptual hashes of one picture differ at most (facebook/ThreatExchange, `pdq/README.md`)."""
-PDQ_QUALITY: Final = 50
 MATCHES: Final = pa.schema(
     [("table", pa.string()), ("uid", pa.string()), ("kind", pa.string()), ("value", pa.string())]
 )
@@ -103,8 +101,8 @@ def take_out(
 ) -> dict[str, Any]:
     """Give pairs of a judged shard the reason `removed_later`, before what any other rule says of them.
 
-    Writes and counts as `select.judge` does; `counts` are those of the rules before, and are told anew without these
-    pairs. What a list of known content has found keeps that reason; what ended before filter is left.
+    Writes and counts as `part.judge` does; `counts` are those of the rules before, and are counted again without
+    these pairs. What a list of known content has found keeps that reason; what ended before filter is left.
     """
     table = part.read_file(verdicts)
     reasons, mask = table["reason"], table["rules"].to_numpy()
@@ -115,7 +113,7 @@ def take_out(
     bit = np.uint64(1 << RULE_BITS[REASON])
     ours_, taken_ = ours.to_numpy(), taken.to_numpy()
     fresh = np.where(taken_, bit, np.where(ours_, mask | bit, mask))
-    told = [*_without(counts, bits, reasons, mask, taken_), [REASON, REASON, int(ours_.sum()), int(taken_.sum())]]
+    rules = [*_without(counts, bits, reasons, mask, taken_), [REASON, REASON, int(ours_.sum()), int(taken_.sum())]]
     reasons = pc.if_else(taken, REASON, reasons)
     rows = {**{column: table[column] for column in ("uid", "shard", "split")}, "reason": reasons, "rules": fresh}
     rows["stays"] = pc.if_else(taken, pa.scalar(None, pa.string()), table["stays"])
@@ -123,7 +121,7 @@ def take_out(
     ledger = Ledger()
     # What ended in an earlier stage was counted there.
     ledger.add(reason for reason in reasons.to_pylist() if reason == KEEP or reason in REASONS["filter"])
-    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows, "rules": told}
+    return {"pairs": ledger.as_dict(), "verdicts": table.num_rows, "rules": rules}
 
 
 def _without(
@@ -187,12 +185,12 @@ def domain_of(host: str, domains: set[str]) -> str:
 
 
 def _alike(path: Path, wanted: Sequence[str]) -> pa.Table:
-    """Find rows whose perceptual hash is at most PDQ_BITS from one of a ledger, the nearest one if several are."""
+    """Find rows whose perceptual hash is at most PDQ_DISTANCE from one of a ledger, the nearest one if several are."""
     table = pq.read_table(path, columns=["uid", "pdq", "pdq_quality"])
     sharp = pc.and_(pc.is_valid(table["pdq"]), pc.fill_null(pc.greater_equal(table["pdq_quality"], PDQ_QUALITY), False))
     table = table.filter(sharp)
     rows, entries = pdq_index.unpack(table["pdq"].to_pylist()), pdq_index.unpack(list(wanted))
-    hits = np.flatnonzero(pdq_index.nearest(rows, entries, PDQ_BITS) <= PDQ_BITS)
+    hits = np.flatnonzero(pdq_index.nearest(rows, entries, PDQ_DISTANCE) <= PDQ_DISTANCE)
     uids = table["uid"].take(pa.array(hits)).to_pylist()
     values = [wanted[int(np.bitwise_count(rows[row] ^ entries).sum(axis=1, dtype=np.int64).argmin())] for row in hits]
     return pa.table({"table": [str(path)] * len(hits), "uid": uids, "kind": ["pdq"] * len(hits), "value": values}).cast(

@@ -1,4 +1,4 @@
-"""A column over all shards and a fraction in, the lowest value that stays out: DataComp's rule, in bounded memory.
+"""Find the lowest value of the top fraction of a column over all shards, by DataComp's rule, in bounded memory.
 
 mlfoundations/datacomp, baselines/apply_filter.py: of n scores, highest first, the one at place int(n * fraction) is the
 threshold, and what is at least that is kept. So equal values stay or go together, and one pair more than the fraction

@@ -1,4 +1,4 @@
-"""Files with sets of uids in, whether a pair is in them out: DataComp's subset files, and Parquet of earlier versions.
+"""Read files with sets of uids (DataComp's subset files, Parquet of earlier versions) and look uids up in them.
 
 A subset file (mlfoundations/datacomp, resharder.py) is a NumPy array of dtype `u8,u8`, little-endian: the two halves of
 each uid as numbers, sorted; an entry that comes twice counts once here.
@@ -7,7 +7,6 @@ each uid as numbers, sorted; an entry that comes twice counts once here.
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask.schema.reasons import KEEP
+from laion_dask.storage.uids import to_bytes
 
 HALVES: Final = np.dtype([("f0", "<u8"), ("f1", "<u8")])
-_UID_CHARS: Final = 32
-_NIBBLES: Final = np.full(256, 255, np.uint8)
-_NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 _CHECKED_AT_ONCE: Final = 1 << 22
 
 
@@ -29,26 +26,12 @@ class UidSetError(Exception):
     """A set of uids cannot be read; the message has the file and the remedy."""
 
 
-def numbers(digests: pa.Array | pa.ChunkedArray, chars: int) -> np.ndarray:
-    """Return digests of so many lower-case hex digits as numbers of 16 digits each, uint64 (rows, chars / 16).
-
-    Raises `ValueError` where a digest is none.
-    """
-    joined = digests.combine_chunks() if isinstance(digests, pa.ChunkedArray) else digests
-    if not len(joined):
-        return np.zeros((0, chars // 16), np.uint64)
-    fixed = joined.cast(pa.binary()).cast(pa.binary(chars))
-    digits = np.frombuffer(fixed.buffers()[1], np.uint8)[fixed.offset * chars :][: len(fixed) * chars]
-    nibbles = _NIBBLES[digits].reshape(len(fixed), chars)
-    if nibbles.max() > 15:
-        message = "a uid or hash is not of hex digits. Remedy: digits 0 to f, in lower case"
-        raise ValueError(message)
-    return np.ascontiguousarray((nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype("<u8"))
-
-
 def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,). Raises as `numbers`."""
-    return numbers(uids, _UID_CHARS).view(HALVES).reshape(len(uids))
+    """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,).
+
+    Raises `ValueError` where a uid is none.
+    """
+    return np.ascontiguousarray(to_bytes(uids)).view(">u8").astype("<u8").view(HALVES).reshape(len(uids))
 
 
 def write(path: Path, uids: pa.Array | pa.ChunkedArray) -> None:
@@ -95,8 +78,8 @@ def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - 
 
 
 def _eights(array: np.ndarray) -> np.ndarray:
-    """Return u8 (rows, digest bytes / 8) of pairs of numbers or of rows of them; also where there is no row."""
-    return array.view("<u8").reshape(len(array), array.dtype.itemsize * math.prod(array.shape[1:]) // 8)
+    """Return the two numbers of each entry, u8 (rows, 2); also where there is no row."""
+    return array.view("<u8").reshape(len(array), 2)
 
 
 def _repeats(array: np.ndarray, step: int) -> bool:
@@ -109,7 +92,7 @@ def _repeats(array: np.ndarray, step: int) -> bool:
 
 
 def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
-    """Return bool (rows,): the digest (as of `halves` or `numbers`) is in the sorted file. It is mapped, not read."""
+    """Return bool (rows,): the uid (as of `halves`) is in the sorted file. It is mapped, not read."""
     array, longest = _load(path, digest)
     rows = _eights(asked)
     result = np.zeros(len(rows), bool)

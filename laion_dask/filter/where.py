@@ -1,4 +1,4 @@
-"""One SQL expression and a table in, the rows for which it holds out: filter.where, by DuckDB.
+"""Evaluate the SQL expression of filter.where on the rows of a table with DuckDB.
 
 The connection reaches no file, no network and no extension, and its settings are locked. An expression is refused
 unless it says something of each row on its own: no subquery, no aggregate, no window, nothing that chance or a clock

@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from laion_dask.schema.values import PDQ_DISTANCE
+
 BANDS: Final = 16
-MAX_DISTANCE: Final = 31
-"""What two pictures that match are apart at most, by PDQ's own rule; the index is exact up to here."""
 _BITS: Final = 16
 _WINDOW: Final = 4  # bands of the word that is compared first
 _BATCH: Final = 1 << 18  # candidates at once: what fits a cache
@@ -47,7 +47,7 @@ def unpack(hexes: list[str]) -> np.ndarray:
 def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd: int = CROWD) -> Found:
     """Return the pairs of rows left < right of uint8 (rows, 32) that this band gives; a pair may come from many bands.
 
-    `radius` in bits, up to MAX_DISTANCE. Of each right row the nearest `neighbours` are returned, the first ones where
+    `radius` in bits, up to PDQ_DISTANCE. Of each right row the nearest `neighbours` are returned, the first ones where
     they tie. All 16 bands together find every other pair, but for those of crowded buckets.
     """
     side = _Side.of(hashes, band)
@@ -84,7 +84,7 @@ def _nearest(
 def nearest(hashes: np.ndarray, others: np.ndarray, radius: int) -> np.ndarray:
     """Return the distance in bits of each row of uint8 (rows, 32) to the nearest of `others`: float32 (rows,).
 
-    NaN where none is within `radius` (up to MAX_DISTANCE).
+    NaN where none is within `radius` (up to PDQ_DISTANCE).
     """
     best = np.full(len(hashes), 256, np.uint16)
     for band in range(BANDS if len(hashes) and len(others) else 0):
@@ -119,8 +119,8 @@ class _Side:
 
 
 def _masks(radius: int) -> list[np.uint16]:
-    if not 0 <= radius <= MAX_DISTANCE:
-        message = f"a distance of {radius} bits is refused: the index is exact up to {MAX_DISTANCE}. Remedy: 0 to 31"
+    if not 0 <= radius <= PDQ_DISTANCE:
+        message = f"a distance of {radius} bits is refused: the index is exact up to {PDQ_DISTANCE}. Remedy: 0 to that"
         raise ValueError(message)
     one_bit = [np.uint16(1 << bit) for bit in range(_BITS)] if radius >= BANDS else []
     return [np.uint16(0), *one_bit]

@@ -6,7 +6,6 @@ reads all of it. What lies elsewhere (s3://, https://, models of a hub) is named
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Any, Final
 from laion_dask import params
 from laion_dask.inputs import named_files
 from laion_dask.inputs.named_files import STAGES, NamedFile
+from laion_dask.storage.files import sha256
 
 CACHE: Final = "inputs.json"
 """In the folder of work in progress: what was read of each file."""
@@ -51,12 +51,11 @@ class Digests:
         place = str(path.absolute())
         about = path.stat()
         status = [about.st_size, about.st_mtime_ns, about.st_ino, about.st_ctime_ns]
-        found, sha256 = (self._now.get(place) or self._known.get(place) or [[], ""])[:2]
+        found, digest = (self._now.get(place) or self._known.get(place) or [[], ""])[:2]
         if found != status:
-            with path.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        self._now[place] = [status, sha256]
-        return str(sha256)
+            digest = sha256(path)
+        self._now[place] = [status, digest]
+        return str(digest)
 
     def keep(self) -> None:
         """Write the cache, without what was changed so lately that a change after this would not show."""
@@ -112,7 +111,7 @@ def _entry(one: NamedFile, digests: Digests) -> dict[str, Any]:
         return {"key": one.key, "path": one.path, "digested": False}
     files = _files(one)
     root = Path(one.path)
-    of = {_name(path, root): sha256 for path, sha256 in digests.of(files).items()}
+    of = {_name(path, root): digest for path, digest in digests.of(files).items()}
     return {"key": one.key, "path": one.path, "files": dict(sorted(of.items()))}
 
 

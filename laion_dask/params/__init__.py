@@ -13,14 +13,13 @@ from laion_dask.params.catalog import Catalog
 from laion_dask.params.crawl import Crawl
 from laion_dask.params.download import Download
 from laion_dask.params.extract import Extract
-from laion_dask.params.filters import SPLITS, Filter, Similarity
+from laion_dask.params.filters import Filter, Similarity
 from laion_dask.params.model import PARAMS_FILE, Params, ParamsError, document, load, parse
 from laion_dask.params.release import Release, Report
 from laion_dask.params.score import Model, Score
 
 __all__ = [
     "PARAMS_FILE",
-    "SPLITS",
     "Catalog",
     "Crawl",
     "Download",

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from laion_dask.params.section import Section
-from laion_dask.params.types import Directive, Signal, Token
+from laion_dask.params.types import Directive, Token
+from laion_dask.schema.values import Signal
 
 _CONTACT = re.compile(
     r"https?://[a-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?:[/?#][!-'*-~]*)?|[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9.-]+\.[a-z]{2,}",

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from laion_dask.params.filters import Fraction
 from laion_dask.params.section import Section
-from laion_dask.params.types import Directive, Extension
+from laion_dask.params.types import Directive, Extension, Fraction
 
 
 class Extract(Section):

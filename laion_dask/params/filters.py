@@ -6,17 +6,15 @@ Whether the columns and files that it names are there is checked by `laion_dask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from laion_dask.params.group import Distance
 from laion_dask.params.section import Section, Seed
+from laion_dask.params.types import Fraction
+from laion_dask.schema.values import Split
 
-Split = Literal["en", "multi", "nolang"]
-SPLITS: Final[tuple[Split, ...]] = ("en", "multi", "nolang")
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Path = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]

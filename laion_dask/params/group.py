@@ -1,17 +1,17 @@
-"""What the stage group records and the filter makes of it: sections of params.yaml about images that are alike."""
+"""The section `group`, and the check that the filter asks for no more than the stage group records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
 from laion_dask.params.section import Section, Seed
+from laion_dask.schema.values import PDQ_DISTANCE
 
-_LARGEST: Final = 31  # of laion_dask.images.pdq_index, which loads what the command line does not need
-
-Distance = Annotated[int, Field(ge=0, le=_LARGEST)]
+# The index of laion_dask.images.pdq_index is exact up to here.
+Distance = Annotated[int, Field(ge=0, le=PDQ_DISTANCE)]
 
 
 class Group(Section):

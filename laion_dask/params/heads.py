@@ -1,4 +1,4 @@
-"""`score.heads`, `score.tags` and `score.faces` in, frozen models out: which files measure what, on what."""
+"""The parameters `score.heads`, `score.tags` and `score.faces`: which files measure what, and on which model."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Entries of `catalog.lists` in, frozen models out: files of known content that partners give."""
+"""The parameter `catalog.lists`: files of known content that partners give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,9 +11,6 @@ from laion_dask.params.section import Section
 
 ListKind = Literal["md5", "sha1", "sha256", "pdq", "url_md5", "url_sha1"]
 ListName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
-
-PDQ_DISTANCE: Final = 31
-PDQ_QUALITY: Final = 50
 
 
 class HashList(Section):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from laion_dask.params import heads as head_params
-from laion_dask.params.filters import SPLITS, Split
 from laion_dask.params.section import Section
+from laion_dask.schema.values import SPLITS, Split
 
 
 class Model(Section):

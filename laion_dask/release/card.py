@@ -1,4 +1,4 @@
-"""A release and what made it in, README.md out: the dataset's card, in the seven sections of a datasheet.
+"""Write README.md, the card of a release, in the seven sections of a datasheet.
 
 Its head is what the Hugging Face hub and `datasets.load_dataset` read: every table is a configuration with its splits.
 Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
@@ -13,7 +13,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import pyarrow.parquet as pq
 
 from laion_dask import schema
@@ -21,17 +20,16 @@ from laion_dask.params import recipes
 from laion_dask.release import composition, limitations, rate_lines
 from laion_dask.release.croissant import MAIN, released
 from laion_dask.release.manifest import Made
-from laion_dask.release.part import SPLITS, SUBSET_HIGH_RESOLUTION
+from laion_dask.release.part import SUBSET_HIGH_RESOLUTION
 from laion_dask.schema.reasons import FUNNEL, REASON_STAGE, REASONS
+from laion_dask.schema.values import SIGNALS, SPLITS
+from laion_dask.storage import templates
 
 NAME: Final = "README.md"
 _SIZES: Final = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"),
                  (1e8, "10M<n<100M"), (1e9, "100M<n<1B"), (1e10, "1B<n<10B"), (1e11, "10B<n<100B"))  # fmt: skip
 _RANKED: Final = 10
-_OPT_OUTS: Final = (
-    *("page_opt_out", "robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage"),
-    *("content_signal", "crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
-)
+_OPT_OUTS: Final = ("page_opt_out", *SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +63,16 @@ def write(
     merkle_root: Mapping[str, Any],
     tombstones: int,
     pictures: Sequence[Picture] = (),
-    rates: Sequence[rate_lines.Row] = (),
+    rates: Sequence[rate_lines.RateRow] = (),
 ) -> None:
     """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `rate_lines`."""
     settings = made.settings
     tables = _tables(out, made)
     shown = tables[0].splits if tables else []
-    card = _environment().get_template("card.md.j2").render(
+    # Markdown needs no escapes: what comes from the web goes through _cell.
+    environment = templates.environment("laion_dask.release", escape=False)
+    environment.filters["share"] = rate_lines.cell
+    card = environment.get_template("card.md.j2").render(
         release=settings.release,
         published=made.published(),
         demo=settings.crawl.source == "demo",
@@ -112,18 +113,6 @@ def write(
     (out / NAME).write_text(card, encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("laion_dask.release"),
-        autoescape=False,  # noqa: S701 - Markdown; what comes from the web goes through _cell
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    return environment
-
-
 def _tables(out: Path, made: Made) -> list[Shown]:
     settings = made.settings.release
     what = {
@@ -136,7 +125,7 @@ def _tables(out: Path, made: Made) -> list[Shown]:
         folder = "" if name == MAIN else name
         files = composition.files(out, folder)
         if name != "tombstones" and files:
-            rows = dict.fromkeys(SPLITS, 0)
+            rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
             for path in files:
                 rows[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
             found.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))

@@ -1,4 +1,4 @@
-"""Numbers of a release in, the figure beside its card out: an SVG with the same bytes for the same numbers."""
+"""Draw the figure beside the card: an SVG whose bytes depend on the numbers alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from laion_dask import params
 from laion_dask.release.composition import BIN, STEPS
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
 
 FOLDER: Final = "figures"
 # Okabe and Ito's colors, and a line of its own for each split: readable without color too.

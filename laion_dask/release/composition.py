@@ -1,4 +1,4 @@
-"""The folder of a release in, its numbers out: what the card shows, and what two versions are compared by.
+"""Measure what a release holds: the numbers that the card shows and that versions are compared by.
 
 Everything is a count by value, so that the numbers do not depend on the order of work, and memory does not grow with
 the number of pairs (it does with hosts, languages and licences).
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import duckdb
 
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.summary import PERCENTILES, percentiles
 from laion_dask.storage import duckdb_connection
 
@@ -38,7 +38,7 @@ BIN: Final = {"similarity": 2, "aesthetic": 50, "punsafe": 5, "pwatermark": 5}
 
 def files(folder: Path, table: str = "") -> list[Path]:
     """Return the files of one table of a release (the main one, or a subset or layout by its folder), by split."""
-    order = {split: place for place, split in enumerate(SPLITS)}
+    order: dict[str, int] = {split: place for place, split in enumerate(SPLITS)}
     found = [path for path in (folder / table).glob("*-*.parquet") if path.name.split("-")[0] in order]
     return sorted(found, key=lambda path: (order[path.name.split("-")[0]], path.name))
 

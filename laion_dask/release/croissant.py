@@ -1,4 +1,4 @@
-"""A release and what made it in, croissant.json out: Croissant 1.1 with the RAI vocabulary and PROV provenance.
+"""Write croissant.json: Croissant 1.1 with the RAI vocabulary and PROV provenance.
 
 Specifications: Croissant 1.1 (mlcommons.org/croissant/1.1), Croissant RAI 1.0, W3C PROV-O. The RAI properties have the
 names of the specification's tables. Tables, columns, types and meanings come from schema.py and layouts.py.
@@ -14,8 +14,8 @@ from typing import Any, Final
 from laion_dask import schema
 from laion_dask.release import composition, croissant_rai, layouts
 from laion_dask.release.manifest import Made
-from laion_dask.release.part import SPLITS
 from laion_dask.schema import Column, Table
+from laion_dask.schema.values import SPLITS
 
 NAME: Final = "croissant.json"
 CONFORMS_TO: Final = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")

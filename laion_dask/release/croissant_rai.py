@@ -1,4 +1,4 @@
-"""What made a release and its numbers in, the properties of Croissant RAI 1.0 out: how it came about and its limits.
+"""Write the properties of Croissant RAI 1.0: how a release came about, and its limits.
 
 All twenty properties of the specification's tables are given; what does not apply is said so.
 """

@@ -1,4 +1,4 @@
-"""Scored shards in, the layouts of other tools out: clip-retrieval's, DataComp's, subset files, shards without faces.
+"""Export scored shards in the layouts of clip-retrieval and DataComp, as subset files, or with faces blurred.
 
 Formats: clip-retrieval's writer (img_emb, text_emb, metadata); DataComp's `<stem>.npz` beside `<stem>.parquet`, and its
 subset files of two 64-bit halves of each uid. One shard is in memory at a time.
@@ -7,7 +7,6 @@ subset files of two 64-bit halves of each uid. One shard is in memory at a time.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from laion_dask.release import layouts
 from laion_dask.schema import faces
 from laion_dask.schema.reasons import KEEP
 from laion_dask.storage import embeddings, shards
+from laion_dask.storage.uids import rows_of, to_bytes
 
 SUBSET: Final = "subset.npy"
 _QUALITY: Final = 95
@@ -83,8 +83,7 @@ class Source:
                 kept = verdicts.filter(pc.equal(verdicts["reason"], KEEP))["uid"]
                 keep = pc.and_(keep, pc.is_in(scores["uid"], value_set=kept.combine_chunks()))
             scores = scores.filter(keep)
-            places = pc.index_in(scores["uid"], value_set=images["uid"].combine_chunks())
-            joined = images.take(places)
+            joined = images.take(rows_of(scores["uid"], images))
             for name in scores.column_names:
                 if name not in joined.column_names:
                     joined = joined.append_column(name, scores[name])
@@ -140,7 +139,7 @@ def datacomp(source: Source, out: Path, model: str | None) -> int:
 
 def subset(source: Source, out: Path, _: str | None) -> int:
     """Write `subset.npy`: dtype u8,u8, the two halves of each uid, sorted, 16 bytes in memory; return the rows."""
-    found = [halves(rows["uid"].to_pylist()) for _, rows in source.rows()]
+    found = [halves(rows["uid"]) for _, rows in source.rows()]
     joined = np.concatenate(found)
     joined.sort(order=("f0", "f1"))
     out.mkdir(parents=True, exist_ok=True)
@@ -148,17 +147,17 @@ def subset(source: Source, out: Path, _: str | None) -> int:
     return len(joined)
 
 
-def halves(uids: list[str]) -> np.ndarray:
+def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return the numbers that the first and the last 16 hex digits of each uid are, dtype u8,u8, little-endian.
 
     A shorter uid counts as one with zeros in front, as in DataComp. Raises `ExportError` for any other.
     """
-    other = next((uid for uid in uids if not re.fullmatch("[0-9a-fA-F]{1,32}", uid)), None)
-    if other is not None:
-        message = f"the uid {other!r} is not of up to 32 hex digits. Remedy: subset files need uids of DataComp's form"
+    others = uids.filter(pc.invert(pc.match_substring_regex(uids, "^[0-9a-fA-F]{1,32}$")))
+    if len(others):
+        uid = others[0].as_py()
+        message = f"the uid {uid!r} is not of up to 32 hex digits. Remedy: subset files need uids of DataComp's form"
         raise ExportError(message)
-    digits = bytes.fromhex("".join(uid.zfill(32) for uid in uids))
-    big = np.frombuffer(digits, ">u8").reshape(-1, 2)
+    big = np.ascontiguousarray(to_bytes(pc.utf8_lower(pc.utf8_lpad(uids, 32, "0")))).view(">u8")
     found = np.empty(len(uids), _HALVES)
     found["f0"], found["f1"] = big[:, 0], big[:, 1]
     return found

@@ -1,4 +1,4 @@
-"""Released rows in, the same pairs in the columns of other data sets out: the part of the vocabulary that is theirs.
+"""Write released rows in the columns of other data sets: LAION-400M, LAION-5B, Re-LAION, DataComp, img2dataset.
 
 Each layout is one table of `release.tables`, in a folder of its name beside the main tables. Sources of the columns:
 LAION-400M and LAION-5B's joined files as rom1504/laion-prepro lists them, DataComp's metadata as table 8 of its paper,

@@ -1,4 +1,4 @@
-"""Parameters and numbers of a version in, sentences out that say plainly what is wrong with it and what it is for.
+"""Write the sentences of card and Croissant that say what a version is for and what is wrong with it.
 
 Card and Croissant share them. Published figures carry their source.
 """

@@ -1,4 +1,4 @@
-"""The folder of a release in, manifest.json out: every file with its digest, the Merkle root, and all that made it.
+"""Write and check manifest.json: the digest of every file of a release, the Merkle root, and what made it.
 
 `check` reads it back: offline, wherever the folder was copied to, each file that differs, is missing or is extra.
 """
@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from laion_dask import params
 from laion_dask.release import composition, manifest_counts, merkle
-from laion_dask.release.part import SPLITS
+from laion_dask.schema.values import SPLITS
+from laion_dask.storage.files import sha256
 
 NAME: Final = "manifest.json"
 FORMAT: Final = 2
@@ -32,7 +33,6 @@ _PACKAGES: Final = (
 # Digests are computed outside of Python's lock; disks do not get faster by more.
 _THREADS: Final = 4
 _UIDS_AT_ONCE: Final = 65_536
-_FILE: Final = 1 << 20
 
 
 class ManifestError(Exception):
@@ -59,7 +59,7 @@ class Entries:
     @classmethod
     def of(cls, path: Path, entries: int) -> Entries:
         """Describe a list file."""
-        return cls(path.as_posix(), entries, digest(path))
+        return cls(path.as_posix(), entries, sha256(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +103,15 @@ class Made:
         }
 
 
-def digest(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
-    """Return the sha256 of a file, hex; `progress` hears of the bytes that were read."""
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_FILE):
-            found.update(block)
-            progress(len(block))
-    return found.hexdigest()
-
-
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
     """Return bytes and sha256 of every file of a release but the manifest, by path, and rows of the tables."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(digest, paths))
+        digests = list(pool.map(sha256, paths))
     files = {}
-    for path, sha256 in zip(paths, digests, strict=True):
+    for path, digest in zip(paths, digests, strict=True):
         rows = {"rows": pq.read_metadata(path).num_rows} if path.suffix == ".parquet" else {}
-        files[path.relative_to(folder).as_posix()] = {**rows, "bytes": path.stat().st_size, "sha256": sha256}
+        files[path.relative_to(folder).as_posix()] = {**rows, "bytes": path.stat().st_size, "sha256": digest}
     return files
 
 
@@ -183,7 +173,7 @@ def read(folder: Path) -> dict[str, Any]:
         for name, file in files.items():
             pure = PurePosixPath(name)
             if pure.is_absolute() or ".." in pure.parts or not isinstance(file["sha256"], str):
-                raise ValueError(name)  # noqa: TRY301 - told below with the path
+                raise ValueError(name)  # noqa: TRY301 - reported below with the path
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{path} is no manifest of a release ({type(error).__name__}: {error}). Remedy: copy it anew"
         raise ManifestError(message) from error
@@ -198,8 +188,8 @@ def size(folder: Path) -> int:
 def check(folder: Path, progress: Callable[[int], object] = lambda _: None) -> list[Finding]:
     """Compare a release with its manifest; return what differs, by path: nothing where it is what it was.
 
-    `progress` hears of the bytes that were read, from several threads. The Merkle root is computed anew where every
-    file of the main table can be read. `ManifestError` where there is no manifest.
+    `progress` is called with the number of bytes that were read, from several threads. The Merkle root is computed
+    again where every file of the main table can be read. `ManifestError` where there is no manifest.
     """
     manifest = read(folder)
     named: Mapping[str, Mapping[str, Any]] = manifest["files"]
@@ -224,7 +214,7 @@ def _compare(folder: Path, name: str, wanted: Mapping[str, Any], progress: Calla
         progress(bytes_)
         return Finding(name, "size differs", f"{bytes_:,} bytes, {wanted['bytes']:,} in the manifest")
     try:
-        found = digest(path, progress)
+        found = sha256(path, progress)
     except OSError as error:
         return Finding(name, "unreadable", str(error))
     if found != wanted["sha256"]:

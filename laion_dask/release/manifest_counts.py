@@ -1,4 +1,4 @@
-"""The counts of a manifest compared with each other: rows of files, leaves of the Merkle tree, pairs that were kept.
+"""Compare the counts of a manifest with each other: rows of files, leaves of the Merkle tree, kept pairs.
 
 Digests say that a file is what was written; these say that all was written that should have been.
 """
@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-_FILE: Final = re.compile(r"(?:(?P<table>[^/]+)/)?(?P<split>en|multi|nolang)-(?P<number>\d+)\.parquet")
-_SPLITS: Final = ("en", "multi", "nolang")
+from laion_dask.schema.values import SPLITS
+
+_FILE: Final = re.compile(rf"(?:(?P<table>[^/]+)/)?(?P<split>{'|'.join(SPLITS)})-(?P<number>\d+)\.parquet")
 _TOMBSTONES: Final = "tombstones.parquet"
 MAIN: Final = "the main table"
 
@@ -47,16 +48,16 @@ def _wanted(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], s
     leaves = manifest.get("merkle", {}).get("leaves")
     counts = manifest.get("counts", {})
     if leaves is not None:
-        yield "", _SPLITS, "the Merkle tree", leaves
+        yield "", SPLITS, "the Merkle tree", leaves
         for table in manifest.get("parameters", {}).get("release", {}).get("tables", ()):
-            yield table, _SPLITS, "the Merkle tree", leaves
+            yield table, SPLITS, "the Merkle tree", leaves
     for stage in ("filter", "release"):
         kept = counts.get(stage, {}).get("pairs", {}).get("kept")
         if kept is not None:
-            yield "", _SPLITS, f"the count of pairs that {stage} kept", kept
+            yield "", SPLITS, f"the count of pairs that {stage} kept", kept
     for name, value in counts.get("release", {}).items():
         what = name.removeprefix("rows.")
-        if what != name and what in _SPLITS:
+        if what != name and what in SPLITS:
             yield "", (what,), f"counts.release.{name}", value
         elif what != name:
-            yield "" if what == "all" else what, _SPLITS, f"counts.release.{name}", value
+            yield "" if what == "all" else what, SPLITS, f"counts.release.{name}", value

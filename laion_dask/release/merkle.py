@@ -1,4 +1,4 @@
-"""Sorted uids in, a Merkle root out, and proofs that a uid is or is not among them.
+"""Compute the Merkle root of sorted uids, and prove that a uid is or is not among them.
 
 The tree is that of Certificate Transparency (RFC 6962, section 2.1): a leaf is sha256(0x00 + uid), a node is
 sha256(0x01 + left + right), and of n leaves the left side has the largest power of two below n. Uids are the leaves in

@@ -15,16 +15,15 @@ from laion_dask import params, schema
 from laion_dask.release import layouts
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, WITHHELD
-from laion_dask.storage import duckdb_connection
+from laion_dask.storage import attempts, duckdb_connection
 
-SPLITS: Final = ("en", "multi", "nolang")
 SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
 MAIN: Final = ""
 """Folder of the main table in a release."""
 MAX_FILES: Final = 128
 """Files of one split of one table at most, as LAION-5B's tables have."""
 _ROW_GROUP: Final = 50_000
-_ZSTD_LEVEL: Final = 3  # written down: a default may change with a library, and with it the bytes
+_ZSTD_LEVEL: Final = 3  # fixed here: a library's default may change, and with it the bytes of the files
 
 # Sorted by uid: a random but fixed order, whatever shard a pair was in.
 _KEPT: Final = """
@@ -32,9 +31,7 @@ select images.url as "URL", images.caption as "TEXT", images.original_width as "
     images.original_height as "HEIGHT", images.language as "LANGUAGE", images.license as "LICENSE",
     scores.similarity::double as similarity, scores.punsafe, scores.pwatermark, scores.aesthetic, images.uid,
     images.key, images.md5, images.sha256, images.page_url, images.crawl, images.wat, images.record_offset{further}
-from read_parquet($images, hive_partitioning = false) images
-    join read_parquet($scores, hive_partitioning = false) scores using (uid)
-    join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
+from {joined}
 where verdicts.reason = 'keep' and verdicts.split = $split
 order by images.uid
 """
@@ -112,11 +109,10 @@ def _kept(
     # The similarity of each model and LAION-400M's tag, where there are any.
     stored = pq.read_schema(scores[0]).names
     wanted = [name for name in stored if name.startswith(layouts.OWN) or name == layouts.NSFW]
-    query = _KEPT.format(further="".join(f', scores."{name}"' for name in wanted))
-    names = {"images": images, "scores": scores, "verdicts": verdicts}
+    query = _KEPT.format(joined=attempts.joined(whole=False), further="".join(f', scores."{name}"' for name in wanted))
+    values = attempts.bound(images, scores, verdicts) | {"split": split}
     with duckdb_connection.connect() as connection:
-        values: dict[str, Any] = {name: duckdb_connection.names(paths) for name, paths in names.items()}
-        reader = connection.sql(query, params={**values, "split": split}).to_arrow_reader(_ROW_GROUP)
+        reader = connection.sql(query, params=values).to_arrow_reader(_ROW_GROUP)
         yield from reader
 
 
@@ -142,21 +138,21 @@ class _Files:
         self._folder, self._split, self._limit, self._columns = folder, split, rows_per_file, columns
         self._rows = self._in_file = 0
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
+        self._buffered: list[pa.Table] = []
+        self._buffered_rows = 0
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""
         if table.num_rows:
-            self._waiting.append(table)
-        self._waiting_rows += table.num_rows
-        while self._waiting_rows >= (some := min(_ROW_GROUP, self._limit - self._in_file)):
+            self._buffered.append(table)
+        self._buffered_rows += table.num_rows
+        while self._buffered_rows >= (some := min(_ROW_GROUP, self._limit - self._in_file)):
             self._write_group(some)
 
     def _write_group(self, rows: int) -> None:
-        """Write so many of the waiting rows as one row group, opening the next file where one is full."""
-        whole = pa.concat_tables(self._waiting)
-        self._waiting, self._waiting_rows = [whole.slice(rows)], self._waiting_rows - rows
+        """Write so many of the buffered rows as one row group, opening the next file where one is full."""
+        whole = pa.concat_tables(self._buffered)
+        self._buffered, self._buffered_rows = [whole.slice(rows)], self._buffered_rows - rows
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{self._split}-{self._rows // self._limit:05d}.parquet"
@@ -173,9 +169,9 @@ class _Files:
         self._writer, self._in_file = None, 0
 
     def close(self) -> int:
-        """Write what waits, finish the last file and return the number of rows."""
-        if self._waiting_rows:
-            self._write_group(self._waiting_rows)
+        """Write the rows that are buffered, finish the last file and return the number of rows."""
+        if self._buffered_rows:
+            self._write_group(self._buffered_rows)
         self._next()
         return self._rows
 

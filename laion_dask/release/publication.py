@@ -1,6 +1,6 @@
-"""Tables of a release in, what describes and proves them out: card, Croissant, manifest, in this order.
+"""Write what describes and proves a release, in this order: card, Croissant, manifest.
 
-Each speaks of what was written before it: the card is in Croissant's digests, and both are in the manifest's.
+Croissant has the digest of the card, and the manifest the digests of both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from laion_dask import params
 from laion_dask.blocklists import removal_ledger
 from laion_dask.release import card, card_figures, composition, croissant, manifest, rate_lines
 from laion_dask.storage import duckdb_connection, embeddings
+from laion_dask.storage.files import sha256
 
 
 def publish(
@@ -28,7 +29,9 @@ def publish(
     return describe(out, gather(data, settings, counts), tombstones, rates)
 
 
-def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.Row] = ()) -> dict[str, Any]:
+def describe(
+    out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.RateRow] = ()
+) -> dict[str, Any]:
     """Write them for a release that was made with and from this."""
     numbers = composition.measure(out)
     root = manifest.root(out)
@@ -37,7 +40,7 @@ def describe(out: Path, made: manifest.Made, tombstones: int, rates: Sequence[ra
     files = manifest.describe(out)
     croissant.write(out, made, numbers, root, files)
     described = out / croissant.NAME
-    files[croissant.NAME] = {"bytes": described.stat().st_size, "sha256": manifest.digest(described)}
+    files[croissant.NAME] = {"bytes": described.stat().st_size, "sha256": sha256(described)}
     return manifest.write(out, made, root, tombstones, dict(sorted(files.items())))
 
 

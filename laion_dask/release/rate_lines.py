@@ -1,4 +1,4 @@
-"""The rates of a version's card: lines by split, and by the languages and hosts that most was asked for of.
+"""Count the rates that the card shows: by split, and for the languages and hosts with most attempts.
 
 They are counted by `rate_queries`, as those of the report. Rates are of what was found, not of what is kept: they say
 what the filters had to deal with.
@@ -12,34 +12,20 @@ from pathlib import Path
 from typing import Final
 
 from laion_dask import params
+from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics import rate_queries
-from laion_dask.statistics.rate_queries import ALL, HOST_SIGNALS, Counted
-from laion_dask.statistics.summary import wilson
+from laion_dask.statistics.intervals import Share
+from laion_dask.statistics.rate_queries import ALL, Counted
+from laion_dask.storage import shards
 
 _TOP: Final = 5
 """Languages and hosts that have a line."""
-_ORDER: Final = (ALL, "en", "multi", "nolang")
+_ORDER: Final = (ALL, *SPLITS)
 _ATTEMPTS: Final = "opt_out_of_attempts"
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How many of `total` a measure holds for, with its 95 % interval."""
-
-    count: int
-    total: int
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return it as a cell of the card; empty where nothing was looked at."""
-        if not self.total:
-            return ""
-        return f"{100 * self.count / self.total:.2f} % ({100 * self.low:.2f} to {100 * self.high:.2f})"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
+class RateRow:
     """One group: `by` is split, language or host; of split, group `all` is everything."""
 
     by: str
@@ -62,26 +48,25 @@ MEASURES: Final = {
 """Measures of every version, in the order of the card; between them, the signals of opt-outs that occur."""
 
 
-def measure(data: Path, settings: params.Filter) -> list[Row]:
-    """Count every measure by split, and by the languages and hosts that most was asked for of; [] without shards."""
-    if not any(path.stem.isdigit() for path in (data / "download").glob("*.parquet")):
+def measure(data: Path, settings: params.Filter) -> list[RateRow]:
+    """Count every measure by split, and by the languages and hosts with most attempts; [] without shards."""
+    if not shards.tables(data / "download"):
         return []
     return list(_rows(rate_queries.of_version(data, settings)))
 
 
-def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
+def _rows(counted: Sequence[Counted]) -> Iterator[RateRow]:
     groups: dict[tuple[str, str], dict[str, Share]] = {}
     for one in counted:
-        share = Share(one.count, one.total, *wilson(one.count, one.total))
-        groups.setdefault((one.by, one.group), {})[one.measure] = share
-    none = Share(0, 0, *wilson(0, 0))
+        groups.setdefault((one.by, one.group), {})[one.measure] = Share.of(one.count, one.total)
+    none = Share.of(0, 0)
     names = [name for name in rate_queries.SAFETY if name != rate_queries.PAGES]
     # Of a pair that was removed before it was asked for, only the split is known without the extraction's tables.
     asked_for = [name for name in names if not name.endswith("_of_pairs")]
     of = {"split": names, "language": asked_for, "host": asked_for}
     for by in ("split", "language", "host"):
         rows = [
-            Row(by, group, shares[_ATTEMPTS].total, {name: shares.get(name, none) for name in of[by]})
+            RateRow(by, group, shares[_ATTEMPTS].total, {name: shares.get(name, none) for name in of[by]})
             for (kind, group), shares in groups.items()
             if kind == by and _ATTEMPTS in shares
         ]
@@ -89,16 +74,23 @@ def _rows(counted: Sequence[Counted]) -> Iterator[Row]:
         yield from rows if by == "split" else rows[:_TOP]
 
 
-def by_split(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+def by_split(rows: Sequence[RateRow]) -> list[tuple[str, list[str]]]:
     """Return a line for each measure: what it is, and its share of each split, in order; of signals, those found."""
     splits = [row for row in rows if row.by == "split"]
     if not splits:
         return []
     lines = []
-    for name, told in MEASURES.items():
-        lines.append((told, [str(row.shares[name]) for row in splits]))
+    for name, meaning in MEASURES.items():
+        lines.append((meaning, [cell(row.shares[name]) for row in splits]))
         if name == _ATTEMPTS:
-            found = {one: f"opt_out_{one}_of_attempts" for one in HOST_SIGNALS}
-            signals = [one for one in HOST_SIGNALS if splits[0].shares[found[one]].count]
-            lines += [(f"- by `{one}`", [str(row.shares[found[one]]) for row in splits]) for one in signals]
+            found = {one: f"opt_out_{one}_of_attempts" for one in SIGNALS}
+            signals = [one for one in SIGNALS if splits[0].shares[found[one]].count]
+            lines += [(f"- by `{one}`", [cell(row.shares[found[one]]) for row in splits]) for one in signals]
     return lines
+
+
+def cell(share: Share) -> str:
+    """Return a share as a cell of the card; empty where there was nothing to look at."""
+    if not share.total:
+        return ""
+    return f"{100 * share.count / share.total:.2f} % ({100 * share.low:.2f} to {100 * share.high:.2f})"

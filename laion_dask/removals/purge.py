@@ -8,7 +8,6 @@ commits name them, and the record says which.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tarfile
@@ -28,6 +27,7 @@ from laion_dask.removals.purge_versions import WEB
 from laion_dask.removals.traces import traces
 from laion_dask.removals.traces.traces import Traces
 from laion_dask.storage import embeddings, shards
+from laion_dask.storage.files import sha256
 
 DERIVED: Final = ("release", "report")
 _HALF: Final = "purged"
@@ -182,12 +182,10 @@ def described(found: PurgePlan) -> list[Deleted]:
 
 
 def _described(path: Path, why: str, *, rewritten: bool) -> Deleted:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     # The record is public: of a cache that lies elsewhere it has the object's name, and no folder of this machine.
     whole, here = path.absolute(), Path.cwd()
     name = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
-    return Deleted(name.as_posix(), why, path.stat().st_size, digest, rewritten)
+    return Deleted(name.as_posix(), why, path.stat().st_size, sha256(path), rewritten)
 
 
 def clean(*folders: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from laion_dask.removals.traces import traces
 from laion_dask.removals.traces.traces import Seen, Traces
+from laion_dask.storage.files import sha256
 
 _LIST = ".dir"
 
@@ -91,8 +92,7 @@ def in_remote(
             unread.unread = {f"{name}: object {oid}": why for why in unread.unread.values()}
             seen.add(unread)
             if told:
-                with copy.open("rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                digest = sha256(copy)
                 size = copy.stat().st_size
                 yield remote.fs, path, {"remote": name, "oid": oid, "why": told, "bytes": size, "sha256": digest}
             copy.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from laion_dask.removals.traces.traces import Traces
+from laion_dask.storage.files import sha256
 
 RECORD: Final = Path("purges.json")
 TRACES: Final = "purge.json"
@@ -79,9 +80,7 @@ def end(record: Path, home: Path, ledger: Path, proof: Mapping[str, Any]) -> Non
     """Put the proof into the entry, and forget what was searched for."""
     entry = unfinished(record)
     if entry is not None:
-        with ledger.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        _write(record, [*_read(record)[:-1], {**entry, "ledger_sha256": digest, "proof": dict(proof)}])
+        _write(record, [*_read(record)[:-1], {**entry, "ledger_sha256": sha256(ledger), "proof": dict(proof)}])
     (home / TRACES).unlink(missing_ok=True)
 
 

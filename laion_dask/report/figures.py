@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from laion_dask.report import reference, reference_figures
-from laion_dask.statistics.rate_queries import HOST_SIGNALS
+from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics.summary import ALL, FunnelStep, Histogram, Statistics
 from laion_dask.statistics.truth import Decision
-from laion_dask.storage.attempts import SPLITS
 
 KEPT: Final = "#0072B2"
 DROPPED: Final = "#D9822B"
@@ -266,7 +265,7 @@ def _languages(statistics: Statistics) -> Figure:
 def _rate_label(name: str) -> str:
     """Return a measure as a label: a signal of an opt-out by its own name."""
     signal = name.removeprefix("opt_out_").removesuffix("_of_attempts")
-    return _plain(signal if signal in HOST_SIGNALS else name)
+    return _plain(signal if signal in SIGNALS else name)
 
 
 def _safety(statistics: Statistics) -> Figure:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from laion_dask import params
 from laion_dask.download import earlier
 from laion_dask.report import gallery, reference, report_tables, tracking
 from laion_dask.schema.reasons import REASON_STAGE
-from laion_dask.statistics import domain_classes, rate_queries, rates, summary, truth
+from laion_dask.schema.values import SIGNALS
+from laion_dask.statistics import domain_classes, rates, summary, truth
 from laion_dask.statistics.summary import ALL
+from laion_dask.storage import templates
 from laion_dask.versions import checkout, diff, linkrot
 
 RATE_NAMES: Final = {
@@ -47,7 +49,7 @@ RATE_NAMES: Final = {
     "opt_out_c2pa_of_attempts": "by C2PA manifest",
     "removed_of_pairs": "Removal requested",
 }
-SIGNALS: Final = frozenset(f"opt_out_{signal}_of_attempts" for signal in rate_queries.HOST_SIGNALS)
+_OPT_OUTS: Final = frozenset(f"opt_out_{signal}_of_attempts" for signal in SIGNALS)
 """Measures that have a row of the page only where they occur."""
 # Six digits are more than any of these shares is worth, and the same on every machine.
 _DIGITS: Final = 6
@@ -98,7 +100,7 @@ def write(
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,
-        signals=SIGNALS,
+        signals=_OPT_OUTS,
         grouped=grouped,
         domain_classes=domain_classes.CLASSES,
         decisions=decisions,
@@ -149,14 +151,7 @@ def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("laion_dask.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
+    environment = templates.environment("laion_dask.report", escape=True)
     environment.filters["percent"] = _percent
     environment.filters["plain"] = lambda name: name.replace("_", " ")
     return environment

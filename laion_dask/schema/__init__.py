@@ -2,33 +2,40 @@
 
 - columns: What a table, a column and an array are, and the check of a table that is written.
 - tables: Every table and array of the pipeline. The package hands on these names and those of columns.
+- values: Values that several stages share: the splits of pairs, the signals of opt-outs, when two PDQ hashes match.
 - groups: The tables of the stage group.
 - faces: The columns that the stage score adds where a detector of faces is named.
 - reasons: The closed list of reasons for which rows are dropped, and the bits of the filter's rules.
 - ledger: Counts that add up: rows seen, kept, and dropped by reason.
 """
 
-from laion_dask.schema.columns import Array, Column, SchemaError, Table
-from laion_dask.schema.tables import (
-    ARRAYS,
-    IMAGES,
-    LINKROT,
-    LOSSES,
-    PAIRS,
-    READS,
-    RELEASE,
-    REMOVED,
-    SCORES,
-    TABLES,
-    TIMES,
-    TOMBSTONES,
-    TRIES,
-    TRUTH,
-    VERDICTS,
-    WATS,
-    WORK,
-    scores,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laion_dask.schema.columns import Array, Column, SchemaError, Table
+    from laion_dask.schema.tables import (
+        ARRAYS,
+        IMAGES,
+        LINKROT,
+        LOSSES,
+        PAIRS,
+        READS,
+        RELEASE,
+        REMOVED,
+        SCORES,
+        TABLES,
+        TIMES,
+        TOMBSTONES,
+        TRIES,
+        TRUTH,
+        VERDICTS,
+        WATS,
+        WORK,
+        scores,
+    )
 
 __all__ = [
     "ARRAYS",
@@ -54,3 +61,13 @@ __all__ = [
     "Table",
     "scores",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the tables when one is first asked for: parameters and `--help` need `values` alone, and no pyarrow."""
+    if name not in __all__:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    home = "columns" if name in {"Array", "Column", "SchemaError", "Table"} else "tables"
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value

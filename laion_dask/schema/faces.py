@@ -1,4 +1,4 @@
-"""What the stage score writes of faces, where score.faces names a detector: two columns behind the other scores.
+"""The columns that the stage score adds where score.faces names a detector.
 
 Beside laion_dask/schema/tables.py, whose vocabulary it goes on with.
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from laion_dask.schema import Column
+from laion_dask.schema.columns import Column
 
 BOXES: Final = Column(
     "face_bboxes",

@@ -1,4 +1,4 @@
-"""What the stage group writes: a row for every image that was scored, and the pairs of images that are near each other.
+"""The tables of the stage group: a row for each scored image, and the pairs of images that are near each other.
 
 Beside laion_dask/schema/tables.py, whose vocabulary it goes on with.
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from laion_dask.schema import Column, Table
+from laion_dask.schema.columns import Column, Table
 
 GROUPS: Final = Table(
     "groups",

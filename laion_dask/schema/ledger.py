@@ -1,4 +1,4 @@
-"""Counts that add up: what a stage saw, kept and dropped, by reason.
+"""Count what a stage saw, kept and dropped by reason, and check that the counts add up.
 
 A ledger whose sides differ is a bug and fails the stage.
 """

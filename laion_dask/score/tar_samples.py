@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from laion_dask import params
 from laion_dask.images.prepare import EXTENSIONS
 from laion_dask.schema.reasons import KEEP
+from laion_dask.schema.values import SPLITS
 
 _USUAL: Final = ("jpg", "jpeg", "png", "webp")
 PICTURES: Final = tuple(dict.fromkeys((*_USUAL, *EXTENSIONS.values(), "tiff")))
@@ -211,7 +211,7 @@ def _row(tar: str, key: str, reason: str, caption: str, known: dict[str, Any]) -
         "uid": _printable(uid) if isinstance(uid, str) and uid else made,
         "url": url,
         "caption": caption,
-        "split": split if split in params.SPLITS else "nolang",
+        "split": split if split in SPLITS else "nolang",
         "reason": reason,
         "tar": tar,
         "sha256": digest if isinstance(digest, str) and _SHA256.fullmatch(digest) else None,

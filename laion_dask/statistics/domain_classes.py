@@ -1,12 +1,11 @@
-"""A host name in, the class of its domain out: who may register there, as far as the name tells."""
+"""Classify the domain of a host by who may register there, as far as the name tells."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import Final
 
-if TYPE_CHECKING:
-    from tldextract import TLDExtract
+from laion_dask.web.urls import hostnames
 
 CLASSES: Final = {
     "government": "gov, mil and their like under a country: gov.uk, gouv.fr, gob.mx",
@@ -38,7 +37,7 @@ def domain_class(host: str) -> str:
         return "address"
     if last in _RESERVED:
         return "reserved"
-    found = _suffixes()(name)
+    found = hostnames.suffixes()(name)
     if found.is_private:
         return "platform"
     # gov or gov.uk: what the suffix begins with. `ac` alone is Ascension Island, and `mil` is never a country.
@@ -46,11 +45,3 @@ def domain_class(host: str) -> str:
     if first in _BY_LABEL and not (first == "ac" and first == found.suffix):
         return _BY_LABEL[first]
     return "country" if len(last) == 2 else "generic"
-
-
-@cache
-def _suffixes() -> TLDExtract:
-    import tldextract  # noqa: PLC0415 - reads its list of suffixes
-
-    # Offline: the snapshot inside the package.
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)

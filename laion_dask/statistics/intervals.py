@@ -1,4 +1,4 @@
-"""Counts of a sample in, estimates with 95 % intervals out: shares and totals of strata, and ratios of two of them.
+"""Compute shares and totals with 95 % intervals, of whole tables and of sampled strata.
 
 Rates of a version have Wilson's interval. Strata of a sample have the exact one, and are put together by the method of
 variance estimates recovery (MOVER), which keeps the asymmetry of rare events: Zou and Donner, Statistics in Medicine 27
@@ -7,13 +7,64 @@ variance estimates recovery (MOVER), which keeps the asymmetry of rare events: Z
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
 
 Z95: Final = 1.959963984540054
 _TAIL: Final = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of `total` rows have a property, with the 95 % Wilson interval; without rows `rate` is None."""
+
+    count: int
+    total: int
+    rate: float | None
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, count: int, total: int, **names: Any) -> Self:  # noqa: ANN401 - the fields that a class adds
+        """Compute rate and interval from counts; `names` are the further fields of a class that adds some."""
+        return cls(count, total, count / total if total else None, *wilson(count, total), **names)
+
+
+_NUMBERS: Final = tuple(field.name for field in fields(Share))
+
+
+def names_first(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dictionary of a dataclass, as `dict_factory` of `asdict`: of a share its names, then its numbers."""
+    values = dict(items)
+    if not values.keys() >= {*_NUMBERS}:
+        return values
+    return {name: value for name, value in items if name not in _NUMBERS} | {name: values[name] for name in _NUMBERS}
+
+
+def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by.
+
+    Newcombe 1998, method 3, in the order in which SciPy's `binomtest(...).proportion_ci(method="wilson")` computes it,
+    so that the digits are the same. SciPy makes a test of each share first, which took a third of the report's time.
+    """
+    if total == 0:
+        return 0.0, 1.0
+    z = _quantile(0.5 + 0.5 * confidence)
+    share = successes / total
+    scale = 2 * (total + z**2)
+    middle = (2 * total * share + z**2) / scale
+    half = z / scale * math.sqrt(4 * total * share * (1 - share) + z**2)
+    return (0.0 if successes == 0 else middle - half), (1.0 if successes == total else middle + half)
+
+
+@functools.cache
+def _quantile(probability: float) -> float:
+    from scipy.special import ndtri  # noqa: PLC0415 - only report, card and audits need it
+
+    return float(ndtri(probability))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,12 @@ import pyarrow.parquet as pq
 from laion_dask import params
 from laion_dask.schema.faces import BOXES
 from laion_dask.schema.reasons import LISTED_IMAGES, REASON_STAGE, REASONS
+from laion_dask.schema.values import SIGNALS
 from laion_dask.statistics import domain_classes
 from laion_dask.storage import attempts, duckdb_connection
 
 ALL: Final = "all"
 NO_LANGUAGE: Final = "none"
-HOST_SIGNALS: Final = (
-    *("robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
-    *("crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
-)
 PERSONAL: Final = ("emails", "phones", "cards", "accounts", "ips")
 FACES: Final = "faces_of_searched"
 """Images with a box of score.faces, of those that the detector looked at."""
@@ -43,7 +40,7 @@ _LISTED_ADDRESSES: Final = ("listed_url", "listed_address")
 SAFETY: Final = (
     *("unsafe_of_scored", "watermark_of_scored", "unsafe_of_kept", "watermark_of_kept"),
     *("listed_of_received", "listed_address_of_pairs", PAGES, "page_opt_out_of_attempts", "opt_out_of_attempts"),
-    *(f"opt_out_{signal}_of_attempts" for signal in HOST_SIGNALS),
+    *(f"opt_out_{signal}_of_attempts" for signal in SIGNALS),
     "removed_of_pairs",
 )
 """Measures of every version, in the order of report and card."""
@@ -77,9 +74,7 @@ create temp table pairs as
 select images.split, coalesce(nullif(images.language, ''), $none) as language, images.host, true as attempt,
     images.reason = 'keep' as downloaded, coalesce(verdicts.reason, images.reason) as verdict,
     images.page_signals <> '' as page, images.rights = 'refused' as refused, images.rights_signal as signal{scores}
-from read_parquet($images, hive_partitioning = false) images
-    left join read_parquet($scores, hive_partitioning = false) scores using (uid)
-    left join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)
+from {joined}
 union all by name
 select gone.split, {gone}, false as attempt, false as downloaded, gone.reason as verdict
 from {removed} gone{found}
@@ -105,7 +100,7 @@ def measures(settings: params.Filter) -> list[Measure]:
         for (name, column), most in zip((("unsafe", "punsafe"), ("watermark", "pwatermark")), limits, strict=True)
     ]
     # What binds is the reason; what is only recorded stands in rights_signal.
-    held = {one: f"coalesce(verdict = '{one}' or (refused and signal = '{one}'), false)" for one in HOST_SIGNALS}
+    held = {one: f"coalesce(verdict = '{one}' or (refused and signal = '{one}'), false)" for one in SIGNALS}
     return [
         *scored,
         Measure("listed_of_received", received, f"verdict in {LISTED_IMAGES}"),
@@ -195,15 +190,18 @@ def _load(
         if found
         else ("null::varchar as language, null::varchar as host")
     )
-    values: dict[str, Any] = {
-        "none": NO_LANGUAGE,
-        "images": duckdb_connection.names(files["download"]),
-        "scores": duckdb_connection.names(files["score"]),
-        "verdicts": duckdb_connection.names(files["filter"]),
-    } | ({"pairs": duckdb_connection.names(found)} if found else {})
+    values = attempts.bound(files["download"], files["score"], files["filter"]) | {"none": NO_LANGUAGE}
+    values |= {"pairs": duckdb_connection.names(found)} if found else {}
     scores = "".join(f', scores."{name}"' for name in columns)
     connection.execute(
-        _PAIRS.format(scores=scores, gone=gone, removed=_removed(data), found=_FOUND if found else ""), values
+        _PAIRS.format(
+            joined=attempts.joined(whole=True),
+            scores=scores,
+            gone=gone,
+            removed=_removed(data),
+            found=_FOUND if found else "",
+        ),
+        values,
     )
 
 

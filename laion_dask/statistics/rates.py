@@ -1,4 +1,4 @@
-"""Tables of a version in, rates by split, language, domain class and host out, each with its Wilson interval.
+"""Compute the rates of a version by split, language, domain class and host, each with its Wilson interval.
 
 And what a threshold would do (sweeps), and whom the similarity filter excludes (selection rates by language, and their
 ratio to a reference). Tables are read one shard at a time; only counts of the groups are kept.
@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from laion_dask import params
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics import intervals, rate_queries
+from laion_dask.statistics.intervals import Share, names_first
 from laion_dask.statistics.rate_queries import ALL, FACES, NO_LANGUAGE
-from laion_dask.statistics.summary import wilson
 from laion_dask.storage import attempts
 
 FILE: Final = "rates.json"
@@ -37,31 +38,21 @@ _HEADLINE: Final = ("personal_", "tag_", "laion400m_", FACES)
 
 
 @dataclass(frozen=True, slots=True)
-class GroupRate:
-    """How many of the `total` pairs of one group a measure holds for; by `split`, group `all` is everything."""
+class GroupRate(Share):
+    """For how many of the pairs of one group a measure holds; with `by` split, the group `all` is everything."""
 
     measure: str
     by: str
     group: str
-    count: int
-    total: int
-    rate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Point(Share):
     """How many scored pairs of one split pass a threshold."""
 
     score: str
     split: str
     threshold: float
-    count: int
-    total: int
-    rate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,7 @@ class Selection:
     language: str
     count: int
     total: int
-    rate: float
+    rate: float | None
     low: float
     high: float
     reference: str
@@ -105,7 +96,7 @@ def write(
 ) -> Rates:
     """Write rates.json into `out` and return what is in it; `hosts` are those that get rates of their own."""
     found = collect(data, settings, hosts, metrics)
-    text = json.dumps(asdict(found), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(asdict(found, dict_factory=names_first), indent=1, ensure_ascii=False, allow_nan=False)
     (out / FILE).write_text(text + "\n", encoding="utf-8")
     return found
 
@@ -155,7 +146,7 @@ def groups(counted: Sequence[rate_queries.Counted]) -> tuple[GroupRate, ...]:
     """Return counts as rates with their intervals, by measure, kind of group and size, in a fixed order."""
     measures = [*dict.fromkeys(one.measure for one in counted)]
     found = [
-        GroupRate(one.measure, one.by, one.group, one.count, one.total, *_rate(one.count, one.total))
+        GroupRate.of(one.count, one.total, measure=one.measure, by=one.by, group=one.group)
         for one in counted
         if one.total
     ]
@@ -180,7 +171,7 @@ class _Sweeps:
             score = table[name].to_numpy()
             # In the column's own precision, as in the filter: a score of 0.3 is at least 0.3.
             levels = np.asarray(thresholds, score.dtype)
-            for one in attempts.SPLITS:
+            for one in SPLITS:
                 values = np.sort(score[downloaded & np.isfinite(score) & (split == one)])
                 below = np.searchsorted(values, levels, side="left" if name in _AT_LEAST else "right")
                 self._scored[name, one] += len(values)
@@ -188,7 +179,7 @@ class _Sweeps:
                     {(name, one, level): len(values) - int(n) for level, n in zip(thresholds, below, strict=True)}
                 )
         similarity = table["similarity"].to_numpy()
-        least = {one: getattr(self._settings.filter.similarity, one) for one in attempts.SPLITS}
+        least = {one: getattr(self._settings.filter.similarity, one) for one in SPLITS}
         passes = similarity >= np.asarray([least[one] for one in split], similarity.dtype)
         scored = downloaded & np.isfinite(similarity)
         languages = [language or NO_LANGUAGE for language in table["language"].filter(pa.array(scored)).to_pylist()]
@@ -198,12 +189,12 @@ class _Sweeps:
         """Return the sweeps and the selection in a fixed order."""
         sweeps = []
         for name, thresholds in SWEEPS.items():
-            for split in (ALL, *attempts.SPLITS):
-                parts = attempts.SPLITS if split == ALL else (split,)
+            for split in (ALL, *SPLITS):
+                parts = SPLITS if split == ALL else (split,)
                 rows = sum(self._scored[name, part] for part in parts)
                 for level in thresholds if rows else ():
                     passed = sum(self._passed[name, part, level] for part in parts)
-                    sweeps.append(Point(name, split, level, passed, rows, *_rate(passed, rows)))
+                    sweeps.append(Point.of(passed, rows, score=name, split=split, threshold=level))
         return tuple(sweeps), tuple(self._selection())
 
     def _selection(self) -> list[Selection]:
@@ -215,22 +206,13 @@ class _Sweeps:
             return []
         reference = "en" if "en" in totals else order[0]
         base = (self._selected[reference, True], totals[reference])
-        return [
-            Selection(
-                language,
-                passed,
-                rows,
-                *_rate(passed, rows),
-                reference,
-                *((1.0, 1.0, 1.0) if language == reference else _ratio(passed, rows, *base)),
-            )
-            for language in order
-            for passed, rows in [(self._selected[language, True], totals[language])]
-        ]
-
-
-def _rate(found: int, rows: int) -> tuple[float, float, float]:
-    return found / rows, *wilson(found, rows)
+        found = []
+        for language in order:
+            share = Share.of(self._selected[language, True], totals[language])
+            ratio = (1.0, 1.0, 1.0) if language == reference else _ratio(share.count, share.total, *base)
+            numbers = share.count, share.total, share.rate, share.low, share.high
+            found.append(Selection(language, *numbers, reference, *ratio))
+        return found
 
 
 def _ratio(*counts: int) -> tuple[float | None, float | None, float | None]:
@@ -253,4 +235,4 @@ def headline(found: Rates) -> dict[str, dict[str, Any]]:
 
 
 def _rounded(one: GroupRate | Selection) -> dict[str, float]:
-    return {"rate": round(one.rate, 6), "low": round(one.low, 6), "high": round(one.high, 6)}
+    return {"rate": round(one.rate or 0.0, 6), "low": round(one.low, 6), "high": round(one.high, 6)}

@@ -1,11 +1,10 @@
-"""Tables of a version in, numbers out: funnel, histograms, languages, hosts, sizes, and safety rates with intervals.
+"""Summarise a version in numbers: funnel, histograms, languages, hosts, sizes, and safety rates with intervals.
 
 Shards are read one at a time and only counts are kept, so that memory does not grow with the number of pairs.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,10 @@ import pyarrow.compute as pc
 
 from laion_dask import params
 from laion_dask.schema.reasons import FUNNEL, KEEP, REASONS
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics import rate_queries
+from laion_dask.statistics.intervals import Share, names_first
 from laion_dask.storage import attempts as outcomes
-from laion_dask.storage.attempts import SPLITS
 
 PERCENTILES: Final = (5, 25, 50, 75, 95)
 MEASURES: Final = ("width", "height", "text length")
@@ -93,16 +93,11 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A share with its 95 % Wilson interval; `rate` is None where nothing was looked at."""
+class Rate(Share):
+    """The share of a measure of `rate_queries.SAFETY` in one split, or in all."""
 
     name: str
     split: str
-    count: int
-    total: int
-    rate: float | None
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +127,7 @@ class Statistics:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return asdict(self)
-
-
-def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by.
-
-    Newcombe 1998, method 3, in the order in which SciPy's `binomtest(...).proportion_ci(method="wilson")` computes it,
-    so that the digits are the same; but that makes a test of each share first, which took a third of the report's time.
-    """
-    if total == 0:
-        return 0.0, 1.0
-    z = _quantile(0.5 + 0.5 * confidence)
-    share = successes / total
-    scale = 2 * (total + z**2)
-    middle = (2 * total * share + z**2) / scale
-    half = z / scale * math.sqrt(4 * total * share * (1 - share) + z**2)
-    return (0.0 if successes == 0 else middle - half), (1.0 if successes == total else middle + half)
-
-
-@functools.cache
-def _quantile(probability: float) -> float:
-    from scipy.special import ndtri  # noqa: PLC0415 - only the report needs it
-
-    return float(ndtri(probability))
+        return asdict(self, dict_factory=names_first)
 
 
 def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
@@ -188,12 +160,11 @@ def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[s
 def safety(counted: Sequence[rate_queries.Counted]) -> tuple[Rate, ...]:
     """Return the measures of every version by split, in order; a rate of nothing is None."""
     found = {(one.measure, one.group): (one.count, one.total) for one in counted if one.by == "split"}
-    rates = []
-    for name in rate_queries.SAFETY:
-        for split in (ALL,) if name == rate_queries.PAGES else (*SPLITS, ALL):
-            count, total = found.get((name, split), (0, 0))
-            rates.append(Rate(name, split, count, total, count / total if total else None, *wilson(count, total)))
-    return tuple(rates)
+    return tuple(
+        Rate.of(*found.get((name, split), (0, 0)), name=name, split=split)
+        for name in rate_queries.SAFETY
+        for split in ((ALL,) if name == rate_queries.PAGES else (*SPLITS, ALL))
+    )
 
 
 class _Tally:

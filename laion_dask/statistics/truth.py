@@ -1,4 +1,4 @@
-"""The demo's truth labels and what became of each link in, true and false decisions with precision and recall out.
+"""Judge every decision of a demo version by the demo's truth labels: precision and recall with intervals.
 
 Links are joined by their place (WAT, page, link index), so that a wrong uid shows as an error and hides none; pairs are
 joined with their fate by uid. All labels are held in memory: the demo has tens of thousands.
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from laion_dask import params
 from laion_dask.schema.reasons import KEEP, REASON_STAGE, REASONS
-from laion_dask.statistics.summary import wilson
+from laion_dask.schema.values import SPLITS
+from laion_dask.statistics.intervals import wilson
 from laion_dask.storage import attempts as outcomes
 
 # Judged as detectors, over every downloaded image that has a score: the score decides, not which rule came first.
@@ -223,7 +224,7 @@ def _of_text(links: list[_Link]) -> list[Decision]:
     found.append(_from_counts("language", "extract", len(splits), counts))
     found += [
         _decision(f"split_{name}", "extract", [(true == name, given == name) for true, given in splits])
-        for name in outcomes.SPLITS
+        for name in SPLITS
     ]
     return found
 

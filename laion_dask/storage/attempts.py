@@ -1,4 +1,4 @@
-"""Stage folders in, one joined table for each shard out: every attempt with its scores and its verdict.
+"""Join images, scores and verdicts by uid: shard by shard as Arrow tables, or all shards in one SQL query.
 
 Stages are joined by uid, never by row order between stages; one shard is in memory at a time.
 """
@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask.schema.reasons import KEEP
+from laion_dask.storage import duckdb_connection, shards
+from laion_dask.storage.uids import rows_of
 
-SPLITS = ("en", "multi", "nolang")
+_JOINED: Final = """read_parquet($images, hive_partitioning = false) images
+    {join} read_parquet($scores, hive_partitioning = false) scores using (uid)
+    {join} read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)"""
 
 
 class MissingStageError(Exception):
@@ -24,7 +28,7 @@ class MissingStageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class JoinedShard:
     """The attempts of one shard: the columns asked for, `verdict` and `downloaded`, one row an attempt."""
 
     number: int
@@ -33,14 +37,14 @@ class Shard:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Return `<shard>.parquet` of a stage in the order of the shards; other tables of the folder are left out."""
+    """Return the tables of a stage's shards, as `shards.tables`; `MissingStageError` where the stage has not run."""
     if not folder.is_dir():
         message = f"{folder} is missing: run the stage {folder.name}, or restore it with `dvc pull` or `dvc checkout`"
         raise MissingStageError(message)
-    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
+    return shards.tables(folder)
 
 
-def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[Shard]:
+def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[JoinedShard]:
     """Yield every shard with columns of its images table and of its scores, joined by uid.
 
     `verdict` is the filter's, and the download's reason where the filter says nothing. Scores are null where none was
@@ -55,7 +59,21 @@ def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> I
         if scores:
             scored = _read(data / "score" / path.name, ["uid", *scores])
             columns |= {name: _aligned(table, scored, name) for name in scores}
-        yield Shard(int(path.stem), path.with_suffix(".tar"), pa.table(columns))
+        yield JoinedShard(int(path.stem), path.with_suffix(".tar"), pa.table(columns))
+
+
+def joined(*, whole: bool) -> str:
+    """Return images, scores and verdicts of all shards joined by uid, as SQL behind `from`; `bound` gives its values.
+
+    With `whole`, attempts without a score or verdict stay, with nulls.
+    """
+    return _JOINED.format(join="left join" if whole else "join")
+
+
+def bound(images: Sequence[Path], scores: Sequence[Path], verdicts: Sequence[Path]) -> dict[str, Any]:
+    """Return the values of `joined`: the files of each table."""
+    tables = {"images": images, "scores": scores, "verdicts": verdicts}
+    return {name: duckdb_connection.names(paths) for name, paths in tables.items()}
 
 
 def removed(data: Path) -> pa.Table:
@@ -71,5 +89,4 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
 
 
 def _aligned(table: pa.Table, other: pa.Table, column: str) -> pa.ChunkedArray[Any]:
-    rows = pc.index_in(table["uid"], value_set=other["uid"].combine_chunks())
-    return other[column].take(rows)
+    return other[column].take(rows_of(table["uid"], other))

@@ -1,6 +1,6 @@
-"""Nothing in, a DuckDB connection out that spills to disk: memory stays bounded whatever the number of rows.
+"""Open an in-memory DuckDB connection with a memory limit; what is larger spills to temporary files.
 
-A path is the user's, and says nothing of what lies there. DuckDB reads patterns in it (see `names`), and takes a folder
+Paths are taken literally. DuckDB reads patterns in it (see `names`), and takes a folder
 such as `language=en` for the column `language` of every file below, in place of the file's own: so each read_parquet of
 this project has `hive_partitioning = false`.
 """

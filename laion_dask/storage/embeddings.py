@@ -1,4 +1,4 @@
-"""Embeddings in, Zarr arrays out: one Zarr shard for each shard of images, so that no two writers share one.
+"""Write and read embeddings as Zarr arrays: one Zarr shard for each shard of images, so no two writers share one.
 
 A store has one group for each model, with the arrays of `schema.ARRAYS`: `<model>/image` and `<model>/text`.
 """
@@ -41,7 +41,7 @@ def write_shard(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], abou
 @contextmanager
 def empty_shards_written() -> Iterator[None]:
     """Write a shard without any image too: a missing file then always means a missing part."""
-    # An array that is opened again has not kept what `create` asked of it.
+    # The setting of `create` is not stored with an array, so it is set again for each write.
     with zarr.config.set({"array.write_empty_chunks": True}):
         yield
 

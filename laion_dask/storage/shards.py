@@ -1,4 +1,4 @@
-"""Rows and their pictures in, one shard out: tar, Parquet table and counts in img2dataset's layout; and back again.
+"""Write and read shards in img2dataset's layout: a tar of pictures, a Parquet table and counts.
 
 A tar holds `<key>.jpg`, `<key>.txt` and `<key>.json` side by side for each success, in the order of the rows; pictures
 end in png, webp or what came, where `download.encode` says so. The same rows give the same bytes: no times, no owners,
@@ -109,6 +109,11 @@ class ShardWriter:
 def _json(row: Mapping[str, Any]) -> bytes:
     # A further column of a table may hold what JSON does not know, such as dates: then as it is printed.
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
+def tables(folder: Path) -> list[Path]:
+    """Return `<shard>.parquet` of a folder in the order of the shards; other tables are left out."""
+    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 def key(name: str, place: int, shard_rows: int) -> str:

@@ -4,7 +4,7 @@ The csv module takes a quote that is never closed for the begin of a value, and 
 with a value too many moves the others into the wrong columns. In a list of removals or of known content that is a
 picture which stays. So a row is one line with as many values as the header, in UTF-8, or the file is refused.
 
-Messages name file, line and remedy. They never repeat what the file says, for some files hold what nobody may see.
+Messages name file, line and remedy. They never repeat the content of a file, as some lists are confidential.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from laion_dask.release.manifest import NAME, digest
+from laion_dask.release.manifest import NAME
+from laion_dask.storage.files import sha256
 from laion_dask.versions.diff import ReleaseFolder
 
 _EXPERIMENTS = "refs/exps/"
@@ -55,7 +56,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[ReleaseFolder]:
 def identity(name: str, project: Path = Path()) -> str:
     """Return what the name means now: the digest of the manifest in a folder, or the commit of a revision."""
     path = project / name / NAME
-    return digest(path) if path.is_file() else find_commit(name, project)
+    return sha256(path) if path.is_file() else find_commit(name, project)
 
 
 def find_commit(name: str, project: Path = Path()) -> str:

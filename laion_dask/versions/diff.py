@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from laion_dask.release import composition, manifest
 from laion_dask.release.composition import SCORES
-from laion_dask.release.part import SPLITS
 from laion_dask.schema.reasons import REASON_STAGE
+from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.summary import PERCENTILES, percentiles
 from laion_dask.storage import duckdb_connection
 

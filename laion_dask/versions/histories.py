@@ -20,7 +20,10 @@ import pyarrow.parquet as pq
 from laion_dask.catalog import copy_binary
 from laion_dask.release import manifest
 from laion_dask.schema.reasons import RULE_BITS, WITHHELD
+from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import duckdb_connection
+from laion_dask.storage.files import sha256
+from laion_dask.storage.uids import to_bytes
 from laion_dask.web.urls import address_key
 
 _FATES: Final = {
@@ -64,7 +67,7 @@ class VersionTables:
             raise HistoryError(
                 f"{self.data} has no release with its verdicts. Remedy: `make repro`, or name a revision"
             )
-        return manifest.digest(path)
+        return sha256(path)
 
 
 def make(cursor: Any) -> None:  # noqa: ANN401 - a driver's cursor
@@ -139,7 +142,7 @@ def _typed(rows: pa.Table, columns: Mapping[str, str], version: int) -> pa.Table
     made = {}
     for name, kind in columns.items():
         if name == "uid":
-            raw = bytes.fromhex("".join(rows["uid"].to_pylist()))
+            raw = to_bytes(rows["uid"]).tobytes()
             made[name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows.num_rows, [None, pa.py_buffer(raw)])
         elif name == "address_sha256":
             made[name] = pa.array([address_digest(url) for url in rows[name].to_pylist()], pa.string())
@@ -242,7 +245,7 @@ def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a
         values.append(address_digest(str(what["url"])))
     if "pdq" in what:
         conditions.append("(pdq <> '' and bit_count(('x' || pdq)::bit(256) # ('x' || %s)::bit(256)) <= %s)")
-        values += [what["pdq"], 31]
+        values += [what["pdq"], PDQ_DISTANCE]
     rows = cursor.execute(
         "select distinct replace(uid::text, '-', '') from laion_dask_history.fates"
         f" where {' or '.join(conditions)} order by 1",

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from laion_dask import schema
 from laion_dask.download import earlier as verify
 from laion_dask.schema.reasons import KEEP
-from laion_dask.statistics.summary import wilson
+from laion_dask.statistics.intervals import Share, names_first, wilson
+from laion_dask.storage import shards
 
 ALL: Final = "all"
 
@@ -29,15 +30,10 @@ _COLUMNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How many of a group's pairs ended in one class, with the 95 % Wilson interval of the share."""
+class ClassShare(Share):
+    """The share of a group's pairs that ended in one class."""
 
     found: str
-    count: int
-    total: int
-    rate: float | None
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +42,9 @@ class LinkRotGroup:
 
     name: str
     pairs: int
-    shares: tuple[Share, ...]
+    shares: tuple[ClassShare, ...]
 
-    def share(self, found: str) -> Share:
+    def share(self, found: str) -> ClassShare:
         """Return the share of one class."""
         return next(share for share in self.shares if share.found == found)
 
@@ -77,7 +73,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
     `EarlierError` where a folder holds no download, before anything is written.
     """
     verify.shard_files(before)
-    if not verify.tables(now):
+    if not shards.tables(now):
         raise verify.EarlierError(
             f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet"
         )
@@ -90,14 +86,16 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
                     counts[kind, name, row["found"]] += 1
             writer.write_table(pa.Table.from_pylist(rows, schema=schema.LINKROT.schema))
     report = _report(counts, top_hosts)
-    text = json.dumps({"classes": verify.CLASSES, **asdict(report)}, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        {"classes": verify.CLASSES, **asdict(report, dict_factory=names_first)}, indent=1, ensure_ascii=False
+    )
     (out / "linkrot.json").write_text(f"{text}\n", encoding="utf-8")
     return report
 
 
 def _shards(now: Path, before: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the compared pairs of each shard, with their class."""
-    for path in verify.tables(now):
+    for path in shards.tables(now):
         names = set(pq.read_schema(path).names)
         rows = pq.read_table(path, columns=[name for name in _COLUMNS if name in names]).to_pylist()
         earlier = verify.earlier(before, path.stem, {row["uid"] for row in rows})
@@ -134,10 +132,7 @@ def _report(counts: Counter[tuple[str, str, str]], top_hosts: int) -> LinkRot:
 
     def group(kind: str, name: str) -> LinkRotGroup:
         total = sizes[kind, name]
-        shares = []
-        for found in verify.CLASSES:
-            count = counts[kind, name, found]
-            shares.append(Share(found, count, total, count / total if total else None, *wilson(count, total)))
+        shares = (ClassShare.of(counts[kind, name, found], total, found=found) for found in verify.CLASSES)
         return LinkRotGroup(name, total, tuple(shares))
 
     years = sorted(name for kind, name in sizes if kind == "year")
@@ -170,7 +165,7 @@ def read(path: Path) -> LinkRot:
     values = json.loads(path.read_text(encoding="utf-8"))
 
     def group(value: dict[str, Any]) -> LinkRotGroup:
-        return LinkRotGroup(value["name"], value["pairs"], tuple(Share(**share) for share in value["shares"]))
+        return LinkRotGroup(value["name"], value["pairs"], tuple(ClassShare(**share) for share in value["shares"]))
 
     return LinkRot(
         group(values["everything"]),

@@ -20,6 +20,7 @@ from laion_dask.blocklists.removal_ledger import Removal
 from laion_dask.filter import takedown
 from laion_dask.images import hashes, pdq_index
 from laion_dask.schema.reasons import KEEP, REASON_STAGE, REASONS, RULE_BITS, WITHHELD
+from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.versions import histories
 from laion_dask.web.urls import address_key
 
@@ -96,7 +97,7 @@ def question(what: str) -> dict[str, str]:
         looks = hashes.pdq_as_stored(body)
     except (OSError, ValueError, SyntaxError):
         return asked  # not a picture that can be decoded: the bytes may still be known
-    if looks.quality >= takedown.PDQ_QUALITY:
+    if looks.quality >= PDQ_QUALITY:
         asked["pdq"] = looks.hex
     return asked
 
@@ -132,7 +133,7 @@ def _lines(known: Mapping[str, Any], by_kind: _ByKind) -> list[Removal]:
     entries = by_kind.get("pdq", {})
     if known.get("pdq") and entries:
         apart = np.bitwise_count(pdq_index.unpack(list(entries)) ^ pdq_index.unpack([str(known["pdq"])])).sum(axis=1)
-        near = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= takedown.PDQ_BITS]
+        near = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= PDQ_DISTANCE]
         found += [line for lines in near for line in lines]
     return found
 

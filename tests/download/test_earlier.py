@@ -25,6 +25,7 @@ from laion_dask.images import hashes
 from laion_dask.report import linkrot_figure, tracking
 from laion_dask.report.part import write as write_report
 from laion_dask.schema.reasons import KEEP
+from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import shards
 from laion_dask.versions import linkrot
 from laion_dask.web.archive.replay import Loopback
@@ -213,7 +214,7 @@ def test_two_hashes_of_one_picture_are_within_31_bits_and_of_two_pictures_are_no
     bodies = jpeg(drawn(1)), jpeg(drawn(1).resize((300, 225)), 60), jpeg(drawn(2))
     one, small, other = (hashes.pdq_as_stored(body).hex for body in bodies)
     assert earlier.bits_apart(one, one) == 0
-    assert earlier.bits_apart(one, small) <= earlier.PDQ_BITS < earlier.bits_apart(one, other)
+    assert earlier.bits_apart(one, small) <= PDQ_DISTANCE < earlier.bits_apart(one, other)
 
 
 def test_a_folder_without_tables_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -97,12 +97,12 @@ def test_a_sample_is_the_same_whatever_the_order_of_the_shards() -> None:
     uids = uid_sets.halves(pa.array([f"{random.Random(row).getrandbits(128):032x}" for row in range(1000)]))
     found = []
     for order in (np.arange(1000), np.random.default_rng(1).permutation(1000)):
-        sample = clip_losses.Sample(100, 5)
+        sample = clip_losses.RandomSample(100, 5)
         for some in np.array_split(order, 7):
             sample.add(uids[some], some)
         found.append(sample.slots.tolist())
     assert found[0] == found[1]
     assert len({*found[0]}) == 100
-    other = clip_losses.Sample(100, 6)
+    other = clip_losses.RandomSample(100, 6)
     other.add(uids, np.arange(1000))
     assert {*other.slots.tolist()} != {*found[0]}

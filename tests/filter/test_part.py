@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from laion_dask import params, schema
 from laion_dask.filter import balance, duplicates, part, pool, rules, uid_sets
-from laion_dask.params import filters
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
+from laion_dask.schema.values import SPLITS
 
 NAN = float("nan")
 
@@ -72,20 +72,20 @@ def test_a_shard_gets_a_verdict_for_every_attempt_and_counts_those_with_an_image
 
 def shards(
     folder: Path, images: pa.Table, scores: pa.Table, wanted: params.Filter, files: rules.Files
-) -> list[pool.Shard]:
+) -> list[pool.JudgedShard]:
     """Judge tables as shards of two rows."""
     found = []
     for start in range(0, images.num_rows, 2):
         name = f"{start // 2:05}"
         judge(folder, images.slice(start, 2), scores.slice(start, 2), wanted, name=name, files=files)
         found.append(
-            pool.Shard(name, folder / name / f"{name}.parquet", folder / name / part.PENDING / f"{name}.parquet")
+            pool.JudgedShard(name, folder / name / f"{name}.parquet", folder / name / part.PENDING / f"{name}.parquet")
         )
     return found
 
 
 def settled(
-    folder: Path, judged: list[pool.Shard], rule: str, decisions: dict[str, Any], wanted: params.Filter
+    folder: Path, judged: list[pool.JudgedShard], rule: str, decisions: dict[str, Any], wanted: params.Filter
 ) -> list[str]:
     """Settle the shards that a decision names, and return all verdicts."""
     reason, bit = rules.bits(wanted)[rule]
@@ -170,7 +170,7 @@ def test_the_top_fraction_is_cut_as_datacomp_does(tmp_path: Path, rule: dict[str
     )
 
 
-def equal(folder: Path, judged: list[pool.Shard]) -> dict[str, part.Losers]:
+def equal(folder: Path, judged: list[pool.JudgedShard]) -> dict[str, part.Losers]:
     groups = sorted((folder / "group").glob("*.parquet"))
     found = duplicates.find([shard.verdicts for shard in judged], groups, folder, judging.RULES)
     return {name: part.Losers(*losers) for name, losers in found.get("duplicate_image", {}).items()}
@@ -244,7 +244,7 @@ def test_balancing_keeps_the_rare_and_thins_out_the_common_whatever_the_order(tm
         folder = tmp_path / name
         found = [images.take(order), scores.take(order)]
         judge(folder, *found, wanted, name="00000", files=rules.Files(str(tmp_path)))
-        shard = pool.Shard(
+        shard = pool.JudgedShard(
             "00000", folder / "00000" / "00000.parquet", folder / "00000" / part.PENDING / "00000.parquet"
         )
         assert wanted.balance is not None
@@ -270,5 +270,5 @@ def test_another_seed_keeps_others_in_the_same_number() -> None:
         assert abs(one.mean() - 0.28) < 0.01
 
 
-def test_splits_are_those_of_the_section() -> None:
-    assert filters.SPLITS == params.SPLITS
+def test_each_split_has_a_threshold_of_similarity() -> None:
+    assert tuple(params.Similarity.model_fields) == SPLITS

@@ -16,7 +16,8 @@ from listing import index
 from places import ROOT
 
 from laion_dask import params
-from laion_dask.filter import hash_lists, part, rules, uid_sets
+from laion_dask.blocklists import known_lists
+from laion_dask.filter import part, rules, uid_sets
 from laion_dask.schema.reasons import KEEP, NAMED_BITS, REASONS, RULE_BITS
 
 NAN = float("nan")
@@ -27,7 +28,7 @@ SHA256 = "b" * 64
 def removed(tmp_path_factory: pytest.TempPathFactory) -> rules.Files:
     """Removals of two images, by sha256."""
     folder = tmp_path_factory.mktemp("removed")
-    return rules.Files(str(folder), removed=hash_lists.write({"sha256": frozenset({"c" * 64, SHA256})}, folder))
+    return rules.Files(str(folder), removed=[known_lists.of_digests("sha256", {"c" * 64, SHA256}, folder)])
 
 
 def just(number: float, up: float) -> float:
@@ -145,7 +146,7 @@ def test_an_image_of_a_list_that_came_after_the_download_goes(
     entries = {"md5": "a" * 32, "sha256": "b" * 64, "pdq": "0" * 64}
     listed = tuple(index(tmp_path, kind, entry, name=kind) for kind, entry in entries.items())
     files = rules.Files(
-        "both", removed={} if "sha256" in image and image["sha256"] == SHA256 else removed.removed, listed=listed
+        "both", removed=() if "sha256" in image and image["sha256"] == SHA256 else removed.removed, listed=listed
     )
     assert judging.verdicts(tables.images(image), tables.scores({}), judging.RULES, files=files) == [expected]
 

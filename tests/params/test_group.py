@@ -9,7 +9,7 @@ from places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params
-from laion_dask.images import pdq_index
+from laion_dask.schema.values import PDQ_DISTANCE
 
 FILE = ROOT / "params.yaml"
 
@@ -61,6 +61,6 @@ def test_what_is_recorded_can_be_asked_for(changes: dict[str, Any]) -> None:
 
 
 def test_distances_go_as_far_as_the_index_is_exact() -> None:
-    assert parse({"group.pdq_distance": pdq_index.MAX_DISTANCE})
+    assert parse({"group.pdq_distance": PDQ_DISTANCE})
     with pytest.raises(params.ParamsError, match=r"group\.pdq_distance = 32"):
-        parse({"group.pdq_distance": pdq_index.MAX_DISTANCE + 1, "filter.near_duplicates": "keep"})
+        parse({"group.pdq_distance": PDQ_DISTANCE + 1, "filter.near_duplicates": "keep"})

@@ -19,7 +19,7 @@ from laion_dask import params
 from laion_dask.extract.part import extract
 from laion_dask.params import ParamsError, recipes
 from laion_dask.params.recipes import RecipeError
-from laion_dask.web.rights.decision import SIGNALS
+from laion_dask.schema.values import SIGNALS
 
 FOLDER = ROOT / "experiments" / "recipes"
 FILE = FOLDER.parents[1] / "params.yaml"

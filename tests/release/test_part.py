@@ -16,9 +16,9 @@ import tables
 
 from laion_dask import params, schema
 from laion_dask.release import layouts, part
-from laion_dask.release.part import SPLITS
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASON_STAGE, WITHHELD
+from laion_dask.schema.values import SPLITS
 
 RULES = params.Release(
     name="test",

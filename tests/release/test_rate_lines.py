@@ -11,8 +11,9 @@ import sample_version
 
 from laion_dask.params import Params
 from laion_dask.release import rate_lines
-from laion_dask.release.rate_lines import Row, Share
+from laion_dask.release.rate_lines import RateRow, cell
 from laion_dask.statistics import rates
+from laion_dask.statistics.intervals import Share
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_every_share_of_the_card_is_that_of_the_report(version: Path, defaults: 
     found = rate_lines.measure(version, defaults.filter)
     hosts = [row.group for row in found if row.by == "host"]
     reported = {
-        (one.by, one.group, one.measure): Share(one.count, one.total, one.low, one.high)
+        (one.by, one.group, one.measure): Share(one.count, one.total, one.rate, one.low, one.high)
         for one in rates.collect(version, defaults, hosts).groups
     }
     shares = {(row.by, row.group, name): share for row in found for name, share in row.shares.items() if share.total}
@@ -62,10 +63,10 @@ def test_a_signal_that_does_not_occur_has_no_line_and_what_was_not_looked_at_no_
     lines = dict(rate_lines.by_split(rate_lines.measure(version, defaults.filter)))
     assert "- by `robots`" in lines
     assert "- by `content_usage`" not in lines
-    assert str(Share(0, 0, 0.0, 1.0)) == ""
-    assert str(Share(1, 8, 0.0224, 0.4709)) == "12.50 % (2.24 to 47.09)"
+    assert cell(Share.of(0, 0)) == ""
+    assert cell(Share.of(1, 8)) == "12.50 % (2.24 to 47.09)"
     assert rate_lines.by_split([]) == []
-    assert rate_lines.by_split([Row("language", "en", 3, {})]) == []
+    assert rate_lines.by_split([RateRow("language", "en", 3, {})]) == []
 
 
 def test_a_version_without_shards_has_no_rates(tmp_path: Path, defaults: Params) -> None:

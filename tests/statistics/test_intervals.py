@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laion_dask.statistics import intervals
-from laion_dask.statistics.intervals import Estimate, Stratum
+from laion_dask.statistics.intervals import Estimate, Share, Stratum, names_first
 
 STRATA = st.integers(1, 400).flatmap(
     lambda total: st.integers(0, total).flatmap(
@@ -84,3 +85,18 @@ def test_intervals_of_rare_events_in_strata_cover_the_truth_in_93_of_100_draws()
         found = intervals.total(strata)
         covered += found.low <= sum(truth) <= found.high
     assert covered >= 93
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Share):
+    name: str
+
+
+def test_a_share_without_rows_has_no_rate_and_any_interval() -> None:
+    assert Share.of(0, 0) == Share(0, 0, None, 0.0, 1.0)
+
+
+def test_the_names_of_a_share_come_before_its_numbers_in_json() -> None:
+    plain = asdict(Named.of(1, 2, name="unsafe"), dict_factory=names_first)
+    assert list(plain) == ["name", "count", "total", "rate", "low", "high"]
+    assert (plain["name"], plain["rate"]) == ("unsafe", 0.5)

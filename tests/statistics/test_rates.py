@@ -20,8 +20,8 @@ from laion_dask.release import rate_lines
 from laion_dask.report import part, tracking
 from laion_dask.schema import faces
 from laion_dask.statistics import domain_classes, intervals, rate_queries, rates, summary
+from laion_dask.statistics.intervals import wilson
 from laion_dask.statistics.rates import GroupRate, Rates
-from laion_dask.statistics.summary import wilson
 from laion_dask.storage import attempts
 
 HOST = "img1.example"

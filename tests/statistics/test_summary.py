@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 
 from laion_dask.params import Params
 from laion_dask.statistics import summary
+from laion_dask.statistics.intervals import wilson
 from laion_dask.statistics.summary import Statistics
 
 
@@ -56,20 +57,20 @@ def rows(version: tuple[Path, dict[str, Any]]) -> list[dict[str, Any]]:
     ],
 )
 def test_the_wilson_interval_is_the_published_one(successes: int, total: int, expected: tuple[float, float]) -> None:
-    assert summary.wilson(successes, total) == pytest.approx(expected, abs=1e-4)
+    assert wilson(successes, total) == pytest.approx(expected, abs=1e-4)
 
 
 @given(st.integers(0, 5000), st.integers(1, 5000))
 def test_a_wilson_interval_has_the_digits_of_scipy(successes: int, more: int) -> None:
     for some in (successes, 0, successes + more):
         expected = binomtest(some, successes + more).proportion_ci(method="wilson")
-        assert summary.wilson(some, successes + more) == (expected.low, expected.high)
+        assert wilson(some, successes + more) == (expected.low, expected.high)
 
 
 @given(st.integers(0, 500), st.integers(1, 500))
 def test_an_interval_holds_the_share_and_stays_inside_zero_and_one(successes: int, more: int) -> None:
     total = successes + more
-    low, high = summary.wilson(successes, total)
+    low, high = wilson(successes, total)
     assert 0 <= low <= successes / total <= high <= 1
 
 

@@ -14,15 +14,11 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from laion_dask.schema.values import SIGNALS
+
 if TYPE_CHECKING:
     # Decoder processes import this module, and start faster without the modules for parameters.
     from laion_dask import params
-
-SIGNALS: Final = (
-    *("robots", "ai_txt", "tdmrep", "rsl", "x_robots_tag", "tdm_reservation", "content_usage", "content_signal"),
-    *("crawler_price", "xmp_data_mining", "xmp_tdm", "c2pa"),
-)
-"""All signals, in the order in which a download meets them; of equally strict decisions the first is kept."""
 
 PAGE_TOKENS: Final = ("laion-dask", "CCBot")
 """Names under which a page may address this project: its own, and that of the crawler that fetched the page."""

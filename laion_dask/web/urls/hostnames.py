@@ -72,17 +72,18 @@ def registrable_domain(host: str) -> str:
     name = host.strip().lower().removesuffix(".")
     if not name or name.startswith((".", "[")) or name.replace(".", "").isdigit():
         return ""
-    found = _suffixes()(name)
+    found = suffixes()(name)
     if found.suffix:
         return f"{found.domain}.{found.suffix}" if found.domain else ""
     return ".".join(name.split(".")[-2:]) if "." in name else ""
 
 
 @cache
-def _suffixes() -> TLDExtract:
+def suffixes(*, private: bool = True) -> TLDExtract:
+    """Return the Public Suffix List of the package tldextract, with its private part (github.io) or without."""
     import tldextract  # noqa: PLC0415 - reads its list of suffixes
 
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=private)
 
 
 def _is_label(label: str) -> bool:

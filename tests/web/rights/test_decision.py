@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laion_dask import params
+from laion_dask.schema.values import SIGNALS
 from laion_dask.web.rights import decision as rights
 from laion_dask.web.rights import pages
 from laion_dask.web.rights.decision import SILENT, Decision, Policy, utc
@@ -178,8 +179,8 @@ def test_what_cannot_be_read_binds_where_the_policy_says_so() -> None:
 
 def test_by_default_every_known_signal_binds_and_training_crawlers_speak_for_us(defaults: params.Params) -> None:
     policy = Policy.of(defaults.download)
-    assert set(policy.binding) == set(rights.SIGNALS)
-    assert all(policy.binds(Decision("refused", signal)) for signal in rights.SIGNALS)
+    assert set(policy.binding) == set(SIGNALS)
+    assert all(policy.binds(Decision("refused", signal)) for signal in SIGNALS)
     assert {"laion-dask", "CCBot", "GPTBot"} <= set(policy.tokens)
     assert policy.binds(answer(("X-Robots-Tag", "GPTBot: noai"), policy=policy))
     assert not policy.binds(answer(("X-Robots-Tag", "googlebot: noindex"), policy=policy))

@@ -11,8 +11,9 @@ import rights_cases
 from rights_cases import CASES, ERROR, KEPT, Case
 
 from laion_dask.schema.reasons import REASONS
+from laion_dask.schema.values import SIGNALS
 from laion_dask.web.rights import c2pa
-from laion_dask.web.rights.decision import SIGNALS, Policy
+from laion_dask.web.rights.decision import Policy
 
 STRICT = rights_cases.strict()
 
