@@ -1,4 +1,4 @@
-"""A DSN or a folder in, a PostgreSQL with the catalog's tables out: server, tables, one bucket's transaction, errors.
+"""Open the catalog's PostgreSQL and its tables; write one bucket in one transaction; explain connection errors.
 
 The only module that imports a database driver. `laion_dask.pairs` has a row for every extracted pair and a partition
 for every bucket; `loads` says which bucket holds what; `removals` and `wats` are small and the same for all buckets;

@@ -1,4 +1,4 @@
-"""Finds the account, the programs and the short folder that the embedded PostgreSQL runs with.
+"""Find the account, the programs and a short folder for the embedded PostgreSQL to run with.
 
 PostgreSQL refuses to run as root. Where the run is root's, the server gets the account `pgserver`, and only the folders
 that are its own: no other folder's owner or mode is changed.

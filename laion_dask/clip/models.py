@@ -1,4 +1,4 @@
-"""A model's name in, the loaded model out: open_clip's architectures, hub names, local folders and checkpoints.
+"""Load a CLIP model by open_clip's architecture name, hub name or local folder; compile it; size its batches.
 
 Weights are tensors only: a file that would run code when it is read is refused.
 """

@@ -1,4 +1,4 @@
-"""A number of WATs and the sizes of some in, what they would give and cost out: pairs, bytes, core hours."""
+"""Estimate pairs, bytes and core hours of a number of WATs from measured values and sizes of a sample."""
 
 from __future__ import annotations
 

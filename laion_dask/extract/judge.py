@@ -1,4 +1,4 @@
-"""A page with its image links in, a pair or the first reason against it for each of them out."""
+"""Decide for each image link of a page whether it becomes a pair, or count the first reason against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and addresses of pairs in, how much personal data each holds out: counts by kind, never a value.
+"""Count personal data in the text and address of each pair, by kind; no value is ever stored.
 
 Precision comes before recall, as most digits on the web are ids, dates and sizes:
 

@@ -1,4 +1,4 @@
-"""Finished WATs in; the pairs, defects and readings of a version out, and beside it how long each WAT took."""
+"""Publish finished WATs: pairs, listed defects and a row for each WAT; how long each took goes beside the version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sorted tables in, one sorted Parquet file out, however many they are: memory holds one of them and a slice of each.
+"""Sort any number of tables by uid into one Parquet file; memory holds one table and a slice of each.
 
 A WAT has several hundred thousand pairs, and nothing keeps it from having many more. Its pairs come in runs that are
 sorted by uid; each run is cut into ranges of uids and laid on disk; the file is then written range by range.

@@ -1,4 +1,4 @@
-"""Alt texts as found in, clean texts with their language out."""
+"""Clean alt texts by the steps of `extract.text_steps`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings in, clusters and the near ones within each cluster out: what SemDeDup compares, by faiss's k-means.
+"""Cluster embeddings by faiss's k-means and find near ones within each cluster, as SemDeDup does.
 
 SemDeDup: Abbas et al. 2023, arXiv 2303.09540, section 3: k-means on the embeddings, then cosines inside each cluster.
 """

@@ -1,4 +1,4 @@
-"""A picture and boxes in, the picture with the boxes blurred beyond recognition out.
+"""Blur boxes of a picture, such as faces, beyond recognition.
 
 The recipe of Yang et al. (arXiv 2103.06191) for ImageNet, which img2dataset 1.42 to 1.45 and so DataComp followed:
 boxes grow by a tenth of their longer side, a Gaussian of a tenth of the longest side blurs picture and mask, and the

@@ -1,4 +1,4 @@
-"""A decoded picture of any kind of pixels in; RGB, gray or CMYK of 8 bits on white, and then sRGB, out."""
+"""Convert decoded pictures of any pixel format to 8 bits on white, then to sRGB."""
 
 from __future__ import annotations
 

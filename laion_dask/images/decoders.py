@@ -1,4 +1,4 @@
-"""Bodies in, prepared pictures out, decoded in processes of their own: a crash or a hang costs one row.
+"""Prepare pictures in separate processes, so that a crash or a hang of a decoder costs one row only.
 
 A decoder lives as long as its owner and takes one body after the other through a pipe, so that it costs little more
 than the copies. One that dies or runs out of memory is replaced; the body it died on is tried once more in a fresh

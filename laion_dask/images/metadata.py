@@ -1,4 +1,4 @@
-"""Files and folders in, the pictures out that carry more than a picture: EXIF, places, XMP, IPTC, comments, profiles.
+"""Find stored pictures that still hold metadata: EXIF, places, XMP, IPTC, comments, profiles.
 
 `images` stores none of it; this looks, apart from that, at what was written. JPEG, PNG and WebP are read by their
 structure (ITU T.81 annex B, PNG 5.3, RFC 9649 section 2.3), so that no compressed pixels are taken for a mark; all

@@ -1,4 +1,4 @@
-"""Perceptual hashes in, all pairs within a Hamming distance out, without comparing all with all.
+"""Find all pairs of perceptual hashes within a Hamming distance without comparing all with all.
 
 A hash of 256 bits is cut into 16 bands of 16. Of two hashes at most 31 bits apart, one band differs in at most one bit
 (the pigeonhole principle), and its place can be chosen so that the sum over the l bands from there on, round the ring,

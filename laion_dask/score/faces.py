@@ -1,4 +1,4 @@
-"""Pixels in, boxes of faces out: a detector of the user in ONNX, with the outputs that SCRFD has.
+"""Detect faces with an ONNX model of the user that has SCRFD's outputs, and return their boxes.
 
 SCRFD (arXiv 2105.04714) as deepinsight/insightface exports and reads it: for strides of 8, 16 and 32 px (larger models:
 up to 128) a score for each anchor and its distances to the four edges of the face, in strides; landmarks are passed

@@ -1,4 +1,4 @@
-"""Embeddings in, scores out: published heads for aesthetics, unsafe images and violence, and any linear or MLP head.
+"""Score embeddings with heads: published ones for aesthetics, unsafe images and violence, or any linear one or MLP.
 
 All read image embeddings of unit length and compute in double precision, so that the order of sums, which differs
 between machines, does not show in the float32 that they return.

@@ -1,4 +1,4 @@
-"""Embeddings of named models in, named columns of the scores out: what heads and prompts make of them.
+"""Add the columns of heads, tags and detectors to the scores.
 
 One table (schema SCORES) has these columns behind the similarities; all are NaN, null or -1 where there is no image.
 """

@@ -1,4 +1,4 @@
-"""Find the samples of a tar that others made: which picture and which texts belong together, and what cannot be used.
+"""Find which picture and texts of a foreign tar belong to one sample, and which members cannot be used.
 
 As in webdataset, a sample is the members whose names are equal up to the first dot of their base name, in one folder;
 here they may lie apart. Whatever a tar holds, every picture of it is a sample, or a row with the reason why it is none.

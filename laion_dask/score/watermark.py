@@ -1,4 +1,4 @@
-"""Pixels in, probability of a watermark out: LAION's detector, an EfficientNet-B3 that reads images, not embeddings.
+"""Score the probability of a watermark with LAION's detector, an EfficientNet-B3 on pixels, not embeddings.
 
 Architecture and preprocessing after LAION-AI/LAION-5B-WatermarkDetection (example_use.py); the weights are the user's.
 """

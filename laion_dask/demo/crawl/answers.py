@@ -1,4 +1,4 @@
-"""What an address of an image host is to answer in; status, headers and the bytes of the body out.
+"""Make the answer of an image host to each address of the demo crawl: status, headers and body.
 
 An answer is planned cheaply (a scene, a size, a format) and drawn only when its bytes are asked for, so that the plan
 of the whole crawl takes a second and the drawing can be spread over workers.

@@ -1,4 +1,4 @@
-"""A scene and a language in, an alt text out: "a small red star in the snow", in eight languages and in none.
+"""Write the alt text of a scene, "a small red star in the snow", in eight languages and in none.
 
 Nouns carry their gender, adjectives a form for each gender, settings two wordings, so that every sentence is
 grammatical by construction. No caption speaks of beauty, watermark or unsafe mark: those are to be seen, not read.

@@ -1,4 +1,4 @@
-"""A part's name in, its WAT or WARC file out; at the end the truth, the list of known hashes and the list of WATs.
+"""Write the demo crawl's files: WATs and WARCs part by part, then the truth, the known hashes and the list of WATs.
 
 Parts do not depend on each other: any order and any number of workers give the same bytes. Files are written with
 warcio, a gzip member for each record, without a time.

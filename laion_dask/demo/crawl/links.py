@@ -1,4 +1,4 @@
-"""An address and a text in, links as a page would write them out: relative, padded, misspelt, and junk between them.
+"""Write links as pages do: relative, padded or misspelt addresses, and links that are no images among them.
 
 Everything here is noise around the pairs: what a reader has to undo (resolve, clean), and what it has to leave behind.
 """

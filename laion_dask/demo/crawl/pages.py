@@ -1,4 +1,4 @@
-"""A seed and a size in, the plan of the demo crawl out: pages, links with their truth, and what the image hosts answer.
+"""Plan the demo crawl from a seed and a size: pages, links with their truth, and the answers of image hosts.
 
 The plan is cheap (nothing is drawn) and complete: every worker makes the same one and writes its part of it. Truth
 follows the order of the rules at the default params.yaml; which of equal pairs is the first follows the order of WATs,

@@ -1,4 +1,4 @@
-"""Labels and pages in, the pairs of the demo crawl out: scene, caption, address, and what that address answers."""
+"""Make the pairs of the demo crawl: scene, caption, address, and what the address answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A planned page in, its WAT records out: the JSON that Common Crawl's extractor (ia-web-commons) writes.
+"""Write a planned page as WAT records: the JSON that Common Crawl's extractor (ia-web-commons) writes.
 
 Numbers are strings; a repeated header is a list (extractor since 30 Nov 2024). What a real crawl would measure (sizes,
 offsets, digests, ids) is derived from the page's address, so that equal plans give equal bytes.

@@ -1,4 +1,4 @@
-"""The name of a thing in, its silhouette out: polygons in a box of -1 to 1, y downwards.
+"""Outlines of the things that scenes show: polygons in a box of -1 to 1, y downwards.
 
 Every outline is a list of points, circles too, so that one matrix turns, mirrors and scales a thing at once. The things
 differ in silhouette and not only in detail: the small CLIP sees a small one on about 22 x 22 px.

@@ -1,4 +1,4 @@
-"""A number of sites in, the hosts of the demo crawl out: page hosts, image hosts, and what their rights files say.
+"""Make the hosts of the demo crawl: page hosts, image hosts, and what their rights files say.
 
 Every host lies under `.example` (RFC 2606), so no name here can belong to anybody. Hosts in `CLOSED` and the fixed
 addresses of the removal ledger are the same for every seed and size.

@@ -1,4 +1,4 @@
-"""The folder of the small CLIP in, its evaluation on held-out scenes out.
+"""Evaluate the small CLIP on held-out scenes.
 
 The folder is read as anybody would read it, by plain open_clip (a path without a colon in it)::
 

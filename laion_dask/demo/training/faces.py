@@ -1,4 +1,4 @@
-"""A seed in, the small detector of drawn faces out: an ONNX file with SCRFD's outputs, and how much it finds.
+"""Train the small detector of drawn faces, write it as ONNX with SCRFD's outputs, and measure what it finds.
 
     python -m laion_dask.demo.training.faces --out faces.onnx
 

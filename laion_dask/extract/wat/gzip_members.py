@@ -1,4 +1,4 @@
-"""Stored bytes in, what stands there unpacked out: a window on a file, or on one gzip member of it, moved forward."""
+"""Unpack a gzip member of a stored file piece by piece, and look for where records begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of an fsspec file system and a range of it in, its bytes out: one request, and what its failure means."""
+"""Ask for one byte range of a file by HTTP, S3 or another fsspec file system, and tell what its failure means."""
 
 from __future__ import annotations
 

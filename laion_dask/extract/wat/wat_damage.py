@@ -1,4 +1,4 @@
-"""A place in a WAT in, what stands there out, record by record, and the place where reading goes on.
+"""Read a damaged WAT record by record, and find the place behind the damage where the next record begins.
 
 For what the fast reader refuses: gzip members are unpacked one at a time, zstd frames as one stream; headers are parsed
 by warcio; after damage the next place is looked for where a record begins. Damage costs only itself; time grows with

@@ -1,4 +1,4 @@
-"""A WAT in, its HTML pages with image links out; every other record and every defect with its reason and offset.
+"""Yield the HTML pages with image links of a WAT; count every other record and every defect by reason.
 
 Nothing here trusts the writer: any level may be missing, a header value is a string or a list, numbers may be strings.
 One bad link costs only itself, one bad record too.

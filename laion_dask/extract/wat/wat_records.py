@@ -1,4 +1,4 @@
-"""The place of a WAT in, its records as stored out, and a word for every stretch that gives none.
+"""Yield the records of a WAT as stored, and a `Damage` with its reason for every stretch that is no record.
 
 FastWARC reads; where it refuses or something is odd, the same place is read with care (`wat_careful`), then FastWARC
 goes on. Whatever bytes come in, it ends, in time and memory that are bounded by the file's size and two constants.
