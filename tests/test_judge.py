@@ -9,7 +9,8 @@ import pytest
 from wat_bytes import image, page_json
 
 from laion_dask import params
-from laion_dask.extract.judge import Judge, Pair, license_of
+from laion_dask.extract.judge import Judge, Pair
+from laion_dask.extract.licenses import license_of
 from laion_dask.extract.wat.wat_pages import Page, Tally, read_page
 from laion_dask.extract.wat.wat_records import Record
 from laion_dask.params import recipes

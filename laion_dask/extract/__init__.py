@@ -2,6 +2,8 @@
 
 - wat: Reading WAT files: stored bytes, compression, records, their JSON, and what to do where they are damaged.
 - judge: Decide for each image link of a page whether it becomes a pair, or count the first reason against it.
+- language: Detect the language of texts with fastText, and the split that a text belongs to.
+- licenses: Find the licence that a page links to, for the page or for each of its images.
 - part: One WAT in, one Parquet table of pairs with their provenance out, and counts of records and links that add
   up.
 - personal: Count personal data in the text and address of each pair, by kind; no value is ever stored.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
-from laion_dask.extract import personal, text
+from laion_dask.extract import language, personal
 from laion_dask.extract.judge import Judge, Pair, storable
 from laion_dask.extract.sorted_runs import SortedRuns
 from laion_dask.extract.wat.wat_pages import Page, Tally, pages
@@ -23,7 +23,7 @@ from laion_dask.schema.reasons import REASONS
 _CHUNK: Final = 50_000
 
 
-_DETECTORS: Final = {"fasttext": text.languages}
+_DETECTORS: Final = {"fasttext": language.languages}
 
 
 class Source(NamedTuple):

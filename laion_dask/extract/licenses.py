@@ -1,0 +1,49 @@
+"""Find the licence that a page links to, for the page or for each of its images."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from laion_dask.extract.wat.wat_envelope import text_of
+from laion_dask.extract.wat.wat_json import Link, is_image
+from laion_dask.extract.wat.wat_pages import Page
+from laion_dask.web.rights.signals import license_id
+
+NO_LICENSE: Final = "?"
+
+
+# A tuple: a path may be of any type, also one that no set can look up.
+_LICENSE_PATHS: Final = ("A@/href", "LINK@/href")
+
+
+def license_of(page: Page) -> str:
+    """Return the id of the licence that a page links to, wherever on the page; `?` where it links to none.
+
+    One with rel=license wins over a mere mention; else the first in the order of the document. Only a Creative Commons
+    licence counts without rel: pages mention other licences for many reasons.
+    """
+    mentions = []
+    for link in page.license_links():
+        found = license_id(text_of(link.url)) if link.path in _LICENSE_PATHS else ""
+        # HTML keeps rel=copyright as an old name of rel=license.
+        declared = not {"license", "copyright"}.isdisjoint(text_of(link.rel).lower().split())
+        if found and declared:
+            return found
+        if found.startswith("CC") and link.path == "A@/href":
+            mentions.append(found)
+    return mentions[0] if mentions else NO_LICENSE
+
+
+def licenses_before(page: Page, kinds: tuple[str, ...]) -> list[str]:
+    """Return the licence of each image link as LAION-5B's code found it: the last Creative Commons link before it."""
+    current, licenses = NO_LICENSE, []
+    for link in page.every_link:
+        current = _mentioned(link) or current
+        if is_image(link, kinds):
+            licenses.append(current)
+    return licenses
+
+
+def _mentioned(link: Link) -> str:
+    address = text_of(link.url)
+    return license_id(address) if "creativecommons.org/licenses/" in address else ""
