@@ -2,8 +2,6 @@
 
 - evaluate: Evaluate the small CLIP on held-out scenes.
 - faces: Train the small detector of drawn faces, write it as ONNX with SCRFD's outputs, and measure what it finds.
-- onnx_file: Nodes and weights of a small network in, an ONNX file out: as many of the format's messages as that
-  takes.
 - train: Train the small CLIP from a seed; write weights, vocabulary and heads, and how well they do on held-out
   scenes.
 """
