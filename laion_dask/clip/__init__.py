@@ -12,4 +12,6 @@
 - tensors: Read arrays by name from .npz, .npy, .safetensors and .pth files without running code that a pickle
   holds.
 - text_tower: Run open_clip's text tower on only as many token positions as the longest text of a batch has.
+- weights: Find a CLIP model's weights and tokenizer, fetch what is missing, and identify the weights by their
+  sha256.
 """
