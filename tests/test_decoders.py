@@ -20,7 +20,7 @@ from PIL import Image
 
 from laion_dask import params
 from laion_dask.images import prepare
-from laion_dask.images.decoders import CRASHED, Decoder, DecoderError, Decoders
+from laion_dask.images.decoders import CRASHED, DecoderError, DecoderProcess, Decoders
 from laion_dask.images.prepare import Prepared
 from laion_dask.schema.reasons import KEEP, REASONS
 from laion_dask.web.rights.decision import Policy
@@ -52,15 +52,17 @@ def decoder(
     policy: Policy | None = None,
     stalled_s: float = 300.0,
     **changes: object,
-) -> Iterator[Decoder]:
-    one = Decoder(rules(**changes), timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy, stalled_s=stalled_s)
+) -> Iterator[DecoderProcess]:
+    one = DecoderProcess(
+        rules(**changes), timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy, stalled_s=stalled_s
+    )
     try:
         yield one
     finally:
         one.close()
 
 
-def running(one: Decoder) -> int:
+def running(one: DecoderProcess) -> int:
     # A signal to process 0 goes to every process of this test run.
     assert one.pid, "the decoder has no process"
     return one.pid
@@ -75,7 +77,7 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def each_process(one: Decoder, act: Callable[[int], None], times: int) -> Iterator[list[int]]:
+def each_process(one: DecoderProcess, act: Callable[[int], None], times: int) -> Iterator[list[int]]:
     """Do something to the decoder's process, and to those that replace it, once each has begun to decode."""
     met: list[int] = []
     over = threading.Event()

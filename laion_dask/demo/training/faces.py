@@ -212,7 +212,7 @@ def train(seed: int, pictures: int, rounds: int, batch: int = 8) -> Network:
     return network.eval()
 
 
-def evaluate(detector: faces.Detector, seed: int, pictures: int) -> tuple[int, int, int]:
+def evaluate(detector: faces.FaceDetector, seed: int, pictures: int) -> tuple[int, int, int]:
     """Return how many drawn faces there are, how many were found (half of the joint area shared), and all boxes."""
     rng = np.random.default_rng([seed, 2])
     there = found = boxes = 0

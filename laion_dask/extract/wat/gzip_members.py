@@ -87,7 +87,7 @@ class Window:
         return False
 
 
-class Member:
+class GzipMember:
     """One gzip member: what it unpacks to, what is wrong with it, and where it ends."""
 
     def __init__(self, stored: Stored, at: int) -> None:
