@@ -285,8 +285,8 @@ def test_many_threads_share_a_few_decoders_and_each_gets_its_own_answer() -> Non
 def test_a_decoder_ends_when_its_owner_is_gone() -> None:
     code = (
         "import os, sys; sys.path.insert(0, 'tests');"
-        "from pictures import RULES; from laion_dask.images.decoders import Decoder;"
-        "one = Decoder(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
+        "from pictures import RULES; from laion_dask.images.decoders import DecoderProcess as One;"
+        "one = One(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
         "os._exit(1)"
     )
     root = Path(__file__).parents[1]
