@@ -151,7 +151,7 @@ def onnx_model(
 ) -> bytes:
     """Return an ONNX file of float32 inputs and outputs by name, with their sizes; a text names a free one.
 
-    Version 8 of the format and 17 of its operators: the oldest onnxruntime that is supported reads both.
+    Version 8 of the format and 17 of its operators, as the committed file has them.
     """
     inputs_, outputs_ = (
         [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
