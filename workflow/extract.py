@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import params
+from laion_dask.extract import language, readings
 from laion_dask.extract import part as extract
-from laion_dask.extract import readings, text
 from laion_dask.params import Params
 from laion_dask.runner import cluster, code_digest, parts
 from laion_dask.runner.part import Done, Part
@@ -45,7 +45,7 @@ def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, A
 
 def _language_model(rules: params.Extract) -> dict[str, str]:
     """Say which model decides of languages, for the manifest."""
-    file = text.language_model(rules.language_model)
+    file = language.language_model(rules.language_model)
     return {"file": file.name, "sha256": sha256(file)}
 
 

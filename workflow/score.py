@@ -11,7 +11,7 @@ import dask
 import zarr
 
 from laion_dask import params
-from laion_dask.clip import models
+from laion_dask.clip import weights
 from laion_dask.params import Params
 from laion_dask.runner import cluster, code_digest, parts
 from laion_dask.runner.part import Done, Part
@@ -29,7 +29,7 @@ WORK: Final = ".score"
 """Finished tars of a scoring that is not complete."""
 
 
-def weights(settings: Params) -> None:
+def check_models(settings: Params) -> None:
     """Find or fetch what all models need, before a cluster starts; `ModelError` where it is missing."""
     find(settings.score)
 
@@ -37,8 +37,8 @@ def weights(settings: Params) -> None:
 def find(rules: params.Score) -> None:
     """Find or fetch the weights of all models, and the tokenizers that do not come with open_clip; try all else."""
     for spec in rules.models:
-        models.weights(spec)
-        models.beside(spec)
+        weights.find(spec)
+        weights.fetch_tokenizer(spec)
     for head in rules.heads or ():
         heads.load(head)
     if rules.faces is not None:
@@ -47,8 +47,8 @@ def find(rules: params.Score) -> None:
 
 def _decided(rules: params.Score) -> list[Path | str]:
     """Return digests and files that decide the scores beside the pictures; `ModelError` where one is refused."""
-    beside = [path for spec in rules.models for path in models.files(spec)]
-    return [*(models.identify(spec) for spec in rules.models), *beside, *score_columns.files(rules)]
+    beside = [path for spec in rules.models for path in weights.files(spec)]
+    return [*(weights.identify(spec) for spec in rules.models), *beside, *score_columns.files(rules)]
 
 
 def shards(settings: Params, _: Resources) -> list[Part]:
@@ -112,7 +112,7 @@ STAGE = Stage(
     find_parts=shards,
     function=score.score,
     publish=join_arrays,
-    check=weights,
+    check=check_models,
     follows=("images", "download", "images"),
     gpu=True,
 )

@@ -1,13 +1,12 @@
 """The stage catalog: every pair in PostgreSQL, deduplicated, cleared of removals, spread over hosts.
 
-- copy_binary: Tables in, blocks of PostgreSQL's binary COPY format out: what `copy … from stdin (format binary)`
-  takes.
-- database: A DSN or a folder in, a PostgreSQL with the catalog's tables out: server, tables, one bucket's
-  transaction, errors.
+- copy_binary: Write Arrow tables as blocks of PostgreSQL's binary COPY format, for `copy … from stdin (format
+  binary)`.
+- database: Open the catalog's PostgreSQL and its tables; write one bucket in one transaction; explain connection
+  errors.
 - part: The pairs of one bucket in, its part of the work list out: unique, cleared of removals, hosts spaced apart.
-- postgres: Runs the PostgreSQL that a package carries: one server for a data folder, open to the user who started it
-  alone.
-- postgres_account: Finds the account, the programs and the short folder that the embedded PostgreSQL runs with.
-- removed_pairs: Find the pairs of a bucket that a removal names: the SQL of the table of removals, and the look-up of
+- postgres: Start and stop the embedded PostgreSQL: one server for a data folder, which only its own user can reach.
+- postgres_account: Find the account, the programs and a short folder for the embedded PostgreSQL to run with.
+- removed_pairs: Find the pairs of a bucket that a removal names: SQL over the table of removals, and a look-up of
   addresses.
 """

@@ -1,4 +1,4 @@
-"""Encode Arrow tables for PostgreSQL's `copy … from stdin (format binary)`.
+"""Write Arrow tables as blocks of PostgreSQL's binary COPY format, for `copy … from stdin (format binary)`.
 
 A row is a count of fields, and for each field its length and its bytes, big-endian (documentation of COPY, "Binary
 Format"). Columns of fixed width are laid out as one record of NumPy, and Arrow puts records and texts side by side: no

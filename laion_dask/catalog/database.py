@@ -1,4 +1,4 @@
-"""The catalog's tables in PostgreSQL: layout, loading, one transaction for each bucket, and errors that say what to do.
+"""Open the catalog's PostgreSQL and its tables; write one bucket in one transaction; explain connection errors.
 
 The only module that imports a database driver. `laion_dask.pairs` has a row for every extracted pair and a partition
 for every bucket; `loads` says which bucket holds what; `removals` and `wats` are small and the same for all buckets;

@@ -1,4 +1,4 @@
-"""Run the PostgreSQL that a package carries: one server for a data folder, open only to the user who started it.
+"""Start and stop the embedded PostgreSQL: one server for a data folder, which only its own user can reach.
 
 Other users of the machine are kept out three times: the socket lies in a folder of mode 0700, has that mode itself, and
 the server asks the kernel who connects (`peer`). No TCP port is open. Runs on the same folder share one server, and the

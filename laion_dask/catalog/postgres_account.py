@@ -1,4 +1,4 @@
-"""Find the account, the programs and a short folder for the embedded PostgreSQL.
+"""Find the account, the programs and a short folder for the embedded PostgreSQL to run with.
 
 PostgreSQL refuses to run as root. Where the run is root's, the server gets the account `pgserver`, and only the folders
 that are its own: no other folder's owner or mode is changed.

@@ -1,4 +1,4 @@
-"""Find the pairs of a bucket that a removal names: the SQL of the table of removals, and the look-up of addresses.
+"""Find the pairs of a bucket that a removal names: SQL over the table of removals, and a look-up of addresses.
 
 PostgreSQL finds uids and domains. Addresses are compared by their key (`address_key`), which is worked out here, and
 only for rows whose host has a removal: of tens of millions of pairs these are few. The table holds digests of 16 bytes,

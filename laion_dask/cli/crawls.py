@@ -13,7 +13,7 @@ from laion_dask.cli.console import short
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from laion_dask.crawl.estimate import Estimate
+    from laion_dask.crawl.estimate import CrawlEstimate
 
 HELP: Final = """List the crawls of Common Crawl; with ids, what reading them would give and cost.
 
@@ -75,7 +75,7 @@ def _list(url: str | None, *, as_json: bool) -> None:
         console.say(f"what one would give and cost: laion-dask crawls {snapshots[0].id} --wats 100")
 
 
-def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, seed: int) -> tuple[int, Estimate]:
+def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, seed: int) -> tuple[int, CrawlEstimate]:
     """Return how many WATs a crawl has, and the estimate for those that are to be read."""
     from laion_dask.crawl import listing as source
     from laion_dask.crawl.estimate import estimate
@@ -91,7 +91,7 @@ def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, see
     return len(rows), estimate(len(chosen), cores, found)
 
 
-def _print(found: dict[str, tuple[int, Estimate]]) -> None:
+def _print(found: dict[str, tuple[int, CrawlEstimate]]) -> None:
     from laion_dask.crawl.estimate import MEASURED
 
     columns = ("crawl", "WATs", "to read", "pairs", "to write", "core hours", "hours")
@@ -119,7 +119,7 @@ def _print(found: dict[str, tuple[int, Estimate]]) -> None:
     screen.print(basis)
 
 
-def _cells(estimates: Sequence[Estimate]) -> list[str]:
+def _cells(estimates: Sequence[CrawlEstimate]) -> list[str]:
     def total(name: str) -> float:
         return float(sum(getattr(one, name) for one in estimates))
 
@@ -133,7 +133,7 @@ def _cells(estimates: Sequence[Estimate]) -> list[str]:
     ]
 
 
-def _plain(found: dict[str, tuple[int, Estimate]]) -> dict[str, Any]:
+def _plain(found: dict[str, tuple[int, CrawlEstimate]]) -> dict[str, Any]:
     from laion_dask.crawl.estimate import MEASURED
 
     return {

@@ -1,16 +1,17 @@
 """A loaded CLIP model: weights, devices, preprocessing, embeddings and their self check.
 
-- clip: Images and texts in, unit embeddings out: one loaded model on one device, whatever its architecture.
-- devices: A forward pass and its rows in, results out: on the CPU or on a GPU, in slices that the memory has room
-  for.
-- hub: What open_clip makes with the hub's help in; out the same from this machine's cache, else from a hub that
-  answers.
-- models: A model's name in, the loaded model out: open_clip's architectures, hub names, local folders and
-  checkpoints.
-- preprocess: Image bytes in, uint8 pixels for every model out: one decode for all, then each model's own transforms.
-- self_check: Stored embeddings of the demo's model in, an error out where this machine's libraries give others.
-- tensors: A file of numbers in, arrays by name out: .npz, .npy, .safetensors and .pth, without running what a pickle
-  says.
-- text_tower: Tokens in, text features out: open_clip's text tower on no more positions than the longest text of a
-  batch has.
+- clip: A loaded CLIP model on one device: compute unit embeddings of images and texts, whatever the architecture.
+- devices: Choose CPU or GPU, and run forward passes there in slices that fit into its memory.
+- hub: Load what open_clip needs from the hub's cache on this machine; ask the hub only where the cache lacks it.
+- models: Load a CLIP model by open_clip's architecture name, hub name or local folder; compile it; size its
+  batches.
+- preprocess: Decode each image once to uint8 pixels, and turn these into the input of every model by its own
+  transforms.
+- self_check: Check that this machine's libraries compute the stored embeddings of the demo's model; raise where
+  they do not.
+- tensors: Read arrays by name from .npz, .npy, .safetensors and .pth files without running code that a pickle
+  holds.
+- text_tower: Run open_clip's text tower on only as many token positions as the longest text of a batch has.
+- weights: Find a CLIP model's weights and tokenizer, fetch what is missing, and identify the weights by their
+  sha256.
 """

@@ -1,4 +1,4 @@
-"""Images and texts in, unit embeddings out: one loaded model on one device, whatever its architecture."""
+"""A loaded CLIP model on one device: compute unit embeddings of images and texts, whatever the architecture."""
 
 from __future__ import annotations
 

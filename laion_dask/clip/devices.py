@@ -1,4 +1,4 @@
-"""A forward pass and its rows in, results out: on the CPU or on a GPU, in slices that the memory has room for."""
+"""Choose CPU or GPU, and run forward passes there in slices that fit into its memory."""
 
 from __future__ import annotations
 

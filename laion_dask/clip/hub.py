@@ -1,4 +1,4 @@
-"""What open_clip makes with the hub's help in; out the same from this machine's cache, else from a hub that answers.
+"""Load what open_clip needs from the hub's cache on this machine; ask the hub only where the cache lacks it.
 
 The hub's client waits for a hub that does not answer: six tries with pauses of 23 s in all, each of up to 60 s, for
 every name that a file may have. A machine without a network is one that gives no answer to the first request.

@@ -1,4 +1,4 @@
-"""Image bytes in, uint8 pixels for every model out: one decode for all, then each model's own transforms."""
+"""Decode each image once to uint8 pixels, and turn these into the input of every model by its own transforms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored embeddings of the demo's model in, an error out where this machine's libraries give others.
+"""Check that this machine's libraries compute the stored embeddings of the demo's model; raise where they do not.
 
     python -m laion_dask.clip.self_check    # writes the file anew, after a change of the model that is meant
 

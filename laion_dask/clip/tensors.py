@@ -1,4 +1,4 @@
-"""A file of numbers in, arrays by name out: .npz, .npy, .safetensors and .pth, without running what a pickle says."""
+"""Read arrays by name from .npz, .npy, .safetensors and .pth files without running code that a pickle holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens in, text features out: open_clip's text tower on no more positions than the longest text of a batch has.
+"""Run open_clip's text tower on only as many token positions as the longest text of a batch has.
 
 A caption has about 10 tokens, CLIP's context 77. Under a causal mask what stands behind the end of a text changes
 nothing in front of it, so that the positions behind the longest text are work without an effect.

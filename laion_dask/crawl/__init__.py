@@ -1,6 +1,5 @@
 """The stage crawl: which WAT files are read, and what that will cost.
 
-- estimate: A number of WATs and the sizes of some in, what they would give and cost out: pairs, bytes, core hours.
-- listing: Crawl parameters or places in, the list of WATs to read out: local files, addresses, a sample of Common
-  Crawl.
+- estimate: Estimate pairs, bytes and core hours of a number of WATs from measured values and sizes of a sample.
+- listing: List the WATs to read: local files, addresses, or a sample of Common Crawl's crawls.
 """

@@ -1,4 +1,4 @@
-"""Estimate what reading a number of WATs gives and costs: pairs, bytes, core hours."""
+"""Estimate pairs, bytes and core hours of a number of WATs from measured values and sizes of a sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 
-class Measure(NamedTuple):
+class MeasuredValue(NamedTuple):
     """A measured value, its unit, and where it was measured."""
 
     value: float
@@ -17,42 +17,44 @@ class Measure(NamedTuple):
     source: str
 
 
-MEASURED: Final[Mapping[str, Measure]] = MappingProxyType(
+MEASURED: Final[Mapping[str, MeasuredValue]] = MappingProxyType(
     {
         # 18.50 TiB in 56,320 WATs; the crawl of September 2016 (10.35 TiB in 30,374 WATs) has 375 MB to a WAT.
-        "wat_bytes": Measure(
+        "wat_bytes": MeasuredValue(
             361e6,
             "bytes a WAT",
             "mean WAT of CC-MAIN-2018-39, commoncrawl.org: September 2018 crawl archive now available",
         ),
-        "image_links": Measure(
+        "image_links": MeasuredValue(
             733_994.0,
             "image links a WAT",
             "CC-MAIN-20220924151538-20220924181538-00000, cc2dataset, tests/test_single_warc.py (image_only)",
         ),
-        "alt_links": Measure(
+        "alt_links": MeasuredValue(
             405_232.0,
             "alt texts a WAT",
             "CC-MAIN-20220924151538-20220924181538-00000, cc2dataset, tests/test_single_warc.py (image)",
         ),
-        "kept": Measure(0.74, "pairs an alt text", "image links with alt text, default rules: make bench-extract"),
-        "different": Measure(
+        "kept": MeasuredValue(
+            0.74, "pairs an alt text", "image links with alt text, default rules: make bench-extract"
+        ),
+        "different": MeasuredValue(
             0.20, "pairs that differ", "130,000 WATs, 40 G pairs, 8 G of them different: cc2dataset, README"
         ),
-        "bytes_per_second": Measure(
+        "bytes_per_second": MeasuredValue(
             22.0e6, "WAT bytes/s and core", "of the WAT as stored; all rules, language, Parquet: make bench-extract"
         ),
-        "efficiency": Measure(
+        "efficiency": MeasuredValue(
             0.91, "of a core alone", "when all are busy; two workers against one: make bench-extract"
         ),
-        "bytes_per_pair": Measure(107.0, "bytes a pair", "pairs/*.parquet of make bench-extract"),
+        "bytes_per_pair": MeasuredValue(107.0, "bytes a pair", "pairs/*.parquet of make bench-extract"),
     }
 )
 """What an estimate rests on. For links one WAT stands for all: 130,000 others gave 308,000 a WAT (see `different`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CrawlEstimate:
     """What reading a number of WATs would give and cost, before equal pairs of different WATs are joined."""
 
     wats: int
@@ -83,7 +85,7 @@ class Estimate:
         }
 
 
-def estimate(wats: int, cores: int, asked_bytes: Sequence[int] = ()) -> Estimate:
+def estimate(wats: int, cores: int, asked_bytes: Sequence[int] = ()) -> CrawlEstimate:
     """Estimate from `MEASURED`, and from the sizes of a sample of the WATs where they were asked for (bytes).
 
     Time grows with bytes, pairs with the number of WATs; cores are counted as `MEASURED["efficiency"]` of one alone.
@@ -96,7 +98,7 @@ def estimate(wats: int, cores: int, asked_bytes: Sequence[int] = ()) -> Estimate
     alt_links = wats * value("alt_links")
     pairs = alt_links * value("kept")
     core_hours = wats * mean / speed / 3600
-    return Estimate(
+    return CrawlEstimate(
         wats=wats,
         asked=sample,
         wat_bytes=mean,

@@ -1,4 +1,4 @@
-"""List the WATs to read: local files, addresses, or a seeded sample of Common Crawl.
+"""List the WATs to read: local files, addresses, or a sample of Common Crawl's crawls.
 
 Also what Common Crawl says of itself: its crawls, and the sizes of its WATs. The demo crawl makes its own list
 (`laion_dask.demo.crawl.files.finish`).

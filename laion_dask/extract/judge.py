@@ -1,4 +1,4 @@
-"""Decide on the image links of a page: each becomes a pair, or ends with the first reason against it."""
+"""Decide for each image link of a page whether it becomes a pair, or count the first reason against it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Final, NamedTuple
 
 from laion_dask import params
 from laion_dask.extract import text
-from laion_dask.extract.licenses import license_id
+from laion_dask.extract.licenses import NO_LICENSE, license_of, licenses_before
 from laion_dask.extract.wat.wat_envelope import text_of
-from laion_dask.extract.wat.wat_json import Link, is_image
 from laion_dask.extract.wat.wat_pages import MAX_LISTED, Defect, Page, headers_of, metas_of, typed_links_of
 from laion_dask.schema.ledger import Ledger
 from laion_dask.web.rights import pages
@@ -20,11 +19,6 @@ from laion_dask.web.urls import resolver
 
 # WATs made before keep HTML entities undecoded (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
 _ENTITIES_DECODED_SINCE: Final = "2019-07"
-
-NO_LICENSE: Final = "?"
-
-# A tuple: a path may be of any type, also one that no set can look up.
-_LICENSE_PATHS: Final = ("A@/href", "LINK@/href")
 
 
 class Pair(NamedTuple):
@@ -184,39 +178,6 @@ def uid_of(caption: str, url: str) -> str:
 def uid_of_url_and_text(caption: str, url: str) -> str:
     """Return md5 of url + text as 32 hex digits: the hash of LAION-5B's code."""
     return hashlib.md5((url + caption).encode()).hexdigest()
-
-
-def license_of(page: Page) -> str:
-    """Return the id of the licence that a page links to, wherever on the page; `?` where it links to none.
-
-    One with rel=license wins over a mere mention; else the first in the order of the document. Only a Creative Commons
-    licence counts without rel: pages mention other licences for many reasons.
-    """
-    mentions = []
-    for link in page.license_links():
-        found = license_id(text_of(link.url)) if link.path in _LICENSE_PATHS else ""
-        # HTML keeps rel=copyright as an old name of rel=license.
-        declared = not {"license", "copyright"}.isdisjoint(text_of(link.rel).lower().split())
-        if found and declared:
-            return found
-        if found.startswith("CC") and link.path == "A@/href":
-            mentions.append(found)
-    return mentions[0] if mentions else NO_LICENSE
-
-
-def licenses_before(page: Page, kinds: tuple[str, ...]) -> list[str]:
-    """Return the licence of each image link as LAION-5B's code found it: the last Creative Commons link before it."""
-    current, licenses = NO_LICENSE, []
-    for link in page.every_link:
-        current = _mentioned(link) or current
-        if is_image(link, kinds):
-            licenses.append(current)
-    return licenses
-
-
-def _mentioned(link: Link) -> str:
-    address = text_of(link.url)
-    return license_id(address) if "creativecommons.org/licenses/" in address else ""
 
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

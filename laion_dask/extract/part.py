@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
-from laion_dask.extract import personal, text
+from laion_dask.extract import language, personal
 from laion_dask.extract.judge import Judge, Pair, storable
 from laion_dask.extract.sorted_runs import SortedRuns
 from laion_dask.extract.wat.wat_pages import Page, Tally, pages
@@ -23,10 +23,10 @@ from laion_dask.schema.reasons import REASONS
 _CHUNK: Final = 50_000
 
 
-_DETECTORS: Final = {"fasttext": text.languages}
+_DETECTORS: Final = {"fasttext": language.languages}
 
 
-class Source(NamedTuple):
+class PageSource(NamedTuple):
     """Of a page, what goes into the rows of its pairs."""
 
     offset: int
@@ -78,7 +78,7 @@ def extract(
     return counts | ({"error": tally.error} if tally.error else {})
 
 
-def scan(location: str, settings: params.Extract) -> Iterator[tuple[list[Pair], list[Source]]]:
+def scan(location: str, settings: params.Extract) -> Iterator[tuple[list[Pair], list[PageSource]]]:
     """Yield the pairs of a WAT in chunks, with their pages: links only, without rights, licence, language or Parquet.
 
     What cc2dataset's parsing does; for benchmarks at equal work and for looking into a WAT.
@@ -86,14 +86,14 @@ def scan(location: str, settings: params.Extract) -> Iterator[tuple[list[Pair], 
     yield from _chunks(pages(location, settings.reader, settings.link_kinds, Tally()), Judge(settings, links_only=True))
 
 
-def _chunks(found: Iterator[Page], judge: Judge) -> Iterator[tuple[list[Pair], list[Source]]]:
+def _chunks(found: Iterator[Page], judge: Judge) -> Iterator[tuple[list[Pair], list[PageSource]]]:
     """Yield kept pairs with the pages that they came from, many at once, and none twice."""
     pairs: list[Pair] = []
-    sources: list[Source] = []
+    sources: list[PageSource] = []
     for page in found:
         kept = judge.page(page, len(sources))
         if kept:
-            sources.append(Source(page.offset, page.url, page.date))
+            sources.append(PageSource(page.offset, page.url, page.date))
             pairs += kept
             if len(pairs) >= _CHUNK:
                 yield pairs, sources
@@ -121,7 +121,7 @@ def _provenance(tally: Tally, judge: Judge) -> dict[str, Any]:
 
 
 def _table(
-    pairs: list[Pair], sources: list[Source], *, crawl: str, wat_name: str, order: int, settings: params.Extract
+    pairs: list[Pair], sources: list[PageSource], *, crawl: str, wat_name: str, order: int, settings: params.Extract
 ) -> pa.Table:
     """Return pairs as a table sorted by uid, record and link; they come in the order of records and links."""
     pairs.sort(key=itemgetter(0))

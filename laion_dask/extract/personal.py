@@ -1,4 +1,4 @@
-"""Count personal data in texts and addresses of pairs, by kind; values are never stored.
+"""Count personal data in the text and address of each pair, by kind; no value is ever stored.
 
 Precision comes before recall, as most digits on the web are ids, dates and sizes:
 

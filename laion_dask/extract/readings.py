@@ -1,4 +1,4 @@
-"""Publish the pairs, defects and readings of finished WATs, and beside the version how long each WAT took."""
+"""Publish finished WATs: pairs, listed defects and a row for each WAT; how long each took goes beside the version."""
 
 from __future__ import annotations
 

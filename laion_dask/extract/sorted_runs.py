@@ -1,4 +1,4 @@
-"""Merge sorted tables into one sorted Parquet file: memory holds one table and a slice of each other.
+"""Sort any number of tables by uid into one Parquet file; memory holds one table and a slice of each.
 
 A WAT has several hundred thousand pairs, and nothing keeps it from having many more. Its pairs come in runs that are
 sorted by uid; each run is cut into ranges of uids and laid on disk; the file is then written range by range.

@@ -1,7 +1,6 @@
 """The stage group: images that are near each other, by hash and by embedding.
 
-- clusters: Embeddings in, clusters and the near ones within each cluster out: what SemDeDup compares, by faiss's
-  k-means.
-- evaluation_sets: Files with hashes or embeddings of evaluation sets in, how near an image is to any of them out.
+- clusters: Cluster embeddings by faiss's k-means and find near ones within each cluster, as SemDeDup does.
+- evaluation_sets: Measure how near each image is to images of evaluation sets, by hash or by embedding.
 - part: Shards with hashes and embeddings in, images that are near each other out: the steps of the stage group.
 """

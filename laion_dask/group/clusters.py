@@ -1,4 +1,4 @@
-"""Embeddings in, clusters and the near ones within each cluster out: what SemDeDup compares, by faiss's k-means.
+"""Cluster embeddings by faiss's k-means and find near ones within each cluster, as SemDeDup does.
 
 SemDeDup: Abbas et al. 2023, arXiv 2303.09540, section 3: k-means on the embeddings, then cosines inside each cluster.
 """
@@ -6,7 +6,6 @@ SemDeDup: Abbas et al. 2023, arXiv 2303.09540, section 3: k-means on the embeddi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 import faiss
@@ -18,9 +17,6 @@ _BLOCK: Final = 1024  # rows of a cluster that are compared at once with a tile 
 _TILE: Final = 4096
 CROWD: Final = 20_000
 """Members of a cluster that others are compared with: the first ones; a cluster with more is counted as crowded."""
-
-Vectors = Callable[[np.ndarray], np.ndarray]
-"""Rows in, their embeddings out: float32 (rows, features), unit length."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

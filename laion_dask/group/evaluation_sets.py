@@ -1,4 +1,4 @@
-"""Files with hashes or embeddings of evaluation sets in, how near an image is to any of them out.
+"""Measure how near each image is to images of evaluation sets, by hash or by embedding.
 
 A release that shares pictures with the test sets of a benchmark flatters whoever trains on it.
 """

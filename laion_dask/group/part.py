@@ -124,7 +124,7 @@ def near(out: Path, *, united: Path, bands: Sequence[Path], parts: Sequence[Path
     pairs, first = np.unique(left * hashes + right, return_index=True)
     pairs = np.stack([pairs // hashes, pairs % hashes], axis=1)
     a, b, distance = _between_images(united, pairs, bits[first], neighbours)
-    source = Source(united, parts)
+    source = ImageEmbeddings(united, parts)
     cosines = [np.zeros(0, np.float32)]
     for low in range(0, len(a), _COSINES):
         some = slice(low, low + _COSINES)
@@ -194,7 +194,7 @@ class _Stored:
         return found
 
 
-class Source:
+class ImageEmbeddings:
     """The images by number: their uids, and their embeddings out of the shards' arrays, which are mapped, not read."""
 
     def __init__(self, united: Path, parts: Sequence[Path]) -> None:
@@ -220,7 +220,7 @@ class Source:
 
 def centres(out: Path, *, united: Path, parts: Sequence[Path], asked: int | None, seed: int) -> dict[str, Any]:
     """Learn the centres of the clusters from a sample of the images."""
-    source = Source(united, parts)
+    source = ImageEmbeddings(united, parts)
     number = clusters.how_many(len(source), asked) if len(source) else 0
     sample = source.vectors(clusters.sample(len(source), number, seed))
     np.save(out / "centres.npy", clusters.centres(sample, number, seed) if number else sample)
@@ -261,7 +261,7 @@ def semantic(
     neighbours: int,
 ) -> dict[str, Any]:
     """Compare the images of each cluster from `first` to below `last` with each other: `semantic.parquet`."""
-    source = Source(united, parts)
+    source = ImageEmbeddings(united, parts)
     with np.load(ordered / "order.npz") as arrays:
         members, starts = arrays["members"], arrays["starts"]
     found, crowded = [], 0

@@ -1,4 +1,4 @@
-"""Blur boxes in a picture beyond recognition.
+"""Blur boxes of a picture, such as faces, beyond recognition.
 
 The recipe of Yang et al. (arXiv 2103.06191) for ImageNet, which img2dataset 1.42 to 1.45 and so DataComp followed:
 boxes grow by a tenth of their longer side, a Gaussian of a tenth of the longest side blurs picture and mask, and the

@@ -1,4 +1,4 @@
-"""Convert decoded pictures of any pixel format to RGB, gray or CMYK of 8 bits on white, and then to sRGB."""
+"""Convert decoded pictures of any pixel format to 8 bits on white, then to sRGB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program of a decoder: bodies in on standard input, prepared pictures out on standard output, one after the other.
+"""The decoder's program: reads bodies from standard input, writes prepared pictures to standard output.
 
     python -m laion_dask.images.decoder_process
 

@@ -1,4 +1,4 @@
-"""Bodies in, prepared pictures out, decoded in processes of their own: a crash or a hang costs one row.
+"""Prepare pictures in separate processes, so that a crash or a hang of a decoder costs one row only.
 
 A decoder lives as long as its owner and takes one body after the other through a pipe, so that it costs little more
 than the copies. One that dies or runs out of memory is replaced; the body it died on is tried once more in a fresh
@@ -63,7 +63,7 @@ class _StalledError(Exception):
     """The process does not run, and has not answered."""
 
 
-class Decoder:
+class DecoderProcess:
     """One process that decodes, for one caller at a time. Started on first use, and after each end."""
 
     def __init__(
@@ -295,9 +295,9 @@ class Decoders:
         self, rules: Rules, *, count: int, timeout_s: float, memory_bytes: int, policy: Policy | None = None
     ) -> None:
         self._all = [
-            Decoder(rules, timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy) for _ in range(count)
+            DecoderProcess(rules, timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy) for _ in range(count)
         ]
-        self._free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[DecoderProcess] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         for decoder in self._all:
@@ -321,7 +321,7 @@ class Decoders:
             return decoder.look(body, boxes, time)
 
     @contextlib.contextmanager
-    def _one(self) -> Iterator[Decoder]:
+    def _one(self) -> Iterator[DecoderProcess]:
         decoder = self._free.get()
         try:
             yield decoder

@@ -1,4 +1,4 @@
-"""Bytes of a body in, their digests out; a decoded picture in, its perceptual hash (PDQ) out.
+"""Digests of a body's bytes, and the perceptual hash (PDQ) of a decoded picture.
 
 PDQ: facebook/ThreatExchange, `pdq/README.md`, by its own C++ code in the package pdqhash. Two pictures match at a
 Hamming distance of at most 31 of 256; hashes of a quality below 50 are too vague to match.

@@ -1,4 +1,4 @@
-"""Repair JPEGs that browsers show: segments that say nothing of the pixels, and an end mark that is missing.
+"""Repair JPEGs that browsers show: bad segments that do not affect the pixels, and a missing end mark.
 
 Nothing is made up: a picture that lacks any bit of its pixels stays truncated.
 """

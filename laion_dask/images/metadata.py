@@ -1,4 +1,4 @@
-"""Files and folders in, the pictures out that carry more than a picture: EXIF, places, XMP, IPTC, comments, profiles.
+"""Find stored pictures that still hold metadata: EXIF, places, XMP, IPTC, comments, profiles.
 
 `images` stores none of it; this looks, apart from that, at what was written. JPEG, PNG and WebP are read by their
 structure (ITU T.81 annex B, PNG 5.3, RFC 9649 section 2.3), so that no compressed pixels are taken for a mark; all
@@ -49,7 +49,7 @@ ARCHIVES: Final = (".warc.gz", ".warc.zst", ".warc", ".cdxj")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MetadataFinding:
     """One picture, or one file that is none, that carries metadata; `place` is a member, a row or a byte inside."""
 
     file: str
@@ -58,13 +58,13 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class MetadataScan:
     """What was looked at, and what was found; `archives` were not looked into."""
 
     files: int
     pictures: int
     archives: tuple[str, ...]
-    found: tuple[Finding, ...]
+    found: tuple[MetadataFinding, ...]
 
 
 def of_picture(body: bytes) -> list[str]:
@@ -139,7 +139,7 @@ def _after(body: bytes) -> Iterator[str]:
         yield "bytes after its end"
 
 
-def scan(*paths: Path) -> Scan:
+def scan(*paths: Path) -> MetadataScan:
     """Look into every file of folders, and into files: pictures alone, in tars, in tables and pages; else for marks.
 
     One file is in memory at a time, of a tar one member.
@@ -154,8 +154,8 @@ def scan(*paths: Path) -> Scan:
                 continue
             for place, body in _bodies(file):
                 pictures += is_picture(body)
-                found += [Finding(str(file), place, what) for what in of_picture(body)]
-    return Scan(files, pictures, tuple(archives), tuple(found))
+                found += [MetadataFinding(str(file), place, what) for what in of_picture(body)]
+    return MetadataScan(files, pictures, tuple(archives), tuple(found))
 
 
 def is_picture(body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Perceptual hashes in, all pairs within a Hamming distance out, without comparing all with all.
+"""Find all pairs of perceptual hashes within a Hamming distance without comparing all with all.
 
 A hash of 256 bits is cut into 16 bands of 16. Of two hashes at most 31 bits apart, one band differs in at most one bit
 (the pigeonhole principle), and its place can be chosen so that the sum over the l bands from there on, round the ring,
@@ -27,7 +27,7 @@ CROWD: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NearHashes:
     """Pairs of rows at most so many bits apart: rows of both sides and the distance, and buckets that were cut."""
 
     left: np.ndarray
@@ -44,7 +44,7 @@ def unpack(hexes: list[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(hexes)), np.uint8).reshape(-1, 32)
 
 
-def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd: int = CROWD) -> Found:
+def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd: int = CROWD) -> NearHashes:
     """Return the pairs of rows left < right of uint8 (rows, 32) that this band gives; a pair may come from many bands.
 
     `radius` in bits, up to PDQ_DISTANCE. Of each right row the nearest `neighbours` are returned, the first ones where
@@ -64,7 +64,7 @@ def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd
         crowded += int(np.unique(partner[end > last]).size)
         found.append(_compare(side, side, begin, np.maximum(begin, np.minimum(end, last)), radius))
     left, right, distance = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Found(*_nearest(np.minimum(left, right), np.maximum(left, right), distance, neighbours), crowded)
+    return NearHashes(*_nearest(np.minimum(left, right), np.maximum(left, right), distance, neighbours), crowded)
 
 
 def _nearest(

@@ -1,4 +1,4 @@
-"""Open a PNG as browsers do: only chunks that decide the picture reach the decoder, and damage in others is nothing.
+"""Open a PNG as browsers do: the decoder gets only the chunks that decide the picture; damage in others is ignored.
 
 PNG (third edition), 13.2: a decoder ignores ancillary chunks that are wrong, and reports critical ones. Pillow stops
 at a wrong checksum or a short chunk of any kind, at texts and profiles above a limit, and reads the transparent color

@@ -1,4 +1,4 @@
-"""Bytes of a body in, a checked, upright, resized picture without metadata out, or the reason why not.
+"""Check, turn upright, resize and encode a picture without its metadata, or say why it cannot be used.
 
 Everything is decided by the bytes, nothing by the name or the Content-Type.
 """

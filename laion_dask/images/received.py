@@ -1,4 +1,4 @@
-"""A body as it was received in, what its owner wrote into it and the picture made of it out: the work of a decoder.
+"""The work of a decoder: read the rights metadata of a received body, and prepare its picture.
 
 A picture that its own bytes refuse is not decoded.
 """

@@ -1,4 +1,4 @@
-"""Repair the container of a still WebP: its picture is in one or two chunks, and what is said around them may be wrong.
+"""Repair the container of a still WebP: keep its one or two picture chunks, ignore wrong chunks around them.
 
 RFC 9649, 2.5 to 2.7. Wrong are lengths in the RIFF header, sizes and flags in VP8X, and chunks that nobody knows. A
 picture whose own chunk is cut is not repaired.

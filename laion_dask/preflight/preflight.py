@@ -153,12 +153,12 @@ def _readers(
 
 
 def _score(rules: params.Score) -> Iterator[tuple[str, Callable[[], object]]]:
-    from laion_dask.clip import models  # noqa: PLC0415
+    from laion_dask.clip import weights  # noqa: PLC0415
 
     for at, model in enumerate(rules.models):
         # The demo's lies in the package.
         if model.model != "demo":
-            yield f"score.models.{at}.model", lambda model=model: models.weights(model)  # type: ignore[misc]
+            yield f"score.models.{at}.model", lambda model=model: weights.find(model)  # type: ignore[misc]
 
 
 def _filter(settings: params.Params) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -1,18 +1,15 @@
 """The stage score: embeddings, similarities and the scores of heads, tags, watermark and faces.
 
-- batches: The images of a shard in, batches for the towers out: decoded ahead of the forward pass, once for all
-  models.
-- faces: Pixels in, boxes of faces out: a detector of the user in ONNX, with the outputs that SCRFD has.
-- heads: Embeddings in, scores out: published heads for aesthetics, unsafe images and violence, and any linear or MLP
-  head.
+- batches: Make batches of a shard's images: decoded once for all models, ahead of the forward pass.
+- faces: Detect faces with an ONNX model of the user that has SCRFD's outputs, and return their boxes.
+- heads: Score embeddings with heads: published ones for aesthetics, unsafe images and violence, or any linear one
+  or MLP.
 - part: One shard of images in, its embeddings and scores out: one slot for every row, NaN where there is no image.
-- prefetch: Bodies of images in, pixels in a room out: decoding ahead of a forward pass, in a thread or in processes.
-- score_columns: Embeddings of named models in, named columns of the scores out: what heads and prompts make of them.
-- tags: Image embeddings and prompts in, zero-shot categories out: scores for each, and LAION-400M's NSFW tag by its
-  rules.
+- prefetch: Decode images ahead of the forward pass, in a thread or in processes, into shared buffers.
+- score_columns: Add the columns of heads, tags and detectors to the scores.
+- tags: Classify images by text prompts (zero-shot), with LAION-400M's NSFW tag by its own rules.
 - tar_folders: Score a folder of tars that others made: img2dataset's and webdataset's layouts.
-- tar_samples: Find the samples of a tar that others made: which picture and which texts belong together, and what
-  cannot be used.
-- watermark: Pixels in, probability of a watermark out: LAION's detector, an EfficientNet-B3 that reads images, not
+- tar_samples: Find which picture and texts of a foreign tar belong to one sample, and which members cannot be used.
+- watermark: Score the probability of a watermark with LAION's detector, an EfficientNet-B3 on pixels, not
   embeddings.
 """

@@ -1,4 +1,4 @@
-"""The images of a shard in, batches for the towers out: decoded ahead of the forward pass, once for all models."""
+"""Make batches of a shard's images: decoded once for all models, ahead of the forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels in, boxes of faces out: a detector of the user in ONNX, with the outputs that SCRFD has.
+"""Detect faces with an ONNX model of the user that has SCRFD's outputs, and return their boxes.
 
 SCRFD (arXiv 2105.04714) as deepinsight/insightface exports and reads it: for strides of 8, 16 and 32 px (larger models:
 up to 128) a score for each anchor and its distances to the four edges of the face, in strides; landmarks are passed
@@ -39,7 +39,7 @@ _REMEDY: Final = "Remedy: a detector that insightface exported, such as scrfd_10
 
 
 @dataclass(frozen=True, slots=True)
-class Detector:
+class FaceDetector:
     """The loaded network with its preprocessing."""
 
     settings: Faces
@@ -98,7 +98,7 @@ def file(settings: Faces) -> Path:
 
 
 @functools.cache
-def load(settings: Faces) -> Detector:
+def load(settings: Faces) -> FaceDetector:
     """Load the detector once for each process, and look once at nothing; `ModelError` where it is no SCRFD."""
     import onnxruntime as ort  # noqa: PLC0415 - seconds
     import torch  # noqa: PLC0415 - seconds
@@ -112,7 +112,7 @@ def load(settings: Faces) -> Detector:
         session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         (entry,) = session.get_inputs()
         _check_input(entry.type, entry.shape, settings.side_px)
-        detector = Detector(settings, preparation(settings.side_px), session, entry.name)
+        detector = FaceDetector(settings, preparation(settings.side_px), session, entry.name)
         detector.score(torch.zeros((1, settings.side_px, settings.side_px, 3), dtype=torch.uint8))
     except Exception as error:  # the runtime raises errors of its own kinds, and ours of the layout come too
         told = " ".join(str(error).split())[:300]

@@ -1,4 +1,4 @@
-"""Embeddings in, scores out: published heads for aesthetics, unsafe images and violence, and any linear or MLP head.
+"""Score embeddings with heads: published ones for aesthetics, unsafe images and violence, or any linear one or MLP.
 
 All read image embeddings of unit length and compute in double precision, so that the order of sums, which differs
 between machines, does not show in the float32 that they return.
@@ -32,7 +32,7 @@ _LEAST_DEVIATION: Final = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class LoadedHead:
     """A loaded head: the column that it fills, the features that it reads, and its function."""
 
     column: str
@@ -54,7 +54,7 @@ def file(spec: heads.Head) -> Path:
 
 
 @functools.cache
-def load(spec: heads.Head) -> tuple[Head, ...]:
+def load(spec: heads.Head) -> tuple[LoadedHead, ...]:
     """Load what one entry of `score.heads` names, once for each process: a head for each of its columns.
 
     Raises `ModelError` where the file is missing, refused, or not of the entry's kind.
@@ -72,7 +72,7 @@ def load(spec: heads.Head) -> tuple[Head, ...]:
         raise ModelError(message) from error
 
 
-def demo(found: Tensors) -> tuple[Head, ...]:
+def demo(found: Tensors) -> tuple[LoadedHead, ...]:
     """Return the heads of this package: a file with the layers of several, `<head>.w0`, `<head>.b0` and so on."""
     return tuple(
         _mlp(
@@ -119,23 +119,23 @@ def layers(found: Tensors) -> Layers:
     return of
 
 
-def _mlp(column: str, of: Layers, *, probability: bool) -> Head:
+def _mlp(column: str, of: Layers, *, probability: bool) -> LoadedHead:
     def function(rows: np.ndarray) -> np.ndarray:
         return _sigmoid(run(rows, of)) if probability else run(rows, of)
 
-    return Head(column, of[0][0].shape[1], function)
+    return LoadedHead(column, of[0][0].shape[1], function)
 
 
-def _any(column: str, found: Tensors, spec: heads.Head) -> Head:
+def _any(column: str, found: Tensors, spec: heads.Head) -> LoadedHead:
     return _mlp(column, layers(found), probability=spec.output == "probability")
 
 
-def _affine(column: str, found: Tensors, _: heads.Head) -> Head:
+def _affine(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
     """Aesthetics predictor of LAION, version 1: one linear layer."""
     return _mlp(column, _one(layers(found)), probability=False)
 
 
-def _collapsed(column: str, found: Tensors, _: heads.Head) -> Head:
+def _collapsed(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
     """Improved aesthetics predictor, version 2: linear layers without activation, which are one affine map."""
     weight, bias = (layers_ := layers(found))[0]
     for further, offset in layers_[1:]:
@@ -143,23 +143,23 @@ def _collapsed(column: str, found: Tensors, _: heads.Head) -> Head:
     return _mlp(column, ((weight, bias),), probability=False)
 
 
-def _simulacra(column: str, found: Tensors, _: heads.Head) -> Head:
+def _simulacra(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
     """Heads of simulacra-aesthetic-models: they read embeddings of the length sqrt(features)."""
     ((weight, bias),) = _one(layers(found))
     return _mlp(column, ((weight * np.sqrt(weight.shape[1]), bias),), probability=False)
 
 
-def _violence(column: str, found: Tensors, _: heads.Head) -> Head:
+def _violence(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
     """Two prompts of clip-retrieval's back end: above 0 the second, violent one, is more similar than the first."""
     prompts = found[tensors.ONLY].astype(np.float64)
     if prompts.ndim != 2 or len(prompts) != 2:
         message = f"an array of shape {prompts.shape}, not of two prompts, (2, features)"
         raise ValueError(message)
     direction = prompts[1] - prompts[0]
-    return Head(column, len(direction), lambda rows: rows @ direction)
+    return LoadedHead(column, len(direction), lambda rows: rows @ direction)
 
 
-def _nsfw(column: str, found: Tensors, spec: heads.Head) -> Head:
+def _nsfw(column: str, found: Tensors, spec: heads.Head) -> LoadedHead:
     """LAION's CLIP-based NSFW detector: some features are categories, by the six decimals that they print with.
 
     `as-trained` looks them up in the vocabularies of the training, as the released model does; `plain` scales them like
@@ -183,10 +183,10 @@ def _nsfw(column: str, found: Tensors, spec: heads.Head) -> Head:
                 values[:, feature] = [place.get(f"{value:.6f}", 0) for value in values[:, feature]]
         return _sigmoid(run((values - mean) / deviation, of))
 
-    return Head(column, len(mean), function)
+    return LoadedHead(column, len(mean), function)
 
 
-_HEADS: Final[Mapping[str, Callable[[str, Tensors, heads.Head], Head]]] = {
+_HEADS: Final[Mapping[str, Callable[[str, Tensors, heads.Head], LoadedHead]]] = {
     "aesthetic_v1": _affine,
     "aesthetic_v2": _collapsed,
     "nsfw_laion": _nsfw,

@@ -1,4 +1,4 @@
-"""Bodies of images in, pixels in a room out: decoding ahead of a forward pass, in a thread or in processes.
+"""Decode images ahead of the forward pass, in a thread or in processes, into shared buffers.
 
 On a CPU one thread fills the pauses of the forward pass. A GPU asks for thousands of images a second, and what Python
 does for each of them under its lock would hold many threads back: there, processes write into memory that they share

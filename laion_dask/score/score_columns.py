@@ -1,4 +1,4 @@
-"""Embeddings of named models in, named columns of the scores out: what heads and prompts make of them.
+"""Add the columns of heads, tags and detectors to the scores.
 
 One table (schema SCORES) has these columns behind the similarities; all are NaN, null or -1 where there is no image.
 """
@@ -156,7 +156,7 @@ def _model(embedded: Mapping[str, Embedded], name: str | None) -> Embedded:
     return next(iter(embedded.values())) if name is None else embedded[name]
 
 
-def _check(head: heads.Head, spec: head_params.Head, one: Embedded) -> None:
+def _check(head: heads.LoadedHead, spec: head_params.Head, one: Embedded) -> None:
     if head.features != one.model.dimension:
         message = (
             f"score.heads, kind {spec.kind}: {heads.file(spec)} reads {head.features} features, {one.model.name} gives "

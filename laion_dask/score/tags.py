@@ -1,4 +1,4 @@
-"""Image embeddings and prompts in, zero-shot categories out: scores for each, and LAION-400M's NSFW tag by its rules.
+"""Classify images by text prompts (zero-shot), with LAION-400M's NSFW tag by its own rules.
 
 Prompts are the user's, in a YAML file. LAION-400M's rule is known in two forms: as its announcement has it, and as its
 program (crawlingathome's gpu_inference.py) ran, which joined two prompts for want of a comma but kept the border

@@ -65,7 +65,7 @@ def counts(tars: Sequence[Path]) -> list[int]:
     return [len(one.rows) for one in found]
 
 
-def _headers(tar: Path) -> tar_samples.Scan:
+def _headers(tar: Path) -> tar_samples.TarScan:
     try:
         return tar_samples.scan(tar, with_texts=False)
     except OSError as error:

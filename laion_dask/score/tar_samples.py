@@ -1,4 +1,4 @@
-"""Find the samples of a tar that others made: which picture and which texts belong together, and what cannot be used.
+"""Find which picture and texts of a foreign tar belong to one sample, and which members cannot be used.
 
 As in webdataset, a sample is the members whose names are equal up to the first dot of their base name, in one folder;
 here they may lie apart. Whatever a tar holds, every picture of it is a sample, or a row with the reason why it is none.
@@ -32,7 +32,7 @@ _MAX_PADDING: Final = 2**20
 _BROKEN: Final = (tarfile.TarError, ValueError, EOFError, OverflowError)
 
 
-class Place(NamedTuple):
+class MemberPlace(NamedTuple):
     """Where the bytes of a member lie in the tar."""
 
     offset: int
@@ -40,12 +40,12 @@ class Place(NamedTuple):
 
 
 @dataclass(slots=True)
-class Scan:
+class TarScan:
     """What a tar holds."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     """A row for each sample with a picture, in the order of their pictures, then those for what is none."""
-    chosen: list[tuple[str, Place]] = field(default_factory=list)
+    chosen: list[tuple[str, MemberPlace]] = field(default_factory=list)
     """Key and picture of each sample, in the order of the tar."""
     broken: str = ""
     """Why the tar could not be read to its end; empty where it was."""
@@ -56,16 +56,16 @@ class Scan:
 @dataclass(slots=True)
 class _Sample:
     first: int
-    pictures: dict[str, Place] = field(default_factory=dict)
+    pictures: dict[str, MemberPlace] = field(default_factory=dict)
     """By ending."""
     texts: dict[str, bytes | None] = field(default_factory=dict)
     """By ending; None for a text that is too long."""
     doubled: bool = False
 
 
-def scan(tar: Path, *, with_texts: bool = True) -> Scan:
+def scan(tar: Path, *, with_texts: bool = True) -> TarScan:
     """Read the headers of a tar, and the texts where they are wanted. Raises OSError where the disk fails."""
-    found = Scan()
+    found = TarScan()
     samples: dict[str, _Sample] = {}
     odd: list[str] = []
     size = tar.stat().st_size
@@ -115,7 +115,7 @@ def _take(
     sample = samples.setdefault(f"{folder}{slash}{stem}", _Sample(member.offset))
     sample.doubled |= ending in sample.pictures or ending in sample.texts
     if last in PICTURES:
-        sample.pictures.setdefault(ending, Place(member.offset_data, member.size))
+        sample.pictures.setdefault(ending, MemberPlace(member.offset_data, member.size))
     elif not with_texts:
         sample.texts[ending] = b""
     else:
@@ -141,7 +141,7 @@ def _end(tar: Path, offset: int) -> str:
     return f"no member begins at byte {offset:,}, and no end" if block else "the tar has no end"
 
 
-def _add(found: Scan, tar: str, key: str, sample: _Sample) -> None:
+def _add(found: TarScan, tar: str, key: str, sample: _Sample) -> None:
     """Add the row of a sample, and of its picture the number; nothing for texts without a picture."""
     if not sample.pictures:
         return
@@ -224,7 +224,7 @@ def _none(tar: str, name: str, reason: str) -> dict[str, Any]:
     return _row(tar, name, reason, "", {"uid": hashlib.md5(f"{tar} {name}".encode()).hexdigest()})
 
 
-def bodies(tar: Path, chosen: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, bytes]]:
+def bodies(tar: Path, chosen: Iterable[tuple[str, MemberPlace]]) -> Iterator[tuple[str, bytes]]:
     """Yield (key, bytes) of the chosen pictures, reading the tar once from front to back."""
     with tar.open("rb") as stream:
         for key, place in chosen:

@@ -1,4 +1,4 @@
-"""Pixels in, probability of a watermark out: LAION's detector, an EfficientNet-B3 that reads images, not embeddings.
+"""Score the probability of a watermark with LAION's detector, an EfficientNet-B3 on pixels, not embeddings.
 
 Architecture and preprocessing after LAION-AI/LAION-5B-WatermarkDetection (example_use.py); the weights are the user's.
 """
@@ -27,7 +27,7 @@ _WATERMARK: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Detector:
+class WatermarkDetector:
     """The loaded network with its preprocessing, and the column that it fills."""
 
     column: str
@@ -85,7 +85,7 @@ def preparation() -> Preparation:
 
 
 @functools.cache
-def load(spec: head_params.Head) -> Detector:
+def load(spec: head_params.Head) -> WatermarkDetector:
     """Load the weights of an entry of kind watermark, once for each process; `ModelError` where they do not fit."""
     import torch  # noqa: PLC0415
 
@@ -104,8 +104,8 @@ def load(spec: head_params.Head) -> Detector:
     network = network.eval().requires_grad_(requires_grad=False).to(device)
     if device == "cuda":
         network = network.to(memory_format=torch.channels_last)
-    detector = Detector(spec.columns[0], preparation(), device, network, Slices(1))
+    detector = WatermarkDetector(spec.columns[0], preparation(), device, network, Slices(1))
     sample = devices.upload(devices.tray(1, detector.preparation.side, device).fill_(128), device)
     with torch.inference_mode():
         rows = devices.rows_that_fit(detector._forward, sample, device)  # noqa: SLF001 - our own class
-    return Detector(detector.column, detector.preparation, device, network, Slices(rows))
+    return WatermarkDetector(detector.column, detector.preparation, device, network, Slices(rows))

@@ -21,7 +21,7 @@ from places import ROOT
 
 import workflow.score
 from laion_dask import params
-from laion_dask.clip import clip, hub, models
+from laion_dask.clip import clip, hub, models, weights
 from laion_dask.clip.clip import ModelError
 from laion_dask.storage.files import sha256
 
@@ -75,7 +75,7 @@ def test_of_several_weights_in_a_folder_the_digest_is_of_those_that_open_clip_lo
         (place / "open_clip_config.json").write_text("{}")
         for name in names:
             (place / name).write_bytes(b"\x80" + name.encode())
-        assert models.weights(spec(f"local-dir:{place}")) == Path(_find_checkpoint_in_dir(place))
+        assert weights.find(spec(f"local-dir:{place}")) == Path(_find_checkpoint_in_dir(place))
 
 
 class Malicious:
@@ -111,7 +111,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(folder: Path, tmp_p
 
 def test_other_weights_than_expected_are_refused_before_they_are_read(folder: Path, tmp_path: Path) -> None:
     digest = sha256(folder / "open_clip_model.safetensors")
-    assert models.identify(spec(f"local-dir:{folder}", expect_sha256=digest)) == digest
+    assert weights.identify(spec(f"local-dir:{folder}", expect_sha256=digest)) == digest
     place = tmp_path / "changed"
     shutil.copytree(folder, place)
     with (place / "open_clip_model.safetensors").open("r+b") as file:
@@ -129,13 +129,13 @@ def refused_without_a_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         import json, sys, time
         import open_clip
         from laion_dask import params
-        from laion_dask.clip import models
+        from laion_dask.clip import weights
         from laion_dask.clip.clip import ModelError
         told = {}
         for model, pretrained in json.loads(sys.argv[1]):
             began = time.monotonic()
             try:
-                models.weights(params.Model(name="one", model=model, pretrained=pretrained))
+                weights.find(params.Model(name="one", model=model, pretrained=pretrained))
             except ModelError as error:
                 told[model] = (str(error), time.monotonic() - began)
         print(json.dumps(told))
@@ -248,13 +248,13 @@ def test_a_folder_whose_tokenizer_is_not_in_it_is_told_before_a_cluster_starts(f
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "nobody/nothing"
     (place / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"other has no tokenizer that can be read: .*Remedy: its files"):
-        models.beside(spec(f"local-dir:{place}"))
+        weights.fetch_tokenizer(spec(f"local-dir:{place}"))
 
 
 @pytest.mark.parametrize("model", ["demo", "ViT-B-32", "no such model"])
 @pytest.mark.usefixtures("closed_hub")
 def test_models_with_open_clips_own_tokenizer_need_nothing_beside_their_weights(model: str) -> None:
-    models.beside(spec(model))
+    weights.fetch_tokenizer(spec(model))
 
 
 def test_weights_in_the_hubs_cache_are_found_without_a_request(
@@ -296,7 +296,7 @@ def test_a_name_that_stands_for_no_weights_is_refused_with_the_remedy(
 ) -> None:
     if "quickgelu" in model:
         # The file is there; the architecture does not fit it.
-        monkeypatch.setattr(models, "identify", lambda _: "0" * 64)
+        monkeypatch.setattr(weights, "identify", lambda _: "0" * 64)
     monkeypatch.chdir(tmp_path)
     assert named in refusal(spec(model, pretrained=pretrained))
 
@@ -318,7 +318,7 @@ def test_a_file_that_holds_no_weights_is_refused_with_the_remedy(content: bytes,
     assert "Remedy: " in message
     if not content.startswith((b"\x80", b"PK")) and content[8:] != b"{":
         with pytest.raises(models.ModelError, match="holds no weights"):
-            models.weights(spec("RN50", pretrained=str(file)))
+            weights.find(spec("RN50", pretrained=str(file)))
 
 
 def test_openais_weights_get_the_activation_that_they_were_trained_with() -> None:

@@ -9,9 +9,10 @@ import pytest
 from wat_bytes import image, page_json
 
 from laion_dask import params
-from laion_dask.extract.judge import Judge, Pair, license_of
+from laion_dask.extract.judge import Judge, Pair
+from laion_dask.extract.licenses import license_of
 from laion_dask.extract.wat.wat_pages import Page, Tally, read_page
-from laion_dask.extract.wat.wat_records import Record
+from laion_dask.extract.wat.wat_records import WatRecord
 from laion_dask.params import recipes
 
 BY = "https://creativecommons.org/licenses/by/4.0/"
@@ -24,7 +25,7 @@ FDL = "https://www.gnu.org/licenses/fdl-1.3.html"
 def page_of(links: list[Any], kinds: tuple[str, ...] = ("IMG@/src",), **more: Any) -> Page:  # noqa: ANN401 - of the test
     """Return a page with links."""
     body = page_json(links, **more)
-    found = read_page(Record(0, "metadata", len(body), body, "2024-05-31", ""), kinds, Tally())
+    found = read_page(WatRecord(0, "metadata", len(body), body, "2024-05-31", ""), kinds, Tally())
     assert found is not None
     return found
 
@@ -69,7 +70,7 @@ def test_a_declared_licence_wins_over_a_mention(
 ) -> None:
     body = page_json([image(), *links, image()], head={"Link": head_links})
     body = body if spaced else body.replace(b'": ', b'":').replace(b", ", b",")
-    page = read_page(Record(0, "metadata", len(body), body, "2024", ""), ("IMG@/src",), Tally())
+    page = read_page(WatRecord(0, "metadata", len(body), body, "2024", ""), ("IMG@/src",), Tally())
     assert page is not None
     assert license_of(page) == expected
 

@@ -18,7 +18,7 @@ from ftfy import badness, chardata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask.extract import text
+from laion_dask.extract import language, text
 from laion_dask.params import Extract
 
 HOUSE = ("repair", "visible", "spaces")
@@ -194,19 +194,19 @@ def test_real_alt_texts_are_cleaned_as_by_ftfy_itself(shared_data: Path) -> None
 
 
 def test_splits_follow_language_and_confidence() -> None:
-    found = text.languages(
+    found = language.languages(
         ["a photograph of a red fox in the snow", "ein Foto von einem roten Fuchs im Schnee", "xq7 0012 kkl", ""],
         0.5,
     )
     assert found.splits == ["en", "multi", "nolang", "nolang"]
     assert found.codes == ["en", "de", "", ""]
     assert all(0 <= confidence <= 1 for confidence in found.confidences)
-    assert text.languages([], 0.5) == text.Languages([], [], [])
+    assert language.languages([], 0.5) == language.Languages([], [], [])
 
 
 def test_a_lower_confidence_never_loses_a_language() -> None:
     texts = ["IMG_0012", "red fox", "Schnee", "12345", "猫の写真"]
-    codes = [text.languages(texts, limit).codes for limit in (0.0, 0.3, 0.6, 0.9, 1.0)]
+    codes = [language.languages(texts, limit).codes for limit in (0.0, 0.3, 0.6, 0.9, 1.0)]
     for lower, higher in pairwise(codes):
         assert all(high in {"", low} for low, high in zip(lower, higher, strict=True))
     assert all(codes[0])
@@ -214,15 +214,15 @@ def test_a_lower_confidence_never_loses_a_language() -> None:
 
 def test_a_batch_gives_what_single_texts_give_in_their_order() -> None:
     texts = ["a red fox", "ein roter Fuchs", "un renard roux", "x", "a red fox", "", "赤い狐", "ein roter Fuchs"]
-    alone = [text.languages([one], 0.5) for one in texts]
-    together = text.languages(texts, 0.5)
+    alone = [language.languages([one], 0.5) for one in texts]
+    together = language.languages(texts, 0.5)
     assert list(zip(*together, strict=True)) == [next(zip(*one, strict=True)) for one in alone]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(TEXTS, max_size=5))
 def test_any_texts_have_a_language_or_none(texts: list[str]) -> None:
-    codes, confidences, splits = text.languages(texts, 0.5)
+    codes, confidences, splits = language.languages(texts, 0.5)
     assert len(codes) == len(confidences) == len(splits) == len(texts)
     for code, confidence, split in zip(codes, confidences, splits, strict=True):
         assert (split == "nolang") is (code == "") is (confidence < 0.5)
@@ -230,8 +230,8 @@ def test_any_texts_have_a_language_or_none(texts: list[str]) -> None:
 
 def test_line_breaks_and_lengths_beyond_the_first_do_not_matter() -> None:
     fox = "ein Foto von einem roten Fuchs im Schnee"
-    assert text.languages([fox.replace(" ", "\n"), fox], 0.5).codes == ["de", "de"]
-    broken, whole = text.languages([f"{fox} " * 60 + "a photograph of a fox " * 100_000, f"{fox} " * 49], 0.5).codes
+    assert language.languages([fox.replace(" ", "\n"), fox], 0.5).codes == ["de", "de"]
+    broken, whole = language.languages([f"{fox} " * 60 + "a photograph of a fox " * 100_000, f"{fox} " * 49], 0.5).codes
     assert broken == whole == "de"
 
 
@@ -275,40 +275,43 @@ GERMAN = "ein Foto von einem roten Fuchs im Schnee"
 )
 @pytest.mark.parametrize("form", ["a photo {} " + GERMAN, "{} " + GERMAN, GERMAN + " {}", GERMAN + " {} " + GERMAN])
 def test_no_mark_and_no_white_space_in_a_text_hides_what_follows_it(mark: str, form: str) -> None:
-    found = text.languages([form.format(mark)], 0.5)
+    found = language.languages([form.format(mark)], 0.5)
     without = form.format(re.sub("</s>|__label__", " ", mark).strip() or " ")
-    assert found == text.languages([" ".join(without.split())], 0.5)
+    assert found == language.languages([" ".join(without.split())], 0.5)
     assert found.codes == ["de"]
 
 
 def test_a_word_that_only_holds_a_mark_is_left_as_it_is() -> None:
     for word in ("x</s>", "</s>x", "x__label__en"):
-        line = text._line(f"a {word} b")  # noqa: SLF001
+        line = language._line(f"a {word} b")  # noqa: SLF001
         assert word in line
-        assert len(text.languages([f"{word} {GERMAN}"], 0.0).codes) == 1
+        assert len(language.languages([f"{word} {GERMAN}"], 0.0).codes) == 1
 
 
 def test_confidences_are_rounded_before_they_are_compared(shared_data: Path) -> None:
     texts = sorted(set(real_alt_texts(shared_data)))
-    found = text.languages(texts, 0.0)
+    found = language.languages(texts, 0.0)
     assert len(texts) > 2000
-    assert all(confidence == round(confidence, text.CONFIDENCE_DIGITS) for confidence in found.confidences)
-    raw = text._model(None).f.multilinePredict([text._line(one) for one in texts], 1, 0.0, "strict")[1]  # noqa: SLF001
+    assert all(confidence == round(confidence, language.CONFIDENCE_DIGITS) for confidence in found.confidences)
+    raw = language._model(None).f.multilinePredict([language._line(one) for one in texts], 1, 0.0, "strict")[1]  # noqa: SLF001
     for known, confidence in zip(raw, found.confidences, strict=True):
-        assert abs(min(1.0, known[0] if len(known) else 0.0) - confidence) <= 0.5 * 10**-text.CONFIDENCE_DIGITS + 1e-7
+        assert (
+            abs(min(1.0, known[0] if len(known) else 0.0) - confidence) <= 0.5 * 10**-language.CONFIDENCE_DIGITS + 1e-7
+        )
     # A limit at a value that occurs keeps all that are rounded to it.
     limit = next(value for value in found.confidences if 0.3 < value < 0.9)
-    splits = text.languages(texts, limit).splits
+    splits = language.languages(texts, limit).splits
     assert all((split == "nolang") is (value < limit) for split, value in zip(splits, found.confidences, strict=True))
 
 
 def test_what_another_processor_computes_gives_other_rows_as_rarely_as_stated(shared_data: Path) -> None:
     texts = sorted(set(real_alt_texts(shared_data)))
-    _, scores = text._model(None).f.multilinePredict([text._line(one) for one in texts], 1, 0.0, "strict")  # noqa: SLF001
+    _, scores = language._model(None).f.multilinePredict([language._line(one) for one in texts], 1, 0.0, "strict")  # noqa: SLF001
     raw = [float(score[0]) for score in scores if len(score)]
     moved = random.Random(5)
     differ = sum(
-        round(value, text.CONFIDENCE_DIGITS) != round(value + moved.uniform(-3.3e-7, 3.3e-7), text.CONFIDENCE_DIGITS)
+        round(value, language.CONFIDENCE_DIGITS)
+        != round(value + moved.uniform(-3.3e-7, 3.3e-7), language.CONFIDENCE_DIGITS)
         for value in raw
     )
     assert differ / len(raw) < 1 / 1500
@@ -317,12 +320,12 @@ def test_what_another_processor_computes_gives_other_rows_as_rarely_as_stated(sh
 def test_the_bundled_model_is_the_published_one(shared_data: Path) -> None:
     other = str(shared_data / "lid" / "lid.176.ftz")
     texts = ["a photograph of a red fox", "ein roter Fuchs im Schnee"]
-    assert text.languages(texts, 0.5, other) == text.languages(texts, 0.5)
+    assert language.languages(texts, 0.5, other) == language.languages(texts, 0.5)
 
 
 def test_a_model_that_is_missing_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"extract.language_model = nowhere.bin: no such file. Remedy: "):
-        text.languages(["x"], 0.5, "nowhere.bin")
+        language.languages(["x"], 0.5, "nowhere.bin")
 
 
 # Maori, Tswana, Tsonga and Xhosa are unknown to lid.176.
@@ -341,7 +344,7 @@ UNKNOWN = {"mi", "tn", "ts", "xh"}
 def test_languages_are_found_as_often_as_measured(shared_data: Path, name: str, floor: float) -> None:
     with (shared_data / "lang" / name).open(newline="") as stream:
         rows = [row for row in csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if row[0] not in UNKNOWN]
-    found = text.languages([clean(row[1]) for row in rows], 0.0)
+    found = language.languages([clean(row[1]) for row in rows], 0.0)
     hits = [row[0] == code for row, code in zip(rows, found.codes, strict=True)]
     assert len(hits) == 33 * 50
     assert sum(hits) / len(hits) >= floor, sum(hits) / len(hits)
@@ -350,7 +353,7 @@ def test_languages_are_found_as_often_as_measured(shared_data: Path, name: str, 
 def test_a_confident_language_of_a_sentence_is_nearly_always_right(shared_data: Path) -> None:
     with (shared_data / "lang" / "lingua_sentences_50x37.tsv").open(newline="") as stream:
         rows = [row for row in csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if row[0] not in UNKNOWN]
-    found = text.languages([row[1] for row in rows], 0.5)
+    found = language.languages([row[1] for row in rows], 0.5)
     named = [row[0] == code for row, code in zip(rows, found.codes, strict=True) if code]
     # Measured at the default confidence of 0.5: 1,382 of 1,447 that get a name, out of 1,650.
     assert sum(named) / len(named) >= 0.95, sum(named) / len(named)

@@ -21,7 +21,7 @@ from places import MADE, ROOT
 
 from laion_dask import params
 from laion_dask.images import prepare
-from laion_dask.images.decoders import CRASHED, Decoder, DecoderError, Decoders
+from laion_dask.images.decoders import CRASHED, DecoderError, DecoderProcess, Decoders
 from laion_dask.images.prepare import Prepared
 from laion_dask.schema.reasons import KEEP, REASONS
 from laion_dask.web.rights.decision import Policy
@@ -53,15 +53,17 @@ def decoder(
     policy: Policy | None = None,
     stalled_s: float = 300.0,
     **changes: object,
-) -> Iterator[Decoder]:
-    one = Decoder(rules(**changes), timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy, stalled_s=stalled_s)
+) -> Iterator[DecoderProcess]:
+    one = DecoderProcess(
+        rules(**changes), timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy, stalled_s=stalled_s
+    )
     try:
         yield one
     finally:
         one.close()
 
 
-def running(one: Decoder) -> int:
+def running(one: DecoderProcess) -> int:
     # A signal to process 0 goes to every process of this test run.
     assert one.pid, "the decoder has no process"
     return one.pid
@@ -76,7 +78,7 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def each_process(one: Decoder, act: Callable[[int], None], times: int) -> Iterator[list[int]]:
+def each_process(one: DecoderProcess, act: Callable[[int], None], times: int) -> Iterator[list[int]]:
     """Do something to the decoder's process, and to those that replace it, once each has begun to decode."""
     met: list[int] = []
     over = threading.Event()
@@ -284,8 +286,8 @@ def test_many_threads_share_a_few_decoders_and_each_gets_its_own_answer() -> Non
 def test_a_decoder_ends_when_its_owner_is_gone() -> None:
     code = (
         f"import os, sys; sys.path.insert(0, {str(MADE)!r});"
-        "from pictures import RULES; from laion_dask.images.decoders import Decoder;"
-        "one = Decoder(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
+        "from pictures import RULES; from laion_dask.images.decoders import DecoderProcess as One;"
+        "one = One(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
         "os._exit(1)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

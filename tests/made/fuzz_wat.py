@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from wat_bytes import READERS, image, members, page_json, record
 
 from laion_dask.extract.wat import blocks
-from laion_dask.extract.wat.wat_records import Damage, Reading, Record, records
+from laion_dask.extract.wat.wat_records import Damage, Reading, WatRecord, records
 
 MAX_SECONDS = 1.0
 REASONS = {"bad_gzip", "bad_record", "truncated", "too_large"}
@@ -142,7 +142,7 @@ def check(made: Made, block_bytes: int, folder: Path) -> bool:
     return given[0] == given[1]
 
 
-def _read(path: Path, reader: str, made: Made, block_bytes: int) -> list[Record | Damage]:
+def _read(path: Path, reader: str, made: Made, block_bytes: int) -> list[WatRecord | Damage]:
     reading, began, before = Reading(), time.process_time(), blocks.LOCAL_BLOCK_BYTES
     blocks.LOCAL_BLOCK_BYTES = block_bytes  # type: ignore[misc]
     try:
@@ -151,7 +151,7 @@ def _read(path: Path, reader: str, made: Made, block_bytes: int) -> list[Record 
         blocks.LOCAL_BLOCK_BYTES = before  # type: ignore[misc]
     seconds = time.process_time() - began
     assert seconds < MAX_SECONDS, f"{reader} took {seconds:.1f} s"
-    bodies = [item.body for item in items[: len(made.sure)] if isinstance(item, Record)]
+    bodies = [item.body for item in items[: len(made.sure)] if isinstance(item, WatRecord)]
     assert bodies == list(made.sure), f"{reader} lost a record before the mutation"
     size = len(made.content)
     assert (reading.bytes, reading.size) == (size, size), "not every byte was read"

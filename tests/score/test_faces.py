@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tables
 import torch
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from laion_dask import params, schema
-from laion_dask.clip.clip import ModelError
+from laion_dask.clip.clip import DEMO_MODEL, ModelError
 from laion_dask.demo.training import faces as drawn
-from laion_dask.demo.training import onnx_file
 from laion_dask.filter import where
 from laion_dask.images import prepare
 from laion_dask.images.blur import blur
@@ -61,10 +62,10 @@ def outputs(
 def always(path: Path, *seen: tuple[int, int, int, int, float, tuple[float, ...]]) -> str:
     """Write a detector that sees the same in every picture, and return its path."""
     arrays = {f"output{place}": values for place, values in enumerate(outputs(seen))}
-    nodes = [onnx_file.Node("Identity", (f"{name}.w",), name) for name in arrays]
+    nodes = [helper.make_node("Identity", [f"{name}.w"], [name]) for name in arrays]
     weights = {f"{name}.w": values for name, values in arrays.items()}
     shapes = {name: values.shape for name, values in arrays.items()}
-    path.write_bytes(onnx_file.model(nodes, weights, reads={"input": (1, 3, SIDE, SIDE)}, writes=shapes))
+    path.write_bytes(drawn.onnx_model(nodes, weights, inputs={"input": (1, 3, SIDE, SIDE)}, outputs=shapes))
     return str(path)
 
 
@@ -163,11 +164,11 @@ class TestTheFile:
     ) -> None:
         bodies = {
             "drawn": drawn.export(drawn.Network()),
-            "other outputs": onnx_file.model(
-                [onnx_file.Node("Relu", ("input",), "output")],
+            "other outputs": drawn.onnx_model(
+                [helper.make_node("Relu", ["input"], ["output"])],
                 {},
-                reads={"input": (1, 3, "height", "width")},
-                writes={"output": (1, 3, "height", "width")},
+                inputs={"input": (1, 3, "height", "width")},
+                outputs={"output": (1, 3, "height", "width")},
             ),
         }
         if content is not None:
@@ -198,6 +199,20 @@ class TestTheFile:
     def test_a_missing_file_is_told_before_anything_runs(self, defaults: params.Params) -> None:
         rules = defaults.score.model_copy(update={"faces": Faces(file="none.onnx")})
         assert ("score.faces.file", "none.onnx") in preflight.files(defaults.model_copy(update={"score": rules}))
+
+
+def test_the_committed_weights_are_exported_to_the_bytes_of_the_committed_file() -> None:
+    committed = (DEMO_MODEL / "faces.onnx").read_bytes()
+    weights = {one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(committed).graph.initializer}
+    network = drawn.Network()
+    heads = [f"{kind}_{stride}.conv" for kind in ("score", "bbox") for stride in drawn.STRIDES]
+    layers = {f"conv{number}": layer for number, layer in enumerate(network.layers)}
+    layers |= dict(zip(heads, network.heads, strict=True))
+    for name, layer in layers.items():
+        layer.load_state_dict(
+            {"weight": torch.tensor(weights[f"{name}.w"]), "bias": torch.tensor(weights[f"{name}.b"])}
+        )
+    assert drawn.export(network) == committed
 
 
 def test_the_exported_file_gives_the_numbers_of_the_network() -> None:

@@ -36,7 +36,7 @@ PUBLISHED = [
 ]
 
 
-def head(kind: str, file: Path, **more: str) -> heads.Head:
+def head(kind: str, file: Path, **more: str) -> heads.LoadedHead:
     (one,) = heads.load(Head(kind=kind, file=str(file), **more))
     return one
 

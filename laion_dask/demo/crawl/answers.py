@@ -1,4 +1,4 @@
-"""What an address of an image host is to answer in; status, headers and the bytes of the body out.
+"""Make the answer of an image host to each address of the demo crawl: status, headers and body.
 
 An answer is planned cheaply (a scene, a size, a format) and drawn only when its bytes are asked for, so that the plan
 of the whole crawl takes a second and the drawing can be spread over workers.
@@ -31,7 +31,7 @@ _BOMB_SIDE_PX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DrawnPicture:
     """A scene, and how it is stored: upright size in px, format, quality (not PNG), EXIF orientation, alpha (PNG)."""
 
     scene: Scene
@@ -44,7 +44,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HostAnswer:
     """The response of one absolute address: a picture, a text, or neither."""
 
     url: str
@@ -52,7 +52,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = ""
     text: str = ""
-    picture: Picture | None = None
+    picture: DrawnPicture | None = None
     fault: Fault = ""
     listed: bool = False
 
@@ -69,7 +69,7 @@ class Answer:
         return 0.5 + self.picture.width * self.picture.height / 100_000
 
 
-def body(answer: Answer) -> bytes:
+def body(answer: HostAnswer) -> bytes:
     """Return the bytes of the response's body, the same at every call."""
     if answer.fault == "bomb":
         return _claiming_png(_BOMB_SIDE_PX)
@@ -79,14 +79,14 @@ def body(answer: Answer) -> bytes:
     return data[: len(data) * 3 // 5] if answer.fault == "truncated" else data
 
 
-def content_type(answer: Answer) -> str:
+def content_type(answer: HostAnswer) -> str:
     """Return the Content-Type that goes with the body, unless the plan sets another."""
     if answer.content_type:
         return answer.content_type
     return CONTENT_TYPES[answer.picture.format] if answer.picture else "text/html; charset=utf-8"
 
 
-def encode(picture: Picture) -> bytes:
+def encode(picture: DrawnPicture) -> bytes:
     """Draw and compress a picture; the effort is low, because size on disk matters less here than time."""
     image = draw(picture.scene, picture.width, picture.height)
     if picture.orientation != 1:

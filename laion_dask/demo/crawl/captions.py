@@ -1,4 +1,4 @@
-"""A scene and a language in, an alt text out: "a small red star in the snow", in eight languages and in none.
+"""Write the alt text of a scene, "a small red star in the snow", in eight languages and in none.
 
 Nouns carry their gender, adjectives a form for each gender, settings two wordings, so that every sentence is
 grammatical by construction. No caption speaks of beauty, watermark or unsafe mark: those are to be seen, not read.
@@ -15,7 +15,7 @@ from laion_dask.demo.crawl.scenes import COLORS, SETTINGS, THINGS, Scene
 Forms = tuple[str, ...]
 
 
-class Language(NamedTuple):
+class CaptionLanguage(NamedTuple):
     """The words of one language; ``things`` hold the noun and the index of its gender in every form."""
 
     things: dict[str, tuple[str, int]]
@@ -48,8 +48,8 @@ def _settings(words: str) -> dict[str, tuple[str, str]]:
     return {setting: (first, second) for setting, (first, second) in zip(SETTINGS, first_second, strict=True)}
 
 
-WORDS: dict[str, Language] = {
-    "en": Language(
+WORDS: dict[str, CaptionLanguage] = {
+    "en": CaptionLanguage(
         _things(
             "0:star, 0:house, 0:fish, 0:tree, 0:car, 0:moon, 0:heart, 0:boat, 0:flower, 0:mushroom, 0:cup, "
             "0:umbrella, 0:key, 0:balloon",
@@ -73,7 +73,7 @@ WORDS: dict[str, Language] = {
             "You can see {a} {size} {color} {thing} here",
         ),
     ),
-    "de": Language(
+    "de": CaptionLanguage(
         _things(
             "0:Stern, 2:Haus, 0:Fisch, 0:Baum, 2:Auto, 0:Mond, 2:Herz, 2:Boot, 1:Blume, 0:Pilz, 1:Tasse, "
             "0:Regenschirm, "
@@ -101,7 +101,7 @@ WORDS: dict[str, Language] = {
             "Wir sehen hier: {a} {size} {color} {thing} {where}",
         ),
     ),
-    "fr": Language(
+    "fr": CaptionLanguage(
         _things(
             "1:étoile, 1:maison, 0:poisson, 0:arbre, 1:voiture, 1:lune, 0:cœur, 0:bateau, 1:fleur, 0:champignon, "
             "1:tasse, "
@@ -126,7 +126,7 @@ WORDS: dict[str, Language] = {
             "Il y a {a} {size} {thing} {color} sur cette image",
         ),
     ),
-    "es": Language(
+    "es": CaptionLanguage(
         _things(
             "1:estrella, 1:casa, 0:pez, 0:árbol, 0:coche, 1:luna, 0:corazón, 0:barco, 1:flor, 1:seta, 1:taza, "
             "0:paraguas, 1:llave, 0:globo",
@@ -149,7 +149,7 @@ WORDS: dict[str, Language] = {
             "Hay {a} {thing} {color} muy {size} {where}",
         ),
     ),
-    "it": Language(
+    "it": CaptionLanguage(
         _things(
             "1:stella, 1:casa, 0:pesce, 0:albero, 1:macchina, 1:luna, 0:cuore, 1:barca, 0:fiore, 0:fungo, "
             "1:tazza, 0:ombrello, "
@@ -172,7 +172,7 @@ WORDS: dict[str, Language] = {
             "C'è {a} {thing} {color} molto {size} {where}",
         ),
     ),
-    "pl": Language(
+    "pl": CaptionLanguage(
         _things(
             "1:gwiazda, 0:dom, 1:ryba, 2:drzewo, 0:samochód, 0:księżyc, 2:serce, 1:łódka, 0:kwiat, 0:grzyb, "
             "1:filiżanka, 0:parasol, "
@@ -200,7 +200,7 @@ WORDS: dict[str, Language] = {
             "Obrazek na stronie: {size} {color} {thing} {where}",
         ),
     ),
-    "ru": Language(
+    "ru": CaptionLanguage(
         _things(
             "1:звезда, 0:дом, 1:рыба, 2:дерево, 1:машина, 1:луна, 2:сердце, 1:лодка, 0:цветок, 0:гриб, 1:чашка, "
             "0:зонт, 0:ключ, 0:шарик",
@@ -225,7 +225,7 @@ WORDS: dict[str, Language] = {
             "Здесь виден рисунок: {color} {thing} {where}",
         ),
     ),
-    "zh": Language(
+    "zh": CaptionLanguage(
         # The measure word stands before the noun.
         _things(
             "0:颗|星星, 0:座|房子, 0:条|鱼, 0:棵|树, 0:辆|汽车, 0:轮|月亮, "

@@ -1,4 +1,4 @@
-"""A part's name in, its WAT or WARC file out; at the end the truth, the list of known hashes and the list of WATs.
+"""Write the demo crawl's files: WATs and WARCs part by part, then the truth, the known hashes and the list of WATs.
 
 Parts do not depend on each other: any order and any number of workers give the same bytes. Files are written with
 warcio, a gzip member for each record, without a time.
@@ -19,10 +19,10 @@ from warcio.warcwriter import WARCWriter
 
 from laion_dask import schema
 from laion_dask.demo.crawl import answers, records
-from laion_dask.demo.crawl.answers import Answer
+from laion_dask.demo.crawl.answers import HostAnswer
 from laion_dask.demo.crawl.links import IMAGE
 from laion_dask.demo.crawl.pages import plan, warc_count
-from laion_dask.demo.crawl.plan import NON_HTML, Page
+from laion_dask.demo.crawl.plan import NON_HTML, PlannedPage
 
 CRAWL: Final = "demo"
 _STAMP: Final = "DEMO-20250315060000-20250315120000"
@@ -113,7 +113,7 @@ def _write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _write_wat(out: Path, number: int, pages: Iterable[Page]) -> dict[str, Any]:
+def _write_wat(out: Path, number: int, pages: Iterable[PlannedPage]) -> dict[str, Any]:
     """Write a WAT: warcinfo, the record about the crawl's own warcinfo, then three records for each page."""
     name, warc = _wat_file(number), _wat_file(number).replace(".warc.wat.gz", ".warc.gz")
     path = out / "wat" / name
@@ -136,7 +136,7 @@ def _write_wat(out: Path, number: int, pages: Iterable[Page]) -> dict[str, Any]:
     return counts
 
 
-def _write_warc(out: Path, name: str, responses: tuple[Answer, ...]) -> dict[str, Any]:
+def _write_warc(out: Path, name: str, responses: tuple[HostAnswer, ...]) -> dict[str, Any]:
     """Write a WARC with a response record for each answer, and the digests of pictures that stand for known content."""
     number = int(name.rpartition("-")[2])
     path = out / "warc" / _warc_file(number)

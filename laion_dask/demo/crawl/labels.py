@@ -1,4 +1,4 @@
-"""A number of links in, how many of each label out: how its image is made and served, and which verdict is due.
+"""Decide how many links of the demo crawl have each label: how the image is made and served, and the due verdict.
 
 A label is a row of `LABELS`. The verdicts are those of the default params.yaml.
 """

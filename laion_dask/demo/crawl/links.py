@@ -1,4 +1,4 @@
-"""An address and a text in, links as a page would write them out: relative, padded, misspelt, and junk between them.
+"""Write links as pages do: relative, padded or misspelt addresses, and links that are no images among them.
 
 Everything here is noise around the pairs: what a reader has to undo (resolve, clean), and what it has to leave behind.
 """
@@ -45,20 +45,20 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class WrittenLink:
     """One object of `HTML-Metadata.Links`, its fields in order; image links have a truth."""
 
     fields: tuple[tuple[str, str], ...]
     truth: Truth | None = None
 
 
-def image_link(truth: Truth, url: str | None, alt: str | None, title: str = "") -> Link:
+def image_link(truth: Truth, url: str | None, alt: str | None, title: str = "") -> WrittenLink:
     """Return an image link; a field that is None is not there, as in Common Crawl."""
     fields = [("path", IMAGE)]
     fields += [] if url is None else [("url", url)]
     fields += [] if alt is None else [("alt", alt)]
     fields += [("title", title)] if title else []
-    return Link(tuple(fields), truth)
+    return WrittenLink(tuple(fields), truth)
 
 
 def written(rng: np.random.Generator, target: str, base: str) -> str:
@@ -121,7 +121,7 @@ JUNK: Final[dict[str, str]] = {
 }
 
 
-def junk(rng: np.random.Generator, kind: str, site: Site, base: str) -> Link:
+def junk(rng: np.random.Generator, kind: str, site: Site, base: str) -> WrittenLink:
     """Return an image link that is no pair."""
     n = int(rng.integers(10_000))
     pixel = "data:image/gif;base64,"
@@ -154,7 +154,7 @@ def junk(rng: np.random.Generator, kind: str, site: Site, base: str) -> Link:
     return image_link(Truth(url or "", alt or "", JUNK[kind]), shown, alt)
 
 
-def furniture(rng: np.random.Generator, site: Site, number: int, count: int) -> list[Link]:
+def furniture(rng: np.random.Generator, site: Site, number: int, count: int) -> list[WrittenLink]:
     """Return `count` links that are no images: anchors, backgrounds, forms, the empty objects of self-closed tags."""
     shop = f"{site.name.replace('-', ' ').title()} & Friends"
     kinds: list[tuple[tuple[str, str], ...]] = [
@@ -176,10 +176,10 @@ def furniture(rng: np.random.Generator, site: Site, number: int, count: int) -> 
         (("path", "VIDEO@/poster"), ("url", f"/video/{number}.jpg")),
         (),
     ]
-    return [Link(kinds[int(place)]) for place in rng.integers(len(kinds), size=count)]
+    return [WrittenLink(kinds[int(place)]) for place in rng.integers(len(kinds), size=count)]
 
 
-def license_link(rng: np.random.Generator) -> Link:
+def license_link(rng: np.random.Generator) -> WrittenLink:
     """Return a link to a Creative Commons licence in the body of the page."""
     url = LICENSES[int(rng.integers(len(LICENSES)))]
-    return Link((("path", "A@/href"), ("url", url), ("text", "Some rights reserved"), ("rel", "license")))
+    return WrittenLink((("path", "A@/href"), ("url", url), ("text", "Some rights reserved"), ("rel", "license")))

@@ -1,4 +1,4 @@
-"""A seed and a size in, the plan of the demo crawl out: pages, links with their truth, and what the image hosts answer.
+"""Plan the demo crawl from a seed and a size: pages, links with their truth, and the answers of image hosts.
 
 The plan is cheap (nothing is drawn) and complete: every worker makes the same one and writes its part of it. Truth
 follows the order of the rules at the default params.yaml; which of equal pairs is the first follows the order of WATs,
@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from laion_dask.demo.crawl.answers import Answer
+from laion_dask.demo.crawl.answers import HostAnswer
 from laion_dask.demo.crawl.captions import LANGUAGES
 from laion_dask.demo.crawl.labels import PAGE_ALLOWED, PAGE_OPT_OUTS, PageSignal
-from laion_dask.demo.crawl.links import JUNK, Link, furniture, image_link, junk, license_link, noisy, written
-from laion_dask.demo.crawl.pairs import Pair, Pairs
-from laion_dask.demo.crawl.plan import DAMAGED, NON_HTML, Kind, Page, Plan
+from laion_dask.demo.crawl.links import JUNK, WrittenLink, furniture, image_link, junk, license_link, noisy, written
+from laion_dask.demo.crawl.pairs import Pairs, PlannedPair
+from laion_dask.demo.crawl.plan import DAMAGED, NON_HTML, Kind, Plan, PlannedPage
 from laion_dask.demo.crawl.sites import Site, make_sites, rights_files, uid
 from laion_dask.schema.reasons import KEEP, REASONS
 
@@ -42,7 +42,7 @@ def plan(seed: int, pages: int, wats: int) -> Plan:
     pairs = Pairs(rng, sites, round(pages * LINKS_PER_PAGE))
     open_pages = [page.number for page in drafts if page.kind == "html" and not page.signal[0]]
     closed_pages = [page.number for page in drafts if page.signal[0]]
-    on_page: dict[int, list[Link]] = defaultdict(list)
+    on_page: dict[int, list[WrittenLink]] = defaultdict(list)
     for order, pair in enumerate(pairs.make(drafts, open_pages, closed_pages)):
         on_page[pair.page].append(_pair_link(rng, drafts[pair.page], pair, noise=order % 16 == 0))
     for order in range(max(2 * len(JUNK), round(0.9 * pages))):
@@ -56,7 +56,7 @@ def plan(seed: int, pages: int, wats: int) -> Plan:
     return Plan(sites, by_wat, _share_out([*rights_files(sites), *pairs.answers], warc_count(pages)))
 
 
-def _drafts(rng: np.random.Generator, sites: tuple[Site, ...], pages: int) -> list[Page]:
+def _drafts(rng: np.random.Generator, sites: tuple[Site, ...], pages: int) -> list[PlannedPage]:
     """Return the pages without links, in the order of the crawl."""
     damaged = [kind for kind in DAMAGED for _ in range(max(1, round(0.003 * pages)))]
     other = [kind for kind in NON_HTML for _ in range(max(1, round(0.012 * pages)))]
@@ -65,7 +65,7 @@ def _drafts(rng: np.random.Generator, sites: tuple[Site, ...], pages: int) -> li
     kinds += ["html"] * (pages - len(kinds))
     signals = [PAGE_OPT_OUTS[n % len(PAGE_OPT_OUTS)] for n in range(closed)]
     none: PageSignal = ("", (), ())
-    drafts: list[Page] = []
+    drafts: list[PlannedPage] = []
     place = {int(old): new for new, old in enumerate(rng.permutation(pages))}
     english = round(pages * ENGLISH)
     others = [language for language in LANGUAGES if language != "en"]
@@ -89,25 +89,25 @@ def _drafts(rng: np.random.Generator, sites: tuple[Site, ...], pages: int) -> li
         if kind == "html" and chance < 0.09:
             base = (f"{site.images}photos/", "/gallery/", "http://[not-a-base")[int(chance * 100) % 3]
         licensed = ("before", "after", "head")[int(rng.integers(3))] if kind == "html" and rng.random() < 0.06 else ""
-        drafts.append(Page(number, url, kind, site, languages[draft], signal, base, licensed))
+        drafts.append(PlannedPage(number, url, kind, site, languages[draft], signal, base, licensed))
     return sorted(drafts, key=lambda page: page.number)
 
 
-def _effective_base(page: Page) -> str:
+def _effective_base(page: PlannedPage) -> str:
     """Return the address that links resolve against; a base that is no address counts as none (HTML standard)."""
     if page.base.startswith("/"):
         return page.site.root + page.base.removeprefix("/")
     return page.url if page.base.startswith("http://[") else page.base or page.url
 
 
-def _pair_link(rng: np.random.Generator, page: Page, pair: Pair, *, noise: bool) -> Link:
+def _pair_link(rng: np.random.Generator, page: PlannedPage, pair: PlannedPair, *, noise: bool) -> WrittenLink:
     truth = pair.truth
     alt = noisy(rng, truth.text, truth.language) if noise else truth.text
     title = f'"{truth.thing}"' if truth.thing and rng.random() < 0.1 else ""
     return image_link(truth, written(rng, truth.url, _effective_base(page)), alt, title)
 
 
-def _fill(rng: np.random.Generator, page: Page, links: list[Link], logo: Link) -> Page:
+def _fill(rng: np.random.Generator, page: PlannedPage, links: list[WrittenLink], logo: WrittenLink) -> PlannedPage:
     """Return the page with its links: logo first, the others shuffled among furniture, licence before or after them."""
     if page.kind in NON_HTML:
         return page
@@ -127,7 +127,7 @@ def _fill(rng: np.random.Generator, page: Page, links: list[Link], logo: Link) -
     return replace(page, links=tuple(everything))
 
 
-def _opted_out(link: Link, signal: str) -> Link:
+def _opted_out(link: WrittenLink, signal: str) -> WrittenLink:
     """Return the link of a page that reserves its rights: the rules for addresses and texts come first."""
     truth = link.truth
     if truth is None:
@@ -137,7 +137,7 @@ def _opted_out(link: Link, signal: str) -> Link:
     return replace(link, truth=replace(truth, opted_out=signal, expected="page_opt_out"))
 
 
-def _settle(pages: list[Page], same_bytes: dict[str, str]) -> list[Page]:
+def _settle(pages: list[PlannedPage], same_bytes: dict[str, str]) -> list[PlannedPage]:
     """Give every pair its uid, and its verdict where it is a duplicate.
 
     The later ones of equal pairs are `duplicate_pair`; of kept pairs with equal or nearly equal images the lowest uid
@@ -182,13 +182,13 @@ def _copies(pictures: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _share_out(answers: list[Answer], parts: int) -> tuple[tuple[Answer, ...], ...]:
+def _share_out(answers: list[HostAnswer], parts: int) -> tuple[tuple[HostAnswer, ...], ...]:
     """Spread the answers over WARC files, a host in one file, so that each is about the same work."""
-    hosts: dict[str, list[Answer]] = defaultdict(list)
+    hosts: dict[str, list[HostAnswer]] = defaultdict(list)
     for answer in answers:
         hosts[answer.url.split("/")[2]].append(answer)
     loads = [0.0] * parts
-    files: list[list[Answer]] = [[] for _ in range(parts)]
+    files: list[list[HostAnswer]] = [[] for _ in range(parts)]
     for host in sorted(hosts, key=lambda host: (-sum(answer.cost for answer in hosts[host]), host)):
         lightest = loads.index(min(loads))
         loads[lightest] += sum(answer.cost for answer in hosts[host])

@@ -1,4 +1,4 @@
-"""Labels and pages in, the pairs of the demo crawl out: scene, caption, address, and what that address answers."""
+"""Make the pairs of the demo crawl: scene, caption, address, and what the address answers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from laion_dask.demo.crawl.answers import EXTENSIONS, Answer, Fault, Format, Picture
+from laion_dask.demo.crawl.answers import EXTENSIONS, DrawnPicture, Fault, Format, HostAnswer
 from laion_dask.demo.crawl.captions import caption, code_caption
 from laion_dask.demo.crawl.labels import ALLOWED_HEADERS, LABELS, REFUSING_HEADERS, STATUS, Label, counts, draw_size
-from laion_dask.demo.crawl.links import Link, Truth, image_link
+from laion_dask.demo.crawl.links import Truth, WrittenLink, image_link
 from laion_dask.demo.crawl.scenes import Scene, random_scene
 from laion_dask.demo.crawl.sites import REMOVED_PAIRS, REMOVED_URLS, Site
 from laion_dask.schema.reasons import REASONS
 
 if TYPE_CHECKING:
-    from laion_dask.demo.crawl.plan import Page
+    from laion_dask.demo.crawl.plan import PlannedPage
 
 # Texts of fewer than five characters, the limit of LAION-5B.
 SHORT: Final = ("logo", "NA", "img", "1/2", "pic", "图片", "foto", "фото")
@@ -29,7 +29,7 @@ DERIVED: Final = ("near", "twin", "wrong", "short", "repeat")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PlannedPair:
     """One image link to be placed on a page."""
 
     page: int
@@ -40,20 +40,20 @@ class Pairs:
     """Makes the pairs one label after the other and keeps what they need from each other: answers, pictures, copies."""
 
     def __init__(self, rng: np.random.Generator, sites: tuple[Site, ...], links: int) -> None:
-        self.answers: list[Answer] = []
+        self.answers: list[HostAnswer] = []
         self.same_bytes: dict[str, str] = {}
         self._rng = rng
         self._counts = counts(links)
         self._number = 0
-        self._good: list[tuple[Pair, Picture]] = []
-        self._made: list[Pair] = []
+        self._good: list[tuple[PlannedPair, DrawnPicture]] = []
+        self._made: list[PlannedPair] = []
         self._logos = {site.name: self._make_logo(site) for site in sites}
 
-    def logo(self, site: Site) -> Link:
+    def logo(self, site: Site) -> WrittenLink:
         """Return the link to the site's logo, the same on all of its pages."""
         return self._logos[site.name]
 
-    def make(self, pages: list[Page], open_pages: list[int], closed_pages: list[int]) -> list[Pair]:
+    def make(self, pages: list[PlannedPage], open_pages: list[int], closed_pages: list[int]) -> list[PlannedPair]:
         """Return all pairs, each with the number of its page; only `page_opt_out` goes to `closed_pages`."""
         for name in sorted(LABELS, key=lambda name: name in DERIVED):
             for order in range(self._counts[name]):
@@ -65,7 +65,7 @@ class Pairs:
                 self._made.append(pair)
         return self._made
 
-    def _language(self, page: Page) -> str:
+    def _language(self, page: PlannedPage) -> str:
         return "" if self._rng.random() < NO_LANGUAGE else page.language
 
     def _caption(self, scene: Scene, language: str) -> str:
@@ -81,13 +81,13 @@ class Pairs:
             other = random_scene(self._rng)
         return caption(other, language, self._rng)
 
-    def _picture(self, scene: Scene, label: Label, *, turned: bool = False) -> Picture:
+    def _picture(self, scene: Scene, label: Label, *, turned: bool = False) -> DrawnPicture:
         width, height = draw_size(self._rng, label.size)
         kinds = [kind for kind in FORMATS if EXTENSIONS[kind] == label.extension] or FORMATS
         kind = kinds[int(self._rng.integers(len(kinds)))]
         orientation = (3, 6, 8)[int(self._rng.integers(3))] if turned else 1
         quality = int(self._rng.integers(75, 96))
-        return Picture(
+        return DrawnPicture(
             scene, width, height, kind, quality, orientation, alpha=kind == "PNG" and self._rng.random() < 0.15
         )
 
@@ -103,7 +103,7 @@ class Pairs:
         query = "?w=640&fit=crop" if chance > 0.9 else ""
         return f"{root}{folder}/{slug}-{self._number:05d}.{extension}{query}"
 
-    def _make_logo(self, site: Site) -> Link:
+    def _make_logo(self, site: Site) -> WrittenLink:
         url = f"{site.images}assets/logo.{'svg' if site.logo == 'svg' else 'png'}"
         if site.logo == "svg":
             return image_link(Truth(url, "Logo & claim", "url_pattern"), url, "Logo & claim")
@@ -111,13 +111,13 @@ class Pairs:
             return image_link(Truth(url, "", "no_alt"), url, None)
         scene = random_scene(self._rng, size="large")
         side = int(self._rng.integers(128, 200))
-        self.answers.append(Answer(url, picture=Picture(scene, side, side, "PNG")))
+        self.answers.append(HostAnswer(url, picture=DrawnPicture(scene, side, side, "PNG")))
         text = caption(scene, "en", self._rng)
         # As most sites write it: from the root of the host, where pictures lie there.
         shown = "/assets/logo.png" if site.host == site.image_host else url
         return image_link(_with_scene(Truth(url, text, "keep", "en", matching=True), scene), shown, text)
 
-    def _pair(self, name: str, order: int, page: Page) -> Pair:
+    def _pair(self, name: str, order: int, page: PlannedPage) -> PlannedPair:
         """Make a pair with a picture of its own."""
         label = LABELS[name]
         language = self._language(page)
@@ -141,12 +141,12 @@ class Pairs:
         if label.picture:
             truth = _with_scene(replace(truth, matching=True), scene)
         self._answer(name, order, url, picture)
-        pair = Pair(page.number, truth)
+        pair = PlannedPair(page.number, truth)
         if name == "good":
             self._good.append((pair, picture))
         return pair
 
-    def _derived(self, name: str, order: int, page: Page) -> Pair:
+    def _derived(self, name: str, order: int, page: PlannedPage) -> PlannedPair:
         """Make a pair out of an earlier one: repeated, copied, or under another caption."""
         label = LABELS[name]
         language = self._language(page)
@@ -156,14 +156,14 @@ class Pairs:
             choice = pool[int(self._rng.integers(len(pool)))]
             while choice.truth.expected in REASONS["extract"]:
                 choice = pool[int(self._rng.integers(len(pool)))]
-            return Pair(page.number, choice.truth)
+            return PlannedPair(page.number, choice.truth)
         if name == "wrong" and self._rng.random() > REUSED:
             scene = random_scene(self._rng)
             picture = self._picture(scene, label)
             url = self._address(page.site.images, label.folder, scene, EXTENSIONS[picture.format])
-            self.answers.append(Answer(url, picture=picture))
+            self.answers.append(HostAnswer(url, picture=picture))
             text = self._wrong_caption(scene, language)
-            return Pair(page.number, _with_scene(Truth(url, text, label.expected, language), scene))
+            return PlannedPair(page.number, _with_scene(Truth(url, text, label.expected, language), scene))
         # Every near-duplicate has its own original, so that no two copies are equal.
         place = order % len(self._good) if name == "near" else int(self._rng.integers(len(self._good)))
         source, picture = self._good[place]
@@ -171,40 +171,40 @@ class Pairs:
         if name in {"wrong", "short"}:
             text = SHORT[order % len(SHORT)] if name == "short" else self._wrong_caption(scene, language)
             language = "" if name == "short" else language
-            return Pair(page.number, _with_scene(Truth(source.truth.url, text, label.expected, language), scene))
+            return PlannedPair(page.number, _with_scene(Truth(source.truth.url, text, label.expected, language), scene))
         if name == "near":
             scale = float(self._rng.choice([0.75, 0.9, 1.25, 1.5]))
             width, height = (max(100, round(side * scale)) for side in (picture.width, picture.height))
             kind: Format = "WEBP" if picture.format == "JPEG" else "JPEG"
-            picture = Picture(scene, width, height, kind, quality=80)
+            picture = DrawnPicture(scene, width, height, kind, quality=80)
         url = self._address(page.site.images, label.folder, scene, EXTENSIONS[picture.format])
-        self.answers.append(Answer(url, picture=picture))
+        self.answers.append(HostAnswer(url, picture=picture))
         if name == "twin":
             self.same_bytes[url] = source.truth.url
         truth = Truth(url, self._caption(scene, language), label.expected, language, matching=True)
         if name == "near":
             truth = replace(truth, near_duplicate=True, original=source.truth.url)
-        return Pair(page.number, _with_scene(truth, scene))
+        return PlannedPair(page.number, _with_scene(truth, scene))
 
-    def _answer(self, name: str, order: int, url: str, picture: Picture) -> None:
+    def _answer(self, name: str, order: int, url: str, picture: DrawnPicture) -> None:
         """Say what the address answers; the gone host answers nothing."""
         if name == "unreachable":
             return
         if name in STATUS:
-            self.answers.append(Answer(url, status=STATUS[name], text=f"<h1>{STATUS[name]}</h1>"))
+            self.answers.append(HostAnswer(url, status=STATUS[name], text=f"<h1>{STATUS[name]}</h1>"))
         elif name == "html":
-            self.answers.append(Answer(url, content_type="image/jpeg", text="<!doctype html><p>Please log in</p>"))
+            self.answers.append(HostAnswer(url, content_type="image/jpeg", text="<!doctype html><p>Please log in</p>"))
         elif name == "loop":
             back = url + "&again=1" if "?" in url else url + "?again=1"
             self.answers += [
-                Answer(at, status=302, headers=(("Location", to),)) for at, to in ((url, back), (back, url))
+                HostAnswer(at, status=302, headers=(("Location", to),)) for at, to in ((url, back), (back, url))
             ]
         elif name == "moved":
             target = url.replace("/old/", "/new/")
             # One in two of them says it without the host.
             location = "/" + target.split("/", 3)[3] if order % 2 else target
-            self.answers.append(Answer(url, status=301 if order % 3 else 302, headers=(("Location", location),)))
-            self.answers.append(Answer(target, picture=picture))
+            self.answers.append(HostAnswer(url, status=301 if order % 3 else 302, headers=(("Location", location),)))
+            self.answers.append(HostAnswer(target, picture=picture))
         else:
             signals = ALLOWED_HEADERS if name == "headers" else REFUSING_HEADERS.get(name, ((),))
             faults: dict[str, Fault] = {"truncated": "truncated", "bomb": "bomb"}
@@ -213,7 +213,7 @@ class Pairs:
                 if name == "odd_type"
                 else ""
             )
-            answer = Answer(url, headers=signals[order % len(signals)], picture=picture, content_type=odd)
+            answer = HostAnswer(url, headers=signals[order % len(signals)], picture=picture, content_type=odd)
             answer = replace(answer, fault=faults.get(name, ""), listed=name == "listed")
             self.answers.append(answer)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from laion_dask.demo.crawl.answers import Answer
+from laion_dask.demo.crawl.answers import HostAnswer
 from laion_dask.demo.crawl.labels import PageSignal
-from laion_dask.demo.crawl.links import Link
+from laion_dask.demo.crawl.links import WrittenLink
 from laion_dask.demo.crawl.sites import Site
 
 Kind = Literal["html", "pdf", "json", "picture", "broken_json", "no_envelope", "no_payload"]
@@ -17,7 +17,7 @@ NON_HTML: Final[tuple[Kind, ...]] = ("pdf", "json", "picture")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PlannedPage:
     """One captured page: where it lies, what its record shows, and its links in order."""
 
     number: int
@@ -28,7 +28,7 @@ class Page:
     signal: PageSignal
     base: str
     license: str
-    links: tuple[Link, ...] = ()
+    links: tuple[WrittenLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +36,5 @@ class Plan:
     """The whole demo crawl: pages by WAT file, answers by WARC file."""
 
     sites: tuple[Site, ...]
-    wats: tuple[tuple[Page, ...], ...]
-    warcs: tuple[tuple[Answer, ...], ...]
+    wats: tuple[tuple[PlannedPage, ...], ...]
+    warcs: tuple[tuple[HostAnswer, ...], ...]

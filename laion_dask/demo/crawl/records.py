@@ -1,4 +1,4 @@
-"""A planned page in, its WAT records out: the JSON that Common Crawl's extractor (ia-web-commons) writes.
+"""Write a planned page as WAT records: the JSON that Common Crawl's extractor (ia-web-commons) writes.
 
 Numbers are strings; a repeated header is a list (extractor since 30 Nov 2024). What a real crawl would measure (sizes,
 offsets, digests, ids) is derived from the page's address, so that equal plans give equal bytes.
@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from laion_dask.demo.crawl.links import LICENSES
-from laion_dask.demo.crawl.plan import Page
+from laion_dask.demo.crawl.plan import PlannedPage
 
 _START: Final = datetime(2025, 3, 15, 6, 0, tzinfo=UTC)
 # Extraction happens after the crawl: readers have to take the date inside the envelope.
@@ -35,12 +35,12 @@ def record_id(*parts: str) -> str:
     return f"<urn:uuid:{UUID(bytes=digest[:16], version=4)}>"
 
 
-def page_date(page: Page) -> str:
+def page_date(page: PlannedPage) -> str:
     """Return when the page is said to have been fetched."""
     return f"{_START + timedelta(seconds=7 * page.number):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def wat_records(page: Page, warc: str) -> list[tuple[str, bytes]]:
+def wat_records(page: PlannedPage, warc: str) -> list[tuple[str, bytes]]:
     """Return id and JSON body of the three records of a page: request, response, metadata.
 
     `warc` is the name of the file that the page is said to lie in. The response of a damaged page is cut, or has lost a
@@ -61,7 +61,7 @@ def source_info(warc: str) -> bytes:
     return _bytes({"Container": _container(warc, warc, 0), "Envelope": envelope})
 
 
-def _dump(page: Page, kind: str, warc: str) -> bytes:
+def _dump(page: PlannedPage, kind: str, warc: str) -> bytes:
     makers = {"request": _request, "response": _response, "metadata": _metadata}
     payload, content_type = makers[kind](page)
     types = {"request": "msgtype=request", "response": "msgtype=response"}
@@ -112,7 +112,7 @@ def _container(warc: str, name: str, place: int) -> Json:
     return {"Filename": warc, "Compressed": True, "Offset": str(place * 20_480), "Gzip-Metadata": sizes}
 
 
-def _request(page: Page) -> tuple[Json, str]:
+def _request(page: PlannedPage) -> tuple[Json, str]:
     path = "/" + page.url.split("/", 3)[3]
     headers = {
         "User-Agent": AGENT,
@@ -125,7 +125,7 @@ def _request(page: Page) -> tuple[Json, str]:
     return {"Actual-Content-Type": "application/http; msgtype=request", "HTTP-Request-Metadata": http}, ""
 
 
-def _response(page: Page) -> tuple[Json, str]:
+def _response(page: PlannedPage) -> tuple[Json, str]:
     mime = _MIME.get(page.kind, "text/html")
     headers: dict[str, str | list[str]] = {
         "Server": "demo",
@@ -146,7 +146,7 @@ def _response(page: Page) -> tuple[Json, str]:
     return {"Actual-Content-Type": "application/http; msgtype=response", "HTTP-Response-Metadata": http}, mime
 
 
-def _metadata(page: Page) -> tuple[Json, str]:
+def _metadata(page: PlannedPage) -> tuple[Json, str]:
     fields = [("fetchTimeMs", _number("ms", page.url, 40, 900)), ("charset-detected", "UTF-8")]
     records = [{"Name": name, "Value": value} for name, value in fields]
     return {
@@ -155,7 +155,7 @@ def _metadata(page: Page) -> tuple[Json, str]:
     }, ""
 
 
-def _html(page: Page) -> Json:
+def _html(page: PlannedPage) -> Json:
     name = page.site.name.replace("-", " ").title()
     metas = [{"name": "HTML@/lang", "content": page.language}]
     metas += [{"name": "viewport", "content": "width=device-width, initial-scale=1"}]

@@ -1,4 +1,4 @@
-"""A seed in, a labelled picture out.
+"""Draw a labelled picture from a seed.
 
 A scene is the truth about a picture: the thing in it and its color, size and setting, how beautiful it is, and whether
 it carries a watermark or the unsafe mark. The picture shows nothing else: flat things, drawn with Pillow. The unsafe

@@ -1,4 +1,4 @@
-"""A number of sites in, the hosts of the demo crawl out: page hosts, image hosts, and what their rights files say.
+"""Make the hosts of the demo crawl: page hosts, image hosts, and what their rights files say.
 
 Every host lies under `.example` (RFC 2606), so no name here can belong to anybody. Hosts in `CLOSED` and the fixed
 addresses of the removal ledger are the same for every seed and size.
@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from laion_dask.demo.crawl.answers import Answer
+from laion_dask.demo.crawl.answers import HostAnswer
 
 LogoStyle = Literal["pair", "svg", "no_alt"]
 
@@ -65,10 +65,10 @@ class Closed:
     status: int = 200
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> HostAnswer:
         """What the address of the rights file answers."""
         kind = "application/json" if self.path.endswith(".json") else "text/plain; charset=utf-8"
-        return Answer(self.root + self.path, status=self.status, content_type=kind, text=self.text)
+        return HostAnswer(self.root + self.path, status=self.status, content_type=kind, text=self.text)
 
 
 def _rules(*rules: tuple[str, int]) -> str:
@@ -147,21 +147,23 @@ def make_sites(rng: np.random.Generator, pages: int) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def rights_files(sites: tuple[Site, ...]) -> list[Answer]:
+def rights_files(sites: tuple[Site, ...]) -> list[HostAnswer]:
     """Return the answers for robots.txt and tdmrep.json of all hosts; every fifth site has no robots.txt at all."""
     answers = [closed.answer for closed in CLOSED.values()]
     answers += [
-        Answer(root + "robots.txt", text=_OPEN_ROBOTS[0], content_type="text/plain")
+        HostAnswer(root + "robots.txt", text=_OPEN_ROBOTS[0], content_type="text/plain")
         for root in (HARBOR, REMOVED_DOMAIN_ROOT)
     ]
     for number, site in enumerate(sites):
         if number % 5:
             text = _OPEN_ROBOTS[number % len(_OPEN_ROBOTS)]
-            answers.append(Answer(site.images + "robots.txt", text=text, content_type="text/plain"))
+            answers.append(HostAnswer(site.images + "robots.txt", text=text, content_type="text/plain"))
         else:
-            answers.append(Answer(site.images + "robots.txt", status=404, text="<h1>Not Found</h1>"))
+            answers.append(HostAnswer(site.images + "robots.txt", status=404, text="<h1>Not Found</h1>"))
         if number % 7 == 3:
             answers.append(
-                Answer(site.images + ".well-known/tdmrep.json", text=_rules(("/", 0)), content_type="application/json")
+                HostAnswer(
+                    site.images + ".well-known/tdmrep.json", text=_rules(("/", 0)), content_type="application/json"
+                )
             )
     return answers

@@ -1,4 +1,4 @@
-"""The folder of the small CLIP in, its evaluation on held-out scenes out.
+"""Evaluate the small CLIP on held-out scenes.
 
 The folder is read as anybody would read it, by plain open_clip (a path without a colon in it)::
 
@@ -52,7 +52,7 @@ class SmallClip(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SceneSplit:
     """How well wrong captions are found in one split at the threshold that balances precision and recall."""
 
     threshold: float
@@ -66,7 +66,7 @@ class Evaluation:
 
     auc: dict[str, float]
     auc_hard: dict[str, float]
-    splits: dict[str, Split]
+    splits: dict[str, SceneSplit]
     marks: dict[str, tuple[float, float]]
     aesthetics_correlation: float
     images_per_s: float
@@ -136,16 +136,16 @@ def write(scene: Scene, language: str, rng: np.random.Generator) -> str:
     return code_caption(scene, rng) if language == NOLANG else caption(scene, language, rng)
 
 
-def balance(right: Array, wrong: Array, wrong_share: float = WRONG_SHARE) -> Split:
+def balance(right: Array, wrong: Array, wrong_share: float = WRONG_SHARE) -> SceneSplit:
     """Return the threshold below which a caption is called wrong with precision and recall as equal as can be."""
-    best, found = -1.0, Split(0.0, 0.0, 0.0)
+    best, found = -1.0, SceneSplit(0.0, 0.0, 0.0)
     for threshold in np.quantile(np.concatenate([right, wrong]), np.linspace(0.01, 0.99, 491)):
         recall = float((wrong < threshold).mean())
         lost = float((right < threshold).mean())
         called = wrong_share * recall + (1 - wrong_share) * lost
         precision = wrong_share * recall / called if called else 1.0
         if min(precision, recall) > best:
-            best, found = min(precision, recall), Split(float(threshold), precision, recall)
+            best, found = min(precision, recall), SceneSplit(float(threshold), precision, recall)
     return found
 
 

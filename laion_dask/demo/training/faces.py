@@ -1,4 +1,4 @@
-"""A seed in, the small detector of drawn faces out: an ONNX file with SCRFD's outputs, and how much it finds.
+"""Train the small detector of drawn faces, write it as ONNX with SCRFD's outputs, and measure what it finds.
 
     python -m laion_dask.demo.training.faces --out faces.onnx
 
@@ -8,20 +8,20 @@ person is behind them, and of real faces the detector knows nothing: it shows th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
+import onnx
 import torch
 import typer
+from onnx import helper, numpy_helper
 from PIL import Image, ImageDraw
 from torch import nn
 
 from laion_dask.demo.crawl.scenes import draw as draw_scene
 from laion_dask.demo.crawl.scenes import random_scene
-from laion_dask.demo.training import onnx_file
-from laion_dask.demo.training.onnx_file import Node
 from laion_dask.params.heads import Faces
 from laion_dask.score import faces
 
@@ -109,33 +109,58 @@ class Network(nn.Module):
 
 def export(network: Network) -> bytes:
     """Return the ONNX file: scores of each stride (places, 1), then distances (places, 4), of one image."""
-    nodes: list[Node] = []
+    nodes: list[onnx.NodeProto] = []
     weights: dict[str, np.ndarray] = {}
-    writes: dict[str, tuple[int | str, ...]] = {}
+    outputs: dict[str, tuple[int, ...]] = {}
 
-    def conv(name: str, reads: str, layer: Any) -> str:  # noqa: ANN401 - a torch module
+    def conv(name: str, source: str, layer: Any) -> str:  # noqa: ANN401 - a torch module
         weights[f"{name}.w"], weights[f"{name}.b"] = layer.weight.detach().numpy(), layer.bias.detach().numpy()
         attributes = {"strides": layer.stride, "pads": (1, 1, 1, 1), "kernel_shape": (3, 3)}
-        nodes.append(Node("Conv", (reads, f"{name}.w", f"{name}.b"), name, attributes))
+        node = helper.make_node("Conv", [source, f"{name}.w", f"{name}.b"], [name])
+        # Given to make_node, they would be sorted by name, and the committed file has them in this order.
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        nodes.append(node)
         return name
 
     seen, last = [], "input"
     for number, layer in enumerate(network.layers):
-        nodes.append(Node("Relu", (conv(f"conv{number}", last, layer),), last := f"relu{number}"))
+        source, last = conv(f"conv{number}", last, layer), f"relu{number}"
+        nodes.append(helper.make_node("Relu", [source], [last]))
         if number in _LEVELS:
             seen.append(last)
     for number, head in enumerate(network.heads):
         level, kind = number % len(_LEVELS), "bbox" if number >= len(_LEVELS) else "score"
         name, columns = f"{kind}_{STRIDES[level]}", 4 if kind == "bbox" else 1
         places = conv(f"{name}.conv", seen[level], head)
-        nodes.append(Node("Transpose", (places,), f"{name}.rows", {"perm": (0, 2, 3, 1)}))
+        nodes.append(helper.make_node("Transpose", [places], [f"{name}.rows"], perm=(0, 2, 3, 1)))
         weights[f"{name}.shape"] = np.array([-1, columns], np.int64)
         whole = f"{name}.logits" if kind == "score" else name
-        nodes.append(Node("Reshape", (f"{name}.rows", f"{name}.shape"), whole))
+        nodes.append(helper.make_node("Reshape", [f"{name}.rows", f"{name}.shape"], [whole]))
         if kind == "score":
-            nodes.append(Node("Sigmoid", (whole,), name))
-        writes[name] = (ANCHORS * (SIDE_PX // STRIDES[level]) ** 2, columns)
-    return onnx_file.model(nodes, weights, reads={"input": (1, 3, SIDE_PX, SIDE_PX)}, writes=writes)
+            nodes.append(helper.make_node("Sigmoid", [whole], [name]))
+        outputs[name] = (ANCHORS * (SIDE_PX // STRIDES[level]) ** 2, columns)
+    return onnx_model(nodes, weights, inputs={"input": (1, 3, SIDE_PX, SIDE_PX)}, outputs=outputs)
+
+
+def onnx_model(
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, np.ndarray],
+    *,
+    inputs: Mapping[str, Sequence[int | str]],
+    outputs: Mapping[str, Sequence[int | str]],
+) -> bytes:
+    """Return an ONNX file of float32 inputs and outputs by name, with their sizes; a text names a free one.
+
+    Version 8 of the format and 17 of its operators, as the committed file has them.
+    """
+    inputs_, outputs_ = (
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+        for shapes in (inputs, outputs)
+    )
+    initializers = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, "graph", inputs_, outputs_, initializers)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(file.SerializeToString())
 
 
 def targets(truth: Truth, size: tuple[int, int]) -> list[np.ndarray]:
@@ -187,7 +212,7 @@ def train(seed: int, pictures: int, rounds: int, batch: int = 8) -> Network:
     return network.eval()
 
 
-def evaluate(detector: faces.Detector, seed: int, pictures: int) -> tuple[int, int, int]:
+def evaluate(detector: faces.FaceDetector, seed: int, pictures: int) -> tuple[int, int, int]:
     """Return how many drawn faces there are, how many were found (half of the joint area shared), and all boxes."""
     rng = np.random.default_rng([seed, 2])
     there = found = boxes = 0

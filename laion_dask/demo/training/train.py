@@ -1,4 +1,4 @@
-"""A seed in, the folder of the small CLIP out: weights, vocabulary, heads, and how well they do on held-out scenes.
+"""Train the small CLIP from a seed; write weights, vocabulary and heads, and how well they do on held-out scenes.
 
 Three parts: a byte-pair vocabulary is learned from captions in every language; pictures are drawn once and kept as
 64 px arrays; then both towers and the heads are trained together, so that the embedding keeps what the heads ask for.

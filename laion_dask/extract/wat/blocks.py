@@ -1,4 +1,4 @@
-"""Read the stored bytes of a local path or a URL by offset, in blocks; each is asked for once, counted and hashed.
+"""Read the stored bytes of a local file or a URL by offset, in blocks; count and hash them, ask for each once.
 
 Remote files are read by exact range requests, one block ahead, as fsspec's own file objects ask for more than is read.
 """

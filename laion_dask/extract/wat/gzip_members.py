@@ -1,4 +1,4 @@
-"""Decompress a window of a stored file, or of one gzip member of it, that moves forward."""
+"""Unpack a gzip member of a stored file piece by piece, and look for where records begin."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Window:
         return False
 
 
-class Member:
+class GzipMember:
     """One gzip member: what it unpacks to, what is wrong with it, and where it ends."""
 
     def __init__(self, stored: Stored, at: int) -> None:

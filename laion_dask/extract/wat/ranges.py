@@ -1,4 +1,4 @@
-"""Read a range of a file through fsspec in one request, and say what a failure means."""
+"""Ask for one byte range of a file by HTTP, S3 or another fsspec file system, and tell what its failure means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the records of a damaged WAT one by one, and find the place where reading can continue.
+"""Read a damaged WAT record by record, and find the place behind the damage where the next record begins.
 
 For what the fast reader refuses: gzip members are unpacked one at a time, zstd frames as one stream; headers are parsed
 by warcio; after damage the next place is looked for where a record begins. Damage costs only itself; time grows with
@@ -22,7 +22,7 @@ from laion_dask.extract.wat.gzip_members import (
     OVERLAP,
     TASTE,
     VERSION_LINE,
-    Member,
+    GzipMember,
     Window,
     reader,
     unpacks_to_record,
@@ -45,7 +45,7 @@ _MEMBER: Final = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]|" + re.escape(zstd_frames
 _PLACE: Final = re.compile(_MEMBER.pattern + rb"|" + VERSION_LINE.pattern)
 
 
-class Record(NamedTuple):
+class WatRecord(NamedTuple):
     """One WARC record of a WAT."""
 
     offset: int
@@ -73,8 +73,8 @@ class Damage(NamedTuple):
     """What was found there."""
 
 
-Packed = Member | zstd_frames.Frames
-_Steps = Generator[Record | Damage, None, int]
+Packed = GzipMember | zstd_frames.Frames
+_Steps = Generator[WatRecord | Damage, None, int]
 
 
 class CarefulReader:
@@ -92,7 +92,7 @@ class CarefulReader:
     def unit(self, at: int) -> _Steps:
         """Yield what stands at `at` and return where the next unit begins; the file's size at its end."""
         if self._stored.exactly(at, 2) == GZIP_MAGIC:
-            return (yield from self._packed(Member(self._stored, at)))
+            return (yield from self._packed(GzipMember(self._stored, at)))
         if zstd_frames.begins(self._stored.exactly(at, 4)):
             return (yield from self._packed(zstd_frames.Frames(self._stored, at)))
         return (yield from self._plain(at))
@@ -106,9 +106,9 @@ class CarefulReader:
             return False
         if self._stored.exactly(at, 2) != GZIP_MAGIC:
             return True
-        window = Window(Member(self._stored, at).more)
+        window = Window(GzipMember(self._stored, at).more)
         item, _ = self._record(window, at)
-        return isinstance(item, Record) and not window.skip_blank()
+        return isinstance(item, WatRecord) and not window.skip_blank()
 
     def _plain(self, at: int) -> _Steps:
         window = Window(reader(self._stored, at))
@@ -134,7 +134,7 @@ class CarefulReader:
         while found and window.skip_blank():
             at = member.place_of(window.passed)
             item, found = self._record(window, at)
-            if isinstance(item, Record) and len(item.body) < item.declared:
+            if isinstance(item, WatRecord) and len(item.body) < item.declared:
                 item, member, window = self._joined(item, member, window)
                 at = member.start
             before = window.passed
@@ -162,7 +162,7 @@ class CarefulReader:
         self._spare -= again
         return (yield from self._resume(self._find(start, _MEMBER, member.end)))
 
-    def _joined(self, record: Record, member: Packed, window: Window) -> tuple[Record, Packed, Window]:
+    def _joined(self, record: WatRecord, member: Packed, window: Window) -> tuple[WatRecord, Packed, Window]:
         """Return a record with what further members hold of its body, and where that ends; it itself if they do not.
 
         A writer of the wild begins a new member behind the HTTP header; FastWARC reads on across members.
@@ -171,7 +171,7 @@ class CarefulReader:
         for _ in range(_MAX_JOINED):
             if last.problem or last.end is None or self._stored.exactly(last.end, 2) != GZIP_MAGIC:
                 break
-            last = Member(self._stored, last.end)
+            last = GzipMember(self._stored, last.end)
             rest = Window(last.more)
             if rest.peek(5) == b"WARC/":
                 break
@@ -180,7 +180,7 @@ class CarefulReader:
                 return record._replace(body=body), last, rest
         return record, member, window
 
-    def _record(self, window: Window, place: int) -> tuple[Record | Damage, bool]:
+    def _record(self, window: Window, place: int) -> tuple[WatRecord | Damage, bool]:
         """Return what begins at the window's next byte, and whether a record may begin behind it."""
         head = window.peek(MAX_HEADER_BYTES)
         version = VERSION_LINE.match(head)
@@ -198,11 +198,11 @@ class CarefulReader:
         mended = "" if b"\r\n" in head[:size] else "lf_line_ends"
         window.skip(size)
         if length < 0:
-            return Record(place, kind, length, b"", date, mended), False
+            return WatRecord(place, kind, length, b"", date, mended), False
         if length > MAX_RECORD_BYTES:
             return Damage(place, "too_large", f"the record declares {length} bytes"), False
         body = self._body(window, length)
-        return Record(place, kind, length, body, date, mended), True
+        return WatRecord(place, kind, length, body, date, mended), True
 
     def _body(self, window: Window, length: int) -> bytes:
         """Return the body; it ends before its length where the length is wrong and a record begins inside it."""
@@ -259,5 +259,5 @@ def _header(head: bytes) -> tuple[str, int, str, int]:
     return values[0], length, values[2], size
 
 
-def _with_length(item: Record | Damage, length: int) -> Record | Damage:
+def _with_length(item: WatRecord | Damage, length: int) -> WatRecord | Damage:
     return item._replace(detail=f"{item.detail}; {length} bytes skipped") if isinstance(item, Damage) else item

@@ -1,4 +1,4 @@
-"""Read the JSON of a WAT record: only the image links of a page and the fields that are used.
+"""Take image links and the few fields that are used out of the JSON body of a WAT record.
 
 The quick way cuts the image links out of the bytes and decodes nothing else of the list; it is taken only where it is
 certain to give what decoding everything would, and all else is decoded. What is no strict JSON is read leniently.

@@ -1,4 +1,4 @@
-"""Yield the HTML pages of a WAT that have image links; count every other record and every defect with its reason.
+"""Yield the HTML pages with image links of a WAT; count every other record and every defect by reason.
 
 Nothing here trusts the writer: any level may be missing, a header value is a string or a list, numbers may be strings.
 One bad link costs only itself, one bad record too.
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from laion_dask.extract.wat import wat_json
 from laion_dask.extract.wat.wat_envelope import text_of
 from laion_dask.extract.wat.wat_json import Link, PageJson, PageLists, UrlAndAlt
-from laion_dask.extract.wat.wat_records import Damage, Reading, Record, UnreadableWatError, records
+from laion_dask.extract.wat.wat_records import Damage, Reading, UnreadableWatError, WatRecord, records
 
 RECORD_REASONS: Final[dict[str, str]] = {
     "no_html": "the record describes no HTML page with links: a request, metadata, warcinfo or another format",
@@ -186,7 +186,7 @@ def pages(location: str, reader: str, kinds: tuple[str, ...], tally: Tally) -> I
         tally.lose("wat_unreadable", 0, tally.error)
 
 
-def read_page(record: Record, kinds: tuple[str, ...], tally: Tally) -> Page | None:
+def read_page(record: WatRecord, kinds: tuple[str, ...], tally: Tally) -> Page | None:
     """Return the page with images that a record describes, or count why there is none.
 
     Only records that can hold an image are parsed; of the others it is only asked whether they look complete.
@@ -230,7 +230,7 @@ def _has_one_of(marks: Collection[bytes], body: bytes) -> bool:
     return False
 
 
-def _drop(reason: str, record: Record, tally: Tally) -> None:
+def _drop(reason: str, record: WatRecord, tally: Tally) -> None:
     if reason in HARMLESS:
         tally.seen += 1
         tally.dropped[reason] += 1

@@ -1,4 +1,4 @@
-"""Yield the records of a WAT as stored; note every stretch of bytes that gives none, with its offset.
+"""Yield the records of a WAT as stored, and a `Damage` with its reason for every stretch that is no record.
 
 FastWARC reads; where it refuses or something is odd, the same place is read with care (`wat_careful`), then FastWARC
 goes on. Whatever bytes come in, it ends, in time and memory that are bounded by the file's size and two constants.
@@ -12,9 +12,9 @@ from typing import BinaryIO, Final, cast
 
 from laion_dask.extract.wat.blocks import Stored, TransferError
 from laion_dask.extract.wat.ranges import LocationError
-from laion_dask.extract.wat.wat_damage import MAX_RECORD_BYTES, CarefulReader, Damage, Record
+from laion_dask.extract.wat.wat_damage import MAX_RECORD_BYTES, CarefulReader, Damage, WatRecord
 
-__all__ = ["Damage", "Reading", "Record", "TransferError", "UnreadableWatError", "records"]
+__all__ = ["Damage", "Reading", "TransferError", "UnreadableWatError", "WatRecord", "records"]
 
 # After so many units without a defect the fast reader is tried again; each start costs it a buffer.
 _CLEAN_UNITS: Final = 16
@@ -56,7 +56,7 @@ class Reading:
     """Size as stored, bytes."""
 
 
-def records(location: str, reader: str, reading: Reading) -> Iterator[Record | Damage]:
+def records(location: str, reader: str, reading: Reading) -> Iterator[WatRecord | Damage]:
     """Yield the records of a local path or a URL of fsspec (https, s3, ...) in file order, and what lies between them.
 
     `reader` is fastwarc or warcio. Raises `UnreadableWatError` if it cannot be opened, and `TransferError` where the
@@ -83,7 +83,7 @@ def _refuse_other_packing(location: str, head: bytes) -> None:
         raise UnreadableWatError(f"{location} is packed with lz4. Remedy: pack it with gzip or zstd")
 
 
-def _read(stored: Stored, reader: str, reading: Reading) -> Iterator[Record | Damage]:
+def _read(stored: Stored, reader: str, reading: Reading) -> Iterator[WatRecord | Damage]:
     careful = CarefulReader(stored)
     place, given, refused = 0, 0, False
     while place < stored.size:
@@ -98,7 +98,7 @@ def _read(stored: Stored, reader: str, reading: Reading) -> Iterator[Record | Da
             reading.reader = reader
 
 
-def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[Record, None, tuple[int, int, bool]]:
+def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[WatRecord, None, tuple[int, int, bool]]:
     """Yield records beyond doubt: whole ones, with another behind them.
 
     Returns the place of the first other, how many records of that place were given (a gzip member may hold several),
@@ -111,7 +111,7 @@ def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[R
     if not careful.alone(start):
         return start, 0, True
     source = _Source(stored, start)
-    held: Record | None = None
+    held: WatRecord | None = None
     given, before, refused = 0, 0, True
     # Naming the fields takes three times as long, for every record of the file.
     new = tuple.__new__
@@ -137,7 +137,7 @@ def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[R
             if held is not None:
                 yield held
                 given = given + 1 if held.offset == place else 0
-            held = new(Record, (place, kind, declared, body, date, ""))
+            held = new(WatRecord, (place, kind, declared, body, date, ""))
         else:
             refused = False
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[R
 
 def _carefully(
     careful: CarefulReader, stored: Stored, place: int, given: int, *, forever: bool
-) -> Generator[Record | Damage, None, tuple[int, bool]]:
+) -> Generator[WatRecord | Damage, None, tuple[int, bool]]:
     """Yield from units until enough of them were without a defect, but for the first `given` records.
 
     Returns the place behind them, and whether there was a defect, or more than the one unit that is a file's last.
@@ -167,7 +167,7 @@ def _carefully(
                 break
             if isinstance(item, Damage) or item.mended or len(item.body) != item.declared:
                 clean, odd = 0, True
-            if given and isinstance(item, Record):
+            if given and isinstance(item, WatRecord):
                 given -= 1
             else:
                 yield item

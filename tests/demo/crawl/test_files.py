@@ -18,7 +18,7 @@ from warcio.archiveiterator import ArchiveIterator
 from laion_dask import schema
 from laion_dask.demo.crawl import answers
 from laion_dask.demo.crawl import files as crawl
-from laion_dask.demo.crawl.answers import Answer, Picture
+from laion_dask.demo.crawl.answers import DrawnPicture, HostAnswer
 from laion_dask.demo.crawl.pages import plan
 from laion_dask.demo.crawl.scenes import Scene, draw
 
@@ -246,7 +246,7 @@ def test_answers_are_as_broken_as_their_label_says(demo: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_a_turned_picture_is_upright_for_readers_who_obey_exif(orientation: int) -> None:
-    data = answers.encode(Picture(SCENE, 160, 100, "JPEG", 95, orientation))
+    data = answers.encode(DrawnPicture(SCENE, 160, 100, "JPEG", 95, orientation))
     image = Image.open(BytesIO(data))
     assert image.size == ((160, 100) if orientation == 3 else (100, 160))
     upright = ImageOps.exif_transpose(image)
@@ -256,7 +256,7 @@ def test_a_turned_picture_is_upright_for_readers_who_obey_exif(orientation: int)
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_has_its_format_and_size_and_the_same_bytes_again(kind: answers.Format) -> None:
-    answer = Answer("https://images.x.example/a", picture=Picture(SCENE, 120, 90, kind))
+    answer = HostAnswer("https://images.x.example/a", picture=DrawnPicture(SCENE, 120, 90, kind))
     assert answers.body(answer) == answers.body(answer)
     image = Image.open(BytesIO(answers.body(answer)))
     assert (image.format, image.size) == (kind, (120, 90))

@@ -14,7 +14,7 @@ from places import ROOT
 from laion_dask.demo.crawl.labels import LABELS, counts
 from laion_dask.demo.crawl.links import IMAGE, JUNK, Truth
 from laion_dask.demo.crawl.pages import plan
-from laion_dask.demo.crawl.plan import DAMAGED, NON_HTML, Page, Plan
+from laion_dask.demo.crawl.plan import DAMAGED, NON_HTML, Plan, PlannedPage
 from laion_dask.demo.crawl.sites import REMOVED_DOMAIN, REMOVED_PAIRS, REMOVED_URLS, uid
 from laion_dask.schema import reasons
 
@@ -36,7 +36,7 @@ def ledger() -> Ledger:
     return values
 
 
-def all_pages(crawl: Plan) -> list[Page]:
+def all_pages(crawl: Plan) -> list[PlannedPage]:
     return [page for wat in crawl.wats for page in wat]
 
 

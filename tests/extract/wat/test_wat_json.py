@@ -90,7 +90,7 @@ def test_nearly_all_real_pages_with_images_take_the_quick_way(shared_data: Path)
     pages = quick = 0
     for path in wats(shared_data):
         for record in wat_records.records(str(path), "fastwarc", wat_records.Reading()):
-            if isinstance(record, wat_records.Record) and b'"IMG@' in record.body:
+            if isinstance(record, wat_records.WatRecord) and b'"IMG@' in record.body:
                 slow, found = wat_json.read_slowly(record.body, KINDS), quickly(record.body)
                 pages += 1
                 if found is not None:

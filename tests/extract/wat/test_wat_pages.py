@@ -12,7 +12,7 @@ from wat_bytes import as_arc, image, members, page_json, read, record
 
 from laion_dask.extract.wat import wat_pages
 from laion_dask.extract.wat.wat_pages import Page, Tally
-from laion_dask.extract.wat.wat_records import Record
+from laion_dask.extract.wat.wat_records import WatRecord
 
 KINDS = ("IMG@/src",)
 PAGE = page_json([image()])
@@ -25,7 +25,7 @@ def judge(
     """Read one record."""
     tally = Tally()
     declared = len(body) if declared is None else declared
-    found = wat_pages.read_page(Record(9, kind, declared, body, "2024-05-31T01:17:49Z", mended), KINDS, tally)
+    found = wat_pages.read_page(WatRecord(9, kind, declared, body, "2024-05-31T01:17:49Z", mended), KINDS, tally)
     assert tally.as_dict()["seen"] == 1
     return found, tally
 

@@ -16,13 +16,13 @@ from wat_bytes import READERS, image, members, page_json, record, wats
 
 from laion_dask.extract.wat import gzip_members, wat_damage
 from laion_dask.extract.wat.blocks import Stored, TransferError
-from laion_dask.extract.wat.wat_records import Damage, Reading, Record, UnreadableWatError, records
+from laion_dask.extract.wat.wat_records import Damage, Reading, UnreadableWatError, WatRecord, records
 
 PAGES = tuple(record(page_json([image(url=f"{i}.jpg")])) for i in range(5))
 BODY_BYTES = len(page_json([image(url="0.jpg")]))
 
 
-def read(content: bytes, folder: Path, reader: str = "fastwarc") -> tuple[list[Record | Damage], Reading]:
+def read(content: bytes, folder: Path, reader: str = "fastwarc") -> tuple[list[WatRecord | Damage], Reading]:
     """Read bytes as a WAT."""
     path = folder / "x.warc.wat.gz"
     path.write_bytes(content)
@@ -32,12 +32,12 @@ def read(content: bytes, folder: Path, reader: str = "fastwarc") -> tuple[list[R
     return items, reading
 
 
-def told(items: list[Record | Damage]) -> list[str]:
+def told(items: list[WatRecord | Damage]) -> list[str]:
     """Return a word for each: the number of the page, `cut` or `other` for a record, the reason of damage."""
     return [item.reason if isinstance(item, Damage) else _name(item) for item in items]
 
 
-def _name(item: Record) -> str:
+def _name(item: WatRecord) -> str:
     whole = [page.partition(b"\r\n\r\n")[2][:-4] for page in PAGES]
     if item.body in whole:
         return str(whole.index(item.body))
@@ -66,7 +66,7 @@ def test_good_files_are_read_by_fastwarc_alone_and_whole(shared_data: Path) -> N
         items = list(records(str(shared_data / name), "fastwarc", reading))
         assert (reading.fallback, reading.reader) == (False, "fastwarc"), name
         assert len(items) == sum(expected["records"].values()), name
-        assert all(isinstance(item, Record) and len(item.body) == item.declared for item in items), name
+        assert all(isinstance(item, WatRecord) and len(item.body) == item.declared for item in items), name
 
 
 def test_damaged_warcs_give_at_least_what_warcio_alone_gets_from_them(shared_data: Path) -> None:
@@ -85,7 +85,7 @@ def test_lf_line_ends_and_lengths_beyond_the_body_are_mended(shared_data: Path) 
     for path in paths:
         reading = Reading()
         (item,) = records(str(path), "fastwarc", reading)
-        assert isinstance(item, Record)
+        assert isinstance(item, WatRecord)
         assert item.mended == "lf_line_ends"
         assert json.loads(item.body)
         assert (reading.fallback, reading.reader) == (True, "warcio")
@@ -177,7 +177,7 @@ def test_a_record_has_its_type_length_body_and_date(tmp_path: Path) -> None:
     content = members(record(b"{}", kind="warcinfo", date="2013-12-31T00:00:00Z"), record(b"[1]"), record(b""))
     for reader in READERS:
         first, second, third = read(content, tmp_path, reader)[0]
-        assert first == Record(0, "warcinfo", 2, b"{}", "2013-12-31T00:00:00Z", "")
+        assert first == WatRecord(0, "warcinfo", 2, b"{}", "2013-12-31T00:00:00Z", "")
         assert second[1:] == ("metadata", 3, b"[1]", "2024-05-31T01:17:49Z", "")
         assert third[1:4] == ("metadata", 0, b"")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_dask.extract.licenses import license_id
+from laion_dask.extract.license_ids import license_id
 from laion_dask.web.rights.path_rules import matches, normal_path
 from laion_dask.web.rights.signals import LICENSE_HOSTS
 
