@@ -20,7 +20,7 @@ from laion_dask.params import ParamsError, recipes
 from laion_dask.params.recipes import RecipeError
 from laion_dask.web.rights.decision import SIGNALS
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "recipes"
+FOLDER = Path(__file__).parents[1] / "laion_dask" / "recipes"
 FILE = FOLDER.parents[1] / "params.yaml"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "demo"))
 """All recipes but `demo`, which is laid over another."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from laion_dask.params import Params
-from laion_dask.report import part, tracking
+from laion_dask.report import part, reference, tracking
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
 from laion_dask.storage.files import digest
-from laion_dask.storage.packaged import PROJECT
 from laion_dask.versions import checkout, identity
 from workflow.stage import Resources, Stage, main
 
@@ -25,7 +24,7 @@ def page(settings: Params, _: Resources) -> list[Part]:
     # A name may come to mean another commit, and a folder another release: what it means now is in the key.
     against = checkout.identity(settings.report.against) if settings.report.against else ""
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
-    inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
+    inputs += sorted(reference.FOLDER.glob("*.csv"))
     args = {
         "data": Path("data"),
         "metrics": _METRICS,
