@@ -70,7 +70,9 @@ def test_a_worker_with_the_same_code_elsewhere_may_work(tmp_path: Path, address:
     assert tree(done.folder).keys() == {"counts.json", "folder/3.txt"}
 
 
-@pytest.mark.parametrize("file", ["laion_dask/extract/text.py", "laion_dask/demo/tags.yaml", "workflow/extract.py"])
+@pytest.mark.parametrize(
+    "file", ["laion_dask/extract/text.py", "laion_dask/demo/tags.yaml", "laion_dask/standalone/extract.py"]
+)
 def test_a_worker_with_other_code_is_refused_before_it_writes(
     tmp_path: Path, address: str, client: Client, file: str
 ) -> None:

@@ -18,10 +18,10 @@ import small_clips
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
-import workflow.score
 from laion_dask import params
 from laion_dask.clip import clip, hub, models
 from laion_dask.clip.clip import ModelError
+from laion_dask.score import weights
 from laion_dask.storage.files import sha256
 
 
@@ -226,7 +226,7 @@ def test_a_tokenizer_of_the_hub_that_is_missing_is_told_before_a_cluster_starts(
     checkpoint.write_bytes(b"\x80 read later")
     wanted = spec("xlm-roberta-base-ViT-B-32", pretrained=str(checkpoint))
     with pytest.raises(ModelError) as refused:
-        workflow.score.find(
+        weights.find(
             params.Score(models=[wanted], heads=[], tags=[], faces=None, batch=8, decode="full", compile="none")
         )
     message = str(refused.value)

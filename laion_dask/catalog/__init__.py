@@ -8,6 +8,7 @@
 - postgres: Runs the PostgreSQL that a package carries: one server for a data folder, open to the user who started it
   alone.
 - postgres_account: Finds the account, the programs and the short folder that the embedded PostgreSQL runs with.
+- publish: Check that buckets fit into a worker's memory, and publish the shards of all buckets as one work list.
 - removed_pairs: Find the pairs of a bucket that a removal names: the SQL of the table of removals, and the look-up of
   addresses.
 """

@@ -15,6 +15,7 @@
 - purge: A project on the command line in; what is stored of removed pairs deleted, recorded, and proved gone.
 - remove: A removal request on the command line in; checked lines in removals.csv, and what they take out, told.
 - score: A folder of tars named on the command line in; embeddings, similarity and scores of its images out.
+- steps: The steps of a project: each command runs one stage as `workflow/` of the checkout describes it.
 - verify: The folder of a release on the command line in; each file that is not what the manifest says out.
 - why: A URL, uid or image on the command line in; what the catalog knows of it out. And versions into the catalog.
 """

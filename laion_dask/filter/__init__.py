@@ -11,8 +11,11 @@
   (`lists`).
 - keywords: Captions and lists of words in, which captions have one of them out: whole words, whatever the case and
   the script.
+- over_all: Decide what no shard can say alone: later removals, top fractions, duplicates, balancing.
 - part: Scores in, verdicts out: the only place where a number meets a threshold.
+- parts: Find the parts of the stage filter, one for each shard, and prepare what their rules read beside the tables.
 - pool: All shards in, what no shard can say alone out: cuts of top fractions, chances of entries, random batches.
+- publish: Publish the verdicts of all shards, and prove that every pair of the catalog has one.
 - rules: The rows of a shard and the parameters in, one column of drops for each rule out: what a row alone can say.
 - takedown: Removals and the tables of a version in, the pairs that they name out; and their verdicts, changed in
   place of a run.

@@ -15,6 +15,7 @@
   publishing.
 - progress: Parts begun and finished in, one line for the person who waits out: how much, how fast, how long, what is
   oldest.
+- stage: Run one stage: open a cluster, run its parts, check that counts add up, publish its out, write its metrics.
 - tasks: Parts and a function in, each part's counts or failure out: how parts are handed to the cluster, and what
   runs there.
 - worker_checks: A worker's checks before it works: that it sees the driver's folders, runs the driver's code and has
