@@ -92,7 +92,7 @@ def test_a_worker_with_code_of_before_these_checks_ends_the_run_with_the_remedy(
 ) -> None:
     code = copy_of_code(tmp_path / "code")
     for name in ("worker_checks", "part_files", "code_digest"):
-        (code / "laion_dask" / f"{name}.py").unlink()
+        (code / "laion_dask" / "runner" / f"{name}.py").unlink()
     with (
         worker(address, tmp_path / "w", code),
         pytest.raises(WorkerRefusedError, match="it has no laion_dask that can compare itself"),
