@@ -19,10 +19,11 @@ from distributed import Client
 
 from laion_dask import params
 from laion_dask.download import worklist
-from laion_dask.runner.progress import Downloads
+from laion_dask.download.rates import DownloadRates
+from laion_dask.runner.progress import Progress
+from laion_dask.runner.stage import Resources
+from laion_dask.standalone.download import download_tables, network
 from laion_dask.web.fetch.replay_address import ReplayAddress
-from workflow.download import download_tables, network
-from workflow.stage import Resources
 
 
 def main() -> None:
@@ -37,13 +38,14 @@ def main() -> None:
     settings = settings.model_copy(update={"catalog": catalog, "download": settings.download.model_copy(update=live)})
 
     @contextmanager
-    def reach(settings: params.Params, client: Client) -> Iterator[Resources]:
-        with network(settings, client) as resources:
+    def reach(rules: params.Download, work: Path, client: Client) -> Iterator[Resources]:
+        with network(rules, work, client) as resources:
             yield {**resources, "replay": address}
 
     cut = worklist.WorkListRules(worklist.ColumnNames(), shard_rows=wanted["shard_rows"])
     out = Path(wanted["out"])
-    download_tables([Path(wanted["table"])], out, settings, cut, Downloads(), workers=wanted["workers"], reach=reach)
+    progress = Progress("download", "images", DownloadRates())
+    download_tables([Path(wanted["table"])], out, settings, cut, progress, workers=wanted["workers"], reach=reach)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from laion_dask import params
 from laion_dask.params import recipes
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage.files import digest
-from workflow.stage import main as stage_main
+from workflow.program import main as stage_main
 
 ROOT: Final = Path(__file__).parents[1]
 STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter")

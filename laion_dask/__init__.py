@@ -18,6 +18,7 @@ A package imports only from those above it in this list; stages never import eac
 - removals: Removal requests, and the purge that proves what is gone.
 - demo: The labelled demo crawl and its small models.
 - preflight: Checks that all is there before a stage takes hours.
+- standalone: The runs of extract, download and score on files, without a project.
 - cli: The command line, a module for each command.
 """
 

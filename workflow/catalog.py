@@ -1,4 +1,4 @@
-"""Pairs in, the work list in shards out: one task for each bucket, which PostgreSQL decides on."""
+"""Stage catalog: load the pairs into PostgreSQL and write the work list in shards, one part for each bucket."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from distributed import Client
 
-from laion_dask import schema
 from laion_dask.blocklists import known_content, known_lists, removal_ledger
-from laion_dask.catalog import database
+from laion_dask.catalog import database, publish
 from laion_dask.catalog import part as catalog
 from laion_dask.params import Params
 from laion_dask.runner.part import Done, Part
-from laion_dask.storage.files import digest, link
-from workflow.stage import Resources, Stage, StageError, data, home, main
+from laion_dask.runner.stage import Resources, Stage, data, home
+from laion_dask.storage.files import digest
+from workflow.program import main
 
 
 @contextmanager
@@ -32,12 +32,12 @@ def postgresql(_: Params, __: Client) -> Iterator[Resources]:
 def buckets(settings: Params, resources: Resources) -> list[Part]:
     """One part for each bucket; it runs again when the database does not hold its rows any more."""
     rules = settings.catalog
-    # Later removals are left to filter: without them the work list stays, and nothing is downloaded anew.
+    # Later removals are applied by the stage filter, so that the work list stays and nothing is downloaded again.
     ledger = removal_ledger.until(removal_ledger.read(Path(rules.removals)), rules.removals_until)
     taken = digest([[line.kind, line.value] for line in ledger if line.kind in catalog.KINDS])
-    # Not by read_table: it imports pandas, which takes longer than many a run of this stage.
+    # Not by read_table: it imports pandas, which takes longer than a small run of this stage.
     wats = pq.ParquetFile(data("extract") / "reads.parquet").read(["order", "crawl", "wat", "pairs"])
-    _check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
+    publish.check_that_buckets_fit(pc.sum(wats["pairs"]).as_py() or 0, rules.buckets)
     pairs = sorted((data("extract") / "pairs").glob("*.parquet"))
     pairs_digest = digest(*pairs)
     listed = [entry for entry in known_lists.compiled(rules.lists, home() / "lists") if entry.of_urls]
@@ -59,30 +59,12 @@ def buckets(settings: Params, resources: Resources) -> list[Part]:
     return todo
 
 
-def _check_that_buckets_fit(pairs: int, buckets: int) -> None:
-    """Refuse buckets that no worker can hold, before hours have gone into them."""
-    if pairs <= buckets * catalog.MAX_ROWS:
-        return
-    enough = 1 << (-(-pairs // catalog.MAX_ROWS) - 1).bit_length()
-    message = (
-        f"catalog.buckets = {buckets}: {pairs:,} pairs make buckets of more than {catalog.MAX_ROWS:,}, and a worker "
-        f"needs about 1 kB for each. Remedy: {enough} or more; 500,000 pairs a bucket suit a worker of 1 GB"
-    )
-    raise StageError(message)
-
-
 def number_shards(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Give the shards of all buckets numbers without gaps, and join what was removed."""
-    number = 0
-    with pq.ParquetWriter(out / "removed.parquet", schema.REMOVED.schema, compression="zstd") as removed:
-        for part in done:
-            for path in sorted((part.folder / "shards").glob("*.parquet")):
-                link(path, out / "shards" / f"{number:05d}.parquet")
-                number += 1
-            removed.write_table(schema.REMOVED.check(pq.ParquetFile(part.folder / "removed.parquet").read()))
+    """Publish the work list, and count the pairs in each list of known content."""
+    shards = publish.number_shards(done, out)
     listed = [entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if entry.of_urls]
     counts = known_content.total(listed, (part.counts["listed"] for part in done))
-    return {"shards": number, "listed": counts, "lists": known_lists.about(listed)}
+    return {"shards": shards, "listed": counts, "lists": known_lists.about(listed)}
 
 
 STAGE = Stage(

@@ -1,26 +1,19 @@
-"""Hashes and embeddings in, images that are near each other out: one task for each shard, band and set of clusters."""
+"""Stage group: find images that are near each other, by parts for each shard, band of hashes and set of clusters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import pyarrow.parquet as pq
+from typing import Any
 
 from laion_dask.group import evaluation_sets as evaluation
-from laion_dask.group import part as group_part
-from laion_dask.images import pdq_index
+from laion_dask.group import part, steps
 from laion_dask.params import Params
-from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
-from laion_dask.runner.tasks import PartFunction
-from laion_dask.schema import groups
+from laion_dask.runner.stage import Resources, Run, Stage, data
 from laion_dask.storage import embeddings
-from laion_dask.storage.files import digest, link
-from workflow.stage import Resources, Run, Stage, data, main
-
-_CLUSTERS: Final = 16  # of one task: a few seconds for a million images
+from laion_dask.storage.files import digest
+from workflow.program import main
 
 
 def evaluation_sets(settings: Params) -> None:
@@ -45,82 +38,13 @@ def shards(settings: Params, _: Resources) -> list[Part]:
 
 
 def compare(settings: Params, _: Resources, read: Sequence[Done], run: Run) -> Sequence[Done]:
-    """Find images that are near each other, by hash and by embedding, and describe every shard by what was found."""
-    rules = settings.group
-    folders = [part.folder for part in read]
-    every = digest([part.part.key for part in read])
-
-    def step(function: PartFunction, *todo: tuple[str, Mapping[str, Any]], shape: object) -> list[Done]:
-        named = function.__name__
-        keyed = [Part(name, digest(named, name, every, shape), args) for name, args in todo]
-        return run(function, keyed, {})
-
-    (united,) = step(group_part.unite, ("unite", {"parts": folders}), shape=None)
-    common = {"united": united.folder}
-    bands = [
-        (
-            f"band-{number:02d}",
-            {**common, "number": number, "radius": rules.pdq_distance, "neighbours": rules.neighbours},
-        )
-        for number in range(pdq_index.BANDS)
-    ]
-    found = step(group_part.band, *bands, shape=[rules.pdq_distance, rules.neighbours])
-    args = {**common, "bands": [part.folder for part in found], "parts": folders, "neighbours": rules.neighbours}
-    near = step(group_part.near, ("near", args), shape=[rules.pdq_distance, rules.neighbours])
-    shape = [rules.clusters, rules.seed]
-    args = {**common, "parts": folders, "asked": rules.clusters, "seed": rules.seed}
-    (means,) = step(group_part.centres, ("centres", args), shape=shape)
-    given = [(part.part.name, {"part": part.folder, "means": means.folder}) for part in read]
-    assigned = [part.folder for part in step(group_part.assign, *given, shape=shape)]
-    args = {**common, "assigned": assigned, "means": means.folder}
-    (ordered,) = step(group_part.order, ("order", args), shape=shape)
-    args = {**common, "parts": folders, "ordered": ordered.folder, "floor": rules.semantic_floor}
-    sets = [
-        (
-            f"clusters-{first:07d}",
-            {
-                **args,
-                "neighbours": rules.neighbours,
-                "first": first,
-                "last": min(first + _CLUSTERS, means.counts["clusters"]),
-            },
-        )
-        for first in range(0, means.counts["clusters"], _CLUSTERS)
-    ]
-    semantic = step(group_part.semantic, *sets, shape=[*shape, rules.semantic_floor, rules.neighbours])
-    files = [Path(path) for path in rules.evaluation]
-    told = [
-        (
-            part.part.name,
-            {
-                **common,
-                "name": part.part.name,
-                "part": part.folder,
-                "assigned": place,
-                "evaluation_files": files,
-                "radius": rules.pdq_distance,
-            },
-        )
-        for part, place in zip(read, assigned, strict=True)
-    ]
-    described = step(group_part.describe, *told, shape=[*shape, *files, rules.pdq_distance])
-    return [*described, united, means, *found, *near, *semantic]
+    """Compare the hashes and embeddings of all shards, step after step."""
+    return steps.compare(settings, read, run)
 
 
 def join_edges(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Publish a table for each shard, and the edges of all tasks in two."""
-    semantic = []
-    for part in done:
-        if "images" in part.counts:
-            parts.publish_files([part], out)
-        elif "near" in part.counts:
-            link(part.folder / "near.parquet", out / "near.parquet")
-        elif "semantic" in part.counts:
-            semantic.append(part.folder / "semantic.parquet")
-    with pq.ParquetWriter(out / "semantic.parquet", groups.EDGES.schema, compression="zstd") as writer:
-        for path in semantic:
-            for batch in pq.ParquetFile(path).iter_batches():
-                writer.write_batch(batch)
+    """Publish a table for each shard, and the edges between images."""
+    steps.join_edges(done, out)
     return {}
 
 
@@ -128,7 +52,7 @@ STAGE = Stage(
     name="group",
     unit="images",
     find_parts=shards,
-    function=group_part.read,
+    function=part.read,
     check=evaluation_sets,
     further=compare,
     publish=join_edges,

@@ -1,4 +1,4 @@
-"""Verdicts in, the versioned tables out: one task for each split; then what describes and proves them."""
+"""Stage release: write the versioned tables, one part for each split; then card, Croissant and manifest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from laion_dask.params import Params
 from laion_dask.release import part, publication
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
+from laion_dask.runner.stage import Resources, Stage, data, metrics, total
 from laion_dask.schema.reasons import FUNNEL
 from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
 from laion_dask.storage.files import digest
-from workflow.stage import Resources, Stage, data, main, metrics, total
+from workflow.program import main
 
 _BEFORE = ("crawl", *(stage for stage, _ in FUNNEL if stage != "release"))
 

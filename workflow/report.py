@@ -1,4 +1,4 @@
-"""Everything above in, one page, its figures and one MLflow run out."""
+"""Stage report: write one page with its figures, and record the version as one run in MLflow."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from laion_dask.params import Params
-from laion_dask.report import part, tracking
+from laion_dask.report import part, reference, tracking
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
+from laion_dask.runner.stage import Resources, Stage
 from laion_dask.storage.files import digest
-from laion_dask.storage.packaged import PROJECT
 from laion_dask.versions import checkout, identity
-from workflow.stage import Resources, Stage, main
+from workflow.program import main
 
 _LOCK = Path("dvc.lock")
 _METRICS = Path("metrics")
 
 
 def page(settings: Params, _: Resources) -> list[Part]:
-    """One part: the page shows the whole version."""
+    """One part, since the page shows the whole version."""
     digests = identity.dataset_digests(_LOCK)
-    # A name may come to mean another commit, and a folder another release: what it means now is in the key.
+    # A name may later stand for another commit, and a folder hold another release, so the key has what it means now.
     against = checkout.identity(settings.report.against) if settings.report.against else ""
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
-    inputs += sorted((PROJECT / "experiments" / "reference").glob("*.csv"))
+    inputs += sorted(reference.FOLDER.glob("*.csv"))
     args = {
         "data": Path("data"),
         "metrics": _METRICS,
@@ -37,7 +37,7 @@ def page(settings: Params, _: Resources) -> list[Part]:
 
 
 def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Publish the page and file the version in MLflow: the same version twice is one run."""
+    """Publish the page and record the version in MLflow; the same version is recorded only once."""
     parts.publish_files(done, out)
     tracking.log_version(
         report=out,

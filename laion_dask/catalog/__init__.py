@@ -7,6 +7,7 @@
 - part: The pairs of one bucket in, its part of the work list out: unique, cleared of removals, hosts spaced apart.
 - postgres: Start and stop the embedded PostgreSQL: one server for a data folder, which only its own user can reach.
 - postgres_account: Find the account, the programs and a short folder for the embedded PostgreSQL to run with.
+- publish: Check that buckets fit into a worker's memory, and publish the shards of all buckets as one work list.
 - removed_pairs: Find the pairs of a bucket that a removal names: SQL over the table of removals, and a look-up of
   addresses.
 """

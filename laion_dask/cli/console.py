@@ -1,4 +1,4 @@
-"""Counts, tables and errors in, lines on the terminal out: what the commands share."""
+"""Print lines, tables and errors on the terminal; used by all commands."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 @contextmanager
 def told(command: str, *, kept: str = "") -> Iterator[None]:
-    """End with one message what a user can mend (status 1) and Ctrl-C (130); `kept` says what is not lost.
+    """End an error that a user can mend (status 1) and Ctrl-C (130) with one message; `kept` says what is not lost.
 
     A bug keeps its traceback.
     """
@@ -79,7 +79,7 @@ def told(command: str, *, kept: str = "") -> Iterator[None]:
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Write out at the end what stands in buffers: a full disk is told then, and not by the end of Python."""
+    """Write out at the end what stands in buffers: so that a full disk ends the command with a message."""
     try:
         yield
     finally:

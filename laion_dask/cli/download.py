@@ -1,9 +1,8 @@
-"""Tables of URLs named on the command line in, a folder of shards out, with rates, the funnel and how to look at it."""
+"""`laion-dask download`: download tables of URLs that the user names into a folder, or run the step of the project."""
 
 from __future__ import annotations
 
 import glob
-import importlib
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from laion_dask.cli import console
-from laion_dask.runner.progress import Downloads
+from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
 
 if TYPE_CHECKING:
@@ -170,8 +168,7 @@ def download(
         usual = {"order": "spread", "shard_rows": 10_000, "shard_digits": 5, "overwrite": False}
         if any(value != usual.get(name) for name, value in given.items() if value not in (None, [])):
             console.fail("download: which table? Give at least one Parquet, CSV, TSV, JSON lines or text file", 2)
-        stage = importlib.import_module("workflow.stage")
-        stage.main(importlib.import_module("workflow.download").STAGE)
+        steps.download()
         return
     if out is None:
         console.fail(f"download: where to? Give --out DIR with {' '.join(map(str, tables))}", 2)
@@ -221,7 +218,7 @@ def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -
     if given["rights"] is not None:
         usual = params.load(packaged.parameters()).download
         changed["rights"] = _rights(given["rights"], usual.rights)
-        # A word that cannot be read binds where its signal does.
+        # A value that cannot be read binds if its signal does.
         changed["rights_unknown"] = tuple(name for name in usual.rights_unknown if name in changed["rights"])
     if not changed.keys() <= {"source", "warcs", "contact"}:
         source += ", options"
@@ -246,19 +243,25 @@ def _rights(words: str, every: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
-    names = importlib.import_module("workflow.download")
-    found = [path.name for path in names.outs(out)]
-    whole = found[-1:] == [names.SIZES]
+    from laion_dask.standalone.download import WORK, outs
+    from laion_dask.storage.shards import SIZES
+
+    found = [path.name for path in outs(out)]
+    whole = found[-1:] == [SIZES]
     kind = "a download"
-    return console.into(out, out / names.WORK, found, command="download", ours=whole, kind=kind, overwrite=overwrite)
+    return console.into(out, out / WORK, found, command="download", ours=whole, kind=kind, overwrite=overwrite)
 
 
 def _run(
     tables: list[Path], out: Path, settings: params.Params, cut: worklist.WorkListRules, workers: int | None
 ) -> None:
-    rates, began = Downloads(), time.monotonic()
-    run = importlib.import_module("workflow.download").download_tables
-    counts = run(tables, out, settings, cut, rates, workers=workers)
+    from laion_dask.download.rates import DownloadRates
+    from laion_dask.runner.progress import Progress
+    from laion_dask.standalone.download import download_tables
+
+    rates, began = DownloadRates(), time.monotonic()
+    progress = Progress("download", "images", rates)
+    counts = download_tables(tables, out, settings, cut, progress, workers=workers)
     images, screen = counts["images"], console.console()
     screen.print(console.funnel(f"The funnel of {out}", [("images", images)]))
     seconds = time.monotonic() - began

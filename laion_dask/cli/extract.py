@@ -1,19 +1,16 @@
-"""WATs named on the command line in, a folder of pairs out, with rates, the funnel and how to look at it."""
+"""`laion-dask extract`: extract pairs from WATs that the user names into a folder, or run the step of the project."""
 
 from __future__ import annotations
 
 import glob
-import importlib
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from laion_dask.cli import console
-from laion_dask.runner.progress import Progress
+from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
 
 if TYPE_CHECKING:
@@ -37,8 +34,6 @@ A PATH is a line of a crawl's wat.paths.gz (crawl-data/ID/wat.paths.gz); `laion-
 
 An interrupted run goes on when the same command is given again.
 """
-
-_LONG_S: Final = 60.0
 
 
 def extract(
@@ -68,8 +63,7 @@ def extract(
     if not places:
         if out or recipe or params_file or reader or workers or overwrite:
             console.fail("extract: which WATs? Give at least one file, folder, glob or URL with the options", 2)
-        stage = importlib.import_module("workflow.stage")
-        stage.main(importlib.import_module("workflow.extract").STAGE)
+        steps.extract()
         return
     if out is None:
         console.fail(f"extract: where to? Give --out DIR with {' '.join(places)}", 2)
@@ -100,17 +94,20 @@ def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[p
 
 
 def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
-    names = importlib.import_module("workflow.extract")
-    found = [name for name in names.OUTS if (out / name).exists()]
+    from laion_dask.standalone.extract import WORK, outs
+
+    found = [path.name for path in outs(out)]
     ours = "reads.parquet" in found
-    return console.into(
-        out, out / names.WORK, found, command="extract", ours=ours, kind="an extraction", overwrite=overwrite
-    )
+    return console.into(out, out / WORK, found, command="extract", ours=ours, kind="an extraction", overwrite=overwrite)
 
 
 def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None) -> None:
-    rates, began = Rates(), time.monotonic()
-    counts = importlib.import_module("workflow.extract").extract_files(table, out, rules, rates, workers)
+    from laion_dask.extract.rates import ExtractRates
+    from laion_dask.runner.progress import Progress
+    from laion_dask.standalone.extract import extract_files
+
+    rates, began = ExtractRates(), time.monotonic()
+    counts = extract_files(table, out, rules, Progress("extract", "records", rates), workers)
     ledgers = [(name, counts[name]) for name in ("records", "links")]
     screen = console.console()
     screen.print(console.funnel(f"The funnel of {out}", ledgers))
@@ -135,41 +132,3 @@ def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None)
             f"extract: {len(lines)} of {table.num_rows} WATs could not be read to their end:\n{told}\n"
             "Remedy: what could be read is written; the same command asks again for those that are not local."
         )
-
-
-class Rates(Progress):
-    """Progress of an extraction: pages, pairs and stored bytes a second, over all workers."""
-
-    def __init__(self) -> None:
-        super().__init__("extract", "records")
-        self._pages = self._pairs = self._bytes = 0
-        self._last = 0.0
-
-    def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
-        """Count a finished WAT."""
-        self._pages += counts["pages"]
-        self._pairs += counts["links"]["kept"]
-        self._bytes += counts["bytes"]
-        self._last = time.monotonic()
-        super().finish(name, weight, counts)
-
-    def rates(self) -> str:
-        """Return what was done a second until the last WAT was finished; empty before the first."""
-        elapsed = max(self._last - self._began, 1e-3)
-        rates = [(self._pages, "pages/s"), (self._pairs, "pairs/s")]
-        words = [f"{count / elapsed:,.0f} {unit}" for count, unit in rates]
-        return ", ".join([*words, f"{self._bytes / elapsed / 1e6:,.1f} MB/s"]) if self._last else ""
-
-    def line(self) -> str:
-        """Return the state in one line: WATs, rates, time left, and the WAT that has taken longest."""
-        now = time.monotonic()
-        words = [f"extract  {self._ready}/{self._parts} WATs"]
-        if self._last:
-            left = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
-            words += [self.rates(), f"{max(left - (now - self._last), 0):,.0f} s left"]
-        if self._running:
-            name, since = min(self._running.items(), key=lambda item: item[1])
-            # With rates beside it the line would not fit a narrow terminal; it matters when one WAT holds up the end.
-            if not self._last or now - since > _LONG_S:
-                words.append(f"oldest {name} {now - since:.0f} s")
-        return "  ".join(words)

@@ -1,8 +1,7 @@
-"""The command line: each step alone, and the questions that users ask."""
+"""The program `laion-dask`: a command for each step of a project, and one for each question that users ask."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from laion_dask.cli import (
     purge,
     remove,
     score,
+    steps,
     verify,
     why,
 )
@@ -32,7 +32,7 @@ from laion_dask.schema.values import SPLITS
 
 
 class Program(typer.Typer):
-    """The command line as a program: whatever a user can mend ends in one line, and signals in their own status."""
+    """The command line as a program: an error that a user can mend ends in one line, a signal in its usual status."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as typer has it
         """Run a command; a bug keeps its traceback."""
@@ -40,7 +40,7 @@ class Program(typer.Typer):
             with console.told("laion-dask"), interrupts.heard(), console.written():
                 return super().__call__(*args, **kwargs)
         except BrokenPipeError:
-            sys.exit(1)  # whoever reads our output has seen enough
+            sys.exit(1)  # the reader of our output has closed it
         except typer.Exit as done:
             sys.exit(done.exit_code)
 
@@ -54,43 +54,23 @@ app = Program(
     "the questions are answered from the files of the current version.",
 )
 
-_STEPS = {
-    "inputs": "Digest the files that parameters name, so that a changed one is noticed.",
-    "crawl": "List the WAT files to read; for the demo, make them.",
-    "extract": "WAT files to image links with alt text and language.",
-    "catalog": "Pairs to a shuffled work list, through PostgreSQL.",
-    "download": "Work list to shards of checked, hashed, resized images.",
-    "score": "Shards to CLIP embeddings, similarity and safety scores.",
-    "group": "Hashes and embeddings to the images that are near each other.",
-    "filter": "Scores and thresholds to a verdict for every pair.",
-    "release": "Verdicts to LAION's tables, subsets, manifest, Croissant and card.",
-    "report": "Everything to figures, one HTML page and one MLflow run.",
-}
-
-
-def _add_step(name: str, text: str) -> None:
-    @app.command(name, help=text, rich_help_panel="Steps, in order")
-    def step() -> None:
-        # Machine settings such as DASK_LAION_DASK__CLUSTER__WORKERS=4 hold here as they do under DVC.
-        if name == "inputs":
-            importlib.import_module("workflow.inputs").main()  # which has no parts, and needs no cluster
-            return
-        stage = importlib.import_module("workflow.stage")
-        stage.main(importlib.import_module(f"workflow.{name}").STAGE)
-
-
-_WITH_FILES: Mapping[str, tuple[Callable[..., None], str]] = {
+# In the order in which they run; three of them also take files on the command line.
+_STEPS: Mapping[str, tuple[Callable[..., None], str | None]] = {
+    "inputs": (steps.inputs, None),
+    "crawl": (steps.crawl, None),
     "extract": (extract.extract, extract.HELP),
+    "catalog": (steps.catalog, None),
     "download": (download.download, download.HELP),
     "score": (score.score, score.HELP),
+    "group": (steps.group, None),
+    "filter": (steps.filter_, None),
+    "release": (steps.release, None),
+    "report": (steps.report, None),
 }
 
-for _name, _text in _STEPS.items():
-    if _name in _WITH_FILES:
-        _function, _help = _WITH_FILES[_name]
-        app.command(_name, help=_help, short_help=_text, rich_help_panel="Steps, in order")(_function)
-    else:
-        _add_step(_name, _text)
+for _name, (_function, _help) in _STEPS.items():
+    _short = getattr(steps, _name).__doc__ if _help else None
+    app.command(_name, help=_help, short_help=_short, rich_help_panel="Steps, in order")(_function)
 
 
 @app.command(rich_help_panel="Questions")

@@ -1,4 +1,4 @@
-"""Parameters and recipes: what holds, what a recipe changes, and params.yaml with a recipe laid over it."""
+"""`laion-dask params` and `recipes`: print the parameters that hold, and lay a recipe over params.yaml."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from laion_dask.cli import console
+from laion_dask.storage import packaged
 
 if TYPE_CHECKING:
     from ruamel.yaml import YAML
@@ -24,7 +25,7 @@ class ExplainsTextSteps(TyperCommand):
     """A command whose help ends with the steps that extract.text_steps may name."""
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Print the help; the steps are read only now, for their libraries are heavy."""
+        """Print the help; the steps are read only now, because their libraries take long to load."""
         from laion_dask.extract.text import STEPS
 
         steps = [f"{name}: {meaning}" for name, meaning in STEPS.items()]
@@ -33,7 +34,9 @@ class ExplainsTextSteps(TyperCommand):
 
 
 def params(
-    file: Annotated[Path, typer.Argument(help="The file to check.")] = Path("params.yaml"),
+    file: Annotated[
+        Path | None, typer.Argument(help="The file to check.", show_default="params.yaml of this folder")
+    ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,7 +49,7 @@ def params(
 ) -> None:
     """Check params.yaml and print the values that hold, alone or with recipes.
 
-    Files that are missing and columns that will not be there are told at once, before anything runs.
+    Files that are missing, and columns of rules that no stage will write, are reported before anything runs.
     """
     with console.told("params"):
         from laion_dask import params as parameters
@@ -57,9 +60,14 @@ def params(
         if write and not names:
             console.fail("params: --write needs a recipe. Remedy: add --recipe NAME", 2)
         if write:
-            for line in lay_over(file, names):
+            for line in lay_over(file or Path("params.yaml"), names):
                 console.say(line)
             return
+        file = file or Path("params.yaml")
+        if recipe and file == Path("params.yaml") and not file.exists():
+            # An installed package shows its recipes outside of a project too.
+            file = packaged.parameters()
+            console.say("params: no params.yaml here, so the recipe is laid over the package's", err=True)
         checked = recipes.load(names, file) if recipe else parameters.load(file)
         console.say(f"recipe = {json.dumps(checked.recipe)}")
         for section, values in checked.model_dump(mode="json", exclude={"recipe"}).items():
@@ -68,14 +76,14 @@ def params(
         try:
             preflight.check(checked, weights=not recipe)
         except preflight.FilesMissingError as missing:
-            # Who looks at a recipe need not have its files yet; who builds does.
+            # To look at a recipe needs none of its files; to build by it does.
             if not recipe:
                 raise
             console.say(f"params: {missing}", err=True)
 
 
 def recipes() -> None:
-    """List the recipes: published datasets whose rules can be followed, and what of them cannot be met."""
+    """List the recipes: published datasets whose rules can be followed, and which of them cannot."""
     with console.told("recipes"):
         from laion_dask.params import recipes as known
 

@@ -1,8 +1,7 @@
-"""A folder of tars named on the command line in; embeddings, similarity and scores of its images out."""
+"""`laion-dask score`: score the tars of a folder that the user names, or run the step of the project."""
 
 from __future__ import annotations
 
-import importlib
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from laion_dask.cli import console
+from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def score(
     if folder is None:
         if model or pretrained or heads or faces or out or params_file or workers or overwrite:
             console.fail("score: which images? Give a folder of tars with the options", 2)
-        stage = importlib.import_module("workflow.stage")
-        stage.main(importlib.import_module("workflow.score").STAGE)
+        steps.score()
         return
     if out is None:
         console.fail(f"score: where to? Give --out DIR with {folder}", 2)
@@ -110,10 +108,10 @@ def _head(text: str) -> dict[str, str]:
 
 
 def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
+    from laion_dask.standalone.score import WORK, outs
     from laion_dask.storage import embeddings
 
-    names = importlib.import_module("workflow.score")
-    found = [name for name in names.OUTS if (out / name).exists()]
+    found = [path.name for path in outs(out)]
     store = out / "score" / embeddings.STORE
 
     def by() -> str:
@@ -121,20 +119,21 @@ def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
         return f" by {models}" if models else ""
 
     return console.into(
-        out, out / names.WORK, found, command="score", ours=store.exists(), kind="a scoring", by=by, overwrite=overwrite
+        out, out / WORK, found, command="score", ours=store.exists(), kind="a scoring", by=by, overwrite=overwrite
     )
 
 
 def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> None:
     from laion_dask.runner.progress import Progress
+    from laion_dask.standalone.score import score_folder
 
     progress, began = Progress("score", "images"), time.monotonic()
-    counts = importlib.import_module("workflow.score").score_folder(folder, out, rules, progress, workers)
+    counts = score_folder(folder, out, rules, progress, workers)
     seconds, images = time.monotonic() - began, counts["images"]
     screen = console.console()
     screen.print(console.funnel(f"The funnel of {out}", [("images", images), ("captions", counts["captions"])]))
     if counts["broken_json"]:
-        screen.print(f"of {counts['broken_json']:,} images the JSON is none: what stands there is not known")
+        screen.print(f"the JSON of {counts['broken_json']:,} images cannot be read: what it says of them is not known")
     shares = f" ({progress.shares()})" if progress.shares() else ""
     screen.print(
         f"scored   {images['seen']:,} images in {seconds:.1f} s, {images['seen'] / seconds:,.0f} images/s{shares}"

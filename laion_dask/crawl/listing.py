@@ -23,6 +23,7 @@ import fsspec
 import fsspec.core
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from aiohttp import ClientError, ClientPayloadError, ClientResponseError, ServerDisconnectedError
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
@@ -70,6 +71,13 @@ def list_wats(settings: params.Crawl, project: Path = Path()) -> pa.Table:
     if settings.wats is not None:
         rows = sample(rows, settings.wats, settings.seed)
     return _numbered(rows)
+
+
+def write(out: Path, *, settings: params.Crawl, project: Path) -> dict[str, Any]:
+    """Write the list of WATs of any source but the demo to `wats.parquet`, and return how many there are."""
+    table = list_wats(settings, project)
+    pq.write_table(table, out / "wats.parquet")
+    return {"wats": table.num_rows}
 
 
 def at(places: Sequence[str]) -> pa.Table:

@@ -5,8 +5,11 @@
 - duplicates: Decide which pairs are duplicates of a kept pair: same bytes, near-duplicates, or the same meaning.
 - filter_checks: Check before anything runs that every column that the section `filter` names will be there.
 - keywords: Find which captions contain a word of a list: whole words, in any case and script.
+- over_all: Decide what no shard can say alone: later removals, top fractions, duplicates, balancing.
 - part: Scores in, verdicts out: the only place where a number meets a threshold.
+- parts: Find the parts of the stage filter, one for each shard, and prepare what their rules read beside the tables.
 - pool: Compute what a filter rule needs from all shards: cuts of top fractions, chances of entries, random batches.
+- publish: Publish the verdicts of all shards, and prove that every pair of the catalog has one.
 - rules: Apply the filter rules that look at one row alone: each rule gives a column of the rows that it would drop.
 - takedown: Find the pairs that later removals name, and change their verdicts without running the stage again.
 - top_fraction: Find the lowest value of the top fraction of a column over all shards, by DataComp's rule, in bounded

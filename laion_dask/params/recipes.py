@@ -1,9 +1,9 @@
-"""The name of a published dataset in, the values of params.yaml that stand for it out.
+"""Lay the rules of a published dataset, a recipe, over the values of params.yaml.
 
-A recipe is a file of `experiments/recipes`: sections of params.yaml with only the values that the recipe sets, each
-with its source. Its header says whose rules these are, and what of them cannot be met. `extends: NAME` takes all values
-of another recipe first. `each`, alone in place of a value, is laid over every entry of a list, or over what is not
-null: so `demo` replaces weights and files whatever a recipe asks for.
+A recipe is a file of `laion_dask/recipes`: sections of params.yaml with only the values that the recipe sets, each with
+its source. Its header says whose rules these are, and which of them this project cannot follow. `extends: NAME` takes
+all values of another recipe first. `each`, as the only key below a parameter, changes every entry of a list, or a value
+that is not null: with it, the recipe `demo` replaces the weights and files of any other recipe.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ class Recipe:
     title: str
     """The first line of the header."""
     notes: str
-    """The rest of the header: whose rules these are, and what of them cannot be met."""
+    """The rest of the header: whose rules these are, and which of them this project cannot follow."""
     values: Mapping[str, Any]
     """Sections of params.yaml with only the keys that the recipe sets, those of the recipe that it extends included."""
     extends: str | None = None
@@ -46,7 +47,7 @@ class Recipe:
 
 def names() -> list[str]:
     """Return the names of all recipes, sorted."""
-    files = (resources.files("experiments") / "recipes").iterdir()
+    files = _folder().iterdir()
     return sorted(file.name.removesuffix(_SUFFIX) for file in files if file.name.endswith(_SUFFIX))
 
 
@@ -79,8 +80,8 @@ def describe(name: str) -> Recipe:
 def apply(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values of params.yaml with those of the recipe laid over them; what it does not set stays.
 
-    `name` may be several, with spaces between: each is laid over those before. `values` is left as it is, and what
-    comes out names the recipes in `recipe`. Lists are replaced, not joined. Raises as `describe`.
+    `name` may be several names with spaces between: each is laid over those before it. `values` itself is not changed;
+    the result names the recipes in `recipe`. Lists are replaced, not joined. Raises as `describe`.
     """
     laid = dict(values)
     for one in named(name):
@@ -91,14 +92,14 @@ def apply(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def named(name: str) -> tuple[str, ...]:
     """Return the names of one or several recipes, written with spaces between; each once, where it comes last."""
     names_ = reversed(dict.fromkeys(reversed(name.split())))
-    # An empty name is looked up as such, and refused by that.
+    # An empty name is kept, so that looking it up refuses it.
     return tuple(names_) or (name,)
 
 
 def caveats(names_: Iterable[str]) -> list[Recipe]:
     """Return the recipes that a version was built by, with those that they extend before them, each once.
 
-    Their titles and notes belong in the card of what was built: whose rules these are, and what of them was not met.
+    Their titles and notes go into the card of the version: whose rules it follows, and which of them it does not.
     """
     found: dict[str, Recipe] = {}
 
@@ -142,14 +143,18 @@ def load(name: str, base: Path = params.PARAMS_FILE) -> params.Params:
     return params.parse(apply(name, params.load(base).model_dump()), source=f"recipe {name!r} over {base}")
 
 
+def _folder() -> Traversable:
+    return resources.files("laion_dask") / "recipes"
+
+
 def _read(name: str) -> str:
     known = names()
     if name not in known:
-        # Of a path, its last part is what was meant.
+        # Where the name is a path, a recipe named as its file is suggested.
         near = get_close_matches(Path(name).stem.lower(), known, n=1)
         remedy = f"{near[0]!r}, perhaps" if near else f"one of {', '.join(known)}"
         raise RecipeError(f"there is no recipe {name!r}. Remedy: {remedy}")
-    file = resources.files("experiments") / "recipes" / f"{name}{_SUFFIX}"
+    file = _folder() / f"{name}{_SUFFIX}"
     return file.read_text(encoding="utf-8")
 
 
@@ -189,7 +194,7 @@ def _lay(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lay_each(over: Any, below: Any) -> Any:  # noqa: ANN401 - any YAML value
     if isinstance(below, list | tuple):
-        # What an entry does not have, it does not need: the targets of one kind are none of another.
+        # Only the keys that an entry has are replaced: entries of another kind have other keys.
         return [_lay({key: over[key] for key in over if entry.get(key) is not None}, entry) for entry in below]
     if isinstance(below, Mapping):
         return _lay(over, below)

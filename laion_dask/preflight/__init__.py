@@ -1,5 +1,5 @@
-"""Checks that all is there that the parameters name, before a stage takes hours.
+"""Check that everything exists that the parameters name, before a stage takes hours.
 
-- looks: Looks at the files that parameters name, each as the stage that needs it does, as far as that is quick.
-- preflight: Checks before anything runs that all is there that the parameters name, for every stage at once.
+- looks: Read the files that parameters name as their stages read them, as far as that is quick.
+- preflight: Check, before anything runs, that everything exists that the parameters name, for all stages at once.
 """

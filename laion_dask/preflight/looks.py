@@ -1,6 +1,6 @@
-"""Looks at the files that parameters name, each as the stage that needs it does, as far as that is quick.
+"""Read the files that parameters name as their stages read them, as far as that is quick.
 
-What is small is read, of what may be large only how it begins: a file that is of another kind is told before a run.
+Small files are read whole, of large ones only the beginning: a file of another kind is reported before a run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from laion_dask.release import part
 
 
 def look(one: NamedFile, settings: params.Params) -> None:
-    """Look at a file that is there; raises what the module raises that reads it, which says file and remedy."""
+    """Read a file that exists; raises the error of the module that reads it, which names the file and the remedy."""
     section, _, rest = one.key.partition(".")
     name, _, place = rest.partition(".")
     path = Path(one.path)

@@ -1,8 +1,8 @@
-"""Checks before anything runs that all is there that the parameters name, for every stage at once.
+"""Check, before anything runs, that everything exists that the parameters name, for all stages at once.
 
-Files and folders are looked for and opened, small ones are read as their stage reads them, models are looked for, and
-columns that rules of `filter` ask for are compared with those that will be there. What ends the last stage is told
-before the first one starts, and all of it together.
+Files and folders are opened, small files are read as their stage reads them, models are looked for, and columns that
+rules of `filter` name are compared with those that the stages will write. So an error that would end the last stage is
+reported before the first one starts, together with all others.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class PreflightError(Exception):
 
 
 class FilesMissingError(PreflightError):
-    """Nothing is wrong but that files are missing."""
+    """Files are missing, and nothing else is wrong."""
 
 
 def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = True) -> None:
     """Check what the stages from `first` on need. Raises `PreflightError` with all that is wrong.
 
-    With `weights`, those of models are fetched where a cache lacks them. What an earlier stage of the same run makes
-    need not be there yet.
+    With `weights`, the weights of models are fetched where a cache lacks them. Files that an earlier stage of the same
+    run makes need not exist yet.
     """
     to_come = STAGES[STAGES.index(first) if first in STAGES else 0 :]
     named = [one for one in named_files.named_files(settings) if one.stage in to_come]
@@ -50,7 +50,7 @@ def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = Tr
             missing.append(f"{one.key} = {one.path}")
         elif one.made_by() is None:
             problems = [f"{one.key} = {path}: {problem}" for path in found if (problem := _unreadable(one, path))]
-            if not problems and (problem := _told(partial(looks.look, one, settings))):
+            if not problems and (problem := _error_of(partial(looks.look, one, settings))):
                 problems = [problem if problem.startswith(one.key) else f"{one.key}: {problem}"]
             wrong += problems
     unread = tuple(line.partition(" = ")[0] for line in [*missing, *wrong])
@@ -60,17 +60,17 @@ def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = Tr
         problem
         for key, read in _readers(settings, to_come, weights=weights)
         if key not in unread
-        if (problem := _told(read))
+        if (problem := _error_of(read))
     ]
     if missing or wrong:
         by = f" (recipe {', '.join(settings.recipe)})" if settings.recipe else ""
-        told = [f"files are missing{by}: {'; '.join(missing)}. Remedy: {_REMEDY}"] if missing else []
+        problems = [f"files are missing{by}: {'; '.join(missing)}. Remedy: {_REMEDY}"] if missing else []
         kind = PreflightError if wrong else FilesMissingError
-        raise kind("\n  ".join([*told, *dict.fromkeys(wrong)]))
+        raise kind("\n  ".join([*problems, *dict.fromkeys(wrong)]))
 
 
 def files(settings: params.Params) -> list[tuple[str, str]]:
-    """Return (key, path) of each file that a user must have brought; not what earlier stages make."""
+    """Return (key, path) of each file that the user has to provide; files that earlier stages make are left out."""
     asked = [one for one in named_files.named_files(settings) if one.path and one.made_by() is None]
     # The ledger is the project's own, and the stage `inputs` looks for it: parameters are written before it is there.
     asked = [one for one in asked if one.key != "catalog.removals"]
@@ -78,7 +78,7 @@ def files(settings: params.Params) -> list[tuple[str, str]]:
 
 
 def _misplaced(one: NamedFile) -> str | None:
-    """Return what is wrong with a place that is emptied before it is read."""
+    """Return the problem of a path in the out of a later stage, which is emptied before this stage reads it."""
     maker = one.made_by()
     if maker is None or STAGES.index(maker) < STAGES.index(one.stage):
         return None
@@ -89,7 +89,7 @@ def _misplaced(one: NamedFile) -> str | None:
 
 
 def _found(one: NamedFile) -> list[Path]:
-    """Return what is there; a path that the system refuses is told of as one that cannot be read."""
+    """Return the files that exist; a path that the system refuses is returned too, and fails when it is opened."""
     try:
         return one.found()
     except OSError:
@@ -114,8 +114,8 @@ def _unreadable(one: NamedFile, path: Path) -> str | None:
     return None
 
 
-def _told(read: Callable[[], object]) -> str | None:
-    """Return what one of our own modules says about what it reads; None where it says nothing."""
+def _error_of(read: Callable[[], object]) -> str | None:
+    """Return the error that one of this project's modules raises when it reads a file; None if it raises none."""
     try:
         read()
     except OSError as error:

@@ -9,6 +9,7 @@
 - purge_project: One project as a purge sees it: its folders, the tables of its versions, and which files are only
   copies.
 - purge_record: The record of a purge: what it is about to do, written first, and the proof afterwards (purges.json).
+- purge_run: Run a purge: say what will be deleted, write that into the record, delete it, and search every file again.
 - purge_scan: Search every file of a project for traces of removed pairs, and say what that proves.
 - purge_versions: Find the tables of every version that the Git history names and DVC's cache still has.
 - removal_requests: Check a removal request and append it to removals.csv: nothing twice, no public suffix, no

@@ -1,26 +1,23 @@
-"""The name of a reference table in, published numbers out: what report and comparison draw beside one's own.
-
-The tables are CSV files of `experiments/reference`, with their sources in comment lines at the head.
-"""
+"""Read the published numbers that the report and comparisons of versions draw beside a version's own."""
 
 from __future__ import annotations
 
 import functools
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from laion_dask.storage import strict_rows
+from laion_dask.storage import packaged, strict_rows
 
-_FOLDER: Final = "reference"
+FOLDER: Final = packaged.file("report", "reference_tables")
+"""The tables, as CSV files with their sources in comment lines at the head."""
 
 
 @functools.cache
 def read(name: str) -> tuple[dict[str, str], ...]:
-    """Return the rows of `experiments/reference/<name>.csv` as they are written, by column."""
+    """Return the rows of `reference_tables/<name>.csv` as they are written, by column."""
     # Comments become blank lines, so that a message has the line of the file.
     lines = ["" if line.startswith("#") else line for line in _text(name).splitlines()]
-    header, rows = strict_rows.of_text("\n".join(lines), Path(_FOLDER, f"{name}.csv"))
+    header, rows = strict_rows.of_text("\n".join(lines), Path(FOLDER.name, f"{name}.csv"))
     return tuple(dict(zip(header, values, strict=True)) for _, values in rows)
 
 
@@ -63,4 +60,4 @@ def shares() -> dict[str, dict[str, float]]:
 
 
 def _text(name: str) -> str:
-    return (resources.files("experiments") / _FOLDER / f"{name}.csv").read_text(encoding="utf-8")
+    return (FOLDER / f"{name}.csv").read_text(encoding="utf-8")

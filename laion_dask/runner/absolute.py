@@ -1,4 +1,4 @@
-"""Arguments of a task in, the same with absolute paths out: a worker elsewhere has another working directory.
+"""Make the paths in a task's arguments absolute: a worker may have another working directory.
 
 Parameters keep paths as the user wrote them, since they stand in manifests and keys; only what a task gets is changed.
 """

@@ -1,4 +1,4 @@
-"""Dask configuration in, a client out: local processes, one process a GPU, or the address of a running scheduler.
+"""Open a Dask client: of local processes, of one process for each GPU, or of a running scheduler.
 
 Machine settings are Dask configuration, never parameters. Defaults:
 
@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dask
 
@@ -77,6 +78,28 @@ def workers() -> int:
         )
         raise ClusterError(message)
     return found
+
+
+@contextmanager
+def at_most(asked: int | None, parts: int) -> Iterator[None]:
+    """Give a local cluster so many processes (None: the setting), but no more than there are parts."""
+    with dask.config.set({"laion-dask.cluster.workers": min(asked or workers(), max(1, parts))}):
+        yield
+
+
+def addresses(client: Client) -> list[str]:
+    """Return the addresses of all workers."""
+    return list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def driver_host(client: Client) -> str:
+    """Return the address of this machine at which the workers reach it: the loopback where all of them run here."""
+    places = [urlsplit(address) for address in addresses(client)]
+    if all(place.scheme == "inproc" or place.hostname == "127.0.0.1" for place in places):
+        return "127.0.0.1"
+    from distributed.utils import get_ip  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
+
+    return str(get_ip(urlsplit(client.scheduler_info(n_workers=0)["address"]).hostname))
 
 
 def visible_gpus() -> int:

@@ -1,8 +1,8 @@
-"""Digests of the code that makes parts: of one stage, for the keys of its parts; of all, for workers elsewhere.
+"""Digest code: that of one stage, for the keys of its parts; all of it, to compare workers with their driver.
 
-A stage's code is what dvc.yaml lists in its deps, and those modules that shape the rows of every stage. How work is
-handed out, watched and resumed (parts, tasks, cluster, progress) is left out of the keys: a mended cluster must not
-make a download of three weeks start anew. Workers are compared by all files, and by the packages that decide bytes.
+A stage's code is what dvc.yaml lists in its deps, and those modules that shape the rows of every stage. Modules that
+hand out, watch and resume parts (parts, tasks, cluster, progress) are left out of the keys: a fix in them must not make
+a download of three weeks start again. Workers are compared by all files, and by the libraries that decide bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Final
 
 from laion_dask.storage.packaged import PROJECT
 
-PACKAGES: Final = ("laion_dask", "workflow")
+PACKAGE: Final = "laion_dask"
+"""All code that a task runs: `workflow` only says which task there is, and is imported by the driver alone."""
 SHAPING: Final = ("params/section.py", "params/types.py", "schema")
 """Modules of no stage, in no deps of dvc.yaml, that decide the columns and reasons of all of them."""
 
@@ -40,7 +41,7 @@ class Code:
     """What decides the bytes that a process writes, beside its inputs."""
 
     files: str
-    """Digest of all files of this project's packages."""
+    """Digest of all files of the package."""
     python: str
     """Its version without the last number: it brings the tables of Unicode and of compression."""
     libraries: tuple[tuple[str, str], ...]
@@ -61,16 +62,17 @@ class Code:
 @functools.cache
 def of_process() -> Code:
     """Return the code of this process, read once: what it imports later is what lies there now, or it is refused."""
-    folders = [Path(place) for name in PACKAGES if (spec := find_spec(name)) for place in _places(spec)]
+    spec = find_spec(PACKAGE)
+    folders = [Path(place) for place in (spec.submodule_search_locations if spec else None) or []]
     python = ".".join(platform.python_version_tuple()[:2])
     return Code(_of_folders(folders), python, tuple((name, _version(name)) for name in _LIBRARIES))
 
 
 @functools.cache
 def of_stage(stage: str) -> str:
-    """Digest the code of a stage, also for the command of the same name: changed code makes other parts.
+    """Digest the code of a stage: other code makes other parts.
 
-    Where the project was installed without dvc.yaml, all files of its packages count.
+    Where the package was installed without dvc.yaml, all of its files count.
     """
     listed = PROJECT / "dvc.yaml"
     if not listed.is_file():
@@ -78,14 +80,16 @@ def of_stage(stage: str) -> str:
     from ruamel.yaml import YAML  # noqa: PLC0415 - workers do without
 
     deps = YAML(typ="safe", pure=True).load(listed)["stages"][stage]["deps"]
-    named = [PROJECT / str(dep) for dep in deps if str(dep).startswith(PACKAGES)]
+    named = [PROJECT / str(dep) for dep in deps if str(dep).startswith((f"{PACKAGE}/", "workflow/"))]
     own = f"params/{stage}.py"  # where the section has no module of that name, the deps name it
-    shaping = [file for name in (*SHAPING, own) if (file := PROJECT / PACKAGES[0] / name).exists()]
+    shaping = [file for name in (*SHAPING, own) if (file := PROJECT / PACKAGE / name).exists()]
     return _of_files({path.relative_to(PROJECT).as_posix(): path for path in _files([*named, *shaping])})
 
 
-def _places(spec: object) -> list[str]:
-    return list(getattr(spec, "submodule_search_locations", None) or [])
+def of_command(stage: str) -> str:
+    """Digest the code of the command that runs a stage on files: that of the stage, and what describes its parts."""
+    described = PROJECT / PACKAGE / "standalone" / f"{stage}.py"
+    return hashlib.sha256(f"{of_stage(stage)} {_of_files({stage: described})}".encode()).hexdigest()[:32]
 
 
 def _of_folders(folders: Iterable[Path]) -> str:

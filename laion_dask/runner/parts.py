@@ -1,4 +1,4 @@
-"""A list of parts and a function in, one folder of files and counts for each part out: skipping, resuming, publishing.
+"""Run a function for each part that is not finished: skip, resume, check for damage, publish.
 
 A part is written once. Its function gets a folder with a temporary name; its counts are written last; then the folder
 gets its final name, which is a digest of the part's inputs, parameters and code. A finished folder is never written

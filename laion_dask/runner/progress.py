@@ -1,29 +1,81 @@
-"""Parts begun and finished in, one line for the person who waits out: how much, how fast, how long, what is oldest."""
+"""Show how far a stage is, in one line: how much, how fast, how long it will take, which part runs longest."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from laion_dask.storage import printable
 
-# Without a terminal a line every so often is enough for a log.
+# Without a terminal a line from time to time is enough for a log.
 _LOG_EVERY_S = 15.0
-_REASONS: Final = 3
-_HOSTS: Final = 2
+_SHORTEST_S: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressState:
+    """How far a stage is, in numbers."""
+
+    stage: str
+    unit: str
+    parts: int
+    ready: int
+    """Parts that are finished, those of earlier runs included."""
+    rows: int
+    """Rows of the parts that this run has finished."""
+    seconds: float
+    """Since the parts were handed out."""
+    left_s: float | None
+    """An estimate; None before the first part is finished."""
+    oldest: tuple[str, float] | None
+    """The running part that began first, and for how many seconds it has run."""
+    shares: str
+    """See `Progress.shares`."""
+
+
+class ProgressLine(Protocol):
+    """Puts what the line says together; it may add up counts of the finished parts for that."""
+
+    def add(self, counts: Mapping[str, Any], seconds: float) -> None:
+        """Take the counts of a part that was finished so many seconds after the parts were handed out."""
+
+    def words(self, state: ProgressState) -> list[str]:
+        """Return the words of the line, in their order."""
+
+
+class RowLine:
+    """The line of most stages: parts, rows a second, where the time went, the time left, the oldest part."""
+
+    def add(self, counts: Mapping[str, Any], seconds: float) -> None:
+        """Keep nothing of the counts."""
+
+    def words(self, state: ProgressState) -> list[str]:
+        """Return the words of the line, in their order."""
+        words = [f"{state.stage:<9}", f"{state.ready}/{state.parts} parts"]
+        if state.rows:
+            words.append(f"{state.rows:,} {state.unit}, {state.rows / state.seconds:,.0f}/s")
+        if state.shares:
+            words.append(state.shares)
+        if state.left_s is not None:
+            words.append(f"{state.left_s:.0f} s left")
+        if state.oldest:
+            name, seconds = state.oldest
+            words.append(f"oldest {name} {seconds:.0f} s")
+        return words
 
 
 class Progress:
     """Progress of one stage, on standard error: a bar on a terminal, a line from time to time elsewhere."""
 
-    def __init__(self, stage: str, unit: str) -> None:
+    def __init__(self, stage: str, unit: str, line: ProgressLine | None = None) -> None:
         self.stage = stage
         self.unit = unit
+        self._line = line or RowLine()
         self._running: dict[str, float] = {}
-        self._began = self._logged = time.monotonic()
+        self._began = self._logged = self._last = time.monotonic()
         self._parts = self._ready = self._rows = 0
         self._weight_todo = self._weight_done = 0.0
         self._seconds: dict[str, float] = {}
@@ -32,10 +84,14 @@ class Progress:
         """Finished parts that were damaged and are made again."""
 
     def start(self, parts: int, ready: Sequence[int], todo: Sequence[int]) -> None:
-        """Begin with so many parts; weights of those that are finished already and of those to do."""
+        """Begin with so many parts; weights of those that are finished already and of those to do.
+
+        A stage may begin several times, a download once for each round: parts and the time left count anew each time.
+        """
         self._parts, self._ready = parts, len(ready)
-        self._weight_todo = float(sum(todo) or len(todo))
-        self._began = self._logged = time.monotonic()
+        self._running.clear()
+        self._weight_todo, self._weight_done = float(sum(todo) or len(todo)), 0.0
+        self._began = self._logged = self._last = time.monotonic()
         if sys.stderr.isatty():
             from rich.console import Console  # noqa: PLC0415 - only on a terminal
             from rich.live import Live  # noqa: PLC0415
@@ -55,18 +111,20 @@ class Progress:
         self._running[name] = time.monotonic()
 
     def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
-        """Count a finished part; its rows are what its first ledger saw, `seconds` what it waited for."""
+        """Count a finished part; its rows are what its first ledger saw, `seconds` what it spent on what."""
         self._running.pop(name, None)
         self._ready += 1
         self._weight_done += weight or 1
+        self._last = time.monotonic()
         ledger = next((value for value in counts.values() if isinstance(value, Mapping) and "seen" in value), None)
         self._rows += int(ledger["seen"]) if ledger else 0
         seconds = counts.get("seconds")
         for what, spent in seconds.items() if isinstance(seconds, Mapping) else ():
             self._seconds[what] = self._seconds.get(what, 0.0) + spent
+        self._line.add(counts, max(self._last - self._began, _SHORTEST_S))
         if self._bar is None and time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
-            print(printable.plain(self.line()), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            print(printable.plain(self.line()), file=sys.stderr, flush=True)  # noqa: T201 - for people
 
     def shares(self) -> str:
         """Return which share of the parts' time went where, e.g. decode 12 %, forward 80 %, over all finished parts."""
@@ -80,79 +138,24 @@ class Progress:
 
     def line(self) -> str:
         """Return the state in one line."""
+        return "  ".join(self._line.words(self._state()))
+
+    def _state(self) -> ProgressState:
         now = time.monotonic()
-        elapsed = max(now - self._began, 1e-3)
-        words = [f"{self.stage:<9}", f"{self._ready}/{self._parts} parts"]
-        if self._rows:
-            words.append(f"{self._rows:,} {self.unit}, {self._rows / elapsed:,.0f}/s")
-        if shares := self.shares():
-            words.append(shares)
+        left = None
         if self._weight_done:
-            left = elapsed * (self._weight_todo - self._weight_done) / self._weight_done
-            words.append(f"{max(left, 0):.0f} s left")
-        if self._running:
-            name, since = min(self._running.items(), key=lambda item: item[1])
-            words.append(f"oldest {name} {now - since:.0f} s")
-        return "  ".join(words)
-
-
-class Downloads(Progress):
-    """Progress of a download: images/s, the share of successes, the top reasons, the slowest hosts, time left.
-
-    Takes the counts of `download.download`; parts that only join rounds have no `slow` and tell nothing new. Rates are
-    of this run: what an earlier one has finished counts for the parts, not for the speed.
-    """
-
-    def __init__(self, stage: str = "download", unit: str = "images") -> None:
-        super().__init__(stage, unit)
-        self._kept = self._tried = self._bytes = 0
-        self._reasons: Counter[str] = Counter()
-        self._slow: dict[str, float] = {}
-        self._first = time.monotonic()
-
-    def start(self, parts: int, ready: Sequence[int], todo: Sequence[int]) -> None:
-        """Begin a round: its parts and rows count anew, rates and reasons go on."""
-        self._running.clear()
-        self._weight_done = 0.0
-        super().start(parts, ready, todo)
-
-    def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
-        """Count a finished part."""
-        if "slow" in counts:
-            images = counts["images"]
-            self._tried += images["seen"]
-            self._kept += images["kept"]
-            self._bytes += counts.get("bytes", 0)
-            self._reasons.update(images["dropped"])
-            for host in counts["slow"]:
-                self._slow[host["host"]] = max(host["seconds"] / host["tries"], self._slow.get(host["host"], 0.0))
-            self._slow = dict(sorted(self._slow.items(), key=lambda item: -item[1])[:_HOSTS])
-        super().finish(name, weight, counts)
-
-    def rates(self) -> str:
-        """Return what was done a second until now, and the share of successes; empty before the first part."""
-        if not self._tried:
-            return ""
-        elapsed = max(time.monotonic() - self._first, 1e-3)
-        speeds = f"{self._tried / elapsed:,.0f} {self.unit}/s, {self._bytes / elapsed / 1e6:,.1f} MB/s"
-        return f"{speeds}, {self._kept / self._tried:.1%} success"
-
-    def slowest(self) -> str:
-        """Return the hosts with the longest mean time of a try; empty where none is known."""
-        return ", ".join(f"{host} {seconds:.1f} s" for host, seconds in self._slow.items())
-
-    def line(self) -> str:
-        """Return the state in one line."""
-        now = time.monotonic()
-        words = [f"{self.stage} {self._ready}/{self._parts} parts"]
-        if self._tried:
-            rate = self._tried / max(now - self._first, 1e-3)
-            words.append(f"{self._tried:,} {self.unit}, {rate:,.0f}/s, {self._kept / self._tried:.0%} good")
-        if self._weight_done:
-            left = (now - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
-            words.append(f"{max(left, 0):,.0f} s left")
-        if self._reasons:
-            words.append(", ".join(f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_REASONS)))
-        if self._slow:
-            words.append(f"slowest {self.slowest()}")
-        return "  ".join(words)
+            # By the time until the last part was finished: while nothing ends, the estimate must not grow.
+            whole = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
+            left = max(whole - (now - self._last), 0.0)
+        name, since = min(self._running.items(), key=lambda item: item[1], default=("", now))
+        return ProgressState(
+            stage=self.stage,
+            unit=self.unit,
+            parts=self._parts,
+            ready=self._ready,
+            rows=self._rows,
+            seconds=max(now - self._began, _SHORTEST_S),
+            left_s=left,
+            oldest=(name, now - since) if name else None,
+            shares=self.shares(),
+        )

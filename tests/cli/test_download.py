@@ -28,12 +28,14 @@ from places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app
+from laion_dask.download.rates import DownloadRates
 from laion_dask.images.blur import blur
 from laion_dask.runner import cluster
-from laion_dask.runner.progress import Downloads
+from laion_dask.runner.progress import Progress
+from laion_dask.standalone.download import WORK
 from laion_dask.storage import shards
+from laion_dask.storage.shards import SIZES
 from laion_dask.web.archive.replay import Replay
-from workflow.download import SIZES, WORK
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -237,14 +239,14 @@ def test_an_interrupted_download_goes_on_and_asks_for_nothing_twice(
     table = write(here / "t.parquet")
     options = [table, "--replay", "../a.warc.gz", "--shard-rows", 2, "--workers", 1]
     assert run(*options, "--out", "whole")[0] == 0
-    finish = Downloads.finish
+    finish = Progress.finish
 
-    def interrupted(self: Downloads, name: str, weight: int, counts: dict[str, Any]) -> None:
+    def interrupted(self: Progress, name: str, weight: int, counts: dict[str, Any]) -> None:
         finish(self, name, weight, counts)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Downloads, "finish", interrupted)
+        patched.setattr(Progress, "finish", interrupted)
         status, _, told = run(*options, "--out", "o")
     assert status == 130
     assert "Finished shards are kept" in told
@@ -257,7 +259,7 @@ def test_an_interrupted_download_goes_on_and_asks_for_nothing_twice(
             asked.append(f"http://{request.host}{request.raw_path}")
             return await super()._answer(request)
 
-    monkeypatch.setattr("workflow.download.Replay", Noted)
+    monkeypatch.setattr("laion_dask.download.answers.Replay", Noted)
     fetched = {
         row["url"]
         for name in kept
@@ -337,13 +339,14 @@ def test_where_no_url_gives_an_image_the_command_fails(here: Path) -> None:
 
 
 def test_progress_has_rates_success_reasons_slow_hosts_and_time_left() -> None:
-    rates = Downloads()
-    rates.start(4, [], [100] * 4)
-    rates.begin("00001")
+    rates = DownloadRates()
+    progress = Progress("download", "images", rates)
+    progress.start(4, [], [100] * 4)
+    progress.begin("00001")
     images = {"seen": 100, "kept": 60, "dropped": {"not_found": 30, "timeout": 10}}
     slow = [{"host": "slow.example", "tries": 2, "seconds": 9.0}, {"host": "quick.example", "tries": 4, "seconds": 2.0}]
-    rates.finish("00000", 100, {"images": images, "bytes": 5_000_000, "hosts": 2, "slow": slow})
-    line = rates.line()
+    progress.finish("00000", 100, {"images": images, "bytes": 5_000_000, "hosts": 2, "slow": slow})
+    line = progress.line()
     assert "download 1/4 parts" in line
     assert "100 images, " in line
     assert "60% good" in line

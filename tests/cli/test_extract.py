@@ -29,12 +29,13 @@ from typer.testing import CliRunner
 from wat_bytes import image, members, page_json, record
 
 from laion_dask import params, schema
-from laion_dask.cli import extract
 from laion_dask.cli.main import app
+from laion_dask.extract.rates import ExtractRates
 from laion_dask.params import recipes
 from laion_dask.runner import cluster
+from laion_dask.runner.progress import Progress
+from laion_dask.standalone.extract import OUTS, WORK
 from laion_dask.storage import packaged
-from workflow.extract import OUTS, WORK
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -368,13 +369,14 @@ def test_ctrl_c_ends_with_130_leaves_no_process_and_the_same_command_goes_on(her
 
 
 def test_progress_tells_rates_and_the_time_that_is_left() -> None:
-    rates = extract.Rates()
-    rates.start(3, [], [100, 100, 100])
-    rates.begin("000000")
-    assert re.fullmatch(r"extract  0/3 WATs  oldest 000000 0 s", rates.line())
+    rates = ExtractRates()
+    progress = Progress("extract", "records", rates)
+    progress.start(3, [], [100, 100, 100])
+    progress.begin("000000")
+    assert re.fullmatch(r"extract  0/3 WATs  oldest 000000 0 s", progress.line())
     assert rates.rates() == ""
     time.sleep(0.05)
     ledger = {"seen": 5, "kept": 4, "dropped": {"no_alt": 1}}
-    rates.finish("000000", 100, {"records": ledger, "links": ledger, "pages": 4, "bytes": 10**6})
-    assert re.fullmatch(r"extract  1/3 WATs  \d+ pages/s, \d+ pairs/s, [\d.]+ MB/s  0 s left", rates.line())
-    rates.stop()
+    progress.finish("000000", 100, {"records": ledger, "links": ledger, "pages": 4, "bytes": 10**6})
+    assert re.fullmatch(r"extract  1/3 WATs  \d+ pages/s, \d+ pairs/s, [\d.]+ MB/s  0 s left", progress.line())
+    progress.stop()

@@ -14,8 +14,8 @@ from odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked
 from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 
 from laion_dask import params
-from workflow.download import archives
-from workflow.stage import StageError
+from laion_dask.download.answers import archives
+from laion_dask.runner.stage import StageError
 
 TIMEOUT_S = 300
 
@@ -140,7 +140,7 @@ def test_a_path_that_exists_is_taken_literally_and_no_file_twice(tmp_path: Path,
     def found(*patterns: str) -> list[str]:
         warcs = tuple(str(tmp_path / pattern) for pattern in patterns)
         download = defaults.download.model_copy(update={"warcs": warcs})
-        return [path.name for path in archives(defaults.model_copy(update={"download": download}))]
+        return [path.name for path in archives(download)]
 
     assert found("a[1].warc.gz") == ["a[1].warc.gz"]
     assert found("a[1]*.gz") == ["a1.warc.gz"]

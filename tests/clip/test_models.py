@@ -19,10 +19,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from places import ROOT
 
-import workflow.score
 from laion_dask import params
 from laion_dask.clip import clip, hub, models, weights
 from laion_dask.clip.clip import ModelError
+from laion_dask.score import required_files
 from laion_dask.storage.files import sha256
 
 
@@ -227,7 +227,7 @@ def test_a_tokenizer_of_the_hub_that_is_missing_is_told_before_a_cluster_starts(
     checkpoint.write_bytes(b"\x80 read later")
     wanted = spec("xlm-roberta-base-ViT-B-32", pretrained=str(checkpoint))
     with pytest.raises(ModelError) as refused:
-        workflow.score.find(
+        required_files.find(
             params.Score(models=[wanted], heads=[], tags=[], faces=None, batch=8, decode="full", compile="none")
         )
     message = str(refused.value)

@@ -15,18 +15,18 @@ from aiohttp import web
 from downloads import picture, write_work
 
 from laion_dask import params, schema
+from laion_dask.download import parts as download_parts
 from laion_dask.download import rounds
 from laion_dask.download.part import download
 from laion_dask.runner import parts, tasks
 from laion_dask.runner.part import Done, Part
+from laion_dask.runner.stage import Resources
 from laion_dask.runner.tasks import PartFunction
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
 from laion_dask.storage.files import digest
 from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch.limit_server import LimitServer
-from workflow import download as stage
-from workflow.stage import Resources
 
 
 class Web:
@@ -90,7 +90,7 @@ def run(runs: Runs, work: Path, settings: params.Params, server: Loopback) -> Se
         shared = {"replay": server.address, "user_agent": "test", "workers": 1, "limit_server": limit_server.address}
         args = {"name": "00000", "work": work, "settings": settings.download}
         first = runs(download, [Part("00000", digest(work), args)], shared)
-        return stage.again(settings, shared, first, runs)
+        return download_parts.try_again(settings.download, shared, first, runs)
 
 
 def rows_of(done: Sequence[Done]) -> list[dict[str, Any]]:

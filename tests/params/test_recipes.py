@@ -21,7 +21,7 @@ from laion_dask.params import ParamsError, recipes
 from laion_dask.params.recipes import RecipeError
 from laion_dask.schema.values import SIGNALS
 
-FOLDER = ROOT / "experiments" / "recipes"
+FOLDER = ROOT / "laion_dask" / "recipes"
 FILE = FOLDER.parents[1] / "params.yaml"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "demo"))
 """All recipes but `demo`, which is laid over another."""

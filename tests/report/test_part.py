@@ -100,7 +100,7 @@ def test_published_numbers_stand_beside_those_of_the_version(page: Path) -> None
         "clip l14 30",
         "0.537",
         "140 / 235 / 366 / 640 / 1080",
-        "experiments/reference",
+        "laion_dask/report/reference_tables",
     ):
         assert expected in text
     assert "Shares beside published data sets" in text

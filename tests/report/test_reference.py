@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 import pytest
 from matplotlib import rc_context
 
 from laion_dask.report import figures, reference, reference_figures
 from laion_dask.statistics.summary import ALL, Drop, FunnelStep, Split, Statistics
 
-TABLES = sorted(
-    file.name.removesuffix(".csv")
-    for file in (resources.files("experiments") / "reference").iterdir()
-    if file.name.endswith(".csv")
-)
+TABLES = sorted(file.stem for file in reference.FOLDER.glob("*.csv"))
 
 
 @pytest.mark.parametrize("name", TABLES)

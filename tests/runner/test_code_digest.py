@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
+from inspect import isfunction, signature
 from pathlib import Path
 
 import pytest
@@ -66,15 +68,37 @@ def test_changed_code_makes_other_parts(checkout: Path, path: str, *, counts: bo
     assert (code_digest.of_stage("one") != before) is counts
 
 
+def test_a_command_on_files_has_the_code_of_its_stage_and_its_own(checkout: Path) -> None:
+    own = checkout / "laion_dask" / "standalone" / "one.py"
+    own.parent.mkdir()
+    own.write_text("1")
+    digests = [code_digest.of_command("one")]
+    own.write_text("2")
+    digests.append(code_digest.of_command("one"))
+    (checkout / "laion_dask" / "module.py").write_text("2")
+    code_digest.of_stage.cache_clear()
+    digests.append(code_digest.of_command("one"))
+    assert len({*digests, code_digest.of_stage("one")}) == 4
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_what_workers_run_is_code_of_the_package(stage: str) -> None:
+    """So workers need no workflow/, and are not compared by it."""
+    module = import_module(f"workflow.{stage}")
+    assert module.STAGE.function.__module__.startswith("laion_dask.")
+    functions = [value for value in vars(module).values() if isfunction(value) and value.__module__ == module.__name__]
+    assert not [one.__name__ for one in functions if next(iter(signature(one).parameters), None) == "out"]
+
+
 def test_every_stage_has_code_of_its_own() -> None:
     assert len({code_digest.of_stage(name) for name in STAGES}) == len(STAGES)
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The packages alone, as a wheel leaves them: without dvc.yaml."""
-    for name in code_digest.PACKAGES:
-        shutil.copytree(ROOT / name, tmp_path / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    """The package alone, as a wheel leaves it: without workflow/ and dvc.yaml."""
+    name = code_digest.PACKAGE
+    shutil.copytree(ROOT / name, tmp_path / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "site"
 
 
@@ -85,7 +109,7 @@ def asked(folder: Path, what: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", ["workflow/extract.py", "laion_dask/demo/tags.yaml", "laion_dask/release/templates/card.md.j2"]
+    "path", ["laion_dask/standalone/extract.py", "laion_dask/demo/tags.yaml", "laion_dask/release/templates/card.md.j2"]
 )
 def test_without_dvc_yaml_any_file_of_the_packages_makes_other_parts(installed: Path, path: str) -> None:
     before = asked(installed, 'code_digest.of_stage("extract")')

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from laion_dask.runner.progress import Downloads
+from laion_dask.download.rates import DownloadRates
+from laion_dask.runner.progress import Progress
 
 
 def counts(kept: int, slow: list[tuple[str, int, float]], **dropped: int) -> dict[str, Any]:
@@ -13,7 +14,7 @@ def counts(kept: int, slow: list[tuple[str, int, float]], **dropped: int) -> dic
 
 
 def test_the_line_has_rate_success_reasons_slowest_hosts_and_time_left() -> None:
-    progress = Downloads()
+    progress = Progress("download", "images", DownloadRates())
     progress.start(4, [], [10, 10, 10, 10])
     assert progress.line() == "download 0/4 parts"
     progress.begin("00000")
@@ -29,7 +30,7 @@ def test_the_line_has_rate_success_reasons_slowest_hosts_and_time_left() -> None
 
 
 def test_a_further_round_counts_its_own_parts_and_joining_counts_no_image_again() -> None:
-    progress = Downloads()
+    progress = Progress("download", "images", DownloadRates())
     progress.start(1, [], [10])
     progress.finish("00000", 10, counts(8, [], timeout=2))
     progress.start(1, [], [2])

@@ -302,7 +302,7 @@ def test_no_stage_imports_networks_before_it_computes_with_them() -> None:
     """Torch takes 5 s of CPU, open_clip 12 more: the driver needs neither for models in folders, and no other stage."""
     program = (
         "import sys; from pathlib import Path; from laion_dask import params; from laion_dask.clip import weights; "
-        "import workflow.stage; "
+        "import workflow.program; "
         "[__import__(f'workflow.{file.stem}') for file in Path('workflow').glob('[a-z]*.py')]; "
         "demo = params.Model(name='demo', model='demo'); weights.fetch_tokenizer(demo); weights.identify(demo); "
         "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'open_clip') if name in sys.modules])"

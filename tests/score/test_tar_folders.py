@@ -99,7 +99,7 @@ class TestCommand:
     def test_a_folder_is_scored_goes_on_after_a_failure_and_is_replaced_only_when_told(
         self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        stage = pytest.importorskip("workflow.score")
+        joining = pytest.importorskip("laion_dask.score.join")
         tars = mixed.parent
         pack(tars / "deep" / "b.tar", {"x.jpg": picture("JPEG", 7), "x.txt": b"a blue square"})
         command = (tars, "--model", "demo", "--heads", "demo", "--out", tmp_path / "out", "--workers", 1)
@@ -108,7 +108,7 @@ class TestCommand:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(stage, "join", full)
+            patch.setattr(joining, "join", full)
             broken = run(*command)
         assert broken.exit_code == 1
         assert "No space left on device. Finished tars are kept; the same command goes on from here." in broken.output

@@ -24,8 +24,8 @@ from laion_dask import params
 from laion_dask.download import worklist
 from laion_dask.runner import cluster
 from laion_dask.runner.progress import Progress
+from laion_dask.standalone.download import download_tables
 from laion_dask.storage import packaged, shards
-from workflow.download import download_tables
 
 ROWS, SHARD_ROWS, GONE = 23, 10, 4
 

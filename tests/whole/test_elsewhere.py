@@ -70,7 +70,9 @@ def test_a_worker_with_the_same_code_elsewhere_may_work(tmp_path: Path, address:
     assert tree(done.folder).keys() == {"counts.json", "folder/3.txt"}
 
 
-@pytest.mark.parametrize("file", ["laion_dask/extract/text.py", "laion_dask/demo/tags.yaml", "workflow/extract.py"])
+@pytest.mark.parametrize(
+    "file", ["laion_dask/extract/text.py", "laion_dask/demo/tags.yaml", "laion_dask/standalone/extract.py"]
+)
 def test_a_worker_with_other_code_is_refused_before_it_writes(
     tmp_path: Path, address: str, client: Client, file: str
 ) -> None:
@@ -90,7 +92,7 @@ def test_a_worker_with_code_of_before_these_checks_ends_the_run_with_the_remedy(
 ) -> None:
     code = copy_of_code(tmp_path / "code")
     for name in ("worker_checks", "part_files", "code_digest"):
-        (code / "laion_dask" / f"{name}.py").unlink()
+        (code / "laion_dask" / "runner" / f"{name}.py").unlink()
     with (
         worker(address, tmp_path / "w", code),
         pytest.raises(WorkerRefusedError, match="it has no laion_dask that can compare itself"),

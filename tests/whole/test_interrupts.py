@@ -194,6 +194,6 @@ class TestHeld:
 
 
 def test_a_program_that_only_imports_us_keeps_its_handlers() -> None:
-    code = "import signal, workflow.stage; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
+    code = "import signal, workflow.program; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.strip() == "True"

@@ -23,11 +23,12 @@ from laion_dask.crawl import listing
 from laion_dask.extract import part as extract
 from laion_dask.extract import readings
 from laion_dask.runner import cluster, tasks
+from laion_dask.runner import stage as frame
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
+from laion_dask.runner.stage import StageError
+from laion_dask.standalone.extract import extract_files
 from workflow import extract as stage
-from workflow import stage as frame
-from workflow.stage import StageError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -167,7 +168,7 @@ def test_times_lie_beside_the_version() -> None:
 def test_a_project_and_a_folder_alone_get_the_same_pairs() -> None:
     frame.run(stage.STAGE)
     table = listing.at([f"wats/{name}.warc.wat.gz" for name in PAGES])
-    counts = stage.extract_files(table, Path("alone"), params.load().extract, Progress("extract", "records"))
+    counts = extract_files(table, Path("alone"), params.load().extract, Progress("extract", "records"))
     alone = digests("alone")
     del alone["times.parquet"]
     assert alone == digests("data/extract")

@@ -20,12 +20,13 @@ from laion_dask.blocklists import known_lists
 from laion_dask.catalog import part
 from laion_dask.clip.clip import ModelError
 from laion_dask.params import Params
+from laion_dask.runner import stage as frame
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.parts import PartsFailedError
+from laion_dask.runner.stage import Resources, Stage, StageError
 from laion_dask.schema.ledger import LedgerError
 from laion_dask.storage.files import digest
-from workflow import stage as frame
-from workflow.stage import Resources, Stage, StageError
+from workflow import program
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -323,7 +324,7 @@ def test_what_a_user_can_mend_ends_in_one_message(
 
     monkeypatch.setattr(frame, "run", fail)
     with pytest.raises(SystemExit) as ended:
-        frame.main(STAGE)
+        program.main(STAGE)
     assert ended.value.code == status
     assert capsys.readouterr().err.startswith(message)
 
@@ -334,4 +335,4 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(frame, "run", fail)
     with pytest.raises(ZeroDivisionError):
-        frame.main(STAGE)
+        program.main(STAGE)

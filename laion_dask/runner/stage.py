@@ -1,4 +1,7 @@
-"""The frame of every stage: parameters in, cluster open, parts run, counts checked, out published, metrics written."""
+"""Run one stage: open a cluster, run its parts, check that counts add up, publish its out and write its metrics.
+
+`workflow/` describes each stage as a `Stage`; what is the same for all of them is here.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +15,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from distributed import Client
+from typing import TYPE_CHECKING, Any
 
 from laion_dask import params as parameters
 from laion_dask.params import Params
-from laion_dask.preflight import preflight
-from laion_dask.runner import code_digest, interrupts, part_files, parts
+from laion_dask.runner import code_digest, part_files, parts
 from laion_dask.runner.cluster import open_client
 from laion_dask.runner.part import Done, Part
-from laion_dask.runner.progress import Progress
+from laion_dask.runner.progress import Progress, ProgressLine, RowLine
 from laion_dask.runner.tasks import PartFunction
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import printable
 from laion_dask.storage.files import digest
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 Resources = Mapping[str, Any]
 Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
-"""Runs parts on the open cluster with what they share; only those that are not finished."""
+"""Runs the parts that are not finished on the open cluster; takes the function, the parts and what all parts share."""
 
 
 class StageError(Exception):
-    """A stage cannot do its work; the message has the value and the remedy."""
+    """A stage cannot run; the message has the value and the remedy."""
 
 
 @contextmanager
@@ -44,11 +47,11 @@ def no_resources(_: Params, __: Client) -> Iterator[Resources]:
 
 
 def no_check(_: Params) -> None:
-    """Start at once: most stages need nothing that could be missing."""
+    """Check nothing: most stages have nothing to check before the cluster starts."""
 
 
 def no_more(_: Params, __: Resources, done: Sequence[Done], ___: Run) -> Sequence[Done]:
-    """Run nothing further: most stages are through when each part is."""
+    """Run no further parts: most stages are finished when each part is."""
     return done
 
 
@@ -60,25 +63,26 @@ def publish_all(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: how its parts are found, what happens to one, and how the results become its out."""
+    """Describes one stage: how its parts are found, what happens to one part, and how the results become its out."""
 
     name: str
     unit: str
-    """What its rows are called in the progress line."""
+    """The name of its rows in the progress line, and of the ledger that counts them."""
     find_parts: Callable[[Params, Resources], Sequence[Part]]
     function: PartFunction
     publish: Callable[[Params, Sequence[Done], Path], Mapping[str, Any]] = publish_all
     """Put the parts' files into the out; returns further counts for the metrics."""
     check: Callable[[Params], object] = no_check
-    """Raise what would end every part, before a cluster is started for them."""
+    """Raises what would make every part fail, before a cluster is started."""
     resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
-    """Servers and connections that are open while the parts run; handed to every part, without a part in its key."""
+    """Servers and connections that are open while the parts run; every part gets them, and no key depends on them."""
     further: Callable[[Params, Resources, Sequence[Done], Run], Sequence[Done]] = no_more
-    """Run further parts that depend on how the first ones ended; returns the parts that make up the out."""
+    """Runs parts that depend on the results of the first ones; returns the parts that make up the out."""
     follows: tuple[str, str, str] | None = None
     """(own ledger, stage before, its ledger): as many rows must be seen here as were kept there."""
     gpu: bool = False
-    progress: Callable[[str, str], Progress] = Progress
+    line: Callable[[], ProgressLine] = RowLine
+    """Makes the words of its progress line."""
 
 
 def home() -> Path:
@@ -111,10 +115,10 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = parameters.load()
     stage.check(settings)
     out = (Path("data") / stage.name).absolute()
-    # Workers end before what they talk to: a server that is gone must never look like a host that is gone.
+    # Workers end before the servers that they talk to: they would report a closed server as a host that is down.
     with in_turn(home() / "parts", stage.name), ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
-        progress = stage.progress(stage.name, stage.unit)
+        progress = Progress(stage.name, stage.unit, stage.line())
 
         def run_parts(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
             code = code_digest.of_stage(stage.name)
@@ -136,7 +140,7 @@ def run(stage: Stage) -> dict[str, Any]:
     part_files.remove(out)
     fresh.rename(out)
     _write_metrics(stage.name, counts)
-    print(summary(stage, counts, time.monotonic() - began, progress.again), flush=True)  # noqa: T201 - this is what people read
+    print(summary(stage, counts, time.monotonic() - began, progress.again), flush=True)  # noqa: T201 - the command's result
     return counts
 
 
@@ -150,18 +154,26 @@ def _write_metrics(stage: str, counts: Mapping[str, Any]) -> None:
 
 
 def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
-    """Add up the counts of the parts, ledger by ledger and number by number; `LedgerError` unless they add up."""
-    counts: dict[str, Any] = {"parts": len(done)}
+    """Add up the counts of a stage's parts; `LedgerError` unless each ledger adds up and follows the stage before."""
     follows = stage.follows
-    # A stage without any part has seen nothing, and is asked like the others what came from the stage before.
-    names = {name for part in done for name in part.counts} | ({follows[0]} if follows else set())
-    # A clock must never get into the files of a version.
-    for name in sorted(names - {"seconds"}, key=lambda name: (name != stage.unit, name)):
+    expected = {follows[0]: metrics(follows[1])[follows[2]]["kept"]} if follows else {}
+    return add_up(stage.name, stage.unit, done, expected)
+
+
+def add_up(stage: str, unit: str, done: Sequence[Done], expected: Mapping[str, int]) -> dict[str, Any]:
+    """Add up the counts of parts, ledger by ledger and number by number.
+
+    `expected` has how many rows a ledger must have seen, by its name. Raises `LedgerError` where rows are missing.
+    """
+    counts: dict[str, Any] = {"parts": len(done)}
+    # Without any part nothing was seen; the ledger is checked all the same.
+    names = {name for part in done for name in part.counts} | expected.keys()
+    # Times differ from run to run, and the files of a version must not.
+    for name in sorted(names - {"seconds"}, key=lambda name: (name != unit, name)):
         values = [part.counts[name] for part in done if name in part.counts]
         if not values or (isinstance(values[0], Mapping) and "seen" in values[0]):
             ledger = Ledger.total(values)
-            expected = metrics(follows[1])[follows[2]]["kept"] if follows and follows[0] == name else None
-            ledger.check(f"{stage.name}.{name}", expected=expected)
+            ledger.check(f"{stage}.{name}", expected=expected.get(name))
             counts[name] = ledger.as_dict()
         elif isinstance(values[0], int | float):
             counts[name] = sum(values)
@@ -187,64 +199,20 @@ def _result(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
 
 
 @contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Refuse a second run on the same folder: it would clear away what the first is writing."""
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StageError(
-                f"another run is writing into {work.parent}. Remedy: wait for it, or give another folder"
-            ) from error
-        yield
-
-
-@contextmanager
 def in_turn(work: Path, stage: str) -> Iterator[None]:
-    """Wait, and say so, while another run of the stage works in the same folder: each clears away what it finds there.
+    """Wait, with a message, while another run of this stage works in the same folder: each run deletes leftovers there.
 
-    So runs of `dvc exp run --queue` can share one LAION_DASK_HOME. A file system without locks is not waited for.
+    This lets runs of `dvc exp run --queue` share one LAION_DASK_HOME. Where the file system has no locks, do not wait.
     """
     work.mkdir(parents=True, exist_ok=True)
     with (work / f"{stage}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waits = f"{stage}: another run of this stage works in {work}; this one waits for its end."
-            print(printable.line(waits), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            message = f"{stage}: another run of this stage works in {work}; this one waits for its end."
+            print(printable.line(message), file=sys.stderr, flush=True)  # noqa: T201 - for people
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
                 raise
         yield
-
-
-def main(stage: Stage) -> None:
-    """Run a stage as a program: errors that a user can mend end in one message and status 1, signals in their own.
-
-    Ctrl-C is status 130, SIGTERM 143, SIGHUP 129.
-    """
-    kept = "Finished parts are kept; `make repro` goes on from here."
-    try:
-        with interrupts.heard():
-            # What would end a later stage is told before this one takes hours.
-            preflight.check(parameters.load(), stage.name)
-            run(stage)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\n{stage.name}: interrupted. {kept}\n")
-        sys.exit(130)
-    except interrupts.Ended as ended:
-        sys.stderr.write(f"\n{stage.name}: ended by {ended.name}. {kept}\n")
-        sys.exit(ended.status)
-    except OSError as error:
-        sys.stderr.write(
-            f"\n{stage.name}: {printable.plain(str(error))}. Finished parts are kept; mend the cause and run `make "
-            "repro` again.\n"
-        )
-        sys.exit(1)
-    except Exception as error:
-        # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
-        if type(error).__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
-            raise
-        sys.stderr.write(f"\n{stage.name}: {printable.plain(str(error))}\n")
-        sys.exit(1)

@@ -1,0 +1,68 @@
+"""Find the parts of an extraction, one for each WAT, and refuse a list of which none can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from laion_dask import params
+from laion_dask.extract import language, readings
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.stage import StageError
+from laion_dask.storage.files import digest, sha256
+
+
+def of_wats(table: pa.Table, rules: params.Extract, identify: Callable[[str], object]) -> list[Part]:
+    """Return a part for each WAT of a list (`schema.WATS`); `identify` says by what the key knows a location."""
+    rows = table.to_pylist()
+    # The model's file may change under its name.
+    model = language_model(rules)
+    with ThreadPoolExecutor() as pool:
+        identities = list(pool.map(identify, (row["location"] for row in rows)))
+    found = []
+    for row, identity in zip(rows, identities, strict=True):
+        args = {
+            "name": f"{row['order']:06d}",
+            "location": row["location"],
+            "crawl": row["crawl"],
+            "wat": row["wat"],
+            "order": row["order"],
+            "settings": rules,
+        }
+        key = digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
+        found.append(Part(args["name"], key, args, weight=max(row["bytes"], 0)))
+    return found
+
+
+def by_bytes(location: str) -> str:
+    """Identify a local WAT by its bytes; one that is elsewhere, or missing, by its address."""
+    local = Path(location)
+    return digest(local) if local.is_file() else location
+
+
+def by_status(location: str) -> object:
+    """Identify a local WAT by path, size and time: reading its bytes first would double the time to the first pair."""
+    local = Path(location)
+    if not local.is_file():
+        return location
+    status = local.stat()
+    return [str(local.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def language_model(rules: params.Extract) -> dict[str, str]:
+    """Return the name and sha256 of the model that identifies languages, for the manifest."""
+    file = language.language_model(rules.language_model)
+    return {"file": file.name, "sha256": sha256(file)}
+
+
+def refuse_nothing(done: Sequence[Done]) -> None:
+    """Raise `StageError` where not one WAT can be read."""
+    unreadable = readings.unreadable(done)
+    if unreadable and len(unreadable) == len(done):
+        first = unreadable[0]
+        raise StageError(
+            f"none of the {len(done)} WATs can be read; {first.part.args['location']}: {first.counts['error']}"
+        )

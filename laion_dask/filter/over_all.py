@@ -1,0 +1,130 @@
+"""Decide what no shard can say alone: later removals, top fractions, duplicates, balancing.
+
+Each step looks at the verdicts of all shards, and runs a part for each shard in which it changes any.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from laion_dask.blocklists import removal_ledger
+from laion_dask.filter import duplicates, part, pool, rules, takedown
+from laion_dask.params import Params, filters
+from laion_dask.runner.part import Done, Part
+from laion_dask.runner.stage import Run, data
+from laion_dask.storage.files import digest
+
+Decisions = Mapping[str, part.Decision]
+"""What was decided over all shards, by the name of the shard."""
+Step = Callable[[Sequence[pool.JudgedShard]], Mapping[str, Decisions]]
+"""Takes all shards; returns its decisions by the name of the rule."""
+
+
+def take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]:
+    """Take out the pairs that later removals name; only shards that hold such a pair are written again."""
+    catalog = settings.catalog
+    # Pairs that earlier removals name are not in the work list, and so in no shard.
+    later = removal_ledger.after(removal_ledger.read(Path(catalog.removals)), catalog.removals_until)
+    named = takedown.by_shard(
+        takedown.matched(
+            [line for line in later if line.kind in takedown.LATER],
+            [data("download") / f"{one.part.name}.parquet" for one in done],
+        )
+    )
+    todo = []
+    for one in done:
+        name = one.part.name
+        if name in named:
+            args = {
+                "name": name,
+                "verdicts": one.folder / f"{name}.parquet",
+                "uids": named[name],
+                "counts": one.counts["rules"],
+                "bits": rules.bits(settings.filter),
+            }
+            key = digest(one.folder.name, "removed_later", named[name])
+            todo.append(Part(name, key, args, weight=one.part.weight))
+    settled = {one.part.name: one for one in run(takedown.take_out, todo, {})} if todo else {}
+    return [_settled(settled.get(one.part.name, one), one) for one in done]
+
+
+def steps(wanted: filters.Filter, plan: Path) -> Iterator[Step]:
+    """Yield the rules that need all shards, in the order of the rules; `plan` is a folder for what they prepare."""
+    for rule in wanted.top:
+        yield functools.partial(_below, rule)
+    if duplicates.reasons(wanted):
+        yield functools.partial(_alike, wanted)
+    if wanted.balance is not None:
+        yield functools.partial(_unbalanced, wanted.balance, plan)
+
+
+def apply(
+    step: Step, wanted: filters.Filter, done: Sequence[Done], first: Mapping[str, Path], run: Run
+) -> Sequence[Done]:
+    """Let a step decide over all shards, and run parts that add its decisions; it sees what earlier steps have kept.
+
+    `first` has the folder of each shard's first part, by name: values that only these steps need lie there.
+    """
+    bits = rules.bits(wanted)
+    judged = [_judged(one, first) for one in done]
+    decisions = step(judged)
+    todo = []
+    for one, shard in zip(done, judged, strict=True):
+        decided = [
+            ((name, *bits[name]), by_shard[shard.name])
+            for name, by_shard in decisions.items()
+            if shard.name in by_shard
+        ]
+        if decided:
+            args = {
+                "name": shard.name,
+                "verdicts": shard.verdicts,
+                "pending": shard.pending,
+                "decided": decided,
+                "counts": one.counts["rules"],
+            }
+            key = digest(one.folder.name, [[rule, *_plain(decision)] for rule, decision in decided])
+            todo.append(Part(shard.name, key, args, weight=one.part.weight))
+    settled = {one.part.name: one for one in run(part.settle, todo, {})} if todo else {}
+    return [_settled(settled.get(one.part.name, one), one) for one in done]
+
+
+def _settled(done: Done, before: Done) -> Done:
+    """Return a part with the counts by list of known content of the part before it: no later rule changes them."""
+    return replace(done, counts={**done.counts, "listed": before.counts["listed"]})
+
+
+def _below(rule: filters.Top, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
+    return {f"top_{rule.name}": _all(judged, pool.cut(rule, judged))}
+
+
+def _all(judged: Sequence[pool.JudgedShard], decision: part.Decision) -> Decisions:
+    return {shard.name: decision for shard in judged}
+
+
+def _alike(wanted: filters.Filter, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
+    groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
+    found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
+    return {
+        reason: {name: part.Losers(*lost) for name, lost in found.get(reason, {}).items()}
+        for reason in duplicates.reasons(wanted)
+    }
+
+
+def _unbalanced(rule: filters.Balance, plan: Path, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
+    path = plan / "chances.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pool.write_chances(rule, judged, path)
+    return {"unbalanced": _all(judged, part.Coins(path, rule.seed))}
+
+
+def _judged(done: Done, first: Mapping[str, Path]) -> pool.JudgedShard:
+    name = done.part.name
+    return pool.JudgedShard(name, done.folder / f"{name}.parquet", first[name] / part.PENDING / f"{name}.parquet")
+
+
+def _plain(decision: part.Decision) -> list[object]:
+    return list(vars(decision).values())

@@ -1,0 +1,83 @@
+"""Find the parts of the stage filter, one for each shard, and prepare what their rules read beside the tables."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from laion_dask.blocklists import known_lists, removal_ledger
+from laion_dask.filter import filter_checks, part, pool, rules, uid_sets
+from laion_dask.filter.rules import Files
+from laion_dask.params import Params, filters
+from laion_dask.runner.part import Part
+from laion_dask.runner.stage import data, home
+from laion_dask.storage import embeddings
+from laion_dask.storage.files import digest
+
+
+def of_shards(settings: Params, plan: Path) -> list[Part]:
+    """Return a part for each shard, after files were read and random batches were drawn into the folder `plan`."""
+    wanted = settings.filter
+    images = sorted(data("download").glob("*.parquet"))
+    scores, groups = ([data(stage) / path.name for path in images] for stage in ("score", "group"))
+    columns = filter_checks.joined(pq.read_schema(scores[0])) if scores else None
+    if columns is not None:
+        filter_checks.check(wanted, columns)
+    shutil.rmtree(plan, ignore_errors=True)
+    files = read_files(settings, plan)
+    batches = {
+        one.column: pool.draw(one, scores, plan / one.column) for one in wanted.computed if one.kind == "negcliploss"
+    }
+    drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
+    common = digest(wanted, files.digest, *drawn)
+    asked = rules.columns(wanted, columns.names, files) if columns is not None else []
+    # Duplicates are found later, over all shards: they need no groups here.
+    grouped = not rules.GROUPED.isdisjoint(asked)
+    tables = zip(images, scores, groups, strict=True) if grouped else zip(images, scores, strict=True)
+    read = [[*of_shard, *_arrays(wanted, place)] for place, of_shard in enumerate(tables)]
+    with ThreadPoolExecutor() as threads:
+        keys = threads.map(lambda paths: digest(*paths, common), read)
+    todo = []
+    for path, score, group, key in zip(images, scores, groups, keys, strict=True):
+        args = {
+            "name": path.stem,
+            "images": path,
+            "scores": score,
+            "groups": group if grouped else None,
+            "columns": asked,
+            "settings": wanted,
+            "files": files,
+            "batches": batches,
+        }
+        todo.append(Part(path.stem, key, args, weight=path.stat().st_size))
+    return todo
+
+
+def _arrays(wanted: filters.Filter, place: int) -> list[Path]:
+    """List the files with the embeddings of a shard that rules read; a shard without any image may have none."""
+    store = data("score") / embeddings.STORE
+    files = [embeddings.shard_file(store, name, place) for name in part.arrays(wanted)]
+    return [file for file in files if file.exists()]
+
+
+def read_files(settings: Params, plan: Path) -> Files:
+    """Prepare what the rules read beside the tables, in the folder `plan`."""
+    wanted = settings.filter
+    ledger = Path(settings.catalog.removals)
+    hashes = [removal for removal in removal_ledger.read(ledger) if removal.kind in {"md5", "sha256"}]
+    gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
+    removed = [known_lists.of_digests(kind, values, plan / "removed") for kind, values in gone.items() if values]
+    listed = tuple(
+        entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls
+    )
+    keep, drop = (
+        tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
+        for paths in (wanted.keep_uids, wanted.drop_uids)
+    )
+    others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
+    # Not the whole ledger: pairs that a removal names by address are taken out of judged shards (takedown).
+    hashed = {kind: sorted(values) for kind, values in gone.items()}
+    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, tuple(removed), listed)

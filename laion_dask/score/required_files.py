@@ -1,0 +1,29 @@
+"""Find what decides the scores beside the images: the weights of models, heads, tags and detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from laion_dask import params
+from laion_dask.clip import weights
+from laion_dask.score import faces, heads, score_columns
+
+
+def find(rules: params.Score) -> None:
+    """Find or fetch the weights of all models and the tokenizers that open_clip lacks; load each head and detector.
+
+    Called before a cluster starts. Raises what the module raises that reads the file, `ModelError` for a model.
+    """
+    for spec in rules.models:
+        weights.find(spec)
+        weights.fetch_tokenizer(spec)
+    for head in rules.heads or ():
+        heads.load(head)
+    if rules.faces is not None:
+        faces.load(rules.faces)
+
+
+def deciding(rules: params.Score) -> list[Path | str]:
+    """Return the digests and files that decide the scores, for keys; `ModelError` where a model is refused."""
+    beside = [path for spec in rules.models for path in weights.files(spec)]
+    return [*(weights.identify(spec) for spec in rules.models), *beside, *score_columns.files(rules)]
