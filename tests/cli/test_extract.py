@@ -329,6 +329,7 @@ def test_an_out_that_cannot_be_written_is_refused() -> None:
 # As a program, on real processes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("asked")
 def test_ctrl_c_ends_with_130_leaves_no_process_and_the_same_command_goes_on(here: Path) -> None:
     shutil.rmtree(here.parent / "wats")

@@ -44,6 +44,7 @@ def fetch(settings: params.Download, replay: ReplayAddress, turns: TurnsAddress,
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hosts", "at_once"), [(1, 2), (4, 3)])
 def test_more_processes_than_connections_stay_within_the_limits_of_host_and_domain(
     defaults: params.Params, hosts: int, at_once: int
@@ -197,6 +198,7 @@ def test_who_does_not_know_the_word_gets_no_turn(
         asyncio.run(one_turn(settings, change(server.address), "a.example"))
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(defaults: params.Params) -> None:
     settings = limits(defaults, connections_per_host=1)
     over = threading.Event()

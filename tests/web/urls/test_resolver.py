@@ -98,6 +98,7 @@ def differences(page: str, head_base: str, links: list[str]) -> list[object]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(pages(), st.sampled_from(BASES) | addresses(), st.lists(addresses(), min_size=1, max_size=4))
 def test_short_ways_lead_where_the_book_leads(page: str, head_base: str, links: list[str]) -> None:
@@ -153,6 +154,7 @@ def pages_of(path: Path) -> Iterator[tuple[str, str, list[str]]]:
         yield address.strip("<>"), str(page.get("Head", {}).get("Base", "")), links
 
 
+@pytest.mark.slow
 def test_short_ways_lead_where_the_book_leads_on_every_image_link_of_real_wats(shared_data: Path) -> None:
     wats = sorted([*(shared_data / "wat_derived").glob("*.gz"), *(shared_data / "wat_golden").glob("*.wat.gz")])
     found = [page for path in wats for page in pages_of(path)]
