@@ -210,7 +210,7 @@ def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_two_attempts_of_one_part_give_one_folder(tmp_path: Path) -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=120)
 
     def meet(out: Path, number: int) -> dict[str, Any]:
         counts = square(out, number=number)

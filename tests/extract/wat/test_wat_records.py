@@ -258,9 +258,9 @@ def test_time_grows_with_the_file_however_it_is_damaged(tmp_path: Path) -> None:
     for piece in (stored_block, claims, b"\x1f\x8b\x08\0", b"\nWARC/1.", b"\x1f\x8b\x08\x08" + b"\1" * 9):
         content = piece * (500_000 // len(piece))
         for reader in READERS:
-            began = time.monotonic()
+            began = time.process_time()
             read(content, tmp_path, reader)
-            assert time.monotonic() - began < 15, (piece, reader)
+            assert time.process_time() - began < 15, (piece, reader)
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ def test_ordinary_addresses_take_the_short_ways(rules: UrlRules) -> None:
     base = urls.base_of(page, "", rules.url_form)
 
     def seconds(judge: Iterator[object]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(list(judge)) == len(links)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     book = min(seconds(urls.resolve(url, base, rules) for url in links) for _ in range(7))
     short = min(seconds(map(Resolver(page, "", rules).resolve, links)) for _ in range(7))
@@ -184,8 +184,8 @@ def test_ordinary_addresses_take_the_short_ways(rules: UrlRules) -> None:
     "text", ["../", "./", "/", "a/../", "é", "%2e/", "a:", "@", " ", "\n", "https://", "[", "xn--a."]
 )
 def test_long_and_strange_addresses_end_in_short_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for rules in RULES.values():
         Resolver(PAGES[0], "", rules).resolve(text * 30_000 + "x.jpg")
         Resolver(text * 30_000, "", rules).resolve("x.jpg")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
