@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
 unexport CFLAGS CXXFLAGS CPPFLAGS
 
-.PHONY: help setup repro test check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
+.PHONY: help setup repro test test-fast lint check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -34,12 +34,27 @@ repro: $(READY)  ## run what has changed, from crawl to report; RECIPE=laion-5b 
 	@dvc repro
 	@laion-dask status
 
-test: $(READY) check  ## lint, types and all tests
-	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Types are checked beside the tests, which need minutes more; what mypy says stands whole after them. Whatever failed has
+# its log in .laion_dask/tests: pytest.xml with the output of each failed test, mypy.txt.
+LOGS := .laion_dask/tests
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --junitxml $(LOGS)/pytest.xml
 
-check: $(READY)  ## lint and types
+test: $(READY) lint  ## lint, types and all tests
+	@mkdir -p $(LOGS)
+	@mypy > $(LOGS)/mypy.txt 2>&1 & types=$$!; \
+		$(PYTEST); tests=$$?; wait $$types; typed=$$?; \
+		cat $(LOGS)/mypy.txt; \
+		test $$tests -eq 0 && test $$typed -eq 0
+
+test-fast: $(READY)  ## what a change needs while one works: no browser, no cluster, nothing that takes more than a second
+	@mkdir -p $(LOGS)
+	@$(PYTEST) -m 'not slow and not cluster and not browser'
+
+lint: $(READY)
 	@ruff check .
 	@ruff format --check .
+
+check: $(READY) lint  ## lint and types
 	@mypy
 
 lock: $(READY)  ## resolve requirements.lock anew: hashes, no addresses

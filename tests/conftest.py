@@ -12,6 +12,7 @@ import pytest
 from dask_clients import threads_of_this_process
 from distributed import Client
 from places import ROOT
+from xdist.scheduler import LoadFileScheduling
 
 from laion_dask import params
 from laion_dask.catalog import database
@@ -64,6 +65,33 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return f"gzip of {len(val)} bytes" if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
 
 
+# What a module holds that starts workers: its tests are marked `cluster`, as those that ask for the fixture `client`.
+STARTS_A_CLUSTER = {"LocalCluster", "Project", "cluster", "threads_of_this_process"}
+# Files whose tests share nothing that takes time to make: each test may run in another process.
+ONE_BY_ONE = {"tests/benchmarks/test_benchmarks.py", "tests/images/test_decoders.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes minutes, so that no process is left alone with it at the end."""
+    """Mark tests by their folder and fixtures, and begin with the slow ones, so that no process waits for them."""
+    for item in items:
+        if item.path.parent.name in {"whole", "benchmarks"}:
+            item.add_marker("slow")
+        if item.path.stem.endswith("_browser"):
+            item.add_marker("browser")
+        names = vars(item.module) if isinstance(item, pytest.Function) else {}
+        if "client" in getattr(item, "fixturenames", ()) or STARTS_A_CLUSTER & set(names):
+            item.add_marker("cluster")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+class FilesAndTests(LoadFileScheduling):
+    """Give each process whole files, whose fixtures it then makes once, but the tests of some files one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return nodeid if file in ONE_BY_ONE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesAndTests | None:
+    """Distribute as `FilesAndTests` says where files are distributed."""
+    return FilesAndTests(config, log) if config.getoption("dist") == "loadfile" else None

@@ -214,6 +214,7 @@ class TestHouse:
         if stage not in {"crawl", "report"}:  # which have no parts of their own
             assert (ROOT / "laion_dask" / stage / "part.py").is_file()
 
+    @pytest.mark.slow
     def test_every_module_that_code_names_in_a_string_exists(self) -> None:
         packages = "|".join(name for floor in FLOORS for name in floor)
         named = {
@@ -264,6 +265,7 @@ class TestTests:
 
 
 class TestImports:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("package", "allowed"),
         [

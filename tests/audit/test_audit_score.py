@@ -72,6 +72,7 @@ def test_a_whole_version_that_was_labelled_has_its_true_figures_without_doubt(
     assert counts[False, True] > 20
 
 
+@pytest.mark.slow
 def test_every_interval_covers_the_truth_in_at_least_93_of_100_seeds(
     version: Path, whole: tuple[AuditSample, list[DataPoint]], defaults: Params
 ) -> None:

@@ -31,6 +31,7 @@ def everything(folder: Path, *inputs: Path) -> bytes:
     return b"\n".join(body for _, body in stored(folder, inputs))
 
 
+@pytest.mark.slow
 def test_a_listed_address_reaches_neither_the_database_nor_the_work_list(tmp_path: Path) -> None:
     rows = [{"url": url, "host": "a.example", "text": f"seen at {url}"} for url in (LISTED, GOOD)]
     pairs = tables.write(tmp_path / "pairs.parquet", tables.pairs(*rows))

@@ -138,6 +138,7 @@ def test_a_given_dsn_is_used_as_it_is_and_starts_nothing(tmp_path: Path) -> None
     assert not (tmp_path / "pg").exists()
 
 
+@pytest.mark.slow
 def test_the_embedded_server_has_the_settings_of_a_mirror_at_every_start(tmp_path: Path) -> None:
     wanted = {"wal_level": "minimal", "fsync": "off", "autovacuum": "off", "shared_buffers": "256MB"}
     for start in range(2):

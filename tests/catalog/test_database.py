@@ -179,6 +179,7 @@ def test_files_that_cannot_be_read_change_nothing(fresh: str, tmp_path: Path, fi
 # Tables
 
 
+@pytest.mark.slow
 def test_tables_of_another_layout_or_number_of_buckets_are_made_anew(
     fresh: str, tmp_path: Path, files: list[Path]
 ) -> None:

@@ -219,6 +219,7 @@ def most_above_share(dsn: str, sizes: list[int], width: int, seed: int = 7) -> i
     return most
 
 
+@pytest.mark.slow
 @few
 @given(
     st.one_of(
@@ -281,6 +282,7 @@ places: st.SearchStrategy[dict[str, Any]] = st.builds(
 )
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(places, max_size=40), st.sampled_from([1, 4]), st.sampled_from([1, 3]), st.integers(0, 99))
 def test_nothing_vanishes(dsn: str, found: list[dict[str, Any]], buckets: int, files: int, seed: int) -> None:

@@ -148,6 +148,7 @@ class TestWhoComesIn:
             assert (closed / "project" / "pg").stat().st_uid != 0
         assert {path: path.stat().st_mode for path in before} == before
 
+    @pytest.mark.slow
     def test_programs_that_the_account_may_not_reach_are_copied_for_the_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -163,6 +164,7 @@ class TestWhoComesIn:
             assert (socket_of(dsn).parent / "programs").is_dir()
         assert not socket_of(dsn).parent.exists()
 
+    @pytest.mark.slow
     def test_a_second_user_has_a_server_of_its_own_at_the_same_time(self, folder: Path) -> None:
         other = users.named_user()
         if users.as_user(other, lambda: os.access(postgres_account.installed(), os.R_OK)) != "True":
@@ -183,6 +185,7 @@ class TestWhoComesIn:
 class TestHowItEnds:
     """With its last user; what a killed run has left is ended by the next."""
 
+    @pytest.mark.slow
     def test_two_runs_share_a_server_and_the_last_one_ends_it(self, tmp_path: Path) -> None:
         first, address = started(tmp_path / "pg")
         second, same = started(tmp_path / "pg")
@@ -193,6 +196,7 @@ class TestHowItEnds:
         ended(second)
         assert not is_there(process)
 
+    @pytest.mark.slow
     def test_the_server_of_a_killed_run_is_ended_by_the_next(self, tmp_path: Path) -> None:
         killed, address = started(tmp_path / "pg")
         with psycopg.connect(address) as connection:
@@ -206,6 +210,7 @@ class TestHowItEnds:
             assert not is_there(process)
             assert not socket_of(address).parent.exists()
 
+    @pytest.mark.slow
     def test_data_of_a_server_that_was_killed_too_are_taken_over(self, tmp_path: Path) -> None:
         killed, _ = started(tmp_path / "pg")
         process = process_of(tmp_path / "pg")
@@ -215,6 +220,7 @@ class TestHowItEnds:
         with database.server(None, tmp_path / "pg") as dsn:
             assert ask(dsn, "select 1") == 1
 
+    @pytest.mark.slow
     def test_a_note_that_names_a_process_of_somebody_else_stops_nothing(self, tmp_path: Path) -> None:
         # As after a restart of the machine, when the number belongs to another program.
         with database.server(None, tmp_path / "pg"):
@@ -227,6 +233,7 @@ class TestHowItEnds:
         other.kill()
         other.wait()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4, 0.6, 0.8])
     def test_an_interruption_while_it_starts_leaves_no_server(self, after_s: float, tmp_path: Path) -> None:
         code = RUN.replace("with database", "print('begins', flush=True)\nwith database")
@@ -246,6 +253,7 @@ class TestHowItEnds:
         assert run.returncode != 0
         assert [path for path in Path("/proc").glob("[0-9]*/cwd") if _is_in(path, tmp_path)] == []
 
+    @pytest.mark.slow
     def test_a_run_whose_server_is_elsewhere_is_not_joined(self, tmp_path: Path) -> None:
         # As on a folder that two machines share: the lock is held, and no process here is the server.
         run, _ = started(tmp_path / "pg")
@@ -361,6 +369,7 @@ class TestWhereItCannotStart:
         assert "Read-only file system" in said
         assert "Remedy: give another folder" in said
 
+    @pytest.mark.slow
     def test_a_shared_memory_of_64_kb_is_enough(self, folder: Path) -> None:
         assert "done" in _mounted("mount -t tmpfs -o size=64k tmpfs /dev/shm", folder / "pg")
 

@@ -188,6 +188,7 @@ def test_bytes_with_another_hash_than_the_table_says_are_refused(here: Path, kin
     assert "hash_mismatch 1" in said
 
 
+@pytest.mark.slow
 def test_boxes_of_a_column_are_blurred_and_the_hashes_are_of_what_was_received(here: Path) -> None:
     urls = list(PICTURES)[:3]
     boxes = [[[0.25, 0.2, 0.5, 0.8]], [], None]
@@ -209,6 +210,7 @@ def test_boxes_of_a_column_are_blurred_and_the_hashes_are_of_what_was_received(h
     assert [row["bboxes"] for row in rows(here / "blurred")] == boxes
 
 
+@pytest.mark.slow
 def test_rights_bind_as_asked(here: Path) -> None:
     table = write(here / "t.parquet", ["http://h5.example/5.jpg"])
     for words, reason in [("strict", "robots"), ("none", "keep"), ("tdmrep", "keep"), ("tdmrep,robots", "robots")]:
@@ -233,6 +235,7 @@ def test_a_finished_download_is_replaced_only_on_demand_and_what_is_not_ours_sta
     assert {path.name for path in (here / "o").iterdir()} == names
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_goes_on_and_asks_for_nothing_twice(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_recipes_are_listed_with_what_their_headers_say() -> None:
     status, said, _ = run("recipes")
     assert status == 0
@@ -195,6 +196,7 @@ def test_the_values_that_hold_with_a_recipe_are_printed(name: str) -> None:
         assert json.loads(printed[f"extract.{key}"]) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recipes.names() if name != "demo"])
 def test_writing_a_recipe_changes_its_lines_and_no_other_character(project: Path, name: str) -> None:
     (project / "experiments").symlink_to(ROOT / "experiments")
@@ -228,6 +230,7 @@ def git(folder: Path, *command: str) -> None:
     subprocess.run(["git", *identity, *command], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_another_recipe_starts_from_what_git_has_and_never_mixes_with_the_first(project: Path) -> None:
     git(project, "init", "-q")
     git(project, "add", "-A")

@@ -89,6 +89,7 @@ def cases() -> dict[str, tuple[str, list[bytes], str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_kind_of_record_ends_as_it_should_through_the_command(tmp_path: Path) -> None:
     rows = cases()
     # A name by which a glob means something else.
@@ -112,6 +113,7 @@ def test_every_kind_of_record_ends_as_it_should_through_the_command(tmp_path: Pa
     assert "1 left out: revisit of a record that is in no file" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_in_full_stops_the_command_before_it_asks_for_anything(tmp_path: Path) -> None:
     block = answer(PNG)
     (tmp_path / "bad.warc").write_bytes(record("response", "http://a.example/p", block, length=len(block) - 1))

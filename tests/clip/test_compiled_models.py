@@ -13,6 +13,7 @@ from laion_dask.clip.clip import ModelError
 
 
 # torch's own compiler warns of torch's own deprecations.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nothing_is_run_that_another_user_can_have_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = params.Model(name="one", model=f"local-dir:{small_clips.folder(tmp_path / 'one', seed=1)}")

@@ -31,6 +31,7 @@ print(slices.rows)
 """
 
 
+@pytest.mark.slow
 def test_a_forward_pass_without_memory_is_halved_until_it_fits_and_that_is_remembered() -> None:
     """The processor's memory is limited to 100 MB more than is used; 64 rows at once would take 256 MB."""
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False, timeout=120)

@@ -197,6 +197,7 @@ def test_without_a_network_the_error_names_file_tag_and_the_command_that_fetches
     assert seconds < 15
 
 
+@pytest.mark.slow
 def test_a_hub_that_takes_the_call_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
@@ -307,6 +308,7 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
     assert f"model 'RN50', pretrained '{file}' cannot be loaded" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"", b"url,text\n", b"<html>", b"\x80", b"\x80\x02}q\x00", b"PK\x03\x04", bytes(8) + b"{"]
 )

@@ -116,6 +116,7 @@ def now(work: Path, before: Path, settings: params.Download, tmp_path_factory: p
     return again(tmp_path_factory.mktemp("now") / "out", work, before, settings, "drop")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changed", "dropped"), [("drop", ["/other"]), ("strict", ["/again", "/other"]), ("keep", [])])
 def test_what_has_changed_is_dropped_with_its_own_reason_and_its_hash_on_record(
     tmp_path: Path, work: Path, before: Path, settings: params.Download, changed: str, dropped: list[str]
@@ -254,6 +255,7 @@ def test_versions_without_a_common_pair_say_so(now: Path, tmp_path: Path) -> Non
     assert linkrot_figure.write(tmp_path, linkrot.write(tmp_path, now, tmp_path, top_hosts=1)) is None
 
 
+@pytest.mark.slow
 def test_the_report_shows_link_rot_where_an_earlier_version_was_compared_with(
     defaults: params.Params, tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_bodies_are_stored_as_received_where_it_is_asked_for(
             assert (row["width"], row["height"]) == (row["original_width"], row["original_height"])
 
 
+@pytest.mark.slow
 def test_an_image_that_takes_too_much_memory_costs_its_row_alone(tmp_path: Path, settings: params.Download) -> None:
     large = io.BytesIO()
     Image.new("RGBA", (6_000, 6_000)).save(large, "PNG")

@@ -229,6 +229,7 @@ def test_boxes_and_hashes_come_out_of_lines_too(tmp_path: Path) -> None:
     assert [row[worklist.EXPECTED_HASH] for row in found] == ["ab" * 16, None]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

@@ -32,6 +32,7 @@ SHARED = Overlap(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["filter.similarity.en", None])
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path, key: str | None) -> None:
     names = [[figure["name"] for figure in figures.versions_figures(tmp_path / run, ROWS, SHARED, key)] for run in "ab"]

@@ -27,6 +27,7 @@ def test_real_wats_come_with_the_warcs_of_the_same_pages(shared_data: Path) -> N
     assert laid["catalog"]["lists"] == []
 
 
+@pytest.mark.slow
 def test_a_stage_runs_once_for_recipes_that_agree_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes_table, "STAGES", ("crawl", "extract"))
     counts = [

@@ -206,6 +206,7 @@ class TestTraining:
         one, other = (trained.fit(kept, tiny(batch=4, kept_pictures=n), 1).model.state_dict() for n in (0, 100))
         assert all(bool((one[name] == other[name]).all()) for name in one)
 
+    @pytest.mark.slow
     def test_what_is_seen_again_and_again_is_learned(self, tmp_path: Path) -> None:
         kept = kept_pairs.find(str(version(tmp_path, rows=4)))
         early, late = (trained.fit(kept, tiny(samples=8 * steps, warmup=1), 1).loss for steps in (2, 30))
@@ -234,6 +235,7 @@ class TestCommand:
         assert message in done.output
         assert "Remedy" in done.output
 
+    @pytest.mark.slow
     def test_scores_are_recorded_beside_the_filter_and_what_is_finished_is_not_trained_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

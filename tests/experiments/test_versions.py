@@ -79,6 +79,7 @@ def client(repository: Repository, database: Path, monkeypatch: pytest.MonkeyPat
         yield MlflowClient(tracking_uri=f"sqlite:///{repository.root / 'mlflow.db'}")
 
 
+@pytest.mark.slow
 def test_a_version_is_read_from_any_revision_and_by_the_name_of_an_experiment(repository: Repository) -> None:
     found = versions.read(repository.root, repository.a)
     assert found.params["filter"]["similarity"]["en"] == 0.25
@@ -108,6 +109,7 @@ def test_a_revision_without_a_version_and_a_cache_without_its_files_are_told(
         versions.cached(cache, gone, "data/report")
 
 
+@pytest.mark.slow
 def test_files_of_the_cache_are_those_of_the_version(repository: Repository) -> None:
     cache = versions.cache_folder(repository.root)
     for commit, threshold in ((repository.a, "0.25"), (repository.b, "0.5")):
@@ -150,6 +152,7 @@ def test_a_row_has_shares_by_split_truth_and_safety(repository: Repository) -> N
     assert "| a |" in results.markdown([line])
 
 
+@pytest.mark.slow
 def test_every_rule_of_a_pair_is_found_and_the_first_is_its_verdict(repository: Repository) -> None:
     version = versions.read(repository.root, repository.b)
     with pairs.of(repository.root, version) as database:
@@ -169,6 +172,7 @@ def test_every_rule_of_a_pair_is_found_and_the_first_is_its_verdict(repository: 
         assert expected is not None
 
 
+@pytest.mark.slow
 def test_every_version_of_the_history_gets_its_run_again_and_none_twice(
     repository: Repository, client: MlflowClient
 ) -> None:
@@ -192,6 +196,7 @@ def test_every_version_of_the_history_gets_its_run_again_and_none_twice(
     assert len(client.search_runs([client.get_run(made[repository.a]).info.experiment_id])) == 3
 
 
+@pytest.mark.slow
 def test_a_run_filed_by_its_report_is_completed_not_doubled(
     repository: Repository, client: MlflowClient, tmp_path: Path
 ) -> None:

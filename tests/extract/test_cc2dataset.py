@@ -145,6 +145,7 @@ DIFFERENCES = {
 
 
 class TestEveryWat:
+    @pytest.mark.slow
     def test_the_rule_as_written_here_gives_what_was_measured_with_other_readers(self, shared_data: Path) -> None:
         for name, expected in notes(shared_data).items():
             rows = rule(shared_data / name)
@@ -156,6 +157,7 @@ class TestEveryWat:
                 assert len(theirs) == expected["cc2dataset_1_5_0"]["image"]["rows"]
                 assert theirs == (rows if name not in DIFFERENCES else []), name
 
+    @pytest.mark.slow
     def test_the_recipe_gives_the_rows_of_cc2dataset_but_for_listed_differences(
         self, shared_data: Path, tmp_path: Path, recipe: params.Extract
     ) -> None:
@@ -288,6 +290,7 @@ def test_a_defect_costs_no_more_than_in_cc2dataset_and_mostly_less(
     assert set(theirs) <= set(found)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pages=st.lists(
@@ -363,6 +366,7 @@ class TestCommittedParameters:
             {"no_alt": 2, "url_scheme": 3}
         )
 
+    @pytest.mark.slow
     def test_of_every_wat_a_pair_with_another_uid_has_a_normal_address_or_a_cleaned_text(
         self, shared_data: Path, tmp_path: Path, recipe: params.Extract, defaults: params.Params
     ) -> None:

@@ -150,6 +150,7 @@ def test_a_clean_text_is_single_spaced_visible_storable_and_short(raw: str, max_
 PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60) | st.text("a &;<|\\", max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(
     PLAIN | st.text(st.characters(max_codepoint=127), max_size=60), st.permutations(list(text.STEPS)), st.integers(0, 8)
@@ -170,6 +171,7 @@ def test_the_short_way_for_plain_texts_changes_nothing(raw: str, order: list[str
     assert text.Cleaner(steps, None)(raw) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=3000, deadline=None)
 @given(TEXTS | SUSPECT | st.text(max_size=60))
 def test_ftfy_is_left_out_only_where_it_changes_nothing(raw: str) -> None:
@@ -177,6 +179,7 @@ def test_ftfy_is_left_out_only_where_it_changes_nothing(raw: str) -> None:
     assert clean(raw, ("ftfy",), None) == ftfy.fix_text(raw)
 
 
+@pytest.mark.slow
 def test_no_broken_encoding_of_two_characters_is_overlooked() -> None:
     known = sorted(set("".join(badness.MOJIBAKE_CATEGORIES.values())) | set("aA1 .\u00a0\u0402\u20ac\u4e00"))
     for pair in map("".join, product(known, known)):

@@ -91,6 +91,7 @@ class TestWhoStays:
 EDGES = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] < pair[1]), max_size=30)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.dictionaries(st.integers(0, 30), st.integers(0, 11), max_size=20), EDGES, EDGES)
 def test_each_dropped_pair_has_a_kept_one_within_the_threshold_and_no_two_kept_ones_are_within_it(

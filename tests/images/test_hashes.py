@@ -64,6 +64,7 @@ def test_every_published_hash_is_matched_from_the_reduced_picture(
     assert np.mean(list(distances.values())) <= mean, distances
 
 
+@pytest.mark.slow
 def test_the_hash_stays_near_that_of_the_full_picture_at_every_size(shared_data: Path) -> None:
     distances: dict[Pdq, list[int]] = {"quick": [], "exact": []}
     for path in published(shared_data):

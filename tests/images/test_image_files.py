@@ -163,6 +163,7 @@ def test_sizes_equal_those_of_img2dataset(shared_data: Path) -> None:
         assert size.canvas == (row["width"], row["height"]), row
 
 
+@pytest.mark.slow
 def test_resized_photos_have_the_size_and_nearly_the_color_of_img2dataset(shared_data: Path) -> None:
     folder = shared_data / "img2dataset_tests" / "resize_test_image"
     rows = [row for row in golden(shared_data) if "image_size" in row]
@@ -207,6 +208,7 @@ def _verdict(found: prepare.Prepared, limits: dict[str, float], settings: params
     return judging.verdicts(tables.images(size), tables.scores({}), changed)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side_px", [200, 256, 384, 512])
 def test_decoding_a_jpeg_at_reduced_size_changes_it_by_two_grey_levels_at_most(
     shared_data: Path, side_px: int, monkeypatch: pytest.MonkeyPatch

@@ -106,6 +106,7 @@ def carriers(shared_data: Path) -> list[Path]:
     return [path for path in files if metadata.of_picture(path.read_bytes())]
 
 
+@pytest.mark.slow
 def test_nothing_that_real_pictures_carry_is_in_what_a_download_and_the_exports_write(
     shared_data: Path, tmp_path: Path, defaults: params.Params
 ) -> None:

@@ -21,6 +21,7 @@ def values() -> dict[str, Any]:
     return dict(YAML(typ="safe", pure=True).load(FILE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "entries", "told"),
     [

@@ -319,6 +319,7 @@ def test_a_file_that_is_not_yaml_or_has_a_key_twice_is_refused(tmp_path: Path, t
         params.load(tmp_path / "params.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["a: 2024-02-31\n", "a: 0000-00-00\n", f"a: {'9' * 5_000}\n", f"a: {'[' * 5_000}{']' * 5_000}\n"]
 )

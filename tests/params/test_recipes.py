@@ -168,6 +168,7 @@ class TestValues:
     def test_datacomp_extracts_as_cc2dataset(self) -> None:
         assert recipes.load("datacomp", FILE).extract == recipes.load("cc2dataset", FILE).extract
 
+    @pytest.mark.slow
     def test_no_recipe_switches_off_what_speaks_for_today(self) -> None:
         """Hash lists and removals hold whatever was run then, and rights signals but for the audit of what was run."""
         base = params.load(FILE)

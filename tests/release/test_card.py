@@ -101,6 +101,7 @@ def test_every_line_of_the_head_is_as_the_hub_reads_it(built: Path) -> None:
     assert [one["split"] for one in configs["aesthetic_7"]["data_files"]] == ["en", "multi", "nolang"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["datasets", "duckdb", "pandas", "polars"])
 def test_each_line_of_the_card_loads_the_split(built: Path, library: str, tmp_path: Path) -> None:
     (line,) = [line for line in lines(built) if re.search(rf"import .*\b{library}\b", line)]
@@ -118,6 +119,7 @@ def test_each_line_of_the_card_loads_the_split(built: Path, library: str, tmp_pa
     assert done.stdout.split() == ["10", f"{0:032x}"]
 
 
+@pytest.mark.slow
 def test_every_configuration_loads_with_its_splits(built: Path, tmp_path: Path) -> None:
     code = (
         "import datasets, os\n"
@@ -141,6 +143,7 @@ def test_every_configuration_loads_with_its_splits(built: Path, tmp_path: Path) 
     assert len(loaded) == len(head(built)["configs"])
 
 
+@pytest.mark.slow
 def test_a_recipe_tells_its_caveats_and_the_card_what_was_changed_beside_it(
     tmp_path: Path, defaults: params.Params
 ) -> None:

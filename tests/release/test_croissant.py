@@ -128,6 +128,7 @@ def test_provenance_names_crawls_models_and_the_publisher(built: Path) -> None:
     assert document["prov:wasAttributedTo"]["prov:label"] == document["creator"]["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "expected"), [(None, "2024-01-01"), ("2026-12-24", "2026-12-24")])
 def test_the_day_of_publication_is_given_or_that_of_the_newest_page(
     tmp_path: Path, defaults: params.Params, given: str | None, expected: str

@@ -284,6 +284,7 @@ def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monke
         assert [pq.read_metadata(path).num_rows for path in found] == [3, 3, 3, 2]
 
 
+@pytest.mark.slow
 def test_row_groups_are_full_also_in_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part, "_ROW_GROUP", 2048)
     beauty = [{"aesthetic": 9.0 if number % 2 else 1.0} for number in range(9000)]

@@ -122,6 +122,7 @@ def test_what_goes_and_what_stays(made: Path, tmp_path: Path, monkeypatch: pytes
     assert not (project / ".laion_dask" / purge_record.TRACES).exists()
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_it_ends_where_it_would_have_ended(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_killed_anywhere_and_run_again_it_ends_where_it_would_have_ended(
         shutil.rmtree(project)
 
 
+@pytest.mark.slow
 def test_a_second_purge_finds_nothing_and_adds_no_entry(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def kept(project: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LINKS)
 def test_links_of_every_kind_keep_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     project = build(tmp_path / "p")
@@ -90,6 +91,7 @@ def can_reflink(folder: Path) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.slow
 def test_an_object_that_another_file_of_the_project_links_to_is_left_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

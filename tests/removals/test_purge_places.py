@@ -43,6 +43,7 @@ def purged(project: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> t
     return done.exit_code, done.output, json.loads(told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -271,6 +272,7 @@ def test_what_git_keeps_beside_its_objects_is_looked_into(
     ]
 
 
+@pytest.mark.slow
 def test_what_only_an_older_version_has_is_looked_for_and_deleted_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

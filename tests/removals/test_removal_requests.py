@@ -265,6 +265,7 @@ def test_a_ledger_behind_a_link_stays_one_and_keeps_its_mode(project: Path) -> N
     assert [line.value for line in removal_ledger.read(ledger)] == ["b.example"]
 
 
+@pytest.mark.slow
 def test_of_many_writers_at_once_none_loses_a_line(project: Path) -> None:
     command = [sys.executable, "-c", WRITER]
     writers = [subprocess.Popen([*command, str(number)], cwd=project) for number in range(4)]
@@ -283,6 +284,7 @@ for number in range(25):
 """
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_addresses_are_added_in_seconds(project: Path) -> None:
     (project / "many").write_text(
         "".join(f"https://h{number % 999}.example/{number}.jpg\n" for number in range(100_000))

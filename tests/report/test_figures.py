@@ -40,6 +40,7 @@ def drawn(
     return figures.write(tmp_path_factory.mktemp("figures"), *numbers)
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[FigureFiles]) -> None:
     pictures, folder = drawn, drawn[0].svg.parent
     assert [picture.name for picture in pictures] == NAMES
@@ -56,6 +57,7 @@ def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[Fi
             assert image.width == 750
 
 
+@pytest.mark.slow
 def test_the_same_numbers_give_the_same_bytes(
     drawn: list[FigureFiles], numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path: Path
 ) -> None:

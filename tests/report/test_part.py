@@ -56,6 +56,7 @@ def page(written: tuple[Path, dict[str, dict[str, Any]]]) -> Path:
     return written[0] / "report.html"
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_links_nowhere(page: Path) -> None:
     reader = read(page)
     names = {name for name, _ in reader.tags}
@@ -106,6 +107,7 @@ def test_published_numbers_stand_beside_those_of_the_version(page: Path) -> None
     assert "Shares beside published data sets" in text
 
 
+@pytest.mark.slow
 def test_a_demo_says_that_it_is_one_and_another_crawl_does_not(
     page: Path, version: tuple[Path, Path], defaults: Params, tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_demo_says_that_it_is_one_and_another_crawl_does_not(
     assert "built without DVC" in text
 
 
+@pytest.mark.slow
 def test_the_same_version_gives_the_same_bytes(
     page: Path, version: tuple[Path, Path], defaults: Params, tmp_path: Path
 ) -> None:
@@ -129,6 +132,7 @@ def test_the_same_version_gives_the_same_bytes(
         assert (tmp_path / path).read_bytes() == (page.parent / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_texts_of_the_web_are_escaped(tmp_path: Path, defaults: Params) -> None:
     attack = '<script>alert(1)</script><img src="https://spy.example/x.gif" onerror=alert(1)>"\'&'
     data, metrics = sample_version.write(tmp_path, links=60, shards=1, text=attack)

@@ -92,6 +92,7 @@ def with_threshold(settings: Params, value: float) -> Params:
     return settings.model_copy(update={"filter": settings.filter.model_copy(update={"similarity": similarity})})
 
 
+@pytest.mark.slow
 def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     project: Path,
     client: MlflowClient,
@@ -133,6 +134,7 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert run.data.tags["laion_dask.heads_sha256.aesthetic"] == "e" * 64
 
 
+@pytest.mark.slow
 def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
     project: Path,
     client: MlflowClient,
@@ -170,6 +172,7 @@ def test_scores_of_a_model_are_one_run_a_version_that_more_seeds_go_on_with(
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_another_threshold_or_other_data_is_another_run(
     project: Path,
     client: MlflowClient,
@@ -184,6 +187,7 @@ def test_another_threshold_or_other_data_is_another_run(
     assert [client.get_run(run).data.params["filter.similarity.en"] for run in (first, second)] == ["0.25", "0.35"]
 
 
+@pytest.mark.slow
 def test_without_a_lock_the_counts_name_the_version_and_no_digest_is_claimed(
     project: Path,
     client: MlflowClient,
@@ -210,6 +214,7 @@ def test_the_name_of_a_dvc_experiment_names_the_run(
     assert run.data.tags["dvc.experiment"] == "lower-threshold"
 
 
+@pytest.mark.slow
 def test_the_environment_says_where_runs_go_and_an_argument_overrules_it(
     project: Path, database: Path, tmp_path: Path, defaults: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_scheduler_that_does_not_answer_is_an_os_error(monkeypatch: pytest.Mon
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_gpu")
 def test_auto_without_a_gpu_opens_local_processes_and_ends_them() -> None:
     with (
@@ -121,6 +122,7 @@ def test_auto_without_a_gpu_opens_local_processes_and_ends_them() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_workers_have_no_profiler_that_could_stop_them() -> None:
     local = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 1}
     with dask.config.set(local), open_client() as client:

@@ -191,6 +191,7 @@ def test_a_plain_connection_gets_nothing_but_its_end(opened: Opened) -> None:
                 continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_setting", ["", "yes"], ids=["in TMPDIR", "in Dask's own setting"])
 def test_a_folder_that_another_user_has_made_for_dask_brings_no_code(
     by_setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

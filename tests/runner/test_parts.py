@@ -100,6 +100,7 @@ def test_a_stage_stops_when_part_after_part_fails(tmp_path: Path, client: Client
     assert len(calls) < 60
 
 
+@pytest.mark.slow
 def test_a_killed_part_leaves_a_temporary_folder_that_the_next_run_removes(tmp_path: Path, client: Client) -> None:
     (part,) = numbers(2)
     code = f"""
@@ -121,6 +122,7 @@ finish_part(killed, {str(tmp_path / part.key)!r}, {{}})
     assert [path.name for path in tmp_path.iterdir()] == [part.key]
 
 
+@pytest.mark.slow
 def test_one_worker_and_three_write_the_same_bytes(tmp_path: Path, client: Client) -> None:
     run(numbers(*range(8)), tmp_path / "here", client)
     for part in numbers(*range(8)):

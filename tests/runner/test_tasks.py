@@ -44,6 +44,7 @@ def sizes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_small_parts_share_tasks_and_the_last_tasks_are_small_again(
     tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_parts_that_fill_a_task_have_one_each(
     assert sizes == [1] * 30
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_does_not_stop_those_of_its_task(
     tmp_path: Path, client: Client, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +93,7 @@ def panic(out: Path, *, number: int) -> dict[str, Any]:
     return square(out, number=number)
 
 
+@pytest.mark.slow
 def test_a_panic_is_the_failure_of_its_part_alone(
     tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +138,7 @@ class TestWorkersThatDie:
     def attempts(self, diary: Path) -> dict[int, int]:
         return {int(path.name): path.stat().st_size for path in diary.iterdir()}
 
+    @pytest.mark.slow
     def test_a_worker_that_dies_costs_its_part_once(self, tmp_path: Path, mortal: Client) -> None:
         (diary := tmp_path / "diary").mkdir()
         shared = {"deadly": 3, "lives": 1, "diary": diary}
@@ -144,6 +148,7 @@ class TestWorkersThatDie:
         assert self.attempts(diary)[3] == 2
         assert not (work / ATTEMPTS).exists()
 
+    @pytest.mark.slow
     def test_a_worker_that_dies_in_a_task_of_many_parts_costs_the_others_nothing(
         self, tmp_path: Path, mortal: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -155,6 +160,7 @@ class TestWorkersThatDie:
         assert [part.counts["sum"] for part in done] == [n**2 for n in range(90)]
         assert self.attempts(diary) == {n: 2 if n == 30 else 1 for n in range(90)}
 
+    @pytest.mark.slow
     def test_a_part_that_kills_three_workers_is_set_aside_and_the_others_finish(
         self, tmp_path: Path, mortal: Client
     ) -> None:
@@ -173,6 +179,7 @@ class TestWorkersThatDie:
         assert "PartKilledError" in told
         assert told.count("died in this part; its last words:") == 3
 
+    @pytest.mark.slow
     def test_a_crash_in_native_code_leaves_its_traceback(self, tmp_path: Path) -> None:
         (part,) = numbers(2)
         process = multiprocessing.get_context("spawn").Process(
@@ -201,8 +208,9 @@ def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monke
         run(numbers(1, 2), tmp_path, nobody)
 
 
+@pytest.mark.slow
 def test_two_attempts_of_one_part_give_one_folder(tmp_path: Path) -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=120)
 
     def meet(out: Path, number: int) -> dict[str, Any]:
         counts = square(out, number=number)

@@ -61,6 +61,7 @@ def test_a_process_that_differs_is_refused_with_host_reason_and_remedy(
         worker_checks.check(change(ticket, tmp_path))
 
 
+@pytest.mark.slow
 def test_what_was_cached_of_a_file_is_forgotten_when_the_file_has_changed(tmp_path: Path) -> None:
     file = tmp_path / "prompts.yaml"
     tag = heads.Tag(kind="zero_shot", file=str(file))

@@ -264,6 +264,7 @@ class TestTheStage:
         shutil.copytree(shards / "metrics", project.folder / "metrics")
         return project
 
+    @pytest.mark.slow
     def test_one_two_and_four_workers_write_identical_arrays_and_tables(
         self, shards: Path, folders: dict[str, Path], tmp_path: Path
     ) -> None:
@@ -283,6 +284,7 @@ class TestTheStage:
             name: sha256(folder / "open_clip_model.safetensors") for name, folder in folders.items()
         }
 
+    @pytest.mark.slow
     def test_weights_that_are_not_the_expected_stop_the_stage_with_one_message(
         self, shards: Path, folders: dict[str, Path], tmp_path: Path
     ) -> None:
@@ -298,6 +300,7 @@ class TestTheStage:
         assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_no_stage_imports_networks_before_it_computes_with_them() -> None:
     """Torch takes 5 s of CPU, open_clip 12 more: the driver needs neither for models in folders, and no other stage."""
     program = (

@@ -96,6 +96,7 @@ class TestSamples:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_a_folder_is_scored_goes_on_after_a_failure_and_is_replaced_only_when_told(
         self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -210,6 +210,7 @@ def test_whatever_bytes_a_tar_has_it_is_read_or_told(tmp_path: Path) -> None:
             assert len(tar_samples.scan(tar, with_texts=False).rows) == len(scanned.rows)
 
 
+@pytest.mark.slow
 def test_a_folder_with_broken_and_odd_tars_is_scored_with_all_counted(tmp_path: Path, shared_data: Path) -> None:
     tars = tmp_path / "tars"
     pack(tars / "a.tar", [*GOOD, ("9.jpg", RED), ("8.jpg", RED), ("8.json", b"{broken")])

@@ -234,6 +234,7 @@ def test_the_class_of_a_domain_follows_from_its_name(host: str, expected: str) -
     assert expected in domain_classes.CLASSES
 
 
+@pytest.mark.slow
 def test_the_rates_are_strict_json_beside_the_report_and_reach_mlflow_under_stable_names(
     version: Path, found: Rates, defaults: Params, tmp_path: Path
 ) -> None:
@@ -288,6 +289,7 @@ def drawn(seed: int, pairs: int, folder: Path) -> Sequence[GroupRate]:
     return rates.groups(rate_queries.of_tables([folder / "drawn.parquet"], measures, GROUPS["host"]))
 
 
+@pytest.mark.slow
 def test_intervals_that_the_report_prints_cover_the_true_rate_in_93_of_100_draws(tmp_path: Path) -> None:
     covered: Counter[tuple[str, str]] = Counter()
     printed: Counter[tuple[str, str]] = Counter()

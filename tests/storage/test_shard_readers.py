@@ -65,6 +65,7 @@ def untidy() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untidy")
 def test_webdataset_reads_every_sample_in_order(folder: Path) -> None:
     import webdataset
@@ -79,6 +80,7 @@ def test_webdataset_reads_every_sample_in_order(folder: Path) -> None:
         assert image.size == (values["width"], values["height"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untidy")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_data_loader_of_open_clip_reads_every_sample_and_the_size(

@@ -68,6 +68,7 @@ def compare(old: Path, new: Path) -> diff.Diff:
         return diff.compare(before, after)
 
 
+@pytest.mark.slow
 def test_pairs_that_came_went_and_moved_are_counted_by_reason(both: tuple[Path, Path]) -> None:
     found = compare(*both)
     assert (found.common, found.added, found.removed, found.moved) == (4, 2, 2, 1)
@@ -117,6 +118,7 @@ def test_a_version_compared_with_itself_is_the_same(both: tuple[Path, Path]) -> 
     assert found.parameters == ()
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_changed(both: tuple[Path, Path], tmp_path: Path, defaults: params.Params) -> None:
     data, metrics = sample_version.write(tmp_path, links=60, shards=1)
     shutil.rmtree(data / "release", ignore_errors=True)
@@ -135,6 +137,7 @@ def test_the_report_shows_what_changed(both: tuple[Path, Path], tmp_path: Path, 
 FATES = st.lists(st.tuples(st.sampled_from("kdn"), st.sampled_from(published.SPLITS)), min_size=12, max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FATES, FATES)
 def test_what_was_and_what_is_adds_up(
@@ -216,6 +219,7 @@ def call(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_version_out_of_the_cache_is_compared_and_the_working_tree_is_left_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

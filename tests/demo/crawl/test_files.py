@@ -65,6 +65,7 @@ def envelopes(records: list[tuple[dict[str, str], bytes]]) -> list[dict[str, Any
     return [record["Envelope"] for record in parsed if "Envelope" in record]
 
 
+@pytest.mark.slow
 def test_parts_in_another_order_and_without_a_kept_plan_give_the_same_bytes(demo: Path, tmp_path: Path) -> None:
     for name in reversed(crawl.part_names(SIZE["pages"], SIZE["wats"])):
         plan.cache_clear()

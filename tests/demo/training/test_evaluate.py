@@ -90,6 +90,7 @@ def test_plain_open_clip_loads_the_folder() -> None:
     assert tokenizer.vocab_size == model.vocab_size
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_embedding(clip: SmallClip) -> None:
     rng = np.random.default_rng(8)
     scenes = [random_scene(rng) for _ in range(70)]

@@ -161,6 +161,7 @@ def read_all(location: str) -> tuple[bytes, Stored]:
         stored.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 7 * BLOCK + 3])
 def test_a_file_takes_as_many_requests_as_it_has_blocks_and_each_byte_is_sent_once(
@@ -220,6 +221,7 @@ def test_a_broken_connection_goes_on_where_it_broke(shelf: Shelf, kind: str, wai
     assert waits == [1.0, 4.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_stops_sending_is_cut_off_and_what_came_is_kept(
     shelf: Shelf, kind: str, waits: list[float], monkeypatch: pytest.MonkeyPatch
@@ -252,6 +254,7 @@ def test_a_host_that_refuses_is_asked_again_with_longer_waits_and_then_named(
         list(records(shelf.url(kind), "fastwarc", Reading()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("asked", "waited"), [("7", 7.0), ("0", 1.0), ("99999", 120.0), ("soon", 1.0)])
 def test_retry_after_is_honoured_up_to_a_limit(
@@ -271,6 +274,7 @@ def test_what_is_not_there_is_asked_for_once(shelf: Shelf, kind: str, waits: lis
     assert (len(shelf.ranges), waits) == (1, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["etag", "size", "short", "gone"])
 def test_an_object_that_changes_while_it_is_read_is_refused(

@@ -7,6 +7,7 @@ from fuzz_wat import BLOCKS, Made, check, wats
 from hypothesis import HealthCheck, given, settings
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(wats(), BLOCKS)
 def test_whatever_bytes_come_in_reading_ends_and_keeps_what_lies_before_the_damage(

@@ -162,6 +162,7 @@ def test_what_is_lost_is_listed_with_its_offset_and_all_else_is_kept(tmp_path: P
     )
 
 
+@pytest.mark.slow
 def test_the_list_of_defects_is_bounded_and_the_counts_are_not(tmp_path: Path) -> None:
     path = tmp_path / "x.warc.wat"
     path.write_bytes(record(b"broken") * (wat_pages.MAX_LISTED + 5))

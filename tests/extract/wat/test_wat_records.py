@@ -219,6 +219,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_a_bomb_costs_neither_memory_nor_much_time(tmp_path: Path) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bombs = {
@@ -249,6 +250,7 @@ def test_beyond_its_limit_of_resumptions_the_rest_is_given_up(tmp_path: Path, mo
         assert words == ["bad_record", "0", "bad_record", "1", "bad_record", "2", "bad_record", "bad_record"]
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_file_however_it_is_damaged(tmp_path: Path) -> None:
     # Each of these begins a member, or claims a body, that reaches to the end of the file.
     stored_block = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\0\xff\xff\0\0WARC/1.0\r\n"
@@ -256,9 +258,9 @@ def test_time_grows_with_the_file_however_it_is_damaged(tmp_path: Path) -> None:
     for piece in (stored_block, claims, b"\x1f\x8b\x08\0", b"\nWARC/1.", b"\x1f\x8b\x08\x08" + b"\1" * 9):
         content = piece * (500_000 // len(piece))
         for reader in READERS:
-            began = time.monotonic()
+            began = time.process_time()
             read(content, tmp_path, reader)
-            assert time.monotonic() - began < 15, (piece, reader)
+            assert time.process_time() - began < 15, (piece, reader)
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_every_record_is_read_the_last_one_too(packed: bytes, reader: str, tmp_p
     assert tally.reading.bytes == len(packed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)
 def test_a_record_is_placed_at_the_frame_in_which_it_begins(packed: bytes, tmp_path: Path) -> None:
     path = written(tmp_path, packed)

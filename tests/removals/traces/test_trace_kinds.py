@@ -272,6 +272,7 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
     assert stat.S_ISDIR(tmp_path.stat().st_mode)
 
 
+@pytest.mark.slow
 def test_containers_that_lie_too_deep_or_grow_too_large_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +326,7 @@ def test_any_text_around_a_trace_in_any_form_leaves_it_found(
     assert not seen.unread
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=AROUND, after=AROUND, case=st.sampled_from(sorted(CASES)))
 def test_any_text_around_an_address_that_ends_there_leaves_it_found(

@@ -195,6 +195,7 @@ def test_real_warcs_are_indexed_whole(shared_data: Path, tmp_path: Path) -> None
     assert len(recorded) == 361
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_a_server_that_ends_while_clients_come_and_vanish_leaves_no_connection(
     *, tls: bool, recwarn: pytest.WarningsRecorder

@@ -83,6 +83,7 @@ def shard(folder: Path, hosts: Hosts, rules: params.Download, urls: list[str]) -
     return shards.read_rows(folder / "00000.parquet")["reason"].to_pylist(), counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("urls", "changes", "ends", "most_asked"),
     [
@@ -129,6 +130,7 @@ def test_a_host_that_answers_every_other_time_loses_no_row_to_its_budget(
     assert Counter(found) == {"keep": 30, "http_error": 30}
 
 
+@pytest.mark.slow
 def test_a_shard_that_has_taken_its_time_leaves_the_rest_for_later(
     tmp_path: Path, defaults: params.Params, hosts: Hosts
 ) -> None:
@@ -142,6 +144,7 @@ def test_a_shard_that_has_taken_its_time_leaves_the_rest_for_later(
     assert counts["later"] == 200
 
 
+@pytest.mark.slow
 def test_what_a_budget_leaves_is_tried_in_the_next_round_with_a_new_budget(
     tmp_path: Path, defaults: params.Params, hosts: Hosts
 ) -> None:
@@ -172,6 +175,7 @@ def test_what_a_budget_leaves_is_tried_in_the_next_round_with_a_new_budget(
     assert {(row["outcome"], row["http_status"]) for row in tries} == {("http_error", 429)}
 
 
+@pytest.mark.slow
 def test_what_a_budget_left_is_rebuilt_from_the_archive(tmp_path: Path, defaults: params.Params, hosts: Hosts) -> None:
     rules = settings(defaults, archive=True)
     found, _ = shard(tmp_path / "out", hosts, rules, [*(f"http://busy.example/{row}" for row in range(30)), *GOOD])

@@ -133,6 +133,7 @@ def test_the_table_has_every_fault() -> None:
     assert set(TABLE) == {*FAULTS, *TLS_FAULTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", TABLE)
 def test_every_fault_ends_in_its_reason_within_its_deadline(ends: dict[str, Fetched], fault: str) -> None:
     fetched = ends[fault]
@@ -244,6 +245,7 @@ def shard(folder: Path, settings: params.Download, server: Faulty, urls: list[st
     return shards.read_rows(folder / "out" / "00000.parquet").to_pylist()
 
 
+@pytest.mark.slow
 def test_no_fault_costs_another_row_and_a_dead_host_is_left_alone(
     tmp_path: Path, settings: params.Download, server: Faulty
 ) -> None:
@@ -261,6 +263,7 @@ def test_no_fault_costs_another_row_and_a_dead_host_is_left_alone(
     assert server.asked["dead.example/reset?19"] == server.asked["away.example/429-in-an-hour?1"] == 0
 
 
+@pytest.mark.slow
 def test_thousands_of_bad_rows_do_not_make_the_process_grow(
     tmp_path: Path, settings: params.Download, server: Faulty
 ) -> None:

@@ -259,6 +259,7 @@ def test_an_unreachable_robots_txt_is_asked_for_again_by_the_next_shard(
     assert hosts.asked["broken.example/robots.txt"] == 2
 
 
+@pytest.mark.slow
 def test_retry_after_is_obeyed(defaults: params.Params, hosts: Hosts, server: Loopback) -> None:
     (fetched,) = fetch(defaults, server.address, "http://a.example/wait", source="web")
     assert (fetched.reason, fetched.attempts) == ("keep", 2)

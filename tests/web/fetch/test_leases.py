@@ -107,6 +107,7 @@ class Slow:
             time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_client_that_is_stopped_loses_its_turn_and_does_no_harm_when_it_goes_on(defaults: params.Params) -> None:
     settings, slow = limits(defaults), Slow()
     with (
@@ -137,6 +138,7 @@ def test_a_client_that_is_stopped_loses_its_turn_and_does_no_harm_when_it_goes_o
             os.kill(first, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_client_that_beats_keeps_its_turn_for_longer_than_a_lease(defaults: params.Params) -> None:
     settings = limits(defaults)
 
@@ -152,6 +154,7 @@ def test_a_client_that_beats_keeps_its_turn_for_longer_than_a_lease(defaults: pa
         asyncio.run(run(server.address))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines", ["take 0 a.example 0\n", "take 0 a.example 0\ngive 7\n", "take 0 a.example 0\nnonsense\ntake"]
 )
@@ -165,6 +168,7 @@ def test_a_connection_that_is_open_and_silent_holds_no_slot(defaults: params.Par
             asyncio.run(take(settings, address))
 
 
+@pytest.mark.slow
 def test_a_client_gives_its_turn_up_before_a_server_that_it_does_not_hear_can_take_it_back(
     defaults: params.Params,
 ) -> None:
@@ -241,6 +245,7 @@ def test_a_pause_is_told_to_others_who_wait_for_the_host(defaults: params.Params
     assert heard == [(HOST, 0.5)]
 
 
+@pytest.mark.slow
 def test_strangers_without_the_word_keep_no_worker_out(defaults: params.Params) -> None:
     settings = limits(defaults)
     with LimitServer(settings) as server, ExitStack() as strangers:
@@ -320,6 +325,7 @@ def machine(name: str) -> Iterator[tuple[str, str]]:
         ip("netns", "del", name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip")
 def test_a_machine_that_loses_its_network_loses_its_turns_and_comes_back(defaults: params.Params) -> None:
     settings = limits(defaults)

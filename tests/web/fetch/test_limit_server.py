@@ -50,6 +50,7 @@ def fetch(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hosts", "at_once"), [(1, 2), (4, 3)])
 def test_more_processes_than_connections_stay_within_the_limits_of_host_and_domain(
     defaults: params.Params, hosts: int, at_once: int
@@ -204,6 +205,7 @@ def test_a_client_without_the_token_gets_no_slot(
         asyncio.run(one_slot(settings, change(server.address), "a.example"))
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(defaults: params.Params) -> None:
     settings = limits(defaults, connections_per_host=1)
     over = threading.Event()

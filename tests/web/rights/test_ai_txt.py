@@ -88,6 +88,7 @@ def test_a_refusal_that_may_stand_behind_the_limit_is_on_record() -> None:
     assert parse_ai_txt(200, b"# A long page\n" * 60_000, TOKENS).decide(JPG) == SILENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -120,6 +121,7 @@ def test_evidence_is_the_line_with_its_file_and_date() -> None:
     assert rules.decide(JPG) == Decision("refused", "ai_txt", "Disallow: *.jpg", where, when)
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=300) | st.text().map(lambda text: f"User-Agent: *\nDisallow: {text}".encode("utf-8", "replace"))
 )

@@ -141,6 +141,7 @@ _HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", _HOSTILE.values(), ids=_HOSTILE.keys())
 def test_a_hostile_file_costs_neither_time_nor_memory(text: str) -> None:
     body = text.encode()[:MAX_FILE_BYTES]

@@ -156,6 +156,7 @@ def test_a_damaged_prohibition_never_becomes_a_permission(noise: bytes, place: i
     assert parse_rsl(200, body[:place] + noise + body[place + len(noise) :]).decide(IMAGE).rights != "allowed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

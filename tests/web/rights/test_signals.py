@@ -40,9 +40,9 @@ def test_patterns_match_as_in_robots_txt(pattern: str, path: str, expected: bool
 
 
 def test_a_hostile_pattern_costs_no_time() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert not matches("/" + "a*" * 5000 + "b$", "/" + "a" * 20_000)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 CC = "https://creativecommons.org"
@@ -171,8 +171,8 @@ def test_an_id_is_short_and_plain_whatever_the_address(host: str, rest: str, fol
 
 
 def test_a_hostile_address_costs_no_time() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     for url in (f"{CC}/licenses/{'by-' * 300_000}", " " * 1_000_000, f"https://{'a' * 1_000_000}.gnu.org/"):
         assert license_id(url) == ""
     assert license_id(f"https://www.gnu.org/licenses/gpl{'.a/' * 300_000}!") == ""
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1

@@ -83,6 +83,7 @@ def test_an_array_that_is_too_long_is_unknown_and_a_long_page_says_nothing() -> 
     assert parse_tdmrep(200, b"<html>" + rules.encode()).decide(IMAGE) == SILENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -179,6 +179,7 @@ _HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", _HOSTILE.values(), ids=_HOSTILE.keys())
 def test_a_hostile_picture_costs_no_time_and_a_few_copies_of_its_bytes(body: bytes) -> None:
     began = time.process_time()
@@ -192,6 +193,7 @@ def test_a_hostile_picture_costs_no_time_and_a_few_copies_of_its_bytes(body: byt
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_refusal_behind_more_packets_and_properties_than_are_looked_at_is_not_lost() -> None:
     refusal = Statement("data_mining", NO)
     assert refusal in statements(b"II*\0" + marked.mining("DMI-ALLOWED") * 70 + marked.mining(NO))

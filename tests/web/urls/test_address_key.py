@@ -131,6 +131,7 @@ ADDRESSES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(ADDRESSES)
 def test_all_spellings_have_the_key_of_their_address_and_a_key_is_its_own(url: str) -> None:

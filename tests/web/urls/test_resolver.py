@@ -98,6 +98,7 @@ def differences(page: str, head_base: str, links: list[str]) -> list[object]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(pages(), st.sampled_from(BASES) | addresses(), st.lists(addresses(), min_size=1, max_size=4))
 def test_short_ways_lead_where_the_book_leads(page: str, head_base: str, links: list[str]) -> None:
@@ -153,6 +154,7 @@ def pages_of(path: Path) -> Iterator[tuple[str, str, list[str]]]:
         yield address.strip("<>"), str(page.get("Head", {}).get("Base", "")), links
 
 
+@pytest.mark.slow
 def test_short_ways_lead_where_the_book_leads_on_every_image_link_of_real_wats(shared_data: Path) -> None:
     wats = sorted([*(shared_data / "wat_derived").glob("*.gz"), *(shared_data / "wat_golden").glob("*.wat.gz")])
     found = [page for path in wats for page in pages_of(path)]
@@ -169,9 +171,9 @@ def test_ordinary_addresses_take_the_short_ways(rules: UrlRules) -> None:
     base = urls.base_of(page, "", rules.url_form)
 
     def seconds(judge: Iterator[object]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(list(judge)) == len(links)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     book = min(seconds(urls.resolve(url, base, rules) for url in links) for _ in range(7))
     short = min(seconds(map(Resolver(page, "", rules).resolve, links)) for _ in range(7))
@@ -182,8 +184,8 @@ def test_ordinary_addresses_take_the_short_ways(rules: UrlRules) -> None:
     "text", ["../", "./", "/", "a/../", "é", "%2e/", "a:", "@", " ", "\n", "https://", "[", "xn--a."]
 )
 def test_long_and_strange_addresses_end_in_short_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for rules in RULES.values():
         Resolver(PAGES[0], "", rules).resolve(text * 30_000 + "x.jpg")
         Resolver(text * 30_000, "", rules).resolve("x.jpg")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

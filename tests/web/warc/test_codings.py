@@ -59,6 +59,7 @@ def test_any_list_of_codings_is_undone_in_reverse_in_pieces_of_any_size(
     assert unpack(names, data, 1_000_000, max(piece, len(data) // 500)).body == body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKERS)
 def test_no_more_is_unpacked_than_a_piece_behind_the_limit(name: str) -> None:
     decoder = unpack([name], PACKERS[name](bytes(50_000_000)), 100_000, 4_000)
@@ -103,6 +104,7 @@ def test_gzip_members_that_hold_nothing_do_not_cost_time_for_ever() -> None:
     assert unpack(["gzip"], many, 1_000_000, 65_536).body == NOISE
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(NAMES, BODIES)
 def test_a_recorded_body_has_the_codings_that_were_not_undone(names: list[str], body: bytes) -> None:
