@@ -23,7 +23,7 @@ FORBIDDEN = {
     *("asyncio.create_subprocess_shell", "eval", "exec", "yaml.unsafe_load"),
 }
 # What a process of ours sends to another over their own pipe; nothing of the web or of a file is read so.
-OWN_PROCESSES = {("ahead", "pickle.loads")}
+OWN_PROCESSES = {("prefetch", "pickle.loads")}
 # What may be read of the environment: settings of the machine, and what our programs hand to those that they start.
 ENVIRONMENT = {
     *("LAION_DASK_DSN", "LAION_DASK_HOME", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "PYTHONPATH"),
