@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from built import build
 from dask_clients import threads_of_this_process
 from distributed import Client
 from places import ROOT
+from project import Project
 from xdist.scheduler import LoadFileScheduling
 
 from laion_dask import params
@@ -31,6 +34,20 @@ def shared_data() -> Path:
 def defaults() -> params.Params:
     """Read params.yaml as committed."""
     return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Project]:
+    """Build the small demo once for all processes of this test run: the clone, and a copy of its files for reading."""
+    base = tmp_path_factory.getbasetemp()
+    # Each process of xdist has a folder of its own in that of the run.
+    return build((base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "built")
+
+
+@pytest.fixture(scope="session")
+def small(built: tuple[Path, Project]) -> Project:
+    """The small demo, run by `dvc repro` from crawl to report with two workers; only for reading."""
+    return built[1]
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one worker", "three workers"])

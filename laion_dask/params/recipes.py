@@ -9,8 +9,10 @@ that is not null: with it, the recipe `demo` replaces the weights and files of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -59,8 +61,7 @@ def describe(name: str) -> Recipe:
     """
     text = _read(name)
     try:
-        # ruamel reads YAML 1.2 as params.yaml is read: `no` stays a word and 1e-3 a number.
-        values = YAML(typ="safe", pure=True).load(text)
+        values = deepcopy(_parsed(text))
     except YAMLError as error:
         raise RecipeError(f"recipe {name!r} is not YAML: {error}") from error
     if not isinstance(values, dict):
@@ -156,6 +157,13 @@ def _read(name: str) -> str:
         raise RecipeError(f"there is no recipe {name!r}. Remedy: {remedy}")
     file = _folder() / f"{name}{_SUFFIX}"
     return file.read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=128)
+def _parsed(text: str) -> Any:  # noqa: ANN401 - any YAML value
+    """Parse a recipe, once for all that extend it; the result is shared, so callers copy it."""
+    # ruamel reads YAML 1.2 as params.yaml is read: `no` stays a word and 1e-3 a number.
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _header(text: str) -> list[str]:

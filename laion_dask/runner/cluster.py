@@ -13,6 +13,7 @@ or, in the environment, DASK_LAION_DASK__CLUSTER__WORKERS=4.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,8 @@ _WORKER_ENV = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
+    # A worker that closes ends the silence that the cluster asked of it before it closes its last connections.
+    "DASK_LOGGING__DISTRIBUTED": "critical",
 }
 _DASK = {
     # Dask's profiler looks at all threads every 10 ms. In Python before 3.11.9 a garbage collection that falls into
@@ -195,13 +198,29 @@ def _started(make: type[LocalCluster], options: Mapping[str, Any]) -> Iterator[C
     """
     from distributed import Client  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
 
-    with ExitStack() as opened:
+    with _silence(), ExitStack() as opened:
         with interrupts.held("The run ends as soon as its processes have started."):
             with _unheard_by_workers():
                 cluster = _made(make, options)
             opened.callback(_close, cluster)
             client = opened.enter_context(Client(cluster))
         yield client
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep Dask's log from the terminal until the cluster's event loop has ended.
+
+    Dask's own `silence_logs` ends while a cluster closes. Connections that break after that, as when a signal has ended
+    the workers too, would be logged with a traceback.
+    """
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _made(make: type[LocalCluster], options: Mapping[str, Any]) -> LocalCluster:

@@ -74,9 +74,9 @@ class Origin:
         if stem in recipes.names():
             return stem
         sizes: dict[str, int] = {}
+        found = dict(flat(values))
         for name in recipes.names():
             wanted = dict(flat(recipes.describe(name).values))
-            found = dict(flat(values))
             if all(key in found and found[key] == value for key, value in wanted.items()):
                 sizes[name] = len(wanted)
         return max(sizes, key=lambda name: sizes[name], default="")

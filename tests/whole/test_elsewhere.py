@@ -35,19 +35,21 @@ def client(address: str) -> Iterator[Client]:
         yield found
 
 
-def test_workers_in_the_folder_of_another_version_write_what_local_ones_do(tmp_path: Path, address: str) -> None:
-    local, there = (Project.create(tmp_path / name, TINY) for name in ("local", "there"))
-    local.run("crawl", "extract")
+def test_workers_in_the_folder_of_another_version_write_what_local_ones_do(
+    small: Project, tmp_path: Path, address: str
+) -> None:
+    kind = {"DASK_LAION_DASK__CLUSTER__KIND": address}
+    there = Project.create(tmp_path / "there", SMALL)
     # Relative paths would lead into this one, which has all stages finished by other parameters.
-    other = Project.create(tmp_path / "other", TINY | {"crawl.seed": 5, "extract.min_chars": 30})
-    other.run("crawl", "extract")
-    before = other.digests("crawl", "extract")
+    other = Project.create(tmp_path / "other", SMALL | {"crawl.seed": 5, "extract.min_chars": 30})
     with worker(address, other.folder):
-        there.run("crawl", "extract", DASK_LAION_DASK__CLUSTER__KIND=address)
-    assert there.digests("crawl", "extract") == local.digests("crawl", "extract")
-    assert there.metrics("extract") == local.metrics("extract")
+        other.run_in_one_process("crawl", "extract", **kind)
+        before = other.digests("crawl", "extract")
+        there.run_in_one_process("crawl", "extract", **kind)
+    assert there.digests("crawl", "extract") == small.digests("crawl", "extract")
+    assert there.metrics("extract") == small.metrics("extract")
     assert other.digests("crawl", "extract") == before
-    assert local.metrics("extract")["links"] != other.metrics("extract")["links"]
+    assert there.metrics("extract")["links"] != other.metrics("extract")["links"]
 
 
 def test_globs_are_those_of_the_project_whatever_lies_where_the_worker_runs(tmp_path: Path, address: str) -> None:
@@ -140,9 +142,11 @@ def test_a_stage_whose_workers_do_not_see_the_project_publishes_nothing(tmp_path
 
 
 @mounts
-def test_a_worker_that_sees_another_file_under_the_same_path_is_refused(tmp_path: Path, address: str) -> None:
-    project = Project.create(tmp_path / "p", TINY)
-    project.run("crawl")
+def test_a_worker_that_sees_another_file_under_the_same_path_is_refused(
+    small: Project, tmp_path: Path, address: str
+) -> None:
+    project = Project.create(tmp_path / "p", SMALL)
+    project.adopt(small, "crawl")
     # Of the same name, on a disk of the worker's own.
     shutil.copytree(project.folder / "data", tmp_path / "theirs")
     for path in (tmp_path / "theirs" / "crawl").rglob("*.gz"):

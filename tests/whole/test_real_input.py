@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from elsewhere import scheduler, worker
 from project import STAGES, Project
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,9 @@ def real(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Project
             "filter.duplicate_images": "keep",
         },
     )
-    project.run(*STAGES)
+    folder = tmp_path_factory.mktemp("cluster")
+    with scheduler(folder) as address, worker(address, folder / "w"):
+        project.run_in_one_process(*STAGES, DASK_LAION_DASK__CLUSTER__KIND=address)
     return project
 
 

@@ -30,23 +30,16 @@ pytestmark = pytest.mark.slow
 
 
 # Where the fixture `small` has two: the workers that are killed with their stage (0: it is not), and those after them.
+# Of four workers that score, each of which imports torch for seconds, test_score.py has a test.
 WORKERS = {
     "extract": (1, 4),
     "catalog": (0, 1),
     "download": (4, 1),
-    "score": (1, 4),
+    "score": (2, 1),
     "group": (0, 1),
     "filter": (0, 4),
     "release": (0, 1),
 }
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The small demo, run once from crawl to report with two workers."""
-    project = Project.create(tmp_path_factory.mktemp("small") / "p", SMALL)
-    project.run(*STAGES)
-    return project
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +249,7 @@ class TestInterruption:
         assert "interrupted" in said
         assert "Traceback" not in said
         assert left_behind(project.folder) == []
-        project.run("download")
+        project.run("download", workers=1)
         assert project.digests("download") == small.digests("download")
 
 
@@ -265,7 +258,7 @@ class TestBadInput:
         project = Project.create(tmp_path / "p", {})
         with (project.folder / "params.yaml").open("a") as stream:
             stream.write("fliter: 3\n")
-        process = project.start("crawl")
+        process = project.start("crawl", workers=1)
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 1
         assert "fliter = 3" in said
@@ -281,9 +274,9 @@ class TestBadInput:
         gone = tmp_path / "w" / "d.warc.wat.gz"
         gone.write_bytes(b"soon gone")
         project = Project.create(tmp_path / "p", {"crawl.source": "files", "crawl.files": [f"{tmp_path}/w/*.gz"]})
-        project.run("crawl")
+        project.run("crawl", workers=1)
         gone.unlink()
-        project.run("extract")
+        project.run("extract", workers=1)
         records = project.metrics("extract")["records"]
         assert records["dropped"]["wat_unreadable"] >= 1
         assert records["dropped"]["truncated"] == 1
@@ -291,26 +284,22 @@ class TestBadInput:
 
     def test_a_stage_without_its_input_says_what_to_run(self, tmp_path: Path) -> None:
         project = Project.create(tmp_path / "p", SMALL)
-        process = project.start("score")
+        process = project.start("score", workers=1)
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 1
         assert "dvc repro" in said
 
-    def test_a_lost_database_is_a_clear_error_and_the_next_run_resumes(self, small: Project, tmp_path: Path) -> None:
-        project = Project.create(tmp_path / "p", SMALL)
-        project.adopt(small, "crawl", "extract")
-        process = project.start("catalog", LAION_DASK_DSN="postgresql://nobody@127.0.0.1:9/none")
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 1
-        assert "LAION_DASK_DSN" in said
-        project.run("catalog")
-        assert project.digests("catalog") == small.digests("catalog")
 
-
-def test_a_server_that_the_environment_names_gives_the_same_work_list(small: Project, dsn: str, tmp_path: Path) -> None:
+def test_a_lost_database_is_a_clear_error_and_a_server_that_the_environment_names_gives_the_same_work_list(
+    small: Project, dsn: str, tmp_path: Path
+) -> None:
     project = Project.create(tmp_path / "p", SMALL)
     project.adopt(small, "crawl", "extract")
-    project.run("catalog", LAION_DASK_DSN=dsn)
+    process = project.start("catalog", LAION_DASK_DSN="postgresql://nobody@127.0.0.1:9/none", workers=1)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "LAION_DASK_DSN" in said
+    project.run("catalog", LAION_DASK_DSN=dsn, workers=1)
     assert project.digests("catalog") == small.digests("catalog")
     assert not (project.folder / ".laion_dask" / "postgresql").exists()
     with psycopg.connect(dsn) as connection:
