@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
 unexport CFLAGS CXXFLAGS CPPFLAGS
 
-.PHONY: help setup repro test test-fast lint check lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
+.PHONY: help setup repro test test-fast lint check docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -56,6 +56,9 @@ lint: $(READY)
 
 check: $(READY) lint  ## lint and types
 	@mypy
+
+docs: $(READY)  ## the documentation as a site in site/, with search and reference; needs no network
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict  # not --quiet, which keeps --strict from counting warnings
 
 lock: $(READY)  ## resolve requirements.lock anew: hashes, no addresses
 	@$(UV) compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header \

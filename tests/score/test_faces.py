@@ -93,8 +93,9 @@ def test_a_box_reaches_from_its_place_as_far_as_its_distances_say(
     ("sure", "threshold", "kept"), [(0.3, 0.3, True), (0.29, 0.3, False), (0.5, 0.51, False), (1.0, 1.0, True)]
 )
 def test_a_box_counts_from_the_threshold_on(sure: float, threshold: float, kept: bool) -> None:  # noqa: FBT001 - a case
-    found = faces.decode(outputs([(8, 4, 4, 0, sure, (1, 1, 1, 1))]), Faces(file="x", threshold=threshold))
-    assert len(found[0]) == kept
+    assert (
+        len(faces.decode(outputs([(8, 4, 4, 0, sure, (1, 1, 1, 1))]), Faces(file="x", threshold=threshold))[0]) == kept
+    )
 
 
 @pytest.mark.parametrize(
