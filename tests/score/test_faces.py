@@ -93,9 +93,8 @@ def test_a_box_reaches_from_its_place_as_far_as_its_distances_say(
     ("sure", "threshold", "kept"), [(0.3, 0.3, True), (0.29, 0.3, False), (0.5, 0.51, False), (1.0, 1.0, True)]
 )
 def test_a_box_counts_from_the_threshold_on(sure: float, threshold: float, kept: bool) -> None:  # noqa: FBT001 - a case
-    assert (
-        len(faces.decode(outputs([(8, 4, 4, 0, sure, (1, 1, 1, 1))]), Faces(file="x", threshold=threshold))[0]) == kept
-    )
+    found = faces.decode(outputs([(8, 4, 4, 0, sure, (1, 1, 1, 1))]), Faces(file="x", threshold=threshold))
+    assert len(found[0]) == kept
 
 
 @pytest.mark.parametrize(
@@ -130,8 +129,7 @@ def test_boxes_are_shares_of_the_picture_not_of_the_square(
 def test_what_lies_in_the_padding_is_no_face() -> None:
     boxes = np.array([(10, 120, 60, 200), (10, 10, 60, 60)], np.float32)
     found, scores = faces.relative((boxes, np.array([0.9, 0.8], np.float32)), (448, 224), SIDE)
-    assert len(found) == 1
-    assert scores.tolist() == pytest.approx([0.8])
+    assert (len(found), scores.tolist()) == (1, pytest.approx([0.8]))
 
 
 @pytest.mark.parametrize(
