@@ -209,6 +209,17 @@ class TestHouse:
         below = {path.parent.name for path in folder.glob("*/__init__.py")}
         assert sorted(entries) == sorted(inside | below)
 
+    def test_the_architecture_names_every_folder_and_no_file_that_is_not_there(self) -> None:
+        text = (ROOT / "ARCHITECTURE.md").read_text()
+        tree = set(re.findall(r"^  ([a-z_]+)/ ", text, re.MULTILINE))
+        folders = {path.name for path in (ROOT / "laion_dask").iterdir() if any(path.glob("[a-z_]*.*"))}
+        assert tree == folders - {"__pycache__"}
+        named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text))
+        assert len(named) > 20
+        assert {
+            name for name in named if not any((ROOT / place / name).is_file() for place in ("", "laion_dask"))
+        } == set()
+
     @pytest.mark.parametrize("stage", SECTIONS)
     def test_what_happens_to_one_part_of_a_stage_is_behind_the_same_door(self, stage: str) -> None:
         if stage not in {"crawl", "report"}:  # which have no parts of their own
