@@ -225,7 +225,7 @@ def test_a_folder_with_broken_and_odd_tars_is_scored_with_all_counted(tmp_path: 
     assert "broken_tar 2" in said
     assert "doubled_name 1" in said
     assert "no_caption 2" in said
-    assert "of 1 images the JSON is none" in said
+    assert "the JSON of 1 images cannot be read" in said
     scores = [pq.read_table(tmp_path / "out" / "score" / f"{place:05d}.parquet") for place in range(4)]
     assert [table["reason"].to_pylist() for table in scores] == [
         [KEEP] * 6,

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalog = settings.catalog.model_copy(update={"lists": ()})
     whole = settings.model_copy(update={"download": rules, "catalog": catalog})
     with threads_of_this_process(1) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cluster, "open_client", lambda: nullcontext(client))
+        patched.setattr(cluster, "open_client", lambda **_: nullcontext(client))
         download_tables([table], place / "out", whole, cut, Progress("download", "images"))
     return place / "out"
 
