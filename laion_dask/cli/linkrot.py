@@ -45,7 +45,7 @@ def linkrot(
 
 
 def _print(found: LinkRot) -> None:
-    from laion_dask.download.earlier import CLASSES
+    from laion_dask.schema.comparison import CLASSES
 
     pairs = found.everything.pairs
     if not pairs:

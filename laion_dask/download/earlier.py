@@ -17,26 +17,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from laion_dask.images import hashes
+from laion_dask.schema.comparison import CHANGED, GONE, REFUSED, SAME_BYTES, SAME_PICTURE, UNREACHABLE
 from laion_dask.schema.reasons import KEEP
 from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import shards
-
-SAME_BYTES: Final = "same_bytes"
-SAME_PICTURE: Final = "same_picture"
-CHANGED: Final = "changed"
-GONE: Final = "gone"
-REFUSED: Final = "newly_refused"
-UNREACHABLE: Final = "unreachable"
-
-CLASSES: Final = {
-    SAME_BYTES: "the address gave the same bytes (sha256)",
-    SAME_PICTURE: f"other bytes of the same picture (PDQ, at most {PDQ_DISTANCE} of 256 bits apart)",
-    CHANGED: "the address gave another picture",
-    REFUSED: "robots.txt, headers or other signals refuse now",
-    GONE: "the server answered, but with no picture that can be read",
-    UNREACHABLE: "no answer, or one that asks to come later: not decided",
-}
-"""What can become of a pair that an earlier version has a picture of, in the order of the report."""
 
 CHANGED_BYTES: Final = "changed_bytes"
 _OTHER_PICTURE: Final = "another picture than the earlier version has"

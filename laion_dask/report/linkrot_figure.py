@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from laion_dask.download import earlier
 from laion_dask.report.figures import INK, QUIET, STYLE, FigureFiles, save
+from laion_dask.schema import comparison
 from laion_dask.versions.linkrot import LinkRot, LinkRotGroup
 
 CAPTION: Final = (
@@ -19,12 +19,12 @@ CAPTION: Final = (
 )
 # Okabe and Ito's, dark for what is still there; the order of the bars says the same.
 _COLORS: Final = {
-    earlier.SAME_BYTES: "#0072B2",
-    earlier.SAME_PICTURE: "#56B4E9",
-    earlier.CHANGED: "#D55E00",
-    earlier.REFUSED: "#CC79A7",
-    earlier.GONE: "#D9822B",
-    earlier.UNREACHABLE: "#D5DBE1",
+    comparison.SAME_BYTES: "#0072B2",
+    comparison.SAME_PICTURE: "#56B4E9",
+    comparison.CHANGED: "#D55E00",
+    comparison.REFUSED: "#CC79A7",
+    comparison.GONE: "#D9822B",
+    comparison.UNREACHABLE: "#D5DBE1",
 }
 _HOSTS: Final = 15
 

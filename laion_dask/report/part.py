@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from jinja2 import Environment
 
 from laion_dask import params
-from laion_dask.download import earlier
 from laion_dask.report import gallery, reference, report_tables, tracking
+from laion_dask.schema import comparison
 from laion_dask.schema.reasons import REASON_STAGE
 from laion_dask.schema.values import SIGNALS
 from laion_dask.statistics import domain_classes, rates, summary, truth
@@ -95,7 +95,7 @@ def write(
         steps=steps,
         numbers=numbers,
         rot=rot,
-        rot_classes=earlier.CLASSES,
+        rot_classes=comparison.CLASSES,
         changes=changes,
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),

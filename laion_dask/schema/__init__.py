@@ -5,6 +5,7 @@
 - values: Values that several stages share: the splits of pairs, the signals of opt-outs, when two PDQ hashes match.
 - groups: The tables of the stage group.
 - faces: The columns that the stage score adds where a detector of faces is named.
+- comparison: What can become of a pair when its address is asked again.
 - reasons: The closed list of reasons for which rows are dropped, and the bits of the filter's rules.
 - ledger: Counts that add up: rows seen, kept, and dropped by reason.
 """

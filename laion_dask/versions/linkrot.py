@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import schema
 from laion_dask.download import earlier as verify
+from laion_dask.schema import comparison
 from laion_dask.schema.reasons import KEEP
 from laion_dask.statistics.intervals import Share, names_first, wilson
 from laion_dask.storage import shards
@@ -38,7 +39,7 @@ class ClassShare(Share):
 
 @dataclass(frozen=True, slots=True)
 class LinkRotGroup:
-    """All pairs, those of one year, or those of one host: a share for each class of `verify.CLASSES`, in that order."""
+    """All pairs, those of one year, or those of one host: a share for each class of `comparison.CLASSES`, in that order."""
 
     name: str
     pairs: int
@@ -50,7 +51,9 @@ class LinkRotGroup:
 
     def still_there(self) -> tuple[float, float]:
         """Return the Wilson interval of the share that still gives the picture, in the same or in other bytes."""
-        return wilson(sum(self.share(name).count for name in (verify.SAME_BYTES, verify.SAME_PICTURE)), self.pairs)
+        return wilson(
+            sum(self.share(name).count for name in (comparison.SAME_BYTES, comparison.SAME_PICTURE)), self.pairs
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema.LINKROT.schema))
     report = _report(counts, top_hosts)
     text = json.dumps(
-        {"classes": verify.CLASSES, **asdict(report, dict_factory=names_first)}, indent=1, ensure_ascii=False
+        {"classes": comparison.CLASSES, **asdict(report, dict_factory=names_first)}, indent=1, ensure_ascii=False
     )
     (out / "linkrot.json").write_text(f"{text}\n", encoding="utf-8")
     return report
@@ -132,7 +135,7 @@ def _report(counts: Counter[tuple[str, str, str]], top_hosts: int) -> LinkRot:
 
     def group(kind: str, name: str) -> LinkRotGroup:
         total = sizes[kind, name]
-        shares = (ClassShare.of(counts[kind, name, found], total, found=found) for found in verify.CLASSES)
+        shares = (ClassShare.of(counts[kind, name, found], total, found=found) for found in comparison.CLASSES)
         return LinkRotGroup(name, total, tuple(shares))
 
     years = sorted(name for kind, name in sizes if kind == "year")

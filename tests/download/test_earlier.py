@@ -24,6 +24,7 @@ from laion_dask.download import earlier
 from laion_dask.images import hashes
 from laion_dask.report import linkrot_figure, tracking
 from laion_dask.report.part import write as write_report
+from laion_dask.schema import comparison
 from laion_dask.schema.reasons import KEEP
 from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import shards
@@ -130,7 +131,7 @@ def test_what_has_changed_is_dropped_with_its_own_reason_and_its_hash_on_record(
     assert stored == {row["key"] for row in rows if row["reason"] == KEEP}
     report = linkrot.write(tmp_path / "report", out, before, top_hosts=2)
     assert {share.found: share.count for share in report.everything.shares} == {
-        found: sum(name == found for _, _, name in PAIRS) for found in earlier.CLASSES
+        found: sum(name == found for _, _, name in PAIRS) for found in comparison.CLASSES
     }
 
 
@@ -145,14 +146,14 @@ def test_every_pair_has_its_class_and_rates_have_intervals(now: Path, before: Pa
     assert [(group.name, group.pairs) for group in report.hosts] == [("even.example", 5)]
     assert report.hosts_total == 2
     assert linkrot.read(tmp_path / "linkrot.json") == report
-    assert json.loads((tmp_path / "linkrot.json").read_text())["classes"] == earlier.CLASSES
+    assert json.loads((tmp_path / "linkrot.json").read_text())["classes"] == comparison.CLASSES
     for group in (report.everything, *report.years, *report.hosts):
         assert sum(share.count for share in group.shares) == group.pairs
 
 
 def test_numbers_for_mlflow_have_the_same_names_in_every_version(now: Path, before: Path, tmp_path: Path) -> None:
     values = linkrot.metrics(linkrot.write(tmp_path, now, before, top_hosts=1))
-    for found in earlier.CLASSES:
+    for found in comparison.CLASSES:
         assert {f"linkrot.{found}.{part}" for part in ("rate", "low", "high")} <= values.keys()
     assert values["linkrot.pairs"] == len(PAIRS)
     assert values["linkrot.2020.same_bytes.rate"] == pytest.approx(1 / 3)
