@@ -102,7 +102,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "duplicate_image": "another kept pair has the same image bytes",
         "near_duplicate": "another kept pair has nearly the same image, by filter.near_duplicates",
         "semantic_duplicate": "another kept pair has an image of the same meaning, by filter.semantic_duplicates",
-        "unbalanced": "no entry of filter.balance is in the text, or the coin of each that is fell on drop",
+        "unbalanced": "no entry of filter.balance is in the text, or every matching entry was sampled out",
     },
 }
 """Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
