@@ -84,6 +84,20 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 # What a module holds that starts workers: its tests are marked `cluster`, as those that ask for the fixture `client`.
 STARTS_A_CLUSTER = {"LocalCluster", "Project", "cluster", "threads_of_this_process"}
+# Files whose tests start programs (Git, PostgreSQL, decoders), file in MLflow, load models, or are very many: together
+# they would take as long as half of what `make test-fast` runs.
+SLOW_FILES = {
+    *(
+        "catalog/test_postgres.py",
+        "clip/test_models.py",
+        "demo/training/test_evaluate.py",
+        "download/test_url_tables.py",
+    ),
+    *("experiments/test_recipes_table.py", "experiments/test_versions.py", "images/test_decoders.py"),
+    *("removals/test_purge_links.py", "removals/test_purge_places.py", "removals/traces/test_trace_kinds.py"),
+    *("report/test_tracking.py", "versions/test_diff.py", "web/archive/test_exchanges.py"),
+}
+assert all((ROOT / "tests" / name).is_file() for name in SLOW_FILES), "SLOW_FILES names a file that is not there"
 # Files whose tests share nothing that takes time to make: each test may run in another process.
 ONE_BY_ONE = {"tests/benchmarks/test_benchmarks.py", "tests/images/test_decoders.py"}
 
@@ -91,12 +105,14 @@ ONE_BY_ONE = {"tests/benchmarks/test_benchmarks.py", "tests/images/test_decoders
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by their folder and fixtures, and begin with the slow ones, so that no process waits for them."""
     for item in items:
-        if item.path.parent.name in {"whole", "benchmarks"}:
+        folder, fixtures = item.path.parent.name, getattr(item, "fixturenames", ())
+        file = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
+        if folder in {"whole", "benchmarks"} or file in SLOW_FILES or "dsn" in fixtures:
             item.add_marker("slow")
         if item.path.stem.endswith("_browser"):
             item.add_marker("browser")
         names = vars(item.module) if isinstance(item, pytest.Function) else {}
-        if "client" in getattr(item, "fixturenames", ()) or STARTS_A_CLUSTER & set(names):
+        if "client" in fixtures or STARTS_A_CLUSTER & set(names):
             item.add_marker("cluster")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
