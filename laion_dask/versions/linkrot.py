@@ -39,7 +39,7 @@ class ClassShare(Share):
 
 @dataclass(frozen=True, slots=True)
 class LinkRotGroup:
-    """All pairs, those of one year, or those of one host: a share for each class of `comparison.CLASSES`, in that order."""
+    """All pairs, those of one year, or those of one host: a share for each of `comparison.CLASSES`, in that order."""
 
     name: str
     pairs: int
