@@ -21,7 +21,7 @@ from laion_dask.web.warc.recorded import Survey
 
 @contextmanager
 def opened(rules: params.Download, workers: int, host: str, index: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the arguments of `download.download` that say who answers and as whom this project asks.
+    """Yield the arguments of `part.download` that say who answers and as whom this project asks.
 
     For the live web the driver runs the rate limiter of all workers, which reach it at `host`. Recorded answers need no
     rate limits: a replay server on this machine answers out of WARC files, or the workers read an archive by the index

@@ -14,7 +14,7 @@ _HOSTS: Final = 2
 
 
 class DownloadRates:
-    """Adds up the counts of `download.download` over all rounds of a run.
+    """Adds up the counts of `part.download` over all rounds of a run.
 
     Parts that only join rounds have no `slow` and are left out: their rows were counted in their rounds. Rates are of
     this run: parts that an earlier run has finished count as parts, not for the speed.

@@ -26,7 +26,7 @@ _SLOWEST: Final = 5
 
 
 def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
-    """Write one shard (see `download.download`) out of its rounds' folders, the first of which has all rows.
+    """Write one shard (see `part.download`) out of its rounds' folders, the first of which has all rows.
 
     Returns the counts that `download` returns. Raises `shards.ShardError` where the rounds do not fit together.
     """

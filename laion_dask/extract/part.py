@@ -50,7 +50,7 @@ def extract(
     (a row of schema.READS with the `seconds` and `requests` of schema.TIMES). Counts: `records` and `links` (seen,
     kept, dropped by reason), `mended` by reason, `pages`, `fallback_to_warcio`, `bytes` as stored; `error` where the
     WAT cannot be read. A missing WAT gives empty tables. Memory does not grow with the WAT. Raises where disk or
-    network fail in the middle, `verdict.LedgerError` and `wat.WatError` if counts do not add up.
+    network fail in the middle, `LedgerError` and `wat_pages.WatError` if counts do not add up.
     """
     began = time.perf_counter()
     tally, judge = Tally(), Judge(settings)

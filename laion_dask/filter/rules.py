@@ -1,7 +1,7 @@
 """Apply the filter rules that look at one row alone: each rule gives a column of the rows that it would drop.
 
 A rule is (name, reason, drops): bool (rows,), true where it would drop the pair, whatever other rules say. They come in
-the order in which the first that drops names the reason; `verdict.RULE_BITS` has the bits.
+the order in which the first that drops names the reason; `reasons.RULE_BITS` has the bits.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def local(
     """Yield the rules that a row alone decides, but for those that are switched off.
 
     `pairs` has the columns of `columns` and those that are computed; `embedded` the stored image embeddings of each
-    model that a rule reads, float32 (rows, features), NaN where there is no image; `listed` what `known.of_rows` finds.
+    model that a rule reads, float32 (rows, features), NaN where there is no image; `listed` what
+    `known_content.of_rows` finds.
     """
     yield from _known_content(pairs, files, listed)
     yield from _of_image_and_text(pairs, settings, files)

@@ -165,7 +165,7 @@ def pages(location: str, reader: str, kinds: tuple[str, ...], tally: Tally) -> I
 
     `reader` is fastwarc or warcio; `kinds` are the paths of the links that count as images (`IMG@/src`, or `*`).
     Every defect is counted with its offset, and what can be read is kept; a WAT that cannot be opened, or not to its
-    end, has its message in `tally.error`. Raises only when disk or network fail in the middle (`wat_reader.records`).
+    end, has its message in `tally.error`. Raises only when disk or network fail in the middle (`wat_records.records`).
     """
     read = 0
     try:

@@ -136,7 +136,7 @@ class _OneFrame(io.RawIOBase):
 class Frames:
     """All frames from one place on, as one stream: what they unpack to, what is wrong, and where they end.
 
-    Has the attributes of `unpack.Member`: it is read the same way.
+    Has the attributes of `gzip_members.GzipMember`: it is read the same way.
     """
 
     def __init__(self, stored: Stored, at: int) -> None:

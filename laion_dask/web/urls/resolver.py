@@ -110,7 +110,7 @@ class Resolver:
         self._prefixes: tuple[str, str, str] | None = None
 
     def resolve(self, url: str) -> Address | str:
-        """Return the address in its form, or the first reason against it, a key of `verdict.REASONS["extract"]`."""
+        """Return the address in its form, or the first reason against it, a key of `reasons.REASONS["extract"]`."""
         whole = url
         found = self._match(url)
         if found is None:
