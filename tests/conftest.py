@@ -125,6 +125,7 @@ class FilesAndTests(LoadFileScheduling):
         return nodeid if file in ONE_BY_ONE else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesAndTests | None:
     """Distribute as `FilesAndTests` says where files are distributed."""
     return FilesAndTests(config, log) if config.getoption("dist") == "loadfile" else None
