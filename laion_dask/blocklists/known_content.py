@@ -20,11 +20,12 @@ LISTED_ADDRESS: Final = "listed_address"
 LISTED: Final = frozenset({LISTED_HASH, LISTED_ADDRESS})
 """Reasons of a download whose row says nothing but which list it was: see `blank`."""
 
-_KEPT: Final = frozenset({"key", "uid", "split", "language", "status", "error_message", "reason", "rights"})
+_KEPT: Final = frozenset(
+    {"key", "uid", "split", "language", "status", "error_message", "reason", "listed_by", "rights"}
+)
 _NULL: Final = frozenset({"md5", "sha1", "sha256", "pdq", "format", "server_date", "rights_time"})
 _ZERO: Final = frozenset({"bytes", "http_status"})
 
-_TOLD: Final = "known content, list "
 _DIGESTS: Final = {"md5": hashlib.md5, "sha1": hashlib.sha1, "sha256": hashlib.sha256}
 _BODY_KINDS: Final = ("md5", "sha1", "sha256")
 
@@ -114,14 +115,9 @@ def _digests(kind: str, contents: Sequence[bytes]) -> Bytes:
 # What is left of a listed row
 
 
-def told(names: Sequence[str]) -> str:
-    """Return the message of a row that lists have: their names, nothing of the row."""
-    return _TOLD + ", ".join(names)
-
-
-def names(message: str | None) -> list[str]:
-    """Return the names in a message that `told` made."""
-    return (message or "").removeprefix(_TOLD).split(", ") if (message or "").startswith(_TOLD) else []
+def message(names: Sequence[str]) -> str:
+    """Return the error message of a row that these lists have: their names, nothing of the row."""
+    return f"known content, list {', '.join(names)}"
 
 
 def blank(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The stage download: one shard of the work list, asked for politely, kept as img2dataset does.
 
 - answers: Open what answers the requests of a download: the live web, WARC files, or an archive of an earlier download.
+- attempt: One attempt to download a pair: what came, what was decoded, and the row that the shard's table gets of it.
+- body_checks: Check a body before its picture is kept: known content, the owner's refusal, decoding, an earlier
+  version.
 - earlier: Compare a download with an earlier one: same bytes, same picture, changed, gone or refused.
 - host_queue: The queue of rows of a shard: hosts alternate, and a host that fails waits until all others are done.
 - known_gate: Keep known content out of a download: addresses before they are fetched, bodies before they are decoded.

@@ -23,8 +23,6 @@ from laion_dask.schema.values import PDQ_DISTANCE
 from laion_dask.storage import shards
 
 CHANGED_BYTES: Final = "changed_bytes"
-_OTHER_PICTURE: Final = "another picture than the earlier version has"
-_OTHER_BYTES: Final = "the picture of the earlier version in other bytes"
 _UNDECIDED: Final = frozenset(
     {
         "unreachable",
@@ -135,9 +133,9 @@ def refusal(found: str, mode: Mode) -> str | None:
     made to mislead a model. `keep` refuses nothing.
     """
     if found == CHANGED and mode != "keep":
-        return _OTHER_PICTURE
+        return "another picture than the earlier version has"
     if found == SAME_PICTURE and mode == "strict":
-        return _OTHER_BYTES
+        return "the picture of the earlier version in other bytes"
     return None
 
 
@@ -147,7 +145,8 @@ def classify(row: Mapping[str, Any], before: Before, now: str | None) -> str:
     if reason == KEEP:
         return compare(before, row["sha256"], now)
     if reason == CHANGED_BYTES:
-        return SAME_PICTURE if row["error_message"] == _OTHER_BYTES else CHANGED
+        # A download of before there was the column refused nothing but other pictures, unless it was strict.
+        return str(row.get("compared") or CHANGED)
     if row["rights"] == "refused" and reason == row["rights_signal"]:
         return REFUSED
     later = row["http_status"] == 429 or row["http_status"] >= 500

@@ -6,12 +6,11 @@ Addresses are looked up before they are asked for, redirects among them; bodies 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from laion_dask.blocklists import known_content
-from laion_dask.blocklists.known_content import LISTED_ADDRESS, LISTED_HASH
+from laion_dask.blocklists.known_content import LISTED_ADDRESS
 from laion_dask.blocklists.known_index import Index
 from laion_dask.images import prepare
 from laion_dask.web.fetch import guard
@@ -25,11 +24,11 @@ class KnownContentGate:
         self._lists = tuple(lists)
         self._has_addresses = any(entry.of_urls for entry in lists)
 
-    def rows(self, urls: Sequence[str]) -> Mapping[int, str]:
-        """Return the rows that must not be asked for, each with the message that its row gets."""
+    def of_urls(self, urls: Sequence[str]) -> Mapping[int, tuple[str, ...]]:
+        """Return the places of the addresses that must not be asked for, each with the lists that have it."""
         found = known_content.of_urls(self._lists, urls) if self._has_addresses else {}
-        rows = np.flatnonzero(known_content.any_of(found, len(urls))).tolist()
-        return {row: known_content.told([name for name, mask in found.items() if mask[row]]) for row in rows}
+        places = np.flatnonzero(known_content.any_of(found, len(urls))).tolist()
+        return {place: tuple(name for name, mask in found.items() if mask[place]) for place in places}
 
     def through(self, wrap: Callable[[Ask], Ask] | None) -> Callable[[Ask], Ask] | None:
         """Extend an archive's `wrap`, so that no address of a list is requested."""
@@ -40,8 +39,8 @@ class KnownContentGate:
             behind = ask if wrap is None else wrap(ask)
 
             async def asked(target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
-                if named := self.rows([target.href]):
-                    return Reply(failure=LISTED_ADDRESS, message=named[0])
+                if listed := self.of_urls([target.href]):
+                    return Reply(failure=LISTED_ADDRESS, message=known_content.message(listed[0]))
                 return await behind(target, limits, wanted)
 
             return asked
@@ -52,17 +51,10 @@ class KnownContentGate:
         """Whether a body may be written to disk."""
         return not known_content.of_body(self._lists, reply.body)
 
-    def body(self, body: bytes) -> prepare.Prepared | None:
-        """Return how a row with this body ends; None where no list has it."""
-        names = known_content.of_body(self._lists, body)
-        return prepare.Prepared(LISTED_HASH, known_content.told(names)) if names else None
+    def of_body(self, body: bytes) -> tuple[str, ...]:
+        """Name the lists that have these bytes."""
+        return known_content.of_body(self._lists, body)
 
-    def picture(self, prepared: prepare.Prepared) -> prepare.Prepared:
-        """Return a decoded picture, without anything of it where a list has one that looks like it."""
-        names = known_content.of_picture(self._lists, prepared.pdq, prepared.pdq_quality)
-        return prepare.Prepared(LISTED_HASH, known_content.told(names)) if names else prepared
-
-
-def row(ended: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of an attempt as it may be written."""
-    return known_content.blank(ended) if ended["reason"] in known_content.LISTED else dict(ended)
+    def of_picture(self, prepared: prepare.Prepared) -> tuple[str, ...]:
+        """Name the lists that have a picture that looks like this one."""
+        return known_content.of_picture(self._lists, prepared.pdq, prepared.pdq_quality)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +19,10 @@ from laion_dask import params
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
 from laion_dask.download import earlier, known_gate, rounds, worklist
+from laion_dask.download.attempt import Attempt
+from laion_dask.download.body_checks import BodyChecks
 from laion_dask.download.host_queue import HostQueue
 from laion_dask.download.reorder_buffer import ReorderBuffer
-from laion_dask.images import decoders, hashes, prepare
-from laion_dask.images.blur import Box
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
 from laion_dask.storage import shards
@@ -35,11 +34,7 @@ from laion_dask.web.fetch.fetcher import Fetcher, open_fetcher
 from laion_dask.web.fetch.leases import LimitServerAddress
 from laion_dask.web.fetch.outcome import Fetched, not_asked
 from laion_dask.web.fetch.replay_address import ReplayAddress
-from laion_dask.web.rights.decision import SILENT, Policy
-
-Hashes = Mapping[hashes.Digest, str]
-Judged = tuple[Fetched, prepare.Prepared, Hashes]
-Judge = Callable[[Fetched, earlier.Before | None, Sequence[Box]], Judged]
+from laion_dask.web.rights.decision import SILENT
 
 _AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a slot at their host
 _BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
@@ -92,10 +87,17 @@ def download(
             scope=replay,
             keep_body=gate.may_keep if lists else keep_all,
         ) as recording,
-        ReorderBuffer(out) as spool,
+        ReorderBuffer(out) as reorder_buffer,
         shards.ShardWriter(out, name, columns) as writer,
     ):
-        shard = _Shard(settings, name, rows, places, round_number, spool, writer, shard_rows, recording, compared, gate)
+        shard = _Shard(
+            settings,
+            _Rows(name, rows, places, shard_rows, round_number, compared),
+            gate,
+            recording,
+            reorder_buffer,
+            writer,
+        )
         through = gate.through(recording.wrap)
         opening = open_fetcher(
             settings, replay=replay, user_agent=user_agent, workers=workers, limit_server=limit_server, through=through
@@ -112,37 +114,45 @@ def download(
     return counts | {"slow": rounds.slowest(tries)}
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a shard that one round tries."""
+
+    shard: str
+    rows: list[dict[str, Any]]
+    places: Sequence[int]
+    """Where each row stands in the work list of the shard."""
+    shard_rows: int
+    round_number: int
+    before: Mapping[str, earlier.Before]
+    """What the version of download.verify has of them, by uid."""
+
+    def key(self, row: int) -> str:
+        return shards.key(self.shard, self.places[row], self.shard_rows)
+
+
 class _Shard:
     """The state of one download: the rows that have not begun, what is under way, what has ended."""
 
     def __init__(
         self,
         settings: params.Download,
-        name: str,
-        rows: list[dict[str, Any]],
-        places: Sequence[int],
-        round_number: int,
-        spool: ReorderBuffer,
-        writer: shards.ShardWriter,
-        shard_rows: int,
-        recording: shard_archive.Archive,
-        compared: Mapping[str, earlier.Before],
+        work: _Rows,
         gate: known_gate.KnownContentGate,
+        recording: shard_archive.Archive,
+        reorder_buffer: ReorderBuffer,
+        writer: shards.ShardWriter,
     ) -> None:
         self._settings = settings
-        self._name = name
-        self._rows = rows
-        self._places = places
-        self._round = round_number
-        self._spool = spool
-        self._writer = writer
-        self._shard_rows = shard_rows
-        self._archive = recording
-        self._compared = compared
+        self._work = work
+        self._rows = work.rows
         self._gate = gate
-        self._listed = gate.rows([row["url"] for row in rows])
+        self._archive = recording
+        self._buffer = reorder_buffer
+        self._writer = writer
+        self._listed = gate.of_urls([row["url"] for row in work.rows])
         # Rows without a valid address have no host that could fail for the others.
-        self._queue = HostQueue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
+        self._queue = HostQueue([row["host"] or f"? {place}" for place, row in enumerate(work.rows)], settings)
         self._active = 0
         self._body_bytes = 0
         self._changed = asyncio.Event()
@@ -154,7 +164,7 @@ class _Shard:
 
     async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
         """Fetch all rows; a row that may not begin yet holds up no other."""
-        judge = partial(_judge, _decoders(self._settings, cores), self._settings, Policy.of(self._settings), self._gate)
+        checks = BodyChecks.of(self._settings, self._gate, processes=cores)
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
                 if self._settings.source == "web":
@@ -165,7 +175,7 @@ class _Shard:
                         self._give_up(given_up)
                     while self._has_room() and (row := self._queue.start()) is not None:
                         self._active += 1
-                        tasks.create_task(self._fetch(row, fetcher, pool, judge))
+                        tasks.create_task(self._fetch(row, fetcher, pool, checks))
                     if self._active:
                         await self._changed.wait()
 
@@ -181,167 +191,64 @@ class _Shard:
 
     def _give_up(self, row: int) -> None:
         work = self._rows[row]
-        asks_for("row", work["uid"], self._round)
+        asks_for("row", work["uid"], self._work.round_number)
         reason = SHARD if self._over else self._left.get(work["host"], "host_failing")
         fetched = not_asked(work["url"], reason)
         self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
-        self._end(row, *_undecoded(fetched))
+        self._end(row, Attempt.undecoded(fetched))
 
-    async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, judge: Judge) -> None:
+    async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, checks: BodyChecks) -> None:
         work = self._rows[row]
-        asks_for("row", work["uid"], self._round)
-        if fault := work.get(worklist.FAULT):
-            fetched = Fetched("bad_row", fault, work["url"], SILENT)
-        elif row in self._listed:
-            fetched = Fetched(known_content.LISTED_ADDRESS, self._listed[row], work["url"], SILENT)
-        elif (concluded := self._archive.recorded_outcome(work["url"])) is not None:
-            fetched = not_asked(work["url"], concluded.failure)
-        else:
-            fetched = await fetcher.fetch(work["url"])
-            self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
+        asks_for("row", work["uid"], self._work.round_number)
+        fetched = await self._outcome(row, fetcher)
         if fetched.left:
             self._left[work["host"]] = fetched.left
         self._queue.end(row, failed=fetched.host_failed, paused=fetched.host_paused or bool(fetched.left))
         self._changed.set()
-        judged: Judged = _undecoded(fetched)
+        attempt = Attempt.undecoded(fetched, self._lists_of(fetched))
         if fetched.reason == KEEP:
             self._body_bytes += len(fetched.body)
             loop = asyncio.get_running_loop()
-            before, boxes = self._compared.get(work["uid"]), work.get(worklist.BOXES) or ()
-            judged = await loop.run_in_executor(pool, judge, fetched, before, boxes)
+            before, boxes = self._work.before.get(work["uid"]), work.get(worklist.BOXES) or ()
+            attempt = await loop.run_in_executor(pool, checks.check, fetched, before, boxes)
             self._body_bytes -= len(fetched.body)
         self._active -= 1
         self._changed.set()
-        self._end(row, *judged)
+        self._end(row, attempt)
 
-    def _end(self, row: int, fetched: Fetched, prepared: prepare.Prepared, digests: Hashes) -> None:
+    async def _outcome(self, row: int, fetcher: Fetcher) -> Fetched:
+        """Ask for a row, if it has an address that may be asked for and the archive has not recorded the outcome."""
+        work = self._rows[row]
+        if fault := work.get(worklist.FAULT):
+            return Fetched("bad_row", fault, work["url"], SILENT)
+        if row in self._listed:
+            return Fetched(known_content.LISTED_ADDRESS, None, work["url"], SILENT)
+        if (concluded := self._archive.recorded_outcome(work["url"])) is not None:
+            return not_asked(work["url"], concluded.failure)
+        fetched = await fetcher.fetch(work["url"])
+        self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
+        return fetched
+
+    def _lists_of(self, fetched: Fetched) -> tuple[str, ...]:
+        """Name the lists that have the address, the row's own or that of a redirect, that was not asked for."""
+        if fetched.reason != known_content.LISTED_ADDRESS:
+            return ()
+        return self._gate.of_urls([fetched.final_url])[0]
+
+    def _end(self, row: int, attempt: Attempt) -> None:
         """Write a row that has ended, and those that have waited for it."""
-        work, place = self._rows[row], self._places[row]
-        key = shards.key(self._name, place, self._shard_rows)
-        asks_for("row", work["uid"], self._round)
-        self._archive.end_row(listed=prepared.reason in known_content.LISTED)
-        tried = {"key": key, "host": work["host"], "round": self._round, "reason": prepared.reason}
-        for number, one in enumerate(fetched.tries if prepared.reason not in known_content.LISTED else (), start=1):
-            ended = {"outcome": one.reason, "http_status": one.status, "seconds": one.seconds}
-            self.tries.append({**tried, "attempt": number, **ended})
+        work, fetched, key = self._rows[row], attempt.fetched, self._work.key(row)
+        asks_for("row", work["uid"], self._work.round_number)
+        self._archive.end_row(listed=attempt.is_listed)
+        if not attempt.is_listed:
+            tried = {"key": key, "host": work["host"], "round": self._work.round_number}
+            tried["reason"] = attempt.prepared.reason
+            for number, one in enumerate(fetched.tries, start=1):
+                ended = {"outcome": one.reason, "http_status": one.status, "seconds": one.seconds}
+                self.tries.append({**tried, "attempt": number, **ended})
         if fetched.later:
-            self.later.append(place)
-        written = known_gate.row(attempt(key, work, fetched, prepared, digests))
-        self._spool.put(row, written, prepared.picture, prepared.extension)
-        for done, picture, extension in self._spool.ready():
+            self.later.append(self._work.places[row])
+        self._buffer.put(row, attempt.row(key, work), attempt.prepared.picture, attempt.prepared.extension)
+        for done, picture, extension in self._buffer.ready():
             self._writer.add(done, picture, extension)
             self.ended.append(done)
-
-
-def _undecoded(fetched: Fetched) -> Judged:
-    return fetched, prepare.Prepared(fetched.reason, fetched.message), {}
-
-
-def _decoders(settings: params.Download, count: int) -> decoders.Decoders:
-    rules = prepare.Rules(
-        mode=settings.resize,
-        side_px=settings.side_px,
-        max_pixels=settings.max_pixels,
-        smaller=settings.smaller,
-        encode=settings.encode,
-        quality=settings.quality,
-        pdq=settings.pdq,
-    )
-    memory_bytes = settings.decode_memory_mb * 1_000_000
-    return decoders.kept(
-        rules,
-        Policy.of(settings),
-        count=count,
-        timeout_s=settings.decode_timeout_s,
-        memory_bytes=memory_bytes,
-    )
-
-
-def _judge(
-    ready: decoders.Decoders,
-    settings: params.Download,
-    policy: Policy,
-    gate: known_gate.KnownContentGate,
-    fetched: Fetched,
-    before: earlier.Before | None,
-    boxes: Sequence[Box],
-) -> Judged:
-    """Read what the owner wrote into the file before it is decoded, in the process that has limits.
-
-    Of a refused one only the hashes are kept.
-    """
-    if (stopped := gate.body(fetched.body)) is not None:
-        return replace(fetched, reason=stopped.reason), stopped, {}
-    digests = hashes.digests(fetched.body, settings.hashes)
-    said, prepared = ready.look(fetched.body, boxes, fetched.server_date)
-    decision = policy.strictest([fetched.decision, said])
-    if policy.binds(decision):
-        return replace(fetched, decision=decision, reason=decision.signal), prepared, digests
-    prepared = gate.picture(prepared)
-    if prepared.reason in known_content.LISTED:
-        return replace(fetched, reason=prepared.reason), prepared, {}
-    if before is not None and prepared.reason == KEEP:
-        prepared = _verified(prepared, digests.get("sha256"), before, settings.changed)
-    return replace(fetched, decision=decision), prepared, digests
-
-
-def _verified(
-    prepared: prepare.Prepared, sha256: str | None, before: earlier.Before, mode: earlier.Mode
-) -> prepare.Prepared:
-    """Refuse a picture that is not the one that an earlier version has of the pair; its hashes stay in the row."""
-    now = (prepared.pdq or hashes.pdq_as_stored(prepared.picture).hex) if sha256 != before.sha256 else None
-    message = earlier.refusal(earlier.compare(before, sha256, now), mode)
-    if message is None:
-        return prepared
-    return replace(prepared, reason=earlier.CHANGED_BYTES, message=message, picture=b"", width=0, height=0)
-
-
-def attempt(
-    key: str,
-    work: Mapping[str, Any],
-    fetched: Fetched,
-    prepared: prepare.Prepared,
-    digests: Hashes,
-) -> dict[str, Any]:
-    """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
-
-    What is not known is null, sizes and hashes among it.
-    """
-    status = shards.SUCCESS
-    if fetched.reason == KEEP and not worklist.as_expected(fetched.body, work.get(worklist.EXPECTED_HASH)):
-        # As img2dataset's verify_hash: other bytes are a failed download, whatever they show.
-        fetched = replace(fetched, reason="hash_mismatch", message="hash mismatch")
-        prepared = replace(prepared, reason=fetched.reason, message=fetched.message)
-    if prepared.reason != KEEP:
-        status = shards.FAILED_TO_RESIZE if fetched.reason == KEEP else shards.FAILED_TO_DOWNLOAD
-    row = {
-        "key": key,
-        "uid": work["uid"],
-        "url": work["url"],
-        "caption": work["text"],
-        "status": status,
-        "error_message": prepared.message,
-        "reason": prepared.reason,
-        "http_status": fetched.status,
-        "server_date": fetched.server_date,
-        "final_url": fetched.final_url,
-        "content_type": fetched.content_type,
-        "rights": fetched.decision.rights,
-        "rights_signal": fetched.decision.signal,
-        "rights_evidence": fetched.decision.evidence,
-        "rights_source": fetched.decision.source,
-        "rights_time": fetched.decision.time,
-        "format": prepared.format,
-        "animated": prepared.animated if prepared.reason == KEEP else None,
-        "bytes": len(fetched.body),
-        "md5": digests.get("md5"),
-        "sha1": digests.get("sha1"),
-        "sha256": digests.get("sha256"),
-        "pdq": prepared.pdq,
-        "pdq_quality": prepared.pdq_quality,
-        "original_width": prepared.original_width or None,
-        "original_height": prepared.original_height or None,
-        "width": prepared.width or None,
-        "height": prepared.height or None,
-    }
-    return {**work, **row}

@@ -59,7 +59,7 @@ def count(rows: Iterable[Mapping[str, Any]], later: Sequence[int]) -> dict[str, 
         ledger.add([row["reason"]])
         received += row["bytes"]
         if row["reason"] in known_content.LISTED:
-            listed.update(known_content.names(row["error_message"]))
+            listed.update(row["listed_by"])
         else:
             hosts.add(row["host"])
     counts = {"images": ledger.as_dict(), "bytes": received, "hosts": len(hosts), "later": len(later)}

@@ -133,6 +133,16 @@ IMAGES: Final = Table(
         Column("status", pa.string(), "success, failed_to_download or failed_to_resize (img2dataset)"),
         Column("error_message", pa.string(), "what went wrong, null on success", ""),
         Column("reason", pa.string(), "keep, or the reason out of the closed list"),
+        Column(
+            "listed_by",
+            pa.list_(pa.string()),
+            "lists of known content that have the address, the bytes or the picture; null where none has",
+        ),
+        Column(
+            "compared",
+            pa.string(),
+            "same_bytes, same_picture or changed beside the version of download.verify; null without one",
+        ),
         Column("http_status", pa.int32(), "status of the last response; 0 where there was none"),
         Column(
             "server_date", pa.string(), "Date header of the last response; null where none is valid", "ISO 8601, UTC"

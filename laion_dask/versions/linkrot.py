@@ -25,7 +25,7 @@ from laion_dask.storage import shards
 ALL: Final = "all"
 
 _COLUMNS: Final = (
-    "uid", "key", "url", "host", "page_date", "reason", "error_message", "http_status", "rights", "rights_signal",
+    "uid", "key", "url", "host", "page_date", "reason", "compared", "http_status", "rights", "rights_signal",
     "sha256", "pdq",
 )  # fmt: skip
 

@@ -14,7 +14,6 @@ from faulty_hosts import picture
 from listing import index, stored
 
 from laion_dask import params
-from laion_dask.blocklists import known_content
 from laion_dask.catalog import database, part
 from laion_dask.storage import files, shards
 from laion_dask.web.archive.replay import Replay
@@ -89,7 +88,7 @@ def test_nothing_of_a_listed_image_or_address_is_written(
         counts = run(tmp_path / "out", work, settings, replay.address, lists=lists)
     rows = shards.read_rows(tmp_path / "out" / "00003.parquet").to_pylist()
     assert [row["reason"] for row in rows] == ["listed_hash", "listed_address", "listed_address", "keep"]
-    assert [known_content.names(row["error_message"]) for row in rows] == [["images"], ["addresses"], ["addresses"], []]
+    assert [row["listed_by"] for row in rows] == [["images"], ["addresses"], ["addresses"], None]
     assert [row["uid"] for row in rows] == [f"{place:032x}" for place in range(4)]
     assert counts["listed"] == {"images": 1, "addresses": 2}
     written = everything(tmp_path, web, work, *(tmp_path / "lists").glob("*.txt"))

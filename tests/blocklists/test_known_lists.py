@@ -329,8 +329,3 @@ def test_rows_without_a_hash_are_on_no_list_and_each_list_is_told_apart(tmp_path
     assert known_content.any_of(found, 3).tolist() == [True, False, True]
     counts = known_content.count(found, np.array([True, True, False]))
     assert known_content.total(lists_, [counts, counts]) == {"first": 2, "second": 2, "third": 0, "addresses": 0}
-
-
-def test_a_message_has_the_names_of_the_lists_and_gives_them_back() -> None:
-    assert known_content.names(known_content.told(["one", "two"])) == ["one", "two"]
-    assert known_content.names("HTTP 404") == known_content.names(None) == []

@@ -127,6 +127,11 @@ def test_what_has_changed_is_dropped_with_its_own_reason_and_its_hash_on_record(
     found = [row for row in rows if row["reason"] == earlier.CHANGED_BYTES]
     assert [row["url"].rpartition("example")[2] for row in found] == dropped
     assert all(row["sha256"] and row["md5"] and row["bytes"] and not row["width"] for row in found)
+    of_class = {path: name for path, _, name in PAIRS}
+    compared = {row["url"].rpartition("example")[2]: row["compared"] for row in rows if row["pdq"]}
+    assert compared == {path: of_class[path] for path in compared}
+    assert {comparison.SAME_BYTES, comparison.SAME_PICTURE, comparison.CHANGED} <= {*compared.values()}
+    assert all(row["compared"] is None for row in rows if not row["pdq"])
     stored = {key for key, _ in shards.read_shard(out / f"{NAME}.tar")}
     assert stored == {row["key"] for row in rows if row["reason"] == KEEP}
     report = linkrot.write(tmp_path / "report", out, before, top_hosts=2)
@@ -208,7 +213,7 @@ def test_hashes_of_the_tables_are_used_where_they_are_there(tmp_path: Path) -> N
 def test_a_pair_without_a_picture_is_gone_refused_or_undecided(
     reason: str, status: int, rights: str, signal: str, found: str
 ) -> None:
-    row = {"reason": reason, "http_status": status, "rights": rights, "rights_signal": signal, "error_message": ""}
+    row = {"reason": reason, "http_status": status, "rights": rights, "rights_signal": signal}
     assert earlier.classify(row, earlier.Before("0" * 64, None, "", Path()), None) == found
 
 

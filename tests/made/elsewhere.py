@@ -35,13 +35,16 @@ def scheduler(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     command += ["--host", "127.0.0.1", "--scheduler-file", str(file)]
     with _running(command, folder, {"PYTHONPATH": str(MADE)}):
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError, ValueError):
-                yield str(json.loads(file.read_text())["address"])
-                return
-            time.sleep(0.1)
-        raise TimeoutError("the scheduler did not start")
+        yield _address(file)
+
+
+def _address(file: Path) -> str:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads(file.read_text())["address"])
+        time.sleep(0.1)
+    raise TimeoutError("the scheduler did not start")
 
 
 @contextmanager

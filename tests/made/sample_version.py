@@ -144,7 +144,7 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
                 row | (blank or {}) | {
                     "key": key, "status": "success" if got else "failed_to_download", "reason": reason,
                     "error_message": None if got else reason, "http_status": 200,
-                    "server_date": None,
+                    "listed_by": None, "compared": None, "server_date": None,
                     "final_url": row["url"], "content_type": "image/jpeg", "rights": "refused" if signal else "allowed",
                     "rights_signal": signal, "rights_evidence": "", "rights_source": "", "rights_time": None,
                     "format": "JPEG", "bytes": 1000, "md5": "", "width": 96, "height": 96, "animated": False,

@@ -102,6 +102,8 @@ def _image(number: int, row: Row) -> Row:
         "status": "success" if good else "failed_to_download",
         "error_message": None if good else row["reason"],
         "reason": KEEP,
+        "listed_by": None,
+        "compared": None,
         "http_status": 200,
         "server_date": None,
         "final_url": pair["url"],
@@ -152,5 +154,5 @@ def _verdict(number: int, _: Row) -> Row:
 def image_row(place: int, **values: object) -> dict[str, Any]:
     """Return a row of IMAGES of shard 00007: plain values, and those that are given, whether or not they fit."""
     blank = {pa.bool_(): False, pa.int16(): 0, pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.5, pa.string(): "x"}
-    plain = {column.name: blank[column.type] for column in schema.IMAGES.columns}
+    plain = {column.name: blank.get(column.type) for column in schema.IMAGES.columns}
     return {**plain, "key": f"00007{place:04d}", "status": "success", "error_message": None, **values}
