@@ -232,7 +232,7 @@ class TestHouse:
         packages = "|".join(name for floor in FLOORS for name in floor)
         named = {
             (path.name, name)
-            for path in [*sources(), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
+            for path in [*sources(), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
             for name in re.findall(rf"^laion_dask\.(?:{packages})(?:\.[a-z_0-9]+)+$", node.value)

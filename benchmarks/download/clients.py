@@ -126,7 +126,7 @@ def ours(table: Path, out: Path, server: Server, **options: Any) -> Used:  # noq
     """Run `laion-dask download` as a program; `options` change rules of its download section."""
     arguments = {"table": str(table), "out": str(out), **options}
     ports = {"http_port": server.http_port, "https_port": server.https_port, "bundle": str(server.bundle)}
-    used = _run([sys.executable, "-m", "benchmarks.run_ours", json.dumps(arguments | ports)], {})
+    used = _run([sys.executable, "-m", "benchmarks.download.ours", json.dumps(arguments | ports)], {})
     return _counted(used, out)
 
 

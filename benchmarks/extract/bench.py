@@ -1,6 +1,6 @@
 """The speed of the extraction beside cc2dataset, warcio and the limit of reading; `make bench-extract`.
 
-    python -m benchmarks.bench_extract [--gb 1.0] [--rounds 5] [--profile] [--quick]
+    python -m benchmarks.extract.bench [--gb 1.0] [--rounds 5] [--profile] [--quick]
 
 Everything is measured in this run on this machine, on WATs that are made for it (corpus.py). The last line is JSON. The
 exit status is 0 where a bar is missed, and another where something failed: readers that disagree, a worker that died.
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import corpus as corpora
-from benchmarks import environments, stage_path
+from benchmarks import environments
 from benchmarks.bars import Bar, BenchError, report
-from benchmarks.corpus import MB, Corpus
 from benchmarks.environments import BENCH, ROOT
+from benchmarks.extract import corpus as corpora
+from benchmarks.extract import stage_path
+from benchmarks.extract.corpus import MB, Corpus
 
 LOCK: Final = Path(__file__).with_name("cc2dataset.lock")
 PEER: Final = "cc2dataset"
@@ -66,7 +67,7 @@ def ask(reader: str, files: Sequence[Path], *options: str) -> Result:
     """Run one reader over the files in a process of its own on the last core; raise `BenchError` where it fails."""
     python = environment_of_cc2dataset() if reader == "cc2dataset" else sys.executable
     core = str(max(os.sched_getaffinity(0)))
-    command = [python, "-m", "benchmarks.rivals", reader, "--core", core, *options, *files]
+    command = [python, "-m", "benchmarks.extract.rivals", reader, "--core", core, *options, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         message = f"{reader} failed:\n{done.stderr}"
@@ -198,7 +199,7 @@ def print_crawl(results: dict[str, Result], corpus: Corpus) -> None:
 
 def main() -> None:
     """Measure, print, and end with one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_extract", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.extract.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=1.0, help="size of the corpus, unpacked (default 1.0)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each reader runs (default 5)")
     parser.add_argument("--quick", action="store_true", help="0.03 GB, one round: to see that all of it runs")

@@ -10,8 +10,8 @@ import numpy as np
 import zarr
 
 from benchmarks.bars import Bar, BenchError
-from benchmarks.shards import KB
-from benchmarks.stage_path import peak_mb
+from benchmarks.memory import peak_mb
+from benchmarks.score.shards import KB
 
 _ROWS: Final = 10_000
 _DIMENSION: Final = 512

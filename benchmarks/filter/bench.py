@@ -1,6 +1,6 @@
 """Scored pairs in, the speed and memory of the filter beside a bare reading of its columns out; `make bench-filter`.
 
-    python -m benchmarks.bench_filter [--pairs 10000000] [--quick]
+    python -m benchmarks.filter.bench [--pairs 10000000] [--quick]
 
 The stage runs as its users run it: a program, two workers, from start to end, over shards of 10,000 pairs. The limit of
 the same run: two processes read the same columns of the same files with pyarrow, and do nothing with them. The shards
@@ -30,9 +30,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import projects, scored
+from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
+from benchmarks.filter import scored
 from laion_dask import params, schema
 from laion_dask.filter import rules
 

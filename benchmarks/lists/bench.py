@@ -1,6 +1,6 @@
 """A list of 20 million hashes made, compiled and searched: seconds, memory, look-ups a second; the last line is JSON.
 
-    python -m benchmarks.bench_lists [--entries 20000000] [--kinds md5 pdq] [--quick]
+    python -m benchmarks.lists.bench [--entries 20000000] [--kinds md5 pdq] [--quick]
 
 Beside it in the same run: a Python set of a tenth of the entries, for its memory and its look-ups.
 """

@@ -22,9 +22,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from benchmarks import vary
+from benchmarks.extract import vary
 
-DATA: Final = Path(__file__).parents[2] / "shared" / "data"
+DATA: Final = Path(__file__).parents[3] / "shared" / "data"
 FOLDER: Final = "wat_derived"
 FIGURES: Final = "figures.json"
 MB: Final = 1_000_000

@@ -1,6 +1,6 @@
 """The speed of scoring beside its forward pass, its decoding rate and clip-retrieval; `make bench-score`.
 
-    python -m benchmarks.bench_score [--images 2000] [--quick] [--only forward,small,rival,demo,zarr] [--steps N]
+    python -m benchmarks.score.bench [--images 2000] [--quick] [--only forward,small,rival,demo,zarr] [--steps N]
 
 Everything is measured in this run on this machine, on JPEGs that are made for it (shards.py). It takes about half an
 hour on two cores, in steps of at most four minutes: --steps ends after so many, --resume takes what earlier ones found.
@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import environments, score_ours, score_store
-from benchmarks import shards as corpora
+from benchmarks import environments
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
-from benchmarks.shards import KB, Corpus
+from benchmarks.score import ours, store
+from benchmarks.score import shards as corpora
+from benchmarks.score.shards import KB, Corpus
 
 LOCK: Final = Path(__file__).with_name("clip_retrieval.lock")
 SECTIONS: Final = ("forward", "small", "rival", "demo", "zarr")
@@ -65,17 +66,17 @@ def slices(corpus: Corpus) -> list[list[Path]]:
 
 def forward_step(corpus: Corpus, tables: Sequence[Path], weights: str, decodes: Sequence[str], work: Path) -> Result:
     """Measure ViT-B/32 on a few shards: the pure forward pass before, between and after the stages."""
-    settings = {decode: score_ours.rules(weights, decode) for decode in decodes}
+    settings = {decode: ours.rules(weights, decode) for decode in decodes}
     plain = settings[decodes[0]]
 
     def pure(texts: str = "cut") -> float:
-        return sum(score_ours.each(client, score_ours.forward, plain, tables[0], 1, texts))
+        return sum(ours.each(client, ours.forward, plain, tables[0], 1, texts))
 
     found: Result = {}
-    with score_ours.opened(plain) as client:
+    with ours.opened(plain) as client:
         found["pure"] = [pure()]
         for decode, one in settings.items():
-            found[decode] = score_ours.stage(client, one, tables, corpus.shard_rows, work)
+            found[decode] = ours.stage(client, one, tables, corpus.shard_rows, work)
             found["pure"].append(pure())
         found["whole"] = pure("whole")
     return found
@@ -83,7 +84,7 @@ def forward_step(corpus: Corpus, tables: Sequence[Path], weights: str, decodes: 
 
 def rival_step(tars: Sequence[Path], weights: Path) -> Result:
     """Run the released inference of clip-retrieval with all cores, from its first batch to its last file."""
-    command = [environment_of_clip_retrieval(), "-W", "ignore", "-m", "benchmarks.score_rivals", *tars]
+    command = [environment_of_clip_retrieval(), "-W", "ignore", "-m", "benchmarks.score.rivals", *tars]
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [*command, "--weights", weights], cwd=ROOT, env=quiet, capture_output=True, text=True, check=False
@@ -96,17 +97,17 @@ def rival_step(tars: Sequence[Path], weights: Path) -> Result:
 def demo_step(corpus: Corpus, work: Path) -> Result:
     """Measure the demo's model, where decoding takes most of the time, beside decoding alone before and after it."""
     found: Result = {}
-    with score_ours.opened(score_ours.rules("demo")) as client:
+    with ours.opened(ours.rules("demo")) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         lists = [corpus.tars[place::workers] or corpus.tars[:1] for place in range(workers)]
         for decode in _SETTINGS:
-            settings = score_ours.rules("demo", decode)
+            settings = ours.rules("demo", decode)
 
             def alone(settings: Any = settings) -> float:  # noqa: ANN401 - params.Score
-                return sum(score_ours.each(client, score_ours.decode, settings, lists))
+                return sum(ours.each(client, ours.decode, settings, lists))
 
             before = alone()
-            found[decode] = score_ours.stage(client, settings, corpus.tables, corpus.shard_rows, work)
+            found[decode] = ours.stage(client, settings, corpus.tables, corpus.shard_rows, work)
             found[decode]["alone"] = [before, alone()]
     return found
 
@@ -189,7 +190,7 @@ class Steps:
 
 def main() -> None:
     """Measure, print, and end with one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_score", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.score.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2_000, help="JPEGs of the corpus (default 2,000)")
     parser.add_argument("--quick", action="store_true", help="24 images: to see that all of it runs")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
@@ -234,7 +235,7 @@ def main() -> None:
             found = steps.all("demo", [lambda: demo_step(corpus, work)])
             bars += demo_bars(found[0]) if found else []
         if "zarr" in sections:
-            bars += score_store.bars(work, slots=1_000_000 if wanted.quick else 10_000_000)
+            bars += store.bars(work, slots=1_000_000 if wanted.quick else 10_000_000)
     except BenchError as error:
         sys.exit(f"bench-score: {error}")
     finally:

@@ -1,6 +1,6 @@
 """A number of images in, time, memory and recall of the stage group beside a comparison of all with all out.
 
-    python -m benchmarks.bench_group [--images 100000 300000 1000000] [--quick]
+    python -m benchmarks.group.bench [--images 100000 300000 1000000] [--quick]
 
 The stage runs as its users run it: a program with two workers, from start to end. Recall is of the planted duplicates
 (`alike.py`). All with all is measured on a sample of the same images with faiss (hashes) and with one matrix product
@@ -29,9 +29,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import alike, projects
+from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
+from benchmarks.group import alike
 from laion_dask import params
 from laion_dask.filter import duplicates
 from laion_dask.group.part import ROWS, VECTORS

@@ -1,6 +1,6 @@
 """A number of pairs and of removals in, what a removal takes beside a bare reading out; `make bench-removals`.
 
-    python -m benchmarks.bench_removals [--pairs 10000000] [--removals 100000] [--quick]
+    python -m benchmarks.removals.bench [--pairs 10000000] [--removals 100000] [--quick]
 
 A made-up version of so many pairs in shards of 10,000, with its verdicts. `laion-dask remove --file` runs as a program;
 then what the stage filter does for it, with two processes: the pairs are matched over all shards, and the verdicts of

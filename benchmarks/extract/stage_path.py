@@ -1,4 +1,4 @@
-"""WATs in, seconds and memory out: the path of the stage, tasks of parts.py on a cluster of cluster.py."""
+"""WATs in, seconds and memory out: the stage extract as it runs, with its tasks on a cluster."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from benchmarks.memory import peak_mb
 from laion_dask import params
 from laion_dask.extract import part
 from laion_dask.runner import cluster, parts, tasks
 from laion_dask.runner.part import Part
 from laion_dask.runner.progress import Progress
-
-KB: Final = 1_000
 
 
 class Run(NamedTuple):
@@ -35,15 +34,6 @@ def timed(out: Path, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - pass
     counts = part.extract(out, **arguments)
     took = {"began": began, "seconds": time.monotonic() - began, "cpu": time.process_time() - worked}
     return counts | took | {"peak_mb": peak_mb()}
-
-
-def peak_mb() -> float:
-    """Return the largest resident memory that this process ever had, in MB (Linux).
-
-    Not `ru_maxrss`: a process that was started by a large one inherits the large one's figure.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / KB / KB
 
 
 def run(wats: Sequence[Path], work: Path, *, workers: int, warm_up: Path) -> Run:

@@ -1,6 +1,6 @@
 """The speed of scoring on a GPU beside its forward pass and the decoding rate; `make bench-score-gpu`.
 
-    python -m benchmarks.bench_score_gpu [--images 49152] [--only ceiling,l14,b32,parity] [--quick]
+    python -m benchmarks.score.bench_gpu [--images 49152] [--only ceiling,l14,b32,parity] [--quick]
 
 Everything is measured in this run on this machine, with random weights, on JPEGs that are made for it (shards.py), as
 the stage download leaves them: 256 pixels on the longer side, quality 95. The last line is JSON. A run with `--quick`
@@ -23,9 +23,9 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks import environments
-from benchmarks import shards as corpora
 from benchmarks.bars import Bar, report
-from benchmarks.shards import KB, Corpus
+from benchmarks.score import shards as corpora
+from benchmarks.score.shards import KB, Corpus
 
 SECTIONS: Final = ("ceiling", "l14", "b32", "parity")
 _SHARD_ROWS: Final = 8_192
@@ -37,7 +37,7 @@ _GB: Final = 1e9
 
 def main() -> None:
     """Measure, print, and end with one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_score_gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.score.bench_gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=49_152, help="JPEGs of the corpus (default 49,152)")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="64 images, the demo's network, with or without a GPU")

@@ -1,6 +1,6 @@
 """The speed of the download beside img2dataset's, from a server on loopback; `make bench-download`.
 
-    python -m benchmarks.bench_download [--rounds 2] [--quick] [--full] [--only http,https,limits,memory,scaling]
+    python -m benchmarks.download.bench [--rounds 2] [--quick] [--full] [--only http,https,limits,memory,scaling]
 
 Everything is measured in this run on this machine, on pictures that are drawn for it (pictures.py), from a server on
 loopback in a process of its own (image_server.py). The last line is JSON, with the bars of the sections that ran. The
@@ -29,9 +29,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import trustme
 
-from benchmarks import clients, environments, pictures
+from benchmarks import environments
 from benchmarks.bars import Bar, BenchError, report
-from benchmarks.clients import Server, Used
+from benchmarks.download import clients, pictures
+from benchmarks.download.clients import Server, Used
 from benchmarks.environments import BENCH, ROOT
 from laion_dask import params
 from laion_dask.images import hashes, prepare
@@ -148,7 +149,8 @@ def serving(pool: Path, *, quick: bool) -> Iterator[Bench]:
     key.write_bytes(issued.private_key_pem.bytes())
     # As on any machine, the authorities of the web are trusted too: to load them is a part of what TLS costs.
     bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + authority.cert_pem.bytes())
-    command = [sys.executable, "-m", "benchmarks.image_server", pool, certificate, key, "--delay-ms", str(DELAY_MS)]
+    files = [pool, certificate, key]
+    command = [sys.executable, "-m", "benchmarks.download.image_server", *files, "--delay-ms", str(DELAY_MS)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout is None:
@@ -314,7 +316,7 @@ def _sections(text: str) -> tuple[str, ...]:
 
 def main() -> None:
     """Measure, print, and end with one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_download", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.download.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2, help="how often each client runs (default 2)")
     parser.add_argument("--quick", action="store_true", help="a few images, one round: to see that all of it runs")
     parser.add_argument("--full", action="store_true", help="10,000 and 100,000 images for the bar of throughput")

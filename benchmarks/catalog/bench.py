@@ -1,6 +1,6 @@
 """A number of pairs in, the speed and memory of the catalog beside the machine's own limits out; `make bench-catalog`.
 
-    python -m benchmarks.bench_catalog [--pairs 10000000] [--buckets 32] [--wats 24] [--profile] [--quick]
+    python -m benchmarks.catalog.bench [--pairs 10000000] [--buckets 32] [--wats 24] [--profile] [--quick]
 
 The stage runs as its users run it: a program, two workers, the embedded PostgreSQL, from start to end. Limits of the
 same run on the same files, with two processes too: reading them and writing them again, and a bare COPY of their rows
@@ -36,9 +36,9 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import pairs as synthetic
 from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
+from benchmarks.catalog import pairs as synthetic
 from benchmarks.environments import BENCH, ROOT
 from laion_dask.catalog import copy_binary, database, part
 

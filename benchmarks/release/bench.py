@@ -1,6 +1,6 @@
 """Two made-up releases in, the speed and memory of diff, Merkle root and verify beside bare reading out.
 
-    python -m benchmarks.bench_release [--pairs 10000000] [--quick]
+    python -m benchmarks.release.bench [--pairs 10000000] [--quick]
 
 The second release lacks a tenth of the pairs of the first, has as many new ones, and other scores for half of the rest.
 Each question is asked in a process of its own, whose largest memory is read from /proc. The limit beside them is
@@ -95,7 +95,7 @@ def main() -> None:
         return
     results = {}
     for question in ("read", "read", "diff", "root", "verify"):  # the first brings the files into the page cache
-        command = [sys.executable, "-m", "benchmarks.bench_release", "--pairs", str(pairs), "--ask", question]
+        command = [sys.executable, "-m", "benchmarks.release.bench", "--pairs", str(pairs), "--ask", question]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         results[question] = json.loads(done.stdout)
     wrong = results["diff"]["answer"][:3] != [pairs - pairs // 10, pairs // 10, pairs // 10]

@@ -1,6 +1,6 @@
 """Options as JSON in, a downloaded table out: `laion-dask download` as it runs, but for where the hosts are.
 
-    python -m benchmarks.run_ours '{"table": ..., "out": ..., "rules": {...}, ...}'
+    python -m benchmarks.download.ours '{"table": ..., "out": ..., "rules": {...}, ...}'
 
 Rules of the download section are those of params.yaml under `rules`. Robots.txt, tdmrep.json and all other signals are
 asked for and bind; every name is resolved to the loopback server, as in a replay.

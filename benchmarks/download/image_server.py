@@ -1,6 +1,6 @@
 """A pool of JPEGs in, a web server on loopback out, in a process of its own, as light as Python allows.
 
-    python -m benchmarks.image_server POOL CERTIFICATE KEY [--delay-ms 20]
+    python -m benchmarks.download.image_server POOL CERTIFICATE KEY [--delay-ms 20]
 
 Its first line on standard output has the two ports, as JSON. It answers `/img/N.jpg` with picture N (modulo the pool)
 for any host, robots.txt with one that allows everything, and everything else with 404. Answers are made beforehand and
@@ -139,7 +139,7 @@ async def serve(pool: list[bytes], context: ssl.SSLContext, delay_s: float) -> N
 
 def main() -> None:
     """Read the pool and serve it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.image_server")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.download.image_server")
     parser.add_argument("pool", type=Path)
     parser.add_argument("certificate", type=Path)
     parser.add_argument("key", type=Path)

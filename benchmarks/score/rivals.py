@@ -1,6 +1,6 @@
 """Shards and a checkpoint in, one line of JSON out: how long clip-retrieval's released inference takes for them.
 
-    python -m benchmarks.score_rivals --weights FILE TAR...
+    python -m benchmarks.score.rivals --weights FILE TAR...
 
 It lives in an environment of its own: only the standard library is imported at the top. Starting Python, imports and
 loading the model are not counted.
@@ -67,7 +67,7 @@ def clip_retrieval(tars: Sequence[Path], weights: str, batch: int) -> dict[str, 
 
 def main() -> None:
     """Measure, and print what was found as the last line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.score_rivals")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.score.rivals")
     parser.add_argument("tars", nargs="+", type=Path)
     parser.add_argument("--weights", required=True, help="checkpoint of ViT-B-32")
     wanted = parser.parse_args()

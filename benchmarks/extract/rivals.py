@@ -1,6 +1,6 @@
 """The name of a reader and WATs in, one line of JSON out: seconds, bytes, pairs, and on demand a digest of the uids.
 
-    python -m benchmarks.rivals cc2dataset --core 1 FILE...
+    python -m benchmarks.extract.rivals cc2dataset --core 1 FILE...
 
 Each reader runs in a process of its own, held to one core from the start. Starting Python is not counted, nor is a
 first reading of the first file: libraries and models are loaded by it. Threads and garbage collection are as the
@@ -157,7 +157,7 @@ def measure(read: Reader, files: Sequence[str], *, uids: bool) -> dict[str, Any]
 
 def main() -> None:
     """Measure one reader and print what was found."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.extract.rivals")
     parser.add_argument("reader", choices=READERS)
     parser.add_argument("files", nargs="+")
     parser.add_argument("--core", type=int, help="the core to run on; any where left out")
@@ -169,7 +169,7 @@ def main() -> None:
     read = READERS[wanted.reader]()
     read(wanted.files[0])
     if wanted.sample:
-        from benchmarks import sampler  # noqa: PLC0415 - signals are for this run only
+        from benchmarks.extract import sampler  # noqa: PLC0415 - signals are for this run only
 
         with sampler.sampling() as samples:
             result = measure(read, wanted.files, uids=False)
