@@ -98,7 +98,7 @@ bench-removals: $(READY)  ## 100,000 removals from 10 million pairs, beside a ba
 	@python -m benchmarks.removals.bench
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
-	@python tests/made/fuzz_wat.py --minutes 10 --out fuzz-findings.txt
+	@PYTHONPATH=tests python -m made.crawls.fuzz_wat --minutes 10 --out fuzz-findings.txt
 
 clean:  ## remove work in progress and the embedded database; dataset versions stay in DVC's cache
 	@rm -rf .laion_dask

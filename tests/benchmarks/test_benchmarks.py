@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 MODULES = {
     (path.parent.name + path.stem.removeprefix("bench")).replace("_", "-"): f"benchmarks.{path.parent.name}.{path.stem}"

@@ -7,8 +7,8 @@ import zlib
 
 import brotli
 import pyarrow as pa
-from downloads import picture
-from warcs import IDENTICAL, answer, record, response
+from made.crawls.warcs import IDENTICAL, answer, record, response
+from made.servers.downloads import picture
 
 PNG = picture(1, 64, 64, "PNG")
 GIF = picture(4, 64, 64, "GIF")

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tables
+from made.versions import tables
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import tables
+from made.versions import tables
 
 from laion_dask import params, schema
 from laion_dask.blocklists import known_lists

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tables
+from made.versions import tables
 from PIL import Image
 
 from laion_dask.clip.clip import DEMO_MODEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from pictures import encoded, photo
+from made.images.pictures import encoded, photo
 
 WHITE = (255, 255, 255)
 

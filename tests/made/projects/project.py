@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from places import ROOT
+from made.places import ROOT
 from ruamel.yaml import YAML
 
 STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")

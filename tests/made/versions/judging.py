@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tables
+from made.versions import tables
 
 from laion_dask import params
 from laion_dask.blocklists import known_content

@@ -1,4 +1,4 @@
-"""Made and mangled WATs in, findings out: `python tests/made/fuzz_wat.py --minutes 10 --seed 1 --out findings.txt`.
+"""Made and mangled WATs in, findings out: `python -m made.crawls.fuzz_wat --minutes 10 --seed 1 --out findings.txt`.
 
 Whatever bytes come in, reading ends within a second with records and damages, and every record that lies before the
 first mutation is given; where there is no mutation, both readers give exactly what was written.
@@ -19,7 +19,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from wat_bytes import READERS, image, members, page_json, record
+from made.crawls.wat_bytes import READERS, image, members, page_json, record
 
 from laion_dask.extract.wat import blocks
 from laion_dask.extract.wat.wat_records import Damage, Reading, WatRecord, records

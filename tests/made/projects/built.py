@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from places import ROOT
-from project import SMALL, Project
+from made.places import ROOT
+from made.projects.project import SMALL, Project
 
 # DVC's own start takes a second; what is silenced are its libraries' deprecations, not ours.
 ENVIRONMENT = {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client
-from places import MADE, ROOT
+from made.places import ROOT, TESTS
 
 
 def _can_mount() -> bool:
@@ -34,7 +34,7 @@ def scheduler(folder: Path) -> Iterator[str]:
     file = folder / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     command += ["--host", "127.0.0.1", "--scheduler-file", str(file)]
-    with _running(command, folder, {"PYTHONPATH": str(MADE)}):
+    with _running(command, folder, {"PYTHONPATH": str(TESTS)}):
         until = time.monotonic() + 120
         while time.monotonic() < until:
             with contextlib.suppress(OSError, ValueError):
@@ -53,7 +53,7 @@ def worker(address: str, folder: Path, code: Path = ROOT, *, mount: Sequence[str
         inner = " ".join(["mount", *mount, "&&", "exec", *command])
         command = ["unshare", "-m", "--propagation", "private", "sh", "-c", inner]
     # The folder of a program's module comes first on the path: it must not be the checkout.
-    settings = {"PYTHONPATH": f"{code}{os.pathsep}{MADE}", "PYTHONSAFEPATH": "1"}
+    settings = {"PYTHONPATH": f"{code}{os.pathsep}{TESTS}", "PYTHONSAFEPATH": "1"}
     with _running(command, folder, settings), Client(address) as client:
         client.wait_for_workers(1, timeout=120)
         yield

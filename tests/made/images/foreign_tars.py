@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import small_clips
+from made.images import small_clips
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import tables
-from faulty_hosts import picture
-from places import ROOT
+from made.places import ROOT
+from made.servers.faulty_hosts import picture
+from made.versions import tables
 
 from laion_dask.storage import embeddings, shards
 

@@ -1,6 +1,6 @@
 """The table of rights: what an owner says, in one sentence, and what becomes of it under the policy of params.yaml.
 
-`python tests/made/rights_cases.py` writes the table into docs/rights.md; a test holds the page to it.
+`PYTHONPATH=tests python -m made.texts.rights_cases` writes the table into docs/rights.md; a test holds the page to it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
-import marked
-from places import ROOT
+from made.images import marked
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.web.fetch.host_rules import HostRules
@@ -24,7 +24,7 @@ from laion_dask.web.rights.rsl import parse_rsl
 from laion_dask.web.rights.tdmrep import parse_tdmrep
 
 PAGE: Final = ROOT / "docs" / "rights.md"
-BEGIN: Final = "<!-- table of cases: python tests/made/rights_cases.py -->\n"
+BEGIN: Final = "<!-- table of cases: PYTHONPATH=tests python -m made.texts.rights_cases -->\n"
 END: Final = "<!-- end of the table -->\n"
 
 IMAGE: Final = "https://img.example/a/fox.jpg"
