@@ -68,37 +68,37 @@ status: $(READY)  ## print the funnel of the current version
 	@laion-dask status
 
 bench-extract: $(READY)  ## extraction side by side with cc2dataset, warcio and the limit of reading
-	@python -m benchmarks.bench_extract
+	@python -m benchmarks.extract.bench
 
 bench-lists: $(READY)  ## a list of 20 million hashes compiled and searched
-	@python -m benchmarks.bench_lists
+	@python -m benchmarks.lists.bench
 
 bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare COPY
-	@python -m benchmarks.bench_catalog
+	@python -m benchmarks.catalog.bench
 
 bench-download: $(READY)  ## download side by side with img2dataset, from a server on loopback
-	@python -m benchmarks.bench_download
+	@python -m benchmarks.download.bench
 
 bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rate and clip-retrieval
-	@python -m benchmarks.bench_score
+	@python -m benchmarks.score.bench
 
 bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
-	@python -m benchmarks.bench_score_gpu
+	@python -m benchmarks.score.bench_gpu
 
 bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
-	@python -m benchmarks.bench_release
+	@python -m benchmarks.release.bench
 
 bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a bare reading of the same columns
-	@python -m benchmarks.bench_filter
+	@python -m benchmarks.filter.bench
 
 bench-group: $(READY)  ## near-duplicates among a million images, beside all with all
-	@python -m benchmarks.bench_group
+	@python -m benchmarks.group.bench
 
 bench-removals: $(READY)  ## 100,000 removals from 10 million pairs, beside a bare reading
-	@python -m benchmarks.bench_removals
+	@python -m benchmarks.removals.bench
 
 fuzz: $(READY)  ## ten minutes of damaged WATs through both readers
-	@python tests/made/fuzz_wat.py --minutes 10 --out fuzz-findings.txt
+	@PYTHONPATH=tests python -m made.crawls.fuzz_wat --minutes 10 --out fuzz-findings.txt
 
 clean:  ## remove work in progress and the embedded database; dataset versions stay in DVC's cache
 	@rm -rf .laion_dask

@@ -211,8 +211,8 @@ def versions_figures(out: Path, found: Sequence[Row], shared: Overlap | None, ke
             {
                 "name": "curve",
                 "title": f"Along {', '.join(_together(found, key))}",
-                "caption": "Where recall falls with the kept share, the rule takes good pairs; where precision stops "
-                "rising, it has nothing left to catch.",
+                "caption": "Where recall falls with the kept share, the rule drops good pairs; where precision stops "
+                "rising, it has nothing left to drop.",
             }
         )
     else:
@@ -222,7 +222,7 @@ def versions_figures(out: Path, found: Sequence[Row], shared: Overlap | None, ke
                 "name": "versions",
                 "title": "Version by version",
                 "caption": "Dotted: what DataComp's filters kept of their pool. A version further left keeps less; "
-                "it is better only if precision or safety moved as well.",
+                "it is better only if precision or safety improved as well.",
             }
         )
     if shared is not None and len(found) > 1:
@@ -231,8 +231,8 @@ def versions_figures(out: Path, found: Sequence[Row], shared: Overlap | None, ke
             {
                 "name": "overlap",
                 "title": "What they keep in common",
-                "caption": f"Pairs are the same by {shared.identity}. A pale field: two versions keep other pairs, "
-                "even where they keep as many.",
+                "caption": f"Pairs are the same by {shared.identity}. A pale field: the two versions keep different "
+                "pairs, even if they keep as many.",
             }
         )
         if len(found) <= 8:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from built import build
-from dask_clients import threads_of_this_process
 from distributed import Client
-from places import ROOT
-from project import Project
+from made.places import ROOT
+from made.processes.dask_clients import threads_of_this_process
+from made.projects.built import build
+from made.projects.project import Project
 from xdist.scheduler import LoadFileScheduling
 
 from laion_dask import params

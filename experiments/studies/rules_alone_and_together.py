@@ -12,8 +12,8 @@ from experiments.versions import Version
 
 TITLE: Final = "What each rule catches, alone and together"
 QUESTION: Final = (
-    "The funnel names the first rule that drops a pair. Which pairs would have fallen to another rule as well, and"
-    " which rule takes pairs that nothing else takes? With the demo's limits, and with strict ones."
+    "The funnel names the first rule that drops a pair. Which pairs would another rule drop as well, and which pairs"
+    " would only one rule drop? With the demo's limits, and with strict ones."
 )
 STRICT: Final[Mapping[str, Any]] = {
     "filter.similarity.en": 0.45,
@@ -83,12 +83,12 @@ def _text(counts: Mapping[str, Mapping[str, Any]]) -> str:
     costly = max(rules, key=lambda row: row[4])
     return f"""## Answer
 
-With the demo's limits {plain["several"]:,} of {plain["dropped"]:,} dropped pairs fall to more than one rule: the demo
-was made with one fault a pair, and every rule finds its own. With strict limits it is {strict["several"]:,} of
-{strict["dropped"]:,}, and the funnel alone misleads: it names `{hidden[0]}` for {hidden[2]:,} pairs, while that rule
-would drop {hidden[1]:,}. Taking one rule away gives back only its column "alone": most for `{lonely[0]}`,
-{lonely[3]:,} pairs.
+With the demo's limits {plain["several"]:,} of {plain["dropped"]:,} dropped pairs match more than one rule: the demo was
+made with one fault in each pair, and every rule finds its own. With strict limits it is {strict["several"]:,}
+of {strict["dropped"]:,}, and the funnel alone misleads: it names `{hidden[0]}` for {hidden[2]:,} pairs, while that rule
+would drop {hidden[1]:,}. Switching one rule off gives back only the pairs of its column "alone": most for
+`{lonely[0]}`, {lonely[3]:,} pairs.
 
-The last column is the price: `{costly[0]}` takes {costly[4]:,} pairs that the labels call good. A rule with many pairs
-alone, and most of them good, is the first to loosen.
+The last column is the cost: `{costly[0]}` drops {costly[4]:,} pairs that the labels call good. A rule with many pairs
+alone, most of them good, is the first one to loosen.
 """

@@ -14,8 +14,9 @@ from laion_dask.report.figures import INK, QUIET
 
 TITLE: Final = "The similarity threshold by split"
 QUESTION: Final = (
-    "LAION-5B dropped English pairs below 0.28 and all others below 0.26, found by looking at pictures. What does one"
-    " threshold for all do to each split, and which threshold of each split keeps the same share of its good pairs?"
+    "LAION-5B dropped English pairs below 0.28 and all others below 0.26; it found these thresholds by looking at"
+    " pictures. What does one threshold for all do to each split, and which threshold keeps the same share of the good"
+    " pairs in each split?"
 )
 SPLITS: Final = ("en", "multi", "nolang")
 KEYS: Final = "+".join(f"filter.similarity.{split}" for split in SPLITS)
@@ -115,11 +116,11 @@ def _text(at: Mapping[str, Mapping[float, float]], best: Mapping[str, float]) ->
     lowest = min(SPLITS, key=lambda split: best[split])
     return f"""## Answer
 
-Of the good pairs one threshold of {strict} leaves {kept}. Splits differ because their scores do: to keep {WANTED:.0%}
-of the good pairs of each, the threshold must be {chosen}. `{lowest}` needs the lowest one. A threshold that was found
-on another split takes its good pairs first, and because it is the smallest split, the share that is kept overall hardly
-shows it.
+One threshold of {strict} keeps {kept} of the good pairs. The splits differ because their
+scores do: to keep {WANTED:.0%} of the good pairs of each, the threshold must be {chosen}. `{lowest}` needs
+the lowest one. A threshold that was found on another split drops its good pairs first; because it is the smallest
+split, the overall share of kept pairs hardly shows it.
 
-What carries over to a real crawl is the way, not the numbers: the demo's CLIP has a scale of its own. Without labels,
+What carries over to a real crawl is the method, not the numbers: the demo's CLIP has its own scale. Without labels,
 look at pictures on both sides of the threshold for each split, as LAION did; the report's gallery shows a sample.
 """

@@ -16,8 +16,8 @@ from laion_dask.report.figures import DROPPED, INK, KEPT, QUIET
 
 TITLE: Final = "A better filter, a better model"
 QUESTION: Final = (
-    "Does a model learn more from what the filter keeps than from everything that was downloaded, at equal samples"
-    " seen, though it sees fewer different pairs?"
+    "Does a model learn more from the pairs that the filter keeps than from all downloaded pairs, if it sees equally"
+    " many samples, but fewer different pairs?"
 )
 SPLITS: Final = ("en", "multi", "nolang")
 SEEDS: Final = (1, 2, 3, 4, 5)
@@ -138,18 +138,20 @@ def _text(scored: Sequence[scores.Scored], scale: scales.Scale, kinds: Mapping[s
     shares = " and ".join(f"{share:.1%} with {name}" for name, share in wrong.items())
     return f"""## Answer
 
-{verdict}. Pairs with a wrong text: {shares}. All models see {scale.steps * scale.batch:,} pairs, so that they see each
-pair {passes} times. Differences over {len(first.each)} seeds, with the 95 % interval of a paired t-test: models of one
-seed begin with the same weights, and some beginnings are better than others for all:
+{verdict}. Pairs with a wrong text: {shares}. All models see {scale.steps * scale.batch:,} pairs, so they see
+each pair {passes} times. Differences are over {len(first.each)} seeds, with the 95 % interval of a paired t-test,
+because models of one seed start with the same weights, and some initial weights are better than others for all
+filters:
 
 {told}
 
-**What this does not say.** It is a world of drawn shapes: fourteen things in eight colors, one in each picture. Its
-wrong texts are wholly wrong, and the CLIP that the filter asks was trained on such drawings and tells them apart nearly
-without fault; on the web neither holds, and a filter gains less. The models are small ({scale.steps:,} steps of
-{scale.batch} pairs, pictures of {_size()} pixels a side) and far from what they could reach. The rules for marks, sizes
-and copies protect people and storage more than scores: a marked picture has a right text. To be surer, give more seeds
-(`--seeds`). DataComp's scales (`--scale small`, `medium`) ask the same of a real crawl, on a GPU.
+**What this does not say.** The world of the demo is drawn shapes: fourteen things in eight colors, one in each picture.
+Its wrong texts are wholly wrong, and the CLIP of the filter was trained on such drawings and separates them almost
+without error. On the web neither holds, and a filter gains less. The models are small ({scale.steps:,} steps of
+{scale.batch} pairs, pictures of {_size()} pixels a side) and far from their best possible scores. The rules for marks,
+sizes and copies protect people and storage more than scores: a marked picture has a right text. For more certainty,
+give more seeds (`--seeds`). DataComp's scales (`--scale small`, `medium`) answer the same question on a real crawl, on
+a GPU.
 
 Every score of every seed: [scores.csv](trained_comparison/scores.csv); with recipe, filter and digest of the questions:
 [scores.json](trained_comparison/scores.json).

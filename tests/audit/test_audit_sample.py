@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import sample_version
+from made.versions import sample_version
 
 from laion_dask.audit import audit_page, audit_sample, questions
 from laion_dask.audit.audit_sample import AuditError, AuditSample

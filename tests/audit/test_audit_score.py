@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sample_version
 from click.testing import Result
-from places import ROOT
+from made.places import ROOT
+from made.versions import sample_version
 from typer.testing import CliRunner
 
 from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drawn_sample import SAMPLE, UIDS
+from made.versions.drawn_sample import SAMPLE, UIDS
 
 from laion_dask.audit import labels
 from laion_dask.audit.labels import DataPoint, LabelsError

@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 
-BENCHES = {path.stem.removeprefix("bench_"): path for path in sorted((ROOT / "benchmarks").glob("bench_*.py"))}
+MODULES = {
+    (path.parent.name + path.stem.removeprefix("bench")).replace("_", "-"): f"benchmarks.{path.parent.name}.{path.stem}"
+    for path in sorted((ROOT / "benchmarks").glob("*/bench*.py"))
+}
 OF_REAL_WATS = {"extract"}
 
 
@@ -24,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", f"benchmarks.bench_{name}", *options],
+        [sys.executable, "-m", MODULES[name], *options],
         cwd=ROOT,
         env={**os.environ, "LAION_DASK_BENCH": str(folder)},
         capture_output=True,
@@ -34,7 +37,7 @@ def run(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("name", BENCHES)
+@pytest.mark.parametrize("name", MODULES)
 def test_a_short_run_ends_with_its_bars_as_one_line_of_json(
     name: str, folder: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -43,7 +46,7 @@ def test_a_short_run_ends_with_its_bars_as_one_line_of_json(
     done = run(name, folder, "--quick")
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
     last = json.loads(done.stdout.splitlines()[-1])
-    assert last["bench"] == name.replace("_", "-")
+    assert last["bench"] == name
     assert last["quick"] is True
     assert last["bars"]
     for bar in last["bars"]:
@@ -54,6 +57,5 @@ def test_a_short_run_ends_with_its_bars_as_one_line_of_json(
 
 
 def test_make_has_a_target_for_each_benchmark_and_no_other() -> None:
-    rule = re.compile(r"^bench-([a-z-]+):.*\n\t@python -m benchmarks\.bench_([a-z_]+)$", re.MULTILINE)
-    targets = rule.findall((ROOT / "Makefile").read_text())
-    assert {target.replace("-", "_"): module for target, module in targets} == {name: name for name in BENCHES}
+    rule = re.compile(r"^bench-([a-z-]+):.*\n\t@python -m (benchmarks\.[a-z_.]+)$", re.MULTILINE)
+    assert dict(rule.findall((ROOT / "Makefile").read_text())) == MODULES

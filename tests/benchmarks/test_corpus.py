@@ -16,8 +16,8 @@ from fastwarc.warc import ArchiveIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import corpus, sampler, vary
 from benchmarks.bars import Bar
+from benchmarks.extract import corpus, sampler, vary
 
 RAW = 12_000_000
 

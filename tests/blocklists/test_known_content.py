@@ -6,12 +6,11 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-import catalogs
 import pytest
-import tables
-from downloads import JPEG, run, write_warc, write_work
-from faulty_hosts import picture
-from listing import index, stored
+from made.servers.downloads import JPEG, run, write_warc, write_work
+from made.servers.faulty_hosts import picture
+from made.texts.listing import index, stored
+from made.versions import catalogs, tables
 
 from laion_dask import params
 from laion_dask.catalog import database, part

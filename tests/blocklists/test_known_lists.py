@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from listing import index
+from made.texts.listing import index
 
 from laion_dask.blocklists import known_content, known_lists
 from laion_dask.blocklists.known_index import Bytes, Index

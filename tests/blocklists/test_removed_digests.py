@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tables
+from made.versions import tables
 
 from laion_dask.blocklists import known_content, known_lists
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import tables
-from catalogs import digests, empty, of_host, run, wats
+from made.versions import tables
+from made.versions.catalogs import digests, empty, of_host, run, wats
 
 from laion_dask.catalog import database
 from laion_dask.catalog.database import CatalogError

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pyarrow as pa
 import pytest
-import tables
-from catalogs import build, digests, empty, of_host, run, wats
+from made.versions import tables
+from made.versions.catalogs import build, digests, empty, of_host, run, wats
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal

@@ -13,10 +13,10 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
-from catalogs import build, of_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made.versions import tables
+from made.versions.catalogs import build, of_host
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal

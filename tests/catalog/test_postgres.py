@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import users
-from places import ROOT
+from made.places import ROOT
+from made.processes import users
 
 from laion_dask.catalog import database, postgres_account
 from laion_dask.catalog.database import CatalogError

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 from aiohttp import web
-from dask_clients import threads_of_this_process
-from downloads import JPEG, Response, picture, write_warc
+from made.places import ROOT
+from made.processes.dask_clients import threads_of_this_process
+from made.servers.downloads import JPEG, Response, picture, write_warc
 from PIL import Image
-from places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app

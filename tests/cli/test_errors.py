@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import dask
 import pyarrow.parquet as pq
 import pytest
-from dask_clients import threads_of_this_process
-from places import ROOT
-from project import left_behind
+from made.crawls.wat_bytes import image, members, page_json, record
+from made.places import ROOT
+from made.processes.dask_clients import threads_of_this_process
+from made.projects.project import left_behind
 from typer.testing import CliRunner
-from wat_bytes import image, members, page_json, record
 
 from laion_dask import params, schema
 from laion_dask.cli.main import app

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 from typer.testing import CliRunner
 
 from laion_dask import params

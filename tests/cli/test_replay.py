@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from odd_pictures import JPEG, LONG, TRANSPARENT, WEBP, riff
-from odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked
-from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
+from made.crawls.odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked
+from made.crawls.warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
+from made.images.odd_pictures import JPEG, LONG, TRANSPARENT, WEBP, riff
 
 from laion_dask import params
 from laion_dask.download.answers import archives

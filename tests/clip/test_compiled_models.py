@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import small_clips
+from made.images import small_clips
 
 from laion_dask import params
 from laion_dask.clip import models

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_clips
 from huggingface_hub.errors import LocalEntryNotFoundError
+from made.images import small_clips
+from made.places import ROOT
 from PIL import Image
-from places import ROOT
 
 from laion_dask import params
 from laion_dask.clip import clip, hub, models, weights

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_clips
+from made.images import small_clips
 from PIL import Image
 
 from laion_dask.clip import preprocess

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import sample_version
-import tables
 from aiohttp import web
-from downloads import run_archiving, write_work
-from faulty_hosts import QUICK
+from made.servers.downloads import run_archiving, write_work
+from made.servers.faulty_hosts import QUICK
+from made.versions import sample_version, tables
 from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 

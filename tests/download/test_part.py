@@ -11,10 +11,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import marked
 import pyarrow.parquet as pq
 import pytest
-from downloads import JPEG, Response, picture, run, write_warc, write_work
+from made.images import marked
+from made.servers.downloads import JPEG, Response, picture, run, write_warc, write_work
 from PIL import Image
 from warcio.archiveiterator import ArchiveIterator
 

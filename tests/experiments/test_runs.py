@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 from experiments import ask, runs, study, values
 from laion_dask import params

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from places import ROOT
-from small_clips import shard
+from made.images.small_clips import shard
+from made.places import ROOT
 from typer.testing import CliRunner
 
 from experiments import held_out, kept_pairs, scales, scores, train, trained, zero_shot

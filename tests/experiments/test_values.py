@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-from places import ROOT
+from made.places import ROOT
 from ruamel.yaml import YAML
 
 from experiments import sweep, values

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import history
 import pyarrow.parquet as pq
 import pytest
-import sample_version
+from made.versions import history, sample_version
 
 from experiments import pairs, rebuild_mlflow, results, versions
 from laion_dask.params import Params

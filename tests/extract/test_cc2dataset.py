@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from measured_wats import notes, run
-from places import ROOT
-from wat_bytes import members, record
+from made.crawls.measured_wats import notes, run
+from made.crawls.wat_bytes import members, record
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.params import recipes

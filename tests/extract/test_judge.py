@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from wat_bytes import image, page_json
+from made.crawls.wat_bytes import image, page_json
 
 from laion_dask import params
 from laion_dask.extract.judge import Judge, Pair

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from wat_bytes import READERS, as_arc, image, members, page_json, record, wats
+from made.crawls.wat_bytes import READERS, as_arc, image, members, page_json, record, wats
 
 from laion_dask import params, schema
 from laion_dask.extract.judge import uid_of

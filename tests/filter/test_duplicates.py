@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import judging
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made.versions import judging, tables
 
 from laion_dask import params, schema
 from laion_dask.filter import duplicates

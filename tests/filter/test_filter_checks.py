@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import judging
 import pyarrow as pa
 import pytest
+from made.versions import judging
 
 from laion_dask import schema
 from laion_dask.filter import filter_checks

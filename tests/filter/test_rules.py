@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import judging
 import numpy as np
 import pyarrow as pa
 import pytest
-import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from listing import index
-from places import ROOT
+from made.places import ROOT
+from made.texts.listing import index
+from made.versions import judging, tables
 
 from laion_dask import params
 from laion_dask.blocklists import known_lists

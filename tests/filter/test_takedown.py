@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import judging
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tables
 from hypothesis import given
 from hypothesis import strategies as st
+from made.versions import judging, tables
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made.versions import tables
 
 from laion_dask.filter import uid_sets
 from laion_dask.filter.uid_sets import HALVES, UidSetError, contains, halves, prepare, write

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
+from made.versions import tables
 
 from laion_dask import params
 from laion_dask.group import clusters

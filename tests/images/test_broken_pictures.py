@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_pictures import JPEG, LONG, PALETTE, PHOTO, RED, ROW, TRANSPARENT, WEBP, WHITE, chunk, png, riff
-from pictures import encoded, levels, near, prepared
+from made.images.odd_pictures import JPEG, LONG, PALETTE, PHOTO, RED, ROW, TRANSPARENT, WEBP, WHITE, chunk, png, riff
+from made.images.pictures import encoded, levels, near, prepared
 from PIL import Image, PngImagePlugin
 
 from laion_dask.clip import preprocess

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from pictures import encoded, near, pixel, prepared
+from made.images.pictures import encoded, near, pixel, prepared
 from PIL import Image, ImageCms
 
 from laion_dask.schema.reasons import KEEP

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import marked
 import pytest
-from pictures import RULES, encoded, photo, prepared, rules
+from made.images import marked
+from made.images.pictures import RULES, encoded, photo, prepared, rules
+from made.places import ROOT, TESTS
 from PIL import Image
-from places import MADE, ROOT
 
 from laion_dask import params
 from laion_dask.images import prepare
@@ -291,8 +291,8 @@ def test_many_threads_share_a_few_decoders_and_each_gets_its_own_answer() -> Non
 @pytest.mark.slow
 def test_a_decoder_ends_when_its_owner_is_gone() -> None:
     code = (
-        f"import os, sys; sys.path.insert(0, {str(MADE)!r});"
-        "from pictures import RULES; from laion_dask.images.decoders import DecoderProcess as One;"
+        f"import os, sys; sys.path.insert(0, {str(TESTS)!r});"
+        "from made.images.pictures import RULES; from laion_dask.images.decoders import DecoderProcess as One;"
         "one = One(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
         "os._exit(1)"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pdqhash
 import pytest
-from pictures import encoded, photo, prepared
+from made.images.pictures import encoded, photo, prepared
 from PIL import Image
 
 from laion_dask.images.hashes import PDQ_SIDE_PX, Pdq, digests, pdq

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import judging
 import numpy as np
 import pytest
-import tables
-from pictures import levels, opened, prepared
+from made.images.pictures import levels, opened, prepared
+from made.versions import judging, tables
 from PIL import Image
 
 from laion_dask import params

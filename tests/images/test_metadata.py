@@ -8,17 +8,17 @@ import io
 import tarfile
 from pathlib import Path
 
-import marked
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
 import zarr
-from downloads import run, write_warc, write_work
-from faulty_hosts import picture
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import with_metadata
+from made.images import marked
+from made.images.pictures import with_metadata
+from made.servers.downloads import run, write_warc, write_work
+from made.servers.faulty_hosts import picture
+from made.versions import tables
 from typer.testing import CliRunner
 
 from laion_dask import params

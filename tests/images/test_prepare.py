@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import SECRET, encoded, levels, near, opened, photo, pixel, prepared, with_metadata
+from made.images.pictures import SECRET, encoded, levels, near, opened, photo, pixel, prepared, with_metadata
 from PIL import Image, ImageDraw
 
 from laion_dask.images import prepare

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parameters import with_values
+from made.parameters import with_values
 
 from laion_dask import params
 from laion_dask.inputs.named_files import NamedFile, named_files

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.inputs import part

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask import params

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parameters import FILE, parent, refusal
+from made.parameters import FILE, parent, refusal
 from ruamel.yaml import YAML
 
 from laion_dask import params

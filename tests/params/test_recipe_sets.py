@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.params import recipes

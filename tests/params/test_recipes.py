@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from places import ROOT
+from made.crawls.wat_bytes import image, members, page_json, record
+from made.places import ROOT
 from ruamel.yaml import YAML
-from wat_bytes import image, members, page_json, record
 
 from laion_dask import params
 from laion_dask.extract.part import extract

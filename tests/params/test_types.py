@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from parameters import FILE, parent, refusal
+from made.parameters import FILE, parent, refusal
 from ruamel.yaml import YAML
 
 from laion_dask import params

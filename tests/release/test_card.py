@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import published
 import pytest
+from made.versions import published
 from ruamel.yaml import YAML
 
 from laion_dask import params

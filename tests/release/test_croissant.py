@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import published
 import pyarrow.parquet as pq
 import pytest
+from made.versions import published
 
 from laion_dask import params, schema
 from laion_dask.release import croissant, layouts

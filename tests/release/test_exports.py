@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
 from hypothesis import given
 from hypothesis import strategies as st
+from made.versions import tables
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app

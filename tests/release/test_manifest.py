@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import published
 import pyarrow.parquet as pq
 import pytest
-import tables
+from made.versions import published, tables
 from typer.testing import CliRunner
 
 from laion_dask import params

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
+from made.versions import tables
 
 from laion_dask import params, schema
 from laion_dask.release import layouts, part

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from faulty_hosts import picture
-from removed_pairs import GONE, ROWS, build, uid, url
+from made.projects.removed_pairs import GONE, ROWS, build, uid, url
+from made.servers.faulty_hosts import picture
 from typer.testing import CliRunner
 
 from laion_dask.cli import purge as cli_purge

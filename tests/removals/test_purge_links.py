@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from dvc_projects import dvc, under_dvc
-from removed_pairs import GONE, ROWS, build, text, uid, url
+from made.projects.dvc_projects import dvc, under_dvc
+from made.projects.removed_pairs import GONE, ROWS, build, text, uid, url
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app

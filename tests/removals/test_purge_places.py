@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
-import tables
-import trace_cases
-from dvc_projects import call, dvc, under_dvc
-from removed_pairs import body, build, text, uid, url
+from made.projects.dvc_projects import call, dvc, under_dvc
+from made.projects.removed_pairs import body, build, text, uid, url
+from made.texts import trace_cases
+from made.versions import tables
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 

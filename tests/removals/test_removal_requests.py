@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import tables
-from places import ROOT
+from made.places import ROOT
+from made.versions import tables
 from typer.testing import CliRunner
 
 from laion_dask.blocklists import removal_ledger

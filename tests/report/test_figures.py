@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-import sample_version
+from made.versions import sample_version
 from PIL import Image
 
 from laion_dask.params import Params

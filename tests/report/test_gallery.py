@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import sample_version
+from made.versions import sample_version
 from PIL import Image
 
 from laion_dask.params import Params

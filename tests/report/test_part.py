@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sample_version
+from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.report import part

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-import sample_version
+from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.report import report_tables

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sample_version
+from made.versions import sample_version
 from ruamel.yaml import YAML
 
 from laion_dask.params import Params

@@ -18,11 +18,11 @@ from urllib.request import urlopen
 
 import dask
 import pytest
-import users
 from distributed import Client
 from distributed.core import connect
 from distributed.protocol.pickle import dumps
 from distributed.security import Security
+from made.processes import users
 
 from laion_dask.runner.cluster import open_client
 

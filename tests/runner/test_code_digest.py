@@ -12,7 +12,7 @@ from inspect import isfunction, signature
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 from ruamel.yaml import YAML
 
 from laion_dask.runner import code_digest

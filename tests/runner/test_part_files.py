@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client
-from squares import calls, numbers, run, square, tree
+from made.processes.squares import calls, numbers, run, square, tree
 
 from laion_dask.runner import part_files, parts
 from laion_dask.runner.part import Done

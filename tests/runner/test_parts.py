@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from squares import calls, numbers, run, square, tree
+from made.processes.squares import calls, numbers, run, square, tree
 
 from laion_dask import params
 from laion_dask.runner import parts

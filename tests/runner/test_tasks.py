@@ -14,9 +14,9 @@ from typing import Any
 
 import dask
 import pytest
-from dask_clients import threads_of_this_process
 from distributed import Client, Future
-from squares import calls, numbers, run, square, tree
+from made.processes.dask_clients import threads_of_this_process
+from made.processes.squares import calls, numbers, run, square, tree
 
 from laion_dask.runner import cluster, parts, tasks
 from laion_dask.runner.parts import PartsFailedError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client
-from squares import numbers, run
+from made.processes.squares import numbers, run
 
 from laion_dask import params
 from laion_dask.inputs.named_files import named_files

@@ -14,8 +14,8 @@ import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
 import torch
+from made.versions import tables
 from onnx import helper, numpy_helper
 from PIL import Image
 

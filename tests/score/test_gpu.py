@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import small_clips
+from made.images import small_clips
 
 from laion_dask import params
 from laion_dask.clip import devices, models

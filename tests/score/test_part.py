@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import small_clips
 import zarr
-from places import ROOT
-from project import SMALL, Project
+from made.images import small_clips
+from made.places import ROOT
+from made.projects.project import SMALL, Project
 
 from laion_dask import params, schema
 from laion_dask.clip import preprocess as pixels

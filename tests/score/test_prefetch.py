@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import small_clips
+from made.images import small_clips
 
 from laion_dask import params
 from laion_dask.clip import models

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import small_clips
 import torch
-from prompt_lists import LISTS
+from made.images import small_clips
+from made.texts.prompt_lists import LISTS
 from ruamel.yaml import YAML
 
 from laion_dask import params, schema

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prompt_lists import LISTS
+from made.texts.prompt_lists import LISTS
 from ruamel.yaml import YAML
 
 from laion_dask.params.heads import Tag

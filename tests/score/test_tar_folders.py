@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from foreign_tars import picture, run
+from made.images.foreign_tars import picture, run
 from typer.testing import CliRunner
 
 from laion_dask import params

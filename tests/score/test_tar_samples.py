@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from foreign_tars import picture, run
+from made.images.foreign_tars import picture, run
 
 from laion_dask.schema.reasons import KEEP, REASONS
 from laion_dask.score import tar_folders, tar_samples

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sample_version
+from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.release import rate_lines

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import sample_version
 from hypothesis import given
 from hypothesis import strategies as st
+from made.versions import sample_version
 from scipy.stats import binomtest
 
 from laion_dask.params import Params

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import sample_version
+from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.schema.reasons import REASON_STAGE

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 from laion_dask.blocklists import removal_ledger
 from laion_dask.filter import takedown

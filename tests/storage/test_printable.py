@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer
-from places import ROOT
+from made.places import ROOT
 from rich.console import Console
 from typer.testing import CliRunner
 

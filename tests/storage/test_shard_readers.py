@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dask_clients import threads_of_this_process
-from downloads import JPEG, picture, write_warc
+from made.processes.dask_clients import threads_of_this_process
+from made.servers.downloads import JPEG, picture, write_warc
+from made.versions.tables import image_row
 from PIL import Image
-from tables import image_row
 
 from laion_dask import params
 from laion_dask.download import worklist

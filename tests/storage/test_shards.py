@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import image_row
+from made.versions.tables import image_row
 
 from laion_dask import schema
 from laion_dask.storage import shards

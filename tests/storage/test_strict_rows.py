@@ -122,7 +122,7 @@ def _list(path: Path) -> None:
 
 
 def _labels(path: Path) -> None:
-    from drawn_sample import SAMPLE
+    from made.versions.drawn_sample import SAMPLE
 
     labels.read([path], SAMPLE)
 

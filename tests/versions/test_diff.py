@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import published
 import pytest
-import sample_version
-import tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made.versions import published, sample_version, tables
 from typer.testing import CliRunner
 
 from laion_dask import params

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pyarrow.parquet as pq
 import pytest
-import sample_version
+from made.versions import sample_version
 from PIL import Image, ImageDraw
 
 from laion_dask.blocklists.removal_ledger import Removal

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import browser
 import pytest
-import sample_version
+from made.processes import browser
+from made.versions import sample_version
 
 from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions
 from laion_dask.params import Params

@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import browser
 import pytest
+from made.processes import browser
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]

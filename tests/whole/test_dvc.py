@@ -22,9 +22,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from built import ENVIRONMENT, call
-from elsewhere import scheduler, worker
-from project import Project
+from made.processes.elsewhere import scheduler, worker
+from made.projects.built import ENVIRONMENT, call
+from made.projects.project import Project
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import dask
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
-from elsewhere import copy_of_code, mounts, scheduler, worker
-from project import SMALL, Project
-from squares import numbers, run, tree
+from made.processes.elsewhere import copy_of_code, mounts, scheduler, worker
+from made.processes.squares import numbers, run, tree
+from made.projects.project import SMALL, Project
 
 from laion_dask.runner import cluster
 from laion_dask.runner.worker_checks import WorkerRefusedError

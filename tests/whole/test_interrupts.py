@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import ROOT
-from project import SMALL, Project
+from made.places import ROOT
+from made.projects.project import SMALL, Project
 
 from laion_dask.runner import interrupts
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from downloads import JPEG, Response, picture, write_warc, write_work
-from project import SMALL, Project
+from made.projects.project import SMALL, Project
+from made.servers.downloads import JPEG, Response, picture, write_warc, write_work
 
 from laion_dask import params, schema
 from laion_dask.download.part import download

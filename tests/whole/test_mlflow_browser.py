@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import browser
 import pytest
-import sample_version
+from made.processes import browser
+from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.report import part, tracking

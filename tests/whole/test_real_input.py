@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from elsewhere import scheduler, worker
-from project import STAGES, Project
+from made.processes.elsewhere import scheduler, worker
+from made.projects.project import STAGES, Project
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import browser
 import pytest
-import sample_version
+from made.processes import browser
+from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.report import part

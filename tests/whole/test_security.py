@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.catalog import database

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 
 @pytest.fixture(scope="module")

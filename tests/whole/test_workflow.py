@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from listing import stored
-from project import SMALL, STAGES, Project, left_behind
+from made.projects.project import SMALL, STAGES, Project, left_behind
+from made.texts.listing import stored
 from warcio.archiveiterator import ArchiveIterator
 
 from laion_dask import schema

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dask_clients import threads_of_this_process
-from places import ROOT
-from wat_bytes import image, members, page_json, record
+from made.crawls.wat_bytes import image, members, page_json, record
+from made.places import ROOT
+from made.processes.dask_clients import threads_of_this_process
 
 from laion_dask import params, schema
 from laion_dask.crawl import listing

@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import judging
 import pytest
-import tables
-from places import ROOT
+from made.places import ROOT
+from made.versions import judging, tables
 
 from laion_dask import params
 from laion_dask.params import filters

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measured_wats import notes, run
-from places import ROOT
-from wat_bytes import wats
+from made.crawls.measured_wats import notes, run
+from made.crawls.wat_bytes import wats
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.params import recipes

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dask_clients import threads_of_this_process
-from places import ROOT
+from made.places import ROOT
+from made.processes.dask_clients import threads_of_this_process
 
 from laion_dask import params
 from laion_dask.blocklists import known_lists

@@ -9,7 +9,7 @@ from functools import cache
 import ada_url
 import ftfy
 import pytest
-from places import ROOT
+from made.places import ROOT
 
 from laion_dask.demo.crawl.labels import LABELS, counts
 from laion_dask.demo.crawl.links import IMAGE, JUNK, Truth

@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 import pytest
 from fsspec.config import conf
-from wat_bytes import image, members, page_json, record
+from made.crawls.wat_bytes import image, members, page_json, record
 
 from laion_dask.extract.wat import blocks, ranges
 from laion_dask.extract.wat.blocks import Stored, TransferError

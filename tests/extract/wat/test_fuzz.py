@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fuzz_wat import BLOCKS, Made, check, wats
 from hypothesis import HealthCheck, given, settings
+from made.crawls.fuzz_wat import BLOCKS, Made, check, wats
 
 
 @pytest.mark.slow

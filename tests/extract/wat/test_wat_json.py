@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wat_bytes import image, page_json, wats
+from made.crawls.wat_bytes import image, page_json, wats
 
 from laion_dask.extract.wat import wat_json, wat_records
 from laion_dask.extract.wat.wat_json import Link, PageJson

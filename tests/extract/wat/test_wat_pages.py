@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wat_bytes import as_arc, image, members, page_json, read, record
+from made.crawls.wat_bytes import as_arc, image, members, page_json, read, record
 
 from laion_dask.extract.wat import wat_pages
 from laion_dask.extract.wat.wat_pages import Page, Tally

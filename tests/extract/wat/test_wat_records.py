@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wat_bytes import READERS, image, members, page_json, record, wats
+from made.crawls.wat_bytes import READERS, image, members, page_json, record, wats
 
 from laion_dask.extract.wat import gzip_members, wat_damage
 from laion_dask.extract.wat.blocks import Stored, TransferError

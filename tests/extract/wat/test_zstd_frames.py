@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from wat_bytes import READERS, image, page_json, read, record
+from made.crawls.wat_bytes import READERS, image, page_json, read, record
 
 from laion_dask.extract.wat import zstd_frames
 from laion_dask.extract.wat.blocks import Stored

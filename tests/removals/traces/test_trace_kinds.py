@@ -17,10 +17,10 @@ from typing import Final
 
 import pyarrow as pa
 import pytest
-import trace_cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trace_cases import CASES, parquet
+from made.texts import trace_cases
+from made.texts.trace_cases import CASES, parquet
 
 from laion_dask.removals.traces import trace_files, trace_forms, traces
 from laion_dask.removals.traces.trace_search import BLOCK

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tables
+from made.versions import tables
 
 from laion_dask.removals.traces import traces
 from laion_dask.removals.traces.traces import Traces

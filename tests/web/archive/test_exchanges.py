@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from downloads import run_archiving, write_work
 from fastwarc.warc import ArchiveIterator as FastIterator
-from faulty_hosts import QUICK, ROWS, handler, picture
+from made.servers.downloads import run_archiving, write_work
+from made.servers.faulty_hosts import QUICK, ROWS, handler, picture
 from warcio.archiveiterator import ArchiveIterator
 
 from laion_dask import params

@@ -14,9 +14,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import users
 from aiohttp import web
-from replies import ask
+from made.processes import users
+from made.servers.replies import ask
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 from yarl import URL

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from downloads import picture
-from odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked, revisit
-from replies import ask
-from warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
+from made.crawls.odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked, revisit
+from made.crawls.warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
+from made.servers.downloads import picture
+from made.servers.replies import ask
 
 from laion_dask.web.archive import reader, writer
 from laion_dask.web.archive.replay import Replay, ReplayError, ReplayIndex, usage

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
-from downloads import picture, write_work
+from made.servers.downloads import picture, write_work
 
 from laion_dask import params
 from laion_dask.download import rounds

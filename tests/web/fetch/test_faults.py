@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
-from downloads import write_work
-from faulty import FAULTS, MOVED, OK, READ, TLS_FAULTS, Faulty
+from made.servers.downloads import write_work
+from made.servers.faulty import FAULTS, MOVED, OK, READ, TLS_FAULTS, Faulty
 
 from laion_dask import params
 from laion_dask.download import rounds

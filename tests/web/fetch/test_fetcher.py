@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
-from replies import BODY, fetch
+from made.servers.replies import BODY, fetch
 
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from replies import BODY, fetch
+from made.servers.replies import BODY, fetch
 
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback, Replay

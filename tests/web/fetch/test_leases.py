@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 from aiohttp import web
-from places import ROOT
+from made.places import ROOT
 
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback

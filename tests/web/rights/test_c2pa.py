@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import marked
 import pytest
+from made.images import marked
 
 from laion_dask.web.rights import c2pa
 from laion_dask.web.rights.c2pa import decide_manifest

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import marked
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made.images import marked
 from PIL import Image
 
 from laion_dask.web.rights.decision import SILENT, Policy

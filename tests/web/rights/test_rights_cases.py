@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-import rights_cases
-from rights_cases import CASES, ERROR, KEPT, Case
+from made.texts import rights_cases
+from made.texts.rights_cases import CASES, ERROR, KEPT, Case
 
 from laion_dask.schema.reasons import REASONS
 from laion_dask.schema.values import SIGNALS
@@ -62,4 +62,4 @@ def test_the_table_has_cases_of_every_signal_for_and_against() -> None:
 
 def test_the_page_shows_the_table() -> None:
     text = rights_cases.PAGE.read_text(encoding="utf-8")
-    assert rights_cases.page(text) == text, "run python tests/made/rights_cases.py"
+    assert rights_cases.page(text) == text, "run PYTHONPATH=tests python -m made.texts.rights_cases"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from robots_txt import IMAGE, STRICT, TOKENS, robots
+from made.texts.robots_txt import IMAGE, STRICT, TOKENS, robots
 
 from laion_dask.web.rights.decision import Decision, Policy
 from laion_dask.web.rights.robots import parse_robots

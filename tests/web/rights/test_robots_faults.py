@@ -9,8 +9,8 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made.texts.robots_txt import IMAGE, STRICT, TOKENS, robots
 from protego import Protego
-from robots_txt import IMAGE, STRICT, TOKENS, robots
 
 from laion_dask.web.rights.decision import Policy
 from laion_dask.web.rights.robots import CUT, MAX_FILE_BYTES, parse_robots

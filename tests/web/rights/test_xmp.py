@@ -7,10 +7,10 @@ import time
 import tracemalloc
 import zlib
 
-import marked
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made.images import marked
 
 from laion_dask.web.rights.xmp import Statement, statements
 

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-import warcs
+from made.crawls import warcs
+from made.crawls.warcs import PACKED, by_record, record, response
 from warcio.archiveiterator import ArchiveIterator
-from warcs import PACKED, by_record, record, response
 
 from laion_dask.web.warc import warc_files
 from laion_dask.web.warc.warc_files import WarcFile, WarcFileError

@@ -1,0 +1,87 @@
+"""Dask schedulers and workers as programs of their own: in other folders, with other code, in other mounts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from distributed import Client
+from made.places import ROOT, TESTS
+
+
+def _can_mount() -> bool:
+    unshare = shutil.which("unshare")
+    return (
+        bool(unshare) and subprocess.run([str(unshare), "-m", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+mounts = pytest.mark.skipif(not _can_mount(), reason="needs the right to mount, as root has it")
+
+
+@contextmanager
+def scheduler(folder: Path) -> Iterator[str]:
+    """Run `dask scheduler` in a folder, and yield its address."""
+    file = folder / "scheduler.json"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    command += ["--host", "127.0.0.1", "--scheduler-file", str(file)]
+    with _running(command, folder, {"PYTHONPATH": str(TESTS)}):
+        yield _address(file)
+
+
+def _address(file: Path) -> str:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads(file.read_text())["address"])
+        time.sleep(0.1)
+    raise TimeoutError("the scheduler did not start")
+
+
+@contextmanager
+def worker(address: str, folder: Path, code: Path = ROOT, *, mount: Sequence[str] = ()) -> Iterator[None]:
+    """Run `dask worker` in a folder, with the packages of `code`, in a mount namespace where `mount` was run."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nworkers", "1", "--nthreads", "1"]
+    command += ["--no-nanny", "--no-dashboard", "--local-directory", str(folder / "scratch")]
+    if mount:
+        inner = " ".join(["mount", *mount, "&&", "exec", *command])
+        command = ["unshare", "-m", "--propagation", "private", "sh", "-c", inner]
+    # The folder of a program's module comes first on the path: it must not be the checkout.
+    settings = {"PYTHONPATH": f"{code}{os.pathsep}{TESTS}", "PYTHONSAFEPATH": "1"}
+    with _running(command, folder, settings), Client(address) as client:
+        client.wait_for_workers(1, timeout=120)
+        yield
+
+
+@contextmanager
+def _running(command: Sequence[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def copy_of_code(folder: Path) -> Path:
+    """Copy the packages into a folder, as another machine has them installed."""
+    for name in ("laion_dask", "workflow"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
