@@ -248,7 +248,7 @@ def _decoders(settings: params.Download, count: int) -> decoders.Decoders:
         pdq=settings.pdq,
     )
     memory_bytes = settings.decode_memory_mb * 1_000_000
-    return decoders.kept(
+    return decoders.cached(
         rules,
         Policy.of(settings),
         count=count,
@@ -273,7 +273,7 @@ def _judge(
     if (stopped := gate.body(fetched.body)) is not None:
         return replace(fetched, reason=stopped.reason), stopped, {}
     digests = hashes.digests(fetched.body, settings.hashes)
-    said, prepared = ready.look(fetched.body, boxes, fetched.server_date)
+    said, prepared = ready.process(fetched.body, boxes, fetched.server_date)
     decision = policy.strictest([fetched.decision, said])
     if policy.binds(decision):
         return replace(fetched, decision=decision, reason=decision.signal), prepared, digests

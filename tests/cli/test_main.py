@@ -256,7 +256,7 @@ def test_columns_that_will_not_be_there_are_told_at_once(project: Path) -> None:
 
 
 def test_a_recipe_that_is_written_already_changes_nothing(project: Path) -> None:
-    cli_params.lay_over(Path("params.yaml"), "cc2dataset")
+    cli_params.write_recipes(Path("params.yaml"), "cc2dataset")
     once = (project / "params.yaml").read_bytes()
     assert run("params", "--recipe", "cc2dataset", "--write")[1] == "params.yaml has all values of cc2dataset already\n"
     assert (project / "params.yaml").read_bytes() == once

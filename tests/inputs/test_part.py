@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def described(of: params.Params, cache: Path = Path(".laion_dask/inputs.json")) -> dict[str, list[dict[str, Any]]]:
     digests = Digests(cache)
     found = part.describe(of, digests)
-    digests.keep()
+    digests.save()
     return found
 
 

@@ -177,7 +177,7 @@ class TestWorkersThatDie:
         assert self.attempts(diary)[3] == 3
         told = (work / "03.error.txt").read_text()
         assert "PartKilledError" in told
-        assert told.count("died in this part; its last words:") == 3
+        assert told.count("died in this part; its last traceback:") == 3
 
     @pytest.mark.slow
     def test_a_crash_in_native_code_leaves_its_traceback(self, tmp_path: Path) -> None:
