@@ -36,7 +36,7 @@ def diff(
     from laion_dask.versions import checkout
     from laion_dask.versions import diff as differences
 
-    with cli_console.told("diff"), checkout.opened(old) as before, checkout.opened(new) as after:
+    with cli_console.report_errors("diff"), checkout.opened(old) as before, checkout.opened(new) as after:
         found = differences.compare(before, after, out)
     if as_json:
         cli_console.say(json.dumps(found.as_dict(), indent=2))

@@ -51,7 +51,7 @@ def verify(
         _without_metadata(folder)
         return
 
-    with cli_console.told("verify"):
+    with cli_console.report_errors("verify"):
         known = manifest.read(folder)
         findings = _check(folder)
         merkle_root = known.get("merkle", {}).get("root", "")

@@ -29,7 +29,7 @@ class KnownContentGate:
         """Return the rows that must not be asked for, each with the message that its row gets."""
         found = known_content.of_urls(self._lists, urls) if self._has_addresses else {}
         rows = np.flatnonzero(known_content.any_of(found, len(urls))).tolist()
-        return {row: known_content.told([name for name, mask in found.items() if mask[row]]) for row in rows}
+        return {row: known_content.message_for([name for name, mask in found.items() if mask[row]]) for row in rows}
 
     def through(self, wrap: Callable[[Ask], Ask] | None) -> Callable[[Ask], Ask] | None:
         """Extend an archive's `wrap`, so that no address of a list is requested."""
@@ -55,12 +55,12 @@ class KnownContentGate:
     def body(self, body: bytes) -> prepare.Prepared | None:
         """Return how a row with this body ends; None where no list has it."""
         names = known_content.of_body(self._lists, body)
-        return prepare.Prepared(LISTED_HASH, known_content.told(names)) if names else None
+        return prepare.Prepared(LISTED_HASH, known_content.message_for(names)) if names else None
 
     def picture(self, prepared: prepare.Prepared) -> prepare.Prepared:
         """Return a decoded picture, without anything of it where a list has one that looks like it."""
         names = known_content.of_picture(self._lists, prepared.pdq, prepared.pdq_quality)
-        return prepare.Prepared(LISTED_HASH, known_content.told(names)) if names else prepared
+        return prepare.Prepared(LISTED_HASH, known_content.message_for(names)) if names else prepared
 
 
 def row(ended: Mapping[str, Any]) -> dict[str, Any]:

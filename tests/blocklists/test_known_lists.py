@@ -332,5 +332,5 @@ def test_rows_without_a_hash_are_on_no_list_and_each_list_is_told_apart(tmp_path
 
 
 def test_a_message_has_the_names_of_the_lists_and_gives_them_back() -> None:
-    assert known_content.names(known_content.told(["one", "two"])) == ["one", "two"]
+    assert known_content.names(known_content.message_for(["one", "two"])) == ["one", "two"]
     assert known_content.names("HTTP 404") == known_content.names(None) == []
