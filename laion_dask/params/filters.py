@@ -72,8 +72,8 @@ class Top(Section):
     by: Literal["all", "split"] = "all"
     """Of all pairs together, or of each split separately."""
     among: Among = "scored"
-    """Pairs to rank: all with a number in the column; those that pass known content and punsafe, as in a published pool;
-    or those that no earlier rule has dropped."""
+    """Pairs to rank: all with a number in the column; those that pass known content and punsafe, as in a published
+    pool; or those that no earlier rule has dropped."""
     share_of: Among | None = None
     """Base of the fraction; None: the ranked pairs."""
 

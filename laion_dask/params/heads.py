@@ -99,7 +99,7 @@ class Faces(Section):
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Boxes with a lower score are dropped; DataComp, appendix G: 0.3."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Non-maximum suppression: of two boxes with a larger intersection over union, the better stays; insightface: 0.4."""
+    """Non-maximum suppression: above this intersection over union only the better box stays; insightface: 0.4."""
     side_px: Annotated[int, Field(ge=32, le=2048, multiple_of=32)] = 224
     """Side of the detector's square input; DataComp, appendix G: 224."""
 

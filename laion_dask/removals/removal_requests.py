@@ -100,11 +100,7 @@ def checked(request: Request, day: date) -> list[Removal]:
         raise RequestError("the reason names a person (address or number): the ledger is public. Remedy: leave it out")
     for text in (request.reason, request.source):
         # A ledger is opened in spreadsheets too, and they run what begins so; a line break would be another line.
-        if (
-            sheets.is_formula(text)
-            or printable.line(text) != text
-            or any(ord(character) < _SPACE for character in text)
-        ):
+        if sheets.is_run(text) or printable.line(text) != text or any(ord(character) < _SPACE for character in text):
             told = "begins with =, +, - or @, or has a line break or a hidden character. Remedy: plain words"
             raise RequestError(f"{text!r} {told}")
     source = pseudonym(request.source) if holds_personal(request.source) else request.source.strip()

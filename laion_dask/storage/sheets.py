@@ -35,7 +35,7 @@ def write_flat(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return write(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
-def is_formula(text: str) -> bool:
+def is_run(text: str) -> bool:
     """Tell whether a spreadsheet could treat a text as a formula; true for signed numbers too."""
     return _FORMULA.match(text) is not None
 
@@ -45,4 +45,4 @@ def cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = printable.line(value)
-    return f"'{text}" if is_formula(value) and not _NUMBER.fullmatch(value) else text
+    return f"'{text}" if is_run(value) and not _NUMBER.fullmatch(value) else text
