@@ -63,7 +63,8 @@ class Score(Section):
         silent = [split for split in SPLITS if not any(model.reads(split) for model in self.models)]
         if silent:
             message = (
-                f"no model reads the texts of {', '.join(silent)}: they would all be dropped. Remedy: splits of one"
+                f"no model reads the texts of {', '.join(silent)}: they would all be dropped. "
+                "Remedy: add them to the splits of a model"
             )
             raise ValueError(message)
         return self
