@@ -153,7 +153,7 @@ def _read(name: str) -> str:
     if name not in known:
         # If the name is a path, suggest a recipe by its file name.
         near = get_close_matches(Path(name).stem.lower(), known, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+        remedy = f"{near[0]!r}, perhaps" if near else f"one of {', '.join(known)}"
         raise RecipeError(f"there is no recipe {name!r}. Remedy: {remedy}")
     file = _folder() / f"{name}{_SUFFIX}"
     return file.read_text(encoding="utf-8")
@@ -180,7 +180,7 @@ def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], where: st
         field = model.model_fields.get(key)
         if field is None:
             near = get_close_matches(str(key), list(model.model_fields), n=1)
-            remedy = f"did you mean {path}{near[0]}?" if near else f"one of {', '.join(model.model_fields)}"
+            remedy = f"{path}{near[0]}, perhaps" if near else f"one of {', '.join(model.model_fields)}"
             raise params.ParamsError(f"{where} sets {path}{key} = {value!r}: no such parameter. Remedy: {remedy}")
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -56,7 +56,7 @@ def lines(stream: IO[bytes], path: Path) -> Iterator[str]:
 def without_mark(head: bytes, path: Path) -> bytes:
     """Remove the byte order mark of UTF-8 from the start of a file; raises `RowsError` for that of another encoding."""
     if head.startswith(_OTHER_MARKS):
-        raise _refused(path, 1, "cannot be read as UTF-8 (it may be UTF-16)", _SAVE)
+        raise _refused(path, 1, "cannot be read as UTF-8 (UTF-16, perhaps)", _SAVE)
     return head.removeprefix(_UTF8_MARK)
 
 
@@ -78,7 +78,7 @@ def _decoded(block: bytes, path: Path, first: int) -> list[str]:
 
 def _check(line: bytes, path: Path, number: int) -> None:
     if b"\0" in line:
-        raise _refused(path, number, "cannot be read as text: a NUL byte (it may be UTF-16)", _SAVE)
+        raise _refused(path, number, "cannot be read as text: a NUL byte (UTF-16, perhaps)", _SAVE)
     if b"\r" in line:
         raise _refused(
             path, number, "a carriage return inside a line", "end lines with LF or CRLF, and use neither in a value"
@@ -86,7 +86,7 @@ def _check(line: bytes, path: Path, number: int) -> None:
     try:
         line.decode()
     except UnicodeDecodeError:
-        raise _refused(path, number, "is not UTF-8", f"{_SAVE}; it may be in Latin-1 or Windows-1252") from None
+        raise _refused(path, number, "no UTF-8", f"{_SAVE}; it may be in Latin-1 or Windows-1252") from None
 
 
 def table(stream: IO[bytes], path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:

@@ -325,7 +325,7 @@ def test_a_file_that_is_not_yaml_or_has_a_key_twice_is_refused(tmp_path: Path, t
 )
 def test_what_yaml_itself_cannot_make_a_value_of_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(ParamsError, match=r"params\.yaml (is not YAML|holds a date or number that is none)"):
+    with pytest.raises(ParamsError, match=r"params\.yaml (is not YAML|has an invalid date or number)"):
         params.load(tmp_path / "params.yaml")
 
 

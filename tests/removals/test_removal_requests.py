@@ -114,7 +114,7 @@ def test_each_line_says_how_many_pairs_it_takes_in_every_spelling(project: Path)
     told = remove("url", "http://A.example/1.jpg", "https://a.example/3.jpg", "--yes")
     assert "url http://a.example/1.jpg: 3 pairs, in every spelling" in told
     assert "url https://a.example/3.jpg: 0 pairs, in every spelling" in told
-    assert "takes 3 of 4 pairs of the current version" in told
+    assert "removes 3 of 4 pairs of the current version" in told
     remove("md5", "a" * 32, "--yes")
     counted = json.loads(remove("--count", "--json"))["lines"]
     assert [(line["kind"], line["pairs"]) for line in counted] == [("url", 3), ("url", 0), ("md5", 4)]
@@ -228,7 +228,7 @@ def test_a_file_that_says_no_kind_or_is_no_text_is_refused(tmp_path: Path) -> No
             "many:1: url https://a.example/1 # asked: Remedy: an address without",
         ),
         ("https://a.example/1,https://a.example/2\n", ("url",), "Remedy: one address in each line"),
-        ("https://a.example/1\rhttps://a.example/2\r", ("url",), "many:1: a carriage return inside of a line"),
+        ("https://a.example/1\rhttps://a.example/2\r", ("url",), "many:1: a carriage return inside a line"),
     ],
 )
 def test_a_file_that_could_be_read_in_two_ways_is_refused_with_its_line_and_adds_nothing(
