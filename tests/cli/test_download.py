@@ -312,7 +312,7 @@ MISTAKES = [
     ("t.parquet --out t.dat --replay ../a.warc.gz", 1, "cannot write into t.dat"),
     (f"{GOOD} --shard-rows 1 --shard-digits 1", 1, "more than 10 shards. Remedy: more --shard-digits"),
     (f"{GOOD} --recipe nothing", 1, "there is no recipe 'nothing'"),
-    ("t.parquet --out foreign --replay ../a.warc.gz", 1, "00000.tar is not of a download"),
+    ("t.parquet --out foreign --replay ../a.warc.gz", 1, "00000.tar does not belong to a download"),
 ]
 
 

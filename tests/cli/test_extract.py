@@ -216,7 +216,7 @@ def test_a_folder_that_only_has_the_same_name_is_never_replaced(here: Path, opti
     (here / "o" / "pairs" / "photo.jpg").touch()
     status, _, told = run("../wats", "--out", here / "o", *options)
     assert status == 1
-    assert "o/pairs is not of an extraction. Remedy: give another folder" in told
+    assert "o/pairs does not belong to an extraction. Remedy: give another folder" in told
     assert [path.name for path in (here / "o").rglob("*")] == ["pairs", "photo.jpg"]
 
 

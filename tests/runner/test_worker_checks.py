@@ -46,7 +46,7 @@ def test_a_process_with_code_folder_and_files_of_the_driver_may_work(tmp_path: P
         (lambda one, _: replace(one, code=replace(one.code, libraries=(("numpy", "1"),))), "numpy .*, not 1"),
         (lambda one, _: replace(one, nonce="of another run"), "it does not see the driver's folder"),
         (lambda one, folder: replace(one, sign=folder / "x" / ".run-1"), "does not see the driver's folder .*x"),
-        (lambda one, folder: replace(one, files={str(folder / "f"): "0" * 64}), "f has the sha256 .* at the driver"),
+        (lambda one, folder: replace(one, files={str(folder / "f"): "0" * 64}), "f has the sha256 .* on the driver"),
         (lambda one, folder: replace(one, files={str(folder / "g"): "0" * 64}), "g cannot be read there"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_part_that_the_driver_does_not_find_ends_the_run(
 
     monkeypatch.setattr(tasks, "finish_parts", finish)
     with pytest.raises(
-        PartUnseenError, match=r"part 02: a worker on .* has finished it, and here .*Remedy: workers and"
+        PartUnseenError, match=r"part 02: a worker on .* has finished it, but on the driver .*Remedy: mount the folder"
     ):
         run(numbers(2), tmp_path, client)
 

@@ -139,7 +139,7 @@ class TestCommand:
         assert "holds a finished scoring by demo (images, score). Remedy: --overwrite" in again.output
         (tmp_path / "mine" / "images").mkdir(parents=True)
         refused = run(*command[:-3], tmp_path / "mine", "--overwrite")
-        assert "mine/images is not of a scoring. Remedy: give another folder" in refused.output
+        assert "mine/images does not belong to a scoring. Remedy: give another folder" in refused.output
         exported = CliRunner().invoke(
             app,
             ["export", "datacomp", "--from", str(tmp_path / "out"), "--out", str(tmp_path / "dc")],
