@@ -46,7 +46,7 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line, without control characters that quoted content could use to control the terminal."""
+    """Print a line; escapes control characters, so that quoted content cannot control the terminal."""
     typer.echo(printable.plain(text), err=err)
 
 
@@ -141,7 +141,7 @@ def console() -> Console:
     from rich.console import Console
 
     class Harmless(Console):
-        """A console that removes control characters from texts; it adds its own colours."""
+        """A console that escapes control characters in texts; it adds its own colours."""
 
         def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
             super().print(*(printable.plain(one) if isinstance(one, str) else one for one in objects), **options)
@@ -156,7 +156,7 @@ def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") 
     from rich.table import Table
 
     class Harmless(Table):
-        """A table that removes control characters from cells."""
+        """A table that escapes control characters in cells."""
 
         def add_row(self, *cells: RenderableType | None, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
             super().add_row(*(printable.plain(one) if isinstance(one, str) else one for one in cells), **options)

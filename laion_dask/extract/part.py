@@ -87,7 +87,7 @@ def scan(location: str, settings: params.Extract) -> Iterator[tuple[list[Pair], 
 
 
 def _chunks(found: Iterator[Page], judge: Judge) -> Iterator[tuple[list[Pair], list[PageSource]]]:
-    """Yield pairs with their pages, in chunks of at least `_CHUNK` pairs."""
+    """Yield pairs with their pages, in chunks of about `_CHUNK` pairs."""
     pairs: list[Pair] = []
     sources: list[PageSource] = []
     for page in found:
