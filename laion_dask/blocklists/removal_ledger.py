@@ -117,8 +117,8 @@ def _remedy_of_url(value: str) -> str:
     if not ("://" in value and isinstance(_resolved(value), Address)):
         return "an absolute address, such as https://a.example/b.jpg"
     if _BLANK.search(value) or printable.line(value) != value:
-        return "an address without blanks and invisible characters; escape those that belong to it, e.g. %20"
-    return "one address per line" if _TWO.search(value) else ""
+        return "an address without blanks and hidden characters; escape those that belong to it, e.g. %20"
+    return "one address in each line" if _TWO.search(value) else ""
 
 
 def _remedy_of_domain(value: str) -> str:

@@ -242,7 +242,7 @@ def _rights(words: str, every: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in every]
     if unknown or not names:
         console.fail(
-            f"download: --rights {words}: unknown signal: {', '.join(unknown)}. "
+            f"download: --rights {words}: no such signal: {', '.join(unknown)}. "
             f"Remedy: strict, none, or some of {', '.join(every)}"
         )
     return names

@@ -263,11 +263,7 @@ def _is_busy(error: BaseException) -> bool:
 
 def _cause(error: Exception) -> str:
     if isinstance(error, ClientResponseError):
-        hint = (
-            "; Common Crawl answers so to clients that send too many requests"
-            if error.status in {403, 429, 503}
-            else ""
-        )
+        hint = "; Common Crawl answers so to clients that ask too often" if error.status in {403, 429, 503} else ""
         return f"status {error.status} {error.message}{hint}"
     return str(error) or type(error).__name__
 

@@ -65,7 +65,7 @@ def describe(name: str) -> Recipe:
     except YAMLError as error:
         raise RecipeError(f"recipe {name!r} is not YAML: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe {name!r} has no sections. Remedy: write at least one, such as extract")
+        raise RecipeError(f"recipe {name!r} holds no sections. Remedy: write at least one, such as extract")
     extends = values.pop("extends", None)
     if "recipe" in values:
         raise RecipeError(f"recipe {name!r} sets recipe, the list of names. Remedy: extends, for another recipe")

@@ -170,7 +170,7 @@ def test_what_has_no_lines_is_refused_before_it_fills_the_memory(
         ),
         ("list.csv", f"a,b\n{'a' * 32},1\n", {}, r"list\.csv:1: no column md5"),
         ("list.csv", "", {}, r"list\.csv:1: no column md5"),
-        ("list.txt", "", {"sha256": "0" * 64}, r"list\.txt has the sha256 e3b0c4\w+, another than partner names"),
+        ("list.txt", "", {"sha256": "0" * 64}, r"list\.txt has the sha256 e3b0c4\w+, but partner expects another"),
     ],
 )
 def test_a_list_that_is_not_what_it_should_be_is_refused(

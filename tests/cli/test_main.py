@@ -84,7 +84,7 @@ def test_an_estimate_names_sizes_costs_and_every_measurement_that_it_rests_on(ho
     assert status == 0
     words = " ".join(said.split())
     assert f"{CRAWL}: 4 of 10 WATs, 1.0" in words
-    assert "(3 asked for their size)" in words
+    assert "(mean of 3)" in words
     assert "hours on 8 cores" in words
     for name, measure in MEASURED.items():
         assert (measure.unit in words) is (name != "wat_bytes")

@@ -62,7 +62,7 @@ def test_a_name_that_somebody_registered_is_taken(project: Path, name: str) -> N
         (("pdq", "0" * 63), "Remedy: 64 hex digits"),
         (("domain", "a.example,b.example"), "Remedy: the bare name"),
         (("url", '"https://a.example/1.jpg"'), "Remedy: an absolute address"),
-        ((), "nothing is named. Remedy: `laion-dask remove KIND VALUE`, or --file PATH"),
+        ((), "no value given. Remedy: `laion-dask remove KIND VALUE`, or --file PATH"),
     ],
 )
 def test_a_bad_request_is_refused_with_the_remedy_and_adds_nothing(
@@ -218,7 +218,7 @@ def test_a_file_that_says_no_kind_or_is_no_text_is_refused(tmp_path: Path) -> No
         (
             "kind,value\ndomain,good.example\n\ndomain,co.uk\n",
             (),
-            "many:4: domain co.uk: Remedy: it is a public suffix",
+            "many:4: domain co.uk: Remedy: a registered domain; this is a public suffix",
         ),
         ("https://a.example/1\n# a note\n'https://a.example/2\n", ("url",), "many:3: url 'https://a.example/2: Remedy"),
         ("url\nhttps://a.example/1\n", ("url",), "many:1: url url: Remedy: an absolute address"),
