@@ -242,7 +242,7 @@ def test_another_recipe_starts_from_what_git_has_and_never_mixes_with_the_first(
     (project / "params.yaml").write_text(text)
     status, _, told = run("params", "--recipe", "datacomp", "--write")
     assert status == 1
-    assert "names recipe datacomp-basic already, and own values beside it: datacomp would be mixed with it" in told
+    assert "already has recipe datacomp-basic and other changed values: datacomp would be mixed with it" in told
     assert "Remedy: `git checkout params.yaml` first" in told
     assert (project / "params.yaml").read_text() == text
 
