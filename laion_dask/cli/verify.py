@@ -78,7 +78,7 @@ def verify(
 
 
 def _without_metadata(folder: Path) -> None:
-    """Print each picture that has metadata; archives that replace the web may have it."""
+    """Print each picture that has metadata, except in archives of responses."""
     from laion_dask.images import metadata
 
     if not folder.exists():
