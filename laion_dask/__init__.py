@@ -25,7 +25,7 @@ A package imports only from those above it in this list; stages never import eac
 from laion_dask.runner import interrupts
 
 # First of all: what follows imports, and Ctrl-C while a program of ours imports is no traceback.
-interrupts.at_once_in_programs()
+interrupts.exit_on_signals_in_programs()
 
 from importlib.metadata import version  # noqa: E402 - see above
 

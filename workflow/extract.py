@@ -24,8 +24,8 @@ def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, A
     """Publish the pairs; WATs that cannot be read are counted, and a list without a readable one is an error."""
     # Times differ from run to run, so they lie beside the version and not in its files.
     counts = readings.publish(done, out, times=home() / "times" / "extract.parquet")
-    readings.forget_unanswered(done)
-    parts.refuse_nothing(done)
+    readings.remove_failed_remote(done)
+    parts.require_readable(done)
     return {**counts, "language_model": parts.language_model(settings.extract)}
 
 

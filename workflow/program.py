@@ -19,7 +19,7 @@ def main(stage: Stage) -> None:
     """
     kept = "Finished parts are kept; `make repro` goes on from here."
     try:
-        with interrupts.heard():
+        with interrupts.raise_on_signals():
             preflight.check(params.load(), stage.name)
             frame.run(stage)
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from laion_dask.web.urls import address_key
 LISTED_HASH: Final = "listed_hash"
 LISTED_ADDRESS: Final = "listed_address"
 LISTED: Final = frozenset({LISTED_HASH, LISTED_ADDRESS})
-"""Reasons of a download whose row says nothing but which list it was: see `blank`."""
+"""Reasons of a download whose row is blanked but for the names of the lists: see `blank`."""
 
 _KEPT: Final = frozenset(
     {"key", "uid", "split", "language", "status", "error_message", "reason", "listed_by", "rights"}
@@ -31,14 +31,14 @@ _BODY_KINDS: Final = ("md5", "sha1", "sha256")
 
 
 def of_body(lists: Sequence[Index], body: bytes) -> tuple[str, ...]:
-    """Name the lists that have the md5, sha1 or sha256 of a body."""
+    """Return the names of lists with the md5, sha1 or sha256 of a body."""
     return tuple(
         entry.name for entry in lists if entry.kind in _BODY_KINDS and entry.find(_digests(entry.kind, [body]))[0]
     )
 
 
 def of_picture(lists: Sequence[Index], pdq: str | None, quality: int | None) -> tuple[str, ...]:
-    """Name the lists that have a picture near this PDQ (64 hex digits); one below a list's quality is not compared."""
+    """Return the names of lists with a picture near this PDQ (64 hex digits) of at least the list's quality."""
     if pdq is None or quality is None:
         return ()
     value = np.frombuffer(bytes.fromhex(pdq), np.uint8)[None]
@@ -48,7 +48,7 @@ def of_picture(lists: Sequence[Index], pdq: str | None, quality: int | None) -> 
 
 
 def of_urls(lists: Sequence[Index], urls: Sequence[str]) -> dict[str, Bools]:
-    """Return for each list of addresses which of `urls` it has in one of their spellings."""
+    """Return for each list of addresses a mask of the `urls` that it contains in any spelling."""
     found = {entry.name: np.zeros(len(urls), bool) for entry in lists if entry.kind in URL_KINDS}
     if not found or not len(urls):
         return found
@@ -64,36 +64,38 @@ def of_urls(lists: Sequence[Index], urls: Sequence[str]) -> dict[str, Bools]:
 
 
 def of_rows(lists: Sequence[Index], images: pa.Table) -> dict[str, Bools]:
-    """Return for each list of images which rows it has; `images` has the columns of `columns(lists)`."""
+    """Return for each list of images a mask of its rows in `images`, which has the columns of `columns(lists)`."""
     found = {}
     for entry in lists:
         if entry.kind in URL_KINDS:
             continue
         texts = images[entry.kind]
-        asked = pc.is_valid(texts)
+        comparable = pc.is_valid(texts)
         if entry.kind == "pdq":
-            asked = pc.and_(asked, pc.fill_null(pc.greater_equal(images["pdq_quality"], entry.quality), False))
-        rows = np.flatnonzero(asked.to_numpy())
+            comparable = pc.and_(
+                comparable, pc.fill_null(pc.greater_equal(images["pdq_quality"], entry.quality), False)
+            )
+        rows = np.flatnonzero(comparable.to_numpy())
         mask = np.zeros(images.num_rows, bool)
-        mask[rows] = entry.find(to_bytes(texts.filter(asked), WIDTHS[entry.kind]))
+        mask[rows] = entry.find(to_bytes(texts.filter(comparable), WIDTHS[entry.kind]))
         found[entry.name] = mask
     return found
 
 
 def columns(lists: Sequence[Index]) -> list[str]:
-    """Name the columns of a shard's images table that `of_rows` reads."""
+    """Return the columns of a shard's images table that `of_rows` reads."""
     kinds = {entry.kind for entry in lists} - URL_KINDS.keys()
     return sorted(kinds | ({"pdq_quality"} if "pdq" in kinds else set()))
 
 
 def any_of(found: Mapping[str, Bools], rows: int) -> Bools:
-    """Return which rows at least one list has."""
-    named: Bools = np.any([np.zeros(rows, bool), *found.values()], axis=0)
-    return named
+    """Return a mask of the rows that are on at least one list."""
+    listed: Bools = np.any([np.zeros(rows, bool), *found.values()], axis=0)
+    return listed
 
 
 def count(found: Mapping[str, Bools], which: Bools) -> dict[str, int]:
-    """Count by list the rows that it has, among `which`."""
+    """Count for each list its rows among `which`."""
     return {name: int((mask & which).sum()) for name, mask in found.items()}
 
 
@@ -106,24 +108,24 @@ def total(lists: Iterable[Index], counts: Iterable[Mapping[str, int]]) -> dict[s
 
 
 def _digests(kind: str, contents: Sequence[bytes]) -> Bytes:
-    # hashlib.new takes twice as long for an address.
+    # hashlib.new would take twice as long for an address.
     digest = _DIGESTS[kind]
     joined = b"".join([digest(content, usedforsecurity=False).digest() for content in contents])
     return np.frombuffer(joined, np.uint8).reshape(len(contents), -1)
 
 
-# What is left of a listed row
+# Blanking of listed rows
 
 
-def message(names: Sequence[str]) -> str:
+def message_for(names: Sequence[str]) -> str:
     """Return the error message of a row that these lists have: their names, nothing of the row."""
     return f"known content, list {', '.join(names)}"
 
 
 def blank(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of a listed pair with its uid, how it ended and for which list, and nothing that leads to the image.
+    """Return the row of a listed pair with only uid, status and lists, and nothing that identifies the image.
 
-    Address, text, page and place in the crawl are empty, digests and numbers null, the size of the body 0.
+    Address, text, page and position in the crawl become empty, digests and numbers null, the size of the body 0.
     """
     return {name: value if name in _KEPT else _blank(name, value) for name, value in row.items()}
 

@@ -1,7 +1,7 @@
-"""Search the sorted arrays that a list of known content is compiled to: digests exactly, PDQ hashes by distance.
+"""Search the compiled arrays of a list of known content: digests exactly, PDQ hashes by distance.
 
-Each process opens sorted arrays with mmap, so that workers share their pages; hashes of pictures, which look-ups touch
-everywhere, are read. Answers are exact.
+Processes memory-map sorted arrays, so that workers share their pages; PDQ arrays, with random access, are read with
+pread. Results are exact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One list of known content, compiled: where its arrays lie and how they are compared."""
+    """A compiled list of known content: the folder of its arrays, and how they are compared."""
 
     name: str
     kind: str
@@ -50,12 +50,12 @@ class Index:
         return self.kind in URL_KINDS
 
     def about(self) -> dict[str, Any]:
-        """Return what may be said of the list in public: kind, digest of its file, entries, and distance of PDQ."""
+        """Return the public facts of the list: kind, digest of its file, entries, and for PDQ distance and quality."""
         public: dict[str, Any] = {"kind": self.kind, "sha256": self.sha256, "entries": self.entries}
         return public | ({"distance": self.distance, "quality": self.quality} if self.kind == "pdq" else {})
 
     def find(self, values: Bytes) -> Bools:
-        """Return for each of `values` (rows, bytes of the kind) whether the list has it (rows,)."""
+        """Return a mask (rows,) of the `values` (rows, bytes of the kind) that the list contains."""
         if not len(values) or not self.entries:
             return np.zeros(len(values), bool)
         if self.kind == "pdq":
@@ -72,12 +72,12 @@ def _opened(folder: Path, name: str, kind: str, columns: int) -> npt.NDArray[Any
 
 
 def _equal(folder: Path, values: Bytes) -> Bools:
-    """Look values up by their first 8 bytes, and compare the others wherever those occur."""
+    """Look values up by their first 8 bytes, and compare the remaining ones at each match."""
     keys = _opened(folder, "keys", "<u8", 1)[:, 0]
     rest = _opened(folder, "rest", "u1", values.shape[1] - 8)
     words = np.ascontiguousarray(values[:, :8]).view(">u8").ravel().astype(np.uint64)
     found = np.zeros(len(values), bool)
-    # In order: neighbours touch the same pages.
+    # Sorted, so that neighbouring values touch the same pages.
     rows = np.argsort(words)
     places = np.searchsorted(keys, words[rows])
     while len(rows):
@@ -91,13 +91,14 @@ def _equal(folder: Path, values: Bytes) -> Bools:
     return found
 
 
-# Near: multi-index hashing (Norouzi, Punjani, Fleet 2012, arXiv 1307.2982) round a ring of bands (see `pdq_index`). Of
-# two hashes at most d bits apart, some band has at most d // 16 of them, with the next one at most 2 d // 16, and with
-# the one after that at most 3 d // 16. Files are read, not mapped: what is touched everywhere would count as memory.
+# Near: multi-index hashing (Norouzi, Punjani, Fleet 2012, arXiv 1307.2982) around a ring of bands (see `pdq_index`). If
+# two hashes are at most d bits apart, some band differs in at most d // 16 bits, together with the next band in at most
+# 2 d // 16, and with the one after that in at most 3 d // 16. Files are read, not mapped: randomly touched pages would
+# count as the process's memory.
 
 
 def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
-    """Whether an entry is at most `distance` bits from `value`: every one that may be is compared."""
+    """Tell whether any entry is at most `distance` bits from `value`; compares all candidates."""
     wanted = np.ascontiguousarray(value).view("<u8")
     words = np.ascontiguousarray(value).view("<u2")
     starts = _opened(folder, "starts", "<i8", (1 << _BITS) + 1)
@@ -109,10 +110,10 @@ def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
         places = begins + band * entries
         pieces = zip(places.tolist(), sizes.tolist(), strict=True)
         nexts = b"".join(_read(folder, "nexts", 4, place, size) for place, size in pieces if size)
-        ahead = [words[(band + step) % BANDS] for step in (1, 2)]
-        apart = np.bitwise_count(np.frombuffer(nexts, "<u2").reshape(-1, 2) ^ np.array(ahead, "<u2"))
-        two = np.repeat(spent, sizes) + apart[:, 0]
-        hits = np.flatnonzero((two <= 2 * distance // BANDS) & (two + apart[:, 1] <= 3 * distance // BANDS))
+        next_words = [words[(band + step) % BANDS] for step in (1, 2)]
+        bits = np.bitwise_count(np.frombuffer(nexts, "<u2").reshape(-1, 2) ^ np.array(next_words, "<u2"))
+        two = np.repeat(spent, sizes) + bits[:, 0]
+        hits = np.flatnonzero((two <= 2 * distance // BANDS) & (two + bits[:, 1] <= 3 * distance // BANDS))
         if not hits.size:
             continue
         places = hits + np.repeat(places - (np.cumsum(sizes) - sizes), sizes)[hits]
@@ -124,7 +125,7 @@ def _near(folder: Path, entries: int, value: Bytes, distance: int) -> bool:
 
 
 class _File:
-    """An open file, closed when the last reference to it goes."""
+    """An open file, closed with the last reference to it."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -137,13 +138,13 @@ def _file(folder: Path, name: str) -> _File:
 
 
 def _read(folder: Path, name: str, width: int, first: int, count: int) -> bytes:
-    """Read `count` values of `width` bytes, from the value `first` on."""
+    """Read `count` values of `width` bytes, starting at the value `first`."""
     return os.pread(_file(folder, name).number, width * count, width * first)
 
 
 @cache
 def _flips(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """Return every number of 16 bits of which at most `radius` are set, and how many are."""
+    """Return all 16-bit numbers with at most `radius` bits set, and their numbers of set bits."""
     some = [bits for size in range(radius + 1) for bits in combinations(range(_BITS), size)]
     numbers = np.array([sum(1 << bit for bit in bits) for bits in some], np.int64)
     return numbers, np.array([len(bits) for bits in some], np.uint8)

@@ -1,8 +1,8 @@
-"""Compile a list of known content (lines, CSV, .gz of both) to sorted binary arrays that workers map into memory.
+"""Compile a list of known content (lines, CSV, .gz of both) to sorted binary arrays, which workers memory-map.
 
-Lists have tens of millions of entries, so memory never holds one: entries are cut into parts by their first bits on
-disk, and each part is sorted alone. An index is known by the digest of its file, and made again when that changes.
-No message ever has an entry in it.
+Lists have tens of millions of entries, so they are partitioned by their first bits on disk, and each part is sorted on
+its own. An index is identified by the digest of its file, and built again when that changes. No message ever contains
+an entry.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.storage import files, strict_rows
 from laion_dask.storage.uids import to_bytes
 
-_FORMAT: Final = 4  # of the index; a higher number makes every index again
+_FORMAT: Final = 4  # version of the index; a higher number rebuilds every index
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
-_ROWS: Final = 100_000  # of a CSV, taken at once
-_PARTS: Final = 64  # by the first six bits: a part of 20 million entries of 32 bytes has 10 MB
+_ROWS: Final = 100_000  # of a CSV, read at once
+_PARTS: Final = 64  # by the first six bits: with 20 million entries of 32 bytes, a part has 10 MB
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -42,27 +42,27 @@ _NIBBLE[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
 
 
 class ListError(Exception):
-    """A list of known content cannot be read; the message names file and line, never the entry."""
+    """A list of known content cannot be read; the message has file and line, never the entry."""
 
 
 def compiled(lists: Sequence[HashList], folder: Path) -> list[Index]:
-    """Return an index for each list, made in `folder` unless it is there; `ListError` where a list cannot be read."""
+    """Return an index for each list, built in `folder` unless it exists; raises `ListError` for an unreadable list."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        # Two stages may start at once; the second finds what the first has made.
+        # If two stages start at once, the second uses the index of the first.
         fcntl.flock(lock, fcntl.LOCK_EX)
         return [_compiled(entry, folder) for entry in lists]
 
 
 def look(entry: HashList) -> None:
-    """Read how a list begins; `ListError` where it is none."""
+    """Read the beginning of a list; raises `ListError` if it is not a list."""
     with _readable(Path(entry.file)):
         next(_blocks(Path(entry.file), entry.kind, entry.column), None)
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raise `ListError` where a file cannot be read."""
+    """Turn errors of reading a file into `ListError`."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -72,17 +72,19 @@ def _readable(path: Path) -> Iterator[None]:
 def _compiled(entry: HashList, folder: Path) -> Index:
     path = Path(entry.file)
     if not path.is_file():
-        message = f"catalog.lists: {entry.name} is {path}, which is missing. Remedy: correct the path or take it out"
+        message = (
+            f"catalog.lists: {entry.name} is {path}, which is missing. Remedy: correct the path or remove the list"
+        )
         raise ListError(message)
     sha256 = files.sha256(path)
     if entry.sha256 not in {None, sha256}:
         message = (
-            f"catalog.lists: {path} has the sha256 {sha256}, another than {entry.name} names. "
-            "Remedy: restore the file, or write its sha256 into params.yaml where the list has changed"
+            f"catalog.lists: {path} has the sha256 {sha256}, but {entry.name} expects another. "
+            "Remedy: restore the file, or if the list has changed, write its sha256 into params.yaml"
         )
         raise ListError(message)
-    how = json.dumps([_FORMAT, sha256, entry.kind, entry.column, _is_csv(path)])
-    place = (folder / hashlib.sha256(how.encode()).hexdigest()[:32]).resolve()
+    identity = json.dumps([_FORMAT, sha256, entry.kind, entry.column, _is_csv(path)])
+    place = (folder / hashlib.sha256(identity.encode()).hexdigest()[:32]).resolve()
     if not (place / "entries.json").is_file():
         fresh = place.with_suffix(".tmp")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -104,7 +106,7 @@ def _compiled(entry: HashList, folder: Path) -> Index:
 
 
 def of_digests(kind: str, digests: Collection[str], folder: Path) -> Index:
-    """Make the index of digests in memory, such as those that removals name; hex in lower case, of bytes of images."""
+    """Build the index of digests given in memory, e.g. of removals: of image bytes, in lower-case hex."""
     texts = sorted(digests)
     place = (folder / f"{kind}-{files.digest(texts)}").resolve()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,16 +122,16 @@ def _write_exact(rows: Bytes, keys: IO[bytes], rest: IO[bytes]) -> None:
 
 
 def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
-    """Write the index of a list into the folder `out`, and return the number of its entries; equal ones count once.
+    """Write the index of a list into the folder `out`, and return the number of its distinct entries.
 
-    `keys.bin` has the first 8 bytes of each entry as little-endian uint64, ascending; `rest.bin` the others. Of PDQ,
-    `rows.bin` has the entries (entries, 4) as uint64, and `bands.bin` and `starts.bin` where each value of each of 16
-    bands of 16 bits occurs, and `nexts.bin` what stands there in the two bands after it. Raises `ListError`.
+    `keys.bin` has the first 8 bytes of each entry as little-endian uint64, ascending; `rest.bin` the others. For PDQ,
+    `rows.bin` has the entries (entries, 4) as uint64; `bands.bin` and `starts.bin` list the entries with each value of
+    each of 16 bands of 16 bits, `nexts.bin` their two following bands. Raises `ListError`.
     """
     width = WIDTHS[kind]
     names = ("rows",) if kind == "pdq" else ("keys", "rest")
     entries = 0
-    with _readable(path), _cut(_blocks(path, kind, column), out) as parts, ExitStack() as stack:
+    with _readable(path), _partitioned(_blocks(path, kind, column), out) as parts, ExitStack() as stack:
         streams = [stack.enter_context((out / f"{name}.bin").open("wb")) for name in names]
         for file in parts:
             rows = unique(np.fromfile(file, np.uint8).reshape(-1, width))
@@ -145,19 +147,19 @@ def build(path: Path, kind: str, out: Path, column: str | None = None) -> int:
 
 
 def first_words(rows: Bytes) -> npt.NDArray[np.uint64]:
-    """Return the first 8 bytes of each row as a number that is ordered as they are."""
+    """Return the first 8 bytes of each row as a number in the same order."""
     return np.ascontiguousarray(rows[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
 def unique(rows: Bytes) -> Bytes:
-    """Return rows (n, bytes) in the order of their bytes, equal ones once."""
+    """Return the distinct rows (n, bytes), sorted by their bytes."""
     keys = first_words(rows)
     order = np.argsort(keys)
     keys, rows = keys[order], rows[order]
     equal = keys[1:] == keys[:-1]
     if not equal.any():
         return rows
-    # Only rows that share their first word are not in order yet.
+    # Only rows with equal first words are not sorted yet.
     tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
     some = rows[tied]
     rows[tied] = some[np.lexsort(np.ascontiguousarray(some).view(">u4").T[::-1])]
@@ -167,8 +169,8 @@ def unique(rows: Bytes) -> Bytes:
 
 
 @contextmanager
-def _cut(blocks: Iterable[Bytes], out: Path) -> Iterator[Iterator[Path]]:
-    """Write rows to files by their first bits; yields the files in order."""
+def _partitioned(blocks: Iterable[Bytes], out: Path) -> Iterator[Iterator[Path]]:
+    """Write rows to files by their first bits; yield the files in order."""
     names = [out / f"part-{part:02d}" for part in range(_PARTS)]
     with ExitStack() as stack:
         streams = [stack.enter_context(name.open("wb")) for name in names]
@@ -201,7 +203,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _blocks(path: Path, kind: str, column: str | None) -> Iterator[Bytes]:
-    """Yield the entries of a list (rows, bytes) as they stand there."""
+    """Yield the entries of a list (rows, bytes) in the order of the file."""
     with ExitStack() as stack:
         stream: IO[bytes] = stack.enter_context(path.open("rb"))
         if path.name.lower().endswith(".gz"):
@@ -233,14 +235,14 @@ def _without_mark(head: bytes, path: Path) -> bytes:
 
 
 def _short(path: Path, line: bytes, number: int, kind: str) -> bytes:
-    """Return the begin of a line; what is no list of lines must not fill the memory."""
+    """Return the start of a line; raise if it is too long, to bound memory on files that are no list."""
     if len(line) > 2 * _BLOCK_BYTES:
         raise _refused(path, number, kind)
     return line
 
 
 def _rows(path: Path, lines: bytes, number: int, kind: str) -> Bytes:
-    """Read whole lines: at once where each has an entry and nothing else, else one by one."""
+    """Parse complete lines: all at once if each has just an entry, else one by one."""
     digits = 2 * WIDTHS[kind]
     for end in (b"\n", b"\r\n"):
         length = digits + len(end)
@@ -276,13 +278,13 @@ def _of_csv(path: Path, stream: IO[bytes], kind: str, column: str | None) -> Ite
 
 
 def _entries(path: Path, some: Sequence[tuple[int, str]], kind: str) -> Bytes:
-    """Return entries of a CSV, with the numbers of their lines, at once where all are good, else one by one."""
+    """Parse (line number, entry) of a CSV: all at once if all are valid, else one by one."""
     texts = [text for _, text in some]
     try:
         found = bytes.fromhex("".join(texts)) if {len(text) for text in texts} == {2 * WIDTHS[kind]} else b""
     except ValueError:
         found = b""
-    # Blanks inside of an entry are passed by there, and leave less than all bytes.
+    # bytes.fromhex skips blanks inside an entry, which gives fewer bytes.
     if len(found) != len(texts) * WIDTHS[kind]:
         found = b"".join(_entry(path, text, number, kind) for number, text in some)
     return np.frombuffer(found, np.uint8).reshape(-1, WIDTHS[kind])
@@ -296,7 +298,7 @@ def _entry(path: Path, text: str, number: int, kind: str) -> bytes:
     try:
         value = bytes.fromhex(text)
     except ValueError:
-        # From None: the error that Python has shows a part of the entry.
+        # From None: Python's error shows a part of the entry.
         raise _refused(path, number, kind) from None
     if len(value) != WIDTHS[kind] or len(text) != 2 * WIDTHS[kind]:
         raise _refused(path, number, kind)
@@ -305,9 +307,9 @@ def _entry(path: Path, text: str, number: int, kind: str) -> bytes:
 
 def _refused(path: Path, number: int, kind: str) -> ListError:
     digits = 2 * WIDTHS[kind]
-    return ListError(f"{path}:{number}: no {kind} in hex. Remedy: {digits} hex digits a line, # before a comment")
+    return ListError(f"{path}:{number}: no {kind} in hex. Remedy: {digits} hex digits per line, # before a comment")
 
 
 def about(lists: Iterable[Index]) -> dict[str, dict[str, Any]]:
-    """Return what metrics, manifest and MLflow say of each list, by name: never an entry."""
+    """Return the public facts of each list by name, for metrics, manifest and MLflow."""
     return {entry.name: entry.about() for entry in lists}

@@ -1,4 +1,4 @@
-"""Read and check removals.csv; addresses and hosts are written as the stage extract writes them."""
+"""Read and check removals.csv; addresses and hosts are normalized as in the stage extract."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ OF_PICTURES: Final = ("md5", "sha256", "pdq")
 COLUMNS: Final = ("kind", "value", "reason", "date", "source")
 _HEX_DIGITS: Final = {"uid": 32, "md5": 32, "sha256": 64, "pdq": 64}
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# A host as a crawl can show it: letters of other scripts are in punycode by then.
+# A host as in a crawl, where letters of other scripts are in punycode.
 _NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
-# What stands behind it is a comment, another column or another address, and the whole would match nothing.
+# After a blank there is a comment or another value, and the whole would match nothing.
 _BLANK: Final = re.compile(r"\s")
 _TWO: Final = re.compile(r"[,;|](?:https?|ftps?):/", re.IGNORECASE)
 _ANY: Final = UrlRules(schemes=("http", "https", "ftp", "ftps"))
 
 
 class RemovalsError(Exception):
-    """The ledger of removals is not what it should be; the message names line, value and remedy."""
+    """The removal ledger is invalid; the message has line, value and remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """One line of the ledger of removals: what is taken out, and why."""
+    """One line of the removal ledger: what is removed, and why."""
 
     kind: str
     value: str
     reason: str
     date: str = ""
-    """Of the request, ISO 8601; empty: before all others."""
+    """Date of the request, ISO 8601; empty counts as before all others."""
     source: str = ""
-    """Who asked, or what found it; of a person only a salted hash (`removal_requests.pseudonym`)."""
+    """Who asked, or what found it; for a person only a salted hash (`removal_requests.pseudonym`)."""
 
 
 def read(path: Path, *, known_as: Path | None = None) -> list[Removal]:
-    """Read and check `removals.csv`; `RemovalsError` names line, value and remedy.
+    """Read and check `removals.csv`; raises `RemovalsError`.
 
-    `known_as` is the name that messages give the file, where it is a copy of another one.
+    `known_as` is the file's name in messages, if it is a copy of another file.
     """
     if not path.is_file():
         message = f"{path} is missing. Remedy: make it with the header line {','.join(COLUMNS)}"
@@ -88,12 +88,12 @@ def _is_day(text: str) -> bool:
 
 
 def until(removals: Iterable[Removal], day: date | None) -> list[Removal]:
-    """Return the removals up to a day, that day included; all where it is None."""
+    """Return the removals up to and including a day; all for None."""
     return [removal for removal in removals if day is None or removal.date <= day.isoformat()]
 
 
 def after(removals: Iterable[Removal], day: date | None) -> list[Removal]:
-    """Return what `until` leaves, and all that name a picture: its hashes are not known before the download."""
+    """Return removals after a day, and all by hash of a picture, which is not known before the download."""
     return [
         removal
         for removal in removals
@@ -102,7 +102,7 @@ def after(removals: Iterable[Removal], day: date | None) -> list[Removal]:
 
 
 def remedy(kind: str, value: str) -> str:
-    """Say how a line should be, empty where it is good: a value of another form would match nothing, in silence."""
+    """Return what a line should have, empty for a valid one; an invalid value would silently match nothing."""
     digits = _HEX_DIGITS.get(kind)
     if kind not in KINDS or not value:
         return f"a value, and a kind out of {', '.join(KINDS)}"
@@ -117,32 +117,32 @@ def _remedy_of_url(value: str) -> str:
     if not ("://" in value and isinstance(_resolved(value), Address)):
         return "an absolute address, such as https://a.example/b.jpg"
     if _BLANK.search(value) or printable.line(value) != value:
-        return "an address without blanks and hidden characters; those that belong to it are escaped, such as %20"
+        return "an address without blanks and hidden characters; escape those that belong to it, e.g. %20"
     return "one address in each line" if _TWO.search(value) else ""
 
 
 def _remedy_of_domain(value: str) -> str:
     name = normal("domain", value)
     if re.search(r"[/:*@\s]", value) or not _NAME.fullmatch(name):
-        return "the bare name, such as takedown.example; its subdomains are taken out too"
+        return "the bare name, such as takedown.example; its subdomains are removed too"
     if not hostnames.registrable_domain(name) and not name.replace(".", "").isdigit():
-        return "it is a public suffix: everybody's names below it would go. Name the domain that somebody registered"
+        return "a registered domain; this is a public suffix, and all names below it would be removed"
     return ""
 
 
 @lru_cache(maxsize=256)
 def _resolved(value: str) -> Address | str:
-    """Return what `resolve` says; cached, as each line is checked first and then normalised."""
+    """Return the result of `resolve`; cached, as each line is first checked and then normalized."""
     return resolve(value, "", _ANY)
 
 
 def normal(kind: str, value: str) -> str:
-    """Write a value as extraction writes it, whatever form the request had."""
+    """Normalize a value as extraction does, whatever form the request had."""
     if kind not in {"url", "domain"}:
         return value.lower()
     name = value.lower().strip(".")
     written = f"https://{name}/" if kind == "domain" else value
-    # Whatever can be written so may be taken out, also what the rules of extraction refuse today.
+    # Also accept addresses that the current rules of extraction refuse: older versions may have them.
     address = _resolved(written)
     if kind == "domain":
         return address.host if isinstance(address, Address) else name

@@ -1,4 +1,4 @@
-"""A version on the command line in, a page for labelers out; their labels in, precision and recall out."""
+"""`laion-dask audit`: write a page for labelers, and estimate precision and recall from their labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from laion_dask.audit.audit_score import AuditScore
     from laion_dask.statistics.intervals import Estimate
 
-HELP: Final = "Have people label a sample of this version, and see from their labels how often each decision errs."
+HELP: Final = "Have people label a sample of this version, and estimate from their labels how often each decision errs."
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
@@ -26,14 +26,15 @@ def sample(
     size: Annotated[int, typer.Option(min=1, help="Pairs to draw, about.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 1,
     questions: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="What to ask; as laion_dask/audit/questions.yaml.")
+        Path | None,
+        typer.Option(metavar="YAML", help="Questions to ask, in the form of laion_dask/audit/questions.yaml."),
     ] = None,
 ) -> None:
-    """Draw kept and dropped pairs, by reason and split, into one page that asks about them.
+    """Draw a sample of kept and dropped pairs, by reason and split, into one page with questions about them.
 
     Give audit.html to labelers; sample.csv, which has the verdicts, is for `audit score`.
     """
-    with console.told("audit sample"):
+    with console.report_errors("audit sample"):
         from laion_dask import params
         from laion_dask.audit import audit_page, audit_sample
         from laion_dask.audit import questions as files
@@ -57,18 +58,20 @@ def sample(
 
 @app.command()
 def score(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="LABELS.csv...", help="What the page saved.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="LABELS.csv...", help="Files that the page saved.")
+    ] = None,
     sample: _Folder = Path("audit"),
-    truth: Annotated[bool, typer.Option("--truth", help="Let the demo's truth labels stand in for labelers.")] = False,  # noqa: FBT002 - a flag
+    truth: Annotated[bool, typer.Option("--truth", help="Use the demo's truth labels instead of labelers.")] = False,  # noqa: FBT002 - a flag
     export: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Write all labels: question, answer, labeler, time.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Estimate precision, recall and what was missed in the whole version, with 95 % intervals."""
+    """Estimate precision, recall and missed pairs for the whole version, with 95 % intervals."""
     if bool(files) == truth:
-        console.fail("audit score: label files, or --truth, and not both. Remedy: give one of them")
-    with console.told("audit score"):
+        console.fail("audit score: give either label files or --truth. Remedy: give one of them")
+    with console.report_errors("audit score"):
         from laion_dask.audit import audit_page, audit_score, labels
 
         drawn = audit_page.read(sample)
@@ -100,9 +103,9 @@ def text(
     """Estimate the share of hateful or toxic captions, as the published audits do, with 95 % intervals.
 
     hate: pysentimiento/bertweet-hate-speech, shares above 0.5 (arXiv 2311.03449). toxicity: Detoxify's multilingual
-    model, unitary/multilingual-toxic-xlm-roberta (DataComp: above 0.1). The models' own errors are in no interval.
+    model, unitary/multilingual-toxic-xlm-roberta (DataComp: above 0.1). Intervals exclude the models' own errors.
     """
-    with console.told("audit text"):
+    with console.report_errors("audit text"):
         from laion_dask.audit import text_audit, text_models
 
         tables = files or sorted(Path("data/release").glob("en-*.parquet"))
@@ -140,7 +143,7 @@ def _print(judged: AuditScore) -> None:
     console.console().print(rows)
     for one in judged.decisions:
         if one.unsure:
-            console.say(f"{one.decision}: {one.unsure:,} pairs not counted, for labelers were unsure or did not agree")
+            console.say(f"{one.decision}: {one.unsure:,} pairs not counted, because labelers were unsure or disagreed")
     for found in judged.agreement:
         kappa = "undefined, all answers are equal" if found.kappa is None else f"{found.kappa:.3f}"
         agreed = "" if found.agreed is None else f", {100 * found.agreed:.1f} % agree"
@@ -148,7 +151,7 @@ def _print(judged: AuditScore) -> None:
         console.say(f"{found.question}: {found.measure} {kappa} ({shared})")
     console.say("not judged: " + "; ".join(f"{why}: {pairs:,}" for why, pairs in judged.outside.items()))
     console.say(
-        "in brackets: 95 % intervals; should: what ought to be decided so; missed and wrong: pairs of the whole version"
+        "in brackets: 95 % intervals; should: share that deserves it; missed, wrong: pairs of the whole version"
     )
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-# A file or a pipe has no width: a line must not be cut there.
+# A file or a pipe has no width; lines there must not be cut.
 _WIDTH_OF_A_PIPE: Final = 160
 _STEPS_OF_1000: Final = ("", "k", "M", "G", "T", "P")
 _INTERRUPTED: Final = 130
-# What libraries raise for a file that is damaged or of another format than its name says, by module and class.
+# Exceptions that libraries raise for a damaged file or a wrong format, by module and class.
 _DAMAGED: Final = frozenset(
     {
         ("pyarrow.lib", "ArrowInvalid"),
@@ -46,15 +46,15 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line; whatever it quotes of the web or of a file cannot steer the terminal."""
+    """Print a line; escapes control characters, so that quoted content cannot control the terminal."""
     typer.echo(printable.plain(text), err=err)
 
 
 @contextmanager
-def told(command: str, *, kept: str = "") -> Iterator[None]:
-    """End an error that a user can mend (status 1) and Ctrl-C (130) with one message; `kept` says what is not lost.
+def report_errors(command: str, *, kept: str = "") -> Iterator[None]:
+    """End with one message on an error that the user can fix (status 1) or a signal; `kept` says what is not lost.
 
-    A bug keeps its traceback.
+    A bug raises with its traceback.
     """
     try:
         yield
@@ -63,14 +63,14 @@ def told(command: str, *, kept: str = "") -> Iterator[None]:
     except interrupts.Ended as ended:
         fail(f"\n{command}: ended by {ended.name}. {kept}".rstrip(), ended.status)
     except BrokenPipeError:
-        raise  # whoever reads our output has seen enough
+        raise  # the reader of our output has closed the pipe
     except OSError as error:
         fail(f"{command}: {error}. {kept}".rstrip())
     except Exception as error:
         kind = type(error)
         if (kind.__module__, kind.__name__) in _DAMAGED:
             what = " ".join(str(error).split()) or kind.__name__
-            fail(f"{command}: a file is damaged or of another format: {what}. Remedy: check the files that it reads")
+            fail(f"{command}: a file is damaged or has another format: {what}. Remedy: check its input files")
         # The errors of this project's own modules say what to do; any other is a bug and needs its traceback.
         if kind.__module__.partition(".")[0] not in {"laion_dask", "workflow"}:
             raise
@@ -78,17 +78,17 @@ def told(command: str, *, kept: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def written() -> Iterator[None]:
-    """Write out at the end what stands in buffers: so that a full disk ends the command with a message."""
+def flush_output() -> Iterator[None]:
+    """Flush standard output at the end, so that a full disk ends the command with a message."""
     try:
         yield
     finally:
         try:
             sys.stdout.flush()
         except OSError:
-            # Python writes once more when it ends: into nothing, then.
-            with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - the name of a device
-                os.dup2(nothing.fileno(), sys.stdout.fileno())
+            # Python flushes again when it exits: redirect that to the null device.
+            with open(os.devnull, "wb") as null:  # noqa: PTH123 - the name of a device
+                os.dup2(null.fileno(), sys.stdout.fileno())
             raise
 
 
@@ -104,21 +104,21 @@ def into(
     overwrite: bool,
     by: Callable[[], str] = str,
 ) -> Iterator[bool]:
-    """Make the folder of a command ready, or refuse it; yield whether an interrupted run goes on there.
+    """Prepare the output folder of a command, or refuse it; yield whether an interrupted run is resumed.
 
-    `work` is the folder of work in progress, below `out`, and `found` what an earlier run has published there; `ours`
-    says that it is of this command, `kind` what that makes ("a download"), `by` who made it. Where the block fails
-    before a part of the work has begun, nothing is left of what was made here.
+    `work` is the folder of unfinished work below `out`; `found` are names that an earlier run has published; `ours`
+    says whether this command made them; `kind` is what it makes ("a download"); `by` returns who made it. If the block
+    fails before any part has begun, the folders made here are removed.
     """
     what, other = kind.partition(" ")[2], "give another folder with --out"
     if found and not ours and not work.is_dir():
-        fail(f"{command}: {out / found[0]} is not of {kind}. Remedy: {other}")
+        fail(f"{command}: {out / found[0]} does not belong to {kind}. Remedy: {other}")
     if overwrite:
         shutil.rmtree(work, ignore_errors=True)
     elif found and not work.is_dir():
         listed = "" if len(found) > _LISTED else f" ({', '.join(found)})"
         fail(f"{command}: {out} holds a finished {what}{by()}{listed}. Remedy: --overwrite replaces it, or {other}")
-    going_on = (work / "parts").is_dir()
+    resumed = (work / "parts").is_dir()
     made = [path for path in (work, *work.parents) if not path.exists()]
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def into(
     except OSError as error:
         fail(f"{command}: cannot write into {out} ({error.strerror}). Remedy: {other}")
     try:
-        yield going_on
+        yield resumed
     except Exception:
         if work in made and not (work / "parts").is_dir():
             shutil.rmtree(work, ignore_errors=True)
@@ -137,26 +137,26 @@ def into(
 
 
 def console() -> Console:
-    """Return a console as wide as the terminal, or as a file should be."""
+    """Return a console as wide as the terminal, or of a fixed width for files and pipes."""
     from rich.console import Console
 
     class Harmless(Console):
-        """A console whose texts cannot steer the terminal; it colours them itself."""
+        """A console that escapes control characters in texts; it adds its own colours."""
 
         def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
             super().print(*(printable.plain(one) if isinstance(one, str) else one for one in objects), **options)
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-    # Paths may hold what looks like markup.
+    # Paths may contain what looks like markup.
     return Harmless(width=width, highlight=False, markup=False, emoji=False)
 
 
 def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") -> Table:
-    """Return an empty table: numbers to the right, and only the column `wide` may break its lines."""
+    """Return an empty table: columns `right` are right-aligned, and only the column `wide` wraps lines."""
     from rich.table import Table
 
     class Harmless(Table):
-        """A table whose cells cannot steer the terminal."""
+        """A table that escapes control characters in cells."""
 
         def add_row(self, *cells: RenderableType | None, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
             super().add_row(*(printable.plain(one) if isinstance(one, str) else one for one in cells), **options)
@@ -175,7 +175,7 @@ def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") 
 
 
 def funnel(title: str, ledgers: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
-    """Return the table of ledgers by name: what was seen, kept and dropped, by reason."""
+    """Return a table of named ledgers: rows seen, kept and dropped by reason."""
     reasons = "dropped, by reason"
     rows = table(title, "step", "seen", "kept", reasons, right=("seen", "kept"), wide=reasons)
     for name, ledger in ledgers:
@@ -185,7 +185,7 @@ def funnel(title: str, ledgers: Iterable[tuple[str, Mapping[str, Any]]]) -> Tabl
 
 
 def short(value: float, unit: str = "") -> str:
-    """Return a number with three digits and a step of 1,000: 36.5 G, 361 MB, 0.42."""
+    """Return a number with three significant digits and an SI prefix: 36.5 G, 361 MB, 0.42."""
     step = 0 if abs(value) < 1000 else min(int(math.log10(abs(value)) / 3), len(_STEPS_OF_1000) - 1)
     scaled = value / 1000**step
     digits = 0 if abs(scaled) >= 100 or (step == 0 and value == int(value)) else 1 if abs(scaled) >= 10 else 2

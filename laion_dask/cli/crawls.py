@@ -1,4 +1,4 @@
-"""Ids of crawls on the command line in; what Common Crawl has of them, and what reading it would give and cost, out."""
+"""`laion-dask crawls`: list Common Crawl's crawls, and estimate what reading them would give and cost."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HELP: Final = """List the crawls of Common Crawl; with ids, what reading them wo
   laion-dask crawls CC-MAIN-2024-22 --wats 1000 --cores 100
   laion-dask crawls CC-MAIN-2024-18 CC-MAIN-2024-22 --sizes 20 --json
 
-Asks for the list of WATs and, by HEAD requests, for the sizes of a few; reads none. The rest comes from measurements.
+Reads the list of WATs and, by HEAD requests, the sizes of a few; reads no WAT. The rest comes from measurements.
 
-`laion-dask extract --help` tells how to read WATs.
+See `laion-dask extract --help` for how to read WATs.
 """
 
 
@@ -34,20 +34,20 @@ def crawls(
         int | None, typer.Option(min=1, metavar="N", help="WATs to read of each crawl; default: all.")
     ] = None,
     sizes: Annotated[
-        int, typer.Option(min=0, max=1000, metavar="K", help="WATs of each crawl whose size is asked for.")
+        int, typer.Option(min=0, max=1000, metavar="K", help="WATs of each crawl whose size is requested.")
     ] = 5,
     cores: Annotated[
         int | None, typer.Option(min=1, metavar="C", help="Cores to read with; default: those of this machine.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the samples: as crawl.seed.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, as crawl.seed.")] = 1,
     base_url: Annotated[
-        str, typer.Option(metavar="URL", help="Where crawl-data/ lies; s3://commoncrawl works too.")
+        str, typer.Option(metavar="URL", help="Where crawl-data/ is; s3://commoncrawl works too.")
     ] = "https://data.commoncrawl.org",
     list_url: Annotated[str | None, typer.Option(metavar="URL", help="Another collinfo.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print the list of crawls, or an estimate for those that are named."""
-    with console.told("crawls"):
+    with console.report_errors("crawls"):
         if not ids:
             _list(list_url, as_json=as_json)
             return
@@ -72,7 +72,7 @@ def _list(url: str | None, *, as_json: bool) -> None:
         rows.add_row(*snapshot)
     console.console().print(rows)
     if snapshots:
-        console.say(f"what one would give and cost: laion-dask crawls {snapshots[0].id} --wats 100")
+        console.say(f"to estimate one: laion-dask crawls {snapshots[0].id} --wats 100")
 
 
 def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, seed: int) -> tuple[int, CrawlEstimate]:
@@ -81,12 +81,12 @@ def _one(name: str, base_url: str, wats: int | None, sizes: int, cores: int, see
     from laion_dask.crawl.estimate import estimate
 
     rows = source.listed(base_url, name)
-    # As crawl.wats with this seed would choose; the sizes of its first ones are asked for.
+    # The sample that crawl.wats would take with this seed; the sizes of its first WATs are requested.
     chosen = source.sample(rows, wats or len(rows), seed)
     try:
         found = source.sizes([row["location"] for row in chosen[:sizes]])
     except source.CrawlError as error:
-        console.say(f"{name}: {error} Until then its WATs are taken as of the usual size.", err=True)
+        console.say(f"{name}: {error} The estimate assumes the usual size of a WAT.", err=True)
         found = []
     return len(rows), estimate(len(chosen), cores, found)
 
@@ -95,7 +95,7 @@ def _print(found: dict[str, tuple[int, CrawlEstimate]]) -> None:
     from laion_dask.crawl.estimate import MEASURED
 
     columns = ("crawl", "WATs", "to read", "pairs", "to write", "core hours", "hours")
-    rows = console.table("What it would give and cost", *columns, right=columns[1:])
+    rows = console.table("Estimated results and cost", *columns, right=columns[1:])
     for name, (_, one) in found.items():
         rows.add_row(name, *_cells([one]))
     if len(found) > 1:
@@ -105,14 +105,14 @@ def _print(found: dict[str, tuple[int, CrawlEstimate]]) -> None:
     screen.print(rows)
     for name, (listed, one) in found.items():
         spread = f" ± {short(one.wat_bytes_error, 'B')}" if one.wat_bytes_error == one.wat_bytes_error else ""
-        asked = f"{one.asked} asked for their size" if one.asked else "the usual size"
+        asked = f"mean of {one.asked}" if one.asked else "the usual size"
         screen.print(f"{name}: {one.wats:,} of {listed:,} WATs, {short(one.wat_bytes, 'B')}{spread} each ({asked})")
     first = next(iter(found.values()))[1]
     screen.print(
-        f"hours on {first.cores:,} cores, which ask the network for {short(first.bytes_per_second, 'B/s')}; pairs by "
-        "the default rules, before equal ones are joined\n"
+        f"hours on {first.cores:,} cores, which need {short(first.bytes_per_second, 'B/s')} from the network; pairs by "
+        "the default rules, before duplicates are merged\n"
     )
-    basis = console.table("It rests on", "measured", "of what", "source", right=("measured",), wide="source")
+    basis = console.table("Measured values", "measured", "of what", "source", right=("measured",), wide="source")
     for name, measure in MEASURED.items():
         if name != "wat_bytes" or not all(one.asked for _, one in found.values()):
             basis.add_row(short(measure.value), measure.unit, measure.source)

@@ -1,4 +1,4 @@
-"""The names of two versions on the command line in; what changed between them out."""
+"""`laion-dask diff`: compare two versions, and print what changed between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from laion_dask.versions.diff import Diff
 
-HELP: Final = """Compare two versions: what was added, removed and why, moved between splits; how scores moved.
+HELP: Final = """Compare two versions: pairs added, removed and why, moved between splits; how scores changed.
 
 \b
   laion-dask diff data/release ../copy/release     # folders of releases
@@ -36,7 +36,7 @@ def diff(
     from laion_dask.versions import checkout
     from laion_dask.versions import diff as differences
 
-    with cli_console.told("diff"), checkout.opened(old) as before, checkout.opened(new) as after:
+    with cli_console.report_errors("diff"), checkout.opened(old) as before, checkout.opened(new) as after:
         found = differences.compare(before, after, out)
     if as_json:
         cli_console.say(json.dumps(found.as_dict(), indent=2))
@@ -64,7 +64,7 @@ def _print(found: Diff) -> None:
                 rows.add_row(reason, f"{pairs:,}")
             console.print(rows)
     numbers = ("pairs", "changed", "appeared", "vanished", "5 %", "median", "95 %", "largest")
-    rows = cli_console.table("Scores of pairs in both: new less old", "score", *numbers, right=numbers)
+    rows = cli_console.table("Scores of pairs in both: new minus old", "score", *numbers, right=numbers)
     for moves in found.scores:
         spread = [f"{moves.percentiles[place]:+.4f}" for place in (0, 2, 4)] if moves.percentiles else [""] * 3
         counts_ = [f"{count:,}" for count in (moves.pairs, moves.changed, moves.appeared, moves.vanished)]
@@ -76,7 +76,7 @@ def _print(found: Diff) -> None:
     console.print(rows)
     if found.parameters:
         rows = cli_console.table("Parameters that differ", "parameter", found.old, found.new, wide=found.new)
-        # A long value is cut into lines; its name never is.
+        # Long values are wrapped; names are not.
         rows.columns[0].min_width = max(len(one.name) for one in found.parameters)
         rows.columns[1].no_wrap, rows.columns[1].overflow = False, "fold"
         for one in found.parameters:

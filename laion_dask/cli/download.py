@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from laion_dask import params
     from laion_dask.download import worklist
 
-HELP: Final = """Work list, or any table of URLs, to shards of checked, hashed, resized images.
+HELP: Final = """Download a work list, or any table of URLs, into shards of checked, hashed, resized images.
 
-Without arguments: the step of the project in this folder, with its params.yaml.
+Without arguments: run the step of the project in this folder, with its params.yaml.
 
-With tables (Parquet, CSV, TSV, JSON lines, or text with a URL a line) and --out: these alone, no project needed.
+With tables (Parquet, CSV, TSV, JSON lines, or text with a URL per line) and --out: only these; no project needed.
 
 \b
   laion-dask download urls.parquet --out images --contact https://your.site/crawler
@@ -31,7 +31,7 @@ With tables (Parquet, CSV, TSV, JSON lines, or text with a URL a line) and --out
 
 It writes img2dataset's shards: 00000.tar, 00000.parquet, 00000_stats.json; docs/download.md maps its options to these.
 
-An interrupted run goes on when the same command is given again.
+To resume an interrupted run, give the same command again.
 """
 
 _SHOWN: Final = 3
@@ -53,7 +53,7 @@ _RULES: Final = {
 }
 _COLUMNS: Final = "Columns of the table"
 _PICTURES: Final = "Images and shards"
-_MANNERS: Final = "How hosts are asked"
+_MANNERS: Final = "Requests to hosts"
 
 
 def download(
@@ -76,11 +76,11 @@ def download(
     ] = False,
     replay: Annotated[
         list[Path] | None,
-        typer.Option(metavar="WARC", help="Answer out of WARC files instead of the web; may be repeated."),
+        typer.Option(metavar="WARC", help="Answer from WARC files instead of the web; may be repeated."),
     ] = None,
     input_format: Annotated[
         Literal["parquet", "csv", "tsv", "jsonl", "txt"] | None,
-        typer.Option(help="Format of the tables; default: by the end of their names.", rich_help_panel=_COLUMNS),
+        typer.Option(help="Format of the tables; default: by their file extension.", rich_help_panel=_COLUMNS),
     ] = None,
     url_col: Annotated[
         str | None, typer.Option(metavar="NAME", help="Default: url or URL.", rich_help_panel=_COLUMNS)
@@ -93,14 +93,16 @@ def download(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="md5, sha1, sha256 or sha512 of the original bytes, hex: others are refused.",
+            help="md5, sha1, sha256 or sha512 of the original bytes, hex: other bytes are refused.",
             rich_help_panel=_COLUMNS,
         ),
     ] = None,
     bbox_col: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Boxes to blur, [[x1, y1, x2, y2], ...] as shares, 0..1.", rich_help_panel=_COLUMNS
+            metavar="NAME",
+            help="Boxes to blur, [[x1, y1, x2, y2], ...] as shares of the image, 0..1.",
+            rich_help_panel=_COLUMNS,
         ),
     ] = None,
     save_additional_columns: Annotated[
@@ -136,22 +138,22 @@ def download(
     contact: Annotated[
         str | None,
         typer.Option(
-            metavar="URL|EMAIL", help="Where a webmaster can write to; needed on the web.", rich_help_panel=_MANNERS
+            metavar="URL|EMAIL", help="Where webmasters can reach you; required on the web.", rich_help_panel=_MANNERS
         ),
     ] = None,
     rights: Annotated[
         str | None,
         typer.Option(
             metavar="strict|none|NAME,...",
-            help="Opt-outs that bind: all, none, or some; all are recorded.",
+            help="Opt-outs to obey: all, none, or some; all are recorded.",
             rich_help_panel=_MANNERS,
         ),
     ] = None,
     connections: Annotated[
-        int | None, typer.Option(min=1, max=4096, metavar="N", help="At once, a worker.", rich_help_panel=_MANNERS)
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="At once, per worker.", rich_help_panel=_MANNERS)
     ] = None,
     connections_per_host: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="At once, one host.", rich_help_panel=_MANNERS)
+        int | None, typer.Option(min=1, max=64, metavar="N", help="At once, per host.", rich_help_panel=_MANNERS)
     ] = None,
     host_interval: Annotated[
         float | None,
@@ -165,24 +167,28 @@ def download(
     """Run the step of the project, or download what the arguments name."""
     given = dict(locals())
     if not tables:
-        usual = {"order": "spread", "shard_rows": 10_000, "shard_digits": 5, "overwrite": False}
-        if any(value != usual.get(name) for name, value in given.items() if value not in (None, [])):
-            console.fail("download: which table? Give at least one Parquet, CSV, TSV, JSON lines or text file", 2)
+        defaults = {"order": "spread", "shard_rows": 10_000, "shard_digits": 5, "overwrite": False}
+        if any(value != defaults.get(name) for name, value in given.items() if value not in (None, [])):
+            console.fail(
+                "download: no table given. Remedy: give at least one Parquet, CSV, TSV, JSON lines or text file", 2
+            )
         steps.download()
         return
     if out is None:
-        console.fail(f"download: where to? Give --out DIR with {' '.join(map(str, tables))}", 2)
-    with console.told("download", kept="Finished shards are kept; the same command goes on from here."):
+        console.fail(f"download: no output folder. Remedy: give --out DIR with {' '.join(map(str, tables))}", 2)
+    with console.report_errors("download", kept="Finished shards are kept; the same command resumes from here."):
         from laion_dask.download import worklist
 
         settings, source = _settings(recipe, params_file, given)
         if bbox_col is not None and settings.download.encode == "original":
-            console.fail("download: --bbox-col with bodies stored as received. Remedy: --encode-format jpg or another")
-        asked = worklist.ColumnNames(url_col, caption_col, hash_col, bbox_col, _listed(save_additional_columns))
-        cut = worklist.WorkListRules(asked, shard_rows, shard_digits, order, input_format)
+            console.fail(
+                "download: --bbox-col needs images that are encoded again. Remedy: --encode-format jpg, png or webp"
+            )
+        columns = worklist.ColumnNames(url_col, caption_col, hash_col, bbox_col, _listed(save_additional_columns))
+        cut = worklist.WorkListRules(columns, shard_rows, shard_digits, order, input_format)
         named = ", ".join(map(str, tables[:_SHOWN])) + f" and {len(tables) - _SHOWN} more" * (len(tables) > _SHOWN)
         with _into(out, overwrite=overwrite) as resumed:
-            console.say(f"download: {named} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            console.say(f"download: {named} into {out}, rules: {source}{'; resuming' if resumed else ''}", err=True)
             _run(tables, out, settings, cut, workers)
 
 
@@ -191,7 +197,7 @@ def _listed(names: list[str] | None) -> tuple[str, ...]:
 
 
 def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -> tuple[params.Params, str]:
-    """Return the rules of a file (else the package's), under those of a recipe, under options; and say where from."""
+    """Return the rules and their source: a file (default: the package's), with a recipe and options applied."""
     from laion_dask import params
 
     base = file or packaged.parameters()
@@ -210,21 +216,21 @@ def _settings(recipe: str | None, file: Path | None, given: Mapping[str, Any]) -
         changed |= {"source": "replay", "warcs": tuple(glob.escape(str(path)) for path in given["replay"])}
     elif not changed.get("contact", settings.download.contact):
         console.fail(
-            "download: who is asking? The user agent has to name a contact. Remedy: --contact with a URL or an e-mail "
+            "download: no contact given, which the user agent must name. Remedy: --contact with a URL or an e-mail "
             "address that a webmaster can write to"
         )
     else:
         changed["source"] = "web"
     if given["rights"] is not None:
-        usual = params.load(packaged.parameters()).download
-        changed["rights"] = _rights(given["rights"], usual.rights)
-        # A value that cannot be read binds if its signal does.
-        changed["rights_unknown"] = tuple(name for name in usual.rights_unknown if name in changed["rights"])
+        defaults = params.load(packaged.parameters()).download
+        changed["rights"] = _rights(given["rights"], defaults.rights)
+        # A value that cannot be parsed counts as an opt-out if its signal is obeyed.
+        changed["rights_unknown"] = tuple(name for name in defaults.rights_unknown if name in changed["rights"])
     if not changed.keys() <= {"source", "warcs", "contact"}:
         source += ", options"
     values = settings.model_dump()
     if file is None:
-        # The package's rules name the demo's list, which is only there in the project.
+        # The package's rules name the demo's list, which exists only in the project.
         values["catalog"]["lists"] = ()
     return params.parse(values | {"download": values["download"] | changed}, source="download"), source
 
@@ -272,12 +278,12 @@ def _run(
     tars = sorted(out.glob("*.tar"))
     size = console.short(sum(tar.stat().st_size for tar in tars), "B")
     screen.print(f"wrote    {images['kept']:,} images, {size}, in {len(tars):,} shards: {out}/*.tar", soft_wrap=True)
-    screen.print("         *.parquet has every row and what became of it, sizes.json the images of each tar")
+    screen.print("         *.parquet has every row with its outcome, sizes.json the number of images in each tar")
     rows = f"{glob.escape(str(out))}/*.parquet"
     shown = f"duckdb.read_parquet('{rows}').select('key, url, reason, width, height').limit(20).show()"
     screen.print(f'look     python -c "import duckdb; {shown}"', soft_wrap=True)
     if images["seen"] and not images["kept"]:
         console.fail(
-            f"download: not one of {images['seen']:,} URLs gave an image. Remedy: the funnel has the reasons; where "
-            "all is unreachable, look at the network and its name server first"
+            f"download: none of {images['seen']:,} URLs gave an image. Remedy: see the reasons in the funnel; if all "
+            "are unreachable, check the network and its name server first"
         )

@@ -1,4 +1,4 @@
-"""A scored version in, a folder in another tool's layout out."""
+"""`laion-dask export`: write a scored version as a folder in another tool's layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELP = """Write embeddings and metadata as other tools read them.
   clip-retrieval  img_emb/, text_emb/, metadata/: for clip-retrieval index, autofaiss, embedding-reader
   datacomp        <shard>.npz and <shard>.parquet: for DataComp's filters
   subset          subset.npy with the uids, sorted: for DataComp's resharder
-  blurred         the shards of the project once more, with the faces blurred that score.faces has found
+  blurred         a copy of the project's shards with the faces blurred that score.faces has found
 
 Without --from: the version of the project in this folder, without the pairs that its filter drops.
 """
@@ -37,7 +37,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DIR.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Export what was scored."""
-    with console.told("export"):
+    with console.report_errors("export"):
         from laion_dask.release import exports
 
         if source is not None:

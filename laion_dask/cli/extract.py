@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from laion_dask import params
 
-HELP: Final = """WAT files to image links with alt text and language.
+HELP: Final = """Extract image links with alt text and language from WAT files.
 
-Without arguments: the step of the project in this folder, with its params.yaml.
+Without arguments: run the step of the project in this folder, with its params.yaml.
 
-With files, folders, globs or addresses, and --out: these alone, no project needed.
+With files, folders, globs or addresses, and --out: read only these; no project needed.
 
 \b
   laion-dask extract wats/ --out pairs
@@ -32,7 +32,7 @@ With files, folders, globs or addresses, and --out: these alone, no project need
 
 A PATH is a line of a crawl's wat.paths.gz (crawl-data/ID/wat.paths.gz); `laion-dask crawls` lists the ids.
 
-An interrupted run goes on when the same command is given again.
+To resume an interrupted run, give the same command again.
 """
 
 
@@ -50,7 +50,7 @@ def extract(
         typer.Option("--params", metavar="FILE", help="A params.yaml to take the rules from; default: the package's."),
     ] = None,
     reader: Annotated[
-        Literal["fastwarc", "warcio"] | None, typer.Option(help="Another reader than that of the rules.")
+        Literal["fastwarc", "warcio"] | None, typer.Option(help="Reader to use instead of that in the rules.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=4096, metavar="N", help="Processes; default: one for each core.")
@@ -62,24 +62,26 @@ def extract(
     """Run the step of the project, or extract what the arguments name."""
     if not places:
         if out or recipe or params_file or reader or workers or overwrite:
-            console.fail("extract: which WATs? Give at least one file, folder, glob or URL with the options", 2)
+            console.fail(
+                "extract: no WAT given. Remedy: give at least one file, folder, glob or URL with the options", 2
+            )
         steps.extract()
         return
     if out is None:
-        console.fail(f"extract: where to? Give --out DIR with {' '.join(places)}", 2)
-    with console.told("extract", kept="Finished WATs are kept; the same command goes on from here."):
+        console.fail(f"extract: no output folder. Remedy: give --out DIR with {' '.join(places)}", 2)
+    with console.report_errors("extract", kept="Finished WATs are kept; the same command resumes from here."):
         from laion_dask.crawl import listing
 
         rules, source = _rules(recipe, params_file, reader)
         table = listing.at(places)
         wats = f"{table.num_rows:,} WAT{'s' * (table.num_rows != 1)}"
         with _into(out, overwrite=overwrite) as resumed:
-            console.say(f"extract: {wats} into {out}, rules: {source}{'; going on' if resumed else ''}", err=True)
+            console.say(f"extract: {wats} into {out}, rules: {source}{'; resuming' if resumed else ''}", err=True)
             _run(table, out, rules, workers)
 
 
 def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[params.Extract, str]:
-    """Return the rules of a file (else the package's), under those of a recipe, under a reader; and say where from."""
+    """Return the rules and their source: a file (default: the package's), with a recipe and a reader applied."""
     from laion_dask import params
 
     base = file or packaged.parameters()
@@ -113,7 +115,7 @@ def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None)
     screen.print(console.funnel(f"The funnel of {out}", ledgers))
     if counts["mended"]:
         mended = ", ".join(f"{reason} {rows:,}" for reason, rows in counts["mended"].items())
-        screen.print(f"read in spite of a defect: {mended}")
+        screen.print(f"read despite a defect: {mended}")
     seconds = time.monotonic() - began
     read = f"read     {console.short(counts['bytes'], 'B')} in {seconds:.1f} s"
     screen.print(f"{read}: {rates.rates()}" if rates.rates() else f"{read}; all WATs were finished before")
@@ -127,8 +129,10 @@ def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None)
     screen.print(f'look     python -c "import duckdb; {shown}"', soft_wrap=True)
     if counts["errors"]:
         lines = [f"  {location}: {error}" for location, error in counts["errors"].items()]
-        told = "\n".join([*lines[:20], *([f"  and {len(lines) - 20:,} more: see reads.parquet"] * (len(lines) > 20))])
+        listing = "\n".join(
+            [*lines[:20], *([f"  and {len(lines) - 20:,} more: see reads.parquet"] * (len(lines) > 20))]
+        )
         console.fail(
-            f"extract: {len(lines)} of {table.num_rows} WATs could not be read to their end:\n{told}\n"
-            "Remedy: what could be read is written; the same command asks again for those that are not local."
+            f"extract: {len(lines)} of {table.num_rows} WATs could not be read completely:\n{listing}\n"
+            "What could be read is written. Remedy: give the same command again to retry those that are not local."
         )

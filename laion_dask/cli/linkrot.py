@@ -1,4 +1,4 @@
-"""Folders of two downloads on the command line in; what became of the pairs of the earlier one out."""
+"""`laion-dask linkrot`: compare two downloads, and print what became of the pairs of the earlier one."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def linkrot(
 
     from laion_dask.versions import linkrot as report
 
-    with console.told("linkrot"), tempfile.TemporaryDirectory() as unasked:
-        found = report.write(out or Path(unasked), now, earlier, top_hosts=hosts)
+    with console.report_errors("linkrot"), tempfile.TemporaryDirectory() as unused:
+        found = report.write(out or Path(unused), now, earlier, top_hosts=hosts)
         if out is not None:
             from laion_dask.report import linkrot_figure
 
@@ -49,10 +49,10 @@ def _print(found: LinkRot) -> None:
 
     pairs = found.everything.pairs
     if not pairs:
-        console.say("no pair of the earlier download was asked for in the later one")
+        console.say("the two downloads have no pair in common")
         return
     names = [name.replace("_", " ") for name in CLASSES]
-    rows = console.table("What became of the pairs", "of", "pairs", *names, right=("pairs", *names))
+    rows = console.table("What became of the pairs", "group", "pairs", *names, right=("pairs", *names))
     for group in (found.everything, *found.years, *found.hosts):
         rows.add_row(group.name, f"{group.pairs:,}", *_shares(group))
     console.console().print(rows)

@@ -1,4 +1,4 @@
-"""The program `laion-dask`: a command for each step of a project, and one for each question that users ask."""
+"""The program `laion-dask`: a command for each step of a project, and commands to inspect and correct versions."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from laion_dask.schema.values import SPLITS
 
 
 class Program(typer.Typer):
-    """The command line as a program: an error that a user can mend ends in one line, a signal in its usual status."""
+    """The command line: reports a user's error in one line, and exits with the usual status on a signal."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as typer has it
-        """Run a command; a bug keeps its traceback."""
+        """Run a command; a bug raises with its traceback."""
         try:
-            with console.told("laion-dask"), interrupts.heard(), console.written():
+            with console.report_errors("laion-dask"), interrupts.raise_on_signals(), console.flush_output():
                 return super().__call__(*args, **kwargs)
         except BrokenPipeError:
-            sys.exit(1)  # the reader of our output has closed it
+            sys.exit(1)  # the reader of our output has closed the pipe
         except typer.Exit as done:
             sys.exit(done.exit_code)
 
@@ -50,11 +50,11 @@ app = Program(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     help="Build image-text datasets from web crawls, so that anyone can rebuild, compare and audit them.\n\n"
-    "`make repro` (or `dvc repro`) runs all steps that have changed. The steps below run one alone, with params.yaml; "
+    "`make repro` (or `dvc repro`) runs all steps that have changed. Each step below runs one stage, with params.yaml; "
     "the questions are answered from the files of the current version.",
 )
 
-# In the order in which they run; three of them also take files on the command line.
+# In the order in which they run; three also accept files on the command line.
 _STEPS: Mapping[str, tuple[Callable[..., None], str | None]] = {
     "inputs": (steps.inputs, None),
     "crawl": (steps.crawl, None),
@@ -77,7 +77,7 @@ for _name, (_function, _help) in _STEPS.items():
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Print the funnel of the current version: what each step saw, kept and dropped, by reason."""
+    """Print the funnel of the current version: rows seen, kept and dropped by reason, for each step."""
     from laion_dask.schema.reasons import FUNNEL
 
     found = {
@@ -131,7 +131,7 @@ def columns() -> None:
 
 @app.command(rich_help_panel="Questions")
 def demo_model() -> None:
-    """Print how well the demo's small CLIP and its heads do on held-out pictures."""
+    """Print the accuracy of the demo's small CLIP and its heads on held-out pictures."""
     from laion_dask.demo.training.evaluate import evaluate, load, report
 
     console.say(report(evaluate(load())))
@@ -152,19 +152,19 @@ def replay(
     http_port: Annotated[int, typer.Option(help="Port for http; 0 takes a free one.")] = 0,
     https_port: Annotated[int, typer.Option(help="Port for https; 0 takes a free one.")] = 0,
 ) -> None:
-    """Answer for any host out of WARC files, on 127.0.0.1, over http and https, until Ctrl-C."""
+    """Serve responses for any host from WARC files, on 127.0.0.1, over http and https, until Ctrl-C."""
     from laion_dask.web.archive.replay import serve
 
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         console.fail(f"no such file: {', '.join(missing)}. Remedy: give the paths of existing WARC files")
-    with console.told("replay"):
+    with console.report_errors("replay"):
         serve(files, http_port, https_port)
 
 
 @app.command(rich_help_panel="Tools")
 def mlflow() -> None:
-    """File the current version in MLflow again: needed after `dvc checkout`, harmless at any time."""
+    """Log the current version to MLflow again: needed after `dvc checkout`; safe to repeat."""
     from laion_dask import params as parameters
     from laion_dask.report.tracking import log_version
 

@@ -1,4 +1,4 @@
-"""`laion-dask params` and `recipes`: print the parameters that hold, and lay a recipe over params.yaml."""
+"""`laion-dask params` and `recipes`: print the effective parameters, list recipes, apply one to params.yaml."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class ExplainsTextSteps(TyperCommand):
-    """A command whose help ends with the steps that extract.text_steps may name."""
+    """A command whose help ends with the steps of extract.text_steps."""
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Print the help; the steps are read only now, because their libraries take long to load."""
+        """Print the help; imports the steps only here, because their libraries load slowly."""
         from laion_dask.extract.text import STEPS
 
         steps = [f"{name}: {meaning}" for name, meaning in STEPS.items()]
-        self.epilog = "\n\n".join(["Steps of extract.text_steps, applied in the order that is written there:", *steps])
+        self.epilog = "\n\n".join(["Steps of extract.text_steps, applied in the order of the list:", *steps])
         super().format_help(ctx, formatter)
 
 
@@ -40,18 +40,19 @@ def params(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Lay a recipe over the file: see `laion-dask recipes`. Again: another over that."
+            metavar="NAME",
+            help="Apply a recipe to the file (see `laion-dask recipes`); repeat to apply another on top.",
         ),
     ] = None,
     write: Annotated[  # noqa: FBT002 - a flag
         bool, typer.Option("--write", help="Write the recipe's values into the file; its comments stay.")
     ] = False,
 ) -> None:
-    """Check params.yaml and print the values that hold, alone or with recipes.
+    """Check params.yaml and print its effective values, alone or with recipes.
 
-    Files that are missing, and columns of rules that no stage will write, are reported before anything runs.
+    Reports missing files, and rules on columns that no stage writes.
     """
-    with console.told("params"):
+    with console.report_errors("params"):
         from laion_dask import params as parameters
         from laion_dask.params import recipes
         from laion_dask.preflight import preflight
@@ -60,14 +61,14 @@ def params(
         if write and not names:
             console.fail("params: --write needs a recipe. Remedy: add --recipe NAME", 2)
         if write:
-            for line in lay_over(file or Path("params.yaml"), names):
+            for line in write_recipes(file or Path("params.yaml"), names):
                 console.say(line)
             return
         file = file or Path("params.yaml")
         if recipe and file == Path("params.yaml") and not file.exists():
-            # An installed package shows its recipes outside of a project too.
+            # Outside of a project, the recipe is shown with the package's parameters.
             file = packaged.parameters()
-            console.say("params: no params.yaml here, so the recipe is laid over the package's", err=True)
+            console.say("params: no params.yaml here, so the recipe is applied to the package's", err=True)
         checked = recipes.load(names, file) if recipe else parameters.load(file)
         console.say(f"recipe = {json.dumps(checked.recipe)}")
         for section, values in checked.model_dump(mode="json", exclude={"recipe"}).items():
@@ -76,15 +77,15 @@ def params(
         try:
             preflight.check(checked, weights=not recipe)
         except preflight.FilesMissingError as missing:
-            # To look at a recipe needs none of its files; to build by it does.
+            # Showing a recipe needs none of its files.
             if not recipe:
                 raise
             console.say(f"params: {missing}", err=True)
 
 
 def recipes() -> None:
-    """List the recipes: published datasets whose rules can be followed, and which of them cannot."""
-    with console.told("recipes"):
+    """List the recipes: published datasets whose rules can be applied, and rules that cannot."""
+    with console.report_errors("recipes"):
         from laion_dask.params import recipes as known
 
         for name in known.names():
@@ -97,11 +98,11 @@ def recipes() -> None:
             console.say(f"  It sets {count} parameters{extends}: laion-dask params --recipe {name}\n")
 
 
-def lay_over(file: Path, recipe: str) -> list[str]:
-    """Write the values of one or several recipes into a params.yaml, and return a line for each that changed.
+def write_recipes(file: Path, recipe: str) -> list[str]:
+    """Write the values of one or several recipes into a params.yaml, and return a line for each changed value.
 
-    Every other character of the file stays, its comments too. Recipes that were laid over it before are taken away
-    first. Raises what `recipes.load` and `preflight.check` raise, before writing.
+    Everything else in the file stays, including comments. Recipes applied before are undone first. Raises what
+    `recipes.load` and `preflight.check` raise, before writing.
     """
     from laion_dask import params as parameters
     from laion_dask.params import recipes
@@ -113,8 +114,8 @@ def lay_over(file: Path, recipe: str) -> list[str]:
     values = yaml.load(base)
     wanted = recipes.apply(recipe, parameters.parse(values, str(file)).model_dump(mode="json", exclude_unset=True))
     preflight.check(parameters.parse(wanted, f"recipe {recipe!r} over {file}"), weights=False)
-    told: list[str] = []
-    _lay(values, wanted, "", told)
+    changes: list[str] = []
+    _merge(values, wanted, "", changes)
     out = io.StringIO()
     yaml.dump(values, out)
     if out.getvalue() == text:
@@ -123,14 +124,14 @@ def lay_over(file: Path, recipe: str) -> list[str]:
     fresh.write_text(out.getvalue(), encoding="utf-8")
     fresh.chmod(file.stat().st_mode)
     fresh.replace(file)
-    return told
+    return changes
 
 
 def without_recipes(file: Path, wanted: Sequence[str]) -> str:
-    """Return the text of a params.yaml as it was before any recipe was laid over it.
+    """Return the text of a params.yaml as it was before any recipe was applied to it.
 
-    Where it names recipes, that is what Git has, if that names none and differs from the file by these recipes alone.
-    Else a second recipe would be mixed with the first, which is refused with `params.ParamsError`.
+    If the file names recipes, this is the committed file, provided that it names none and that applying these recipes
+    gives the file. Otherwise raises `params.ParamsError`: a second recipe would be mixed with the first.
     """
     from laion_dask import params as parameters
     from laion_dask.params import recipes
@@ -142,20 +143,20 @@ def without_recipes(file: Path, wanted: Sequence[str]) -> str:
     committed = _committed(file)
     yaml = round_trip()
     base = parameters.parse(yaml.load(committed), f"{file} in Git") if committed else None
-    laid = recipes.apply(" ".join(here.recipe), base.model_dump(mode="json")) if base and not base.recipe else None
-    if committed and laid and parameters.parse(laid) == here:
+    applied = recipes.apply(" ".join(here.recipe), base.model_dump(mode="json")) if base and not base.recipe else None
+    if committed and applied and parameters.parse(applied) == here:
         return committed
-    # The same ones, in a file that Git has so or that has own values beside them: they are only laid once more.
+    # The same recipes again, in a file that is committed so or that has other changed values: apply them once more.
     if tuple(wanted) == here.recipe:
         return text
     raise parameters.ParamsError(
-        f"{file} names recipe {', '.join(here.recipe)} already, and own values beside it: {', '.join(wanted)} would be "
-        f"mixed with it. Remedy: `git checkout {file}` first, or all names at once, e.g. RECIPE='laion-5b demo'"
+        f"{file} already has recipe {', '.join(here.recipe)} and other changed values: {', '.join(wanted)} would be "
+        f"mixed with it. Remedy: `git checkout {file}` first, or give all names at once, e.g. RECIPE='laion-5b demo'"
     )
 
 
 def _committed(file: Path) -> str:
-    """Return the file as Git's HEAD has it; empty where there is no Git or it has none."""
+    """Return the file as of Git's HEAD; empty without Git or if it is not committed."""
     git = shutil.which("git")
     if git is None:
         return ""
@@ -166,13 +167,13 @@ def _committed(file: Path) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _lay(old: Any, new: Mapping[str, Any], path: str, told: list[str]) -> None:  # noqa: ANN401 - ruamel's own types
+def _merge(old: Any, new: Mapping[str, Any], path: str, changes: list[str]) -> None:  # noqa: ANN401 - ruamel's own types
     for key, value in new.items():
         before = old.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            _lay(before, value, f"{path}{key}.", told)
+            _merge(before, value, f"{path}{key}.", changes)
         elif before != value:
-            told.append(f"{path}{key}: {json.dumps(before)} -> {json.dumps(value)}")
+            changes.append(f"{path}{key}: {json.dumps(before)} -> {json.dumps(value)}")
             old[key] = _flow(value)
 
 
@@ -191,13 +192,13 @@ def _flow(value: Any) -> Any:  # noqa: ANN401 - any YAML value
 
 
 def round_trip() -> YAML:
-    """Return a reader and writer that leave alone what is not changed."""
+    """Return a YAML reader and writer that preserves the formatting of unchanged values."""
     from ruamel.yaml import YAML
     from ruamel.yaml.nodes import ScalarNode
     from ruamel.yaml.representer import RoundTripRepresenter
 
     class Representer(RoundTripRepresenter):
-        """Writes null as null: ruamel's own leaves the value out."""
+        """Writes null as `null`: ruamel's own omits the value."""
 
     def null(representer: RoundTripRepresenter, _: None) -> ScalarNode:
         node: ScalarNode = representer.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -15,11 +15,11 @@ from laion_dask.storage import packaged
 if TYPE_CHECKING:
     from laion_dask import params
 
-HELP: Final = """Shards to CLIP embeddings, similarity and safety scores.
+HELP: Final = """Compute CLIP embeddings, similarities and safety scores of shards.
 
-Without arguments: the step of the project in this folder, with its params.yaml.
+Without arguments: run the step of the project in this folder, with its params.yaml.
 
-With a folder of tars as img2dataset or webdataset write them, and --out: these alone, no project needed.
+With a folder of tars as img2dataset or webdataset write them, and --out: score only these; no project needed.
 
 \b
   laion-dask score shards/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --out scored
@@ -29,7 +29,7 @@ With a folder of tars as img2dataset or webdataset write them, and --out: these 
 
 --heads is KIND=FILE, KIND:COLUMN=FILE for a column of another name, or demo; see docs/heads.md for the kinds.
 
-An interrupted run goes on when the same command is given again. `laion-dask export` goes on from its results.
+To resume an interrupted run, give the same command again. `laion-dask export` exports the results.
 """
 
 
@@ -47,7 +47,7 @@ def score(
         list[str] | None, typer.Option(metavar="KIND=FILE", help="A head on the embeddings; may be repeated.")
     ] = None,
     faces: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A detector of faces in ONNX, as SCRFD's; or demo.")
+        str | None, typer.Option(metavar="FILE", help="A face detector in ONNX, such as SCRFD; or demo.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.")] = None,
     params_file: Annotated[
@@ -64,14 +64,14 @@ def score(
     """Run the step of the project, or score the folder that the argument names."""
     if folder is None:
         if model or pretrained or heads or faces or out or params_file or workers or overwrite:
-            console.fail("score: which images? Give a folder of tars with the options", 2)
+            console.fail("score: no images given. Remedy: give a folder of tars with the options", 2)
         steps.score()
         return
     if out is None:
-        console.fail(f"score: where to? Give --out DIR with {folder}", 2)
+        console.fail(f"score: no output folder. Remedy: give --out DIR with {folder}", 2)
     if model is None and (params_file is None or pretrained or heads or faces):
-        console.fail("score: by which model? Give --model NAME, with --pretrained TAG where it has several", 2)
-    with console.told("score", kept="Finished tars are kept; the same command goes on from here."):
+        console.fail("score: no model given. Remedy: give --model NAME, with --pretrained TAG where it has several", 2)
+    with console.report_errors("score", kept="Finished tars are kept; the same command resumes from here."):
         from laion_dask.score import tar_folders
 
         rules = _rules(params_file, model, pretrained, heads or [], faces)
@@ -79,21 +79,21 @@ def score(
         names = ", ".join(one.model for one in rules.models)
         listed = f"{len(tars):,} tar{'s' * (len(tars) != 1)}"
         with _into(out, overwrite=overwrite) as resumed:
-            console.say(f"score: {listed} into {out}, by {names}{'; going on' if resumed else ''}", err=True)
+            console.say(f"score: {listed} into {out}, by {names}{'; resuming' if resumed else ''}", err=True)
             _run(folder, out, rules, workers)
 
 
 def _rules(
     file: Path | None, model: str | None, pretrained: str | None, heads: list[str], faces: str | None
 ) -> params.Score:
-    """Return the rules of a file (else the package's), by one model, its heads and a detector where they are given."""
+    """Return the rules of a file (default: the package's), with a given model, its heads and a face detector."""
     from laion_dask import params
 
     base = file or packaged.parameters()
     if model is None:
         return params.load(base).score
     values: dict[str, Any] = params.load(base).model_dump()
-    # A folder of others has no splits: one model reads all.
+    # A folder from another tool has no splits, so one model scores all images.
     chosen: dict[str, Any] = {"name": "demo" if model == "demo" else "clip", "model": model, "pretrained": pretrained}
     values["score"] |= {"models": [chosen], "heads": [_head(head) for head in heads], "tags": []}
     if faces is not None:
@@ -133,12 +133,12 @@ def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> N
     screen = console.console()
     screen.print(console.funnel(f"The funnel of {out}", [("images", images), ("captions", counts["captions"])]))
     if counts["broken_json"]:
-        screen.print(f"the JSON of {counts['broken_json']:,} images cannot be read: what it says of them is not known")
+        screen.print(f"the JSON of {counts['broken_json']:,} images cannot be read and is ignored")
     shares = f" ({progress.shares()})" if progress.shares() else ""
     screen.print(
         f"scored   {images['seen']:,} images in {seconds:.1f} s, {images['seen'] / seconds:,.0f} images/s{shares}"
     )
     screen.print(
-        f"wrote    {out / 'score'}: embeddings.zarr and scores; {out / 'images'}: what they are of", soft_wrap=True
+        f"wrote    {out / 'score'}: embeddings.zarr and scores; {out / 'images'}: their images", soft_wrap=True
     )
-    screen.print(f"go on    laion-dask export clip-retrieval --from {out} --out DIR", soft_wrap=True)
+    screen.print(f"next     laion-dask export clip-retrieval --from {out} --out DIR", soft_wrap=True)

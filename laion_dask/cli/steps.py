@@ -10,27 +10,27 @@ from laion_dask.cli import console
 
 @contextmanager
 def _in_checkout(step: str) -> Iterator[None]:
-    """End with a message where the package is installed without the project around it."""
+    """End with a message if the package is installed without the project's checkout."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "workflow":
             raise
         console.fail(
-            f"{step}: this step runs in a checkout of the project, and here is only the package. "
+            f"{step}: this step needs a checkout of the project; only the package is installed here. "
             f"Remedy: `pip install -e .` in the checkout, or `python -m workflow.{step}` there"
         )
 
 
 def inputs() -> None:
-    """Digest the files that parameters name, so that a changed one is noticed."""
+    """Digest the files that parameters name, so that changes are detected."""
     with _in_checkout("inputs"):
         from workflow.inputs import main
-    main()  # it has no parts, and needs no cluster
+    main()  # it has no parts and needs no cluster
 
 
 def crawl() -> None:
-    """List the WAT files to read; for the demo, make them."""
+    """List the WAT files to read; make them for the demo."""
     with _in_checkout("crawl"):
         from workflow.crawl import STAGE
         from workflow.program import main
@@ -38,7 +38,7 @@ def crawl() -> None:
 
 
 def extract() -> None:
-    """WAT files to image links with alt text and language."""
+    """Extract image links with alt text and language from WAT files."""
     with _in_checkout("extract"):
         from workflow.extract import STAGE
         from workflow.program import main
@@ -46,7 +46,7 @@ def extract() -> None:
 
 
 def catalog() -> None:
-    """Pairs to a shuffled work list, through PostgreSQL."""
+    """Make a shuffled work list of unique pairs, with PostgreSQL."""
     with _in_checkout("catalog"):
         from workflow.catalog import STAGE
         from workflow.program import main
@@ -54,7 +54,7 @@ def catalog() -> None:
 
 
 def download() -> None:
-    """Work list to shards of checked, hashed, resized images."""
+    """Download the work list into shards of checked, hashed, resized images."""
     with _in_checkout("download"):
         from workflow.download import STAGE
         from workflow.program import main
@@ -62,7 +62,7 @@ def download() -> None:
 
 
 def score() -> None:
-    """Shards to CLIP embeddings, similarity and safety scores."""
+    """Compute CLIP embeddings, similarities and safety scores of shards."""
     with _in_checkout("score"):
         from workflow.program import main
         from workflow.score import STAGE
@@ -70,7 +70,7 @@ def score() -> None:
 
 
 def group() -> None:
-    """Hashes and embeddings to the images that are near each other."""
+    """Find near-duplicate images by hashes and embeddings."""
     with _in_checkout("group"):
         from workflow.group import STAGE
         from workflow.program import main
@@ -78,7 +78,7 @@ def group() -> None:
 
 
 def filter_() -> None:
-    """Scores and thresholds to a verdict for every pair."""
+    """Apply thresholds to scores: a verdict for every pair."""
     with _in_checkout("filter"):
         from workflow.filter import STAGE
         from workflow.program import main
@@ -86,7 +86,7 @@ def filter_() -> None:
 
 
 def release() -> None:
-    """Verdicts to LAION's tables, subsets, manifest, Croissant and card."""
+    """Write LAION's tables, subsets, manifest, Croissant and card from the verdicts."""
     with _in_checkout("release"):
         from workflow.program import main
         from workflow.release import STAGE
@@ -94,7 +94,7 @@ def release() -> None:
 
 
 def report() -> None:
-    """Everything to figures, one HTML page and one MLflow run."""
+    """Make figures, one HTML page and one MLflow run."""
     with _in_checkout("report"):
         from workflow.program import main
         from workflow.report import STAGE

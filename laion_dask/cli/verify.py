@@ -1,4 +1,4 @@
-"""The folder of a release on the command line in; each file that is not what the manifest says out."""
+"""`laion-dask verify`: check the folder of a release, and print each file that differs from the manifest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from laion_dask.storage import printable
 if TYPE_CHECKING:
     from laion_dask.release.manifest import Finding
 
-HELP: Final = """Check a release against its manifest: offline, wherever it was copied to.
+HELP: Final = """Check a release, or a copy of it, against its manifest; works offline.
 
 \b
   laion-dask verify data/release
-  laion-dask verify copy --root 14fbe5e9…     # and that it is the version with this Merkle root
+  laion-dask verify copy --root 14fbe5e9…     # and that it has this Merkle root
   laion-dask verify copy --uid 8a1a06af…      # and prove that this pair is in it, or not
-  laion-dask verify data --metadata           # of any folder: that no picture carries EXIF, places, XMP or texts
+  laion-dask verify data --metadata           # any folder: that no picture has EXIF, GPS, XMP or text
 
 Names each file that differs, is missing or is extra, and ends with status 1.
 """
@@ -36,27 +36,28 @@ def verify(
     ] = None,
     purges: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="purges.json: files that were purged are told, and no difference."),
+        typer.Option(metavar="FILE", help="purges.json: purged files are listed, but are no difference."),
     ] = None,
     metadata: Annotated[  # noqa: FBT002 - a flag
-        bool, typer.Option("--metadata", help="Look for metadata of pictures instead, in tars, tables and pages too.")
+        bool,
+        typer.Option("--metadata", help="Search for metadata of pictures instead, also in tars, tables and pages."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Print what differs."""
+    """Print the differences."""
     from laion_dask.release import manifest, merkle
 
     if metadata:
         _without_metadata(folder)
         return
 
-    with cli_console.told("verify"):
+    with cli_console.report_errors("verify"):
         known = manifest.read(folder)
         findings = _check(folder)
         merkle_root = known.get("merkle", {}).get("root", "")
         if root is not None and root.lower() != merkle_root:
-            told = f"the manifest has {merkle_root or 'none'}, {root} was asked for"
-            findings.append(manifest.Finding("the Merkle root", "uids differ", told))
+            detail = f"the manifest has {merkle_root or 'none'}, {root} was given"
+            findings.append(manifest.Finding("the Merkle root", "uids differ", detail))
         if purges is not None:
             findings = _without_purged(findings, known["files"], purges)
         proof = merkle.prove(uid, lambda: manifest.uids(folder)) if uid is not None else None
@@ -70,29 +71,29 @@ def verify(
         if proof:
             cli_console.say(json.dumps(proof.as_dict(), indent=2))
     if findings:
-        cli_console.fail(f"verify: {folder} is not what its manifest says: {len(findings)} differences")
+        cli_console.fail(f"verify: {folder} differs from its manifest: {len(findings)} differences")
     if not as_json:
         pairs = f"{known['merkle']['leaves']:,} pairs, Merkle root {merkle_root}" if merkle_root else "no Merkle root"
-        cli_console.say(f"verify: {len(known['files'])} files are what {folder / manifest.NAME} says; {pairs}")
+        cli_console.say(f"verify: {len(known['files'])} files match {folder / manifest.NAME}; {pairs}")
 
 
 def _without_metadata(folder: Path) -> None:
-    """Name each picture that carries more than a picture; what stands for the web may."""
+    """Print each picture that has metadata, except in archives of responses."""
     from laion_dask.images import metadata
 
     if not folder.exists():
-        cli_console.fail(f"verify: {folder} does not exist. Remedy: a folder or a file with what was written")
+        cli_console.fail(f"verify: {folder} does not exist. Remedy: give an existing folder or file")
     found = metadata.scan(folder)
     for one in found.found:
         cli_console.say(printable.line(f"{one.file}: {one.place or 'the file'}: {one.what}"))
-    archives = f"; {len(found.archives):,} archives were not looked into" if found.archives else ""
+    archives = f"; {len(found.archives):,} archives were not searched" if found.archives else ""
     if found.found:
         cli_console.fail(f"verify: {len({(one.file, one.place) for one in found.found}):,} carry metadata{archives}")
     cli_console.say(f"verify: {found.pictures:,} pictures in {found.files:,} files carry no metadata{archives}")
 
 
 def _check(folder: Path) -> list[Finding]:
-    """Check with a bar on a terminal, which only large releases keep on the screen for long."""
+    """Check the manifest, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -105,12 +106,12 @@ def _check(folder: Path) -> list[Finding]:
 
 
 def _without_purged(findings: list[Finding], files: dict[str, dict[str, str]], purges: Path) -> list[Finding]:
-    """Tell the files that were purged, and return what differs beside them.
+    """List the purged files, and return the other findings.
 
-    Where one of them is of the main table, its root cannot be computed any more, which is no finding either.
+    If a file of the main table was purged, its root can no longer be computed, which is no finding either.
     """
-    gone = {one["sha256"] for purge in json.loads(purges.read_bytes()) for one in purge["files"] + purge["objects"]}
-    purged = {one.path for one in findings if one.path in files and files[one.path]["sha256"] in gone}
+    deleted = {one["sha256"] for purge in json.loads(purges.read_bytes()) for one in purge["files"] + purge["objects"]}
+    purged = {one.path for one in findings if one.path in files and files[one.path]["sha256"] in deleted}
     for path in sorted(purged):
         cli_console.say(printable.line(f"{path}: purged, see {purges}"), err=True)
     main = any("/" not in path for path in purged)

@@ -1,4 +1,4 @@
-"""A URL, uid or image on the command line in; what the catalog knows of it out. And versions into the catalog."""
+"""`laion-dask why` and `index`: print what the catalog knows of a URL, uid or image; load versions into the catalog."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from laion_dask.storage import printable
 if TYPE_CHECKING:
     from laion_dask.versions.why import Explanation, PairHistory
 
-HELP: Final = """Say why a pair is in the data set or not: where it was found, what each stage decided, by what.
+HELP: Final = """Explain why a pair is in the data set or not: where it was found, what each stage decided, and why.
 
 \b
   laion-dask why https://a.example/1.jpg
   laion-dask why 8a1a06af6d9cf6dcbe8e4f7f0c0f1d2b     # a uid
-  laion-dask why picture.jpg                          # by sha256, and by its looks (PDQ)
+  laion-dask why picture.jpg                          # by sha256, and by perceptual hash (PDQ)
 
-Answers out of the catalog, for every version that `laion-dask index` has filed there; the current one is filed first.
-Of a pair that was removed it tells the tombstone, never the content.
+Answers from the catalog, for every version that `laion-dask index` has loaded; the current one is loaded first. Of a
+removed pair it prints the tombstone, never the content.
 """
-INDEX_HELP: Final = """File versions in the catalog, so that `laion-dask why` knows them; harmless at any time.
+INDEX_HELP: Final = """Load versions into the catalog, for `laion-dask why`; safe to repeat.
 
 \b
-  laion-dask index                    # the current version, out of data/
-  laion-dask index v1.0 exp-name      # and Git revisions or experiments, out of DVC's cache
+  laion-dask index                    # the current version, from data/
+  laion-dask index v1.0 exp-name      # and Git revisions or experiments, from DVC's cache
 
-The catalog mirrors tracked files: after its loss the same command fills it again.
+The catalog mirrors tracked files: if it is lost, the same command restores it.
 """
 
 
@@ -53,10 +53,10 @@ def _catalog() -> Iterator[Any]:
 def index(
     revisions: Annotated[list[str] | None, typer.Argument(metavar="[REV]...", help="Versions beside data/.")] = None,
 ) -> None:
-    """Load what is not loaded."""
+    """Load versions that are not loaded yet."""
     from laion_dask.versions import histories, history_files
 
-    with console.told("index"), _catalog() as cursor:
+    with console.report_errors("index"), _catalog() as cursor:
         for name in revisions or ():
             with history_files.opened(name) as files:
                 _say(files.name, loaded=histories.load(cursor, files))
@@ -65,20 +65,20 @@ def index(
 
 
 def _say(name: str, *, loaded: bool) -> None:
-    console.say(f"{name}: {'filed' if loaded else 'was there already'}")
+    console.say(f"{name}: {'loaded' if loaded else 'was loaded already'}")
 
 
 def why(
-    what: Annotated[str, typer.Argument(metavar="URL|UID|FILE", help="What is asked about.")],
+    what: Annotated[str, typer.Argument(metavar="URL|UID|FILE", help="The pair or image to look up.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Ask the catalog and print what it knows."""
+    """Query the catalog and print the answer."""
     from laion_dask import params
     from laion_dask.blocklists import removal_ledger
     from laion_dask.versions import histories
     from laion_dask.versions import why as questions
 
-    with console.told("why"):
+    with console.report_errors("why"):
         asked = questions.question(what)
         ledger = removal_ledger.read(Path(params.load().catalog.removals))
         with _catalog() as cursor:
@@ -96,16 +96,16 @@ def why(
 
 def _print(answer: Explanation) -> None:
     for line in answer.ledger:
-        told = printable.line(f"{line.kind}, {line.date or 'no date'}: {line.reason}")
-        console.say(f"the ledger of removals names it: {told}")
+        entry = printable.line(f"{line.kind}, {line.date or 'no date'}: {line.reason}")
+        console.say(f"the removal ledger lists it: {entry}")
     if not answer.pairs:
-        console.say("no version in the catalog has a pair of it: its crawls did not show it, or extraction dropped it")
+        console.say("no version in the catalog has a pair of it: it was not in the crawls, or extraction dropped it")
     for pair in answer.pairs:
         console.say(f"\npair {pair.uid}")
         if pair.removed:
             _print_tombstone(pair)
         for place in pair.found:
-            # In one line each: a text with line breaks could pass for more of this answer.
+            # On one line each: a text with line breaks could imitate lines of this answer.
             one = {name: printable.line(str(value)) for name, value in place.items()}
             console.say(f"  found on {one['page_url']} of {one['page_date']}: {one['url']}")
             console.say(f"    {one['crawl']} {one['wat']} at {place['record_offset']:,}; text: {one['text']}")
@@ -116,8 +116,8 @@ def _print_tombstone(pair: PairHistory) -> None:
     console.say(f"  removed; tombstone {pair.uid_sha256}")
     console.say(f"  first version without it: {pair.since or 'none is built yet: `make repro`'}")
     for line in pair.ledger:
-        told = printable.line(f"{line.kind} of {line.date or 'no date'}: {line.reason}")
-        console.say(f"  by {told}")
+        entry = printable.line(f"{line.kind} of {line.date or 'no date'}: {line.reason}")
+        console.say(f"  by {entry}")
 
 
 def _print_versions(pair: PairHistory) -> None:
@@ -128,10 +128,10 @@ def _print_versions(pair: PairHistory) -> None:
         if not one.known:
             rows.add_row(one.version, one.label, "no", "", "not seen", "")
             continue
-        told = [f"rules that would drop it: {', '.join(one.rules)}"] if one.rules else []
-        told += [f"{name} {text}" for name, text in one.compared.items()]
-        told += [f"{name}={value}" for name, value in one.evidence.items() if name not in one.compared]
-        told.insert(0, one.meaning)
-        evidence = printable.line("; ".join(told))
+        details = [f"rules that would drop it: {', '.join(one.rules)}"] if one.rules else []
+        details += [f"{name} {text}" for name, text in one.compared.items()]
+        details += [f"{name}={value}" for name, value in one.evidence.items() if name not in one.compared]
+        details.insert(0, one.meaning)
+        evidence = printable.line("; ".join(details))
         rows.add_row(one.version, one.label, "yes" if one.member else "no", one.stage, one.reason, evidence)
     console.console().print(rows)

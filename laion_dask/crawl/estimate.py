@@ -50,20 +50,20 @@ MEASURED: Final[Mapping[str, MeasuredValue]] = MappingProxyType(
         "bytes_per_pair": MeasuredValue(107.0, "bytes a pair", "pairs/*.parquet of make bench-extract"),
     }
 )
-"""What an estimate rests on. For links one WAT stands for all: 130,000 others gave 308,000 a WAT (see `different`)."""
+"""The basis of estimates. Links were counted in one WAT; 130,000 others had 308,000 per WAT (see `different`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrawlEstimate:
-    """What reading a number of WATs would give and cost, before equal pairs of different WATs are joined."""
+    """Expected results and cost of reading a number of WATs, before duplicates across WATs are merged."""
 
     wats: int
     asked: int
-    """WATs of the sample whose sizes are known; 0: `MEASURED` tells the size."""
+    """WATs of the sample whose sizes are known; with 0, the size comes from `MEASURED`."""
     wat_bytes: float
     """Mean size of a WAT as stored, bytes."""
     wat_bytes_error: float
-    """Standard error of that mean; NaN where it does not come from at least two WATs asked for."""
+    """Standard error of that mean; NaN unless it comes from at least two WATs."""
     read_bytes: float
     image_links: float
     alt_links: float
@@ -73,12 +73,12 @@ class CrawlEstimate:
     core_hours: float
     cores: int
     hours: float
-    """On so many cores."""
+    """Hours on these cores."""
     bytes_per_second: float
-    """What the network must give, to keep these cores busy."""
+    """Network rate that keeps these cores busy."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON, numbers rounded to what they can say."""
+        """Return plain JSON, with floats rounded to four significant digits."""
         return {
             name: None if isinstance(value, float) and math.isnan(value) else _rounded(value)
             for name, value in asdict(self).items()
@@ -86,9 +86,10 @@ class CrawlEstimate:
 
 
 def estimate(wats: int, cores: int, asked_bytes: Sequence[int] = ()) -> CrawlEstimate:
-    """Estimate from `MEASURED`, and from the sizes of a sample of the WATs where they were asked for (bytes).
+    """Estimate from `MEASURED`, and from the sizes in bytes of a sample of the WATs, if given.
 
-    Time grows with bytes, pairs with the number of WATs; cores are counted as `MEASURED["efficiency"]` of one alone.
+    Time is proportional to bytes, pairs to the number of WATs; each of several cores counts as
+    `MEASURED["efficiency"]` of a single one.
     """
     sample = len(asked_bytes)
     mean = sum(asked_bytes) / sample if sample else value("wat_bytes")
@@ -121,5 +122,5 @@ def value(name: str) -> float:
 
 
 def _rounded(number: float) -> float:
-    """Keep four significant digits of what is no count of WATs or cores."""
+    """Round floats to four significant digits; counts of WATs and cores stay."""
     return number if isinstance(number, int) else float(f"{number:.4g}")

@@ -1,6 +1,6 @@
 """List the WATs to read: local files, addresses, or a sample of Common Crawl's crawls.
 
-Also what Common Crawl says of itself: its crawls, and the sizes of its WATs. The demo crawl makes its own list
+Also Common Crawl's list of its crawls, and the sizes of its WATs. The demo crawl makes its own list
 (`laion_dask.demo.crawl.files.finish`).
 """
 
@@ -36,13 +36,13 @@ UNKNOWN_BYTES: Final = -1
 COLLECTIONS_URL: Final = "https://index.commoncrawl.org/collinfo.json"
 """Common Crawl's own list of its crawls."""
 
-# Waits before a question is asked again: Common Crawl wants exponential back-off, and answers 403 or 503 without it.
+# Waits before retries: Common Crawl demands exponential backoff, and answers 403 or 503 otherwise.
 RETRY_WAITS_S: tuple[float, ...] = (1.0, 4.0, 16.0)
 _BUSY: Final = frozenset({403, 429, 500, 502, 503, 504})
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 _NETWORK_ERRORS: Final = (OSError, ClientError, BotoCoreError)
 
-# A WAT of Common Crawl, wherever its bucket is mirrored: the path that its pairs carry, and the id of its crawl.
+# A WAT of Common Crawl or of a mirror of its bucket: its path, which its pairs record, and the id of its crawl.
 _IN_CRAWL: Final = re.compile(r"(?:^|/)(crawl-data/([^/]+)/.+)$")
 _WAT_NAMES: Final = ("*.wat.gz", "*.wat.zst", "*.wat")
 
@@ -56,10 +56,10 @@ class CrawlError(Exception):
 def list_wats(settings: params.Crawl, project: Path = Path()) -> pa.Table:
     """Return the WATs of the sources `files` and `commoncrawl` in reading order: `schema.WATS`.
 
-    With `wats` set, a seeded sample without replacement, in the order in which it was drawn: the sample of n is the
-    beginning of the sample of n + 1, so that a larger dataset contains the smaller one. Relative globs are looked for
-    in the folder `project`. Raises `CrawlError` if a glob matches nothing, a listing cannot be read, or fewer WATs are
-    there than were asked for.
+    With `wats` set, a seeded sample without replacement, in the order of the draw: the sample of n is the beginning of
+    the sample of n + 1, so that a larger dataset contains the smaller one. Relative globs are relative to the folder
+    `project`. Raises `CrawlError` if a glob matches nothing, a listing cannot be read, or there are fewer WATs than
+    requested.
     """
     if settings.source == "files":
         rows = _local(settings.files, project)
@@ -81,11 +81,11 @@ def write(out: Path, *, settings: params.Crawl, project: Path) -> dict[str, Any]
 
 
 def at(places: Sequence[str]) -> pa.Table:
-    """Return the WATs that a user names, in that order and none twice: `schema.WATS`.
+    """Return the WATs that a user names, in that order without duplicates: `schema.WATS`.
 
-    A place is a path, a glob, a folder (all *.wat.gz, *.wat.zst and *.wat below it, sorted) or a URL. Those that
-    lie under `crawl-data/<id>/`, as in Common Crawl's bucket, carry that crawl and path. Raises `CrawlError` for a
-    place where there is no WAT, or one that cannot be read.
+    A place is a path, a glob, a folder (all *.wat.gz, *.wat.zst and *.wat below it, sorted) or a URL. WATs under
+    `crawl-data/<id>/`, as in Common Crawl's bucket, get that crawl and path. Raises `CrawlError` for a place without a
+    WAT, or with one that cannot be read.
     """
     found = dict.fromkeys(location for place in places for location in _at(place))
     rows = []
@@ -98,7 +98,7 @@ def at(places: Sequence[str]) -> pa.Table:
 
 
 class Snapshot(NamedTuple):
-    """One crawl of Common Crawl: its id, its name, and the days of its first and last page (empty where not told)."""
+    """One crawl of Common Crawl: its id, its name, and the days of its first and last page (empty if missing)."""
 
     id: str
     name: str
@@ -109,7 +109,9 @@ class Snapshot(NamedTuple):
 def snapshots(url: str = COLLECTIONS_URL) -> list[Snapshot]:
     """Return the crawls of a collinfo.json, newest first; `CrawlError` if it cannot be read."""
     try:
-        data = _asked(functools.partial(_whole, url), url, "check the address and the network, then run again")
+        data = _with_retries(
+            functools.partial(_read_bytes, url), url, "check the address and the network, then run again"
+        )
         found = [
             Snapshot(
                 str(entry["id"]),
@@ -127,15 +129,15 @@ def snapshots(url: str = COLLECTIONS_URL) -> list[Snapshot]:
 
 
 def sizes(locations: Sequence[str]) -> list[int]:
-    """Ask for the sizes of WATs, in bytes, one HEAD request each and none of their bytes.
+    """Return the sizes of WATs in bytes, with one HEAD request each.
 
-    Raises `CrawlError` if one is missing, tells no size, or its host cannot be reached after `RETRY_WAITS_S`.
+    Raises `CrawlError` if one is missing, has no size, or its host cannot be reached after `RETRY_WAITS_S`.
     """
     remedy = "check the address and the network, then run again"
     found = []
     for location in locations:
         try:
-            found.append(_asked(functools.partial(_size, location), location, remedy))
+            found.append(_with_retries(functools.partial(_size, location), location, remedy))
         except FileNotFoundError as error:
             raise CrawlError(f"{location} does not exist, though it is listed. Remedy: {remedy}") from error
     return found
@@ -182,10 +184,10 @@ def _at(place: str) -> list[str]:
 
 
 def _local(patterns: tuple[str, ...], project: Path) -> list[dict[str, Any]]:
-    """Return the files that the globs match, in `project` where a glob is relative: as their paths are written there.
+    """Return the files that the globs match; relative globs and their paths are relative to `project`.
 
-    Globs come in the given order, files of one sorted, none twice. What exists under the name as given is that file,
-    whatever characters are in it.
+    In the order of the globs, files of each glob sorted, without duplicates. A path that exists is never treated as a
+    glob.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -201,7 +203,7 @@ def _local(patterns: tuple[str, ...], project: Path) -> list[dict[str, Any]]:
 
 
 def listed(base: str, crawl: str) -> list[dict[str, Any]]:
-    """Return all WATs of a Common Crawl snapshot, sorted by path: the listing's own order is not promised.
+    """Return all WATs of a Common Crawl snapshot, sorted by path, since the listing's order is not guaranteed.
 
     Raises `CrawlError` if there is no such crawl, or its listing cannot be read.
     """
@@ -213,10 +215,10 @@ def listed(base: str, crawl: str) -> list[dict[str, Any]]:
 
 
 def _read_listing(url: str) -> list[str]:
-    """Return the lines of a gzipped listing; plain text is read as well."""
+    """Return the lines of a listing, gzipped or plain."""
     remedy = "check crawl.base_url and the network, then run again"
     try:
-        data = _asked(functools.partial(_whole, url), url, remedy)
+        data = _with_retries(functools.partial(_read_bytes, url), url, remedy)
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
     except FileNotFoundError as error:
         raise CrawlError(
@@ -232,21 +234,21 @@ def _read_listing(url: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _asked(question: Callable[[], _Answer], url: str, remedy: str) -> _Answer:
-    """Ask a host, again after `RETRY_WAITS_S` where it is busy; `FileNotFoundError` stays, the rest is `CrawlError`."""
-    asking = Retrying(
+def _with_retries(request: Callable[[], _Answer], url: str, remedy: str) -> _Answer:
+    """Send a request, with retries while the host is busy; raises `FileNotFoundError`, else `CrawlError`."""
+    retrying = Retrying(
         retry=retry_if_exception(_is_busy),
         wait=wait_chain(*(wait_fixed(seconds) for seconds in RETRY_WAITS_S or (0.0,))),
         stop=stop_after_attempt(len(RETRY_WAITS_S) + 1),
         reraise=True,
     )
     try:
-        return asking(question)
+        return retrying(request)
     except FileNotFoundError:
         raise
     except _NETWORK_ERRORS as error:
-        tried = asking.statistics.get("attempt_number", 1)
-        times = f", {tried} times in {asking.statistics.get('idle_for', 0):.0f} s" if tried > 1 else ""
+        attempts = retrying.statistics.get("attempt_number", 1)
+        times = f", {attempts} times in {retrying.statistics.get('idle_for', 0):.0f} s" if attempts > 1 else ""
         raise CrawlError(f"{url} cannot be read ({_cause(error)}{times}). Remedy: {remedy}") from error
 
 
@@ -267,13 +269,13 @@ def _cause(error: Exception) -> str:
 
 
 def _options(url: str) -> dict[str, Any]:
-    # That bucket is public: without this, s3fs looks for credentials and fails where there are none.
+    # The bucket is public: without this option, s3fs looks for credentials and fails if there are none.
     return {"anon": True} if url.startswith("s3://commoncrawl/") else {}
 
 
-def _whole(url: str) -> bytes:
+def _read_bytes(url: str) -> bytes:
     system, path = fsspec.core.url_to_fs(url, **_options(url))
-    # Unlike open(), which asks for the size first and takes a lost connection for a missing file.
+    # open() would request the size first, and report a lost connection as a missing file.
     data: bytes = system.cat_file(path)
     return data
 
@@ -286,7 +288,7 @@ def _size(url: str) -> int:
 
 
 async def _content_length(url: str) -> int:
-    # fsspec would follow a HEAD that fails with a GET of the whole file, and call any failure a missing file.
+    # fsspec would GET the whole file after a failed HEAD, and report any failure as a missing file.
     async with (
         aiohttp.ClientSession(timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}) as session,
         session.head(url, allow_redirects=True) as response,
@@ -295,7 +297,7 @@ async def _content_length(url: str) -> int:
             raise FileNotFoundError(errno.ENOENT, "does not exist", url)
         response.raise_for_status()
         if response.content_length is None:
-            raise OSError(errno.ENODATA, "the server tells no size")
+            raise OSError(errno.ENODATA, "the server sends no size")
         return response.content_length
 
 

@@ -1,4 +1,4 @@
-"""One file of the crawl, or the list of another source in; its files and counts out."""
+"""Write one file of the demo crawl, or the list of WATs of another source; return its counts."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def crawl(
     write: Callable[..., dict[str, Any]],
     **args: Any,  # noqa: ANN401 - as `write` takes them
 ) -> dict[str, Any]:
-    """Call what writes a part of this source: `listing.write`, or the demo's `write_part`, which returns its counts."""
+    """Call the function that writes a part of this source, `listing.write` or the demo's `write_part`."""
     return write(out, **args)

@@ -30,7 +30,7 @@ class Attempt:
     @classmethod
     def undecoded(cls, fetched: Fetched, listed_by: tuple[str, ...] = ()) -> Attempt:
         """Return the attempt that ended before anything was decoded."""
-        message = known_content.message(listed_by) if listed_by else fetched.message
+        message = known_content.message_for(listed_by) if listed_by else fetched.message
         return cls(fetched, prepare.Prepared(fetched.reason, message), listed_by=listed_by)
 
     @classmethod

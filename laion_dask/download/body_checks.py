@@ -38,7 +38,7 @@ class BodyChecks:
             pdq=settings.pdq,
         )
         policy = Policy.of(settings)
-        ready = decoders.kept(
+        ready = decoders.cached(
             rules,
             policy,
             count=processes,
@@ -55,7 +55,7 @@ class BodyChecks:
         if listed_by := self.gate.of_body(fetched.body):
             return Attempt.of_known_content(fetched, listed_by)
         digests = hashes.digests(fetched.body, self.settings.hashes)
-        in_file, prepared = self.decoders.look(fetched.body, boxes, fetched.server_date)
+        in_file, prepared = self.decoders.process(fetched.body, boxes, fetched.server_date)
         decision = self.policy.strictest([fetched.decision, in_file])
         if self.policy.binds(decision):
             return Attempt(replace(fetched, decision=decision, reason=decision.signal), prepared, digests)

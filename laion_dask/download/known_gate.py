@@ -40,7 +40,7 @@ class KnownContentGate:
 
             async def asked(target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
                 if listed := self.of_urls([target.href]):
-                    return Reply(failure=LISTED_ADDRESS, message=known_content.message(listed[0]))
+                    return Reply(failure=LISTED_ADDRESS, message=known_content.message_for(listed[0]))
                 return await behind(target, limits, wanted)
 
             return asked

@@ -17,12 +17,12 @@ from laion_dask.schema.ledger import Ledger
 from laion_dask.web.rights import pages
 from laion_dask.web.urls import resolver
 
-# WATs made before keep HTML entities undecoded (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
+# Earlier WATs have undecoded HTML entities (extractor commits d5af4e5 of 8 July 2019, bb754a3 of 28 August 2019).
 _ENTITIES_DECODED_SINCE: Final = "2019-07"
 
 
 class Pair(NamedTuple):
-    """A kept link. `page` is the number that the caller gave its page; `link_index` its place among the image links."""
+    """A kept link: `page` is the number that the caller gave its page, `link_index` its index among the image links."""
 
     uid: str
     url: str
@@ -35,23 +35,23 @@ class Pair(NamedTuple):
 
 
 class _PageFacts(NamedTuple):
-    """What holds for all pairs of a page."""
+    """What all pairs of a page share."""
 
     signals: str
     opted_out: bool
     license: str
     licenses: list[str] | None = None
-    """The licence of each image link, where it depends on its place in the page."""
+    """The licence of each image link, if it depends on the position in the page."""
 
 
 _UNKNOWN: Final = _PageFacts("", opted_out=False, license=NO_LICENSE)
 
 
 class Judge:
-    """The rules of one run, applied page by page; counts links by reason.
+    """Applies the rules of one run to the links of each page, and counts them by reason.
 
-    Of several reasons the first holds, in this order: text, address (see `urls.Resolver`), length of the text, rights
-    of the page, address seen before, page full. With `links_only` the page is not asked for its rights and licence.
+    The first of several reasons counts, in this order: text, address (see `urls.Resolver`), length of the text, rights
+    of the page, address seen before, page full. With `links_only`, rights and licence of a page are not read.
     """
 
     def __init__(self, settings: params.Extract, *, links_only: bool = False) -> None:
@@ -67,15 +67,15 @@ class Judge:
         self._seen: set[bytes] | None = set() if settings.unique_in_wat == "url" else None
         self._is_strict = self._seen is not None or settings.max_pairs_per_page is not None
 
-    def page(self, page: Page, number: int) -> list[Pair]:  # noqa: C901, PLR0912 - one rule a branch, in their order
-        """Return the pairs of a page in its order; `number` goes into each. Links are counted in `ledger`."""
-        # The innermost loop of the whole stage: what is the same for all links is looked up once, and calls are spared.
+    def page(self, page: Page, number: int) -> list[Pair]:  # noqa: C901, PLR0912 - a branch per rule, in order
+        """Return the pairs of a page in order, each with `number`; counts links in `ledger`."""
+        # The innermost loop of the stage: lookups are hoisted out of it, and calls avoided.
         dropped, md5, new = self.ledger.dropped, hashlib.md5, tuple.__new__
         kept: list[Pair] = []
         decode = html.unescape if self._keeps_entities(page) else None
         resolve = resolver.Resolver(page.url, decode(page.base) if decode else page.base, self._rules).resolve
         clean, finish, text_first = self._clean, self._finish, self._text_first
-        shortest = self._settings.min_chars
+        min_chars = self._settings.min_chars
         facts: _PageFacts | None = None
         for place, link in enumerate(page.images):
             caption, url = link.alt, link.url
@@ -96,7 +96,7 @@ class Judge:
             if isinstance(address, str):
                 dropped[address] += 1
                 continue
-            if len(caption) < shortest:
+            if len(caption) < min_chars:
                 dropped["text_too_short"] += 1
                 continue
             if facts is None:
@@ -112,7 +112,7 @@ class Judge:
             try:
                 uid = md5((caption + target if text_first else target + caption).encode()).hexdigest()
             except UnicodeEncodeError:
-                # Lone surrogates out of JSON escapes become U+FFFD, as in addresses.
+                # Lone surrogates from JSON escapes become U+FFFD, as in addresses.
                 caption, target = storable(caption), storable(target)
                 uid = (uid_of if text_first else uid_of_url_and_text)(caption, target)
             license_ = facts.license if facts.licenses is None else facts.licenses[place]
@@ -122,13 +122,13 @@ class Judge:
         return kept
 
     def _refusal(self, facts: _PageFacts, url: str, kept: int) -> str:
-        """Return the reason of the page or of the WAT against a link; empty where there is none."""
+        """Return the reason of the page or the WAT to drop a link; empty without one."""
         if facts.opted_out:
             return "page_opt_out"
         if self._seen is not None and self._is_known(url):
             return "url_seen"
-        most = self._settings.max_pairs_per_page
-        return "page_full" if most is not None and kept >= most else ""
+        limit = self._settings.max_pairs_per_page
+        return "page_full" if limit is not None and kept >= limit else ""
 
     def _keeps_entities(self, page: Page) -> bool:
         if self._settings.entities == "by_date":
@@ -141,7 +141,7 @@ class Judge:
             self.defects.append(Defect(page.offset, "no_url", "an image link without url"))
 
     def _is_known(self, url: str) -> bool:
-        # 16 bytes stand for an address of any length.
+        # 16 bytes per address, of any length.
         digest = hashlib.md5(url.encode("utf-8", "replace")).digest()
         known = digest in (self._seen or ())
         if self._seen is not None:
@@ -163,7 +163,7 @@ class Judge:
 
 
 def _text_and_url(alt: object, url: object, decode: Callable[[str], str] | None) -> tuple[str, str | None]:
-    """Return both as text, with their entities decoded where the WAT kept them; the address is None where none is."""
+    """Return both as text, with entities decoded if `decode` is given; a missing address stays None."""
     caption, written = text_of(alt), None if url is None else text_of(url)
     if decode is None:
         return caption, written
@@ -184,5 +184,5 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def storable(value: str) -> str:
-    """Return text that UTF-8 can hold: lone surrogates become U+FFFD."""
+    """Return text that UTF-8 can encode: lone surrogates become U+FFFD."""
     return _SURROGATE.sub("\ufffd", value)

@@ -1,4 +1,4 @@
-"""Identify the licence that an address stands for, by its SPDX id: Creative Commons, GNU, Apache, OGL and others."""
+"""Map the address of a licence to its SPDX id: Creative Commons, GNU, Apache, OGL and others."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from laion_dask.web.rights.signals import LICENSE_ADDRESS
 
 
 def license_id(url: str) -> str:
-    """Return the id of the licence that an address stands for, empty where it is none known here.
+    """Return the id of the licence at an address, empty for an unknown address.
 
-    Ids are those of SPDX, without `-only` or `-or-later`, which no address tells: CC-BY-SA-4.0, GFDL-1.3, MIT. Licences
-    that SPDX does not list follow its form: ports by their country (CC-BY-2.0-DE), the public domain mark CC-PDM-1.0,
-    retired ones (CC-SAMPLING-PLUS-1.0), statements of rightsstatements.org (RS-InC-1.0). A licence without a version in
-    its address has none in its id (CC-BY).
+    Ids are those of SPDX, without `-only` or `-or-later`, which addresses do not contain: CC-BY-SA-4.0, GFDL-1.3, MIT.
+    Licences that SPDX does not list follow its form: ports by their country (CC-BY-2.0-DE), the public domain mark
+    CC-PDM-1.0, retired ones (CC-SAMPLING-PLUS-1.0), statements of rightsstatements.org (RS-InC-1.0). Without a version
+    in the address, the id has none (CC-BY).
     """
     address = LICENSE_ADDRESS.match(url)
     if address is None:
@@ -51,7 +51,7 @@ _CC_ELEMENTS: Final = {
     *("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd"),
     *("sa", "nd", "nc", "nc-sa", "nc-nd", "sampling", "sampling+", "nc-sampling+", "devnations"),  # retired
 }
-# Version 1.0 wrote them the other way round.
+# Version 1.0 used another order of the elements.
 _CC_REORDERED: Final = {"by-nd-nc": "by-nc-nd", "nd-nc": "nc-nd", "by-sa-nc": "by-nc-sa"}
 
 
@@ -63,7 +63,7 @@ def _creative_commons(path: str) -> str:
     name = _CC_REORDERED.get(elements, elements) or kind
     if name in _CC_WHOLE:
         return _CC_WHOLE[name]
-    # Creative Commons lent these its deed.
+    # Creative Commons hosts deeds for these licences too.
     prefix = "" if name in {"gpl", "lgpl", "bsd"} else "CC-" if name in _CC_ELEMENTS else None
     if prefix is None:
         return ""
@@ -73,7 +73,7 @@ def _creative_commons(path: str) -> str:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    # An address goes on with the language, a suffix, a slash, or not at all.
+    # The address may continue with a language, a suffix or a slash.
     return re.compile(rf"{path}(?:[./][\w./-]*)?$", re.IGNORECASE)
 
 

@@ -12,20 +12,20 @@ from laion_dask.extract.wat.wat_pages import Page
 NO_LICENSE: Final = "?"
 
 
-# A tuple: a path may be of any type, also one that no set can look up.
+# A tuple, not a set: a path may be of any type, even an unhashable one.
 _LICENSE_PATHS: Final = ("A@/href", "LINK@/href")
 
 
 def license_of(page: Page) -> str:
-    """Return the id of the licence that a page links to, wherever on the page; `?` where it links to none.
+    """Return the id of the licence that a page links to anywhere; `?` without one.
 
-    One with rel=license wins over a mere mention; else the first in the order of the document. Only a Creative Commons
-    licence counts without rel: pages mention other licences for many reasons.
+    A link with rel=license takes precedence over others; else the first in document order. Without rel, only a Creative
+    Commons licence counts: pages link to other licences for many reasons.
     """
     mentions = []
     for link in page.license_links():
         found = license_id(text_of(link.url)) if link.path in _LICENSE_PATHS else ""
-        # HTML keeps rel=copyright as an old name of rel=license.
+        # HTML defines rel=copyright as an old synonym of rel=license.
         declared = not {"license", "copyright"}.isdisjoint(text_of(link.rel).lower().split())
         if found and declared:
             return found
@@ -35,7 +35,7 @@ def license_of(page: Page) -> str:
 
 
 def licenses_before(page: Page, kinds: tuple[str, ...]) -> list[str]:
-    """Return the licence of each image link as LAION-5B's code found it: the last Creative Commons link before it."""
+    """Return the licence of each image link as LAION-5B's code does: the last Creative Commons link before it."""
     current, licenses = NO_LICENSE, []
     for link in page.every_link:
         current = _mentioned(link) or current

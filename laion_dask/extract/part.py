@@ -1,4 +1,4 @@
-"""One WAT in, one Parquet table of pairs with their provenance out, and counts of records and links that add up."""
+"""Read one WAT, write a Parquet table of its pairs with their provenance, and return counts that add up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from laion_dask.extract.sorted_runs import SortedRuns
 from laion_dask.extract.wat.wat_pages import Page, Tally, pages
 from laion_dask.schema.reasons import REASONS
 
-# Pairs that are held as Python objects at once: 30 MB, and batches in which the language model is quick.
+# Pairs held as Python objects at once: 30 MB, and large enough batches for the language model.
 _CHUNK: Final = 50_000
 
 
@@ -27,7 +27,7 @@ _DETECTORS: Final = {"fasttext": language.languages}
 
 
 class PageSource(NamedTuple):
-    """Of a page, what goes into the rows of its pairs."""
+    """The fields of a page that go into the rows of its pairs."""
 
     offset: int
     url: str
@@ -44,13 +44,13 @@ def extract(
     order: int,
     settings: params.Extract,
 ) -> dict[str, Any]:
-    """Write what one WAT gives into the folder `out` and return its counts.
+    """Extract one WAT into the folder `out` and return its counts.
 
     Files: `pairs.parquet` (schema.PAIRS, sorted by uid, record, link), `losses.parquet` (schema.LOSSES), `read.json`
     (a row of schema.READS with the `seconds` and `requests` of schema.TIMES). Counts: `records` and `links` (seen,
     kept, dropped by reason), `mended` by reason, `pages`, `fallback_to_warcio`, `bytes` as stored; `error` where the
-    WAT cannot be read. A missing WAT gives empty tables. Memory does not grow with the WAT. Raises where disk or
-    network fail in the middle, `LedgerError` and `wat_pages.WatError` if counts do not add up.
+    WAT cannot be read. A missing WAT gives empty tables. Memory does not grow with the WAT. Raises if disk or network
+    fail in the middle, `LedgerError` and `wat_pages.WatError` if counts do not add up.
     """
     began = time.perf_counter()
     tally, judge = Tally(), Judge(settings)
@@ -81,20 +81,20 @@ def extract(
 def scan(location: str, settings: params.Extract) -> Iterator[tuple[list[Pair], list[PageSource]]]:
     """Yield the pairs of a WAT in chunks, with their pages: links only, without rights, licence, language or Parquet.
 
-    What cc2dataset's parsing does; for benchmarks at equal work and for looking into a WAT.
+    Does the same work as cc2dataset's parsing; for benchmarks, and to inspect a WAT.
     """
     yield from _chunks(pages(location, settings.reader, settings.link_kinds, Tally()), Judge(settings, links_only=True))
 
 
 def _chunks(found: Iterator[Page], judge: Judge) -> Iterator[tuple[list[Pair], list[PageSource]]]:
-    """Yield kept pairs with the pages that they came from, many at once, and none twice."""
+    """Yield pairs with their pages, in chunks of about `_CHUNK` pairs."""
     pairs: list[Pair] = []
     sources: list[PageSource] = []
     for page in found:
-        kept = judge.page(page, len(sources))
-        if kept:
+        kept_pairs = judge.page(page, len(sources))
+        if kept_pairs:
             sources.append(PageSource(page.offset, page.url, page.date))
-            pairs += kept
+            pairs += kept_pairs
             if len(pairs) >= _CHUNK:
                 yield pairs, sources
                 pairs, sources = [], []
@@ -123,10 +123,10 @@ def _provenance(tally: Tally, judge: Judge) -> dict[str, Any]:
 def _table(
     pairs: list[Pair], sources: list[PageSource], *, crawl: str, wat_name: str, order: int, settings: params.Extract
 ) -> pa.Table:
-    """Return pairs as a table sorted by uid, record and link; they come in the order of records and links."""
+    """Return pairs as a table sorted by uid, record and link; the input is in the order of records and links."""
     pairs.sort(key=itemgetter(0))
     uids, addresses, hosts, texts, licenses, signals, places, sources_of = zip(*pairs, strict=True)
-    spoken = _DETECTORS[settings.language_detector](texts, settings.language_confidence, settings.language_model)
+    detected = _DETECTORS[settings.language_detector](texts, settings.language_confidence, settings.language_model)
     page_of = pa.array(sources_of, pa.int32())
     length = len(pairs)
     columns = {
@@ -134,9 +134,9 @@ def _table(
         "url": addresses,
         "text": texts,
         "host": hosts,
-        "language": spoken.codes,
-        "language_confidence": spoken.confidences,
-        "split": spoken.splits,
+        "language": detected.codes,
+        "language_confidence": detected.confidences,
+        "split": detected.splits,
         "license": licenses,
         "crawl": pa.repeat(crawl, length),
         "wat": pa.repeat(wat_name, length),

@@ -1,4 +1,4 @@
-"""Find the parts of an extraction, one for each WAT, and refuse a list of which none can be read."""
+"""List the parts of an extraction, one for each WAT, and fail if none of them can be read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from laion_dask.storage.files import digest, sha256
 
 
 def of_wats(table: pa.Table, rules: params.Extract, identify: Callable[[str], object]) -> list[Part]:
-    """Return a part for each WAT of a list (`schema.WATS`); `identify` says by what the key knows a location."""
+    """Return a part for each WAT of a list (`schema.WATS`); `identify` returns a location's part of the key."""
     rows = table.to_pylist()
-    # The model's file may change under its name.
+    # The model's file may change without its name.
     model = language_model(rules)
     with ThreadPoolExecutor() as pool:
         identities = list(pool.map(identify, (row["location"] for row in rows)))
@@ -38,13 +38,13 @@ def of_wats(table: pa.Table, rules: params.Extract, identify: Callable[[str], ob
 
 
 def by_bytes(location: str) -> str:
-    """Identify a local WAT by its bytes; one that is elsewhere, or missing, by its address."""
+    """Identify a local WAT by its bytes, a remote or missing one by its address."""
     local = Path(location)
     return digest(local) if local.is_file() else location
 
 
 def by_status(location: str) -> object:
-    """Identify a local WAT by path, size and time: reading its bytes first would double the time to the first pair."""
+    """Identify a local WAT by path, size and time: hashing its bytes would double the time to the first pair."""
     local = Path(location)
     if not local.is_file():
         return location
@@ -53,13 +53,13 @@ def by_status(location: str) -> object:
 
 
 def language_model(rules: params.Extract) -> dict[str, str]:
-    """Return the name and sha256 of the model that identifies languages, for the manifest."""
+    """Return the name and sha256 of the language model, for the manifest."""
     file = language.language_model(rules.language_model)
     return {"file": file.name, "sha256": sha256(file)}
 
 
-def refuse_nothing(done: Sequence[Done]) -> None:
-    """Raise `StageError` where not one WAT can be read."""
+def require_readable(done: Sequence[Done]) -> None:
+    """Raise `StageError` if none of the WATs can be read."""
     unreadable = readings.unreadable(done)
     if unreadable and len(unreadable) == len(done):
         first = unreadable[0]

@@ -3,14 +3,14 @@
 Precision comes before recall, as most digits on the web are ids, dates and sizes:
 
 - e-mail addresses: under a suffix of the Public Suffix List; in URLs in path, query and fragment, `%40` too.
-- phones: valid to libphonenumber. With `+` and country code anywhere; North American ones in their own punctuation,
-  `(212) 555-0123`; other national ones only close behind a word such as Tel or call. In URLs only those with `+`.
-- cards: prefix and length of a card scheme and check digit (Luhn). In texts bare or in the groups printed on cards, of
-  12 to 14 digits only where the text speaks of a card. In URLs only in groups: bare digits there are ids.
-- accounts: IBANs by country, length and check digits, bare or in groups of four; in URLs in capitals.
-- ips: public addresses in texts, IPv4 of 8 digits or more: shorter ones are versions of programs.
+- phones: valid according to libphonenumber. With `+` and country code anywhere; North American ones in their own
+  punctuation, `(212) 555-0123`; other national ones only right after a word such as Tel or call. In URLs only with `+`.
+- cards: prefix and length of a card scheme and check digit (Luhn). In texts ungrouped or in the groups printed on
+  cards; those of 12 to 14 digits only if the text mentions a card. In URLs only grouped: other digits there are ids.
+- accounts: IBANs by country, length and check digits, ungrouped or in groups of four; in URLs only in capitals.
+- ips: public addresses in texts, IPv4 only of 8 digits or more: shorter ones are mostly version numbers.
 
-Each character counts once, in the order emails, accounts, cards, ips, phones. Only the first `MAX_CHARS` are looked at.
+Each character counts once, in the order emails, accounts, cards, ips, phones. Only the first `MAX_CHARS` are searched.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from laion_dask.web.urls import hostnames
 KINDS: Final = ("emails", "phones", "cards", "accounts", "ips")
 
 MAX_CHARS: Final = 4_000
-"""Characters of a text or address that are looked at."""
+"""Characters of a text or address that are searched."""
 
-# Of one pattern in one text: what looks like a number and is none costs up to a millisecond.
+# Matches of one pattern checked per text: rejecting a candidate can cost a millisecond.
 _MAX_CANDIDATES: Final = 50
 
-# Pairs that are sifted at once: their bytes stay in the processor's cache.
+# Pairs prefiltered at once, so that their bytes stay in the processor's cache.
 _BATCH: Final = 1_000
 
 
@@ -50,11 +50,11 @@ def count(texts: Sequence[str], urls: Sequence[str]) -> dict[str, list[int]]:
     return counts
 
 
-# --- sifting: most pairs hold nothing, and a regular expression for each costs more than all that follows ------------
+# --- prefilter: most pairs contain nothing, and a regular expression for each would dominate the cost ----------------
 
-# Digits become 0, capitals A, what stands between the groups of a number in a URL a hyphen.
+# Digits become 0, capitals A, separators between groups of digits in a URL a hyphen.
 _MASK: Final = bytes.maketrans(b"123456789BCDEFGHIJKLMNOPQRSTUVWXYZ_. ", b"0" * 9 + b"A" * 25 + b"---")
-# What stands between the digits of a number in a text.
+# Separators between the digits of a number in a text.
 _BETWEEN: Final = b" \t.,;:()/-_\xc2\xa0"
 _COLONS: Final = re.compile(rb":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:")
 _IBAN_MASK: Final = re.compile(rb"AA00(?:[A0]{11}|-[A0]{4}-[A0]{4})")
@@ -63,20 +63,20 @@ _SPACED: Final = re.compile(r"\d%20\d{4}")
 
 
 def _suspect_texts(texts: Sequence[str]) -> set[int]:
-    """Return the places of all texts that may hold something: an @, seven digits in a row, three colons close by."""
+    """Return the indices of texts to search: those with an @, seven digits in a row, or colons close together."""
     lines = _joined(texts)
     digits = lines.translate(_MASK, _BETWEEN)
-    return {*_holding(lines, b"@"), *_holding(digits, b"0000000"), *_matching(lines, _COLONS)}
+    return {*_lines_with(lines, b"@"), *_lines_with(digits, b"0000000"), *_lines_matching(lines, _COLONS)}
 
 
 def _suspect_urls(urls: Sequence[str]) -> set[int]:
-    """Return the places of all URLs that may hold something: an @, a + before digits, groups of digits, an IBAN."""
+    """Return the indices of URLs to search: those with an @, a + before digits, groups of digits, or an IBAN."""
     lines = _joined(urls)
     mask = lines.translate(_MASK)
-    found = {*_holding(lines, b"@"), *_matching(mask, _IBAN_MASK)}
-    found.update(*(_holding(mask, groups) for groups in (b"0000-0000-0000-", b"0000-000000-0000")))
-    found.update(place for place in _holding(lines, b"%") if _is_escaped(urls[place]))
-    found.update(place for place in _holding(lines, b"+") if _PLUS.search(urls[place]))
+    found = {*_lines_with(lines, b"@"), *_lines_matching(mask, _IBAN_MASK)}
+    found.update(*(_lines_with(mask, groups) for groups in (b"0000-0000-0000-", b"0000-000000-0000")))
+    found.update(place for place in _lines_with(lines, b"%") if _is_escaped(urls[place]))
+    found.update(place for place in _lines_with(lines, b"+") if _PLUS.search(urls[place]))
     return found
 
 
@@ -91,8 +91,8 @@ def _joined(values: Sequence[str]) -> bytes:
     return joined.encode("utf-8", "replace")
 
 
-def _holding(lines: bytes, needle: bytes) -> Iterator[int]:
-    """Yield the numbers of the lines that hold the needle."""
+def _lines_with(lines: bytes, needle: bytes) -> Iterator[int]:
+    """Yield the numbers of the lines that contain the needle."""
     number = start = 0
     while (found := lines.find(needle, start)) >= 0:
         number += lines.count(b"\n", start, found)
@@ -103,7 +103,7 @@ def _holding(lines: bytes, needle: bytes) -> Iterator[int]:
         number, start = number + 1, end + 1
 
 
-def _matching(lines: bytes, pattern: re.Pattern[bytes]) -> Iterator[int]:
+def _lines_matching(lines: bytes, pattern: re.Pattern[bytes]) -> Iterator[int]:
     number = start = 0
     for match in pattern.finditer(lines):
         number += lines.count(b"\n", start, match.start())
@@ -120,7 +120,7 @@ def _in_text(text: str) -> Iterator[str]:
 
 
 def _in_url(url: str) -> Iterator[str]:
-    """Return the same of path, query and fragment of a URL: an authority `user@host` is no e-mail address."""
+    """Do the same for path, query and fragment of a URL: an authority `user@host` is no e-mail address."""
     authority = _AUTHORITY.match(url)
     text = unquote(url[authority.end() :] if authority else url)
     return _findings(text, _URL_RULES)
@@ -130,22 +130,22 @@ _AUTHORITY: Final = re.compile(r"[^:/?#]*:?//[^/?#]*")
 
 
 class _Rule(NamedTuple):
-    """What a finding is, a character that it has, its pattern, and whether a match of that holds."""
+    """A kind of finding, a character that it must contain, its pattern, and a check of matches."""
 
     kind: str
     mark: str
     pattern: re.Pattern[str]
-    holds: Callable[[re.Match[str]], bool]
+    is_valid: Callable[[re.Match[str]], bool]
 
 
 def _findings(text: str, rules: Iterable[_Rule]) -> Iterator[str]:
     for rule in rules:
         if rule.mark in text:
-            found = [
-                match.span() for match in islice(rule.pattern.finditer(text), _MAX_CANDIDATES) if rule.holds(match)
+            spans = [
+                match.span() for match in islice(rule.pattern.finditer(text), _MAX_CANDIDATES) if rule.is_valid(match)
             ]
-            # Blotted out: what is part of one finding is none of another.
-            for start, end in found:
+            # Blanked, so that no character counts for two findings.
+            for start, end in spans:
                 text = f"{text[:start]}{' ' * (end - start)}{text[end:]}"
                 yield rule.kind
 
@@ -159,7 +159,7 @@ _NO_DOMAIN: Final = re.compile(r"v?\d+x?")
 
 def _is_email(match: re.Match[str]) -> bool:
     domain = match[1].lower()
-    # Whatever follows the address in the name of a file: `jane@example.com.jpg`.
+    # Strip what follows the address in a file name: `jane@example.com.jpg`.
     while "." in domain:
         found = hostnames.suffixes(private=False)(domain)
         if found.suffix:
@@ -182,19 +182,19 @@ def _is_iban(match: re.Match[str]) -> bool:
     from stdnum import iban  # noqa: PLC0415 - reads the structures of all countries
 
     groups = re.split(r"[ +_-]", match[0])
-    # Words behind an account number in groups look like further groups.
+    # Words after a grouped account number look like further groups.
     return any(iban.is_valid("".join(groups[:end])) for end in range(len(groups), 0, -1))
 
 
 def _groups(between: str) -> str:
-    """Return the pattern of the groups of digits as they are printed on cards: 4-4-4-4, 4-6-5 and 4-6-4."""
+    """Return the pattern of digits in the groups printed on cards: 4-4-4-4, 4-6-5 and 4-6-4."""
     return (
         rf"\d{{4}}(?P<a>{between})\d{{4}}(?P=a)\d{{4}}(?P=a)\d{{4}}(?:(?P=a)\d{{3}})?"
         rf"|\d{{4}}(?P<b>{between})\d{{6}}(?P=b)\d{{4,5}}"
     )
 
 
-# Not inside a longer number or a name, and no name of a file.
+# Not inside a longer number or a word, and not a file name.
 _CARD: Final = re.compile(rf"(?<![\w.,+-])(?:\d{{12,19}}|{_groups('[ -]')})(?![\w-])(?![.,]\w)")
 _CARD_IN_URL: Final = re.compile(
     rf"(?<![A-Za-z0-9])(?<!\d[-_.+ ])(?:{_groups('[-_.+ ]')})(?![A-Za-z0-9])(?![-_.+ ]\d)",
@@ -205,7 +205,7 @@ _SCHEMES: Final = re.compile(
     r"(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|4\d{15}(?:\d{3})?|3[47]\d{13}"
     r"|(?:6011|64[4-9]\d|65\d\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}",
 )
-# As long as article numbers (EAN) and times in milliseconds, or given up: old Visa, Diners, old JCB, Maestro.
+# As long as article numbers (EAN) and times in milliseconds, or obsolete: old Visa, Diners, old JCB, Maestro.
 _RARE_SCHEMES: Final = re.compile(
     r"4\d{12}|3(?:0[0-5]|[68]\d|9\d)\d{11}|(?:2131|1800)\d{11}|35\d{14}|(?:50|5[6-9]|6\d)\d{10,17}",
 )
@@ -240,11 +240,11 @@ _INTERNATIONAL_IN_URL: Final = re.compile(r"(?<![A-Za-z0-9])\+\d[\d ().\-_]{6,22
 _AMERICAN: Final = re.compile(r"(?<![\w.+-])(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?:x\d+)?(?![\w-])")
 _DATE: Final = r"[12]\d{3}[-./][01]?\d[-./][0-3]?\d\b|\d\d?[-./]\d\d?[-./](?:19|20)\d\d\b"
 _NATIONAL: Final = re.compile(rf"(?<![\w+.-])(?!{_DATE})\(?\d[\d ().\-/]{{6,18}}\d(?!\w)")
-_CALLED: Final = re.compile(
+_PHONE_WORDS: Final = re.compile(
     r"(?i)(?<![a-z])(?:tel(?:e(?:phone|fone?|fono|foon)|éfono|éphone|efon)?|phones?|mobile?|móvil|cell?(?:ular)?|handy|fax"
     r"|call|whatsapp|sms|hotline|тел(?:ефон)?|电话|電話|전화)(?![a-z])\D{0,16}$",
 )
-# Where a number without country code may be from: the countries of most pairs of LAION-5B. A leading 0 is no size.
+# Countries tried for numbers without country code, by pairs in LAION-5B; more for a leading 0, which sizes lack.
 _REGIONS: Final = ("US", "GB", "DE", "FR", "ES", "IT", "BR", "RU", "JP", "NL", "PL", "IN", "AU")
 _REGIONS_OF_ZERO: Final = (
     "GB",
@@ -276,7 +276,7 @@ def _is_american(match: re.Match[str]) -> bool:
 
 
 def _is_national(match: re.Match[str]) -> bool:
-    if not _CALLED.search(match.string[max(0, match.start() - 32) : match.start()]):
+    if not _PHONE_WORDS.search(match.string[max(0, match.start() - 32) : match.start()]):
         return False
     regions = _REGIONS_OF_ZERO if match[0].lstrip("(").startswith("0") else _REGIONS
     return any(_is_number(match[0], region) for region in regions)
@@ -285,7 +285,7 @@ def _is_national(match: re.Match[str]) -> bool:
 def _is_number(text: str, region: str | None) -> bool:
     import phonenumbers  # noqa: PLC0415 - reads the plans of all countries
 
-    # The matcher knows dates and times, and tries the parts of a longer row of digits.
+    # The matcher rejects dates and times, and tries parts of a longer run of digits.
     return phonenumbers.PhoneNumberMatcher(text, region, max_tries=10).has_next()
 
 

@@ -1,4 +1,4 @@
-"""The progress line of an extraction: pages, pairs and stored bytes a second, over all workers."""
+"""The progress line of an extraction: pages, pairs and stored bytes per second, over all workers."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class ExtractRates:
         self._seconds = 0.0
 
     def add(self, counts: Mapping[str, Any], seconds: float) -> None:
-        """Add the counts of a WAT that was finished after so many seconds."""
+        """Add the counts of a WAT that finished after `seconds` of the run."""
         self._pages += counts["pages"]
         self._pairs += counts["links"]["kept"]
         self._bytes += counts["bytes"]
         self._seconds = seconds
 
     def rates(self) -> str:
-        """Return the rates until the last WAT was finished; empty before the first one."""
+        """Return the rates up to the last finished WAT; empty before the first one."""
         if not self._seconds:
             return ""
         pages, pairs = self._pages / self._seconds, self._pairs / self._seconds
         return f"{pages:,.0f} pages/s, {pairs:,.0f} pairs/s, {self._bytes / self._seconds / 1e6:,.1f} MB/s"
 
     def words(self, state: ProgressState) -> list[str]:
-        """Return the words of the line: WATs, rates, the time left, and the WAT that takes longest."""
+        """Return the fields of the line: WATs, rates, time left, and the longest-running WAT."""
         words = [f"extract  {state.ready}/{state.parts} WATs"]
         if self._seconds:
             words.append(self.rates())
         if state.left_s is not None:
             words.append(f"{state.left_s:,.0f} s left")
-        # Beside the rates the line would be too long for a narrow terminal, unless one WAT holds up the end.
+        # With the rates the line is too long for a narrow terminal, so only a very slow WAT is shown then.
         if state.oldest and (not self._seconds or state.oldest[1] > _LONG_S):
             words.append(f"oldest {state.oldest[0]} {state.oldest[1]:.0f} s")
         return words

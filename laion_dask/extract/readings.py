@@ -1,4 +1,4 @@
-"""Publish finished WATs: pairs, listed defects and a row for each WAT; how long each took goes beside the version."""
+"""Publish finished WATs: pairs, listed defects and a row for each WAT; times go to a file outside the version."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _ROWS_IN_MEMORY: Final = 50_000
 def publish(done: Iterable[Done], out: Path, times: Path) -> dict[str, Any]:
     """Write pairs/, losses.parquet and reads.parquet into `out`, in the order of the WATs, and schema.TIMES to `times`.
 
-    Returns the counts that are no ledger: records read in spite of a defect by reason, defects that are listed, WATs
-    that could not be read. Raises `schema.SchemaError` where a part's table is not that of the vocabulary.
+    Returns the counts outside the ledgers: records read despite a defect by reason, listed defects, unreadable WATs.
+    Raises `schema.SchemaError` if a part's table does not match the schema.
     """
     in_order = sorted(done, key=lambda part: part.part.args["order"])
     readings = [json.loads((part.folder / "read.json").read_bytes()) for part in in_order]
@@ -45,14 +45,14 @@ def publish(done: Iterable[Done], out: Path, times: Path) -> dict[str, Any]:
 
 
 def unreadable(done: Iterable[Done]) -> list[Done]:
-    """Return the WATs that are missing or hold no readable record at all."""
+    """Return the WATs that are missing or have no readable record."""
     return [part for part in done if part.counts["records"]["dropped"].get("wat_unreadable")]
 
 
-def forget_unanswered(done: Iterable[Done]) -> list[Done]:
-    """Remove and return the finished parts whose host failed: the next run asks it again.
+def remove_failed_remote(done: Iterable[Done]) -> list[Done]:
+    """Remove and return the parts of remote WATs with an error, so that the next run retries them.
 
-    What is wrong with the bytes of a local WAT stays wrong, and is not read again.
+    Local WATs stay: reading the same bytes again would give the same error.
     """
     failed = [part for part in done if part.counts.get("error") and "://" in part.part.args["location"]]
     for part in failed:
@@ -61,19 +61,19 @@ def forget_unanswered(done: Iterable[Done]) -> list[Done]:
 
 
 def _write(table: schema.Table, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the columns of a table out of rows that may have others too."""
+    """Write the columns of a table from rows that may have further keys."""
     columns = {column.name: pa.array([row[column.name] for row in rows], column.type) for column in table.columns}
     pq.write_table(table.check(pa.table(columns)), path, compression="zstd")
 
 
 def _join(table: schema.Table, files: Iterable[Path], path: Path) -> int:
     """Write the rows of many files into one, and return their number; memory holds about a row group."""
-    count, held = 0, table.schema.empty_table()
+    count, pending = 0, table.schema.empty_table()
     with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
         for file in files:
-            held = pa.concat_tables([held, table.check(pq.read_table(file))])
-            if held.num_rows >= _ROWS_IN_MEMORY:
-                writer.write_table(held)
-                count, held = count + held.num_rows, table.schema.empty_table()
-        writer.write_table(held)
-    return count + int(held.num_rows)
+            pending = pa.concat_tables([pending, table.check(pq.read_table(file))])
+            if pending.num_rows >= _ROWS_IN_MEMORY:
+                writer.write_table(pending)
+                count, pending = count + pending.num_rows, table.schema.empty_table()
+        writer.write_table(pending)
+    return count + int(pending.num_rows)

@@ -1,7 +1,7 @@
-"""Sort any number of tables by uid into one Parquet file; memory holds one table and a slice of each.
+"""Merge any number of tables by uid into one Parquet file, by an external sort with bounded memory.
 
-A WAT has several hundred thousand pairs, and nothing keeps it from having many more. Its pairs come in runs that are
-sorted by uid; each run is cut into ranges of uids and laid on disk; the file is then written range by range.
+A WAT has several hundred thousand pairs, without an upper limit. They arrive in runs sorted by uid; each run is cut
+into ranges of uids and spilled to disk; the file is then written range by range.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-# Small enough that a range of uids is read with few rows beside it: of 400,000 pairs cut into 32 buckets, half of the
-# time of 50,000, for files that are 5 % larger.
+# Small, so that reading a range of uids reads few other rows: for 400,000 pairs in 32 buckets, it takes half the time
+# of groups of 50,000, for files that are 5 % larger.
 ROWS_PER_GROUP: Final = 10_000
 
 _RANGES: Final = 64
 _BOUNDS: Final = [f"{place:02x}" for place in range(0, 256, 256 // _RANGES)]
 
-# These repeat within a file; in the other columns a dictionary costs time and saves nothing.
+# Values of these columns repeat within a file; for the others a dictionary costs time and saves nothing.
 _REPEATED: Final = (
     *("host", "language", "split", "license", "crawl", "wat", "wat_order", "page_url", "page_date", "page_signals"),
     *("emails", "phones", "cards", "accounts", "ips", "record_offset"),
@@ -33,7 +33,7 @@ _REPEATED: Final = (
 
 
 class SortedRuns:
-    """Tables of one schema, each sorted by its column `uid` (hex digits); equal uids stay in the order of the runs."""
+    """Merges tables of one schema, each sorted by `uid` (hex digits); equal uids stay in the order of the runs."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class SortedRuns:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, table: pa.Table) -> None:
-        """Take one more run; a single one stays in memory, several are laid on disk."""
+        """Add a run; a single one stays in memory, several are spilled to disk."""
         if self._first is None and not self._files:
             self._first = table
             return
@@ -80,7 +80,7 @@ class SortedRuns:
         path = self._folder / f"{len(self._files):06d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
             for part in _cut(table):
-                # One batch for each range, empty ones too: the place of a batch is the place of its range.
+                # One batch per range, even if empty: the index of a batch is that of its range.
                 writer.write_batch(_one_batch(part))
         self._files.append(path)
 
@@ -112,14 +112,14 @@ def _read(path: Path, place: int) -> pa.Table:
 
 
 def _groups(ranges: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Join neighbouring ranges as long as they fit into one row group."""
-    held: list[pa.Table] = []
+    """Join adjacent ranges as long as they fit into one row group."""
+    group: list[pa.Table] = []
     rows = 0
     for table in ranges:
-        if held and rows + table.num_rows > ROWS_PER_GROUP:
-            yield pa.concat_tables(held)
-            held, rows = [], 0
-        held.append(table)
+        if group and rows + table.num_rows > ROWS_PER_GROUP:
+            yield pa.concat_tables(group)
+            group, rows = [], 0
+        group.append(table)
         rows += table.num_rows
     if rows:
-        yield pa.concat_tables(held)
+        yield pa.concat_tables(group)

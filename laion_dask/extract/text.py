@@ -11,26 +11,26 @@ import ftfy
 from ftfy import badness, chardata
 
 STEPS: Final[dict[str, str]] = {
-    "repair": "ftfy mends broken encodings, ligatures, full-width letters and surrogates; entities, curly quotes stay",
-    "ftfy": "ftfy with its own defaults, as LAION-5B's code: decodes entities and straightens quotes too",
-    "visible": "characters without a glyph go, by a fixed list: controls, zero widths, directions, private use",
-    "printable": "what Python calls not printable goes, as LAION-5B's code: line breaks, tabs and rare spaces too",
-    "lines": "each newline becomes a space, as LAION-5B's code",
-    "spaces": "each run of white space becomes one space; none at the ends, nor after the cut",
-    "strip": "white space at both ends goes, before the cut only, as LAION-5B's code",
-    "escape": "after the cut, as LAION-5B's code: tab, newline and | become spaces, each backslash is doubled",
+    "repair": "ftfy repairs encodings, ligatures, full-width letters and surrogates; entities and curly quotes stay",
+    "ftfy": "ftfy with its defaults, as LAION-5B's code: also decodes entities and straightens quotes",
+    "visible": "removes characters without a glyph, by a fixed list: controls, zero widths, directions, private use",
+    "printable": "removes what Python calls not printable, as LAION-5B's code: also line breaks, tabs and rare spaces",
+    "lines": "replaces each newline by a space, as LAION-5B's code",
+    "spaces": "replaces each run of white space by one space; none at the ends, nor after the cut",
+    "strip": "removes white space at both ends, only before the cut, as LAION-5B's code",
+    "escape": "after the cut, as LAION-5B's code: replaces tab, newline and | by spaces, doubles each backslash",
 }
 """What each step of `extract.text_steps` does, in one sentence."""
 
-# Raw texts are cut here before any work: 61,192 characters were seen, and a page can write megabytes into one alt.
+# Raw texts are first cut to this multiple of max_chars: 61,192 characters were seen, and megabytes are possible.
 _RAW_CHARS_PER_CHAR: Final = 20
 
 
 class Cleaner:
-    """The steps of `extract.text_steps` in their order, `max_chars` code points at most (None: any number).
+    """Applies the steps of `extract.text_steps` in order, and a limit of `max_chars` code points (None: no limit).
 
-    Calling it gives the cleaned text, `finish` then cuts: rules of length look at what lies between. Raises ValueError
-    for a step that is none of `STEPS`.
+    A call returns the cleaned text; `finish` then cuts it, after rules on length were applied. Raises ValueError for an
+    unknown step.
     """
 
     def __init__(self, steps: Sequence[str], max_chars: int | None) -> None:
@@ -44,7 +44,7 @@ class Cleaner:
 
     def __call__(self, raw: str) -> str:
         """Return the text after all steps but `escape`, not yet cut."""
-        # Most texts: no step changes them (tested), and asking costs less than a single step.
+        # No step changes such a text (tested), which most texts are; this check costs less than a single step.
         if (
             raw.isascii()
             and raw.isprintable()
@@ -59,7 +59,7 @@ class Cleaner:
         return text
 
     def finish(self, text: str) -> str:
-        """Return a cleaned text cut to its length, and escaped where that is a step."""
+        """Return a cleaned text cut to `max_chars`, and escaped if that is a step."""
         if self._max_chars is not None and len(text) > self._max_chars:
             text = text[: self._max_chars]
             text = text.rstrip() if self._trims else text
@@ -67,22 +67,22 @@ class Cleaner:
 
 
 _FTFY: Final = ftfy.TextFixerConfig(
-    # WATs since 2019 hold decoded text: what still looks like an entity was meant so. Older ones are decoded by date.
+    # WATs since 2019 have decoded text, so a remaining entity is literal. Older ones are decoded by their date.
     unescape_html=False,
     uncurl_quotes=False,
     explain=False,
 )
 
-# What ftfy removes or converts: controls, line breaks, surrogates. Newlines are here as it works line by line, and
-# U+0149 as it becomes two characters of which one is a quote.
+# What ftfy removes or converts: controls, line breaks, surrogates; also newlines, since it works line by line, and
+# U+0149, since it becomes two characters, one of them a quote.
 _BROKEN: Final = re.compile(
     "[\x00-\x08\x0a\x0b\x0d-\x1f\x7f-\x9f\u0149\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]"
 )
-# What it writes in another form: ligatures, full-width and half-width characters.
+# What ftfy replaces by other characters: ligatures, full-width and half-width characters.
 _FORMS: Final = chardata.LIGATURES | chardata.WIDTH_MAP
 _UNUSUAL: Final = re.compile(f"[{''.join(map(chr, _FORMS))}]")
 
-# Its search for broken encodings costs 5 microseconds, and what it finds has one of these characters (tested) ...
+# ftfy's search for broken encodings costs 5 microseconds; a text that it changes has one of these (tested) ...
 _RARE: Final = re.compile(
     "["
     + "".join(
@@ -92,38 +92,38 @@ _RARE: Final = re.compile(
     )
     + "\u00b0\u00d9\u0402]"
 )
-# ... and two characters beyond ASCII side by side, or one that is suspect alone: most Western texts have neither.
+# ... and two adjacent characters beyond ASCII, or a suspect single one; most Western texts have neither.
 _CLOSE: Final = re.compile("[^\x00-\x7f](?:[^\x00-\x7f]|(?<=[\x80-\x9f\u0152\u0153\u00c2\u00c3]))")
 _QUOTES: Final = re.compile("[\u02bc\u2018-\u201f]")
 
 
 def _repair(text: str) -> str:
-    mended = _quickly_mended(text)
-    return ftfy.fix_text(text, _FTFY) if mended is None else mended
+    repaired = _repaired_quickly(text)
+    return ftfy.fix_text(text, _FTFY) if repaired is None else repaired
 
 
 def _ftfy(text: str) -> str:
-    mended = _quickly_mended(text)
-    return ftfy.fix_text(text) if mended is None or "&" in mended or _QUOTES.search(mended) else mended
+    repaired = _repaired_quickly(text)
+    return ftfy.fix_text(text) if repaired is None or "&" in repaired or _QUOTES.search(repaired) else repaired
 
 
-def _quickly_mended(text: str) -> str | None:
-    """Return what `ftfy.fix_text` without entities and quotes gives, or None where only ftfy itself knows (tested)."""
+def _repaired_quickly(text: str) -> str | None:
+    """Return the result of `ftfy.fix_text` without entities and quotes, or None if only ftfy can tell (tested)."""
     if _BROKEN.search(text) or _is_mojibake(text):
         return None
-    mended = unicodedata.normalize("NFC", text.translate(_FORMS) if _UNUSUAL.search(text) else text)
-    # ftfy goes round until nothing changes any more.
-    if mended != text and (_BROKEN.search(mended) or _UNUSUAL.search(mended) or _is_mojibake(mended)):
+    repaired = unicodedata.normalize("NFC", text.translate(_FORMS) if _UNUSUAL.search(text) else text)
+    # ftfy repeats its steps until nothing changes.
+    if repaired != text and (_BROKEN.search(repaired) or _UNUSUAL.search(repaired) or _is_mojibake(repaired)):
         return None
-    return mended
+    return repaired
 
 
 def _is_mojibake(text: str) -> bool:
     return bool(_RARE.search(text) and _CLOSE.search(text)) and badness.is_bad(text)
 
 
-# What cannot be seen, by a fixed list: str.isprintable would depend on the Unicode version of the interpreter.
-# Not in it: white space, which is collapsed, and the joiners U+200C and U+200D, which Persian, Hindi and emoji need.
+# Invisible characters, by a fixed list: str.isprintable depends on the interpreter's Unicode version. Without white
+# space, which is collapsed, and the joiners U+200C and U+200D, which Persian, Hindi and emoji need.
 _INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f"  # controls
     "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # format characters

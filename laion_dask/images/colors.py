@@ -26,7 +26,7 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale deep gray by its bits; 32-bit integers and floats, which have no fixed range, by their own extremes."""
+    """Scale 16-bit gray by its bit depth; 32-bit integers and floats, which have no fixed range, by their extremes."""
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         tags = getattr(image, "tag_v2", None) or {}
@@ -45,7 +45,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return RGB in sRGB: by the embedded ICC profile where it is valid for these pixels, else as they stand."""
+    """Return RGB in sRGB: converted by the embedded ICC profile if it is valid for these pixels, else unchanged."""
     transform = _transform(profile, image.mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
     converted = ImageCms.applyTransform(image, transform) if transform is not None else None
     return converted if converted is not None else image.convert("RGB")
@@ -53,7 +53,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the way from an embedded ICC profile to sRGB; None where the profile is invalid or of another color space.
+    """Build the transform from an embedded ICC profile to sRGB; None if it is invalid or of another color space.
 
     Without lcms's one-pixel cache, so that threads may share it.
     """

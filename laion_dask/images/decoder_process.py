@@ -2,10 +2,10 @@
 
     python -m laion_dask.images.decoder_process
 
-The first message is the settings in JSON. Then each message is what is asked in JSON and a body, and each answer a JSON
-object with what the owner wrote into the picture and the fields of `images.Prepared`, its bytes behind it. Bodies are
-hostile: the process has little memory, writes no file, and a body that takes too much processor time, asks for too much
-memory or crashes a codec ends it, and nothing else. `decoders.py` is the other end.
+The first message has the settings in JSON. Each further message has a request in JSON and a body; each answer has the
+rights decision and the fields of `images.Prepared` in JSON, and the encoded picture. Bodies are hostile: memory is
+limited, writing files is disabled, and a body that takes too much processor time or memory or crashes a codec ends only
+this process. `decoders.py` is the other end.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ import warnings
 from typing import Any, BinaryIO, Final
 
 BODY_HEAD: Final = struct.Struct("<IQ")
-"""Before each message to the process: the lengths of its JSON and of the body behind it."""
+"""Header of each message: the lengths of its JSON and of the body after it."""
 ANSWER_HEAD: Final = struct.Struct("<IQ")
-"""Before each answer: the lengths of its JSON and of the picture behind it."""
+"""Header of each answer: the lengths of its JSON and of the picture after it."""
 READY: Final = "ready"
-"""The reason of the first answer, to the rules."""
+"""The reason of the first answer, which acknowledges the settings."""
 OUT_OF_MEMORY: Final = "memory"
-"""An answer with this reason is the last one."""
+"""The reason of an answer after which the process ends."""
 
 
 def main() -> None:
     """Answer until standard input ends."""
     bodies = sys.stdin.buffer
-    # What a library prints must not land between the answers.
+    # Output that a library prints must not end up between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     settings = (_message(bodies) or ({}, b""))[0]
     _limit(settings["memory_bytes"])
 
-    from laion_dask.images import received  # noqa: PLC0415 - under the limits from the first line on
+    from laion_dask.images import received  # noqa: PLC0415 - imported under the limits
 
     rules = received.rules_of(settings["rules"])
     policy = received.policy_of(settings["policy"])
     _answer(answers, {"reason": READY}, b"")
     while (message := _message(bodies)) is not None:
-        asked, body = message
-        # The time of the processor, not of the clock: a busy machine must decide nothing about a picture. Where it is
-        # used up, SIGPROF's default is to kill. If the other end has gone, SIGALRM's ends a body that only waits.
+        request, body = message
+        # A limit of processor time, not of wall time, so that the load of the machine does not affect results. At the
+        # limit, SIGPROF kills the process. SIGALRM ends a process that waits for an owner that has died.
         signal.setitimer(signal.ITIMER_PROF, settings["timeout_s"])
         signal.setitimer(signal.ITIMER_REAL, settings["wall_s"])
         try:
-            decision, prepared = received.look(body, rules, policy, asked["boxes"], asked["time"])
+            decision, prepared = received.process(body, rules, policy, request["boxes"], request["time"])
         except MemoryError:
             _answer(answers, {"reason": OUT_OF_MEMORY}, b"")
             return
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    for kind, most in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-        # A machine may allow less already, and then does not let it be raised.
+    for kind, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
+        # The hard limit may be lower already, and cannot be raised.
         hard = resource.getrlimit(kind)[1]
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (least, least))
-    # Whoever starts this process may have them ignored.
-    for ending in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(ending, signal.SIG_DFL)
+        lowest = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (lowest, lowest))
+    # The parent process may ignore these signals, which is inherited.
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
     # Pillow warns of broken EXIF and of large pictures; both are handled.
     warnings.simplefilter("ignore")
 

@@ -1,10 +1,10 @@
-"""Prepare pictures in separate processes, so that a crash or a hang of a decoder costs one row only.
+"""Prepare pictures in separate processes, so that a crash or a hang of a decoder costs only one row.
 
-A decoder lives as long as its owner and takes one body after the other through a pipe, so that it costs little more
-than the copies. One that dies or runs out of memory is replaced; the body it died on is tried once more in a fresh
-process, because what kills a process (the kernel, out of memory) may have had nothing to do with it. Its limit of time
-is one of the processor, so that a busy machine decides nothing about a picture. One that uses no processor at all is
-stuck for a reason of the machine: it is replaced too, and what happens twice is an error and no verdict.
+A decoder lives as long as its owner and receives bodies through a pipe, at little more than the cost of copying them.
+One that dies or runs out of memory is replaced; its body is tried once more in a fresh process, because the cause (e.g.
+the kernel, out of memory) may be unrelated to the body. The time limit is processor time, so that the load of the
+machine does not affect results. A decoder that uses no processor time at all is stalled by the machine: it is replaced
+too, and a second stall is an error, not a verdict on the picture.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from laion_dask.web.rights.decision import SILENT, Decision, Policy
 CRASHED: Final = "decoder_crashed"
 
 STALLED_S: Final = 300.0
-"""A process that has used no processor time at all for so long is stuck: stopped, or waiting for a dead disk."""
+"""A process without any processor time for this long is stalled: stopped, or waiting for a disk that hangs."""
 
-_PIPE_BYTES: Final = 1 << 20  # Linux gives this to anyone: most bodies then go through in one write
-_WALL_S: Final = 3_600.0  # in which a decoder gets its processor time on the busiest machine
-_LOOK_S: Final = 1.0  # between two looks at the processor time of a process that is waited for
+_PIPE_BYTES: Final = 1 << 20  # Linux allows this to any user; most bodies then need one write
+_WALL_S: Final = 3_600.0  # enough for a decoder to get its processor time on a busy machine
+_POLL_S: Final = 1.0  # between two checks of a process's processor time
 _TRIES: Final = 2
-_STALLED_REMEDY: Final = "Remedy: see what stops processes or the disk of this machine, and run again"
-_REMEDY: Final = "Remedy: raise download.decode_memory_mb, or see whether `import laion_dask.images.prepare` works"
+_STALLED_REMEDY: Final = "Remedy: find out what stops processes or the disk of this machine, and run again"
+_REMEDY: Final = "Remedy: raise download.decode_memory_mb, or check that `import laion_dask.images.prepare` works"
 
 
 class DecoderError(Exception):
-    """A decoder cannot be started, or does not run: no fault of a picture."""
+    """A decoder cannot be started or stalls, for a reason other than a picture."""
 
 
 class _DiedError(Exception):
@@ -56,15 +56,15 @@ class _DiedError(Exception):
 
 
 class _SlowError(Exception):
-    """The process has used up its processor time."""
+    """The process has reached its limit of processor time."""
 
 
 class _StalledError(Exception):
-    """The process does not run, and has not answered."""
+    """The process has stalled before it answered."""
 
 
 class DecoderProcess:
-    """One process that decodes, for one caller at a time. Started on first use, and after each end."""
+    """A decoder process for one caller at a time; started on first use, restarted after each end."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class DecoderProcess:
         policy: Policy | None = None,
         stalled_s: float = STALLED_S,
     ) -> None:
-        """Decode by `rules`; with a policy, read first what the owner wrote into the picture.
+        """Decode by `rules`; with a policy, first read the rights metadata of the picture.
 
         `timeout_s` is processor time for one body.
         """
@@ -89,7 +89,7 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process that runs now."""
+        """The id of the running process."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
@@ -107,7 +107,7 @@ class DecoderProcess:
             bufsize=0,
             # Threads of BLAS would reserve the memory that the pictures need.
             env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            # Ctrl-C is for the owner, who closes the pipe.
+            # Ctrl-C goes to the owner only, which closes the pipe.
             process_group=0,
         )
         for end in self._ends():
@@ -116,34 +116,34 @@ class DecoderProcess:
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def prepare(self, body: bytes, boxes: Sequence[Box] = ()) -> Prepared:
-        """Do what `images.prepare` does; `decoder_crashed` as `look` has it."""
-        return self.look(body, boxes)[1]
+        """Run `images.prepare`; the reason is `decoder_crashed` as in `process`."""
+        return self.process(body, boxes)[1]
 
-    def look(self, body: bytes, boxes: Sequence[Box] = (), time: str | None = None) -> tuple[Decision, Prepared]:
-        """Do what `received.look` does; `decoder_crashed` where the process crashed on it twice, or took too long.
+    def process(self, body: bytes, boxes: Sequence[Box] = (), time: str | None = None) -> tuple[Decision, Prepared]:
+        """Run `received.process`; the reason is `decoder_crashed` if the decoder crashed twice or took too long.
 
-        Raises `DecoderError` where a process does not start, or twice does not run.
+        Raises `DecoderError` if a decoder does not start, or stalls twice.
         """
-        died, stalled = list[str](), 0
-        while len(died) < _TRIES and stalled < _TRIES:
+        deaths, stalled = list[str](), 0
+        while len(deaths) < _TRIES and stalled < _TRIES:
             self.start()
             try:
                 if not self._ready:
-                    self._greet()
+                    self._configure()
                 return self._ask(body, boxes, time)
             except _SlowError:
-                died = [f"takes more than {self._timeout_s:g} s of processor time"] * _TRIES
+                deaths = [f"takes more than {self._timeout_s:g} s of processor time"] * _TRIES
             except _StalledError:
                 stalled += 1
             except _DiedError as error:
-                died.append(str(error))
+                deaths.append(str(error))
             self.close()
         if stalled == _TRIES:
             raise DecoderError(f"a decoder used no processor time for {self._stalled_s:g} s. {_STALLED_REMEDY}")
-        return SILENT, Prepared(CRASHED, died[-1])
+        return SILENT, Prepared(CRASHED, deaths[-1])
 
     def close(self) -> None:
-        """End the process, whatever it does; a later body starts another."""
+        """Kill the process; a later body starts another."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -154,8 +154,8 @@ class DecoderProcess:
             raise DecoderError("the decoder has no process: a bug of the caller")
         return self._process.stdin.fileno(), self._process.stdout.fileno()
 
-    def _greet(self) -> None:
-        """Hand over the settings, and wait until the process has made its imports."""
+    def _configure(self) -> None:
+        """Send the settings, and wait until the process has imported its modules."""
         settings = {
             "rules": dataclasses.asdict(self._rules),
             "policy": dataclasses.asdict(self._policy) if self._policy is not None else None,
@@ -232,7 +232,7 @@ class DecoderProcess:
 
 
 class _Waiting:
-    """Waits for a process for as long as it runs: for one that uses processor time, there is no clock."""
+    """Waits for a process as long as it uses processor time, without a limit of wall time."""
 
     def __init__(self, pid: int, stalled_s: float) -> None:
         self._pid = pid
@@ -241,55 +241,55 @@ class _Waiting:
         self._idle_s = 0.0
 
     def until(self, end: int, event: int) -> None:
-        """Wait until the pipe is ready; `_StalledError` where the process has not run since long."""
-        waiting = select.poll()
-        waiting.register(end, event)
-        while not waiting.poll(_LOOK_S * 1000):
-            # Counted in looks: where the whole machine was asleep, no time has passed.
+        """Wait until the pipe is ready; raises `_StalledError` if the process stalls."""
+        pipe = select.poll()
+        pipe.register(end, event)
+        while not pipe.poll(_POLL_S * 1000):
+            # Counted in polls, so that time in which the whole machine was suspended does not count.
             used_s = _processor_s(self._pid)
-            self._idle_s = self._idle_s + _LOOK_S if used_s == self._used_s else 0.0
+            self._idle_s = self._idle_s + _POLL_S if used_s == self._used_s else 0.0
             self._used_s = used_s
             if self._idle_s > self._stalled_s:
                 raise _StalledError
 
 
 def _processor_s(pid: int) -> float:
-    """Return the processor time that a process has used; it stands still for one that is gone."""
+    """Return the processor time of a process in seconds; 0 if it has ended."""
     with contextlib.suppress(psutil.Error):
         used = psutil.Process(pid).cpu_times()
         return float(used.user + used.system)
     return 0.0
 
 
-_KEPT: OrderedDict[tuple[object, ...], Decoders] = OrderedDict()
-_KEPT_RULES: Final = 4
-_KEEPING: Final = threading.Lock()
+_CACHED: OrderedDict[tuple[object, ...], Decoders] = OrderedDict()
+_MAX_CACHED: Final = 4
+_CACHE_LOCK: Final = threading.Lock()
 
 
-def kept(rules: Rules, policy: Policy, *, count: int, timeout_s: float, memory_bytes: int) -> Decoders:
-    """Return decoders that this process keeps until it ends: starting one costs as much as a hundred pictures.
+def cached(rules: Rules, policy: Policy, *, count: int, timeout_s: float, memory_bytes: int) -> Decoders:
+    """Return decoders that this process reuses until it ends: starting one costs as much as a hundred pictures.
 
-    A worker has one set of rules; of several in one process the last few are kept.
+    A worker has one set of rules; the decoders of the last few sets are cached.
     """
     key = (rules, policy, count, timeout_s, memory_bytes)
-    with _KEEPING:
-        if key not in _KEPT:
-            ready = Decoders(rules, count=count, timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy)
-            _KEPT[key] = ready.__enter__()
-        _KEPT.move_to_end(key)
-        while len(_KEPT) > _KEPT_RULES:
-            _KEPT.popitem(last=False)[1].__exit__(None, None, None)
-        return _KEPT[key]
+    with _CACHE_LOCK:
+        if key not in _CACHED:
+            decoders = Decoders(rules, count=count, timeout_s=timeout_s, memory_bytes=memory_bytes, policy=policy)
+            _CACHED[key] = decoders.__enter__()
+        _CACHED.move_to_end(key)
+        while len(_CACHED) > _MAX_CACHED:
+            _CACHED.popitem(last=False)[1].__exit__(None, None, None)
+        return _CACHED[key]
 
 
 @atexit.register
-def _end_kept() -> None:
-    while _KEPT:
-        _KEPT.popitem()[1].__exit__(None, None, None)
+def _close_cached() -> None:
+    while _CACHED:
+        _CACHED.popitem()[1].__exit__(None, None, None)
 
 
 class Decoders:
-    """A context manager of `count` decoders for as many threads: each body goes to one that is free."""
+    """A pool of `count` decoders for as many threads, as a context manager; each body goes to a free one."""
 
     def __init__(
         self, rules: Rules, *, count: int, timeout_s: float, memory_bytes: int, policy: Policy | None = None
@@ -312,16 +312,16 @@ class Decoders:
             decoder.close()
 
     def prepare(self, body: bytes, boxes: Sequence[Box] = ()) -> Prepared:
-        """Do what `Decoder.prepare` does."""
-        return self.look(body, boxes)[1]
+        """Run `DecoderProcess.prepare` on a free decoder."""
+        return self.process(body, boxes)[1]
 
-    def look(self, body: bytes, boxes: Sequence[Box] = (), time: str | None = None) -> tuple[Decision, Prepared]:
-        """Do what `Decoder.look` does."""
-        with self._one() as decoder:
-            return decoder.look(body, boxes, time)
+    def process(self, body: bytes, boxes: Sequence[Box] = (), time: str | None = None) -> tuple[Decision, Prepared]:
+        """Run `DecoderProcess.process` on a free decoder."""
+        with self._free_decoder() as decoder:
+            return decoder.process(body, boxes, time)
 
     @contextlib.contextmanager
-    def _one(self) -> Iterator[DecoderProcess]:
+    def _free_decoder(self) -> Iterator[DecoderProcess]:
         decoder = self._free.get()
         try:
             yield decoder

@@ -20,32 +20,32 @@ Digest = Literal["md5", "sha1", "sha256"]
 Pdq = Literal["quick", "exact", "skip"]
 
 PDQ_SIDE_PX: Final = {"quick": 256, "exact": 512}
-"""Longer side of the picture from which PDQ is taken, where the original has it; 512 is what upstream reduces to."""
+"""Longer side of the picture that PDQ is computed from, unless the original is smaller; upstream reduces to 512."""
 
 _GRID: Final = 64  # PDQ samples the picture at 64 x 64 places
-_WINDOW: Final = 2 * _GRID  # and blurs it before with a tent, half as wide as a side over 128, rounded up
+_WINDOW: Final = 2 * _GRID  # before, it blurs with a tent filter of half-width side / 128, rounded up
 
 
 @dataclass(frozen=True, slots=True)
 class Perceptual:
-    """A PDQ: 64 hex digits, and the quality 0..100 that it gives itself."""
+    """A PDQ hash: 64 hex digits, and its quality 0..100."""
 
     hex: str
     quality: int
 
 
 def digests(body: bytes, kinds: Collection[Digest]) -> dict[Digest, str]:
-    """Return the digests that are asked for, of the original bytes, hex."""
+    """Return the requested digests of the original bytes, hex."""
     return {kind: hashlib.new(kind, body, usedforsecurity=False).hexdigest() for kind in kinds}
 
 
 def pdq(picture: Image.Image, original: tuple[int, int], kind: Pdq) -> Perceptual:
     """Hash an upright RGB picture that was reduced from `original` (width, height in px), to `PDQ_SIDE_PX` at least.
 
-    exact: by upstream's code alone. quick: Pillow makes the same blur and the same 64 x 64 samples at a tenth of the
-    cost, out of pictures above 256 px; smaller ones, where the blur is a pixel or two wide, go through upstream's code.
-    Tested on photos with a quality of 50 or more: at most 16 bits (exact) and 24 bits (quick) from the hash of the full
-    picture, 4 and 11 on average.
+    exact: upstream's code alone. quick: for pictures above 256 px, Pillow does the same blur and 64 x 64 sampling at a
+    tenth of the cost; smaller ones, where the blur is a pixel or two wide, use upstream's code. Tested on photos with a
+    quality of 50 or more: at most 16 bits (exact) and 24 bits (quick) from the hash of the full picture, 4 and 11 on
+    average.
     """
     pixels = np.asarray(picture)
     if kind == "quick" and max(original) > PDQ_SIDE_PX["quick"]:
@@ -56,7 +56,7 @@ def pdq(picture: Image.Image, original: tuple[int, int], kind: Pdq) -> Perceptua
 
 
 def pdq_as_stored(picture: bytes) -> Perceptual:
-    """Hash a picture of a shard at the size that it has there."""
+    """Hash a picture of a shard at its stored size."""
     with Image.open(io.BytesIO(picture)) as image:
         return _hashed(np.asarray(image.convert("RGB")))
 
@@ -67,7 +67,7 @@ def _hashed(pixels: np.ndarray) -> Perceptual:
 
 
 def _samples(gray: Image.Image, original: tuple[int, int]) -> Image.Image:
-    """Blur as PDQ blurs the original, and take the samples that PDQ takes: it leaves a 64 x 64 picture as it is."""
+    """Blur and sample as PDQ does with the original; PDQ leaves the resulting 64 x 64 picture unchanged."""
     windows = (-(-side // _WINDOW) for side in original)
     sides = [min(side, round(full / window)) for side, full, window in zip(gray.size, original, windows, strict=True)]
     # Pillow's bilinear filter, widened by the reduction, is the tent.

@@ -1,6 +1,6 @@
 """Repair JPEGs that browsers show: bad segments that do not affect the pixels, and a missing end mark.
 
-Nothing is made up: a picture that lacks any bit of its pixels stays truncated.
+Pixels are never invented: a picture with any missing pixel data stays truncated.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a length (ITU T.81, B.1.1.3)."""
 _APPLICATION: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 _FORMATS: Final = ("JPEG",)
-# What may follow a picture that is whole, without changing it. What follows one that is not is taken for its pixels.
+# Bytes after a complete picture do not change it; after a truncated one, they are decoded as its pixels.
 _TAILS: Final = (b"", b"\x55" * 4_096, b"\xaa" * 4_096, b"\x92\x49\x24" * 1_365)
 _STRIP_PX: Final = 256
 
 
 def opened(body: bytes) -> Image.Image:
-    """Open a JPEG; where a segment of an application stops Pillow, without those that decide no pixel."""
+    """Open a JPEG; if Pillow fails, without application segments that do not affect the pixels."""
     try:
         return Image.open(io.BytesIO(body), formats=("JPEG", "MPO"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
@@ -46,9 +46,9 @@ def _without_applications(body: bytes) -> bytes:
         data = body[place + 4 : after]
         orients = marker == 0xE1 and data.startswith(b"Exif\0\0")
         colors = marker == 0xE2 and data.startswith(b"ICC_PROFILE\0")
-        # How colors are coded: ITU T.872, 6.5.3.
-        coded = marker == 0xEE and data.startswith(b"Adobe") and len(data) >= 12
-        if marker not in _APPLICATION or orients or colors or coded:
+        # The color transform: ITU T.872, 6.5.3.
+        transform = marker == 0xEE and data.startswith(b"Adobe") and len(data) >= 12
+        if marker not in _APPLICATION or orients or colors or transform:
             kept += body[place:after]
         end = after
     return bytes(kept + body[end:])
@@ -70,22 +70,22 @@ def _segments(body: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def completed(body: bytes) -> bytes | None:
-    """Return a JPEG with the end mark that it lacks; None where it lacks anything else.
+    """Return a JPEG with its missing end mark added; None if anything else is missing.
 
-    Whether the pixels are all there shows by what follows them: behind the last one other bytes change nothing.
+    All pixels are present if different bytes appended after them decode to the same picture.
     """
     if not body.startswith(START) or body.endswith(_END) or (_is_progressive(body) and not _has_all_scans(body)):
         return None
     cut = body.removesuffix(b"\xff")
     try:
-        seen = {_pixels(cut + tail + _END) for tail in _TAILS}
-    except Exception:  # noqa: BLE001 - whatever stops a decoder here: the picture stays as it was judged
+        digests = {_pixels(cut + tail + _END) for tail in _TAILS}
+    except Exception:  # noqa: BLE001 - whatever the decoder raises, the picture stays truncated
         return None
-    return cut + _END if len(seen) == 1 else None
+    return cut + _END if len(digests) == 1 else None
 
 
 def _pixels(body: bytes) -> bytes:
-    """Return a digest of all pixels, taken strip by strip: a large picture is in memory once."""
+    """Return a digest of all pixels, computed in strips to save memory."""
     total = hashlib.sha256()
     with Image.open(io.BytesIO(body), formats=_FORMATS) as image:
         image.load()
@@ -99,7 +99,7 @@ def _is_progressive(body: bytes) -> bool:
 
 
 def _has_all_scans(body: bytes) -> bool:
-    """Whether every coefficient of every component has come with its last bit (ITU T.81, G.1.1.1)."""
+    """Tell whether the scans contain every coefficient of every component to its last bit (ITU T.81, G.1.1.1)."""
     final: dict[int, set[int]] = {}
     place = body.find(b"\xff\xda")
     while place >= 0:

@@ -1,8 +1,8 @@
-"""Find stored pictures that still hold metadata: EXIF, places, XMP, IPTC, comments, profiles.
+"""Find stored pictures that still contain metadata: EXIF, GPS, XMP, IPTC, comments, profiles.
 
-`images` stores none of it; this looks, apart from that, at what was written. JPEG, PNG and WebP are read by their
-structure (ITU T.81 annex B, PNG 5.3, RFC 9649 section 2.3), so that no compressed pixels are taken for a mark; all
-else by the marks that such data begin with.
+`images` stores none; this is an independent check of the written files. JPEG, PNG and WebP are parsed by their
+structure (ITU T.81 annex B, PNG 5.3, RFC 9649 section 2.3), so that compressed pixels are not mistaken for a signature;
+other files are searched for the signatures of metadata.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _SEGMENTS: Final = {
     b"ICC_PROFILE\0": "a color profile", b"Photoshop 3.0\0": "IPTC", b"MPF\0": "further pictures",
     b"JP\0": "JUMBF", b"JUMBF": "JUMBF", b"Adobe": "",
 }  # fmt: skip
-"""How a JPEG's application segments begin, and what they are; that of Adobe says how colors are coded, as JFIF does."""
+"""Prefixes of a JPEG's application segments, and their kinds; Adobe's only declares the color transform."""
 _CHUNKS: Final = {
     b"eXIf": "EXIF", b"EXIF": "EXIF", b"XMP ": "XMP", b"iCCP": "a color profile", b"ICCP": "a color profile",
     b"iTXt": "a text", b"tEXt": "a text", b"zTXt": "a text", b"tIME": "a time", b"caBX": "C2PA", b"C2PA": "C2PA",
 }  # fmt: skip
 _ITEMS: Final = {b"Exif": "EXIF", b"application/rdf+xml": "XMP", b"prof": "a color profile", b"rICC": "a color profile"}
-# Long enough that no compressed data holds them by chance: six random bytes are equal once in 280 terabytes.
+# Too long to occur in compressed data by chance: a match of six random bytes occurs once in 280 terabytes.
 _MARKS: Final = {
     b"Exif\0\0": "EXIF", b"<x:xmpmeta": "XMP", b"<x:xapmeta": "XMP", b"W5M0MpCehiHzreSzNTczkc9d": "XMP",
     b"XMP DataXMP": "XMP", b"http://ns.adobe.com/xap/1.0/\0": "XMP", b"Photoshop 3.0\0": "IPTC",
     b"Raw profile type ": "a text",
 }  # fmt: skip
 _RDF: Final = b"http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-"""A packet may have no other mark; figures that are drawn here as SVG have it too, and say what drew them."""
+"""The only signature of some XMP packets; SVG figures of the report have it too."""
 _TIFF: Final = (b"II*\0", b"MM\0*")
 _EMBEDDED: Final = re.compile(rb"data:image/(?:jpeg|png|webp|avif|gif|tiff);base64,([A-Za-z0-9+/=\s]+)")
 ARCHIVES: Final = (".warc.gz", ".warc.zst", ".warc", ".cdxj")
-"""Hold what came over the wire as it came, and are asked for as such: told, not looked into."""
+"""Contain responses as received, by design: listed, but not searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataFinding:
-    """One picture, or one file that is none, that carries metadata; `place` is a member, a row or a byte inside."""
+    """A picture or another file with metadata; `place` is a member, a row or a byte offset in the file."""
 
     file: str
     place: str
@@ -59,7 +59,7 @@ class MetadataFinding:
 
 @dataclass(frozen=True, slots=True)
 class MetadataScan:
-    """What was looked at, and what was found; `archives` were not looked into."""
+    """Number of searched files and pictures, and the findings; `archives` were not searched."""
 
     files: int
     pictures: int
@@ -68,7 +68,7 @@ class MetadataScan:
 
 
 def of_picture(body: bytes) -> list[str]:
-    """Name what a picture carries beside its pixels, each kind once; nothing for a clean one, or for no picture."""
+    """Return the kinds of metadata in a picture, each once; empty for a clean picture, or for other data."""
     if body.startswith(_JPEG):
         found = list(_in_jpeg(body))
     elif body.startswith(_PNG):
@@ -81,7 +81,7 @@ def of_picture(body: bytes) -> list[str]:
     else:
         found = [what for mark, what in _MARKS.items() if mark in body]
         found += ["XMP"] if is_picture(body) and _RDF in body else []
-        # A TIFF is made of the very tags that EXIF is made of: nothing that is written here is one.
+        # A TIFF consists of the same tags as EXIF; this project writes no TIFF.
         found += ["EXIF"] if body.startswith(_TIFF) else []
     return list(dict.fromkeys(found))
 
@@ -102,7 +102,7 @@ def _in_jpeg(body: bytes) -> Iterator[str]:
             if name:
                 yield name
         if marker == 0xDA:
-            # What follows the scans: a second picture, or what somebody has put there.
+            # After the scans: a second picture, or appended data.
             end = body.find(b"\xff\xd9", place)
             yield from _after(body[end + 2 :] if end >= 0 else b"")
             yield from (what for mark, what in [*_MARKS.items(), (_RDF, "XMP")] if mark in body[place:])
@@ -111,7 +111,7 @@ def _in_jpeg(body: bytes) -> Iterator[str]:
 
 
 def _in_chunks(body: bytes, place: int, form: str, *, after: int, padded: bool) -> Iterator[str]:
-    """Name the chunks of PNG and RIFF; `after` bytes follow each (a checksum), or it is padded to even length."""
+    """Yield the kinds of metadata chunks of PNG or RIFF; `after` is the size of the checksum after each chunk."""
     while place + 8 <= len(body):
         one, other = struct.unpack_from(form, body, place)
         kind, length = (other, one) if isinstance(one, int) else (one, other)
@@ -124,7 +124,7 @@ def _in_chunks(body: bytes, place: int, form: str, *, after: int, padded: bool) 
 
 
 def _in_boxes(body: bytes) -> Iterator[str]:
-    """Name what the items of an AVIF or HEIF are (ISO 23008-12); its first level only, and there what describes it."""
+    """Return kinds of metadata among the items of an AVIF or HEIF (ISO 23008-12), from its top-level `meta` box."""
     place = 0
     while place + 8 <= len(body):
         length, kind = struct.unpack_from(">I4s", body, place)
@@ -140,9 +140,9 @@ def _after(body: bytes) -> Iterator[str]:
 
 
 def scan(*paths: Path) -> MetadataScan:
-    """Look into every file of folders, and into files: pictures alone, in tars, in tables and pages; else for marks.
+    """Search files, and all files of folders, for pictures with metadata: single ones, or in tars, tables and pages.
 
-    One file is in memory at a time, of a tar one member.
+    Holds one file, or one member of a tar, in memory.
     """
     files = pictures = 0
     archives, found = [], []
@@ -159,12 +159,12 @@ def scan(*paths: Path) -> MetadataScan:
 
 
 def is_picture(body: bytes) -> bool:
-    """Tell whether bytes begin as those of a picture that browsers show."""
+    """Tell whether bytes begin with the signature of a picture that browsers show."""
     return body.startswith((_JPEG, _PNG, b"GIF8", *_TIFF)) or body[8:12] == b"WEBP" or body[4:12] == b"ftypavif"
 
 
 def _bodies(file: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield what lies in a file, with its place there, and what lies there as text of a page."""
+    """Yield a file's content, its tar members or table cells, and pictures embedded in a page, each with its place."""
     with file.open("rb") as stream:
         head = stream.read(512)
     if head[257:262] == b"ustar":
@@ -183,7 +183,7 @@ def _bodies(file: Path) -> Iterator[tuple[str, bytes]]:
         try:
             yield f"byte {inside.start()}", base64.b64decode(inside[1])
         except binascii.Error:
-            continue  # cut, or no picture at all
+            continue  # truncated, or not base64
 
 
 def _in_table(file: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,10 +1,10 @@
 """Find all pairs of perceptual hashes within a Hamming distance without comparing all with all.
 
-A hash of 256 bits is cut into 16 bands of 16. Of two hashes at most 31 bits apart, one band differs in at most one bit
-(the pigeonhole principle), and its place can be chosen so that the sum over the l bands from there on, round the ring,
-is at most l / 16 of the distance, for every l (the pigeonring principle: Qin and Xiao, PVLDB 12(1), 2018). So a hash
-is compared only with those whose band is equal or one bit away, on one word of 64 bits first: four bands, at most 7
-bits. Each band is a task of its own, and what all bands find together is exact.
+A hash of 256 bits is cut into 16 bands of 16. If two hashes are at most 31 bits apart, one band differs in at most one
+bit (the pigeonhole principle), and such a band exists that, for every l, the sum over the l bands from there on around
+the ring is at most l / 16 of the distance (the pigeonring principle: Qin and Xiao, PVLDB 12(1), 2018). So a hash is
+compared only with those whose band is equal or one bit away, first on one word of 64 bits: four bands, at most 7 bits.
+Each band is a task of its own; the union over all bands is exact.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from laion_dask.schema.values import PDQ_DISTANCE
 BANDS: Final = 16
 _BITS: Final = 16
 _WINDOW: Final = 4  # bands of the word that is compared first
-_BATCH: Final = 1 << 18  # candidates at once: what fits a cache
+_BATCH: Final = 1 << 18  # candidates at once, to fit the processor's cache
 _ROW_BITS: Final = 29  # of a row's number in a sort key: 500 million hashes
 _DISTANCE_BITS: Final = 5
 CROWD: Final = 1024
-"""Members of a bucket that others are compared with, or eight times the mean: the first ones. More are a crowd."""
+"""At most this many first members of a bucket (or eight times the mean) are compared; a larger bucket is crowded."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearHashes:
-    """Pairs of rows at most so many bits apart: rows of both sides and the distance, and buckets that were cut."""
+    """Pairs of rows within a distance: rows of both sides, the distances, and the number of truncated buckets."""
 
     left: np.ndarray
     """int64 (pairs,)."""
@@ -45,10 +45,10 @@ def unpack(hexes: list[str]) -> np.ndarray:
 
 
 def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd: int = CROWD) -> NearHashes:
-    """Return the pairs of rows left < right of uint8 (rows, 32) that this band gives; a pair may come from many bands.
+    """Return the pairs of rows left < right of uint8 (rows, 32) that this band finds; several bands may find a pair.
 
-    `radius` in bits, up to PDQ_DISTANCE. Of each right row the nearest `neighbours` are returned, the first ones where
-    they tie. All 16 bands together find every other pair, but for those of crowded buckets.
+    `radius` in bits, up to PDQ_DISTANCE. Each right row keeps its nearest `neighbours`, the first ones at ties. Apart
+    from this limit and crowded buckets, all 16 bands together find every pair.
     """
     side = _Side.of(hashes, band)
     crowd = max(crowd, 8 * len(hashes) >> _BITS)
@@ -57,9 +57,9 @@ def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd
         partner = side.key ^ mask
         begin, end = side.starts[partner], side.starts[partner.astype(np.int64) + 1]
         begin = np.maximum(begin, np.arange(1, len(begin) + 1)) if mask == 0 else begin
-        # Of two buckets, the lower one asks.
+        # Each pair of buckets is compared once, from the lower one.
         end = end if mask == 0 else np.where(partner > side.key, end, begin)
-        # The first of a crowd are compared with all that come later in their bucket, or in the other one.
+        # The first members of a crowded bucket are compared with all later ones, in it and in the other bucket.
         last = side.starts[partner] + crowd
         crowded += int(np.unique(partner[end > last]).size)
         found.append(_compare(side, side, begin, np.maximum(begin, np.minimum(end, last)), radius))
@@ -70,7 +70,7 @@ def within(hashes: np.ndarray, radius: int, band: int, neighbours: int, *, crowd
 def _nearest(
     left: np.ndarray, right: np.ndarray, distance: np.ndarray, neighbours: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the nearest so many left rows of each right row, sorted by right, distance and left."""
+    """Return the nearest `neighbours` left rows of each right row, sorted by right, distance and left."""
     key = (right << (_ROW_BITS + _DISTANCE_BITS)) | (distance.astype(np.int64) << _ROW_BITS) | left
     key.sort()
     right = key >> (_ROW_BITS + _DISTANCE_BITS)
@@ -99,7 +99,7 @@ def nearest(hashes: np.ndarray, others: np.ndarray, radius: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Hashes in the order of one band: buckets lie one after the other."""
+    """Hashes sorted by one band, so that each bucket is contiguous."""
 
     order: np.ndarray
     key: np.ndarray
@@ -137,11 +137,11 @@ def _compare(
     while low < len(counts):
         done = ends[low - 1] if low else 0
         high = max(low + 1, int(np.searchsorted(ends, done + _BATCH, side="right")))
-        some = counts[low:high]
-        offset = begin[low:high] - (ends[low:high] - some - done)
-        right = np.arange(ends[high - 1] - done) + np.repeat(offset, some)
-        far = np.bitwise_count(np.repeat(side.window[low:high], some) ^ other.window[right])
-        hit = np.flatnonzero(far <= _WINDOW * radius // BANDS)
+        batch = counts[low:high]
+        offset = begin[low:high] - (ends[low:high] - batch - done)
+        right = np.arange(ends[high - 1] - done) + np.repeat(offset, batch)
+        window_bits = np.bitwise_count(np.repeat(side.window[low:high], batch) ^ other.window[right])
+        hit = np.flatnonzero(window_bits <= _WINDOW * radius // BANDS)
         if hit.size:
             left = low + np.searchsorted(ends[low:high] - done, hit, side="right")
             rows, others = side.order[left], other.order[right[hit]]

@@ -1,6 +1,6 @@
-"""Check, turn upright, resize and encode a picture without its metadata, or say why it cannot be used.
+"""Check, turn upright, resize and encode a picture without its metadata, or give the reason why not.
 
-Everything is decided by the bytes, nothing by the name or the Content-Type.
+Only the bytes count, not the name or the Content-Type.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Smaller = Literal["keep", "enlarge"]
 Encoding = Literal["jpg", "png", "webp", "original"]
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "TIFF", "WEBP")
-"""Formats that are read (MPO comes as JPEG): not ICO, whose header may hide a much larger picture, and none that runs
+"""Accepted formats (MPO opens as JPEG). Not ICO, whose header may hide a much larger picture, nor formats that run
 another program (EPS)."""
 
 EXTENSIONS: Final = {
@@ -38,7 +38,7 @@ _SIGNATURES: Final = (
     ("WEBP", rb"RIFF....WEBP"),
     ("AVIF", rb"....ftypavi[fs]"),
 )
-# libjpeg's JPEG_MAX_DIMENSION, libwebp's WEBP_MAX_DIMENSION; a PNG holds what a parameter may allow.
+# libjpeg's JPEG_MAX_DIMENSION, libwebp's WEBP_MAX_DIMENSION; PNG has no limit below the parameter's.
 _MAX_SIDE: Final = {"jpg": 65_500, "webp": 16_383}
 _ENCODERS: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _ANIMATED: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
@@ -55,13 +55,13 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 DRAFT_GAP: Final = 2.0
-"""A JPEG is decoded at a half, quarter or eighth that is still this many times the wanted size: the resize does the
-rest. Photos differ by 2 grey levels at most, 0.4 on average, from those decoded in full (mean over their pixels)."""
+"""A JPEG is decoded at a half, quarter or eighth of its size that is still this many times the wanted size, and then
+resized. Photos differ by at most 2 grey levels, 0.4 on average, from full decoding (mean over their pixels)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How pictures are made: the parameters of `download` that decide their bytes."""
+    """The parameters of `download` that determine the bytes of pictures."""
 
     mode: Mode
     side_px: int
@@ -74,7 +74,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a picture is fitted: its size after scaling, and the canvas that it is cropped or padded to, in px."""
+    """Sizes of a resized picture in px: after scaling, and of the canvas that it is cropped or padded to."""
 
     scaled: tuple[int, int]
     canvas: tuple[int, int]
@@ -82,7 +82,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What became of a body: `reason` keep or one of the closed list; sizes in px are upright, 0 where not known."""
+    """The result for a body: `reason` is keep or a drop reason; sizes are in px, upright, 0 where unknown."""
 
     reason: str
     message: str | None = None
@@ -101,7 +101,7 @@ class Prepared:
 def fit(width: int, height: int, mode: Mode, side_px: int, smaller: Smaller = "keep") -> Fit:
     """Compute the sizes of img2dataset's resize modes (its `resizer.py`; halves are rounded to even).
 
-    `smaller` keep (its resize_only_if_bigger) leaves a picture as it is whose decisive side does not exceed `side_px`.
+    With `smaller` keep (its resize_only_if_bigger), a picture stays as it is if its relevant side is at most `side_px`.
     """
     same = Fit((width, height), (width, height))
     if mode == "no":
@@ -117,16 +117,16 @@ def fit(width: int, height: int, mode: Mode, side_px: int, smaller: Smaller = "k
 def prepare(body: bytes, rules: Rules, boxes: Sequence[Box] = ()) -> Prepared:
     """Check, turn upright, put on white, resize, blur in boxes and encode a picture: RGB in sRGB, without any metadata.
 
-    The first frame of an animation counts. With `rules.encode` original the body itself is stored, once it has been
-    decoded to its end. Never raises for a bad body: not_an_image, truncated_image, too_many_pixels. `MemoryError` is
-    the only way out, where memory is limited. Boxes are of the upright picture, and its perceptual hash is of what was
-    received, not blurred; with encode original they are a `ValueError`.
+    Uses the first frame of an animation. With `rules.encode` original, stores the body itself if it decodes completely.
+    A bad body gives a reason: not_an_image, truncated_image, too_many_pixels. Boxes refer to the upright picture; the
+    perceptual hash is of the unblurred picture. Raises `MemoryError` where memory is limited, `ValueError` for boxes
+    with encode original.
     """
     if boxes and rules.encode == "original":
         message = "a body that is stored as received cannot be blurred. Remedy: encode jpg, png or webp"
         raise ValueError(message)
     if Image.MAX_IMAGE_PIXELS is not None and rules.max_pixels > Image.MAX_IMAGE_PIXELS:
-        # Pillow's own limit would refuse what the parameter allows; a lower one is checked below.
+        # Pillow's own limit must not be below the parameter's, which is checked below.
         Image.MAX_IMAGE_PIXELS = rules.max_pixels
     try:
         image = opened(body)
@@ -145,9 +145,9 @@ def prepare(body: bytes, rules: Rules, boxes: Sequence[Box] = ()) -> Prepared:
 
 
 def upright(body: bytes) -> Image.Image:
-    """Decode a picture of a shard as it is meant to be seen: RGB in sRGB, upright, on white.
+    """Decode a picture of a shard for display: RGB in sRGB, upright, on white.
 
-    One that was encoded here comes out as its own pixels; one that was stored as received may need all of it.
+    Pictures that this project encoded are already so; those stored as received may need all steps.
     """
     try:
         with opened(body) as image:
@@ -161,7 +161,7 @@ def upright(body: bytes) -> Image.Image:
 
 
 def opened(body: bytes, formats: Sequence[str] | None = FORMATS) -> Image.Image:
-    """Open a picture of some formats, None for all that Pillow reads; raises whatever its parsers raise."""
+    """Open a picture in one of the formats (None: any that Pillow reads); raises whatever its parsers raise."""
     if body.startswith(png_chunks.SIGNATURE):
         return png_chunks.opened(body)
     if body.startswith(jpeg_segments.START):
@@ -172,15 +172,15 @@ def opened(body: bytes, formats: Sequence[str] | None = FORMATS) -> Image.Image:
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """Decode an opened picture, at the size that was asked for, to RGB in sRGB, upright, on white."""
+    """Decode an opened picture to RGB in sRGB, upright, on white."""
     image.load()
     turn = _orientation(image)
     size = seen_size(image)
-    return _Look(colors.flatten(image), size, turn, image.info.get("icc_profile")).at(size)
+    return _Decoded(colors.flatten(image), size, turn, image.info.get("icc_profile")).at(size)
 
 
 def seen_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height of an opened picture as it is meant to be seen, in px, without decoding it."""
+    """Return width and height of an opened picture after orientation, in px, without decoding it."""
     width, height = image.size
     return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
@@ -188,7 +188,7 @@ def seen_size(image: Image.Image) -> tuple[int, int]:
 def _unopened(body: bytes) -> Prepared:
     begins_as = next((name for name, sign in _SIGNATURES if re.match(sign, body, re.DOTALL)), None)
     if begins_as is not None:
-        # A WEBP that is cut anywhere does not open, a JPEG that is cut in its header neither.
+        # A WEBP truncated anywhere does not open, nor does a JPEG truncated in its header.
         return Prepared("truncated_image", f"begins as {begins_as}, but cannot be opened", format=begins_as)
     return Prepared("not_an_image", "not an image of a known format" if body else "the body is empty")
 
@@ -206,7 +206,7 @@ def _finish(image: Image.Image, body: bytes, rules: Rules, boxes: Sequence[Box])
         animated = _animated(image)
         turn = _load(image, rules)
         if kind not in _DRAFTED:
-            # TIFF turns itself upright while it is decoded.
+            # Pillow turns a TIFF upright while decoding it.
             width, height = image.size
         if turn in _SIDEWAYS:
             width, height = height, width
@@ -214,17 +214,17 @@ def _finish(image: Image.Image, body: bytes, rules: Rules, boxes: Sequence[Box])
         limit = _MAX_SIDE.get(rules.encode)
         if limit is not None and max(size.canvas) > limit:
             return refused("too_many_pixels", f"a side of more than {limit} px cannot be stored as {rules.encode}")
-        look = _Look(colors.flatten(image), (width, height), turn, image.info.get("icc_profile"))
-        view = look.at(size.scaled) if rules.encode != "original" else None
-        found = _perceptual(look, view, rules)
-        # Before the crop, as img2dataset: boxes are shares of the whole picture.
+        decoded = _Decoded(colors.flatten(image), (width, height), turn, image.info.get("icc_profile"))
+        view = decoded.at(size.scaled) if rules.encode != "original" else None
+        found = _perceptual(decoded, view, rules)
+        # Blur before the crop, as img2dataset does: boxes are shares of the whole picture.
         stored = body if view is None else _encode(_on_canvas(blur(view, boxes), size), rules)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return refused("too_many_pixels", f"a frame of more than {rules.max_pixels} pixels")
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged data: costs this item, counted
-        # Only the kind of error: Pillow's messages may hold addresses of memory, which differ from run to run.
+        # Only the type of error: Pillow's messages may contain memory addresses, which differ from run to run.
         return refused("truncated_image", f"cannot be decoded to its end ({type(error).__name__})")
     return Prepared(
         KEEP,
@@ -248,7 +248,7 @@ def _fit(width: int, height: int, rules: Rules) -> Fit:
 
 
 def _animated(image: Image.Image) -> bool:
-    """Say whether more frames follow; pages of a TIFF and second views of a MPO are no animation."""
+    """Tell whether there are more frames; pages of a TIFF and second views of an MPO do not count."""
     try:
         frames = image.info.get(png_chunks.ANIMATED) or getattr(image, "is_animated", False)
         return image.format in _ANIMATED and bool(frames)
@@ -259,17 +259,19 @@ def _animated(image: Image.Image) -> bool:
 
 
 def _load(image: Image.Image, rules: Rules) -> int:
-    """Decode, a large JPEG at reduced size, and return its EXIF orientation, 1..8."""
+    """Decode the picture, a large JPEG at reduced size, and return its EXIF orientation, 1..8."""
     if image.format not in _DRAFTED:
-        # Asked for before, the EXIF of a PNG decodes it, and a damaged one would then pass as whole.
+        # Load first: reading the EXIF of a PNG decodes it, and hides damage from a later load.
         image.load()
         return _orientation(image)
     turn = _orientation(image)
     # The stored picture is fitted as the upright one: the modes treat width and height alike.
     wanted = (1, 1) if rules.encode == "original" else _fit(*image.size, rules).scaled
-    # The perceptual hash has a least size of its own.
-    least = min(1.0, hashes.PDQ_SIDE_PX.get(rules.pdq, 1) / max(image.size))
-    width, height = (round(max(DRAFT_GAP * want, least * side)) for want, side in zip(wanted, image.size, strict=True))
+    # The perceptual hash has its own minimum size.
+    lowest_scale = min(1.0, hashes.PDQ_SIDE_PX.get(rules.pdq, 1) / max(image.size))
+    width, height = (
+        round(max(DRAFT_GAP * want, lowest_scale * side)) for want, side in zip(wanted, image.size, strict=True)
+    )
     image.draft(image.mode, (width, height))
     image.load()
     return turn
@@ -284,7 +286,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Decoded:
     """A decoded picture on white, perhaps at reduced size; the size of the original is upright, in px."""
 
     flat: Image.Image
@@ -293,32 +295,32 @@ class _Look:
     profile: bytes | None
 
     def at(self, size: tuple[int, int]) -> Image.Image:
-        """Return it upright in sRGB, scaled to `size`; like img2dataset's area and Lanczos, one filter for each way."""
+        """Return it upright in sRGB, scaled to `size`; as in img2dataset, with different filters down and up."""
         picture = self.flat
         wanted = size[::-1] if self.turn in _SIDEWAYS else size
         if picture.size != wanted:
             shrinks = wanted <= picture.size
-            way = Image.Resampling.HAMMING if shrinks else Image.Resampling.LANCZOS
-            picture = picture.resize(wanted, way, reducing_gap=DRAFT_GAP if shrinks else None)
+            filter_ = Image.Resampling.HAMMING if shrinks else Image.Resampling.LANCZOS
+            picture = picture.resize(wanted, filter_, reducing_gap=DRAFT_GAP if shrinks else None)
         picture = colors.to_srgb(picture, self.profile)
         return picture.transpose(_TURNS[self.turn]) if self.turn in _TURNS else picture
 
 
-def _perceptual(look: _Look, view: Image.Image | None, rules: Rules) -> hashes.Perceptual | None:
-    """Hash the stored view where it is large enough and not enlarged, else one that is made for it."""
+def _perceptual(decoded: _Decoded, view: Image.Image | None, rules: Rules) -> hashes.Perceptual | None:
+    """Hash the stored view if it is large enough and not enlarged, else a view of the hash's own size."""
     if rules.pdq == "skip":
         return None
     side = hashes.PDQ_SIDE_PX[rules.pdq]
-    target = fit(*look.original, "keep_ratio_largest", side).scaled
+    target = fit(*decoded.original, "keep_ratio_largest", side).scaled
     if view is None or (
-        view.size != target and not (rules.pdq == "quick" and side <= max(view.size) <= max(look.original))
+        view.size != target and not (rules.pdq == "quick" and side <= max(view.size) <= max(decoded.original))
     ):
-        view = look.at(target)
-    return hashes.pdq(view, look.original, rules.pdq)
+        view = decoded.at(target)
+    return hashes.pdq(view, decoded.original, rules.pdq)
 
 
 def _on_canvas(view: Image.Image, size: Fit) -> Image.Image:
-    """Crop a scaled picture to its canvas, or pad it with white; the middle stays the middle."""
+    """Crop a scaled picture to its canvas, or pad it with white, centered."""
     if size.canvas == size.scaled:
         return view
     if size.canvas[0] <= size.scaled[0] and size.canvas[1] <= size.scaled[1]:
@@ -331,7 +333,7 @@ def _on_canvas(view: Image.Image, size: Fit) -> Image.Image:
 
 
 def _encode(image: Image.Image, rules: Rules) -> bytes:
-    # Pillow would copy a comment, a profile or a text out of the source's info.
+    # Pillow would copy a comment, a profile or a text from the source's info.
     image.info = {}
     out = io.BytesIO()
     image.save(out, _ENCODERS[rules.encode], quality=rules.quality)

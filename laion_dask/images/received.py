@@ -1,6 +1,6 @@
 """The work of a decoder: read the rights metadata of a received body, and prepare its picture.
 
-A picture that its own bytes refuse is not decoded.
+A picture whose own metadata opts out is not decoded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from laion_dask.web.rights.decision import SILENT, Decision, Policy
 from laion_dask.web.rights.embedded import decide_file
 
 FIELDS: Final = tuple(field.name for field in dataclasses.fields(prepare.Prepared) if field.name != "picture")
-"""What an answer holds of a prepared picture beside its bytes."""
+"""Fields of an answer for a prepared picture, without its bytes."""
 
 
-def look(
+def process(
     body: bytes, rules: prepare.Rules, policy: Policy | None, boxes: Sequence[Box], time: str | None
 ) -> tuple[Decision, prepare.Prepared]:
-    """Read what the owner wrote into a picture, then prepare it; without a policy nothing is read.
+    """Read the rights metadata of a picture, then prepare it; without a policy no metadata is read.
 
-    `time` is the Date of the response that brought it. `MemoryError` is the only way out, where memory is limited.
+    `time` is the Date header of its response. Raises `MemoryError` where memory is limited.
     """
     decision = decide_file(body, policy, time) if policy is not None else SILENT
     if policy is not None and policy.binds(decision):
@@ -32,10 +32,10 @@ def look(
 
 
 def rules_of(fields: Mapping[str, Any]) -> prepare.Rules:
-    """Build the rules out of JSON."""
+    """Build the rules from JSON."""
     return prepare.Rules(**fields)
 
 
 def policy_of(fields: Mapping[str, Any] | None) -> Policy | None:
-    """Build the policy out of JSON."""
+    """Build the policy from JSON."""
     return None if fields is None else Policy(**{name: tuple(value) for name, value in fields.items()})

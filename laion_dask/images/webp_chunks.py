@@ -1,7 +1,7 @@
 """Repair the container of a still WebP: keep its one or two picture chunks, ignore wrong chunks around them.
 
-RFC 9649, 2.5 to 2.7. Wrong are lengths in the RIFF header, sizes and flags in VP8X, and chunks that nobody knows. A
-picture whose own chunk is cut is not repaired.
+RFC 9649, 2.5 to 2.7. Repairs wrong lengths in the RIFF header, wrong sizes and flags in VP8X, and drops unknown chunks.
+A picture whose own chunk is truncated is not repaired.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from laion_dask.images.colors import MAX_PROFILE_BYTES
 
 
 def is_webp(body: bytes) -> bool:
-    """Whether bytes begin as those of a WebP."""
+    """Tell whether bytes begin with the signature of a WebP."""
     return body[:4] == b"RIFF" and body[8:12] == b"WEBP"
 
 
 def opened(body: bytes) -> Image.Image:
-    """Open a WebP; where Pillow refuses it, by its picture alone."""
+    """Open a WebP; if Pillow fails, with its container rebuilt around the picture."""
     try:
         return Image.open(io.BytesIO(body), formats=("WEBP",))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
@@ -43,18 +43,18 @@ def _repaired(body: bytes) -> bytes | None:
     size = _size(picture, found[picture]) if picture is not None else None
     if picture is None or size is None:
         return None
-    beside = {kind: found[kind] for kind in (b"ICCP", b"ALPH", b"EXIF") if kind in found}
-    if picture == b"VP8L" or len(beside.get(b"ICCP", b"")) > MAX_PROFILE_BYTES:
-        # VP8L holds its own transparency.
-        beside.pop(b"ALPH" if picture == b"VP8L" else b"ICCP", None)
-    opaque = b"ALPH" not in beside and not (picture == b"VP8L" and found[picture][4] & 0x10)
-    flags = (0x20 if b"ICCP" in beside else 0) | (0 if opaque else 0x10) | (0x08 if b"EXIF" in beside else 0)
+    others = {kind: found[kind] for kind in (b"ICCP", b"ALPH", b"EXIF") if kind in found}
+    if picture == b"VP8L" or len(others.get(b"ICCP", b"")) > MAX_PROFILE_BYTES:
+        # VP8L contains its own transparency.
+        others.pop(b"ALPH" if picture == b"VP8L" else b"ICCP", None)
+    opaque = b"ALPH" not in others and not (picture == b"VP8L" and found[picture][4] & 0x10)
+    flags = (0x20 if b"ICCP" in others else 0) | (0 if opaque else 0x10) | (0x08 if b"EXIF" in others else 0)
     width, height = (side - 1 for side in size)
     head = bytes([flags, 0, 0, 0]) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
-    chunks = [(b"VP8X", head)] if beside else []
-    chunks += [(kind, beside[kind]) for kind in (b"ICCP", b"ALPH") if kind in beside]
+    chunks = [(b"VP8X", head)] if others else []
+    chunks += [(kind, others[kind]) for kind in (b"ICCP", b"ALPH") if kind in others]
     chunks += [(picture, found[picture])]
-    chunks += [(b"EXIF", beside[b"EXIF"])] if b"EXIF" in beside else []
+    chunks += [(b"EXIF", others[b"EXIF"])] if b"EXIF" in others else []
     inside = b"WEBP" + b"".join(
         kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks
     )
@@ -62,7 +62,7 @@ def _repaired(body: bytes) -> bytes | None:
 
 
 def _chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the chunks that are whole, whatever the header says of their length; the last one may lack its padding."""
+    """Yield the complete chunks, regardless of the RIFF header's length; the last one may lack its padding."""
     place = 12
     while place + 8 <= len(body):
         kind, length = struct.unpack_from("<4sI", body, place)
@@ -73,7 +73,7 @@ def _chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _size(kind: bytes, data: bytes) -> tuple[int, int] | None:
-    """Read width and height in px out of the picture itself (RFC 6386, 9.1; RFC 9649, 3.4)."""
+    """Read width and height in px from the picture chunk (RFC 6386, 9.1; RFC 9649, 3.4)."""
     if kind == b"VP8L":
         if len(data) < 5 or data[0] != 0x2F:
             return None

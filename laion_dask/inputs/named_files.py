@@ -1,7 +1,7 @@
-"""Lists the files that parameters name by path: which stage reads each, under which key, and what it has to be.
+"""List the files that parameters name by path: the stage that reads each, its key and its kind.
 
-One list for all that asks: the check before a run (`laion_dask.preflight`), and whatever digests the files themselves,
-since DVC sees only that a path in params.yaml has changed, not what lies there.
+Used by preflight, and by the stage inputs, which digests the files: DVC only detects a changed path in params.yaml, not
+a changed file at that path.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final, Literal, NamedTuple
 from laion_dask import params
 
 STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
-"""In the order in which they run; `data/<stage>` is what each leaves."""
+"""In the order in which they run; `data/<stage>` is the out of each."""
 _LOCAL_DIR: Final = "local-dir:"
-_DEMO: Final = "demo"  # stands for a file of this package
+_DEMO: Final = "demo"  # means a file of this package
 
 Kind = Literal["file", "folder", "either", "glob"]
 
@@ -27,21 +27,21 @@ class NamedFile(NamedTuple):
 
     stage: str
     key: str
-    """Of the parameter, e.g. `catalog.lists.0.file`."""
+    """Key of the parameter, e.g. `catalog.lists.0.file`."""
     path: str
     """As the user wrote it, relative to the project's folder or absolute; a glob where `kind` says so."""
     kind: Kind = "file"
 
     def made_by(self) -> str | None:
-        """Return the stage that makes what lies there, if one does: it need not be there before the first run."""
+        """Return the stage that writes this path, if any: the path then need not exist before the first run."""
         relative = Path(os.path.relpath(self.path))
         inside = relative.parts[:1] == ("data",) and len(relative.parts) > 1
         return relative.parts[1] if inside and relative.parts[1] in STAGES else None
 
     def found(self) -> list[Path]:
-        """List what lies there, sorted: the file or folder itself, or what the glob matches.
+        """List the existing paths, sorted: the file or folder itself, or the matches of the glob.
 
-        What exists under the name as given is that file, whatever characters are in it.
+        A path that exists is never treated as a glob.
         """
         if self.kind == "glob" and not Path(self.path).exists():
             return sorted(Path(path) for path in glob(self.path, recursive=True))  # noqa: PTH207 - may be absolute
@@ -51,8 +51,8 @@ class NamedFile(NamedTuple):
 def named_files(settings: params.Params) -> list[NamedFile]:
     """List every path and glob that the parameters name, in the order of the stages that read them.
 
-    A file that several stages read comes once for each. Of `score.models.N.pretrained` and `report.against`, which may
-    also be a tag or a revision, those are listed whose path is there.
+    A file that several stages read is listed once for each. `score.models.N.pretrained` and `report.against` may also
+    be a tag or a revision, and are listed only if their path exists.
     """
     found = [*_crawl(settings), *_catalog(settings), *_download(settings.download), *_score(settings.score)]
     found += [NamedFile("group", f"group.evaluation.{at}", path) for at, path in enumerate(settings.group.evaluation)]

@@ -1,7 +1,7 @@
-"""What parameters name by path, digested for each stage: so that DVC sees a file that has changed under its name.
+"""Digest the files that parameters name, for each stage, so that DVC detects a changed file.
 
-A digest is read again only where size, time or inode of a file are others than last time; the first look at a file
-reads all of it. What lies elsewhere (s3://, https://, models of a hub) is named, and not digested.
+Digests are cached until size, times or inode of a file change. Remote files (s3://, https://, models of a hub) are
+listed but not digested.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from laion_dask.inputs.named_files import STAGES, NamedFile
 from laion_dask.storage.files import sha256
 
 CACHE: Final = "inputs.json"
-"""In the folder of work in progress: what was read of each file."""
+"""Cache of digests, in the folder of unfinished work."""
 
-# A file that was changed within the tick of a clock in which it was read may change again and keep its time.
+# A file can change again within one tick of its file system's clock and keep its time, so recent files are not cached.
 _RACY_S: Final = 2.0
 _THREADS: Final = 4
 _LOCAL_DIR: Final = "local-dir:"
@@ -31,16 +31,16 @@ _TABLE: Final = ".parquet"
 
 
 class InputsError(Exception):
-    """A file that a parameter names is not there, or cannot be read; the message has key, path and remedy."""
+    """A file that a parameter names is missing; the message has key, path and remedy."""
 
 
 class Digests:
-    """The sha256 of files by path, kept from one run to the next for those that did not change."""
+    """The sha256 of files by path, cached between runs for unchanged files."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
-        self._known: dict[str, list[Any]] = _read(cache)
-        self._now: dict[str, list[Any]] = {}
+        self._cached: dict[str, list[Any]] = _read(cache)
+        self._current: dict[str, list[Any]] = {}
 
     def of(self, paths: list[Path]) -> dict[Path, str]:
         """Return the sha256 of each file."""
@@ -51,24 +51,24 @@ class Digests:
         place = str(path.absolute())
         about = path.stat()
         status = [about.st_size, about.st_mtime_ns, about.st_ino, about.st_ctime_ns]
-        found, digest = (self._now.get(place) or self._known.get(place) or [[], ""])[:2]
-        if found != status:
+        cached_status, digest = (self._current.get(place) or self._cached.get(place) or [[], ""])[:2]
+        if cached_status != status:
             digest = sha256(path)
-        self._now[place] = [status, digest]
+        self._current[place] = [status, digest]
         return str(digest)
 
-    def keep(self) -> None:
-        """Write the cache, without what was changed so lately that a change after this would not show."""
+    def save(self) -> None:
+        """Write the cache, except files that changed so recently that a further change might go unnoticed."""
         newest = (time.time() - _RACY_S) * 1e9
-        lasting = {place: entry for place, entry in self._now.items() if max(entry[0][1], entry[0][3]) < newest}
+        lasting = {place: entry for place, entry in self._current.items() if max(entry[0][1], entry[0][3]) < newest}
         self._cache.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._cache.with_name(f".{self._cache.name}.{os.getpid()}")
-        fresh.write_text(json.dumps({**self._known, **lasting}))
+        fresh.write_text(json.dumps({**self._cached, **lasting}))
         fresh.replace(self._cache)
 
 
 def _read(cache: Path) -> dict[str, list[Any]]:
-    """Read the cache; a damaged one is as none, since all it holds can be read anew."""
+    """Read the cache; a damaged one counts as empty."""
     try:
         found = json.loads(cache.read_bytes())
     except (OSError, ValueError):
@@ -77,31 +77,31 @@ def _read(cache: Path) -> dict[str, list[Any]]:
 
 
 def describe(settings: params.Params, digests: Digests) -> dict[str, list[dict[str, Any]]]:
-    """Return for each stage what its parameters name: key, path as written, and what lies there with its sha256.
+    """Return for each stage the named files: key, path as written, and the sha256 of each file there.
 
-    Nothing of this machine's paths and clocks, so that it is the same in a clone. What earlier stages make is left out,
-    as DVC follows it. Raises `InputsError` where something is missing.
+    Has no absolute paths and times of this machine, so that a clone gives the same. Outs of earlier stages are left
+    out, since DVC tracks them. Raises `InputsError` if something is missing.
     """
     named = [one for one in named_files.named_files(settings) if one.path]
     found: dict[str, list[dict[str, Any]]] = {stage: [] for stage in STAGES}
     missing = [one for one in named if not _is_remote(one.path) and one.made_by() is None and not _files(one)]
     if missing:
-        raise InputsError(_told(missing))
+        raise InputsError(_message(missing))
     for one in named:
         if one.made_by() is None:
             found[one.stage].append(_entry(one, digests))
-    elsewhere = [("score", *one) for one in _of_hubs(settings.score)]
+    remote = [("score", *one) for one in _of_hubs(settings.score)]
     if settings.report.against is not None and not Path(settings.report.against).is_dir():
-        elsewhere.append(("report", "report.against", settings.report.against))  # a revision of Git, which may move
-    for stage, key, path in elsewhere:
+        remote.append(("report", "report.against", settings.report.against))  # a revision of Git, which may move
+    for stage, key, path in remote:
         found[stage].append({"key": key, "path": path, "digested": False})
     return {stage: sorted(entries, key=lambda entry: str(entry["key"])) for stage, entries in found.items()}
 
 
-def _told(missing: list[NamedFile]) -> str:
+def _message(missing: list[NamedFile]) -> str:
     listed = "; ".join(dict.fromkeys(f"{one.key} = {one.path}" for one in missing))
     return (
-        f"nothing is there: {listed}. Remedy: put the files there, or correct the paths in params.yaml; in `dvc exp "
+        f"missing files: {listed}. Remedy: put the files there, or correct the paths in params.yaml; in `dvc exp "
         "run --temp` and `--queue`, files that Git does not track need an absolute path, or --copy-paths"
     )
 
@@ -111,23 +111,23 @@ def _entry(one: NamedFile, digests: Digests) -> dict[str, Any]:
         return {"key": one.key, "path": one.path, "digested": False}
     files = _files(one)
     root = Path(one.path)
-    of = {_name(path, root): digest for path, digest in digests.of(files).items()}
-    return {"key": one.key, "path": one.path, "files": dict(sorted(of.items()))}
+    named = {_name(path, root): digest for path, digest in digests.of(files).items()}
+    return {"key": one.key, "path": one.path, "files": dict(sorted(named.items()))}
 
 
 def _files(one: NamedFile) -> list[Path]:
-    """List the files that lie at a path: it, those of a glob, or those of a folder that are read."""
+    """List the files at a path: the file itself, the matches of a glob, or the files that are read from a folder."""
     return sorted(file for path in one.found() for file in ([path] if path.is_file() else _in_folder(path)))
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """List the tables of a folder, which stand for the shards beside them; without tables all files: a model's."""
-    every = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in every if path.suffix == _TABLE] or every
+    """List the tables of a folder, as a proxy for the shards beside them; without tables, all files (of a model)."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if path.suffix == _TABLE] or files
 
 
 def _name(path: Path, root: Path) -> str:
-    """Return how a file is called: within a folder by its path there, else as the glob or the user has written it."""
+    """Return the name of a file: its path within a named folder, else the path as the glob or the user wrote it."""
     return path.relative_to(root).as_posix() if root in path.parents else path.as_posix()
 
 
@@ -147,14 +147,14 @@ def _is_remote(path: str) -> bool:
 
 
 def write(settings: params.Params, digests: Digests, out: Path) -> dict[str, Any]:
-    """Write `<stage>.json` for each stage into a folder, and return the counts: of entries, files, and not digested."""
+    """Write `<stage>.json` for each stage into a folder, and return how many entries, files and undigested ones."""
     described = describe(settings, digests)
     for stage, entries in described.items():
         (out / f"{stage}.json").write_text(json.dumps(entries, indent=2) + "\n")
-    digests.keep()
-    every = [entry for entries in described.values() for entry in entries]
+    digests.save()
+    entries = [entry for listed in described.values() for entry in listed]
     return {
-        "named": len(every),
-        "files": len({(entry["path"], name) for entry in every for name in entry.get("files", ())}),
-        "not_digested": sum(not entry.get("digested", True) for entry in every),
+        "named": len(entries),
+        "files": len({(entry["path"], name) for entry in entries for name in entry.get("files", ())}),
+        "not_digested": sum(not entry.get("digested", True) for entry in entries),
     }

@@ -32,6 +32,6 @@ def run() -> dict[str, int]:
     path.write_text(json.dumps(counts, indent=2) + "\n")
     line = f"{NAME:<9} {counts['files']:>7,} files named in {time.monotonic() - began:.1f} s"
     if counts["not_digested"]:
-        line += f"; {counts['not_digested']} more lie elsewhere, where a change is not noticed: see data/{NAME}"
-    print(line, flush=True)  # noqa: T201 - this is what people read
+        line += f"; {counts['not_digested']} more are remote, where changes are not detected: see data/{NAME}"
+    print(line, flush=True)  # noqa: T201 - the command's result
     return counts

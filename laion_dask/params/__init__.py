@@ -1,12 +1,12 @@
 """The parameters of a version: params.yaml as frozen models, a module for each section, and the published recipes.
 
-- model: params.yaml as one model, and how it is read and refused. The package hands on its names and the sections'.
-- section: The base of every section: frozen, closed to unknown keys, strict about types.
+- model: params.yaml as one model: reading and validation. The package exports its names and the sections.
+- section: The base of every section: frozen, without unknown keys, strict about types.
 - types: Types of parameters that several sections share.
 - crawl, extract, catalog, download, score, group, filters, release: One section each (release has report's too).
-- heads: What score.heads, score.tags and score.faces name.
-- lists: What catalog.lists names: files of known content.
-- recipes: The values of params.yaml that stand for a published dataset.
+- heads: Entries of score.heads, score.tags and score.faces.
+- lists: Entries of catalog.lists: lists of known content.
+- recipes: Apply the rules of published datasets to params.yaml.
 """
 
 from laion_dask.params.catalog import Catalog

@@ -1,4 +1,4 @@
-"""The section `catalog`: how pairs are made unique, cleared of removals and shuffled."""
+"""The section `catalog`: deduplication, removals and shuffling of pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from laion_dask.params.section import Section, Seed
 
 
 class Catalog(Section):
-    """How pairs are made unique, cleared of removals and shuffled."""
+    """Deduplication, removals and shuffling of pairs."""
 
     buckets: Annotated[int, Field(ge=1, le=4096)]
     shard_rows: Annotated[int, Field(ge=16, le=10_000)]

@@ -1,4 +1,4 @@
-"""The section `crawl`: which WAT files are read."""
+"""The section `crawl`: the WAT files to read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from laion_dask.params.section import Section, Seed
 
 
 class Crawl(Section):
-    """Which WATs: the demo's, local files, or a seeded sample of Common Crawl."""
+    """The WATs to read: the demo's, local files, or a seeded sample of Common Crawl."""
 
     source: Literal["demo", "files", "commoncrawl"]
     seed: Seed

@@ -1,4 +1,4 @@
-"""The section `download`: how images are asked for, checked and stored."""
+"""The section `download`: how images are requested, checked and stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTACT = re.compile(
 
 
 class Download(Section):
-    """How images are asked for, checked and stored."""
+    """How images are requested, checked and stored."""
 
     source: Literal["replay", "archive", "web"]
     warcs: tuple[str, ...]
@@ -72,7 +72,7 @@ class Download(Section):
     @classmethod
     def _hashes_hold_what_others_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not {"md5", "sha256"} <= set(value):
-            message = f"{list(value)} lacks one that lists and removals go by. Remedy: [md5, sha256], or sha1 too"
+            message = f"{list(value)} lacks one that lists and removals need. Remedy: [md5, sha256], or sha1 too"
             raise ValueError(message)
         return value
 
@@ -82,7 +82,7 @@ class Download(Section):
             message = "source web needs download.contact: a URL or e-mail address that a webmaster can write to"
             raise ValueError(message)
         if self.contact and not _CONTACT.fullmatch(self.contact):
-            # It stands in the user agent: a word helps nobody, and a line break would be a header of its own.
+            # The user agent contains it: other text is no contact, and a line break would start another header.
             message = (
                 f"contact {self.contact!r} is neither a URL nor an e-mail address. "
                 "Remedy: https://your.site/crawler or name@your.site, without spaces or brackets"
@@ -92,12 +92,12 @@ class Download(Section):
             message = f"rights_unknown {sorted(stray)} are not in rights. Remedy: add them there, or remove them here"
             raise ValueError(message)
         if self.source in {"replay", "archive"} and not self.warcs:
-            message = f"source {self.source} needs download.warcs: globs of WARC files that hold the responses"
+            message = f"source {self.source} needs download.warcs: globs of WARC files with the responses"
             raise ValueError(message)
         if self.source != "web" and any(Path(glob).is_relative_to("data/download") for glob in self.warcs):
             message = (
-                "download.warcs lie in data/download, which is emptied before the stage runs. Remedy: take the archive "
-                "out of the way first, e.g. `dvc get . data/download --out earlier`, and name it there"
+                "download.warcs are in data/download, which is emptied before the stage runs. Remedy: copy the archive "
+                "elsewhere first, e.g. `dvc get . data/download --out earlier`, and name the copy"
             )
             raise ValueError(message)
         return self

@@ -1,4 +1,4 @@
-"""The section `extract`: the rules from the bytes of a WAT to pairs."""
+"""The section `extract`: the rules by which pairs are extracted from WATs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from laion_dask.params.types import Directive, Extension, Fraction
 
 
 class Extract(Section):
-    """Rules from WAT bytes to pairs."""
+    """Rules by which pairs are extracted from WATs."""
 
     reader: Literal["fastwarc", "warcio"]
     link_kinds: Annotated[
@@ -45,7 +45,7 @@ class Extract(Section):
     @classmethod
     def _gcld3_is_gone(cls, value: object) -> object:
         if value in {"gcld3", "cld3"}:
-            message = f"{value} does not build any more. Remedy: fasttext, which answers for it in every recipe"
+            message = f"{value} can no longer be built. Remedy: fasttext, which replaces it in every recipe"
             raise ValueError(message)
         return value
 
@@ -55,6 +55,6 @@ class Extract(Section):
             message = f"min_chars {self.min_chars} is above max_chars {self.max_chars}: no text could be kept"
             raise ValueError(message)
         if "escape" in self.text_steps[:-1]:
-            message = "text_steps: escape comes last: it is applied after the text is cut"
+            message = "text_steps: escape must be last: it is applied after the text is cut"
             raise ValueError(message)
         return self

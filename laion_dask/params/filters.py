@@ -1,6 +1,6 @@
-"""The section `filter` of params.yaml: one frozen model for each of its rules; what is absurd is refused.
+"""The section `filter` of params.yaml: one frozen model for each of its rules; invalid values are refused.
 
-Whether the columns and files that it names are there is checked by `laion_dask.preflight`, before anything runs.
+The existence of its columns and files is checked by `laion_dask.preflight`, before anything runs.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class Similarity(Section):
 
 
 class Threshold(Section):
-    """Limits of one column; a row outside of them, or without a number, is dropped."""
+    """Limits of one column; a row outside them, or without a number, is dropped."""
 
     name: Name
-    """Of the rule: in the metrics, where it is counted on its own."""
+    """Name of the rule in the metrics, where it has its own count."""
     column: Column
     min: float | None = None
     above: float | None = None
     max: float | None = None
     below: float | None = None
     splits: Literal["all"] | tuple[Split, ...] = "all"
-    """Whose pairs it asks."""
+    """Splits that it applies to."""
     missing: Literal["drop", "keep"] = "drop"
-    """What becomes of a pair without a number there."""
+    """Verdict for a pair without a number in the column."""
 
     @model_validator(mode="after")
     def _limits_leave_room(self) -> Threshold:
@@ -64,18 +64,18 @@ class Threshold(Section):
 
 
 class Top(Section):
-    """The top fraction of a column, by DataComp's rule: all that equal the last one stay too."""
+    """The top fraction of a column, by DataComp's rule: ties with the last one are kept too."""
 
     name: Name
     column: Column
     fraction: Annotated[float, Field(gt=0, le=1)]
     by: Literal["all", "split"] = "all"
-    """Of all pairs together, or of each split on its own."""
+    """Of all pairs together, or of each split separately."""
     among: Among = "scored"
-    """Which pairs are ranked: all with a number there; those that known content and punsafe leave, as in a published
-    pool; or those that no rule before has dropped."""
+    """Pairs to rank: all with a number in the column; those that pass known content and punsafe, as in a published
+    pool; or those that no earlier rule has dropped."""
     share_of: Among | None = None
-    """What the fraction is of; None: of those that are ranked."""
+    """Base of the fraction; None: the ranked pairs."""
 
 
 class ImageBased(Section):
@@ -96,7 +96,7 @@ class Balance(Section):
 
 
 class Keywords(Section):
-    """Re-LAION's rule: a listed word in the text of an image that is unsafe by far."""
+    """Re-LAION's rule: a listed word in the text of an image with a high punsafe."""
 
     file: Path
     above_punsafe: Fraction
@@ -112,15 +112,15 @@ class Computed(Section):
     targets: Path | None = None
     """normsim: embeddings of the target images, .npy (targets, features)."""
     norm: Literal["inf", 2] | None = None
-    """normsim: of the similarities to all targets, the largest (inf) or the root of the sum of squares (2)."""
+    """normsim: norm of the similarities to all targets: the maximum (inf) or the Euclidean norm (2)."""
     batch: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """negcliploss: pairs of one random batch."""
+    """negcliploss: pairs per random batch."""
     batches: Annotated[int, Field(ge=1, le=1_000)] | None = None
-    """negcliploss: how many random batches the normalizer is a mean of."""
+    """negcliploss: number of random batches that the normalizer is averaged over."""
     temperature: Annotated[float, Field(gt=0, le=1)] | None = None
-    """negcliploss: that of the model."""
+    """negcliploss: temperature of the model."""
     seed: Seed | None = None
-    """negcliploss: of the batches."""
+    """negcliploss: seed of the batches."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Computed:
@@ -135,7 +135,7 @@ class Computed(Section):
 
 
 class Filter(Section):
-    """Thresholds: the only place where numbers become verdicts."""
+    """Thresholds: the only parameters that turn numbers into verdicts."""
 
     similarity: Similarity
     min_chars: Annotated[int, Field(ge=0, le=10_000)]
@@ -170,7 +170,7 @@ class Filter(Section):
     def _names_are_given_once(cls, value: tuple[Threshold | Top | Computed, ...]) -> tuple[object, ...]:
         names = [entry.column if isinstance(entry, Computed) else entry.name for entry in value]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            message = f"{', '.join(twice)} comes twice. Remedy: another name for one of them"
+            message = f"{', '.join(twice)} is used twice. Remedy: another name for one of them"
             raise ValueError(message)
         return value
 
@@ -180,7 +180,7 @@ class Filter(Section):
         return [*based, *((f"computed.{number}.model", entry.model) for number, entry in enumerate(self.computed))]
 
     def files(self) -> Sequence[tuple[str, str, Literal["file", "either"]]]:
-        """Return (key, path, what it may be) of each file or folder that a rule reads."""
+        """Return (key, path, allowed kind) of each file or folder that a rule reads."""
         found: list[tuple[str, str, Literal["file", "either"]]] = [
             (f"{key}.{at}", path, "either")
             for key in ("keep_uids", "drop_uids")

@@ -1,4 +1,4 @@
-"""The section `group`, and the check that the filter asks for no more than the stage group records."""
+"""The section `group`, and the check that the filter needs no more than the stage group records."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Group(Section):
 def check(
     group: Group, distances: Mapping[str, int | None], semantic_duplicates: float | None, models: Sequence[str]
 ) -> None:
-    """Raise `ValueError` where the filter asks for what the stage group does not record.
+    """Raise `ValueError` if the filter needs distances that the stage group does not record.
 
-    `distances` are the filter's by their keys; None is asked for nothing.
+    `distances` are the filter's by their keys; None if unused.
     """
     if group.model is not None and group.model not in models:
         message = f"group.model = {group.model!r} is not in score.models. Remedy: one of {', '.join(models)}, or null"
@@ -40,15 +40,15 @@ def check(
     for key, distance in distances.items():
         if distance is not None and distance > group.pdq_distance:
             message = (
-                f"{key} = {distance} is above group.pdq_distance = {group.pdq_distance}, up to which distances are "
+                f"{key} = {distance} is above group.pdq_distance = {group.pdq_distance}, the largest that is "
                 "recorded. Remedy: lower the one or raise the other"
             )
             raise ValueError(message)
-    # Rounded: 1 - 0.05 is a little more or less than 0.95.
+    # Rounded, since 1 - 0.05 is not exactly 0.95.
     if semantic_duplicates is not None and round(1 - semantic_duplicates, 9) < group.semantic_floor:
         message = (
-            f"filter.semantic_duplicates = {semantic_duplicates} asks for cosines from {1 - semantic_duplicates:g}, "
-            f"and group.semantic_floor = {group.semantic_floor} is the lowest that is recorded. "
-            "Remedy: a lower one of them"
+            f"filter.semantic_duplicates = {semantic_duplicates} needs cosines from {1 - semantic_duplicates:g}, "
+            f"but group.semantic_floor = {group.semantic_floor} is the lowest that is recorded. "
+            "Remedy: lower one of them"
         )
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""The parameters `score.heads`, `score.tags` and `score.faces`: which files measure what, and on which model."""
+"""The parameters `score.heads`, `score.tags` and `score.faces`: their files, models and columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from laion_dask.params.section import Section
 Name = Annotated[str, Field(min_length=1)]
 
 DEMO_COLUMNS: Final = ("aesthetic", "punsafe", "pwatermark")
-"""What the heads of this package measure, in the order of the scores."""
+"""Columns of this package's heads, in the order of the scores."""
 
 _COLUMNS: Final = {
     "aesthetic_v1": "aesthetic",
@@ -28,7 +28,7 @@ _TAKEN: Final = re.compile(r"uid|slot|reason|similarity(_.*)?|tag_.*|laion400m_.
 
 
 class Head(Section):
-    """One head: a file of the user, the model whose image embeddings it reads, and the column that it fills."""
+    """One head: its file of weights, the model whose image embeddings it reads, and the column that it writes."""
 
     kind: Literal["demo", "aesthetic_v1", "aesthetic_v2", "nsfw_laion", "violence", "simulacra", "layers", "watermark"]
     file: Name | None = None
@@ -55,14 +55,16 @@ class Head(Section):
         elif self.model is not None and self.kind == "watermark":
             wrong = f"model {self.model} with kind watermark. Remedy: leave it out, it reads images, not embeddings"
         elif self.column is not None and (not _COLUMN.fullmatch(self.column) or _TAKEN.fullmatch(self.column)):
-            wrong = f"column {self.column}. Remedy: another of a-z, 0-9 and _, that is not a column of the scores yet"
+            wrong = (
+                f"column {self.column}. Remedy: another name of a-z, 0-9 and _ that is not a column of the scores yet"
+            )
         if wrong:
             raise ValueError(wrong)
         return self
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it fills."""
+        """The columns that it writes."""
         return DEMO_COLUMNS if self.kind == "demo" else (self.column or _COLUMNS[self.kind],)
 
 
@@ -90,20 +92,20 @@ class Tag(Section):
 
 
 class Faces(Section):
-    """The detector of faces: a file of the user, and how its outputs become boxes."""
+    """The face detector: its file, and how its outputs become boxes."""
 
     file: Name
     expect_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Boxes with a lower score are left out; DataComp, appendix G: 0.3."""
+    """Boxes with a lower score are dropped; DataComp, appendix G: 0.3."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Of two boxes whose shared area is a larger share of their joint one, the better stays; insightface: 0.4."""
+    """Non-maximum suppression: above this intersection over union only the better box stays; insightface: 0.4."""
     side_px: Annotated[int, Field(ge=32, le=2048, multiple_of=32)] = 224
-    """Side of the square that the detector sees; DataComp, appendix G: 224."""
+    """Side of the detector's square input; DataComp, appendix G: 224."""
 
 
 def check(heads: Sequence[Head], tags: Sequence[Tag], models: Iterable[str]) -> None:
-    """Raise `ValueError` where two heads fill one column, tags come twice, or a model is not among the models."""
+    """Raise `ValueError` if two heads write one column, a tag is repeated, or a model is not in `models`."""
     known = list(models)
     for key, entries in (("heads", heads), ("tags", tags)):
         for entry in entries:
@@ -112,7 +114,7 @@ def check(heads: Sequence[Head], tags: Sequence[Tag], models: Iterable[str]) -> 
                 raise ValueError(message)
     columns = [column for head in heads for column in head.columns]
     if twice := sorted({column for column in columns if columns.count(column) > 1}):
-        message = f"heads fill {', '.join(twice)} twice. Remedy: leave one out, or give it another column"
+        message = f"heads write {', '.join(twice)} twice. Remedy: leave one out, or give it another column"
         raise ValueError(message)
     if sum(tag.kind == "laion400m" for tag in tags) > 1:
         message = "tags has laion400m twice. Remedy: leave one out, its columns have fixed names"

@@ -1,4 +1,4 @@
-"""The parameter `catalog.lists`: files of known content that partners give."""
+"""The parameter `catalog.lists`: lists of known content from partners."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class HashList(Section):
     """One list of hashes: of image bytes, of pictures (PDQ) or of addresses."""
 
     name: ListName
-    """Stands for the list in counts, rows and manifest."""
+    """Name of the list in counts, rows and manifest."""
     kind: ListKind
     file: Annotated[str, Field(min_length=1)]
     column: Annotated[str, Field(min_length=1)] | None = None
-    """Of a CSV file; None: the column named as the kind, or the only one."""
+    """Column of a CSV file; None: the one named as the kind, or the only one."""
     distance: Annotated[int, Field(ge=0, le=63)] | None = None
-    """Bits of 256 that a picture's PDQ may differ in; None: 31, as PDQ's authors recommend."""
+    """Maximum Hamming distance of PDQ hashes, of 256 bits; None: 31, as PDQ's authors recommend."""
     quality: Annotated[int, Field(ge=0, le=100)] | None = None
     """A picture's PDQ below this quality is not compared; None: 50, as PDQ's authors recommend."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Of the file: another one is refused."""
+    """Expected sha256 of the file; another is refused."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> HashList:
@@ -39,7 +39,7 @@ class HashList(Section):
 
 
 def check_names(lists: Sequence[HashList]) -> None:
-    """Raise `ValueError` where two lists have one name: their counts would be one."""
+    """Raise `ValueError` if two lists have the same name, since their counts would be merged."""
     names = [entry.name for entry in lists]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         message = f"two lists are named {', '.join(twice)}. Remedy: another name for one of them"

@@ -1,4 +1,4 @@
-"""params.yaml as one frozen model: a section for each stage; what is unknown, missing or absurd is refused."""
+"""params.yaml as one frozen model: a section for each stage; unknown, missing or invalid parameters are refused."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class ParamsError(Exception):
-    """A parameter is unknown, missing or absurd; the message has key, value and remedy."""
+    """A parameter is unknown, missing or invalid; the message has key, value and remedy."""
 
 
 class Params(Section):
-    """All of params.yaml: the names of the recipes that were laid over it, then one section for each stage."""
+    """All of params.yaml: the names of the applied recipes, then one section for each stage."""
 
     recipe: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], ...]
     crawl: Crawl
@@ -46,7 +46,7 @@ class Params(Section):
     def _pictures_are_hashed_for_lists(self) -> Params:
         wanted = [entry.name for entry in self.catalog.lists if entry.kind == "pdq"]
         if wanted and self.download.pdq == "skip":
-            message = f"list {wanted[0]} has kind pdq, and download.pdq is skip. Remedy: quick or exact"
+            message = f"list {wanted[0]} has kind pdq, but download.pdq is skip. Remedy: quick or exact"
             raise ValueError(message)
         return self
 
@@ -56,7 +56,7 @@ class Params(Section):
         if longest is not None and self.filter.min_chars > longest:
             message = (
                 f"filter.min_chars = {self.filter.min_chars} is above extract.max_chars = {longest}, where texts are "
-                "cut: no pair could be kept. Remedy: lower the one or raise the other"
+                "cut: no pair could be kept. Remedy: lower min_chars or raise max_chars"
             )
             raise ValueError(message)
         return self
@@ -74,25 +74,25 @@ class Params(Section):
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
-    """Read and check the file; raise `ParamsError` with every key that is wrong, its value and the remedy."""
+    """Read and check the file; raises `ParamsError` with every invalid key, its value and the remedy."""
     return parse(document(path), source=str(path))
 
 
 def document(path: Path) -> object:
-    """Read a file of parameters without checking them; `ParamsError` where it is missing or is not YAML."""
+    """Read a file of parameters without checking them; raises `ParamsError` if it is missing or not YAML."""
     try:
-        # ruamel reads YAML 1.2 as DVC does: `no` stays a word and 1e-3 a number.
+        # ruamel reads YAML 1.2 as DVC does: `no` is a string and 1e-3 a number.
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         message = f"{path} is missing: run from the project's folder, or restore it with `git checkout {path}`"
         raise ParamsError(message) from None
     except OSError as error:
-        raise ParamsError(f"{path} cannot be read: {error.strerror}. Remedy: name a file that can be read") from error
+        raise ParamsError(f"{path} cannot be read: {error.strerror}. Remedy: give a readable file") from error
     except (YAMLError, RecursionError) as error:
         raise ParamsError(f"{path} is not YAML: {error}") from error
     except ValueError as error:
-        # Of a day that does not exist, or a number of too many digits; ruamel does not say where it stands.
-        raise ParamsError(f"{path} holds a date or number that is none: {error}. Remedy: correct it") from error
+        # A date that does not exist, or a number of too many digits; ruamel does not give its position.
+        raise ParamsError(f"{path} has an invalid date or number: {error}. Remedy: correct it") from error
 
 
 def parse(values: object, source: str = "parameters") -> Params:

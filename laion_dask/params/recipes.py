@@ -1,8 +1,8 @@
-"""Lay the rules of a published dataset, a recipe, over the values of params.yaml.
+"""Apply the rules of a published dataset, a recipe, to the values of params.yaml.
 
 A recipe is a file of `laion_dask/recipes`: sections of params.yaml with only the values that the recipe sets, each with
-its source. Its header says whose rules these are, and which of them this project cannot follow. `extends: NAME` takes
-all values of another recipe first. `each`, as the only key below a parameter, changes every entry of a list, or a value
+its source. Its header names the origin of the rules, and those that this project cannot follow. `extends: NAME` first
+takes all values of another recipe. `each`, as the only key below a parameter, changes every entry of a list, or a value
 that is not null: with it, the recipe `demo` replaces the weights and files of any other recipe.
 """
 
@@ -34,17 +34,17 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One recipe: the values that it sets, and what its header says about them."""
+    """One recipe: the values that it sets, and its header."""
 
     name: str
     title: str
     """The first line of the header."""
     notes: str
-    """The rest of the header: whose rules these are, and which of them this project cannot follow."""
+    """The rest of the header: the origin of the rules, and those that this project cannot follow."""
     values: Mapping[str, Any]
-    """Sections of params.yaml with only the keys that the recipe sets, those of the recipe that it extends included."""
+    """Sections of params.yaml with only the keys that it sets, including those of the recipe that it extends."""
     extends: str | None = None
-    """The recipe whose values it takes first, and whose header holds for it too."""
+    """The recipe that it is based on, whose header applies to it too."""
 
 
 def names() -> list[str]:
@@ -56,8 +56,8 @@ def names() -> list[str]:
 def describe(name: str) -> Recipe:
     """Read one recipe.
 
-    Raises `RecipeError` where there is none of that name or its file is not YAML, `params.ParamsError` where it sets
-    a key that params.yaml does not have.
+    Raises `RecipeError` if there is none of that name or its file is not YAML, `params.ParamsError` if it sets a key
+    that params.yaml does not have.
     """
     text = _read(name)
     try:
@@ -73,34 +73,34 @@ def describe(name: str) -> Recipe:
     if extends is not None:
         if extends == name:
             raise RecipeError(f"recipe {name!r} extends itself. Remedy: the name of another, or leave it out")
-        values = _lay(values, describe(str(extends)).values)
+        values = _merge(values, describe(str(extends)).values)
     title, *notes = _header(text)
     return Recipe(name, title, "\n".join(notes).strip("\n"), values, extends)
 
 
 def apply(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values of params.yaml with those of the recipe laid over them; what it does not set stays.
+    """Return plain values of params.yaml with a recipe applied; values that it does not set stay.
 
-    `name` may be several names with spaces between: each is laid over those before it. `values` itself is not changed;
-    the result names the recipes in `recipe`. Lists are replaced, not joined. Raises as `describe`.
+    `name` may be several names separated by spaces, applied in order. `values` itself is not changed; the result names
+    the recipes in `recipe`. Lists are replaced, not joined. Raises as `describe`.
     """
-    laid = dict(values)
+    merged = dict(values)
     for one in named(name):
-        laid = _lay(describe(one).values, laid)
-    return laid | {"recipe": list(named(name))}
+        merged = _merge(describe(one).values, merged)
+    return merged | {"recipe": list(named(name))}
 
 
 def named(name: str) -> tuple[str, ...]:
-    """Return the names of one or several recipes, written with spaces between; each once, where it comes last."""
+    """Return the names in a string of one or several recipes separated by spaces; of repeated ones the last counts."""
     names_ = reversed(dict.fromkeys(reversed(name.split())))
     # An empty name is kept, so that looking it up refuses it.
     return tuple(names_) or (name,)
 
 
 def caveats(names_: Iterable[str]) -> list[Recipe]:
-    """Return the recipes that a version was built by, with those that they extend before them, each once.
+    """Return the recipes of a version, each after the one that it extends, without duplicates.
 
-    Their titles and notes go into the card of the version: whose rules it follows, and which of them it does not.
+    Their titles and notes go into the card of the version, which states the rules that it does and does not follow.
     """
     found: dict[str, Recipe] = {}
 
@@ -116,7 +116,7 @@ def caveats(names_: Iterable[str]) -> list[Recipe]:
 
 
 def changes(settings: params.Params) -> list[tuple[str, Any, Any]]:
-    """Return (key, value of the recipes, value here) where parameters differ from the recipes that they name.
+    """Return (key, value of the recipes, value here) of parameters that differ from their recipes.
 
     Raises as `describe`.
     """
@@ -139,7 +139,7 @@ def _differing(theirs: Mapping[str, Any], here: Mapping[str, Any], path: str) ->
 def load(name: str, base: Path = params.PARAMS_FILE) -> params.Params:
     """Return the checked parameters of one or several recipes over those of a params.yaml.
 
-    Raises as `describe`, and `params.ParamsError` where the base is missing or all together are refused.
+    Raises as `describe`, and `params.ParamsError` if the base is missing or the result is refused.
     """
     return params.parse(apply(name, params.load(base).model_dump()), source=f"recipe {name!r} over {base}")
 
@@ -151,7 +151,7 @@ def _folder() -> Traversable:
 def _read(name: str) -> str:
     known = names()
     if name not in known:
-        # Where the name is a path, a recipe named as its file is suggested.
+        # If the name is a path, suggest a recipe by its file name.
         near = get_close_matches(Path(name).stem.lower(), known, n=1)
         remedy = f"{near[0]!r}, perhaps" if near else f"one of {', '.join(known)}"
         raise RecipeError(f"there is no recipe {name!r}. Remedy: {remedy}")
@@ -161,8 +161,8 @@ def _read(name: str) -> str:
 
 @lru_cache(maxsize=128)
 def _parsed(text: str) -> Any:  # noqa: ANN401 - any YAML value
-    """Parse a recipe, once for all that extend it; the result is shared, so callers copy it."""
-    # ruamel reads YAML 1.2 as params.yaml is read: `no` stays a word and 1e-3 a number.
+    """Parse a recipe, cached; the result is shared, so callers must copy it."""
+    # YAML 1.2, as for params.yaml: `no` is a string and 1e-3 a number.
     return YAML(typ="safe", pure=True).load(text)
 
 
@@ -189,21 +189,21 @@ def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], where: st
             _refuse_unknown(value, inner, where, f"{path}{key}.")
 
 
-def _lay(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
-    laid = dict(under)
+def _merge(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
     for key, value in over.items():
-        below = laid.get(key)
+        below = merged.get(key)
         if isinstance(value, dict) and [*value] == [_EACH]:
-            laid[key] = _lay_each(value[_EACH], below)
+            merged[key] = _merge_each(value[_EACH], below)
         else:
-            laid[key] = _lay(value, below) if isinstance(value, dict) and isinstance(below, Mapping) else value
-    return laid
+            merged[key] = _merge(value, below) if isinstance(value, dict) and isinstance(below, Mapping) else value
+    return merged
 
 
-def _lay_each(over: Any, below: Any) -> Any:  # noqa: ANN401 - any YAML value
+def _merge_each(over: Any, below: Any) -> Any:  # noqa: ANN401 - any YAML value
     if isinstance(below, list | tuple):
-        # Only the keys that an entry has are replaced: entries of another kind have other keys.
-        return [_lay({key: over[key] for key in over if entry.get(key) is not None}, entry) for entry in below]
+        # Only keys that an entry has are replaced, since entries of another kind have other keys.
+        return [_merge({key: over[key] for key in over if entry.get(key) is not None}, entry) for entry in below]
     if isinstance(below, Mapping):
-        return _lay(over, below)
+        return _merge(over, below)
     return None if below is None else over

@@ -1,4 +1,4 @@
-"""The sections `release` and `report` of params.yaml: what is published, and what is shown of it."""
+"""The sections `release` and `report` of params.yaml: the published tables, and the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Layout = Literal["laion-400m", "laion-5b", "re-laion", "datacomp", "img2dataset"
 
 
 class Release(Section):
-    """What the released tables hold."""
+    """The content of the released tables."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
@@ -30,7 +30,7 @@ class Release(Section):
 
 
 class Report(Section):
-    """What is shown, and where MLflow files it."""
+    """The content of the report, and the MLflow experiment that records it."""
 
     histogram_bins: Annotated[int, Field(ge=5, le=1_000)]
     top_hosts: Annotated[int, Field(ge=1, le=1_000)]

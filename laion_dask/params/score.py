@@ -1,4 +1,4 @@
-"""The section `score`: which CLIP models score the pairs, which heads, and how images come to them."""
+"""The section `score`: the CLIP models and heads that score the pairs, and how images are prepared for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from laion_dask.schema.values import SPLITS, Split
 
 
 class Model(Section):
-    """One CLIP: what it is, which texts it reads, and what its weights must be."""
+    """One CLIP model: its architecture and weights, and the splits whose texts it reads."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
     model: Annotated[str, Field(min_length=1)]
@@ -32,12 +32,12 @@ class Model(Section):
         raise ValueError(message)
 
     def reads(self, split: str) -> bool:
-        """Say whether the model reads the texts of a split."""
+        """Tell whether the model reads the texts of a split."""
         return self.splits == "all" or split in self.splits
 
 
 class Score(Section):
-    """Which CLIPs, which heads, and how images come to them."""
+    """The CLIP models and heads, and how images are prepared for them."""
 
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=16)]
     heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)] | None
@@ -57,13 +57,14 @@ class Score(Section):
         names = [model.name for model in self.models]
         if len({*names}) < len(names):
             message = (
-                f"models has a name twice: {', '.join(names)}. Remedy: another name, it stands in columns and arrays"
+                f"models has a name twice: {', '.join(names)}. Remedy: another name, as columns and arrays contain it"
             )
             raise ValueError(message)
         silent = [split for split in SPLITS if not any(model.reads(split) for model in self.models)]
         if silent:
             message = (
-                f"no model reads the texts of {', '.join(silent)}: they would all be dropped. Remedy: splits of one"
+                f"no model reads the texts of {', '.join(silent)}: they would all be dropped. "
+                "Remedy: add them to the splits of a model"
             )
             raise ValueError(message)
         return self

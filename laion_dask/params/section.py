@@ -1,7 +1,7 @@
-"""The base of every section of params.yaml: frozen, closed to unknown keys, and strict about types.
+"""The base of every section of params.yaml: frozen, without unknown keys, and strict about types.
 
-pydantic would read "5" as 5, true as 1 and 86400 as a date; a value that means something else than it says is refused
-instead. So are numbers that are none (nan, inf), empty texts, and lists that say the same thing twice.
+pydantic would read "5" as 5, true as 1 and 86400 as a date; such a value is refused instead. So are nan and inf, empty
+texts, and duplicates in lists.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-"""Of anything random: what NumPy and faiss take."""
+"""A seed in the range that NumPy and faiss accept."""
 
 REFUSED: Final = "refused"
-"""Type of the errors whose message lacks the value, since pydantic has it."""
-_MAY_REPEAT: Final = frozenset({"text_steps"})  # a step may come twice
+"""Type of errors whose message leaves out the value, which pydantic adds."""
+_MAY_REPEAT: Final = frozenset({"text_steps"})  # a step may be repeated
 _MAY_BE_BLANK: Final = frozenset({"refused_substrings"})  # an address with a space
 _SEE: Final = "Remedy: see its comment in params.yaml"
 
@@ -43,32 +43,32 @@ class Section(BaseModel):
         if isinstance(value, list | tuple) and name not in _MAY_REPEAT:
             scalars = [found for found in value if isinstance(found, str | int | float)]
             if twice := sorted({str(found) for found in scalars if scalars.count(found) > 1}):
-                problem = f"{', '.join(twice)} comes twice. Remedy: once"
+                problem = f"{', '.join(twice)} is listed twice. Remedy: list it once"
                 raise PydanticCustomError(REFUSED, "{problem}", {"problem": problem})
         return value
 
 
 def _problem(value: object, types: frozenset[type]) -> str | None:
-    """Return why a value is not of the types that a parameter may have; what else is wrong, pydantic says."""
+    """Return why a value is not of an allowed type; other errors are reported by pydantic."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     problem = None
     if isinstance(value, bool) and bool not in types:
-        problem = f"{value} is refused: this parameter is no switch. {_SEE}"
+        problem = f"{value} is refused: this parameter is not true or false. {_SEE}"
     elif not isinstance(value, bool) and types == {bool}:
         problem = f"{value!r} is refused: this parameter is true or false. {_SEE}"
     elif isinstance(value, str) and "\0" in value:
-        problem = f"{value!r} has a character that no text may have. Remedy: write it without"
+        problem = f"{value!r} has a NUL character. Remedy: write it without"
     elif isinstance(value, str) and types and not types & {str, date}:
-        problem = f"{value!r} is a text, and a number is wanted. Remedy: write it without quotes, as 5 or 0.25"
+        problem = f"{value!r} is a text, but a number is expected. Remedy: write it without quotes, e.g. 5 or 0.25"
     elif is_number and types and not types & {int, float}:
-        problem = f"{value!r} is a number, and a text is wanted. Remedy: write it in quotes"
+        problem = f"{value!r} is a number, but a text is expected. Remedy: write it in quotes"
     elif isinstance(value, float) and not math.isfinite(value):
-        problem = f"{value!r} is no number that can be compared. {_SEE}"
+        problem = f"{value!r} is not a finite number. {_SEE}"
     return problem
 
 
 def _values(value: object) -> Iterator[object]:
-    """Yield a value, or those of a list and of lists in it; what a table holds is checked by its own section."""
+    """Yield a value, or the values of a list at any depth; mappings are checked by their own section."""
     if isinstance(value, list | tuple):
         for inside in value:
             yield from _values(inside)
@@ -77,7 +77,7 @@ def _values(value: object) -> Iterator[object]:
 
 
 def _scalars(annotation: Any) -> frozenset[type]:  # noqa: ANN401 - whatever a field is annotated with
-    """Return the scalar types that an annotation allows, at any depth; those of other sections not."""
+    """Return the scalar types that an annotation allows at any depth, without those of nested sections."""
     if get_origin(annotation) is Literal:
         return frozenset(type(value) for value in get_args(annotation))
     if isinstance(annotation, type) and annotation in {int, float, str, bool, date}:

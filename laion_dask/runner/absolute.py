@@ -1,6 +1,6 @@
 """Make the paths in a task's arguments absolute: a worker may have another working directory.
 
-Parameters keep paths as the user wrote them, since they stand in manifests and keys; only what a task gets is changed.
+Parameters keep paths as the user wrote them, since manifests and keys contain them; only a task's arguments change.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "Tag": ("file",),
 }
 LOCATION: Final = "location"
-"""Of a WAT: the argument that is a path or an address."""
+"""Name of the argument with the path or URL of a WAT."""
 _LOCAL_DIR: Final = "local-dir:"
-_DEMO: Final = "demo"  # stands for a file of this package
+_DEMO: Final = "demo"  # means a file of this package
 
 
 def absolute(value: Any) -> Any:  # noqa: ANN401 - arguments of any task
-    """Return a value whose paths, however deep, are absolute; all parameters together stay as they were written."""
+    """Return the value with absolute paths at every depth; a whole `Params` stays as written."""
     if isinstance(value, Path):
         value = value.absolute()
     elif isinstance(value, Section) and not isinstance(value, Params):
@@ -55,7 +55,7 @@ def absolute(value: Any) -> Any:  # noqa: ANN401 - arguments of any task
 
 
 def _local(location: str) -> str:
-    return location if "://" in location else os.path.abspath(location)  # noqa: PTH100 - a text stays one
+    return location if "://" in location else os.path.abspath(location)  # noqa: PTH100 - a string stays one
 
 
 def _changed(section: Section) -> Iterator[tuple[str, Any]]:
@@ -65,7 +65,7 @@ def _changed(section: Section) -> Iterator[tuple[str, Any]]:
         if isinstance(section, Model) and name in named:
             yield name, _of_model(value)
         elif name in named and isinstance(value, str):
-            yield name, value if value == _DEMO else os.path.abspath(value)  # noqa: PTH100 - a pattern, too
+            yield name, value if value == _DEMO else os.path.abspath(value)  # noqa: PTH100 - may be a glob
         elif name in named and isinstance(value, tuple):
             yield name, tuple(os.path.abspath(path) for path in value)  # noqa: PTH100
         elif isinstance(value, Section | tuple):
@@ -73,21 +73,21 @@ def _changed(section: Section) -> Iterator[tuple[str, Any]]:
 
 
 def _of_model(value: str | None) -> str | None:
-    """Return a folder of `local-dir:` or a checkpoint with an absolute path; names and tags stay."""
+    """Make the path of a `local-dir:` folder or of a checkpoint absolute; names and tags stay."""
     if value is not None and value.startswith(_LOCAL_DIR):
         return f"{_LOCAL_DIR}{Path(value.removeprefix(_LOCAL_DIR)).absolute()}"
     return str(Path(value).absolute()) if value is not None and Path(value).is_file() else value
 
 
 def named(value: Any) -> Iterator[Path]:  # noqa: ANN401 - arguments of any task
-    """Yield the files and folders that sections in absolute arguments name, and that are there."""
+    """Yield the existing files and folders that sections in absolute arguments name."""
     if isinstance(value, Section) and not isinstance(value, Params):
         of_class = _NAMED.get(type(value).__name__, ())
         for name in type(value).model_fields:
             given = getattr(value, name)
             for one in given if isinstance(given, tuple) else (given,):
                 if name in of_class and isinstance(one, str):
-                    yield from _there(one.removeprefix(_LOCAL_DIR))
+                    yield from _existing(one.removeprefix(_LOCAL_DIR))
                 else:
                     yield from named(one)
     elif isinstance(value, Mapping | list | tuple):
@@ -95,12 +95,12 @@ def named(value: Any) -> Iterator[Path]:  # noqa: ANN401 - arguments of any task
             yield from named(item)
 
 
-def _there(path: str) -> list[Path]:
+def _existing(path: str) -> list[Path]:
     return [Path(path)] if Path(path).is_absolute() and Path(path).exists() else []
 
 
 def paths(value: Any) -> Iterator[Path]:  # noqa: ANN401 - arguments of any task
-    """Yield every path in arguments, however deep, but those of sections."""
+    """Yield every path in arguments, at any depth, except those in sections."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, Mapping):

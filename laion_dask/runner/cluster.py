@@ -35,32 +35,32 @@ if TYPE_CHECKING:
 _MOST_WORKERS = 4096
 _MOST_PORTS = 65_535
 _KINDS = "auto, local, cuda, or a scheduler's address such as tls://host:8786"
-# One compute thread for each process: results of a forward pass do not depend on how many workers there are.
+# One compute thread per process, so that a forward pass gives the same result with any number of workers.
 _WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
-    # A worker that closes ends the silence that the cluster asked of it before it closes its last connections.
+    # A closing worker restores its log level before it closes its last connections.
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
 _DASK = {
-    # Dask's profiler looks at all threads every 10 ms. In Python before 3.11.9 a garbage collection that falls into
-    # such a look stops the process for ever (python/cpython issue 106883): seen in a download after a minute.
+    # Dask's profiler samples all threads every 10 ms. Before Python 3.11.9, a garbage collection during a sample can
+    # deadlock the process (python/cpython issue 106883): seen in a download after a minute.
     "distributed.worker.profile.enabled": False,
-    # A part that kills its worker is stopped by the notes that parts.py keeps of it. The scheduler's own count blames
-    # every task that a dead worker had, also those that only waited there.
+    # tasks.py counts the workers that a part has killed. The scheduler's own count blames every task that a dead worker
+    # had, also those that only waited there.
     "distributed.scheduler.allowed-failures": 1_000,
-    # A worker that is not back within this time is given up for good. Dask's 15 s pass while a busy machine starts
-    # Python anew, and then a run waits for workers that nobody starts.
+    # A worker that does not restart within this time is never restarted. Dask's 15 s are too short for Python to start
+    # on a busy machine; the run would then wait for ever.
     "distributed.deploy.lost-worker-timeout": "10 minutes",
 }
-# Scheduler and workers listen for HTTP whatever is asked for; without routes they have nothing to tell.
+# Scheduler and workers always serve HTTP; without routes they disclose nothing.
 _NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
 class ClusterError(Exception):
-    """The cluster that the configuration asks for cannot be had; the message has the remedy."""
+    """The configured cluster cannot be started or reached; the message has the remedy."""
 
 
 def setting(name: str, default: object = None) -> Any:  # noqa: ANN401 - Dask configuration is untyped
@@ -73,11 +73,11 @@ def workers() -> int:
     found = setting("workers")
     if found is None:
         return cores()
-    # From the environment Dask makes a number of what looks like one, and leaves the rest a text.
+    # Dask turns environment variables that look like numbers into numbers, and leaves the others as text.
     if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= _MOST_WORKERS:
         message = (
             f"laion-dask.cluster.workers = {found!r} is refused. Remedy: a whole number from 1 to {_MOST_WORKERS:,}, "
-            f"or null for one process for each core, which are {cores()} here"
+            f"or null for one process per core ({cores()} here)"
         )
         raise ClusterError(message)
     return found
@@ -85,7 +85,7 @@ def workers() -> int:
 
 @contextmanager
 def at_most(asked: int | None, parts: int) -> Iterator[None]:
-    """Give a local cluster so many processes (None: the setting), but no more than there are parts."""
+    """Limit a local cluster to `asked` processes (None: the setting), and to the number of parts."""
     with dask.config.set({"laion-dask.cluster.workers": min(asked or workers(), max(1, parts))}):
         yield
 
@@ -96,9 +96,9 @@ def addresses(client: Client) -> list[str]:
 
 
 def driver_host(client: Client) -> str:
-    """Return the address of this machine at which the workers reach it: the loopback where all of them run here."""
-    places = [urlsplit(address) for address in addresses(client)]
-    if all(place.scheme == "inproc" or place.hostname == "127.0.0.1" for place in places):
+    """Return the address at which workers reach this machine: the loopback if all of them run here."""
+    worker_urls = [urlsplit(address) for address in addresses(client)]
+    if all(url.scheme == "inproc" or url.hostname == "127.0.0.1" for url in worker_urls):
         return "127.0.0.1"
     from distributed.utils import get_ip  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
 
@@ -127,21 +127,21 @@ def cores() -> int:
 
 @contextmanager
 def open_client(*, gpu: bool = False) -> Iterator[Client]:
-    """Yield a client of the configured cluster and close both afterwards; `gpu` asks for GPUs where there are any."""
-    # Dask reads distributed's defaults when that is imported. Were it imported inside of the setting below, the end of
-    # the setting would take the defaults away with it, and a second cluster of this process could not start.
+    """Yield a client of the configured cluster and close both afterwards; `gpu` uses GPUs where there are any."""
+    # Importing distributed adds its defaults to Dask's configuration. Imported inside the `set` below, they would be
+    # removed again at its end, and this process could not start a second cluster.
     import distributed  # noqa: F401, PLC0415 - so that `laion-dask --help` answers at once
 
-    with _own_scratch(), dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
+    with _private_scratch(), dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
         yield from _opened(gpu=gpu)
 
 
 @contextmanager
-def _own_scratch() -> Iterator[None]:
-    """Give Dask a temporary folder that no other user of the machine can have made before us, and remove it at the end.
+def _private_scratch() -> Iterator[None]:
+    """Give Dask a fresh private temporary folder, and remove it at the end.
 
-    Scheduler, nannies and workers put their folder first in the places where Python looks for modules, and take the
-    folder `dask-scratch-space` as they find it: whoever made that could run code as our user.
+    Scheduler, nannies and workers put their folder first on Python's module path and reuse an existing
+    `dask-scratch-space`: another user who made that folder could run code as ours.
     """
     with (
         tempfile.TemporaryDirectory(
@@ -160,8 +160,8 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
         with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}):
-            # What a task raises is reported once, by the driver, with the traceback in a file.
-            options = {"n_workers": workers(), "threads_per_worker": 1, "silence_logs": "CRITICAL", **_doors()}
+            # The driver reports a task's error once, with the traceback in a file.
+            options = {"n_workers": workers(), "threads_per_worker": 1, "silence_logs": "CRITICAL", **_access()}
             with _started(LocalCluster, options) as client:
                 yield client
     elif kind == "cuda":
@@ -170,10 +170,10 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
             raise ClusterError(message)
         from dask_cuda import LocalCUDACluster  # noqa: PLC0415 - needs a GPU
 
-        # Dask's workers may have no processes of their own unless this says so: theirs decode (ahead.py).
+        # Daemonic workers may not start processes; ours do, to decode images.
         with dask.config.set({"distributed.worker.daemon": False}):
-            # Three parts at once on each GPU: it computes one while another is written and a third one started.
-            options = {"rmm_pool_size": None, "threads_per_worker": 3, "silence_logs": "CRITICAL", **_doors()}
+            # Three parts at once on each GPU: one computes while another is written and a third starts.
+            options = {"rmm_pool_size": None, "threads_per_worker": 3, "silence_logs": "CRITICAL", **_access()}
             with _started(LocalCUDACluster, options) as client:
                 yield client
                 client.run(_end_children)
@@ -192,15 +192,15 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
 
 @contextmanager
 def _started(make: type[LocalCluster], options: Mapping[str, Any]) -> Iterator[Client]:
-    """Start a cluster and a client of it, and end both; a signal that comes in between waits for the end of either.
+    """Start a cluster and a client, and close both; signals are deferred while either starts or closes.
 
-    Dask can be interrupted neither while it starts its processes nor while it ends them: some would be left.
+    Interrupted while it starts or ends its processes, Dask would leave some of them behind.
     """
     from distributed import Client  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
 
     with _silence(), ExitStack() as opened:
-        with interrupts.held("The run ends as soon as its processes have started."):
-            with _unheard_by_workers():
+        with interrupts.defer_signals("The run ends as soon as its processes have started."):
+            with _signals_blocked_for_workers():
                 cluster = _made(make, options)
             opened.callback(_close, cluster)
             client = opened.enter_context(Client(cluster))
@@ -211,30 +211,30 @@ def _started(make: type[LocalCluster], options: Mapping[str, Any]) -> Iterator[C
 def _silence() -> Iterator[None]:
     """Keep Dask's log from the terminal until the cluster's event loop has ended.
 
-    Dask's own `silence_logs` ends while a cluster closes. Connections that break after that, as when a signal has ended
-    the workers too, would be logged with a traceback.
+    Dask's own `silence_logs` ends while a cluster closes. Connections that break after that, e.g. because a signal has
+    ended the workers too, would be logged with a traceback.
     """
     logger = logging.getLogger("distributed")
-    before = logger.level
+    level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
 
 
 def _made(make: type[LocalCluster], options: Mapping[str, Any]) -> LocalCluster:
-    """Make a cluster; `ClusterError` where Dask cannot start it."""
+    """Make a cluster; raises `ClusterError` if Dask cannot start it."""
     try:
         return make(**options)
     except RuntimeError as error:
-        remedy = "see that this user may start processes and open ports on 127.0.0.1"
+        remedy = "check that this user may start processes and open ports on 127.0.0.1"
         raise ClusterError(f"{error}. Remedy: {remedy}") from error
 
 
 def _close(cluster: LocalCluster) -> None:
-    """Close the cluster; a worker that is just being started anew, which Dask waits for too shortly, is killed."""
-    with interrupts.held():
+    """Close the cluster; kill workers that are still restarting when Dask's wait times out."""
+    with interrupts.defer_signals():
         try:
             cluster.close()
         except TimeoutError:
@@ -245,18 +245,18 @@ def _close(cluster: LocalCluster) -> None:
 
 
 def _end_children() -> None:
-    """End the processes of a worker: it waits for them when it ends, and its nanny does not wait that long."""
+    """End a worker's child processes: the worker would wait for them longer than its nanny waits for it."""
     for child in multiprocessing.active_children():
         child.terminate()
 
 
 @contextmanager
-def _unheard_by_workers() -> Iterator[None]:
-    """Block Ctrl-C and SIGHUP: workers that start inherit that, so that a terminal reaches the driver alone."""
+def _signals_blocked_for_workers() -> Iterator[None]:
+    """Block Ctrl-C and SIGHUP while workers start: they inherit the mask, so only the driver gets these signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    # Starting the first process starts this tracker too, which unblocks SIGINT; so it is started before that.
-    # The tracker ignores SIGINT by itself but dies of SIGHUP; its replacement would then print a traceback for each
-    # resource that was registered with the first one.
+    # Starting the first process also starts the resource tracker, which unblocks SIGINT: so start that first.
+    # The tracker ignores SIGINT but dies of SIGHUP; its replacement would print a traceback for each resource that was
+    # registered with the first one.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -266,34 +266,34 @@ def _unheard_by_workers() -> Iterator[None]:
 
 
 def _dashboard() -> str | None:
-    """Return the address of the dashboard; `ClusterError` where it can have none, which Dask tells by a traceback."""
-    asked = setting("dashboard")
-    if not asked:
+    """Return the dashboard's address, or None; raises `ClusterError` if this machine does not have that address."""
+    address = setting("dashboard")
+    if not address:
         return None
-    host, _, port = str(asked).rpartition(":")
+    host, _, port = str(address).rpartition(":")
     with suppress(OSError, UnicodeError):
         if port.isascii() and port.isdecimal() and int(port) <= _MOST_PORTS:
             socket.getaddrinfo(host.strip("[]") or None, int(port))
-            return str(asked)
+            return str(address)
     message = (
-        f"laion-dask.cluster.dashboard = {asked!r} is no address of this machine. Remedy: a port, as :8787, or an "
-        "address of this machine with a port, as 127.0.0.1:8787"
+        f"laion-dask.cluster.dashboard = {address!r} is not an address of this machine. Remedy: a port, e.g. :8787, or "
+        "an address of this machine with a port, e.g. 127.0.0.1:8787"
     )
     raise ClusterError(message)
 
 
-def _doors() -> dict[str, Any]:
-    """Return the arguments of a local cluster that decide who may talk to it.
+def _access() -> dict[str, Any]:
+    """Return the arguments of a local cluster that restrict who may connect to it.
 
-    Whoever talks to a scheduler, a worker or a nanny can run code as its user, and ports on the loopback are open to
-    every user of the machine. So both ends of each connection have to show the certificate of this run, whose key is
-    in the memory of its processes only.
+    Whoever connects to a scheduler, a worker or a nanny can run code as its user, and every user of the machine can
+    reach ports on the loopback. So both ends of each connection must show the certificate of this run, whose key is
+    only in the memory of its processes.
     """
     from distributed.security import Security  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
 
-    doors = {"security": Security.temporary(), "protocol": "tls://"}
+    access = {"security": Security.temporary(), "protocol": "tls://"}
     address = _dashboard()
     if address:
-        return {**doors, "dashboard_address": address}
-    # With None, Dask still serves HTTP on port 8787 of every interface: a free one of the loopback meets nobody.
-    return {**doors, "dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+        return {**access, "dashboard_address": address}
+    # With None, Dask would still serve HTTP on port 8787 of every interface; this takes a free port of the loopback.
+    return {**access, "dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}

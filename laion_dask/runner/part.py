@@ -1,4 +1,4 @@
-"""The unit of work of a stage, and what it leaves when it is finished."""
+"""The unit of work of a stage, and its result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Part:
     name: str
     """Unique in its stage; parts are published in the order of their names."""
     key: str
-    """Digest of everything that shapes the result."""
+    """Digest of everything that determines the result."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the stage's function, beside `out`."""
     weight: int = 0
-    """Size of the work, in any unit: the largest go first, so that no long part starts last."""
+    """Relative cost, in any unit: larger parts run first, so that no long part starts last."""
     redo: bool = False
-    """Run although it is finished: a side effect outside its folder is gone."""
+    """Run it even if it is finished, because a side effect outside its folder is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The files of a finished part: their sizes and digests are written last, with the counts, and checked before use.
 
-`counts.json` holds the counts, size and sha256 of every other file of the part, and a sha256 of both. So a flipped bit,
-a truncated, missing or foreign file and a half-written `counts.json` are all found before anything is made from them.
+`counts.json` holds the counts, the size and sha256 of every other file of the part, and a sha256 of itself. So a
+flipped bit, a truncated, missing or extra file and a half-written `counts.json` are found before a part is used.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ COUNTS_FILE: Final = "counts.json"
 
 Counts = dict[str, Any]
 
-# NFS clients keep what they know of a folder for up to 60 s, but look again when the folder is listed.
+# NFS clients cache a folder's entries for up to 60 s, but refresh them when the folder is listed.
 _WAIT_S: Final = 10.0
-_LOOK_EVERY_S: Final = 0.5
+_POLL_S: Final = 0.5
 _SYNCS: Final = 8
-# What an NFS client leaves for a file that was removed while it was open; it goes by itself.
+# An NFS client renames a file so if it is removed while open, and deletes it later.
 _REMOVED_OPEN: Final = ".nfs"
 
 
 class DamagedPartError(Exception):
-    """A part is not what was written; the message says which file, and how it differs."""
+    """A part differs from what was written; the message says which file, and how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What `counts.json` of a part says."""
+    """The content of a part's `counts.json`."""
 
     counts: Counts
     files: Mapping[str, tuple[int, str]]
@@ -56,7 +56,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove whatever lies at a place, if anything does: a folder with all in it, a file, a link but not its target."""
+    """Remove a path, if it exists: a folder with all its content, a file, or a link but not its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -64,7 +64,7 @@ def remove(path: Path) -> None:
 
 
 def seal(folder: Path, counts: Mapping[str, Any]) -> Counts:
-    """Write `counts.json` for the files that are there, sync all of them to the disk, and return the counts."""
+    """Write `counts.json` for the files in the folder, sync everything to disk, and return the counts."""
     plain: Counts = json.loads(json.dumps(counts))
     described = {path.relative_to(folder).as_posix(): (path.stat().st_size, sha256(path)) for path in files(folder)}
     content = {"counts": plain, "files": {name: list(about) for name, about in described.items()}}
@@ -74,20 +74,20 @@ def seal(folder: Path, counts: Mapping[str, Any]) -> Counts:
 
 
 def sync(folder: Path) -> None:
-    """Flush every file of a folder, and the folders themselves, to the disk."""
-    folders, inside = [], []
+    """Flush every file of a folder, and the folders themselves, to disk."""
+    folders, paths = [], []
     for place, _, names in os.walk(folder):
         folders.append(Path(place))
-        inside += [Path(place) / name for name in names]
-    # Together: file systems with a journal then write it once instead of once for each.
+        paths += [Path(place) / name for name in names]
+    # In parallel: a journaling file system then writes its journal once instead of once per file.
     with ThreadPoolExecutor(_SYNCS) as pool:
-        flushed = [*(pool.submit(_flush, path) for path in inside), *(pool.submit(sync_names, one) for one in folders)]
-        for one in flushed:
-            one.result()
+        flushes = [*(pool.submit(_flush, path) for path in paths), *(pool.submit(sync_names, one) for one in folders)]
+        for flush in flushes:
+            flush.result()
 
 
 def sync_names(folder: Path) -> None:
-    """Flush the names of a folder's entries; some file systems keep them so without being asked, and refuse."""
+    """Flush a folder's entries to disk; file systems that do so on their own may refuse, which is ignored."""
     try:
         _flush(folder)
     except OSError as error:
@@ -104,7 +104,7 @@ def _flush(path: Path) -> None:
 
 
 def read(folder: Path) -> Finished | None:
-    """Return what `counts.json` says; None where there is no part, `DamagedPartError` where it cannot be trusted."""
+    """Return the content of `counts.json`, or None without a part; raises `DamagedPartError` if it is damaged."""
     try:
         stored = (folder / COUNTS_FILE).read_bytes()
     except FileNotFoundError:
@@ -115,49 +115,49 @@ def read(folder: Path) -> Finished | None:
         raise DamagedPartError(f"{COUNTS_FILE} cannot be read: {error.strerror or error}") from error
     try:
         content = json.loads(stored)
-        wanted = content.pop("sha256")
-        found = Finished(
+        written_digest = content.pop("sha256")
+        finished = Finished(
             dict(content["counts"]), {name: (int(size), str(of)) for name, (size, of) in content["files"].items()}
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedPartError(f"{COUNTS_FILE} of {len(stored):,} bytes is not complete") from error
-    if _digest(content) != wanted:
+    if _digest(content) != written_digest:
         raise DamagedPartError(f"the content of {COUNTS_FILE} differs from what was written")
-    return found
+    return finished
 
 
 def read_soon(folder: Path) -> Finished:
-    """Return what `counts.json` of a part says that a worker has finished, and see that all its files are here.
+    """Return the content of `counts.json` of a part that a worker has finished, and check that its files are here.
 
-    Waits a few seconds for file systems that show what other machines have written late. Raises `DamagedPartError`.
+    Waits up to 10 s, as network file systems show files of other machines late. Raises `DamagedPartError`.
     """
-    until = time.monotonic() + _WAIT_S
+    deadline = time.monotonic() + _WAIT_S
     while True:
         try:
-            found = read(folder)
-            if found is None:
+            finished = read(folder)
+            if finished is None:
                 raise DamagedPartError("it is missing")  # noqa: TRY301 - as any other damage
-            _check_sizes(folder, found)
+            _check_sizes(folder, finished)
         except DamagedPartError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_S)
             if folder.parent.is_dir():
-                os.listdir(folder.parent)  # noqa: PTH208 - for what it makes the client of a network file system do
+                os.listdir(folder.parent)  # noqa: PTH208 - listing refreshes the cache of a network file system's client
         else:
-            return found
+            return finished
 
 
 def damage(folder: Path) -> str:
-    """Say how a part differs from what was written, by the bytes of all its files; "" where it does not."""
+    """Read all files of a part and describe how it differs from what was written; "" if it does not."""
     try:
-        found = read(folder)
-        if found is None:
+        finished = read(folder)
+        if finished is None:
             return "it is missing"
-        _check_sizes(folder, found)
-        for name, (_, wanted) in found.files.items():
-            if (is_ := sha256(folder / name)) != wanted:
-                return f"the content of {name} differs from what was written: sha256 {is_[:16]}…, not {wanted[:16]}…"
+        _check_sizes(folder, finished)
+        for name, (_, written) in finished.files.items():
+            if (found := sha256(folder / name)) != written:
+                return f"the content of {name} differs from what was written: sha256 {found[:16]}…, not {written[:16]}…"
     except DamagedPartError as error:
         return str(error)
     except OSError as error:
@@ -166,14 +166,14 @@ def damage(folder: Path) -> str:
 
 
 def _check_sizes(folder: Path, finished: Finished) -> None:
-    there = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files(folder)}
-    if missing := sorted(finished.files.keys() - there.keys()):
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files(folder)}
+    if missing := sorted(finished.files.keys() - sizes.keys()):
         raise DamagedPartError(f"{missing[0]} is missing")
-    if extra := sorted(there.keys() - finished.files.keys()):
+    if extra := sorted(sizes.keys() - finished.files.keys()):
         raise DamagedPartError(f"{extra[0]} is not one of its files")
     for name, (size, _) in finished.files.items():
-        if there[name] != size:
-            raise DamagedPartError(f"{name} has {there[name]:,} bytes, {size:,} were written")
+        if sizes[name] != size:
+            raise DamagedPartError(f"{name} has {sizes[name]:,} bytes, {size:,} were written")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

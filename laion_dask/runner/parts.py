@@ -1,10 +1,10 @@
 """Run a function for each part that is not finished: skip, resume, check for damage, publish.
 
-A part is written once. Its function gets a folder with a temporary name; its counts are written last; then the folder
-gets its final name, which is a digest of the part's inputs, parameters and code. A finished folder is never written
-again, so a task that Dask runs twice, a dead worker or a killed run cost time, not truth. A part whose worker dies runs
-again elsewhere; one that has killed three is set aside with what is known of their ends. A finished part whose files
-are not those that were written is made again, and said: found when it is taken over, and before it is published.
+A part is written once. Its function writes into a folder with a temporary name; its counts are written last; then the
+folder gets its final name, a digest of the part's inputs, parameters and code. A finished folder is never written
+again, so a task that Dask runs twice, a dead worker or a killed run cost only time. A part whose worker dies runs
+again elsewhere; one that has killed three workers fails, with a record of each death. The files of a finished part are
+checked when a run reuses it and before it is published; a damaged part is reported and made again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from laion_dask.runner.absolute import absolute
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.part_files import Counts
 from laion_dask.runner.progress import Progress
-from laion_dask.runner.tasks import ATTEMPTS, Failure, PartFunction, as_finished, ask_all, look
+from laion_dask.runner.tasks import ATTEMPTS, Failure, PartFunction, as_finished, check_workers, find_damage
 from laion_dask.storage import printable
 from laion_dask.storage.files import link
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 # A part that fails does not stop the others; after this many, something larger is wrong.
 _MAX_FAILED_PARTS = 3
-# A part that is damaged again right after it was written is no flipped bit of a disk.
+# A part that is damaged again right after it was written points to a cause other than a flipped bit on disk.
 _TRIES = 3
 
 
 class PartsFailedError(Exception):
-    """Some parts raised: names, causes and where their tracebacks lie. Finished parts are kept."""
+    """Some parts raised; the message has their names, causes and traceback files. Finished parts are kept."""
 
 
 def run(
@@ -46,18 +46,18 @@ def run(
     shared: Mapping[str, Any] | None = None,
     progress: Progress,
 ) -> list[Done]:
-    """Run every part that is not finished, largest first, and return all in the order of their names.
+    """Run every part that is not finished, largest first, and return all parts sorted by name.
 
-    `shared` are arguments for every part that do not shape the result (addresses, connections).
-    Raises `PartsFailedError` when parts raised, and what `as_finished` raises; what is finished stays finished.
+    `shared` are arguments of every part that do not affect the result (addresses, connections).
+    Raises `PartsFailedError` when parts raised, and what `as_finished` raises; finished parts stay finished.
     """
     work = work.absolute()
-    ask_all(client)
+    check_workers(client)
     _clear(work)
     # All parts of a stage have the same parameters.
     named = worker_checks.named_files(absolute(part.args) for part in parts[:1])
-    with worker_checks.signed(work, named) as ticket:
-        counts = _taken_over(parts, work, client, ticket, progress)
+    with worker_checks.issue_ticket(work, named) as ticket:
+        counts = _reused(parts, work, client, ticket, progress)
         todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))
         ready = [part.weight for part in parts if part.name in counts]
         progress.start(len(parts), ready, [part.weight for part in todo])
@@ -77,7 +77,7 @@ def run(
         lines = "\n".join(f"  {name}: {failures[name]}" for name in sorted(failures))
         message = (
             f"{len(failures)} of {len(parts)} parts failed; {len(counts)} are finished and kept:\n{lines}\n"
-            "Remedy: mend the cause and run again; only unfinished parts run."
+            "Remedy: fix the cause and run again; only unfinished parts run."
         )
         raise PartsFailedError(message)
     shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
@@ -85,16 +85,16 @@ def run(
 
 
 def _clear(work: Path) -> None:
-    """Make the folder of parts, and remove from it what a run has left that was killed."""
+    """Make the folder of parts, and remove from it what a killed run has left."""
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob("*.tmp"):
         part_files.remove(leftover)
     shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
-    for told in work.glob("*.error.txt"):
-        part_files.remove(told)
+    for traceback in work.glob("*.error.txt"):
+        part_files.remove(traceback)
 
 
-def _taken_over(
+def _reused(
     parts: Sequence[Part], work: Path, client: Client, ticket: worker_checks.Ticket, progress: Progress
 ) -> dict[str, Counts]:
     """Return the counts of the parts that are finished and undamaged, by name; damaged ones are removed."""
@@ -104,23 +104,23 @@ def _taken_over(
 
 
 def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Progress) -> Sequence[Done]:
-    """Make parts and read all their files before they are published; what is damaged is made again.
+    """Make parts, and check all their files before they are published; damaged parts are made again.
 
-    `make` runs parts, skipping those that are finished. Raises `PartsFailedError` where parts are damaged each time.
+    `make` runs parts, skipping finished ones. Raises `PartsFailedError` if parts are damaged each time.
     """
     for _ in range(_TRIES):
         done = make()
         folders = [(part.part, part.folder) for part in done]
         if not folders:
             return done
-        with worker_checks.signed(folders[0][1].parent, {}) as ticket:
+        with worker_checks.issue_ticket(folders[0][1].parent, {}) as ticket:
             broken = dict(_damaged(folders, client, ticket, progress))
         if not broken:
             return done
     lines = "\n".join(f"  {name}: {damage}" for name, damage in sorted(broken.items()))
     message = (
         f"{len(broken)} of {len(done)} parts were damaged {_TRIES} times after they were written:\n{lines}\n"
-        "Remedy: look whether another program writes there, then check the disk and the memory of the machine."
+        "Remedy: check whether another program writes there, then check the machine's disk and memory."
     )
     raise PartsFailedError(message)
 
@@ -128,21 +128,21 @@ def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Prog
 def _damaged(
     parts: Sequence[tuple[Part, Path]], client: Client, ticket: worker_checks.Ticket, progress: Progress
 ) -> Iterator[tuple[str, str]]:
-    """Remove each finished part that is not what was written, say so, and yield its name and its damage."""
+    """Remove each damaged part, report it, and yield its name and its damage."""
     names = {folder: part.name for part, folder in parts}
-    for folder, damage in look([*names], client, ticket):
+    for folder, damage in find_damage([*names], client, ticket):
         if damage:
             progress.again += 1
-            said = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
-            print(printable.line(said), file=sys.stderr, flush=True)  # noqa: T201 - this is what people read
+            message = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
+            print(printable.line(message), file=sys.stderr, flush=True)  # noqa: T201 - a message to the user
             part_files.remove(folder)
             yield names[folder], damage
 
 
 def _counts(folder: Path) -> Counts:
     found = part_files.read(folder)
-    if found is None:  # removed since its files were read
-        raise PartsFailedError(f"{folder} has vanished. Remedy: end what else writes there, and run again")
+    if found is None:  # removed since its files were checked
+        raise PartsFailedError(f"{folder} has vanished. Remedy: stop other programs that write there, and run again")
     return found.counts
 
 
@@ -159,9 +159,9 @@ def files(done: Done) -> list[Path]:
 
 
 def protect(out: Path) -> None:
-    """Make the files of an out read-only that have other names: in the work folder, and in DVC's cache.
+    """Make the files of an out read-only that are hard links to the work folder or to DVC's cache.
 
-    A program that opens one for writing would change all of them; one that replaces it changes this name only.
+    Writing into such a file would change every link; replacing it changes this one only.
     """
     for path in out.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:

@@ -1,4 +1,4 @@
-"""Show how far a stage is, in one line: how much, how fast, how long it will take, which part runs longest."""
+"""Show a stage's progress in one line: parts done, rate, time left, and the part that runs longest."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from typing import Any, Final, Protocol
 
 from laion_dask.storage import printable
 
-# Without a terminal a line from time to time is enough for a log.
+# Without a terminal, seconds between two lines in the log.
 _LOG_EVERY_S = 15.0
 _SHORTEST_S: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressState:
-    """How far a stage is, in numbers."""
+    """The progress of a stage, in numbers."""
 
     stage: str
     unit: str
     parts: int
     ready: int
-    """Parts that are finished, those of earlier runs included."""
+    """Finished parts, including those of earlier runs."""
     rows: int
     """Rows of the parts that this run has finished."""
     seconds: float
-    """Since the parts were handed out."""
+    """Since the parts were started."""
     left_s: float | None
     """An estimate; None before the first part is finished."""
     oldest: tuple[str, float] | None
-    """The running part that began first, and for how many seconds it has run."""
+    """Name of the longest-running part, and its seconds so far."""
     shares: str
     """See `Progress.shares`."""
 
 
 class ProgressLine(Protocol):
-    """Puts what the line says together; it may add up counts of the finished parts for that."""
+    """Composes the progress line; it may add up counts of finished parts."""
 
     def add(self, counts: Mapping[str, Any], seconds: float) -> None:
-        """Take the counts of a part that was finished so many seconds after the parts were handed out."""
+        """Add the counts of a part that finished `seconds` after the parts were started."""
 
     def words(self, state: ProgressState) -> list[str]:
-        """Return the words of the line, in their order."""
+        """Return the fields of the line, in order."""
 
 
 class RowLine:
-    """The line of most stages: parts, rows a second, where the time went, the time left, the oldest part."""
+    """The line of most stages: parts, rows per second, time shares, time left, the oldest part."""
 
     def add(self, counts: Mapping[str, Any], seconds: float) -> None:
-        """Keep nothing of the counts."""
+        """Ignore the counts."""
 
     def words(self, state: ProgressState) -> list[str]:
-        """Return the words of the line, in their order."""
+        """Return the fields of the line, in order."""
         words = [f"{state.stage:<9}", f"{state.ready}/{state.parts} parts"]
         if state.rows:
             words.append(f"{state.rows:,} {state.unit}, {state.rows / state.seconds:,.0f}/s")
@@ -68,7 +68,7 @@ class RowLine:
 
 
 class Progress:
-    """Progress of one stage, on standard error: a bar on a terminal, a line from time to time elsewhere."""
+    """Progress of one stage on standard error: a bar on a terminal, elsewhere a line every 15 s."""
 
     def __init__(self, stage: str, unit: str, line: ProgressLine | None = None) -> None:
         self.stage = stage
@@ -81,12 +81,12 @@ class Progress:
         self._seconds: dict[str, float] = {}
         self._bar: Any = None
         self.again = 0
-        """Finished parts that were damaged and are made again."""
+        """How many finished parts were damaged and are made again."""
 
     def start(self, parts: int, ready: Sequence[int], todo: Sequence[int]) -> None:
-        """Begin with so many parts; weights of those that are finished already and of those to do.
+        """Begin with a number of parts, the weights of finished ones and of those to do.
 
-        A stage may begin several times, a download once for each round: parts and the time left count anew each time.
+        May be called several times, e.g. once for each round of a download: parts and time left start anew each time.
         """
         self._parts, self._ready = parts, len(ready)
         self._running.clear()
@@ -97,7 +97,7 @@ class Progress:
             from rich.live import Live  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
-            # As a text: a host such as [fe80::1] is no markup.
+            # As `Text`: a host such as [fe80::1] would be read as markup.
             self._bar = Live(
                 get_renderable=lambda: Text(printable.line(self.line())),
                 console=Console(stderr=True),
@@ -107,11 +107,11 @@ class Progress:
             self._bar.start()
 
     def begin(self, name: str) -> None:
-        """Note that a part was handed to the cluster."""
+        """Record that a part was submitted to the cluster."""
         self._running[name] = time.monotonic()
 
     def finish(self, name: str, weight: int, counts: Mapping[str, Any]) -> None:
-        """Count a finished part; its rows are what its first ledger saw, `seconds` what it spent on what."""
+        """Count a finished part: its rows are those that its first ledger saw, `seconds` its time by activity."""
         self._running.pop(name, None)
         self._ready += 1
         self._weight_done += weight or 1
@@ -124,29 +124,29 @@ class Progress:
         self._line.add(counts, max(self._last - self._began, _SHORTEST_S))
         if self._bar is None and time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
-            print(printable.plain(self.line()), file=sys.stderr, flush=True)  # noqa: T201 - for people
+            print(printable.plain(self.line()), file=sys.stderr, flush=True)  # noqa: T201 - a message to the user
 
     def shares(self) -> str:
-        """Return which share of the parts' time went where, e.g. decode 12 %, forward 80 %, over all finished parts."""
+        """Return the share of time by activity over all finished parts, e.g. decode 12 %, forward 80 %."""
         total = sum(self._seconds.values())
         return ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in self._seconds.items()) if total else ""
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 
     def line(self) -> str:
-        """Return the state in one line."""
+        """Return the progress line."""
         return "  ".join(self._line.words(self._state()))
 
     def _state(self) -> ProgressState:
         now = time.monotonic()
         left = None
         if self._weight_done:
-            # By the time until the last part was finished: while nothing ends, the estimate must not grow.
-            whole = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
-            left = max(whole - (now - self._last), 0.0)
+            # From the time of the last finished part: the estimate must not grow while no part finishes.
+            remaining = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
+            left = max(remaining - (now - self._last), 0.0)
         name, since = min(self._running.items(), key=lambda item: item[1], default=("", now))
         return ProgressState(
             stage=self.stage,

@@ -1,6 +1,6 @@
 """Run one stage: open a cluster, run its parts, check that counts add up, publish its out and write its metrics.
 
-`workflow/` describes each stage as a `Stage`; what is the same for all of them is here.
+`workflow/` describes each stage as a `Stage`; this module has what all of them share.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Resources = Mapping[str, Any]
 Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
-"""Runs the parts that are not finished on the open cluster; takes the function, the parts and what all parts share."""
+"""Runs unfinished parts on the open cluster; takes the function, the parts and the arguments of all parts."""
 
 
 class StageError(Exception):
@@ -42,16 +42,16 @@ class StageError(Exception):
 
 @contextmanager
 def no_resources(_: Params, __: Client) -> Iterator[Resources]:
-    """Open nothing: most stages need files only."""
+    """Open no resources: most stages need only files."""
     yield {}
 
 
 def no_check(_: Params) -> None:
-    """Check nothing: most stages have nothing to check before the cluster starts."""
+    """Check nothing before the cluster starts, as in most stages."""
 
 
 def no_more(_: Params, __: Resources, done: Sequence[Done], ___: Run) -> Sequence[Done]:
-    """Run no further parts: most stages are finished when each part is."""
+    """Run no further parts, as in most stages."""
     return done
 
 
@@ -63,30 +63,30 @@ def publish_all(_: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Describes one stage: how its parts are found, what happens to one part, and how the results become its out."""
+    """One stage: how its parts are found, the function of a part, and how the results become its out."""
 
     name: str
     unit: str
-    """The name of its rows in the progress line, and of the ledger that counts them."""
+    """Name of its rows in the progress line, and of the ledger that counts them."""
     find_parts: Callable[[Params, Resources], Sequence[Part]]
     function: PartFunction
     publish: Callable[[Params, Sequence[Done], Path], Mapping[str, Any]] = publish_all
-    """Put the parts' files into the out; returns further counts for the metrics."""
+    """Puts the parts' files into the out; returns further counts for the metrics."""
     check: Callable[[Params], object] = no_check
     """Raises what would make every part fail, before a cluster is started."""
     resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
-    """Servers and connections that are open while the parts run; every part gets them, and no key depends on them."""
+    """Servers and connections that stay open while the parts run; arguments of every part, in no key."""
     further: Callable[[Params, Resources, Sequence[Done], Run], Sequence[Done]] = no_more
     """Runs parts that depend on the results of the first ones; returns the parts that make up the out."""
     follows: tuple[str, str, str] | None = None
-    """(own ledger, stage before, its ledger): as many rows must be seen here as were kept there."""
+    """(own ledger, previous stage, its ledger): rows seen here must equal rows kept there."""
     gpu: bool = False
     line: Callable[[], ProgressLine] = RowLine
-    """Makes the words of its progress line."""
+    """Makes its progress line."""
 
 
 def home() -> Path:
-    """Return the folder of work in progress and of the embedded database: LAION_DASK_HOME, or .laion_dask.
+    """Return the folder of unfinished work and of the embedded database: LAION_DASK_HOME, or .laion_dask.
 
     Absolute, as `data` is: workers have other working directories.
     """
@@ -94,7 +94,7 @@ def home() -> Path:
 
 
 def data(stage: str) -> Path:
-    """Return the out of a stage, absolute; `StageError` when an earlier stage has not made it yet."""
+    """Return the absolute path of a stage's out; raises `StageError` if it does not exist yet."""
     folder = Path("data") / stage
     if not folder.is_dir():
         message = (
@@ -115,8 +115,8 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = parameters.load()
     stage.check(settings)
     out = (Path("data") / stage.name).absolute()
-    # Workers end before the servers that they talk to: they would report a closed server as a host that is down.
-    with in_turn(home() / "parts", stage.name), ExitStack() as servers, open_client(gpu=stage.gpu) as client:
+    # Workers must end before the servers they use: they would report a closed server as a host that is down.
+    with stage_lock(home() / "parts", stage.name), ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
         progress = Progress(stage.name, stage.unit, stage.line())
 
@@ -145,7 +145,7 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def _write_metrics(stage: str, counts: Mapping[str, Any]) -> None:
-    """Write `metrics/<stage>.json` whole or not at all."""
+    """Write `metrics/<stage>.json` atomically."""
     path = Path("metrics") / f"{stage}.json"
     path.parent.mkdir(exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
@@ -154,7 +154,10 @@ def _write_metrics(stage: str, counts: Mapping[str, Any]) -> None:
 
 
 def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
-    """Add up the counts of a stage's parts; `LedgerError` unless each ledger adds up and follows the stage before."""
+    """Add up the counts of a stage's parts.
+
+    Raises `LedgerError` unless each ledger adds up and `Stage.follows` holds.
+    """
     follows = stage.follows
     expected = {follows[0]: metrics(follows[1])[follows[2]]["kept"]} if follows else {}
     return add_up(stage.name, stage.unit, done, expected)
@@ -163,12 +166,12 @@ def total(stage: Stage, done: Sequence[Done]) -> dict[str, Any]:
 def add_up(stage: str, unit: str, done: Sequence[Done], expected: Mapping[str, int]) -> dict[str, Any]:
     """Add up the counts of parts, ledger by ledger and number by number.
 
-    `expected` has how many rows a ledger must have seen, by its name. Raises `LedgerError` where rows are missing.
+    `expected` maps ledgers to the rows that they must have seen. Raises `LedgerError` where rows are missing.
     """
     counts: dict[str, Any] = {"parts": len(done)}
-    # Without any part nothing was seen; the ledger is checked all the same.
+    # An expected ledger is checked even if there is no part.
     names = {name for part in done for name in part.counts} | expected.keys()
-    # Times differ from run to run, and the files of a version must not.
+    # Times are left out: they differ from run to run, and the files of a version must not.
     for name in sorted(names - {"seconds"}, key=lambda name: (name != unit, name)):
         values = [part.counts[name] for part in done if name in part.counts]
         if not values or (isinstance(values[0], Mapping) and "seen" in values[0]):
@@ -178,14 +181,14 @@ def add_up(stage: str, unit: str, done: Sequence[Done], expected: Mapping[str, i
         elif isinstance(values[0], int | float):
             counts[name] = sum(values)
         elif isinstance(values[0], Mapping):
-            counts[name] = values[0]  # of a stage with one part: figures, not counts
+            counts[name] = values[0]  # a stage with one part: figures, not counts
     return counts
 
 
 def summary(stage: Stage, counts: Mapping[str, Any], seconds: float, again: int = 0) -> str:
     """Return the stage's result in one line; `again` is how many damaged parts were made again."""
-    mended = f"; {again} damaged part{'s' if again > 1 else ''} made again" if again else ""
-    return _result(stage, counts, seconds) + mended
+    repaired = f"; {again} damaged part{'s' if again > 1 else ''} made again" if again else ""
+    return _result(stage, counts, seconds) + repaired
 
 
 def _result(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
@@ -199,18 +202,18 @@ def _result(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
 
 
 @contextmanager
-def in_turn(work: Path, stage: str) -> Iterator[None]:
-    """Wait, with a message, while another run of this stage works in the same folder: each run deletes leftovers there.
+def stage_lock(work: Path, stage: str) -> Iterator[None]:
+    """Hold the lock of a stage; wait, with a message, while another run holds it: each run deletes leftovers there.
 
-    This lets runs of `dvc exp run --queue` share one LAION_DASK_HOME. Where the file system has no locks, do not wait.
+    So runs of `dvc exp run --queue` can share one LAION_DASK_HOME. Where the file system has no locks, do not wait.
     """
     work.mkdir(parents=True, exist_ok=True)
     with (work / f"{stage}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"{stage}: another run of this stage works in {work}; this one waits for its end."
-            print(printable.line(message), file=sys.stderr, flush=True)  # noqa: T201 - for people
+            message = f"{stage}: another run of this stage works in {work}; waiting for it to end."
+            print(printable.line(message), file=sys.stderr, flush=True)  # noqa: T201 - a message to the user
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:

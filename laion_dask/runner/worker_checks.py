@@ -1,7 +1,7 @@
-"""A worker's checks before it works: that it sees the driver's folders, runs the driver's code and has its files.
+"""Checks on a worker before a task: it sees the driver's folders, runs its code and has its files.
 
-A worker on another machine, in another container or from an older checkout would else write other bytes under the
-same key, or into a folder that nobody reads, and the run would end well.
+Otherwise a worker on another machine, in another container or from an older checkout could write other bytes under the
+same key, or into a folder that nobody reads, and the run would seem to succeed.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from laion_dask.runner import absolute, code_digest, part_files
 from laion_dask.storage.files import sha256
 
 SIGN: Final = ".run-"
-"""How the names of the files begin that drivers leave beside their parts while they run."""
+"""Prefix of the marker file that a driver leaves beside its parts while it runs."""
 
-# As in part_files: what other machines wrote shows late on a network file system.
+# As in part_files: network file systems show files of other machines late.
 _WAIT_S: Final = 10.0
-_LOOK_EVERY_S: Final = 0.5
+_POLL_S: Final = 0.5
 # File systems keep times with 2 s (FAT), 1 s or less; a server and its clients may round them differently.
 _SAME_TIME_S: Final = 2.0
 _OTHER_CODE: Final = (
     "its code is not the driver's: {}. Remedy: install the same commit of this project and the same requirements.lock "
-    "there, then start the worker anew"
+    "there, then restart the worker"
 )
 
 
 class WorkerRefusedError(Exception):
-    """A worker would write something else than the driver asks for; the message has host, reason and remedy."""
+    """A worker's code or files differ from the driver's; the message has host, reason and remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What the driver gives with each task, for the worker to compare."""
+    """What the driver sends with each task, for the worker to compare."""
 
     sign: Path
-    """A file that the driver wrote beside the parts."""
+    """The marker file that the driver wrote beside the parts."""
     nonce: str
-    """What is in it."""
+    """Its content."""
     code: code_digest.Code
     files: Mapping[str, str] = field(default_factory=dict)
     """The sha256 of each file that parameters name, by absolute path."""
@@ -59,10 +59,10 @@ Status = tuple[int, float]
 
 
 @contextmanager
-def signed(work: Path, files: Mapping[str, str]) -> Iterator[Ticket]:
-    """Leave a sign in the folder of parts for as long as their driver runs, and yield the ticket that names it."""
-    for left in work.glob(f"{SIGN}*"):
-        left.unlink(missing_ok=True)
+def issue_ticket(work: Path, files: Mapping[str, str]) -> Iterator[Ticket]:
+    """Write a marker file into the folder of parts, yield a ticket that names it, and remove it afterwards."""
+    for stale in work.glob(f"{SIGN}*"):
+        stale.unlink(missing_ok=True)
     nonce = secrets.token_hex(16)
     sign = work / f"{SIGN}{nonce[:8]}"
     sign.write_text(nonce)
@@ -74,20 +74,20 @@ def signed(work: Path, files: Mapping[str, str]) -> Iterator[Ticket]:
 
 
 def named_files(values: Iterable[Any]) -> dict[str, str]:
-    """Return the sha256 of each file that sections in these arguments name; of folders, that of what is read there."""
-    found = {path for value in values for path in absolute.named(value)}
-    inside = {file for path in found for file in ([path] if path.is_file() else _in_folder(path))}
-    return {str(path): _digest_of(path) for path in sorted(inside)}
+    """Return the sha256 of each file that sections in these arguments name, also of files read from named folders."""
+    paths = {path for value in values for path in absolute.named(value)}
+    files = {file for path in paths for file in ([path] if path.is_file() else _in_folder(path))}
+    return {str(path): _digest_of(path) for path in sorted(files)}
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """List the tables of a folder, which stand for the shards beside them; without tables all files: a model's."""
-    every = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in every if path.suffix == ".parquet"] or every
+    """List the tables of a folder, as a proxy for the shards beside them; without tables, all files (of a model)."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if path.suffix == ".parquet"] or files
 
 
 def statuses(args: Mapping[str, Any]) -> dict[Path, Status]:
-    """Return bytes and time of each file that a part's arguments name, as the driver sees it."""
+    """Return size and modification time of each file in a part's arguments, as the driver sees it."""
     found = {}
     location = args.get(absolute.LOCATION)
     for path in {*absolute.paths(args), *([Path(location)] if location else [])}:
@@ -98,13 +98,13 @@ def statuses(args: Mapping[str, Any]) -> dict[Path, Status]:
 
 
 def compare(codes: Mapping[str, Any]) -> None:
-    """Raise `WorkerRefusedError` where the `question` found a worker, by address, with other code.
+    """Raise `WorkerRefusedError` if a worker has other code; `codes` are results of `code_reader` by address.
 
-    Workers that come later compare for themselves, with each task; those of before these checks cannot read one.
+    Workers that join later are checked with each task.
     """
     for address, found in codes.items():
         if isinstance(found, OSError):
-            continue  # it has gone since
+            continue  # the worker has left
         differences = (
             code_digest.of_process().differences(found)
             if isinstance(found, code_digest.Code)
@@ -114,10 +114,10 @@ def compare(codes: Mapping[str, Any]) -> None:
             raise WorkerRefusedError(f"the worker {address} is refused: {_OTHER_CODE.format('; '.join(differences))}")
 
 
-def question() -> Callable[[], Any]:
-    """Return a function that says on a worker which code that has."""
+def code_reader() -> Callable[[], Any]:
+    """Return a function that returns, on a worker, the code that this worker has."""
 
-    # A function inside of another travels as it is, not by its name: the worker may have no such name.
+    # A nested function is pickled by value, not by name: the worker's code may not have the name.
     def code_of_worker() -> object:
         try:
             from laion_dask.runner import code_digest  # noqa: PLC0415 - on the worker
@@ -129,10 +129,10 @@ def question() -> Callable[[], Any]:
 
 
 def check(ticket: Ticket) -> None:
-    """Raise `WorkerRefusedError` unless this process has the driver's code, its folder and the files it names."""
+    """Raise `WorkerRefusedError` unless this process has the driver's code, folder and named files."""
     if differences := code_digest.of_process().differences(ticket.code):
         raise WorkerRefusedError(f"{_here()} is refused: {_OTHER_CODE.format('; '.join(differences))}")
-    if not _in_time(lambda: _reads(ticket.sign) == ticket.nonce, ticket.sign.parent):
+    if not _in_time(lambda: _content(ticket.sign) == ticket.nonce, ticket.sign.parent):
         raise _refused(
             f"it does not see the driver's folder {ticket.sign.parent}",
             "workers need the same files under the same paths: mount the project's folder there, and what "
@@ -143,7 +143,7 @@ def check(ticket: Ticket) -> None:
 
 
 def check_inputs(seen: Mapping[Path, Status]) -> None:
-    """Raise `WorkerRefusedError` unless a part's files are here as the driver sees them."""
+    """Raise `WorkerRefusedError` unless a part's files are here, with size and time as the driver sees them."""
     for path, status in seen.items():
         if not _in_time(functools.partial(_is_as_seen, path, status), path.parent):
             raise _refused(
@@ -153,7 +153,7 @@ def check_inputs(seen: Mapping[Path, Status]) -> None:
 
 
 def check_paths(args: Mapping[str, Any]) -> None:
-    """Raise `WorkerRefusedError` where a path is relative: it would mean another file in each process."""
+    """Raise `WorkerRefusedError` if a path is relative: it could mean another file in each process."""
     for path in absolute.paths(args):
         if not path.is_absolute():
             raise _refused(f"the path {path} is relative", "this is a bug: the driver has to make paths absolute")
@@ -167,7 +167,7 @@ def _here() -> str:
     return f"a worker on {socket.gethostname()} (process {os.getpid()})"
 
 
-def _reads(path: Path) -> str:
+def _content(path: Path) -> str:
     with contextlib.suppress(OSError):
         return path.read_text()
     return ""
@@ -182,18 +182,18 @@ def _is_as_seen(path: Path, status: Status) -> bool:
 
 
 def _in_time(holds: Callable[[], bool], folder: Path) -> bool:
-    until = time.monotonic() + _WAIT_S
+    deadline = time.monotonic() + _WAIT_S
     while not holds():
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_S)
         with contextlib.suppress(OSError):
-            os.listdir(folder)  # noqa: PTH208 - for what it makes the client of a network file system do
+            os.listdir(folder)  # noqa: PTH208 - listing refreshes the cache of a network file system's client
     return True
 
 
 _known: dict[Path, tuple[tuple[int, ...], str]] = {}
-"""Of each named file that this process has seen: what `fstat` said of it, and its sha256."""
+"""For each named file that this process has read: its status by `fstat`, and its sha256."""
 
 
 def _check_named(path: Path, wanted: str) -> None:
@@ -204,30 +204,30 @@ def _check_named(path: Path, wanted: str) -> None:
         raise _refused(reason, "copy the driver's file there, or mount its folder") from error
     if found != wanted:
         raise _refused(
-            f"{path} has the sha256 {found[:16]}… there, {wanted[:16]}… at the driver",
+            f"{path} has the sha256 {found[:16]}… there, {wanted[:16]}… on the driver",
             "copy the driver's file there, or mount its folder",
         )
 
 
 def _digest_of(path: Path) -> str:
-    """Return the sha256 of a file, read once unless it changes; then nothing that was cached of it is used further."""
-    with path.open("rb") as stream:  # opened, since NFS clients ask for the status anew only then
+    """Return the sha256 of a file, cached while its status stays; a changed file empties the function caches."""
+    with path.open("rb") as stream:  # NFS clients refresh the status of a file when it is opened
         about = os.fstat(stream.fileno())
     status = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-    before = _known.get(path)
-    if before is not None and before[0] == status:
-        return before[1]
-    found = sha256(path)
-    if before is not None and before[1] != found:
-        _forget()
-    _known[path] = status, found
-    return found
+    cached = _known.get(path)
+    if cached is not None and cached[0] == status:
+        return cached[1]
+    digest = sha256(path)
+    if cached is not None and cached[1] != digest:
+        _clear_caches()
+    _known[path] = status, digest
+    return digest
 
 
-def _forget() -> None:
-    """Empty what functions of this project have cached: some of it was read from a file that has changed since."""
+def _clear_caches() -> None:
+    """Clear the caches of this project's functions: they may hold content of a file that has changed."""
     for module in [module for name, module in sys.modules.items() if name.startswith("laion_dask.")]:
         for value in vars(module).copy().values():
-            if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001 - the only type that all of them have
+            if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001 - the only type that all of them share
                 value.cache_clear()
     gc.collect()

@@ -32,8 +32,8 @@ def extract_files(
 
     def publish(done: Sequence[Done], fresh: Path) -> Mapping[str, Any]:
         counts = readings.publish(done, fresh, times=fresh / "times.parquet")
-        readings.forget_unanswered(done)
-        parts.refuse_nothing(done)
+        readings.remove_failed_remote(done)
+        parts.require_readable(done)
         return counts
 
     described = FilesRun(

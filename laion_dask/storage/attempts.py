@@ -1,6 +1,6 @@
 """Join images, scores and verdicts by uid: shard by shard as Arrow tables, or all shards in one SQL query.
 
-Stages are joined by uid, never by row order between stages; one shard is in memory at a time.
+Stages are joined by uid, never by row order; one shard is in memory at a time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _JOINED: Final = """read_parquet($images, hive_partitioning = false) images
 
 
 class MissingStageError(Exception):
-    """A stage has not written what a later one reads."""
+    """An output of an earlier stage is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinedShard:
-    """The attempts of one shard: the columns asked for, `verdict` and `downloaded`, one row an attempt."""
+    """The attempts of one shard, a row each: the requested columns, `verdict` and `downloaded`."""
 
     number: int
     tar: Path
@@ -37,7 +37,7 @@ class JoinedShard:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Return the tables of a stage's shards, as `shards.tables`; `MissingStageError` where the stage has not run."""
+    """Return the tables of a stage's shards, as `shards.tables`; raises `MissingStageError` if it has not run."""
     if not folder.is_dir():
         message = f"{folder} is missing: run the stage {folder.name}, or restore it with `dvc pull` or `dvc checkout`"
         raise MissingStageError(message)
@@ -47,8 +47,8 @@ def shard_files(folder: Path) -> list[Path]:
 def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[JoinedShard]:
     """Yield every shard with columns of its images table and of its scores, joined by uid.
 
-    `verdict` is the filter's, and the download's reason where the filter says nothing. Scores are null where none was
-    written and NaN where there is no image. `MissingStageError` names the file that is not there.
+    `verdict` is the filter's, or the download's reason where the filter has none. Scores are null if none was written
+    and NaN without an image. Raises `MissingStageError` for a missing file.
     """
     for path in shard_files(data / "download"):
         table = pq.read_table(path, columns=[*dict.fromkeys(("uid", "reason", *images))])
@@ -63,7 +63,7 @@ def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> I
 
 
 def joined(*, whole: bool) -> str:
-    """Return images, scores and verdicts of all shards joined by uid, as SQL behind `from`; `bound` gives its values.
+    """Return the SQL after `from` that joins images, scores and verdicts of all shards by uid; `bound` has its values.
 
     With `whole`, attempts without a score or verdict stay, with nulls.
     """
@@ -71,13 +71,13 @@ def joined(*, whole: bool) -> str:
 
 
 def bound(images: Sequence[Path], scores: Sequence[Path], verdicts: Sequence[Path]) -> dict[str, Any]:
-    """Return the values of `joined`: the files of each table."""
+    """Return the bound values of `joined`: the files of each table."""
     tables = {"images": images, "scores": scores, "verdicts": verdicts}
     return {name: duckdb_connection.names(paths) for name, paths in tables.items()}
 
 
 def removed(data: Path) -> pa.Table:
-    """Return uid, split and reason of the pairs that a removal took out before download."""
+    """Return uid, split and reason of the pairs that were removed before download."""
     return _read(data / "catalog" / "removed.parquet", ["uid", "split", "reason"])
 
 

@@ -1,8 +1,7 @@
-"""Open an in-memory DuckDB connection with a memory limit; what is larger spills to temporary files.
+"""Open an in-memory DuckDB connection with a memory limit; larger data spills to temporary files.
 
-Paths are taken literally. DuckDB reads patterns in it (see `names`), and takes a folder
-such as `language=en` for the column `language` of every file below, in place of the file's own: so each read_parquet of
-this project has `hive_partitioning = false`.
+DuckDB interprets paths: patterns (escaped by `names`), and folders such as `language=en`, whose value replaces the
+column `language` of the files below. So each read_parquet of this project has `hive_partitioning = false`.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from typing import Final
 
 import duckdb
 
-# What joins and sorts may hold before they spill. A worker has other things in memory as well.
+# Memory of joins and sorts before they spill; a worker needs memory for other data too.
 _MEMORY: Final = "2GB"
 
 
 @contextmanager
 def connect(memory: str = _MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty database whose joins and sorts take at most `memory`, as DuckDB writes sizes; the rest is spilled.
+    """Open an empty database whose joins and sorts use at most `memory` (a DuckDB size) and spill the rest.
 
-    Spilled files go where the system keeps temporary files (TMPDIR), and are gone at the end.
+    Spilled files go to the system's temporary folder (TMPDIR), and are removed at the end.
     """
     with (
         tempfile.TemporaryDirectory(prefix="laion-dask-") as spill,
@@ -34,5 +33,5 @@ def connect(memory: str = _MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def names(paths: Iterable[Path | str]) -> list[str]:
-    """Return paths as DuckDB's readers of files take them: it reads a name with [, * or ? as a pattern of names."""
+    """Escape paths for DuckDB's file readers, which treat [, * and ? as patterns."""
     return [glob.escape(str(path)) for path in paths]

@@ -1,4 +1,4 @@
-"""Write and read embeddings as Zarr arrays: one Zarr shard for each shard of images, so no two writers share one.
+"""Write and read embeddings as Zarr arrays: one Zarr shard per shard of images, so that writers never share one.
 
 A store has one group for each model, with the arrays of `schema.ARRAYS`: `<model>/image` and `<model>/text`.
 """
@@ -16,15 +16,15 @@ import zarr
 from laion_dask import schema
 
 STORE: Final = "embeddings.zarr"
-# Rows of one Zarr chunk at most: what a reader decodes to see one embedding.
+# Maximum rows of a Zarr chunk, which a reader must decode to read one embedding.
 _CHUNK_ROWS: Final = 1024
 
 About = Mapping[str, Mapping[str, str]]
-"""What identifies the embeddings, by the name of the model: the attributes of its group."""
+"""By the name of a model, the attributes of its group, which identify the embeddings."""
 
 
 def write_shard(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], about: About) -> None:
-    """Write the arrays of one shard as a store that holds exactly one Zarr shard.
+    """Write the arrays of one shard as a store with exactly one Zarr shard.
 
     `arrays` by model and name of `schema.ARRAYS`: float16 (rows, features) each.
     """
@@ -40,14 +40,14 @@ def write_shard(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], abou
 
 @contextmanager
 def empty_shards_written() -> Iterator[None]:
-    """Write a shard without any image too: a missing file then always means a missing part."""
-    # The setting of `create` is not stored with an array, so it is set again for each write.
+    """Also write shards without any image, so that a missing file always means a missing part."""
+    # Arrays do not store this setting, so each write sets it.
     with zarr.config.set({"array.write_empty_chunks": True}):
         yield
 
 
 def create(path: Path, about: About, *, shards: int, shard_rows: int, dimensions: Mapping[str, int]) -> zarr.Group:
-    """Create the empty arrays for so many shards; a Zarr shard is a shard of images, so no two writers share one."""
+    """Create the empty arrays for a number of shards; each Zarr shard is one shard of images."""
     group = zarr.create_group(store=path)
     # The largest divisor of the shard's rows that is small enough: chunks must fill a Zarr shard exactly.
     chunk = next(rows for rows in range(min(_CHUNK_ROWS, shard_rows), 0, -1) if shard_rows % rows == 0)
@@ -74,7 +74,7 @@ def names(store: Path) -> list[str]:
 
 
 def dimensions(store: Path) -> dict[str, int]:
-    """Return how many features the embeddings of each model have."""
+    """Return the number of features of each model's embeddings."""
     group = zarr.open_group(store, mode="r")
     return {model: int(array(of, schema.ARRAYS[0].name).shape[1]) for model, of in sorted(group.groups())}
 
@@ -94,7 +94,7 @@ def shard_file(store: Path, name: str, number: int) -> Path:
 
 
 def about(store: Path) -> dict[str, dict[str, str]]:
-    """Return what the store says of each model; empty where there is no store."""
+    """Return the attributes of each model in the store; empty without a store."""
     if not store.exists():
         return {}
     groups = sorted(zarr.open_group(store, mode="r").groups())

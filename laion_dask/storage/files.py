@@ -1,4 +1,4 @@
-"""Digests of values and files, and files with a second name."""
+"""Digest values and files, and hard-link files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def sha256(path: Path, progress: Callable[[int], object] | None = None) -> str:
-    """Return the sha256 of a file, hex; `progress` is told how many bytes each block had."""
+    """Return the sha256 of a file, hex; `progress` is called with the bytes of each block."""
     with path.open("rb") as stream:
         if progress is None:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-        whole = hashlib.sha256()
+        total = hashlib.sha256()
         while block := stream.read(_BLOCK_BYTES):
-            whole.update(block)
+            total.update(block)
             progress(len(block))
-    return whole.hexdigest()
+    return total.hexdigest()
 
 
 def digest(*values: object) -> str:
-    """Return 32 hex digits that stand for JSON-able values, pydantic models and the bytes of files (given as Path)."""
+    """Return a digest of 32 hex digits of JSON-able values, pydantic models and the bytes of files (given as Path)."""
     return hashlib.sha256(json.dumps([_plain(value) for value in values], sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -44,11 +44,11 @@ def _plain(value: object) -> object:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a finished file a second name, by hard link; by copy where the file system has none."""
+    """Hard-link a finished file; copy it where the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except FileExistsError:
-        raise  # two parts with one path: a copy would write through the link into the other part
+        raise  # two parts with one path: a copy would overwrite the other part through its link
     except OSError:
         shutil.copyfile(source, target)

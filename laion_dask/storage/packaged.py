@@ -1,4 +1,4 @@
-"""Find the files that the package carries beside its code: models, templates, tables, defaults."""
+"""Find the data files of the package: models, templates, tables, defaults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 PACKAGE: Final = Path(str(resources.files("laion_dask")))
 """The folder of the installed package, or of the checkout."""
 PROJECT: Final = PACKAGE.parent
-"""What Python needs on its path to import the package; in a checkout, the project's root."""
+"""The folder on Python's path that contains the package; in a checkout, the project's root."""
 
 
 def file(*names: str) -> Path:
@@ -18,6 +18,6 @@ def file(*names: str) -> Path:
 
 
 def parameters() -> Path:
-    """Return the params.yaml that the package carries: a wheel has it inside, a checkout beside the package."""
+    """Return the package's params.yaml: inside the package in a wheel, beside it in a checkout."""
     inside = file("params.yaml")
     return inside if inside.is_file() else PROJECT / "params.yaml"

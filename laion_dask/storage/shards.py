@@ -1,8 +1,8 @@
 """Write and read shards in img2dataset's layout: a tar of pictures, a Parquet table and counts.
 
-A tar holds `<key>.jpg`, `<key>.txt` and `<key>.json` side by side for each success, in the order of the rows; pictures
-end in png, webp or what came, where `download.encode` says so. The same rows give the same bytes: no times, no owners,
-keys of JSON sorted.
+A tar has `<key>.jpg`, `<key>.txt` and `<key>.json` in sequence for each success, in the order of the rows; with other
+values of `download.encode`, pictures have other extensions. The same rows give the same bytes: no times, no owners,
+JSON keys sorted.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class ShardError(Exception):
 class ShardWriter:
     """A context manager that writes one shard: `<name>.tar` row by row, then `<name>_stats.json` and `<name>.parquet`.
 
-    The table is written last, when the block ends without an error: a folder without it holds no complete shard. Its
-    columns are those of `schema.IMAGES`, or others that are given.
+    The table is written last, if the block ends without an error: a folder without it has no complete shard. Its
+    columns are those of `schema.IMAGES` by default.
     """
 
     def __init__(self, out: Path, name: str, columns: pa.Schema | None = None) -> None:
@@ -58,14 +58,14 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._tar:
-            # The end: two empty blocks, filled up to a record.
+            # End of the archive: two empty blocks, padded to a record.
             end = self._tar.tell() + 2 * tarfile.BLOCKSIZE
             self._tar.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
         if kind is None:
             self._finish()
 
     def add(self, row: Mapping[str, Any], picture: bytes, extension: str = "jpg") -> None:
-        """Add an attempt; a success has its picture in the tar. Values without a column are left out."""
+        """Add an attempt, and for a success its picture; values without a column are dropped."""
         row = {name: row[name] for name in self._columns.names}
         self._rows.append(row)
         if row["status"] != SUCCESS:
@@ -79,7 +79,7 @@ class ShardWriter:
         )
 
     def adopt(self, row: Mapping[str, Any], members: Iterable[tuple[str, bytes]]) -> None:
-        """Add an attempt as it stands in another shard, with its files there; see `read_members`."""
+        """Copy an attempt from another shard, with its files; see `read_members`."""
         self._rows.append(row)
         self._members(*members)
 
@@ -90,7 +90,7 @@ class ShardWriter:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             pieces += member.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE)
-        # TarFile.addfile would write each piece on its own, and keep all members in memory.
+        # TarFile.addfile would write each piece separately, and keep all members in memory.
         self._tar.write(b"".join(pieces))
 
     def _finish(self) -> None:
@@ -107,28 +107,28 @@ class ShardWriter:
 
 
 def _json(row: Mapping[str, Any]) -> bytes:
-    # A further column of a table may hold what JSON does not know, such as dates: then as it is printed.
+    # Further columns of a table may have types without a JSON form, such as dates: these are written as text.
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
 def tables(folder: Path) -> list[Path]:
-    """Return `<shard>.parquet` of a folder in the order of the shards; other tables are left out."""
+    """Return the `<shard>.parquet` files of a folder in the order of the shards, without other tables."""
     return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 def key(name: str, place: int, shard_rows: int) -> str:
-    """Return the key of a row by img2dataset's rule: number of the shard, then the row in as many digits as it needs.
+    """Return the key of a row by img2dataset's rule: the shard's number, then the zero-padded row.
 
-    `shard_rows` is the size of full shards, so that all keys of a set are equally long (img2dataset: `compute_key`).
+    `shard_rows` is the size of full shards, so that all keys of a set have one length (img2dataset: `compute_key`).
     """
     digits = math.ceil(math.log10(shard_rows)) if shard_rows > 1 else 0
     return f"{int(name) * 10**digits + place:0{len(name) + digits}d}"
 
 
 def write_sizes(out: Path) -> None:
-    """Write `SIZES`: images in each tar of a folder, by name; open_clip and DataComp read the size of a set there.
+    """Write `SIZES`, the number of images in each tar of a folder, which open_clip and DataComp read.
 
-    Raises `ShardError` where numbers have a gap: readers that look for the last shard would stop before it, in silence.
+    Raises `ShardError` if shard numbers have a gap, at which readers that look for the last shard would silently stop.
     """
     found = sorted(out.glob("*_stats.json"))
     names = [path.name.removesuffix("_stats.json") for path in found]
@@ -158,16 +158,16 @@ def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write_shard(out: Path, name: str, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
-    """Write a whole shard from (row of `schema.IMAGES`, JPEG or no bytes) in order."""
+    """Write a shard from (row of `schema.IMAGES`, JPEG or empty bytes) in order."""
     with ShardWriter(out, name) as shard:
         for row, jpg in rows:
             shard.add(row, jpg)
 
 
 def read_shard(tar: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, bytes of the picture) of a shard in order, reading the tar once from front to back.
+    """Yield (key, bytes of the picture) of a shard in order, in one sequential pass.
 
-    Raises `ShardError` where the tar is missing or damaged.
+    Raises `ShardError` if the tar is missing or damaged.
     """
     try:
         with tar.open("rb") as file:
@@ -190,16 +190,16 @@ def read_shard(tar: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _plain_members(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
-    """Yield (name, size) of members, the file standing at their content, as long as they are plain files of USTAR.
+    """Yield (name, size) of members while they are plain USTAR files, with the file positioned at their content.
 
-    That is what img2dataset, webdataset and this module write. `tarfile` takes 60 us for each, as long as decoding a
-    small picture. The first that is anything else ends it, with the file standing at its header: `tarfile` does those.
+    img2dataset, webdataset and this module write such members. `tarfile` needs 60 us for each, as long as decoding a
+    small picture. Ends at the first other member, with the file positioned at its header, for `tarfile` to continue.
     """
     while True:
         at = file.tell()
         header = file.read(tarfile.BLOCKSIZE)
         kind, prefix = header[156:157], header[345:346]
-        # The sum of all bytes, those of the sum itself taken as spaces (POSIX 1003.1, ustar).
+        # The checksum is the sum of all bytes, with its own bytes taken as spaces (POSIX 1003.1, ustar).
         if len(header) == tarfile.BLOCKSIZE and kind == tarfile.REGTYPE and prefix == b"\0":
             name, size, total = header[:100].rstrip(b"\0"), header[124:136], header[148:156].strip(b" \0")
             plain = size[:11].isdigit() and total.isdigit()
@@ -213,7 +213,7 @@ def _plain_members(file: io.BufferedReader) -> Iterator[tuple[str, int]]:
 def read_members(tar: Path) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """Yield (key, its files as (name, bytes)) of a shard in order; memory holds the files of one key.
 
-    Raises `ShardError` where the tar is missing or damaged.
+    Raises `ShardError` if the tar is missing or damaged.
     """
     try:
         with tarfile.open(tar, "r|") as members:

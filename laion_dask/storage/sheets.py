@@ -1,8 +1,8 @@
-"""Write the CSV tables that people open: with no cell that a spreadsheet would run as a formula.
+"""Write CSV tables without cells that a spreadsheet would run as a formula.
 
-A program such as Excel or LibreOffice takes a cell that begins with = + - or @ for a formula, also behind blanks, and
-a formula may send the table somewhere. Hosts, languages and names in our tables come from the web and from files, so a
-cell that begins so gets an apostrophe before it, by which spreadsheets know a text. Numbers stay numbers.
+Excel or LibreOffice treat a cell that begins with = + - or @, also after blanks, as a formula, which could send the
+table elsewhere. Hosts, languages and names in our tables are untrusted, so such a cell gets a leading apostrophe, which
+spreadsheets read as the mark of a text. Numbers stay numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from laion_dask.storage import printable
 
-# The wide forms are taken for the plain ones by some programs.
+# Some programs treat the full-width forms like the ASCII ones.
 _FORMULA: Final = re.compile(r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?: ?%)?")
 
@@ -30,18 +30,18 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def write_flat(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write flat rows as a table with a column for each of their names; what a row lacks is an empty cell."""
+    """Write flat rows as a table with a column for each key; missing values become empty cells."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return write(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def is_run(text: str) -> bool:
-    """Tell whether a spreadsheet would take a text for a formula, or a number for a part of one."""
+    """Tell whether a spreadsheet could treat a text as a formula; true for signed numbers too."""
     return _FORMULA.match(text) is not None
 
 
 def cell(value: object) -> object:
-    """Return a value as a cell: a text without control characters that no spreadsheet runs, anything else as it is."""
+    """Return the cell for a value: a text is escaped and is no formula, other values are unchanged."""
     if not isinstance(value, str):
         return value
     text = printable.line(value)

@@ -1,10 +1,10 @@
-"""Read the lists that people write by hand: CSV, or one value a line; strictly, and with line numbers.
+"""Read hand-written lists, CSV or one value per line, strictly and with line numbers.
 
-The csv module takes a quote that is never closed for the begin of a value, and swallows the lines behind it; a row
-with a value too many moves the others into the wrong columns. In a list of removals or of known content that is a
-picture which stays. So a row is one line with as many values as the header, in UTF-8, or the file is refused.
+The csv module would read an unclosed quote as a value that contains the following lines, and an extra value shifts the
+others into wrong columns. In a list of removals or known content, a picture would then stay in the data. So a row is
+one line of UTF-8 with as many values as the header, or the file is refused.
 
-Messages name file, line and remedy. They never repeat the content of a file, as some lists are confidential.
+Messages have file, line and remedy, but never content of the file, as some lists are confidential.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import IO, Final
 
 _BLOCK_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 1 << 20
-"""Bytes of a line: above, a file is no list, and must not fill the memory."""
+"""Maximum bytes of a line, to bound memory on files that are no list."""
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _OTHER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
-_OPEN: Final = "cannot be read as CSV: a quote is not closed in its line, or text stands behind a closing one"
+_OPEN: Final = "cannot be read as CSV: a quote is not closed in its line, or text follows a closing one"
 _LONG: Final = "cannot be read as CSV: field larger than 131,072 characters, or a quote is not closed"
-_CLOSE: Final = "close the quote, write a quote inside of a value twice, and no line break in a value"
+_CLOSE: Final = "close the quote, double a quote inside a value, and use no line break in a value"
 _SAVE: Final = "a text file in UTF-8"
 
 
 class RowsError(Exception):
-    """A file that people write cannot be read; the message has file, line and remedy, and nothing of the content."""
+    """A hand-written file cannot be read; the message has file, line and remedy, but no content."""
 
 
 def lines(stream: IO[bytes], path: Path) -> Iterator[str]:
-    """Yield every line of a file without its line end, blank ones too, so that counting them gives the number.
+    """Yield every line of a file without its line end, including blank ones, so that the count is the line number.
 
     UTF-8, with or without a byte order mark; lines end with LF or CRLF, also mixed. Raises `RowsError`.
     """
@@ -41,7 +41,7 @@ def lines(stream: IO[bytes], path: Path) -> Iterator[str]:
             block = without_mark(block, path)
         whole, newline, rest = block.rpartition(b"\n")
         if len(left) + len(block) - len(whole) > MAX_LINE_BYTES + _BLOCK_BYTES:
-            raise _refused(path, number, "the line is longer than 1 MiB", "one entry a line")
+            raise _refused(path, number, "the line is longer than 1 MiB", "one entry per line")
         if not newline:
             left += rest
             continue
@@ -54,14 +54,14 @@ def lines(stream: IO[bytes], path: Path) -> Iterator[str]:
 
 
 def without_mark(head: bytes, path: Path) -> bytes:
-    """Return the begin of a file without the byte order mark of UTF-8; `RowsError` for that of another encoding."""
+    """Remove the byte order mark of UTF-8 from the start of a file; raises `RowsError` for that of another encoding."""
     if head.startswith(_OTHER_MARKS):
         raise _refused(path, 1, "cannot be read as UTF-8 (UTF-16, perhaps)", _SAVE)
     return head.removeprefix(_UTF8_MARK)
 
 
 def _decoded(block: bytes, path: Path, first: int) -> list[str]:
-    """Return the lines of a block; all at once where nothing is wrong, else the first wrong one is found."""
+    """Return the lines of a block, decoded at once; if that fails, raise `RowsError` for the first bad line."""
     returns = block.count(b"\r")
     plain = b"\0" not in block and (not returns or returns == block.count(b"\r\n") + block.endswith(b"\r"))
     if plain:
@@ -73,24 +73,26 @@ def _decoded(block: bytes, path: Path, first: int) -> list[str]:
             return [line.removesuffix("\r") for line in found] if returns else found
     for number, line in enumerate(block.split(b"\n"), start=first):
         _check(line.removesuffix(b"\r"), path, number)
-    return []  # not reached: a block that is not plain has a line that is refused
+    return []  # not reached: a block that is not plain has a bad line
 
 
 def _check(line: bytes, path: Path, number: int) -> None:
     if b"\0" in line:
         raise _refused(path, number, "cannot be read as text: a NUL byte (UTF-16, perhaps)", _SAVE)
     if b"\r" in line:
-        raise _refused(path, number, "a carriage return inside of a line", "line ends LF or CRLF, and none in a value")
+        raise _refused(
+            path, number, "a carriage return inside a line", "end lines with LF or CRLF, and use neither in a value"
+        )
     try:
         line.decode()
     except UnicodeDecodeError:
-        raise _refused(path, number, "no UTF-8", f"{_SAVE}; it is in Latin-1 or Windows-1252, perhaps") from None
+        raise _refused(path, number, "no UTF-8", f"{_SAVE}; it may be in Latin-1 or Windows-1252") from None
 
 
 def table(stream: IO[bytes], path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """Return the names in the header of a CSV, and its rows with the number of their line.
+    """Return the names in the header of a CSV, and its rows with their line numbers.
 
-    A row has as many values as the header; blank lines and rows of empty values are passed by. The header of an empty
+    A row has as many values as the header; blank lines and rows of empty values are skipped. The header of an empty
     file has no names. Raises `RowsError`, for a row when it is reached.
     """
     rows = _rows(lines(stream, path), path)
@@ -98,7 +100,7 @@ def table(stream: IO[bytes], path: Path) -> tuple[list[str], Iterator[tuple[int,
 
 
 def _rows(found: Iterator[str], path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the header, then the rows; one loop, since some files have tens of millions of them."""
+    """Yield the header, then the rows; a single loop, for files with tens of millions of rows."""
     reader = csv.reader(found, strict=True)
     before, width = 0, 0
     try:
@@ -111,29 +113,31 @@ def _rows(found: Iterator[str], path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield before, values
             elif len(values) > 1 or (values and values[0].strip()):
                 if width:
-                    told = f"{len(values)} values, and the header has {width}"
-                    raise _refused(path, before, told, 'a value with a comma in double quotes: "a,b"')
+                    problem = f"{len(values)} values, and the header has {width}"
+                    raise _refused(path, before, problem, 'put a value with a comma in double quotes: "a,b"')
                 names = [name.strip() for name in values]
                 if len(set(names)) < len(names):
-                    raise _refused(path, before, "two columns have the same name, or none", "a name for each column")
+                    raise _refused(
+                        path, before, "two columns have the same name, or none", "give each column its own name"
+                    )
                 width = len(names)
                 yield before, names
     except csv.Error as error:
-        # From None: what the csv module says may show a part of the row.
+        # From None: the message of the csv module may contain a part of the row.
         raise _refused(path, before + 1, _LONG if "larger" in str(error) else _OPEN, _CLOSE) from None
     if not width:
         yield 1, []
 
 
 def of_text(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """Return the same as `table` of a text that is in memory."""
+    """Do the same as `table` for a text in memory."""
     return table(io.BytesIO(text.encode()), path)
 
 
 def values(path: Path, comment: str = "#") -> Iterator[tuple[int, str]]:
-    """Yield the values of a file with one a line, with the number of the line; blanks around a value are cut off.
+    """Yield (line number, stripped value) of a file with one value per line.
 
-    Blank lines are passed by, and those that begin with `comment`. Raises `RowsError`, and `OSError`.
+    Skips blank lines and those that begin with `comment`. Raises `RowsError` and `OSError`.
     """
     with path.open("rb") as stream:
         for number, line in enumerate(lines(stream, path), start=1):
@@ -142,5 +146,5 @@ def values(path: Path, comment: str = "#") -> Iterator[tuple[int, str]]:
                 yield number, value
 
 
-def _refused(path: Path, number: int, told: str, how: str) -> RowsError:
-    return RowsError(f"{path}:{number}: {told}. Remedy: {how}")
+def _refused(path: Path, number: int, problem: str, remedy: str) -> RowsError:
+    return RowsError(f"{path}:{number}: {problem}. Remedy: {remedy}")

@@ -1,4 +1,4 @@
-"""Open the Jinja templates that a package carries, with the same rules for the card, the report and the audit page."""
+"""Open the Jinja templates of a package, with the same options for card, report and audit page."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def environment(package: str, *, escape: bool) -> Environment:
-    """Return the environment of `<package>/templates`; a name that is not given to a template raises.
+    """Return the environment of `<package>/templates`, in which undefined names raise.
 
-    With `escape`, values are written so that they cannot be markup: for HTML. The filter `number` sets commas.
+    With `escape`, values are escaped for HTML. The filter `number` adds thousands separators.
     """
     made = Environment(
         loader=PackageLoader(package),
-        autoescape=escape,  # noqa: S701 - the caller says what the text becomes
+        autoescape=escape,  # noqa: S701 - the caller chooses by the output format
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

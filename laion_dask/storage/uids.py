@@ -17,7 +17,7 @@ _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 def to_bytes(texts: pa.Array | pa.ChunkedArray, width: int = UID_BYTES) -> npt.NDArray[np.uint8]:
     """Return texts of lower-case hex digits as bytes (rows, width).
 
-    Raises `ValueError` where one is null, has another length or other characters.
+    Raises `ValueError` if a text is null, or has another length or other characters.
     """
     whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     if not len(whole):
@@ -27,11 +27,11 @@ def to_bytes(texts: pa.Array | pa.ChunkedArray, width: int = UID_BYTES) -> npt.N
     digits = np.frombuffer(fixed.buffers()[1], np.uint8)[fixed.offset * chars :][: len(fixed) * chars]
     nibbles = _NIBBLE[digits].reshape(len(fixed), chars)
     if fixed.null_count or nibbles.max() > 15:
-        message = "a uid or hash is not of hex digits. Remedy: digits 0 to f, in lower case"
+        message = "a uid or hash is not in hex digits. Remedy: digits 0 to f, in lower case"
         raise ValueError(message)
     return np.asarray(nibbles[:, ::2] << 4 | nibbles[:, 1::2], np.uint8)
 
 
 def rows_of(uids: pa.Array | pa.ChunkedArray, table: pa.Table) -> pa.Array | pa.ChunkedArray:
-    """Return the row of `table` that has each uid in its column `uid`; null where none has."""
+    """Return the row of `table` with each uid in its column `uid`; null if there is none."""
     return pc.index_in(uids, value_set=table["uid"].combine_chunks())

@@ -88,7 +88,7 @@ def test_a_bad_line_is_refused_with_file_and_line_and_the_entry_is_never_shown(
     path = written(tmp_path / name, f"{head}\n{'a' * 32}\n{entry}\n{'b' * 32}\n")
     with pytest.raises(ListError) as refused:
         compiled(path, "md5")
-    assert str(refused.value) == f"{path}:3: no md5 in hex. Remedy: 32 hex digits a line, # before a comment"
+    assert str(refused.value) == f"{path}:3: no md5 in hex. Remedy: 32 hex digits per line, # before a comment"
     assert refused.value.__context__ is None or refused.value.__suppress_context__
     assert not list((tmp_path / "index").glob("*/entries.json"))
 
@@ -170,7 +170,7 @@ def test_what_has_no_lines_is_refused_before_it_fills_the_memory(
         ),
         ("list.csv", f"a,b\n{'a' * 32},1\n", {}, r"list\.csv:1: no column md5"),
         ("list.csv", "", {}, r"list\.csv:1: no column md5"),
-        ("list.txt", "", {"sha256": "0" * 64}, r"list\.txt has the sha256 e3b0c4\w+, another than partner names"),
+        ("list.txt", "", {"sha256": "0" * 64}, r"list\.txt has the sha256 e3b0c4\w+, but partner expects another"),
     ],
 )
 def test_a_list_that_is_not_what_it_should_be_is_refused(

@@ -216,7 +216,7 @@ def test_a_folder_that_only_has_the_same_name_is_never_replaced(here: Path, opti
     (here / "o" / "pairs" / "photo.jpg").touch()
     status, _, told = run("../wats", "--out", here / "o", *options)
     assert status == 1
-    assert "o/pairs is not of an extraction. Remedy: give another folder" in told
+    assert "o/pairs does not belong to an extraction. Remedy: give another folder" in told
     assert [path.name for path in (here / "o").rglob("*")] == ["pairs", "photo.jpg"]
 
 
@@ -258,14 +258,14 @@ def test_a_wat_that_is_not_there_is_told_and_asked_for_again_by_the_same_command
     args = [f"{host}/0.warc.wat.gz", f"{host}/2.warc.wat.gz", "--out", here / "o"]
     status, said, told = run(*args)
     assert status == 1
-    assert f"1 of 2 WATs could not be read to their end:\n  {host}/2.warc.wat.gz: " in told
+    assert f"1 of 2 WATs could not be read completely:\n  {host}/2.warc.wat.gz: " in told
     assert "wat_unreadable 1" in said
     assert texts(here / "o") == ["a red fox number 0", "a red owl number 0"]
     (here.parent / "wats" / "2.warc.wat.gz").write_bytes(wat("elk"))
     (here.parent / "wats" / "0.warc.wat.gz").unlink()  # it was finished: nobody asks for it
     status, _, told = run(*args)
     assert status == 0, told
-    assert "going on" in told
+    assert "resuming" in told
     assert texts(here / "o") == ["a red elk number 0", "a red fox number 0", "a red owl number 0"]
     assert not (here / "o" / WORK).exists()
 
@@ -284,9 +284,9 @@ def test_where_no_wat_can_be_read_nothing_is_published(here: Path, host: str) ->
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
-        (["../wats"], 2, "where to? Give --out DIR with ../wats"),
-        (["--out", "o"], 2, "which WATs? Give at least one file, folder, glob or URL"),
-        (["--overwrite"], 2, "which WATs?"),
+        (["../wats"], 2, "no output folder. Remedy: give --out DIR with ../wats"),
+        (["--out", "o"], 2, "no WAT given. Remedy: give at least one file, folder, glob or URL"),
+        (["--overwrite"], 2, "no WAT given"),
         (["../wats", "--out", "o", "--reader", "zip"], 2, "--reader"),
         (["../wats", "--out", "o", "--workers", "0"], 2, "--workers"),
         (["../wats", "--out", "o", "--wokers", "2"], 2, "--wokers"),
@@ -355,14 +355,14 @@ def test_ctrl_c_ends_with_130_leaves_no_process_and_the_same_command_goes_on(her
     os.killpg(first.pid, signal.SIGINT)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 130, said
-    assert "extract: interrupted. Finished WATs are kept; the same command goes on from here." in said
+    assert "extract: interrupted. Finished WATs are kept; the same command resumes from here." in said
     assert "Traceback" not in said
     assert left_behind(here) == []
     finished = {path: path.stat().st_ino for path in (here / "o" / WORK / "parts").glob("*/pairs.parquet")}
     assert 0 < len(finished) < 13
     again = subprocess.run([*command, "o"], cwd=here, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "going on" in again.stderr
+    assert "resuming" in again.stderr
     assert run("wats", "--out", "fresh")[0] == 0
     assert digests(here / "o") == digests(here / "fresh")
     # Linked, not read again.

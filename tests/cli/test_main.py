@@ -84,7 +84,7 @@ def test_an_estimate_names_sizes_costs_and_every_measurement_that_it_rests_on(ho
     assert status == 0
     words = " ".join(said.split())
     assert f"{CRAWL}: 4 of 10 WATs, 1.0" in words
-    assert "(3 asked for their size)" in words
+    assert "(mean of 3)" in words
     assert "hours on 8 cores" in words
     for name, measure in MEASURED.items():
         assert (measure.unit in words) is (name != "wat_bytes")
@@ -242,7 +242,7 @@ def test_another_recipe_starts_from_what_git_has_and_never_mixes_with_the_first(
     (project / "params.yaml").write_text(text)
     status, _, told = run("params", "--recipe", "datacomp", "--write")
     assert status == 1
-    assert "names recipe datacomp-basic already, and own values beside it: datacomp would be mixed with it" in told
+    assert "already has recipe datacomp-basic and other changed values: datacomp would be mixed with it" in told
     assert "Remedy: `git checkout params.yaml` first" in told
     assert (project / "params.yaml").read_text() == text
 
@@ -256,7 +256,7 @@ def test_columns_that_will_not_be_there_are_told_at_once(project: Path) -> None:
 
 
 def test_a_recipe_that_is_written_already_changes_nothing(project: Path) -> None:
-    cli_params.lay_over(Path("params.yaml"), "cc2dataset")
+    cli_params.write_recipes(Path("params.yaml"), "cc2dataset")
     once = (project / "params.yaml").read_bytes()
     assert run("params", "--recipe", "cc2dataset", "--write")[1] == "params.yaml has all values of cc2dataset already\n"
     assert (project / "params.yaml").read_bytes() == once

@@ -256,7 +256,7 @@ def test_versions_without_a_common_pair_say_so(now: Path, tmp_path: Path) -> Non
     tables.write(tmp_path / "00000.parquet", tables.images({"uid": "f" * 32}))
     done = CliRunner().invoke(app, ["linkrot", str(tmp_path), str(now)])
     assert done.exit_code == 0
-    assert "no pair of the earlier download" in done.stdout
+    assert "the two downloads have no pair in common" in done.stdout
     assert linkrot_figure.write(tmp_path, linkrot.write(tmp_path, now, tmp_path, top_hosts=1)) is None
 
 

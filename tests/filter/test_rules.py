@@ -294,7 +294,7 @@ def test_only_the_columns_that_a_rule_reads_are_read() -> None:
     [
         ({"thresholds": [{"name": "a", "column": "aesthetic"}]}, "has no limit. Remedy: min, above, max or below"),
         ({"thresholds": [{**LIMITS, "min": 2, "below": 1}]}, "2 is above 1: no pair could be kept"),
-        ({"thresholds": [{**LIMITS, "min": 2}] * 2}, "own comes twice"),
+        ({"thresholds": [{**LIMITS, "min": 2}] * 2}, "own is used twice"),
         ({"top": [{"name": "a", "column": "b", "fraction": 0}]}, "greater than 0"),
         ({"computed": [{"column": "n", "kind": "normsim", "model": "m"}]}, "Remedy: add targets"),
         ({"computed": [{"column": "n", "kind": "negcliploss", "model": "m", "norm": 2}]}, "Remedy: add batch"),

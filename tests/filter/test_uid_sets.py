@@ -31,7 +31,7 @@ def test_a_uid_is_two_numbers_as_in_datacomp() -> None:
 
 @pytest.mark.parametrize("uid", ["g" * 32, "A" * 32])
 def test_what_is_no_uid_is_refused(uid: str) -> None:
-    with pytest.raises(ValueError, match="not of hex digits"):
+    with pytest.raises(ValueError, match="not in hex digits"):
         halves(pa.array([uid]))
 
 

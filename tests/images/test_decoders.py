@@ -255,7 +255,7 @@ def test_what_an_owner_wrote_into_a_picture_is_read_in_the_process(body: bytes, 
     """A picture that its owner refuses is not decoded; with the default memory a manifest can be read."""
     date = "2015-10-21T07:28:00Z"
     with decoder(policy=STRICT, memory_bytes=defaults.download.decode_memory_mb * 1_000_000) as one:
-        decision, result = one.look(body, (), date)
+        decision, result = one.process(body, (), date)
     assert decision == decide_file(body, STRICT, date)
     told = Prepared(decision.signal, f"refused by {decision.signal}")
     assert result == (told if STRICT.binds(decision) else prepared(body))
@@ -267,7 +267,7 @@ def test_hostile_words_of_an_owner_are_read_within_the_limits() -> None:
     body = b"II*\0" + xmp
     with decoder(policy=STRICT, timeout_s=10, memory_bytes=400_000_000) as one:
         first = one.start() or running(one)
-        decision, result = one.look(body)
+        decision, result = one.process(body)
         assert (decision.rights, decision.signal, result.reason) == ("unknown", "xmp_data_mining", "xmp_data_mining")
         assert one.pid == first
 

@@ -171,4 +171,4 @@ def test_the_command_names_each_picture_that_carries_metadata(tmp_path: Path) ->
     (tmp_path / "00000.tar").write_bytes(packed(**{"b.jpg": CLEAN["JPEG"]}))
     done = CliRunner().invoke(app, ["verify", "--metadata", str(tmp_path)])
     assert done.exit_code == 0
-    assert "1 pictures in 2 files carry no metadata; 1 archives were not looked into" in done.output
+    assert "1 pictures in 2 files carry no metadata; 1 archives were not searched" in done.output

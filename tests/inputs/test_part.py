@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def described(of: params.Params, cache: Path = Path(".laion_dask/inputs.json")) -> dict[str, list[dict[str, Any]]]:
     digests = Digests(cache)
     found = part.describe(of, digests)
-    digests.keep()
+    digests.save()
     return found
 
 
@@ -106,7 +106,7 @@ def test_each_stage_names_what_it_reads_and_no_other_does(defaults: params.Param
 def test_what_is_missing_is_refused_with_key_value_and_remedy(
     defaults: params.Params, changes: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(InputsError, match=rf"^nothing is there: {said}\. Remedy: put the files there, or correct"):
+    with pytest.raises(InputsError, match=rf"^missing files: {said}\. Remedy: put the files there, or correct"):
         described(settings(defaults, **changes))
 
 
@@ -211,6 +211,6 @@ def test_what_is_missing_ends_the_stage_with_one_message_before_anything_runs(he
     (here / "params.yaml").write_text(text.replace("  evaluation: []", "  evaluation: [none.npy]"))
     done = python(here, "-m", "workflow.inputs")
     assert done.returncode == 1
-    assert done.stderr.startswith("\ninputs: nothing is there: group.evaluation.0 = none.npy. Remedy: ")
+    assert done.stderr.startswith("\ninputs: missing files: group.evaluation.0 = none.npy. Remedy: ")
     assert "Traceback" not in done.stderr
     assert not (here / "data" / "inputs").exists()

@@ -27,7 +27,7 @@ def parse(changes: dict[str, Any]) -> params.Params:
     [
         (
             {"group.pdq_distance": 20},
-            "filter.near_max_distance = 31 is above group.pdq_distance = 20, up to which distances are recorded.",
+            "filter.near_max_distance = 31 is above group.pdq_distance = 20, the largest that is recorded.",
         ),
         (
             {"group.pdq_distance": 20, "filter.near_duplicates": "keep", "filter.evaluation_max_distance": 21},
@@ -35,7 +35,7 @@ def parse(changes: dict[str, Any]) -> params.Params:
         ),
         (
             {"filter.semantic_duplicates": 0.06},
-            "filter.semantic_duplicates = 0.06 asks for cosines from 0.94, and group.semantic_floor = 0.95 is the",
+            "filter.semantic_duplicates = 0.06 needs cosines from 0.94, but group.semantic_floor = 0.95 is the",
         ),
         ({"group.model": "b32"}, "group.model = 'b32' is not in score.models. Remedy: one of demo, or null"),
     ],

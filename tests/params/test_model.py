@@ -247,10 +247,10 @@ def test_an_unknown_key_is_refused_with_the_remedy(values: dict[str, Any], secti
         ({"download.rights": []}, "download: rights_unknown ['c2pa', 'rsl', 'xmp_data_mining', 'xmp_tdm'] are not"),
         ({"download.warcs": []}, "download: source replay needs download.warcs: globs of WARC files"),
         ({"download.source": "archive", "download.warcs": []}, "download: source archive needs download.warcs"),
-        ({"download.warcs": ["data/download/*.warc.gz"]}, "download: download.warcs lie in data/download, which is"),
+        ({"download.warcs": ["data/download/*.warc.gz"]}, "download: download.warcs are in data/download, which is"),
         ({"extract.min_chars": 9, "extract.max_chars": 8}, "extract: min_chars 9 is above max_chars 8"),
-        ({"extract.text_steps": ["escape", "spaces"]}, "extract: text_steps: escape comes last"),
-        ({"extract.language_detector": "gcld3"}, "extract.language_detector: gcld3 does not build any more"),
+        ({"extract.text_steps": ["escape", "spaces"]}, "extract: text_steps: escape must be last"),
+        ({"extract.language_detector": "gcld3"}, "extract.language_detector: gcld3 can no longer be built"),
         ({"catalog.buckets": 12}, "catalog: buckets 12 is not a power of two"),
         ({"score.models": [DEMO, DEMO]}, "score: models has a name twice: demo, demo. Remedy: another name"),
         ({"score.models": [DEMO | {"splits": ["en"]}]}, "score: no model reads the texts of multi, nolang"),
@@ -325,7 +325,7 @@ def test_a_file_that_is_not_yaml_or_has_a_key_twice_is_refused(tmp_path: Path, t
 )
 def test_what_yaml_itself_cannot_make_a_value_of_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(ParamsError, match=r"params\.yaml (is not YAML|holds a date or number that is none)"):
+    with pytest.raises(ParamsError, match=r"params\.yaml (is not YAML|has an invalid date or number)"):
         params.load(tmp_path / "params.yaml")
 
 

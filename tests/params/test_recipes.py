@@ -223,7 +223,7 @@ class TestRefusals:
             ),
             ("extract: {min_chars: many}", ParamsError, "extract.min_chars = 'many'"),
             ("extract: {min_chars: 3000}", ParamsError, "min_chars 3000 is above max_chars 2000"),
-            ("extract: {language_detector: gcld3}", ParamsError, "gcld3 does not build any more"),
+            ("extract: {language_detector: gcld3}", ParamsError, "gcld3 can no longer be built"),
             ("# only a header", RecipeError, "holds no sections"),
             ("", RecipeError, "holds no sections"),
             ("extract: {min_chars: 5", RecipeError, "is not YAML"),

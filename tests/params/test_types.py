@@ -65,8 +65,8 @@ def test_a_value_that_means_something_else_than_it_says_is_refused(
         ({"above": 5.0, "below": 5.0}, "5 is not below 5"),
         ({"min": 5.0, "below": 5.0}, "5 is not below 5"),
         ({"above": 5.0, "max": 5.0}, "5 is not below 5"),
-        ({"min": float("nan")}, "no number that can be compared"),
-        ({"max": float("inf")}, "no number that can be compared"),
+        ({"min": float("nan")}, "is not a finite number"),
+        ({"max": float("inf")}, "is not a finite number"),
     ],
     ids=repr,
 )

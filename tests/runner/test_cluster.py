@@ -76,7 +76,7 @@ def test_an_address_that_is_none_is_refused_with_the_remedy(kind: str) -> None:
 def test_a_dashboard_without_an_address_is_refused_with_the_remedy(address: object) -> None:
     with (
         dask.config.set({"laion-dask.cluster.dashboard": address, "laion-dask.cluster.workers": 1}),
-        pytest.raises(ClusterError, match=rf"dashboard = {re.escape(repr(address))} is no address.*Remedy: a port"),
+        pytest.raises(ClusterError, match=rf"dashboard = {re.escape(repr(address))} is not an address.*Remedy: a port"),
         open_client(),
     ):
         pass

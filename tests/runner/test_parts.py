@@ -77,7 +77,7 @@ def test_a_failing_part_is_quarantined_with_its_traceback_while_others_finish(tm
     message = str(failed.value)
     assert message.startswith("1 of 4 parts failed; 3 are finished and kept:\n  03: ValueError: cannot square 3 (")
     assert "second line" not in message
-    assert "Remedy: mend the cause and run again" in message
+    assert "Remedy: fix the cause and run again" in message
     traceback = (tmp_path / "03.error.txt").read_text()
     assert "in square\n" in traceback
     assert "second line" in traceback

@@ -177,7 +177,7 @@ class TestWorkersThatDie:
         assert self.attempts(diary)[3] == 3
         told = (work / "03.error.txt").read_text()
         assert "PartKilledError" in told
-        assert told.count("died in this part; its last words:") == 3
+        assert told.count("died in this part; its last traceback:") == 3
 
     @pytest.mark.slow
     def test_a_crash_in_native_code_leaves_its_traceback(self, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def crash(out: Path) -> dict[str, Any]:
 
 
 def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "_POLL_SECONDS", 0.1)
     monkeypatch.setattr(tasks, "_GONE_SECONDS", 0.3)
     with (
         threads_of_this_process(0) as nobody,

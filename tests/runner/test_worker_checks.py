@@ -32,7 +32,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_with_code_folder_and_files_of_the_driver_may_work(tmp_path: Path) -> None:
     tag = heads.Tag(kind="zero_shot", file=str(tmp_path / "prompts.yaml"))
     (tmp_path / "prompts.yaml").write_text(PROMPTS)
-    with worker_checks.signed(tmp_path, worker_checks.named_files([tag])) as ticket:
+    with worker_checks.issue_ticket(tmp_path, worker_checks.named_files([tag])) as ticket:
         assert [*ticket.files] == [str(tmp_path / "prompts.yaml")]
         worker_checks.check(ticket)
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.yaml"]
@@ -46,7 +46,7 @@ def test_a_process_with_code_folder_and_files_of_the_driver_may_work(tmp_path: P
         (lambda one, _: replace(one, code=replace(one.code, libraries=(("numpy", "1"),))), "numpy .*, not 1"),
         (lambda one, _: replace(one, nonce="of another run"), "it does not see the driver's folder"),
         (lambda one, folder: replace(one, sign=folder / "x" / ".run-1"), "does not see the driver's folder .*x"),
-        (lambda one, folder: replace(one, files={str(folder / "f"): "0" * 64}), "f has the sha256 .* at the driver"),
+        (lambda one, folder: replace(one, files={str(folder / "f"): "0" * 64}), "f has the sha256 .* on the driver"),
         (lambda one, folder: replace(one, files={str(folder / "g"): "0" * 64}), "g cannot be read there"),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_process_that_differs_is_refused_with_host_reason_and_remedy(
 ) -> None:
     (tmp_path / "f").write_text("theirs")
     with (
-        worker_checks.signed(tmp_path, {}) as ticket,
+        worker_checks.issue_ticket(tmp_path, {}) as ticket,
         pytest.raises(WorkerRefusedError, match=rf"^a worker on .* is refused: .*{said}.* Remedy: "),
     ):
         worker_checks.check(change(ticket, tmp_path))
@@ -67,7 +67,7 @@ def test_what_was_cached_of_a_file_is_forgotten_when_the_file_has_changed(tmp_pa
     tag = heads.Tag(kind="zero_shot", file=str(file))
     for label in ("second", "third"):
         file.write_text(PROMPTS.replace("second", label))
-        with worker_checks.signed(tmp_path, worker_checks.named_files([tag])) as ticket:
+        with worker_checks.issue_ticket(tmp_path, worker_checks.named_files([tag])) as ticket:
             worker_checks.check(ticket)
         assert [*tags.groups(tag)["group"]] == ["first", label]
 
@@ -101,7 +101,7 @@ def test_a_part_that_the_driver_does_not_find_ends_the_run(
 
     monkeypatch.setattr(tasks, "finish_parts", finish)
     with pytest.raises(
-        PartUnseenError, match=r"part 02: a worker on .* has finished it, and here .*Remedy: workers and"
+        PartUnseenError, match=r"part 02: a worker on .* has finished it, but on the driver .*Remedy: mount the folder"
     ):
         run(numbers(2), tmp_path, client)
 

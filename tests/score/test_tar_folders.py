@@ -112,13 +112,13 @@ class TestCommand:
             patch.setattr(joining, "join", full)
             broken = run(*command)
         assert broken.exit_code == 1
-        assert "No space left on device. Finished tars are kept; the same command goes on from here." in broken.output
+        assert "No space left on device. Finished tars are kept; the same command resumes from here." in broken.output
         finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("counts.json")}
         assert len(finished) == 2
         done = run(*command)
         assert done.exit_code == 0, done.output
         assert "2 tars into" in done.output
-        assert "; going on" in done.output
+        assert "; resuming" in done.output
         assert "unreadable_image 1" in done.output
 
         scores = [pq.read_table(tmp_path / "out" / "score" / f"{place:05d}.parquet") for place in range(2)]
@@ -139,7 +139,7 @@ class TestCommand:
         assert "holds a finished scoring by demo (images, score). Remedy: --overwrite" in again.output
         (tmp_path / "mine" / "images").mkdir(parents=True)
         refused = run(*command[:-3], tmp_path / "mine", "--overwrite")
-        assert "mine/images is not of a scoring. Remedy: give another folder" in refused.output
+        assert "mine/images does not belong to a scoring. Remedy: give another folder" in refused.output
         exported = CliRunner().invoke(
             app,
             ["export", "datacomp", "--from", str(tmp_path / "out"), "--out", str(tmp_path / "dc")],
@@ -149,9 +149,9 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "status", "told"),
         [
-            (("--model", "demo"), 2, "which images?"),
-            (("tars", "--model", "demo"), 2, "where to? Give --out DIR with tars"),
-            (("tars", "--out", "o"), 2, "by which model?"),
+            (("--model", "demo"), 2, "no images given"),
+            (("tars", "--model", "demo"), 2, "no output folder. Remedy: give --out DIR with tars"),
+            (("tars", "--out", "o"), 2, "no model given"),
             (("gone", "--model", "demo", "--out", "o"), 1, "gone is no folder. Remedy: "),
             (("tars", "--model", "demo", "--out", "o", "--heads", "beauty=x"), 1, "score.heads.0.kind = 'beauty'"),
             (

@@ -216,7 +216,7 @@ def gone(clone: Path) -> Gone:
     before = json.loads((clone / "data" / "release" / "manifest.json").read_text())["files"]
     held = [name.removeprefix("data/release/") for name in holders(clone, *needles) if name.startswith("data/release/")]
     told = call(clone, "laion-dask", "remove", "url", pair["URL"], "--reason", "asked for", "--source", "form 17")
-    assert "takes 1 of " in told
+    assert "removes 1 of " in told
     tombstone = hashlib.sha256(pair["uid"].encode()).hexdigest()
     files = {name: before[name]["sha256"] for name in held}
     return Gone(pair, needles, tombstone, files, call(clone, "dvc", "repro"))

@@ -139,7 +139,7 @@ def test_a_stage_ends_when_dvc_that_started_it_is_gone(tmp_path: Path) -> None:
 
 
 def held_while(number: signal.Signals, work: Callable[[], object]) -> None:
-    with interrupts.held():
+    with interrupts.defer_signals():
         os.kill(os.getpid(), number)
         work()
 
@@ -154,7 +154,7 @@ class TestHeld:
         self, number: signal.Signals, raised: type[BaseException]
     ) -> None:
         reached = []
-        with interrupts.heard(), pytest.raises(raised):
+        with interrupts.raise_on_signals(), pytest.raises(raised):
             held_while(number, lambda: reached.append(True))
         assert reached
 
@@ -162,20 +162,20 @@ class TestHeld:
         def fail() -> None:
             raise OSError
 
-        with interrupts.heard(), pytest.raises(interrupts.Ended) as ended:
+        with interrupts.raise_on_signals(), pytest.raises(interrupts.Ended) as ended:
             held_while(signal.SIGTERM, fail)
         assert ended.value.status == 143
 
     def test_handlers_are_those_from_before_afterwards(self) -> None:
         before = [signal.getsignal(number) for number in interrupts.SIGNALS]
-        with interrupts.heard(), interrupts.held():
+        with interrupts.raise_on_signals(), interrupts.defer_signals():
             pass
         assert [signal.getsignal(number) for number in interrupts.SIGNALS] == before
 
     def test_what_was_ignored_stays_ignored(self) -> None:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            with interrupts.heard():
+            with interrupts.raise_on_signals():
                 os.kill(os.getpid(), signal.SIGHUP)
         finally:
             signal.signal(signal.SIGHUP, before)
@@ -184,7 +184,7 @@ class TestHeld:
         found = []
 
         def work() -> None:
-            with interrupts.heard(), interrupts.held():
+            with interrupts.raise_on_signals(), interrupts.defer_signals():
                 found.append(signal.getsignal(signal.SIGTERM))
 
         thread = threading.Thread(target=work)

@@ -272,8 +272,8 @@ def test_only_what_a_host_did_not_give_is_read_again(here: Path, defaults: param
     remote = replace(
         local[1], part=replace(local[1].part, args=local[1].part.args | {"location": "https://a.example/x"})
     )
-    assert readings.forget_unanswered([local[0], junk]) == []
-    assert readings.forget_unanswered([local[0], remote, junk]) == [remote]
+    assert readings.remove_failed_remote([local[0], junk]) == []
+    assert readings.remove_failed_remote([local[0], remote, junk]) == [remote]
     assert [done.folder.exists() for done in (local[0], remote, junk)] == [True, False, True]
 
 

@@ -224,13 +224,13 @@ def test_a_second_run_of_the_same_stage_waits_for_the_first_and_says_so(capsys: 
     order: list[str] = []
 
     def second() -> None:
-        with frame.in_turn(Path("work"), "square"):
+        with frame.stage_lock(Path("work"), "square"):
             order.append("second")
 
-    with frame.in_turn(Path("work"), "square"), frame.in_turn(Path("work"), "another stage"):
+    with frame.stage_lock(Path("work"), "square"), frame.stage_lock(Path("work"), "another stage"):
         waiting = threading.Thread(target=second)
         waiting.start()
-        while "this one waits for its end" not in capsys.readouterr().err:
+        while "waiting for it to end" not in capsys.readouterr().err:
             assert waiting.is_alive()
         order.append("first")
     waiting.join()

@@ -1,6 +1,7 @@
-"""Read the stored bytes of a local file or a URL by offset, in blocks; count and hash them, ask for each once.
+"""Read the stored bytes of a local file or a URL by offset, in blocks; request each once, count and hash them.
 
-Remote files are read by exact range requests, one block ahead, as fsspec's own file objects ask for more than is read.
+Remote files are read by exact range requests with one block of read-ahead: fsspec's own file objects request more bytes
+than are read.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ from typing import Any, Final, NamedTuple, Protocol
 from laion_dask.extract.wat.ranges import AgainError, LocationError, See, first_line, get_http, get_other, get_s3
 
 BLOCK_BYTES: Final = 8 * 2**20
-"""Bytes of one range request: about 40 requests for a WAT of Common Crawl, whose CDN refuses clients that ask too
-often; three blocks (the last, the current and the next) are 24 MiB of a worker's memory."""
+"""Bytes of one range request: about 40 requests for a WAT of Common Crawl, whose CDN refuses clients with too
+many requests; three blocks (the last, the current and the next) take 24 MiB of a worker's memory."""
 
 LOCAL_BLOCK_BYTES: Final = 2**18
-"""Bytes of one read from disk: the system reads ahead, and so few stay in the processor's cache."""
+"""Bytes of one read from disk: small enough for the processor's cache, as the system reads ahead itself."""
 
 WAITS_S: Final = (1.0, 4.0, 16.0, 60.0)
-"""Waits before a block is asked for again; Common Crawl asks for exponential back-off. After the last it is an end."""
+"""Waits before retries of a block; Common Crawl demands exponential backoff. After the last one, the read fails."""
 
 MAX_RETRY_AFTER_S: Final = 120.0
-"""A longer Retry-After is cut to this, so that a WAT has an end."""
+"""A longer Retry-After is cut to this, so that reading a WAT ends."""
 
 
 class TransferError(Exception):
-    """The host refused, the connection was lost, or the object changed, and no further try is left."""
+    """The host refused, the connection was lost, or the object changed, and no retry is left."""
 
 
 class Version(NamedTuple):
-    """What must not change between two requests: size in bytes and ETag as the server says it."""
+    """Size in bytes and the server's ETag, which must not change between requests."""
 
     size: int
     etag: str
 
 
 class _Origin(Protocol):
-    """Where bytes come from: `read` gives those from `start` up to `end` or the end of the file."""
+    """A source of bytes; `read` returns those from `start` up to `end` or the end of the file."""
 
     block_bytes: int
     requests: int
@@ -56,9 +57,9 @@ class _Origin(Protocol):
 
 
 class Stored:
-    """The bytes of a file as stored, by offset; a few blocks of it are held.
+    """The bytes of a file as stored, by offset, with a cache of a few blocks.
 
-    Every block is hashed when it is first read, and `sha256` reads those that nobody asked for.
+    Every block is hashed when it is first read; `sha256` reads the remaining ones.
     """
 
     def __init__(self, location: str) -> None:
@@ -66,12 +67,12 @@ class Stored:
         self._origin = _open(location)
         self._hash = hashlib.sha256()
         self._blocks: dict[int, bytes] = {}
-        self._ahead: tuple[int, Future[bytes]] | None = None
+        self._prefetched: tuple[int, Future[bytes]] | None = None
         self._pool = ThreadPoolExecutor(1, "read-ahead") if isinstance(self._origin, _Remote) else None
         self._step = self._origin.block_bytes
         self._hashed = 0
         self.bytes = 0
-        """Bytes hashed, which is all that lie before the furthest one read."""
+        """Bytes hashed: all up to the furthest block read."""
         try:
             self._load(0)
         except BaseException:
@@ -81,11 +82,11 @@ class Stored:
 
     @property
     def requests(self) -> int:
-        """Requests sent to the server, repeated ones too; 0 for a local file."""
+        """Requests sent to the server, including retries; 0 for a local file."""
         return self._origin.requests
 
     def at(self, offset: int, count: int) -> bytes:
-        """Return bytes from `offset`: up to `count` of them, fewer where a block ends, none only at the file's end."""
+        """Return up to `count` bytes from `offset`: fewer at the end of a block, none only at the file's end."""
         if offset >= self.size:
             return b""
         index, begin = divmod(offset, self._step)
@@ -102,13 +103,13 @@ class Stored:
         return data
 
     def sha256(self) -> str:
-        """Return the digest of the whole file as hex; what has not been read yet is read."""
+        """Return the digest of the whole file as hex; reads what has not been read yet."""
         while self.bytes < self.size:
             self._load(self._hashed)
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """End the read-ahead and give the file or connection back."""
+        """Stop the read-ahead and close the file or connection."""
         self._origin.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -119,7 +120,7 @@ class Stored:
             self._hash.update(block)
             self._hashed += 1
             self.bytes += len(block)
-        # The block before stays: what is doubtful is read again from its beginning.
+        # The previous block stays, as doubtful records are read again from their start.
         while len(self._blocks) > 1:
             del self._blocks[next(iter(self._blocks))]
         self._blocks[index] = block
@@ -128,11 +129,11 @@ class Stored:
     def _fetch(self, index: int) -> bytes:
         if self._pool is None:
             return self._origin.read(index * self._step, (index + 1) * self._step)
-        ahead, self._ahead = self._ahead, None
-        future = ahead[1] if ahead is not None and ahead[0] == index else self._submit(index)
+        prefetched, self._prefetched = self._prefetched, None
+        future = prefetched[1] if prefetched is not None and prefetched[0] == index else self._submit(index)
         block = future.result()
         if (index + 1) * self._step < self._origin.version().size and index + 1 not in self._blocks:
-            self._ahead = index + 1, self._submit(index + 1)
+            self._prefetched = index + 1, self._submit(index + 1)
         return block
 
     def _submit(self, index: int) -> Future[bytes]:
@@ -158,12 +159,12 @@ def _open(location: str) -> _Origin:
 
 
 def _options(location: str) -> dict[str, Any]:
-    """Return what fsspec needs beyond the user's own configuration of it."""
+    """Return options for fsspec beyond the user's own configuration."""
     if not location.startswith(("s3://", "s3a://")):
         return {}
     from fsspec.config import conf  # noqa: PLC0415
 
-    # The waits and their end are ours. Without any credentials public buckets can still be read.
+    # Retries are made here, not by botocore. Without credentials, public buckets can still be read.
     options: dict[str, Any] = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
     if not conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}:
         options["anon"] = not _has_credentials()
@@ -172,7 +173,7 @@ def _options(location: str) -> dict[str, Any]:
 
 @functools.cache
 def _has_credentials() -> bool:
-    """Look in all places where botocore finds credentials for S3; outside of Amazon's machines that takes seconds."""
+    """Tell whether botocore finds credentials for S3; outside of Amazon's machines the search takes seconds."""
     import botocore.session  # type: ignore[import-untyped]  # noqa: PLC0415
 
     return botocore.session.get_session().get_credentials() is not None
@@ -209,7 +210,7 @@ class _Local:
 
 
 class _Remote:
-    """An object behind a URL, read by range requests; a broken one goes on where it broke."""
+    """An object at a URL, read by range requests; an interrupted one continues where it ended."""
 
     def __init__(self, url: str, get: Callable[[int, int, bytearray, See], None]) -> None:
         self.block_bytes = BLOCK_BYTES
@@ -222,21 +223,21 @@ class _Remote:
     def read(self, start: int, end: int) -> bytes:
         data = bytearray()
         waits = iter(WAITS_S)
-        while not self._whole(start, end, data):
-            error = self._ask(start + len(data), end, data)
-            if error is None and not self._whole(start, end, data):
+        while not self._is_complete(start, end, data):
+            error = self._request(start + len(data), end, data)
+            if error is None and not self._is_complete(start, end, data):
                 error = AgainError("the answer ended early")
             if error is not None:
                 self._wait(error, waits)
         return bytes(data)
 
-    def _ask(self, start: int, end: int, data: bytearray) -> AgainError | None:
-        """Send one request; what comes goes into `data`, also where the answer breaks off."""
+    def _request(self, start: int, end: int, data: bytearray) -> AgainError | None:
+        """Send one request; received bytes are appended to `data`, even if the answer is interrupted."""
         self.requests += 1
         try:
             self._get(start, end, data, self._see)
         except LocationError as error:
-            # What was there a moment ago is no wrong address.
+            # After a successful request, the location is not wrong: this is an error of the transfer.
             raise (TransferError if self._version else LocationError)(f"{self._url}: {error}") from error
         except AgainError as error:
             return error
@@ -250,17 +251,17 @@ class _Remote:
     def close(self) -> None:
         self._closing.set()
 
-    def _whole(self, start: int, end: int, data: bytearray) -> bool:
+    def _is_complete(self, start: int, end: int, data: bytearray) -> bool:
         if len(data) > end - start:
             raise TransferError(f"{self._url}: the server sends more bytes than it was asked for")
         return self._version is not None and len(data) >= min(end, self._version.size) - start
 
     def _see(self, size: int, etag: str) -> None:
-        """Hold the first answer's size and ETag against every later one."""
-        seen = Version(size, etag)
+        """Compare the first answer's size and ETag with every later one."""
+        version = Version(size, etag)
         if self._version is None:
-            self._version = seen
-        elif seen != self._version:
+            self._version = version
+        elif version != self._version:
             raise TransferError(
                 f"{self._url} changed while it was read: size and ETag were {self._version.size} {self._version.etag}, "
                 f"now {size} {etag}. Remedy: run again; nothing of the old one is kept"
@@ -277,5 +278,5 @@ class _Remote:
 
 
 def pause(closing: threading.Event, seconds: float) -> None:
-    """Wait, but not for a file that is closed meanwhile."""
+    """Wait, but end at once if the file is closed."""
     closing.wait(seconds)

@@ -1,4 +1,4 @@
-"""Unpack a gzip member of a stored file piece by piece, and look for where records begin."""
+"""Decompress a gzip member of a stored file in chunks, and find where records begin."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Final
 from laion_dask.extract.wat.blocks import Stored
 
 MAX_SKIP_BYTES: Final = 2**28
-"""Unpacked bytes without a record after which the rest of a gzip member is given up: a bomb, not a WAT."""
+"""Decompressed bytes without a record after which a gzip member is abandoned as a decompression bomb."""
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
 CHUNK_BYTES: Final = 2**16
-"""So much is read, or unpacked, at once."""
+"""Bytes read, or decompressed, at once."""
 
 TASTE: Final = 1024
-"""Bytes of a member in which its own header ends and its first text begins: writers of WATs put no name there."""
+"""Bytes of a member that contain its header and its first data; writers of WATs store no file name there."""
 
 OVERLAP: Final = 16
-"""No version line or gzip header that is looked for is longer than this."""
+"""Maximum length of a version line or gzip signature that is searched for."""
 
 VERSION_LINE: Final = re.compile(rb"WARC/[01]\.\d{1,2}[ \t]{0,2}\r?\n")
-"""Where a record begins; JSON holds no line end after these characters, so that it is never found inside a body."""
+"""The first line of a record; JSON has no line end after these characters, so it never matches inside a body."""
 
 BLANK: Final = b"\r\n"
 
@@ -32,63 +32,63 @@ _BLANKS: Final = re.compile(rb"[\r\n]*")
 
 
 class Window:
-    """Bytes to come, out of a file or a gzip member, of which no more are held than were asked for."""
+    """A buffered reader of a file or a gzip member, which buffers no more than requested."""
 
     def __init__(self, more: Callable[[], bytes]) -> None:
         self._more = more
-        self._held = bytearray()
+        self._buffer = bytearray()
         self.passed = 0
-        """Bytes taken and skipped."""
+        """Bytes consumed so far."""
 
     def peek(self, count: int) -> bytes:
-        """Return the next bytes without passing them; fewer only at the end."""
-        while len(self._held) < count and (data := self._more()):
-            self._held += data
-        return bytes(self._held[:count])
+        """Return the next bytes without consuming them; fewer only at the end."""
+        while len(self._buffer) < count and (data := self._more()):
+            self._buffer += data
+        return bytes(self._buffer[:count])
 
     def take(self, count: int) -> bytes:
-        """Return the next bytes and pass them; fewer only at the end."""
+        """Return and consume the next bytes; fewer only at the end."""
         data = self.peek(count)
         self.skip(len(data))
         return data
 
     def skip(self, count: int) -> None:
-        """Pass bytes that were peeked at."""
-        del self._held[:count]
+        """Consume bytes that were peeked at."""
+        del self._buffer[:count]
         self.passed += count
 
     def put_back(self, data: bytes) -> None:
-        """Let the last bytes passed come again."""
-        self._held[:0] = data
+        """Push back the last consumed bytes."""
+        self._buffer[:0] = data
         self.passed -= len(data)
 
     def skip_blank(self) -> bool:
-        """Pass line ends; return whether something follows."""
+        """Consume line ends; return whether anything follows."""
         while self.peek(1):
-            blank = _BLANKS.match(self._held)
+            blank = _BLANKS.match(self._buffer)
             self.skip(blank.end() if blank else 0)
-            if self._held:
+            if self._buffer:
                 return True
         return False
 
     def skip_to_line(self) -> bool:
-        """Pass bytes up to the next version line; False where there is none within `MAX_SKIP_BYTES`."""
+        """Consume bytes up to the next version line; False if there is none within `MAX_SKIP_BYTES`."""
         end = self.passed + MAX_SKIP_BYTES
         while self.passed <= end:
-            match = VERSION_LINE.search(self._held)
+            match = VERSION_LINE.search(self._buffer)
             if match is not None:
                 self.skip(match.start())
                 return True
-            self.skip(max(0, len(self._held) - OVERLAP))
-            held = len(self._held)
-            if len(self.peek(held + 1)) == held:
-                self.skip(held)
+            self.skip(max(0, len(self._buffer) - OVERLAP))
+            buffered = len(self._buffer)
+            if len(self.peek(buffered + 1)) == buffered:
+                self.skip(buffered)
                 return False
         return False
 
 
 class GzipMember:
-    """One gzip member: what it unpacks to, what is wrong with it, and where it ends."""
+    """One gzip member: its decompressed bytes, its problem, and where it ends."""
 
     def __init__(self, stored: Stored, at: int) -> None:
         self.start = at
@@ -101,9 +101,9 @@ class GzipMember:
         """Empty, bad_gzip or truncated."""
         self.detail = ""
         self.end: int | None = None
-        """Where the member ends, once that is known."""
+        """Offset of the member's end, once known."""
         self.position = at
-        """Where the next compressed byte is read."""
+        """Offset of the next compressed byte."""
         head = stored.exactly(at, TASTE)
         length = _gzip_header(head)
         if length > len(head):
@@ -113,7 +113,7 @@ class GzipMember:
         self.position += length
 
     def more(self) -> bytes:
-        """Return the next unpacked bytes, none at the member's end or where it cannot be unpacked."""
+        """Return the next decompressed bytes, none at the member's end or where decompression fails."""
         while not self.problem and self.end is None:
             if not self._left:
                 self._left = self._stored.at(self.position, CHUNK_BYTES)
@@ -136,15 +136,15 @@ class GzipMember:
 
     @property
     def begun(self) -> int:
-        """Where the member begins: after damage, reading goes on behind this place."""
+        """Offset of the member; after damage, reading continues after it."""
         return self.start
 
     def place_of(self, passed: int) -> int:  # noqa: ARG002 - zstd frames have several places
-        """Return where the member begins, for each of its bytes."""
+        """Return the offset of the member, for each of its bytes."""
         return self.start
 
     def _close(self, end: int) -> None:
-        """Compare the trailer (RFC 1952 2.3.1) with what was unpacked."""
+        """Compare the trailer (RFC 1952 2.3.1) with the decompressed data."""
         trailer = self._stored.exactly(end, 8)
         self.end = end + len(trailer)
         if len(trailer) < 8:
@@ -157,7 +157,7 @@ class GzipMember:
 
 
 def reader(stored: Stored, at: int) -> Callable[[], bytes]:
-    """Return a function that gives the stored bytes from `at` on, a chunk each time."""
+    """Return a function that returns the stored bytes from `at` on in chunks."""
     place = at
 
     def more() -> bytes:
@@ -170,7 +170,7 @@ def reader(stored: Stored, at: int) -> Callable[[], bytes]:
 
 
 def _gzip_header(data: bytes) -> int:
-    """Return the length of a gzip header (RFC 1952 2.3): 0 where it is none, more than there is where it is cut."""
+    """Return the length of a gzip header (RFC 1952 2.3): 0 if invalid, more than `data` has if truncated."""
     if len(data) < 10:
         return 10
     flags = data[3]
@@ -186,7 +186,7 @@ def _gzip_header(data: bytes) -> int:
 
 
 def unpacks_to_record(data: bytes) -> bool:
-    """Tell whether the beginning of a gzip member is the beginning of a record."""
+    """Tell whether the start of a gzip member decompresses to the start of a record."""
     length = _gzip_header(data)
     if not 0 < length < len(data):
         return False

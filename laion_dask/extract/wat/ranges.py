@@ -1,4 +1,4 @@
-"""Ask for one byte range of a file by HTTP, S3 or another fsspec file system, and tell what its failure means."""
+"""Request one byte range of a file by HTTP, S3 or another fsspec file system, and classify its errors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 REQUEST_S: Final = 300.0
-"""One request may take this long: a server that drips is cut off here, and what has come is kept."""
+"""Time limit of one request, also for slow servers; bytes received until then are kept."""
 
 See = Callable[[int, str], None]
-"""Called with the file's size in bytes and its ETag before any byte of it is given."""
+"""Called with the file's size in bytes and its ETag before its bytes are returned."""
 
-# 400: an address that no server takes; 405: one that nobody can read; 416: the file ends before this range.
+# Not worth retrying. 400: invalid address; 405: not readable; 416: the file ends before this range.
 _GONE: Final = frozenset({400, 404, 405, 410, 416})
 _MAX_TEXT: Final = 200
 
 
 class LocationError(Exception):
-    """Nothing can be read at this location; asking again would give the same answer."""
+    """Nothing can be read at this location; a retry would fail too."""
 
 
 class AgainError(Exception):
-    """This request failed; another may not. `retry_after_s` is what the server asks to wait, 0 where it does not."""
+    """This request failed, but a retry may succeed; `retry_after_s` is the server's Retry-After, 0 without one."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -29,12 +29,12 @@ class AgainError(Exception):
 
 
 def get_http(system: Any, url: str, start: int, end: int, data: bytearray, see: See) -> None:  # noqa: ANN401
-    """Ask for a range of an https or http address."""
+    """Request a range of an https or http address."""
     import aiohttp  # noqa: PLC0415 - only remote WATs need it
     from fsspec.asyn import sync  # noqa: PLC0415
 
     options = dict(system.kwargs)
-    # Identity: some servers would pack the .gz again, or have the client unpack it.
+    # Identity: some servers would compress the .gz again, or make the client decompress it.
     options["headers"] = {**options.get("headers", {}), **_range(start, end), "Accept-Encoding": "identity"}
 
     async def get() -> None:
@@ -61,7 +61,7 @@ def get_http(system: Any, url: str, start: int, end: int, data: bytearray, see: 
 
 
 def get_s3(system: Any, path: str, start: int, end: int, data: bytearray, see: See) -> None:  # noqa: ANN401
-    """Ask for a range of an S3 object, by the client of s3fs without the retries of s3fs."""
+    """Request a range of an S3 object with the client of s3fs, without s3fs's retries."""
     import asyncio  # noqa: PLC0415 - only remote WATs need these
 
     import aiohttp  # noqa: PLC0415
@@ -100,14 +100,14 @@ def get_s3(system: Any, path: str, start: int, end: int, data: bytearray, see: S
 
 
 def get_other(system: Any, path: str, start: int, end: int, data: bytearray, see: See) -> None:  # noqa: ANN401
-    """Ask for a range by what every file system of fsspec has."""
+    """Request a range with the methods that every fsspec file system has."""
     try:
         about = system.info(path)
         size = int(about["size"])
         part = system.cat_file(path, start=start, end=min(end, size))
     except (FileNotFoundError, PermissionError, IsADirectoryError, ValueError) as error:
         raise LocationError(first_line(error)) from error
-    # Every file system raises its own errors; whatever it is, it costs this WAT only, and is told after the last wait.
+    # Each file system raises its own errors; any error is retried, then fails only this WAT.
     except Exception as error:
         raise AgainError(first_line(error)) from error
     see(size, str(about.get("ETag") or about.get("etag") or ""))
@@ -119,7 +119,7 @@ def _range(start: int, end: int) -> dict[str, str]:
 
 
 def _size(content_range: str, start: int) -> int:
-    """Return the whole size that `bytes 0-99/1234` tells; the range must begin where it was asked for."""
+    """Return the file size of a Content-Range such as `bytes 0-99/1234`; its range must begin at `start`."""
     unit, _, rest = content_range.partition(" ")
     span, _, size = rest.partition("/")
     if unit != "bytes" or not size.isdecimal() or span.partition("-")[0] != str(start):
@@ -128,7 +128,7 @@ def _size(content_range: str, start: int) -> int:
 
 
 def _unranged(size: int | None, start: int, end: int) -> int:
-    """Return the size of an answer to a server that knows no ranges: fine where the file fits into one block."""
+    """Return the size of an answer without range support: accepted if the file fits into one block."""
     if start or size is None or size > end:
         raise LocationError("the server does not send parts of a file (no Range). Remedy: download the file first")
     return size
@@ -138,11 +138,11 @@ def _refused(status: int, reason: str, retry_after: str) -> Exception:
     message = f"status {status} {reason}".strip()
     if status in _GONE:
         return LocationError(message)
-    # Only seconds: the other form, a date, would need the clock.
+    # Only seconds: the other form, a date, would depend on the clock.
     return AgainError(message, float(retry_after) if retry_after.isdecimal() and len(retry_after) < 9 else 0.0)
 
 
 def first_line(error: Exception) -> str:
-    """Return the class of an error and the first line of its message, cut to 200 characters."""
+    """Return the class of an error and the first line of its message, up to 200 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:_MAX_TEXT] if lines else ''}"

@@ -1,8 +1,8 @@
-"""Read a damaged WAT record by record, and find the place behind the damage where the next record begins.
+"""Read a damaged WAT record by record, and find the next record after the damage.
 
-For what the fast reader refuses: gzip members are unpacked one at a time, zstd frames as one stream; headers are parsed
-by warcio; after damage the next place is looked for where a record begins. Damage costs only itself; time grows with
-the file.
+For input that the fast reader rejects: decompresses gzip members one at a time and zstd frames as one stream, parses
+headers with warcio, and searches for the next record after damage. Only damaged records are lost; time is linear in the
+file's size.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ from laion_dask.extract.wat.gzip_members import (
 )
 
 MAX_RECORD_BYTES: Final = 64 * 2**20
-"""A record that claims more is skipped instead of filling the worker's memory; real ones have up to a few MB."""
+"""A record that declares more is skipped, to protect the worker's memory; real ones have up to a few MB."""
 
 MAX_HEADER_BYTES: Final = 32 * 2**10
-"""A longer record header is no header; as in FastWARC."""
+"""Longer record headers are rejected, as in FastWARC."""
 
 MAX_RESUMPTIONS: Final = 10_000
-"""So often is the next record looked for in one WAT; a file with more damage is no WAT."""
+"""Limit of searches for the next record in one WAT; a file with more damage is no WAT."""
 
 _SCAN: Final = 2**20
 _MAX_JOINED: Final = 8
 _LENGTH: Final = re.compile(r"\+?[0-9]{1,99}")
-# Where a record may begin: a member of gzip with deflate and known flags, a zstd frame, or a version line.
+# Possible starts of a record: a gzip member with deflate and known flags, a zstd frame, or a version line.
 _MEMBER: Final = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]|" + re.escape(zstd_frames.FRAME_MAGIC))
-_PLACE: Final = re.compile(_MEMBER.pattern + rb"|" + VERSION_LINE.pattern)
+_START: Final = re.compile(_MEMBER.pattern + rb"|" + VERSION_LINE.pattern)
 
 
 class WatRecord(NamedTuple):
     """One WARC record of a WAT."""
 
     offset: int
-    """Where it begins in the file as stored, bytes; of its gzip member where there is one."""
+    """Offset in the stored file, bytes; that of its gzip member if there is one."""
     type: str
-    """WARC-Type; empty where the header has none."""
+    """WARC-Type; empty if missing."""
     declared: int
-    """Content-Length, bytes; -1 where the header has none."""
+    """Content-Length, bytes; -1 if missing."""
     body: bytes
-    """Shorter than declared where it ends early."""
+    """Shorter than declared if the record ends early."""
     date: str
     """WARC-Date of this record: when the extractor wrote it (in files of 2014: when the page was fetched)."""
     mended: str = ""
-    """`lf_line_ends` where the header's lines end without a carriage return."""
+    """`lf_line_ends` if the header's lines end without a carriage return."""
 
 
 class Damage(NamedTuple):
-    """Bytes that give no record; reading goes on behind them."""
+    """Bytes that are no record; reading continues after them."""
 
     offset: int
-    """Where they begin in the file as stored, bytes."""
+    """Their offset in the stored file, bytes."""
     reason: str
     """bad_gzip, bad_record, truncated or too_large."""
     detail: str
-    """What was found there."""
+    """Description of what was found."""
 
 
 Packed = GzipMember | zstd_frames.Frames
@@ -78,29 +78,29 @@ _Steps = Generator[WatRecord | Damage, None, int]
 
 
 class CarefulReader:
-    """Reads a WAT a unit at a time: a gzip member, a run of zstd frames, or a record that is not packed.
+    """Reads a WAT in units: a gzip member, a run of zstd frames, or an uncompressed record.
 
-    Holds how much work has been done twice: beyond four times the file, damage may cost what follows it too, so that
-    no file takes more than linear time.
+    Limits repeated reading to four times the file's size, so that time stays linear; beyond that, damage may cost
+    records after it too.
     """
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
-        self._spare = 4 * stored.size + CHUNK_BYTES
+        self._budget = 4 * stored.size + CHUNK_BYTES
         self._resumed = 0
 
     def unit(self, at: int) -> _Steps:
-        """Yield what stands at `at` and return where the next unit begins; the file's size at its end."""
+        """Yield the records and damage of the unit at `at`; return the offset of the next unit or the file's size."""
         if self._stored.exactly(at, 2) == GZIP_MAGIC:
             return (yield from self._packed(GzipMember(self._stored, at)))
         if zstd_frames.begins(self._stored.exactly(at, 4)):
             return (yield from self._packed(zstd_frames.Frames(self._stored, at)))
         return (yield from self._plain(at))
 
-    def alone(self, at: int) -> bool:
-        """Tell whether the gzip member at `at` holds one record and nothing else; so does what is not packed.
+    def has_one_record(self, at: int) -> bool:
+        """Tell whether the gzip member at `at` contains exactly one record; always true for uncompressed data.
 
-        Never for zstd: FastWARC gives wrong places in a frame of several records, and loses what a frame cuts.
+        False for zstd: FastWARC gives wrong offsets in a frame of several records, and loses records cut by a frame.
         """
         if zstd_frames.begins(self._stored.exactly(at, 4)):
             return False
@@ -122,14 +122,14 @@ class CarefulReader:
             yield item
             window.skip_blank()
             return at + window.passed
-        going_on = self._find(at + window.passed, _PLACE)
-        yield _with_length(item, going_on - place)
-        return (yield from self._resume(going_on))
+        resume_at = self._find(at + window.passed, _START)
+        yield _with_length(item, resume_at - place)
+        return (yield from self._resume(resume_at))
 
     def _packed(self, member: Packed) -> _Steps:
         at = member.start
         window = Window(member.more)
-        told = False
+        reported = False
         found = True
         while found and window.skip_blank():
             at = member.place_of(window.passed)
@@ -147,25 +147,25 @@ class CarefulReader:
             if window.passed - before > MAX_SKIP_BYTES:
                 item = Damage(at, "too_large", "what is packed here unpacks to more bytes than a record can have")
             yield _with_length(item, window.passed - before)
-            told = lost
+            reported = lost
             if self._resumed > MAX_RESUMPTIONS:
                 return (yield from self._resume(at))
-        if member.problem and not (member.problem == "truncated" and told):
+        if member.problem and not (member.problem == "truncated" and reported):
             yield Damage(at, member.problem, member.detail)
         if member.end is not None and not member.problem:
             return member.end
         if member.problem == "truncated":
             return self._stored.size
-        # The next member may begin before the place where unpacking stumbled, or ended by chance.
-        again = member.position - member.begun
-        start = member.begun + 1 if again <= self._spare else member.position
-        self._spare -= again
+        # The next member may begin before the point where decompression failed, or ended by chance.
+        repeated = member.position - member.begun
+        start = member.begun + 1 if repeated <= self._budget else member.position
+        self._budget -= repeated
         return (yield from self._resume(self._find(start, _MEMBER, member.end)))
 
     def _joined(self, record: WatRecord, member: Packed, window: Window) -> tuple[WatRecord, Packed, Window]:
-        """Return a record with what further members hold of its body, and where that ends; it itself if they do not.
+        """Complete the body of a record from the following members; return it unchanged if they lack the rest.
 
-        A writer of the wild begins a new member behind the HTTP header; FastWARC reads on across members.
+        Some writers begin a new member after the HTTP header; FastWARC reads on across members.
         """
         body, last, rest = record.body, member, window
         for _ in range(_MAX_JOINED):
@@ -181,14 +181,14 @@ class CarefulReader:
         return record, member, window
 
     def _record(self, window: Window, place: int) -> tuple[WatRecord | Damage, bool]:
-        """Return what begins at the window's next byte, and whether a record may begin behind it."""
+        """Return the record or damage at the window's next byte, and whether a record may follow it."""
         head = window.peek(MAX_HEADER_BYTES)
         version = VERSION_LINE.match(head)
         if version is None:
             window.skip(1)
             cut = b"WARC/1.0\r\n".startswith(head) or head == GZIP_MAGIC[:1]
             return Damage(place, "truncated" if cut else "bad_record", f"no WARC record: {head[:40]!r}"), False
-        # A header that has no end before the next one begins would be parsed again and again.
+        # Without this cut, a header that does not end before the next one would be parsed repeatedly.
         following = VERSION_LINE.search(head, version.end())
         kind, length, date, size = _header(head[: following.start()] if following else head)
         if not size:
@@ -205,15 +205,15 @@ class CarefulReader:
         return WatRecord(place, kind, length, body, date, mended), True
 
     def _body(self, window: Window, length: int) -> bytes:
-        """Return the body; it ends before its length where the length is wrong and a record begins inside it."""
+        """Return the body; shorter than `length` if a record begins inside it because the length is wrong."""
         body = window.take(length)
-        behind = window.peek(CHUNK_BYTES).lstrip(BLANK)
-        if behind.startswith(b"WARC/") or (not behind and len(body) == length):
+        following = window.peek(CHUNK_BYTES).lstrip(BLANK)
+        if following.startswith(b"WARC/") or (not following and len(body) == length):
             return body
         inside = VERSION_LINE.search(body)
-        if inside is None or len(body) - inside.start() > self._spare:
+        if inside is None or len(body) - inside.start() > self._budget:
             return body
-        self._spare -= len(body) - inside.start()
+        self._budget -= len(body) - inside.start()
         window.put_back(body[inside.start() :])
         return body[: inside.start()].rstrip(BLANK)
 
@@ -225,19 +225,19 @@ class CarefulReader:
         return self._stored.size
 
     def _find(self, start: int, what: re.Pattern[bytes], end: int | None = None) -> int:
-        """Return the first place from `start` on where a record begins; `end`, or the file's, where there is none."""
+        """Return the offset of the first record from `start` on; `end`, or the file's end, if there is none."""
         end = self._stored.size if end is None else end
         while start < end:
             data = self._stored.exactly(start, _SCAN)
             for match in what.finditer(data):
                 place = start + match.start()
-                if self._is_begin(match.group(), place):
+                if self._is_start(match.group(), place):
                     return min(place, end)
             start += _SCAN - OVERLAP if len(data) == _SCAN else _SCAN
         return end
 
-    def _is_begin(self, mark: bytes, place: int) -> bool:
-        """Tell whether a record, a member or a frame begins where its mark was found, and not only by chance."""
+    def _is_start(self, mark: bytes, place: int) -> bool:
+        """Tell whether a record, a member or a frame really begins at a signature."""
         if mark.startswith(GZIP_MAGIC):
             return unpacks_to_record(self._stored.exactly(place, TASTE))
         return mark != zstd_frames.FRAME_MAGIC or zstd_frames.is_frame(
@@ -246,7 +246,7 @@ class CarefulReader:
 
 
 def _header(head: bytes) -> tuple[str, int, str, int]:
-    """Return type, length, date and size of a record header as warcio reads it; the size is 0 where it has no end."""
+    """Return type, length, date and size of a record header as warcio parses it; the size is 0 if it has no end."""
     from warcio.statusandheaders import StatusAndHeadersParser  # noqa: PLC0415 - only doubtful records need it
 
     stream = io.BytesIO(head)

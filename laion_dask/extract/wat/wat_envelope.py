@@ -1,4 +1,4 @@
-"""The envelope of a WAT record's JSON: the page and when it was fetched, from a WARC header or an ARC header.
+"""The envelope of a WAT record's JSON: address and fetch date of the page, from a WARC or ARC header.
 
 Common Crawl's first crawls (2008 to 2012) are ARC files. The extractor describes their pages in the same JSON, but with
 `ARC-Header-Metadata` in place of `WARC-Header-Metadata` (webarchive-commons: `ResourceConstants`, `ARCConstants`).
@@ -36,14 +36,14 @@ class _WarcHeader(msgspec.Struct):
 
 
 class _ArcHeader(msgspec.Struct):
-    """The same of a page that was stored in an ARC file, the format before WARC: names as the extractor writes them."""
+    """The same for a page from an ARC file, the format before WARC; names as the extractor writes them."""
 
     uri: Any = msgspec.field(name="Target-URI", default=None)
     date: Any = msgspec.field(name="Date", default=None)
 
 
 class Envelope(msgspec.Struct):
-    """What a record says of one page."""
+    """The envelope of one page."""
 
     payload: _Payload | None = msgspec.field(name="Payload-Metadata", default=None)
     warc: _WarcHeader | None = msgspec.field(name="WARC-Header-Metadata", default=None)
@@ -51,7 +51,7 @@ class Envelope(msgspec.Struct):
 
 
 class Root(msgspec.Struct):
-    """The levels of a record's JSON that lead to the page's address and links; all others are skipped."""
+    """The levels of a record's JSON that contain the page's address and links; others are skipped."""
 
     envelope: Envelope | None = msgspec.field(name="Envelope", default=None)
 
@@ -67,12 +67,12 @@ def address_and_date(envelope: Envelope) -> tuple[Any, Any]:
 
 
 def filled(address: Any, date: Any, arc_address: Any, arc_date: Any) -> tuple[Any, Any]:  # noqa: ANN401 - as written
-    """Return the values of the WARC header; what it lacks comes from the ARC header, its date in WARC's form."""
+    """Return the values of the WARC header, missing ones from the ARC header with the date in WARC's format."""
     return address if text_of(address) else arc_address, date if text_of(date) else _iso_date(text_of(arc_date))
 
 
 def _iso_date(digits: str) -> str:
-    """Return an ARC date, such as 20140216050221, as WARC writes it; empty where it is no date.
+    """Convert an ARC date such as 20140216050221 to WARC's format; empty if invalid.
 
     Some ARC writers left out the seconds, or the whole time of day.
     """
@@ -85,8 +85,8 @@ def _iso_date(digits: str) -> str:
     return found.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def text_of(value: Any) -> str:  # noqa: ANN401 - this is where untyped values become text
-    """Return a JSON value as text: numbers are written out, of a list the first counts, all else is empty."""
+def text_of(value: Any) -> str:  # noqa: ANN401 - converts untyped values to text
+    """Return a JSON value as text: a string, a number as written, the first item of a list; otherwise empty."""
     first = value[0] if isinstance(value, list) and value else value
     if isinstance(first, str):
         return first

@@ -1,7 +1,7 @@
-"""Take image links and the few fields that are used out of the JSON body of a WAT record.
+"""Parse image links and a few other fields from the JSON body of a WAT record.
 
-The quick way cuts the image links out of the bytes and decodes nothing else of the list; it is taken only where it is
-certain to give what decoding everything would, and all else is decoded. What is no strict JSON is read leniently.
+The fast path cuts the image links out of the bytes and decodes no other link; it is used only if its result is certain
+to equal full decoding, else everything is decoded. A body that is not strict JSON is parsed leniently.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from laion_dask.extract.wat.wat_envelope import Root, address_and_date, filled, text_of
 
 EVERY_KIND: Final = "*"
-"""As a link kind: every link that has a text, as LAION-5B's code took them."""
+"""As a link kind: every link with an alt text, as in LAION-5B's code."""
 
 NO_JSON: Final = "bad_json"
 NO_ENVELOPE: Final = "no_envelope"
@@ -25,7 +25,7 @@ UNMARKED: Final = "unmarked"
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
-    """One object of `Links` as written: any value may have any type."""
+    """One object of `Links` as written; values may have any type."""
 
     path: Any = None
     url: Any = None
@@ -34,14 +34,14 @@ class Link(msgspec.Struct, frozen=True, gc=False):
 
 
 class UrlAndAlt(msgspec.Struct, gc=False):
-    """What is used of an image link."""
+    """The used fields of an image link."""
 
     url: str | None = None
     alt: str | None = None
 
 
 class PageJson(NamedTuple):
-    """What a page needs of a record's JSON, as written."""
+    """The fields of a record's JSON that a page needs, as written."""
 
     url: Any
     date: Any
@@ -49,12 +49,12 @@ class PageJson(NamedTuple):
     images: Sequence[Link | UrlAndAlt]
     """The image links in the order of the page."""
     small: bytes
-    """The JSON, perhaps without the links between the first and the last image."""
+    """The JSON, possibly without the links from the first to the last image."""
     whole: bytes
 
 
 class PageLists(NamedTuple):
-    """The lists of a page that few pages need: their JSON as bytes, empty where there is none."""
+    """Lists that only few pages need, as JSON bytes; empty if missing."""
 
     headers: bytes
     metas: bytes
@@ -70,9 +70,9 @@ _NOT_STRICT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_page(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
-    """Return what a page needs of a JSON body, or why there is nothing.
+    """Return the fields of a JSON body that a page needs, or the reason for none.
 
-    `UNMARKED`: without parsing it is sure that there is no link of these kinds. `NO_JSON`, `NO_ENVELOPE` (no such
+    `UNMARKED`: the bytes have no link of these kinds, so they were not parsed. `NO_JSON`, `NO_ENVELOPE` (no such
     level), `NO_HTML` (no links).
     """
     mark, rest, others = _marks_of(kinds)
@@ -86,7 +86,7 @@ def read_page(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
 
 @cache
 def _marks_of(kinds: tuple[str, ...]) -> tuple[bytes, bytes, tuple[bytes, ...]]:
-    """Return the bytes that a link of the one kind begins with, `"IMG@` and `/src"`; else what one of several holds."""
+    """Return the start of a link of a single kind, e.g. `"IMG@` and `/src"`; for several, substrings to search."""
     if len(kinds) == 1 and "@" in kinds[0]:
         tag, _, attribute = kinds[0].partition("@")
         return f'"{tag}@'.encode(), f'{attribute}"'.encode(), ()
@@ -96,11 +96,11 @@ def _marks_of(kinds: tuple[str, ...]) -> tuple[bytes, bytes, tuple[bytes, ...]]:
 
 
 def _read_quickly(body: bytes, pieces: list[bytes], mark: bytes, rest: bytes) -> PageJson | None:
-    """Cut the image links out of the bytes; None where it is not certain that this is what decoding all would give.
+    """Cut the image links out of the bytes; None unless the result is certain to equal full decoding.
 
-    Certain is: each mark stands where the extractor writes it, behind `{"path":`. These bytes cannot lie inside a JSON
-    string, where each quote has a backslash. An object is cut at its first `}`; where that lay inside a string, or
-    another object inside this one, what is left is no JSON, and None is returned.
+    It is certain if each mark follows `{"path":`, as the extractor writes it: these bytes cannot occur inside a JSON
+    string, where each quote has a backslash. An object is cut at its first `}`; if that is inside a string or a nested
+    object, the rest is not JSON, and None is returned.
     """
     if not all([piece.endswith(_BEFORE_MARK) for piece in pieces[:-1]]):  # noqa: C419 - a list is faster here
         return None
@@ -126,9 +126,9 @@ _LAST_LINK: Final = b'{"path":"A@/href"'
 
 
 def _without_links(before: bytes, mark: bytes, behind: bytes) -> bytes:
-    """Return the JSON of a page with few of its links: most of the bytes are links, and decoding costs by the byte.
+    """Return the JSON of a page without most of its links, which make up most of the bytes to decode.
 
-    All places that are cut at are starts of objects in the list of links, so that what is left is a shorter list.
+    Cuts only at starts of objects in the list of links, so that the rest is a shorter list.
     """
     start = before.rfind(_LINKS_START)
     before = before[: start + len(_LINKS_START)] if start >= 0 else before[: -len(_BEFORE_MARK)]
@@ -137,7 +137,7 @@ def _without_links(before: bytes, mark: bytes, behind: bytes) -> bytes:
 
 
 def read_slowly(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
-    """Do what `read_page` does by decoding everything."""
+    """Do the same as `read_page` by decoding everything."""
     try:
         envelope = _ROOT.decode(body).envelope
     except _NOT_STRICT:
@@ -154,9 +154,9 @@ def read_slowly(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
 
 
 def _read_leniently(body: bytes, kinds: tuple[str, ...]) -> PageJson | str:
-    """Read what the strict decoder refuses: lone surrogates, bad UTF-8, raw control characters, wrong types.
+    """Parse what the strict decoder rejects: lone surrogates, bad UTF-8, raw control characters, wrong types.
 
-    What follows the first JSON value is ignored: in files with LF line ends a declared length may reach beyond it.
+    Ignores what follows the first JSON value: in files with LF line ends the declared length may exceed it.
     """
     tree = _first_value(body)
     if tree is None:
@@ -198,7 +198,7 @@ def _html_of(tree: object) -> Mapping[str, Any]:
 
 
 def every_link(page: PageJson) -> list[Link]:
-    """Decode all links of a page; what is no object becomes an empty link."""
+    """Decode all links of a page; values that are no object become empty links."""
     try:
         envelope = _ROOT.decode(page.whole).envelope
     except _NOT_STRICT:
@@ -211,14 +211,14 @@ def every_link(page: PageJson) -> list[Link]:
 
 
 def links_with(page: PageJson, marks: Collection[bytes]) -> list[Link]:
-    """Return the links of head and page whose bytes hold one of `marks`, or all of them where that is not certain."""
+    """Return the links of head and page whose bytes contain one of `marks`, or all links where that is uncertain."""
     body = page.whole
     found: dict[int, Link] = {}
     for mark in marks:
         place = body.find(mark)
         while place >= 0:
             start, stop = body.rfind(_BEFORE_MARK, 0, place), body.find(b"}", place) + 1
-            # A brace in between: the mark is behind the link, in a header or a meta; or the link holds a brace itself.
+            # A brace in between: the mark is after the link, in a header or a meta, or the link itself has a brace.
             if start < 0 or body.find(b"}", start, place) >= 0:
                 return [*links(page_lists(page).head_links), *every_link(page)]
             try:
@@ -296,9 +296,9 @@ def page_lists(page: PageJson) -> PageLists:
 
 
 def headers(raw: bytes) -> tuple[tuple[str, str], ...]:
-    """Return response headers, one pair for each value of a repeated header.
+    """Return response headers as (name, value), one for each value of a repeated header.
 
-    Repeated headers are lists since November 2024; earlier files kept the last value only.
+    Repeated headers are lists since November 2024; earlier files have only the last value.
     """
     tree = untyped(raw)
     if not isinstance(tree, dict):
@@ -308,7 +308,7 @@ def headers(raw: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def metas(raw: bytes) -> list[tuple[str, str]]:
-    """Return metas with their content, by their name, property or http-equiv."""
+    """Return (key, content) of metas, once for each of name, property and http-equiv."""
     if not raw:
         return []
     try:
@@ -346,7 +346,7 @@ def links(raw: bytes) -> list[Link]:
 
 
 def untyped(raw: bytes) -> Any:  # noqa: ANN401 - whatever the JSON holds
-    """Decode any JSON value, leniently where it is not strict; None for nothing."""
+    """Decode any JSON value, leniently if needed; None for empty bytes."""
     if not raw:
         return None
     try:

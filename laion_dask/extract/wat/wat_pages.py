@@ -1,7 +1,7 @@
 """Yield the HTML pages with image links of a WAT; count every other record and every defect by reason.
 
-Nothing here trusts the writer: any level may be missing, a header value is a string or a list, numbers may be strings.
-One bad link costs only itself, one bad record too.
+The input is not trusted: any level may be missing, a header value may be a string or a list, numbers may be strings. A
+bad link or record affects nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECORD_REASONS: Final[dict[str, str]] = {
     "bad_record": "what stands there is no WARC record: no version line, no type, or no header",
     "wat_unreadable": "the WAT is missing or holds no readable record at all",
 }
-"""Why a record of a WAT gives no page, with the meaning. All but no_html and no_image are losses."""
+"""Reasons for a record of a WAT to give no page, with their meanings. All but no_html and no_image are losses."""
 
 HARMLESS: Final = ("no_html", "no_image")
 _WHOLE: Final = (*HARMLESS, "no_envelope")
@@ -37,14 +37,14 @@ MENDED: Final[dict[str, str]] = {
     "lf_line_ends": "the lines of the record's header end without a carriage return",
     "wrong_length": "the body is shorter than declared, and its JSON is whole",
 }
-"""Defects in spite of which a record was read, with the meaning."""
+"""Defects despite which a record was read, with their meanings."""
 
 MAX_LISTED: Final = 10_000
-"""Defects of one WAT that are listed with their offset; further ones are only counted, so that memory is bounded."""
+"""Defects of one WAT listed with their offset; further ones are only counted, to bound memory."""
 
 _MAX_DETAIL_CHARS: Final = 200
 _WHITE_SPACE: Final = b" \t\r\n\x00"
-# The host of most licences, and rel=license in the two ways in which it can begin or end a list of values.
+# The host of most licences, and rel=license at the end or at the start of a list of values.
 _LICENSE_MARKS: Final = (b"creativecommons.org/", b'icense"', b'"license ')
 _RSL_MARK: Final = b"rsl+xml"
 _RIGHTS_MARKS: Final = (b"robots", b"tdm-", b"content-usage", b"laion-dask", b"ccbot", _RSL_MARK)
@@ -55,7 +55,7 @@ class WatError(Exception):
 
 
 class Defect(NamedTuple):
-    """A defect of a WAT: where the record begins in the file as stored, its reason, and what was found."""
+    """A defect of a WAT: offset of the record in the stored file, reason, and detail."""
 
     offset: int
     reason: str
@@ -69,25 +69,25 @@ class Page:
     url: str
     """WARC-Target-URI, without the angle brackets of some writers; Target-URI where the page was stored as ARC."""
     date: str
-    """WARC-Date of the response: when the page was fetched; an ARC's date in the same form."""
+    """WARC-Date of the response: when the page was fetched; an ARC's date in the same format."""
     written: str
     """WARC-Date of the WAT's own record: when the links were extracted; in files of 2014 when the page was fetched."""
     base: str
-    """Head.Base as written, empty where there is none."""
+    """Head.Base as written, empty if missing."""
     offset: int
-    """Where the record begins in the WAT as stored, bytes."""
+    """Offset of the record in the WAT as stored, bytes."""
     images: Sequence[Link | UrlAndAlt]
-    """Its image links in order; any value may have any type."""
+    """Its image links in order; values may have any type."""
     json: PageJson
-    """What the record says, as written."""
+    """The parsed record."""
 
     @property
     def every_link(self) -> list[Link]:
-        """All links of the page, of whatever kind."""
+        """All links of the page, of any kind."""
         return wat_json.every_link(self.json)
 
     def license_links(self) -> list[Link]:
-        """Return at least those links, of head and page, that may be links to a licence."""
+        """Return the links of head and page that may point to a licence, perhaps with others."""
         return wat_json.links_with(self.json, _LICENSE_MARKS)
 
     def lists(self) -> PageLists:
@@ -96,17 +96,17 @@ class Page:
 
 
 def headers_of(lists: PageLists) -> tuple[tuple[str, str], ...]:
-    """Return response headers, one pair for each value of a repeated header; none where they say nothing of rights."""
+    """Return response headers, one pair for each value of a repeated header; empty if none concerns rights."""
     return wat_json.headers(lists.headers) if _has_one_of(_RIGHTS_MARKS, lists.headers.lower()) else ()
 
 
 def metas_of(lists: PageLists) -> list[tuple[str, str]]:
-    """Return metas by name, property or http-equiv, with their content; none where they say nothing of rights."""
+    """Return metas by name, property or http-equiv, with their content; empty if none concerns rights."""
     return wat_json.metas(lists.metas) if _has_one_of(_RIGHTS_MARKS, lists.metas.lower()) else []
 
 
 def typed_links_of(lists: PageLists) -> list[tuple[str, str]]:
-    """Return LINK elements by rel and type; none where they say nothing of rights."""
+    """Return rel and type of LINK elements; empty if none concerns rights."""
     if _RSL_MARK not in lists.head_links.lower():
         return []
     found = wat_json.untyped(lists.head_links)
@@ -116,7 +116,7 @@ def typed_links_of(lists: PageLists) -> list[tuple[str, str]]:
 
 @dataclass(slots=True)
 class Tally:
-    """Records seen, kept as pages with images, and dropped by reason; defects with their offsets; what was read."""
+    """Counts of records: seen, kept as pages with images, dropped by reason; defects; status of the reading."""
 
     seen: int = 0
     kept: int = 0
@@ -137,23 +137,23 @@ class Tally:
         return self.dropped.total() - sum(self.dropped[reason] for reason in HARMLESS)
 
     def lose(self, reason: str, offset: int, detail: str) -> None:
-        """Count one record that ends here for a defect, and list it."""
+        """Count and list a record lost to a defect."""
         self.seen += 1
         self.dropped[reason] += 1
         self.note(reason, offset, detail)
 
     def note(self, reason: str, offset: int, detail: str) -> None:
-        """List a defect, unless too many are listed."""
+        """List a defect, up to `MAX_LISTED`."""
         if len(self.defects) < MAX_LISTED:
             self.defects.append(Defect(offset, reason, detail[:_MAX_DETAIL_CHARS]))
 
     def mend(self, reason: str, offset: int) -> None:
-        """Count and list a defect in spite of which a record was read."""
+        """Count and list a defect despite which a record was read."""
         self.mended[reason] += 1
         self.note(reason, offset, MENDED[reason])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON as a ledger writes it; `WatError` unless they add up and all reasons are known."""
+        """Return plain JSON in a ledger's form; raises `WatError` unless counts add up and all reasons are known."""
         if self.kept + self.dropped.total() != self.seen or not self.dropped.keys() <= RECORD_REASONS.keys():
             raise WatError(f"records: {self.seen} seen, but {self.kept} kept, and dropped {dict(self.dropped)}")
         dropped = {reason: self.dropped[reason] for reason in RECORD_REASONS if self.dropped[reason]}
@@ -164,32 +164,32 @@ def pages(location: str, reader: str, kinds: tuple[str, ...], tally: Tally) -> I
     """Yield the HTML pages with image links of a WAT in file order and count every record.
 
     `reader` is fastwarc or warcio; `kinds` are the paths of the links that count as images (`IMG@/src`, or `*`).
-    Every defect is counted with its offset, and what can be read is kept; a WAT that cannot be opened, or not to its
-    end, has its message in `tally.error`. Raises only when disk or network fail in the middle (`wat_records.records`).
+    Every defect is counted with its offset, and readable records are kept; for a WAT that cannot be opened or read to
+    its end, `tally.error` has the message. Raises only if disk or network fail in the middle (`wat_records.records`).
     """
-    read = 0
+    records_read = 0
     try:
         for record in records(location, reader, tally.reading):
             if isinstance(record, Damage):
                 tally.lose(record.reason, record.offset, record.detail)
                 continue
-            read += 1
+            records_read += 1
             page = read_page(record, kinds, tally)
             if page is not None:
                 yield page
     except UnreadableWatError as error:
         tally.error = str(error)
-    if not read:
-        # Whatever was found instead of records is one fact: this is no WAT.
+    if not records_read:
+        # Without any record this is no WAT, which counts as one loss whatever was found.
         tally.error = tally.error or (tally.defects[0].detail if tally.defects else "the file holds no WARC record")
         tally.seen, tally.dropped, tally.defects = 0, Counter(), []
         tally.lose("wat_unreadable", 0, tally.error)
 
 
 def read_page(record: WatRecord, kinds: tuple[str, ...], tally: Tally) -> Page | None:
-    """Return the page with images that a record describes, or count why there is none.
+    """Return the page with images that a record describes, or count the reason for none.
 
-    Only records that can hold an image are parsed; of the others it is only asked whether they look complete.
+    Only records that can have an image link are parsed; others are only checked for completeness.
     """
     body = record.body
     if record.mended:
@@ -203,11 +203,11 @@ def read_page(record: WatRecord, kinds: tuple[str, ...], tally: Tally) -> Page |
         if found == wat_json.UNMARKED:
             found = _judge_unparsed(body, cut=cut)
         elif found == wat_json.NO_JSON:
-            # A brace inside the JSON may be where it was cut.
+            # The JSON may have been cut right after a brace.
             found = _incomplete(body, cut=cut) or ("truncated" if cut else found)
         elif not isinstance(found, str) and not found.images:
             found = "no_image"
-    # A length beyond the end is no loss where the JSON is complete.
+    # A declared length beyond the end is no loss if the JSON is complete.
     if cut and (not isinstance(found, str) or found in _WHOLE):
         tally.mend("wrong_length", record.offset)
     if isinstance(found, str):
@@ -218,7 +218,7 @@ def read_page(record: WatRecord, kinds: tuple[str, ...], tally: Tally) -> Page |
     url = text_of(found.url).strip()
     if url.startswith("<") and url.endswith(">"):
         url = url[1:-1]
-    # The record's own date may be that of the extraction; it only stands in where the response's is missing.
+    # The record's own date may be that of the extraction, so it is used only if the response's is missing.
     date = text_of(found.date) or record.date
     return Page(url, date, record.date, text_of(found.base), record.offset, found.images, found)
 
@@ -240,14 +240,14 @@ def _drop(reason: str, record: WatRecord, tally: Tally) -> None:
 
 
 def _judge_unparsed(body: bytes, *, cut: bool) -> str:
-    """Return the reason for a record that cannot hold an image: what it is, or that it is not whole."""
+    """Return the reason for a record without an image link: its type, or that it is incomplete."""
     text = body.strip(_WHITE_SPACE)
     if not text.startswith((b"{", b"\xef\xbb\xbf{", b"[")) and text != b"null":
         return "truncated" if cut else "bad_json"
     incomplete = _incomplete(body, cut=cut)
     if incomplete:
         return incomplete
-    # A brace inside the JSON may be where it was cut.
+    # The JSON may have been cut right after a brace.
     if cut and wat_json.read_slowly(body, ()) == wat_json.NO_JSON:
         return "truncated"
     if b'"Envelope"' not in body:
@@ -256,7 +256,7 @@ def _judge_unparsed(body: bytes, *, cut: bool) -> str:
 
 
 def _incomplete(body: bytes, *, cut: bool) -> str:
-    """Return why a JSON body is not whole; empty where it ends as JSON does."""
+    """Return the reason why a JSON body is incomplete; empty if it ends as JSON does."""
     if body.rstrip(_WHITE_SPACE).endswith((b"}", b"]", b"null")):
         return ""
     return "truncated" if cut else "wrong_length"

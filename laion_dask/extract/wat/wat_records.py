@@ -1,7 +1,7 @@
-"""Yield the records of a WAT as stored, and a `Damage` with its reason for every stretch that is no record.
+"""Yield the records of a WAT as stored, and a `Damage` with its reason for all other bytes.
 
-FastWARC reads; where it refuses or something is odd, the same place is read with care (`wat_careful`), then FastWARC
-goes on. Whatever bytes come in, it ends, in time and memory that are bounded by the file's size and two constants.
+FastWARC reads; where it fails or a record is doubtful, `wat_damage` reads the same place, then FastWARC continues. For
+any input, time and memory are bounded by the file's size and two constants.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from laion_dask.extract.wat.wat_damage import MAX_RECORD_BYTES, CarefulReader, D
 
 __all__ = ["Damage", "Reading", "TransferError", "UnreadableWatError", "WatRecord", "records"]
 
-# After so many units without a defect the fast reader is tried again; each start costs it a buffer.
+# Units without a defect after which the fast reader takes over again; each start reads a buffer.
 _CLEAN_UNITS: Final = 16
 
-# Of 2024-05-31T01:17:49Z, as nearly all are.
+# Length of 2024-05-31T01:17:49Z, as nearly all dates.
 _DATE_CHARS: Final = 20
 
 _BUFFER_BYTES: Final = 2**18
 
 _LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
 
-# WARC 1.1, 5.5. Other spellings and other types are left to the careful reader.
+# WARC 1.1, 5.5. Other spellings and types are left to the careful reader.
 _TYPES: Final = frozenset(
     {"warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"}
 )
 
 
 class UnreadableWatError(Exception):
-    """The WAT cannot be opened: it is missing, or its location is none."""
+    """The WAT cannot be opened: it is missing, or its location is invalid."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """What became of one reading."""
+    """Statistics of one reading."""
 
     fallback: bool = False
-    """FastWARC refused some place, and warcio stepped in."""
+    """Whether warcio had to read some part that FastWARC could not."""
     bytes: int = 0
     """Bytes read, as stored."""
     etag: str = ""
-    """As the server says it; empty for a local file."""
+    """The server's ETag; empty for a local file."""
     sha256: str = ""
-    """Of the bytes as stored, hex; empty where they were not all read."""
+    """Of the stored bytes, hex; empty if not all were read."""
     requests: int = 0
-    """Requests to the server, repeated ones too."""
+    """Requests to the server, including retries."""
     reader: str = ""
     """The reader that read the file's end: fastwarc or warcio."""
     size: int = 0
@@ -57,11 +57,11 @@ class Reading:
 
 
 def records(location: str, reader: str, reading: Reading) -> Iterator[WatRecord | Damage]:
-    """Yield the records of a local path or a URL of fsspec (https, s3, ...) in file order, and what lies between them.
+    """Yield the records of a local path or a URL of fsspec (https, s3, ...) in file order, and damage between them.
 
-    `reader` is fastwarc or warcio. Raises `UnreadableWatError` if it cannot be opened, and `TransferError` where the
-    host refuses, the connection is lost, or the object changes, after `remote.WAITS_S`: half a WAT is never taken for
-    a whole one. `reading` is filled in as far as reading gets.
+    `reader` is fastwarc or warcio. Raises `UnreadableWatError` if it cannot be opened, and `TransferError` if the host
+    refuses, the connection is lost, or the object changes, after `blocks.WAITS_S`, so that a partial WAT never counts
+    as complete. `reading` is filled in as far as reading gets.
     """
     try:
         stored = Stored(location)
@@ -69,7 +69,7 @@ def records(location: str, reader: str, reading: Reading) -> Iterator[WatRecord 
         raise UnreadableWatError(str(error)) from error
     reading.size, reading.etag, reading.reader = stored.size, stored.etag, reader
     try:
-        _refuse_other_packing(location, stored.exactly(0, len(_LZ4_MAGIC)))
+        _refuse_lz4(location, stored.exactly(0, len(_LZ4_MAGIC)))
         yield from _read(stored, reader, reading)
         reading.sha256 = stored.sha256()
     finally:
@@ -77,8 +77,8 @@ def records(location: str, reader: str, reading: Reading) -> Iterator[WatRecord 
         stored.close()
 
 
-def _refuse_other_packing(location: str, head: bytes) -> None:
-    """Refuse what only FastWARC unpacks: nothing would check it, nor go on behind damage."""
+def _refuse_lz4(location: str, head: bytes) -> None:
+    """Refuse lz4, which only FastWARC decompresses, so that nothing could check it or recover from damage."""
     if head == _LZ4_MAGIC:
         raise UnreadableWatError(f"{location} is packed with lz4. Remedy: pack it with gzip or zstd")
 
@@ -99,21 +99,21 @@ def _read(stored: Stored, reader: str, reading: Reading) -> Iterator[WatRecord |
 
 
 def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[WatRecord, None, tuple[int, int, bool]]:
-    """Yield records beyond doubt: whole ones, with another behind them.
+    """Yield records that are certain: complete ones, followed by another.
 
-    Returns the place of the first other, how many records of that place were given (a gzip member may hold several),
-    and whether something was wrong there; otherwise it is the last of the file.
+    Returns the offset of the first uncertain record, how many records at that offset were yielded (a gzip member may
+    have several), and whether it is faulty; otherwise it is the last record of the file.
     """
     from fastwarc.warc import ArchiveIterator, WarcHeader  # noqa: PLC0415 - one of two readers
 
     of_type, of_length, of_date = WarcHeader.WARC_TYPE, WarcHeader.CONTENT_LENGTH, WarcHeader.WARC_DATE
-    # It gives the records of the first member wrong places where that holds several.
-    if not careful.alone(start):
+    # FastWARC gives wrong offsets if the first member has several records.
+    if not careful.has_one_record(start):
         return start, 0, True
     source = _Source(stored, start)
-    held: WatRecord | None = None
+    last: WatRecord | None = None
     given, before, refused = 0, 0, True
-    # Naming the fields takes three times as long, for every record of the file.
+    # Constructing by field names would take three times as long for each record.
     new = tuple.__new__
     try:
         for record in ArchiveIterator(
@@ -121,8 +121,8 @@ def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[W
         ):
             get, declared, place = record.headers.get, record.content_length, record.stream_pos
             kind = get(of_type)
-            # With LF line ends the whole header arrives as one value. A length that is none arrives as 0, and where it
-            # is missing, the record before leaves its own (FastWARC 2.0.1 with `inplace`).
+            # With LF line ends FastWARC reads the whole header as one value. It reads an invalid length as 0, and for a
+            # missing one keeps that of the previous record (FastWARC 2.0.1 with `inplace`).
             doubtful = (declared == before or not declared) and get(of_length) != str(declared)
             if doubtful or kind not in _TYPES or declared > MAX_RECORD_BYTES:
                 break
@@ -134,25 +134,25 @@ def _fastwarc(careful: CarefulReader, stored: Stored, start: int) -> Generator[W
             body = record.reader.read()
             if len(body) != declared:
                 break
-            if held is not None:
-                yield held
-                given = given + 1 if held.offset == place else 0
-            held = new(WatRecord, (place, kind, declared, body, date, ""))
+            if last is not None:
+                yield last
+                given = given + 1 if last.offset == place else 0
+            last = new(WatRecord, (place, kind, declared, body, date, ""))
         else:
             refused = False
     except (OSError, ValueError):
         pass
     if source.error is not None:
         raise source.error
-    return start if held is None else held.offset, given, refused
+    return start if last is None else last.offset, given, refused
 
 
 def _carefully(
     careful: CarefulReader, stored: Stored, place: int, given: int, *, forever: bool
 ) -> Generator[WatRecord | Damage, None, tuple[int, bool]]:
-    """Yield from units until enough of them were without a defect, but for the first `given` records.
+    """Yield from units until enough of them had no defect, without the first `given` records.
 
-    Returns the place behind them, and whether there was a defect, or more than the one unit that is a file's last.
+    Returns the offset after them, and whether there was a defect, or more than one unit.
     """
     clean, units, odd = 0, 0, False
     while place < stored.size and (forever or clean < _CLEAN_UNITS):
@@ -176,7 +176,7 @@ def _carefully(
 
 
 class _Source:
-    """The stored bytes from one place on as a stream; an error is kept, as no reader may swallow it."""
+    """The stored bytes from an offset on as a stream; records errors, which the reader might swallow."""
 
     def __init__(self, stored: Stored, place: int) -> None:
         self._stored = stored
@@ -189,7 +189,7 @@ class _Source:
         try:
             data = self._stored.at(self._place, size if size >= 0 else _BUFFER_BYTES)
         except (OSError, TransferError) as error:
-            # FastWARC panics on errors of its stream; to it, this is the end.
+            # FastWARC panics on errors of its stream, so signal the end instead.
             self.error = error
             return b""
         self._place += len(data)

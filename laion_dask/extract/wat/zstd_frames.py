@@ -1,8 +1,7 @@
-"""Unpack Zstandard frames (RFC 8878) of a stored file as one stream, and know in which frame each record begins.
+"""Decompress Zstandard frames (RFC 8878) of a stored file as one stream, and map records to frames.
 
-Writers pack a WAT as one frame, as a frame for each record, or as frames that are cut anywhere (pzstd, the seekable
-format), so that frames are joined. pyarrow unpacks. It does not say where a frame ends: that is read from the headers
-of the frame's blocks.
+Writers compress a WAT as one frame, as a frame per record, or as frames cut anywhere (pzstd, the seekable format), so
+frames are joined. pyarrow decompresses, but does not report where a frame ends: that is read from its block headers.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import pyarrow as pa
 from laion_dask.extract.wat.blocks import Stored
 
 FRAME_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-"""RFC 8878 3.1.1: how a frame with data begins."""
+"""Magic number of a frame with data (RFC 8878 3.1.1)."""
 
 _SKIPPABLE_END: Final = b"\x2a\x4d\x18"
 _CHUNK_BYTES: Final = 2**16
@@ -26,7 +25,7 @@ _DICTIONARY_BYTES: Final = (0, 1, 2, 4)
 _RESERVED_BLOCK: Final = 3
 _RLE_BLOCK: Final = 1
 TASTE_BYTES: Final = _MAX_HEADER_BYTES + 3
-"""Bytes in which a frame's header and that of its first block end."""
+"""Maximum bytes of a frame's header and its first block header."""
 
 
 def begins(data: bytes) -> bool:
@@ -35,7 +34,7 @@ def begins(data: bytes) -> bool:
 
 
 def is_frame(data: bytes) -> bool:
-    """Tell whether the header of a frame and of its first block are well formed: it is no frame by chance."""
+    """Tell whether the headers of a frame and its first block are well formed, not a magic number by chance."""
     length = _header_bytes(data)
     if data[:4] != FRAME_MAGIC or not length:
         return False
@@ -48,7 +47,7 @@ def _is_skippable(data: bytes) -> bool:
 
 
 def _header_bytes(data: bytes) -> int:
-    """Return the length of a frame's header with its magic number; 0 where the header is not well formed."""
+    """Return the length of a frame's header with its magic number; 0 if the header is malformed."""
     if len(data) < 5 or data[4] & 0x08:
         return 0
     descriptor = data[4]
@@ -58,7 +57,7 @@ def _header_bytes(data: bytes) -> int:
 
 
 class _Block:
-    """The header of a block: whether it is the frame's last, its kind, and its bytes as stored."""
+    """The header of a block: whether it is the frame's last, its kind, and its stored bytes."""
 
     __slots__ = ("is_last", "kind", "stored")
 
@@ -68,17 +67,17 @@ class _Block:
 
     @classmethod
     def read(cls, data: bytes) -> _Block | None:
-        """Return what three bytes say; None where there are fewer."""
+        """Parse three bytes; None if there are fewer."""
         return cls(int.from_bytes(data, "little")) if len(data) == 3 else None
 
 
 class _OneFrame(io.RawIOBase):
-    """The stored bytes of one frame as a file, block by block; `problem` says why it ended before the frame's end."""
+    """The stored bytes of one frame as a file, block by block; `problem` is the reason for an early end."""
 
     def __init__(self, stored: Stored, at: int) -> None:
         super().__init__()
         self._stored = stored
-        self._held = b""
+        self._buffer = b""
         self.position = at
         self.end: int | None = None
         self.problem = ""
@@ -93,29 +92,29 @@ class _OneFrame(io.RawIOBase):
         self._take(length)
 
     def readable(self) -> bool:
-        """Tell that this is a file to read from."""
+        """Return True, as required of a readable file."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes of the frame, none at its end and where it is cut."""
+        """Return up to `size` bytes of the frame, none at its end or where it is truncated."""
         try:
-            while not self._held and not self.problem and self.end is None:
+            while not self._buffer and not self.problem and self.end is None:
                 self._next_block()
-        except Exception as error:  # noqa: BLE001 - pyarrow would wrap it; `Frames` raises it as it is
+        except Exception as error:  # noqa: BLE001 - pyarrow would wrap it; `Frames` raises it unchanged
             self.error = error
-        size = len(self._held) if size < 0 else size
-        data, self._held = self._held[:size], self._held[size:]
+        size = len(self._buffer) if size < 0 else size
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
     def fail(self, problem: str, detail: str) -> None:
-        """Note the first thing that is wrong."""
+        """Record the first problem."""
         if not self.problem:
             self.problem, self.detail = problem, detail
 
     def _take(self, count: int) -> bytes:
         data = self._stored.exactly(self.position, count)
         self.position += len(data)
-        self._held += data
+        self._buffer += data
         if len(data) < count:
             self.fail("truncated", "the file ends inside a zstd frame")
         return data
@@ -134,9 +133,9 @@ class _OneFrame(io.RawIOBase):
 
 
 class Frames:
-    """All frames from one place on, as one stream: what they unpack to, what is wrong, and where they end.
+    """All frames from an offset on as one stream: decompressed bytes, problems, and where they end.
 
-    Has the attributes of `gzip_members.GzipMember`: it is read the same way.
+    Has the interface of `gzip_members.GzipMember`.
     """
 
     def __init__(self, stored: Stored, at: int) -> None:
@@ -151,26 +150,26 @@ class Frames:
         """Empty, bad_gzip or truncated."""
         self.detail = ""
         self.end: int | None = None
-        """Where the last frame ends, once that is known."""
+        """Offset of the end of the last frame, once known."""
 
     @property
     def position(self) -> int:
-        """Where the next packed byte is read."""
+        """Offset of the next compressed byte."""
         return self._frame.position if self._frame is not None else self._next
 
     @property
     def begun(self) -> int:
-        """Where the frame begins that was unpacked last: after damage, reading goes on behind this place."""
+        """Offset of the last decompressed frame; after damage, reading continues after it."""
         return self._starts[-1][1]
 
     def place_of(self, passed: int) -> int:
-        """Return where the frame begins in which the unpacked byte `passed` lies; ask in rising order."""
+        """Return the offset of the frame with the decompressed byte `passed`; calls must have increasing `passed`."""
         while len(self._starts) > 1 and self._starts[1][0] <= passed:
             self._starts.popleft()
         return self._starts[0][1]
 
     def more(self) -> bytes:
-        """Return the next unpacked bytes, none at the end of the last frame or where one cannot be unpacked."""
+        """Return the next decompressed bytes, none at the end of the last frame or where decompression fails."""
         while not self.problem and self.end is None:
             if self._unpacked is None and not self._open():
                 break
@@ -181,7 +180,7 @@ class Frames:
         return b""
 
     def _open(self) -> bool:
-        """Go to the next frame with data; False, with `end` or `problem` set, where none follows."""
+        """Go to the next frame with data; False, with `end` or `problem` set, if none follows."""
         while _is_skippable(head := self._stored.exactly(self._next, 8)):
             self._next += 8 + int.from_bytes(head[4:], "little")
             if len(head) < 8 or self._next > self._stored.size:
@@ -193,7 +192,7 @@ class Frames:
             self.end = self._next
             return False
         if self._starts[-1][0] == self._passed:
-            # Frames without data are no place of a record.
+            # No record begins in a frame without data.
             self._starts.pop()
         self._starts.append((self._passed, self._next))
         self._frame = _OneFrame(self._stored, self._next)
@@ -201,7 +200,7 @@ class Frames:
         return True
 
     def _read(self) -> bytes:
-        """Return bytes of the open frame; at its end close it, and note what is wrong with it."""
+        """Return bytes of the open frame; at its end close it, and record its problem."""
         frame, unpacked = self._frame, self._unpacked
         if frame is None or unpacked is None:
             return b""
@@ -209,7 +208,7 @@ class Frames:
             data = unpacked.read(_CHUNK_BYTES)
         except OSError as error:
             data = b""
-            frame.fail("bad_gzip", _said(error, has_dictionary=frame.has_dictionary))
+            frame.fail("bad_gzip", _describe(error, has_dictionary=frame.has_dictionary))
         if frame.error is not None:
             raise frame.error
         if data:
@@ -221,7 +220,7 @@ class Frames:
         return b""
 
 
-def _said(error: OSError, *, has_dictionary: bool) -> str:
+def _describe(error: OSError, *, has_dictionary: bool) -> str:
     if has_dictionary:
         return "a zstd frame needs a dictionary. Remedy: unpack the file, and pack it again without one"
     return f"a zstd frame cannot be unpacked: {error}"
