@@ -3,9 +3,9 @@
 - traces: Searching files of any format, at any depth, for traces of removed pairs.
 - purge: Delete what a project stores of removed pairs, and keep a public record of what was deleted.
 - purge_dvc: List and delete objects of a DVC repository's cache and remotes.
-- purge_gather: Collect the values by which removed pairs are known, without those that a remaining pair has too.
+- purge_gather: Collect the values that identify removed pairs, without those that a remaining pair has too.
 - purge_git: Read the objects of Git repositories: whatever was ever committed, staged or stashed.
-- purge_places: List every file that a purge has to search, and what it leaves alone with the reason.
+- purge_places: List every file that a purge has to search, and those that it skips with the reason.
 - purge_project: One project as a purge sees it: its folders, the tables of its versions, and which files are only
   copies.
 - purge_record: The record of a purge: what it is about to do, written first, and the proof afterwards (purges.json).
