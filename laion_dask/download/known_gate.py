@@ -1,6 +1,6 @@
 """Keep known content out of a download: addresses before they are fetched, bodies before they are decoded.
 
-Addresses are looked up before they are asked for, redirects among them; bodies before anything is decoded or written.
+Addresses, of redirects too, are looked up before each request; bodies before anything is decoded or written.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from laion_dask.web.fetch.exchange import Ask, ExchangeLimits, Reply
 
 
 class KnownContentGate:
-    """What lets pass through everything that no list has."""
+    """Refuses addresses, bodies and pictures that a list has."""
 
     def __init__(self, lists: Sequence[Index]) -> None:
         self._lists = tuple(lists)
         self._has_addresses = any(entry.of_urls for entry in lists)
 
     def rows(self, urls: Sequence[str]) -> Mapping[int, str]:
-        """Return the rows that must not be asked for, each with the message that its row gets."""
-        found = known_content.of_urls(self._lists, urls) if self._has_addresses else {}
-        rows = np.flatnonzero(known_content.any_of(found, len(urls))).tolist()
-        return {row: known_content.told([name for name, mask in found.items() if mask[row]]) for row in rows}
+        """Return the rows that must not be requested, each with the message for its table."""
+        matches = known_content.of_urls(self._lists, urls) if self._has_addresses else {}
+        rows = np.flatnonzero(known_content.any_of(matches, len(urls))).tolist()
+        return {row: known_content.told([name for name, mask in matches.items() if mask[row]]) for row in rows}
 
     def through(self, wrap: Callable[[Ask], Ask] | None) -> Callable[[Ask], Ask] | None:
-        """Extend an archive's `wrap`, so that no address of a list is requested."""
+        """Extend an archive's `wrap` so that no listed address is requested."""
         if not self._has_addresses:
             return wrap
 
         def around(ask: Ask) -> Ask:
-            behind = ask if wrap is None else wrap(ask)
+            inner = ask if wrap is None else wrap(ask)
 
             async def asked(target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
-                if named := self.rows([target.href]):
-                    return Reply(failure=LISTED_ADDRESS, message=named[0])
-                return await behind(target, limits, wanted)
+                if messages := self.rows([target.href]):
+                    return Reply(failure=LISTED_ADDRESS, message=messages[0])
+                return await inner(target, limits, wanted)
 
             return asked
 
@@ -53,16 +53,16 @@ class KnownContentGate:
         return not known_content.of_body(self._lists, reply.body)
 
     def body(self, body: bytes) -> prepare.Prepared | None:
-        """Return how a row with this body ends; None where no list has it."""
+        """Return the result of a row with this body if a list has it; else None."""
         names = known_content.of_body(self._lists, body)
         return prepare.Prepared(LISTED_HASH, known_content.told(names)) if names else None
 
     def picture(self, prepared: prepare.Prepared) -> prepare.Prepared:
-        """Return a decoded picture, without anything of it where a list has one that looks like it."""
+        """Return a decoded picture, or an empty result if a list has one that looks like it."""
         names = known_content.of_picture(self._lists, prepared.pdq, prepared.pdq_quality)
         return prepare.Prepared(LISTED_HASH, known_content.told(names)) if names else prepared
 
 
 def row(ended: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of an attempt as it may be written."""
+    """Return the row of an attempt for writing: blanked if a list has it."""
     return known_content.blank(ended) if ended["reason"] in known_content.LISTED else dict(ended)

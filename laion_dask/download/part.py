@@ -41,8 +41,8 @@ Hashes = Mapping[hashes.Digest, str]
 Judged = tuple[Fetched, prepare.Prepared, Hashes]
 Judge = Callable[[Fetched, earlier.Before | None, Sequence[Box]], Judged]
 
-_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a slot at their host
-_BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
+_AHEAD: Final = 4  # running rows, in multiples of the connections: most may wait for a slot at their host
+_BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; above this, no row begins
 
 
 def download(
@@ -64,15 +64,15 @@ def download(
     """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
     The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
-    the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
+    the shard, and `shard_rows` the size of full ones: keys consist of both (`shards.key`). `workers` is the number of
     processes that download at the same time: they share the limits for each host through `limit_server`, which only a
-    single worker can do without. `archive` is the index of the exchanges that stand in for the web (source
-    archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now there are
-    tried, as round `round_number`; `rounds.settle` joins them. What `lists` have is not asked for where they know its
-    address, and else neither decoded nor written; its row has the names of the lists and nothing of the image.
+    single worker does not need. `archive` is the index of recorded exchanges (source archive). With `before`, the
+    folder of an earlier round of the shard, only the rows that failed for now there are tried, as round
+    `round_number`; `rounds.settle` joins them. Addresses on one of `lists` are not requested, other listed images
+    neither decoded nor written; their rows have the names of the lists and nothing of the image.
 
-    Beside the shard it leaves what is no part of a version: `tries/` and `later/`, see `rounds`. Returns the images'
-    ledger, the bytes received, the number of hosts, how many rows failed for now, and what hosts took longest.
+    `tries/` and `later/` beside the shard are no part of a version, see `rounds`. Returns the images' ledger, the bytes
+    received, the number of hosts, how many rows failed for now, and the slowest hosts.
     """
     table = pq.read_table(work)
     columns = worklist.image_columns(table.schema)
@@ -103,7 +103,7 @@ def download(
         try:
             uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
         except BaseExceptionGroup as group:
-            # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
+            # Rows run in parallel; a full disk or a bug fails many of them, and the first error is enough.
             raise group.exceptions[0] from None
     tries = rounds.write_tries(out, name, shard.tries)
     rounds.write_later(out, name, shard.later)
@@ -113,7 +113,7 @@ def download(
 
 
 class _Shard:
-    """The state of one download: the rows that have not begun, what is under way, what has ended."""
+    """The state of one download: waiting, running and finished rows."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Shard:
         self._compared = compared
         self._gate = gate
         self._listed = gate.rows([row["url"] for row in rows])
-        # Rows without a valid address have no host that could fail for the others.
+        # Each row without a valid address gets its own host, so that its failures do not affect others.
         self._queue = HostQueue([row["host"] or f"? {place}" for place, row in enumerate(rows)], settings)
         self._active = 0
         self._body_bytes = 0
@@ -153,7 +153,7 @@ class _Shard:
         self.ended: list[dict[str, Any]] = []
 
     async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
-        """Fetch all rows; a row that may not begin yet holds up no other."""
+        """Fetch all rows; a row that may not begin yet does not delay others."""
         judge = partial(_judge, _decoders(self._settings, cores), self._settings, Policy.of(self._settings), self._gate)
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
@@ -173,7 +173,7 @@ class _Shard:
         return self._active < _AHEAD * self._settings.connections and self._body_bytes <= _BODY_BYTES
 
     def _stop(self, fetcher: Fetcher) -> None:
-        """Begin no further row, and wait for no host: the shard has taken as long as it may."""
+        """Begin no further row and end all waits: the shard's time budget is spent."""
         self._over = True
         self._queue.leave()
         fetcher.end_waits()
@@ -215,7 +215,7 @@ class _Shard:
         self._end(row, *judged)
 
     def _end(self, row: int, fetched: Fetched, prepared: prepare.Prepared, digests: Hashes) -> None:
-        """Write a row that has ended, and those that have waited for it."""
+        """Add a finished row to the reorder buffer, and write the rows that are ready."""
         work, place = self._rows[row], self._places[row]
         key = shards.key(self._name, place, self._shard_rows)
         asks_for("row", work["uid"], self._round)
@@ -266,15 +266,15 @@ def _judge(
     before: earlier.Before | None,
     boxes: Sequence[Box],
 ) -> Judged:
-    """Read what the owner wrote into the file before it is decoded, in the process that has limits.
+    """Check a body against lists and its embedded opt-outs, and decode it in a process with limits.
 
-    Of a refused one only the hashes are kept.
+    For a refused image only the hashes are kept.
     """
     if (stopped := gate.body(fetched.body)) is not None:
         return replace(fetched, reason=stopped.reason), stopped, {}
     digests = hashes.digests(fetched.body, settings.hashes)
-    said, prepared = ready.look(fetched.body, boxes, fetched.server_date)
-    decision = policy.strictest([fetched.decision, said])
+    rights, prepared = ready.look(fetched.body, boxes, fetched.server_date)
+    decision = policy.strictest([fetched.decision, rights])
     if policy.binds(decision):
         return replace(fetched, decision=decision, reason=decision.signal), prepared, digests
     prepared = gate.picture(prepared)
@@ -288,7 +288,7 @@ def _judge(
 def _verified(
     prepared: prepare.Prepared, sha256: str | None, before: earlier.Before, mode: earlier.Mode
 ) -> prepare.Prepared:
-    """Refuse a picture that is not the one that an earlier version has of the pair; its hashes stay in the row."""
+    """Refuse a picture that differs from the pair's picture in an earlier version; its hashes stay in the row."""
     now = (prepared.pdq or hashes.pdq_as_stored(prepared.picture).hex) if sha256 != before.sha256 else None
     message = earlier.refusal(earlier.compare(before, sha256, now), mode)
     if message is None:
@@ -303,13 +303,13 @@ def attempt(
     prepared: prepare.Prepared,
     digests: Hashes,
 ) -> dict[str, Any]:
-    """Build the row of one attempt: what is known of it, and all columns of the work list; a table takes its own.
+    """Build the row of one attempt, with all columns of the work list; the table's schema selects its own.
 
-    What is not known is null, sizes and hashes among it.
+    Unknown values, such as sizes and hashes, are null.
     """
     status = shards.SUCCESS
     if fetched.reason == KEEP and not worklist.as_expected(fetched.body, work.get(worklist.EXPECTED_HASH)):
-        # As img2dataset's verify_hash: other bytes are a failed download, whatever they show.
+        # As with img2dataset's verify_hash, other bytes are a failed download.
         fetched = replace(fetched, reason="hash_mismatch", message="hash mismatch")
         prepared = replace(prepared, reason=fetched.reason, message=fetched.message)
     if prepared.reason != KEEP:

@@ -174,7 +174,7 @@ def test_columns_that_would_get_another_name_are_refused(tmp_path: Path, extra: 
 )
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(TableError, match=rf"{name} cannot be read: .* Remedy: mend the file"):
+    with pytest.raises(TableError, match=rf"{name} cannot be read: .* Remedy: fix the file"):
         cut([tmp_path / name], tmp_path / "out", WorkListRules(ColumnNames()))
 
 
