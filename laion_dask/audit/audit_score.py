@@ -82,9 +82,9 @@ def from_truth(sample: AuditSample, data: Path) -> list[DataPoint]:
     if not path.is_file():
         raise AuditError(f"{path} is missing: only the demo has truth labels. Remedy: label the sample on its page")
     columns = {question.name: question.truth for question in sample.questions if question.truth}
-    known = pq.read_schema(path).names
-    if unknown := sorted(set(columns.values()) - set(known)):
-        message = f"truth: {', '.join(unknown)} is no column of the labels. Remedy: one of {', '.join(known)}"
+    available = pq.read_schema(path).names
+    if unknown := sorted(set(columns.values()) - set(available)):
+        message = f"truth: {', '.join(unknown)} is no column of the labels. Remedy: one of {', '.join(available)}"
         raise AuditError(message)
     truths = {row["uid"]: row for row in pq.read_table(path, columns=["uid", *set(columns.values())]).to_pylist()}
     return [

@@ -46,7 +46,7 @@ _REMEDIES: Final = {
     "40": ("rolled back the load of a bucket", "run again, and let no other run use this database"),
 }
 # Without keepalives TCP waits for hours for a server that has disappeared.
-_PATIENCE: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
+_TIMEOUTS: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
 # Buckets run in parallel already: parallel workers for one of them would wait for a core, and their plans sort.
 _PER_TRANSACTION: Final = (
     "set local work_mem = '128MB'",
@@ -153,11 +153,11 @@ def _complete(dsn: str) -> str:
     import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
 
     try:
-        given = psycopg.conninfo.conninfo_to_dict(dsn)
-        for host in str(given.get("host", "")).split(","):
+        parameters = psycopg.conninfo.conninfo_to_dict(dsn)
+        for host in str(parameters.get("host", "")).split(","):
             if not host.startswith(("/", "@")):
                 host.encode("idna")  # as psycopg does, outside its own errors
-        return psycopg.conninfo.make_conninfo(dsn, **{name: _PATIENCE[name] for name in _PATIENCE.keys() - given})
+        return psycopg.conninfo.make_conninfo(dsn, **{name: _TIMEOUTS[name] for name in _TIMEOUTS.keys() - parameters})
     except (psycopg.ProgrammingError, UnicodeError):
         message = "LAION_DASK_DSN cannot be read. Remedy: postgresql://user@host:5432/database, or unset it"
         # The driver's message quotes the DSN, which may have a password.

@@ -64,17 +64,17 @@ def catalog(
     Writes `shards/<n>.parquet` (schema WORK, at most `shard_rows` rows each) and `removed.parquet` (schema REMOVED).
     Raises `CatalogError`.
     """
-    found = read(pairs, bucket, buckets)
-    rows, listed, by_list = without_listed(found, lists)
+    all_rows = read(pairs, bucket, buckets)
+    rows, listed, by_list = without_listed(all_rows, lists)
     uids = uid_bytes(rows["uid"])
     in_order = first_to_last(rows)
     with database.opened(dsn, bucket) as cursor:
         database.load(cursor, bucket, _to_load(rows, uids, in_order), load_digest)
-        held = database.held(cursor, bucket)
+        loaded = database.held(cursor, bucket)
         copies = in_order[database.copies(cursor, bucket)]
-        named = database.removed(cursor, bucket, KINDS)
+        matched = database.removed(cursor, bucket, KINDS)
         addresses = removed_pairs.addresses(cursor)
-    if held != rows.num_rows:
+    if loaded != rows.num_rows:
         message = (
             f"bucket {bucket} of the database holds other rows than its files, {rows.num_rows:,} of them. "
             "Remedy: `drop schema laion_dask cascade`, then run again: it is loaded from the files"
@@ -84,7 +84,7 @@ def catalog(
     seen[copies[:, 0]] = 0
     np.add.at(seen, copies[:, 1], 1)
     kind = np.full(rows.num_rows, -1)
-    kind[in_order[named[:, 0]]] = named[:, 1]
+    kind[in_order[matched[:, 0]]] = matched[:, 1]
     kind[addresses.rows(rows["url"])] = KINDS.index("url")
     removed_rows, kept_rows = np.flatnonzero((seen > 0) & (kind >= 0)), np.flatnonzero((seen > 0) & (kind < 0))
     keys = spacing.shuffle_keys(uids.view(">u8")[:, 1].astype(np.uint64), seed)[kept_rows]
@@ -97,7 +97,7 @@ def catalog(
     ledger = Ledger()
     ledger.keep(len(kept_rows))
     ledger.add(reasons)
-    if same := len(copies) + found.num_rows - rows.num_rows - listed.num_rows:
+    if same := len(copies) + all_rows.num_rows - rows.num_rows - listed.num_rows:
         ledger.drop("duplicate_pair", same)
     return {"pairs": ledger.as_dict(), "listed": by_list}
 

@@ -74,11 +74,11 @@ class ServerError(Exception):
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[str]:
     """Yield the DSN of a server with its data in `folder`, which is created if missing. Raises `ServerError`."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as resources:
         with _explained(folder):
             place = folder.resolve()
             place.parent.mkdir(parents=True, exist_ok=True)
-            users = held.enter_context(place.with_name(f"{place.name}.users").open("a"))
+            users = resources.enter_context(place.with_name(f"{place.name}.users").open("a"))
             with _one_at_a_time(place):
                 sockets = _started(place) if _is_alone(users) else _joined(place)
                 fcntl.flock(users, fcntl.LOCK_SH)

@@ -153,7 +153,7 @@ def programs(account: Account, beside: Path) -> Path:
     folder = package / _INSTALLED
     if not (folder / "bin").is_dir():
         raise AccountError(
-            f"the package {_PACKAGE} does not carry PostgreSQL {MAJOR}", "install requirements.lock anew"
+            f"the package {_PACKAGE} does not carry PostgreSQL {MAJOR}", "install requirements.lock again"
         )
     error = _refusal(folder / "bin", account)
     if error is not None and account.user is not None:

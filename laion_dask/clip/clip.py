@@ -1,4 +1,4 @@
-"""A loaded CLIP model on one device: compute unit embeddings of images and texts, whatever the architecture."""
+"""A loaded CLIP model of any architecture on one device, which computes unit embeddings of images and texts."""
 
 from __future__ import annotations
 

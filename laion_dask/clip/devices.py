@@ -101,11 +101,11 @@ class Slices:
         results, at = [], 0
         while at < len(rows):
             size = min(self.rows, len(rows) - at)
-            some = rows[at : at + size]
+            chunk = rows[at : at + size]
             if self._fixed and size < self.rows:
-                some = torch.cat([some, some[-1:].expand(self.rows - size, *some.shape[1:])])
+                chunk = torch.cat([chunk, chunk[-1:].expand(self.rows - size, *chunk.shape[1:])])
             try:
-                results.append(forward(some)[:size])
+                results.append(forward(chunk)[:size])
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not out_of_memory(error):
                     raise

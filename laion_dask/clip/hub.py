@@ -74,7 +74,7 @@ def _wanted_the_hub(error: BaseException | None) -> bool:
 
 
 def _ask(address: str, timeout_s: float) -> None:
-    """Raise `HubError` unless one request is answered in time, with whatever status."""
+    """Raise `HubError` unless one request is answered in time, with any status."""
     from huggingface_hub import get_session  # noqa: PLC0415
 
     answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()

@@ -184,19 +184,19 @@ def _of_tag(spec: params.Model) -> Path:
     import open_clip  # noqa: PLC0415 - seconds
     from open_clip.pretrained import download_pretrained  # noqa: PLC0415
 
-    known = open_clip.get_pretrained_cfg(spec.model, str(spec.pretrained))
-    if not known:
+    entry = open_clip.get_pretrained_cfg(spec.model, str(spec.pretrained))
+    if not entry:
         tags = open_clip.list_pretrained_tags_by_model(spec.model)
         message = f"{where(spec)}: neither a file nor a tag of this model. Remedy: " + (
             f"one of {', '.join(tags)}, or the path of a checkpoint" if tags else "a model of open_clip.list_models()"
         )
         raise ModelError(message)
     # Every tag of open_clip 3.3 is on the hub; older ones had an address of their own.
-    place = str(known.get("hf_hub") or known.get("url"))
+    place = str(entry.get("hf_hub") or entry.get("url"))
     file = f"{place}{_HUB_FILE}" if place.endswith("/") else place
     try:
         with quiet():
-            return Path(hub.cached_or_fetched(lambda: download_pretrained(known), file))
+            return Path(hub.cached_or_fetched(lambda: download_pretrained(entry), file))
     except Exception as error:
         # Any exception: urllib, the hub's client and its transport raise errors of their own.
         command = (

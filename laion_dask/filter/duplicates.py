@@ -96,11 +96,11 @@ def find(verdicts: Sequence[Path], groups: Sequence[Path], folder: Path, setting
         connection.register("linked", pa.table({"image": pc.unique(linked)}))
         files = {"groups": duckdb_connection.names(groups), "verdicts": duckdb_connection.names(verdicts)}
         passing = connection.sql(_CONCERNED, params={**files, "equal": equal}).to_arrow_table()
-    lost = losers(passing.select(["uid", "image"]), near, equal=equal)
-    shards = passing["filename"].take(rows_of(lost["uid"], passing))
+    dropped_pairs = losers(passing.select(["uid", "image"]), near, equal=equal)
+    shards = passing["filename"].take(rows_of(dropped_pairs["uid"], passing))
     by_reason: dict[str, dict[str, tuple[list[str], list[str]]]] = {}
     for uid, reason, stays, file in zip(
-        *(lost[name].to_pylist() for name in LOSERS.names), shards.to_pylist(), strict=True
+        *(dropped_pairs[name].to_pylist() for name in LOSERS.names), shards.to_pylist(), strict=True
     ):
         dropped, instead = by_reason.setdefault(reason, {}).setdefault(Path(file).stem, ([], []))
         dropped.append(uid)

@@ -160,8 +160,8 @@ def _of_image_and_text(pairs: pa.Table, settings: filters.Filter, files: Files) 
         words = pc.list_value_length(cut)
         yield "few_words", "few_words", words.to_numpy() < settings.min_words
     if settings.languages is not None:
-        kept = pc.is_in(pairs["language"], value_set=pa.array(settings.languages, pa.string()))
-        yield "language", "language", ~kept.to_numpy()
+        allowed = pc.is_in(pairs["language"], value_set=pa.array(settings.languages, pa.string()))
+        yield "language", "language", ~allowed.to_numpy()
     if settings.text_entities is not None:
         entities = _words(Path(settings.text_entities), files.digest)
         yield "no_entity", "no_entity", ~any_word(pairs["caption"], entities)

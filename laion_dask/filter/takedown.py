@@ -108,8 +108,8 @@ def take_out(
     reasons, mask = table["reason"], table["rules"].to_numpy()
     matching = pc.is_in(table["uid"], value_set=pa.array(uids, pa.string()))
     ours = pc.and_(matching, pc.is_in(reasons, value_set=_OURS))
-    known = pc.is_in(reasons, value_set=pa.array(_KNOWN_CONTENT))
-    taken = pc.and_(ours, pc.invert(known))
+    listed = pc.is_in(reasons, value_set=pa.array(_KNOWN_CONTENT))
+    taken = pc.and_(ours, pc.invert(listed))
     bit = np.uint64(1 << RULE_BITS[REASON])
     ours_, taken_ = ours.to_numpy(), taken.to_numpy()
     fresh = np.where(taken_, bit, np.where(ours_, mask | bit, mask))
@@ -146,14 +146,14 @@ def _equal(
 ) -> pa.Table:
     """Find rows whose column has one of the values; `values` maps each to the ledger's value."""
     connection.register("wanted", pa.table({"wanted": list(values), "value": list(values.values())}))
-    found = connection.sql(
+    rows = connection.sql(
         f"select filename as \"table\", uid, '{kind}' as kind, value"
         " from read_parquet($1, filename = true, hive_partitioning = false) rows"
         f" join wanted on rows.{column} = wanted.wanted",
         params=[paths],
     ).to_arrow_table()
     connection.unregister("wanted")
-    return found.cast(MATCHES)
+    return rows.cast(MATCHES)
 
 
 def _addressed(connection: duckdb.DuckDBPyConnection, paths: list[str], values: set[str]) -> Iterator[pa.Table]:

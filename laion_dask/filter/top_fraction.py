@@ -37,11 +37,11 @@ def cut(pieces: Pieces, fraction: float, total: int, *, at_once: int = _AT_ONCE)
 
 def _nth(pieces: Pieces, place: int, at_once: int) -> float:
     """Return the value at an index, counted from the highest; -inf if there are fewer values."""
-    prefix, known = np.uint64(0), 0
+    prefix, known_from = np.uint64(0), 0
     for shift in _DIGITS:
         counts = np.zeros(_BINS, np.int64)
         for keys in map(_keys, pieces()):
-            inside = keys[keys >> np.uint64(known) == prefix >> np.uint64(known)] if known else keys
+            inside = keys[keys >> np.uint64(known_from) == prefix >> np.uint64(known_from)] if known_from else keys
             digits = (inside >> np.uint64(shift)).astype(np.int64) & (_BINS - 1)
             counts += np.bincount(digits, minlength=_BINS)
         above = counts[::-1].cumsum()[::-1]
@@ -49,12 +49,12 @@ def _nth(pieces: Pieces, place: int, at_once: int) -> float:
             return float("-inf")
         digit = int(np.flatnonzero(above > place)[-1])
         place -= int(above[digit] - counts[digit])
-        prefix, known = prefix | np.uint64(digit << shift), shift
+        prefix, known_from = prefix | np.uint64(digit << shift), shift
         if counts[digit] <= at_once or shift == 0:
             break
-    in_bin = [keys[keys >> np.uint64(known) == prefix >> np.uint64(known)] for keys in map(_keys, pieces())]
+    in_bin = [keys[keys >> np.uint64(known_from) == prefix >> np.uint64(known_from)] for keys in map(_keys, pieces())]
     candidates = np.concatenate(in_bin)
-    if known == 0:
+    if known_from == 0:
         return float(_values(candidates[:1])[0])
     return float(_values(np.partition(candidates, len(candidates) - 1 - place)[[len(candidates) - 1 - place]])[0])
 

@@ -78,8 +78,8 @@ def columns(expression: str, known: list[str]) -> list[str]:
             path = [str(step) for step in node["column_names"]]
             name = path[1] if len(path) > 1 and path[0].casefold() == "pairs" else path[0]
             if name.casefold() not in spelled:
-                near = get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
-                remedy = f"{spelled[near[0]]}, perhaps" if near else f"one of {', '.join(known)}"
+                similar = get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
+                remedy = f"{spelled[similar[0]]}, perhaps" if similar else f"one of {', '.join(known)}"
                 raise _refused(expression, f"there is no column {name}", remedy)
             used.add(spelled[name.casefold()])
     return [name for name in known if name in used]

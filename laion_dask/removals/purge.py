@@ -96,10 +96,10 @@ def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) 
     delete = list(dict.fromkeys(folders[path] or path for path in found if folders[path] or path in copies.files))
     why |= {folder: why[path] for path, folder in folders.items() if folder}
     ours = {*rewrite, *delete}
-    left = {path: trace for path, trace in found.items() if path not in ours and not folders[path]}
+    for_user = {path: trace for path, trace in found.items() if path not in ours and not folders[path]}
     # A tar's keys are in its table, so tars go first; likewise embeddings before the scores beside them.
     rewrite.sort(key=lambda path: (path.suffix == ".parquet", path))
-    return PurgePlan(wanted, tuple(rewrite), tuple(delete), why, left)
+    return PurgePlan(wanted, tuple(rewrite), tuple(delete), why, for_user)
 
 
 def spare_linked(planned: PurgePlan, files: Iterable[Path]) -> PurgePlan:
@@ -110,10 +110,10 @@ def spare_linked(planned: PurgePlan, files: Iterable[Path]) -> PurgePlan:
     """
     files = list(files)
     _refuse_links_elsewhere(planned, files)
-    goes = {*planned.rewrite, *planned.delete}
+    planned_paths = {*planned.rewrite, *planned.delete}
     links: dict[Path, Path] = {}
     for path in files:
-        if path.is_symlink() and path not in goes and not goes.intersection(path.parents):
+        if path.is_symlink() and path not in planned_paths and not planned_paths.intersection(path.parents):
             links[path.resolve()] = path
     targets = {path: links[path.resolve()] for path in planned.delete if path.resolve() in links}
     left = planned.left | {path: f"{planned.why[path]}; {link} is a link to it" for path, link in targets.items()}
@@ -183,8 +183,8 @@ def described(found: PurgePlan) -> list[Deleted]:
 
 def _described(path: Path, why: str, *, rewritten: bool) -> Deleted:
     # The record is public: for a cache outside of the project it has the object's name and no path of this machine.
-    whole, here = path.absolute(), Path.cwd()
-    name = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
+    whole, folder = path.absolute(), Path.cwd()
+    name = whole.relative_to(folder) if whole.is_relative_to(folder) else Path(*whole.parts[-2:])
     return Deleted(name.as_posix(), why, path.stat().st_size, sha256(path), rewritten)
 
 
@@ -224,8 +224,8 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
             changed = traces.blanked(table, wanted.uids)
             pq.write_table(table if changed is None else changed, fresh, compression="zstd")
         elif path.suffix == ".tar":
-            left = _without_members(path, fresh, purge_gather.keys_of(path.with_suffix(".parquet"), wanted.uids))
-            _resize(path.with_name(shards.SIZES), path.name, left)
+            images_left = _without_members(path, fresh, purge_gather.keys_of(path.with_suffix(".parquet"), wanted.uids))
+            _resize(path.with_name(shards.SIZES), path.name, images_left)
         else:
             shutil.copyfile(path, fresh)
         fresh.replace(path)
@@ -246,24 +246,24 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
 
 def _without_members(path: Path, fresh: Path, keys: set[str]) -> int:
     """Copy a tar without the files of these keys; return the number of remaining keys."""
-    left = set()
+    remaining = set()
     with tarfile.open(path, "r|") as members, fresh.open("wb") as out:
         for member in members:
             content, key = members.extractfile(member), member.name.partition(".")[0]
             if content is None or key in keys:
                 continue
-            left.add(key)
+            remaining.add(key)
             body = content.read()
             out.write(member.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % tarfile.BLOCKSIZE))
         end = out.tell() + 2 * tarfile.BLOCKSIZE
         out.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
-    return len(left)
+    return len(remaining)
 
 
 def _resize(sizes: Path, name: str, images: int) -> None:
     """Record a tar's new number of images in the file of sizes."""
     if sizes.is_file():
-        known = json.loads(sizes.read_text(encoding="utf-8"))
+        recorded = json.loads(sizes.read_text(encoding="utf-8"))
         fresh = sizes.with_name(f".{sizes.name}.{_HALF}")
-        fresh.write_text(json.dumps(known | {name: images}, indent=2) + "\n", encoding="utf-8")
+        fresh.write_text(json.dumps(recorded | {name: images}, indent=2) + "\n", encoding="utf-8")
         fresh.replace(sizes)

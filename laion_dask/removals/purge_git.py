@@ -1,4 +1,4 @@
-"""Read the objects of Git repositories: whatever was ever committed, staged or stashed.
+"""Read all objects of Git repositories, whether committed, staged or stashed.
 
 Git packs them, so a search of files cannot see them. All are read, also those that no branch reaches any more.
 """

@@ -59,20 +59,20 @@ def find(project: Path, data: Path, home: Path, settings: Params, more: Iterable
     places.artifacts = _artifacts(project, places)
     folders = [project, data, home, *places.artifacts, *more]
     visited: set[tuple[int, int]] = set()
-    known: set[Path] = set()
+    listed: set[Path] = set()
     for folder in folders:
         for path in _walk(folder, spared, visited, places):
-            if path not in known:
-                known.add(path)
+            if path not in listed:
+                listed.add(path)
                 places.files.append(path)
     return places
 
 
 def add(places: Places, folder: Path) -> None:
     """Add the files of one more folder, such as a cache outside of the project."""
-    known = {path.parent.resolve() / path.name for path in places.files}
+    listed = {path.parent.resolve() / path.name for path in places.files}
     fresh = _walk(folder, {}, set(), places)
-    places.files += [path for path in fresh if path.parent.resolve() / path.name not in known]
+    places.files += [path for path in fresh if path.parent.resolve() / path.name not in listed]
 
 
 def _spared(data: Path, home: Path, settings: Params) -> dict[Path, str]:

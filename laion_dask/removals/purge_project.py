@@ -69,8 +69,8 @@ class Project:
 
     def copies(self, places: Places) -> Copies:
         """Return the files and folders that may be deleted whole."""
-        made = [folder.absolute() for folder in (*places.artifacts, self.root / _EXPERIMENTS)]
-        files = {path for path in places.files if any(folder in path.absolute().parents for folder in made)}
+        folders = [folder.absolute() for folder in (*places.artifacts, self.root / _EXPERIMENTS)]
+        files = {path for path in places.files if any(folder in path.absolute().parents for folder in folders)}
         objects = (path for path, md5 in self._objects(places).items() if md5 not in self.kept)
         return Copies(frozenset({*files, *objects}), tuple(sorted((self.home / "parts").glob("*/*"))))
 
@@ -83,5 +83,5 @@ class Project:
         if self.cache is None:
             return {}
         known = {path.parent.resolve() / path.name: md5 for path, md5 in purge_dvc.objects(self.cache).items()}
-        named = {path: path.parent.resolve() / path.name for path in places.files if not path.is_symlink()}
-        return {path: known[real] for path, real in named.items() if real in known}
+        paths = {path: path.parent.resolve() / path.name for path in places.files if not path.is_symlink()}
+        return {path: known[real] for path, real in paths.items() if real in known}

@@ -1,4 +1,4 @@
-"""The record of a purge: what it is about to do, written first, and the proof afterwards (purges.json).
+"""The record of a purge (purges.json): its plan, written first, and the proof afterwards.
 
 purges.json is in Git and has only digests. An entry is written before anything is deleted, so that no deletion goes
 unrecorded, and gets its proof when a scan finds no trace. Until then the traces themselves are saved in the work
@@ -36,8 +36,8 @@ class Deleted:
 def pending(home: Path) -> Traces:
     """Return the traces of an interrupted purge; none if there is no such purge."""
     path = home / TRACES
-    known = json.loads(path.read_bytes()) if path.is_file() else {}
-    return Traces(**{name: frozenset(values) for name, values in known.items()})
+    saved = json.loads(path.read_bytes()) if path.is_file() else {}
+    return Traces(**{name: frozenset(values) for name, values in saved.items()})
 
 
 def unfinished(record: Path) -> dict[str, Any] | None:

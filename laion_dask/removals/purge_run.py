@@ -1,4 +1,4 @@
-"""Run a purge: say what will be deleted, write that into the record, delete it, and search every file again."""
+"""Run a purge: preview it, record it, delete, and search every file again."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def run(
 
 def _preview(project: Project, lines: list[Removal], names: list[str]) -> PurgePreview:
     """Search every file, and plan what happens to each that holds a trace."""
-    before = purge_record.pending(project.home)
-    uids = purge_gather.removed(lines, project.tables) | before.uids
-    wanted = before | purge_gather.gather(uids, project.tables, lines)
+    interrupted = purge_record.pending(project.home)
+    uids = purge_gather.removed(lines, project.tables) | interrupted.uids
+    wanted = interrupted | purge_gather.gather(uids, project.tables, lines)
     places = project.places(with_database=False)
     scan = purge_scan.scan(wanted, places, "purge", but=project.web(places), ledgers=project.ledgers)
     planned = purge.plan(wanted, project.data, scan.found, project.copies(places))
@@ -139,7 +139,7 @@ def _forget(uids: frozenset[str], say: Callable[[str], None]) -> None:
 
 def _note(ledger: Path, lines: list[Removal], uids: frozenset[str]) -> None:
     """Add the purged pairs to the ledger by uid, the only value that is left to match them by."""
-    known = {line.value for line in lines if line.kind == "uid"}
+    recorded = {line.value for line in lines if line.kind == "uid"}
     day = datetime.now(tz=UTC).date().isoformat()
-    new = [Removal("uid", uid, "purged", day, "laion-dask purge") for uid in sorted(uids - known)]
+    new = [Removal("uid", uid, "purged", day, "laion-dask purge") for uid in sorted(uids - recorded)]
     removal_requests.add(ledger, new)

@@ -1,4 +1,4 @@
-"""Search every file of a project for traces of removed pairs, and say what that proves."""
+"""Search every file of a project for traces of removed pairs, and describe the search as proof."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def scan(
     """
     result = TraceScan()
     result.seen.unread.update(places.unread)
-    known: dict[tuple[int, int], str] = {}
+    trace_of: dict[tuple[int, int], str] = {}
     sizes = {path: _size(path) for path in places.files if path not in but}
     progress = ScanProgress(what, len(sizes), sum(sizes.values()))
     for path, size in sizes.items():
         identity = _identity(path)
-        if identity not in known:
-            known[identity] = traces.look(path, wanted, result.seen)
-        trace = known[identity] or traces.look_at_name(path, wanted)
+        if identity not in trace_of:
+            trace_of[identity] = traces.look(path, wanted, result.seen)
+        trace = trace_of[identity] or traces.look_at_name(path, wanted)
         if trace:
             result.found[path] = trace
         progress.add(size)

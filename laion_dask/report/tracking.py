@@ -145,8 +145,8 @@ def log_scores(
         parameters = flat_params(values)
         content = json.dumps([name, parameters], sort_keys=True).encode()
         run = _find_or_create(client, where, hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS], name, SCORES_TAG)
-        named = {_METRIC_NAME.sub("_", key): float(value) for key, value in metrics.items()}
-        _log_values(client, run, named, parameters)
+        cleaned = {_METRIC_NAME.sub("_", key): float(value) for key, value in metrics.items()}
+        _log_values(client, run, cleaned, parameters)
         for file in sorted(folder.glob("scores.*")):
             client.log_artifact(run.info.run_id, str(file))
         client.set_terminated(run.info.run_id, end_time=run.info.end_time)

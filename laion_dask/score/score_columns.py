@@ -145,10 +145,10 @@ def about(settings: params.Score, model: str) -> dict[str, str]:
 def merged(about: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Merge the digests that `about` returned for each model."""
     digests: dict[str, dict[str, str]] = {}
-    for of in about.values():
+    for attributes in about.values():
         for name in _DIGESTS:
-            if name in of:
-                digests.setdefault(name, {}).update(json.loads(of[name]))
+            if name in attributes:
+                digests.setdefault(name, {}).update(json.loads(attributes[name]))
     return digests
 
 

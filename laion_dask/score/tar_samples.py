@@ -33,7 +33,7 @@ _BROKEN: Final = (tarfile.TarError, ValueError, EOFError, OverflowError)
 
 
 class MemberPlace(NamedTuple):
-    """Where the bytes of a member lie in the tar."""
+    """Offset and size of a member's bytes in the tar."""
 
     offset: int
     size: int

@@ -61,9 +61,9 @@ def identity(name: str, project: Path = Path()) -> str:
 
 def find_commit(name: str, project: Path = Path()) -> str:
     """Return the commit of a revision or a DVC experiment; `VersionError` if there is none."""
-    found = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if found is not None:
-        return found
+    resolved = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if resolved is not None:
+        return resolved
     # DVC keeps an experiment as refs/exps/<two digits>/<commit>/<name>.
     listed = _git(project, "for-each-ref", "--format=%(objectname) %(refname)", _EXPERIMENTS) or ""
     commits = [

@@ -284,11 +284,11 @@ def found(cursor: Any, uid: str) -> list[dict[str, Any]]:  # noqa: ANN401 - a dr
 def forget(cursor: Any, uids: Sequence[str]) -> int:  # noqa: ANN401 - a driver's cursor
     """Blank all values of pairs but reason and uid in the history; return the number of changed rows."""
     make(cursor)
-    wanted = list(uids)
+    uid_list = list(uids)
     blanked = cursor.execute(
         "update laion_dask_history.fates set evidence = '', address_sha256 = '', md5 = '', sha256 = '', pdq = ''"
         " where uid = any(%s::uuid[]) and evidence || address_sha256 || md5 || sha256 || pdq <> ''",
-        (wanted,),
+        (uid_list,),
     ).rowcount
-    deleted = cursor.execute("delete from laion_dask_history.found where uid = any(%s::uuid[])", (wanted,)).rowcount
+    deleted = cursor.execute("delete from laion_dask_history.found where uid = any(%s::uuid[])", (uid_list,)).rowcount
     return int(blanked) + int(deleted)

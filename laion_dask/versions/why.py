@@ -134,20 +134,20 @@ def _lines(known: Mapping[str, Any], by_kind: _ByKind) -> list[Removal]:
     entries = by_kind.get("pdq", {})
     if known.get("pdq") and entries:
         apart = np.bitwise_count(pdq_index.unpack(list(entries)) ^ pdq_index.unpack([str(known["pdq"])])).sum(axis=1)
-        near = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= PDQ_DISTANCE]
-        matches += [line for lines in near for line in lines]
+        close = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= PDQ_DISTANCE]
+        matches += [line for lines in close for line in lines]
     return matches
 
 
 def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> PairHistory:  # noqa: ANN401 - a driver's cursor
     fates = histories.fates(cursor, uid)
     places = histories.found(cursor, uid)
-    known: dict[str, Any] = {"uid": uid, "url": places[0]["url"] if places else ""}
+    values: dict[str, Any] = {"uid": uid, "url": places[0]["url"] if places else ""}
     for fate in fates:
-        known |= {name: fate[name] for name in ("address_sha256", "md5", "sha256", "pdq") if fate[name]}
-    lines = _lines(known, by_kind)
+        values |= {name: fate[name] for name in ("address_sha256", "md5", "sha256", "pdq") if fate[name]}
+    lines = _lines(values, by_kind)
     removed = bool(lines) or any(_hides(fate) for fate in fates)
-    versions = tuple(_in_version(fate, told=not removed) for fate in fates)
+    versions = tuple(_in_version(fate, with_evidence=not removed) for fate in fates)
     since = next((fate["since"] for fate in fates if fate["since"]), "")
     return PairHistory(
         uid,
@@ -164,14 +164,14 @@ def _hides(fate: Mapping[str, Any]) -> bool:
     return fate["reason"] in WITHHELD or bool((fate["rules"] or 0) & _REMOVED_BIT)
 
 
-def _in_version(fate: Mapping[str, Any], *, told: bool) -> InVersion:
+def _in_version(fate: Mapping[str, Any], *, with_evidence: bool) -> InVersion:
     reason = fate["reason"]
     if reason is None:
         return InVersion(fate["name"], fate["label"], known=False, member=False)
     stage = REASON_STAGE.get(reason, "release")
     meaning = "in the release" if reason == KEEP else REASONS.get(stage, {}).get(reason, "")
     base = {"known": True, "member": reason == KEEP, "stage": stage, "reason": reason, "meaning": meaning}
-    if not told:
+    if not with_evidence:
         return InVersion(fate["name"], fate["label"], **base)
     evidence = {name: value for name, value in json.loads(fate["evidence"] or "{}").items() if value not in (None, "")}
     bits = json.loads(fate["named"])

@@ -179,11 +179,11 @@ class _Reader:
     def _of_json(self, begin: bytes) -> str:
         """Return the kind of trace if this is a tar member's JSON about a removed pair."""
         try:
-            known = json.loads(begin)
+            value = json.loads(begin)
         except ValueError:
             return ""
-        is_removed = isinstance(known, dict) and isinstance(known.get("uid"), str) and known["uid"] in self._traces.uids
-        return "values beside their uid" if is_removed else ""
+        removed = isinstance(value, dict) and isinstance(value.get("uid"), str) and value["uid"] in self._traces.uids
+        return "values beside their uid" if removed else ""
 
 
 class _Leaf(Stream):

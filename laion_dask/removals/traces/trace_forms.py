@@ -46,11 +46,11 @@ def of_address(url: str) -> Iterator[tuple[bytes, Kind]]:
     """Yield the address without scheme and user, in all equivalent spellings."""
     places: dict[tuple[str, str], None] = {}
     for spelling in (url, *address_key.spellings(url)):
-        found = _ADDRESS.match(spelling)
-        if found is None:
+        parts = _ADDRESS.match(spelling)
+        if parts is None:
             yield from ((form, Kind.ADDRESS) for form in encodings(spelling))
         else:
-            places[_PORT.sub("", found[1]).rstrip("."), found[2].removesuffix("?")] = None
+            places[_PORT.sub("", parts[1]).rstrip("."), parts[2].removesuffix("?")] = None
     for host, rest in places:
         if rest in {"", "/"}:
             yield from ((form, Kind.SITE) for form in encodings(host))

@@ -29,14 +29,14 @@ class Patterns:
     """Non-empty byte strings that are searched for together."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
-        known = set(patterns)
-        self._long = {pattern for pattern in known if len(pattern) >= _LONG}
+        unique = set(patterns)
+        self._long = {pattern for pattern in unique if len(pattern) >= _LONG}
         self._windows, self._shifts, self._lengths = _windows_of(self._long)
         bits = next((bits for bits in _BITS if 2**bits >= _ROOM * len(self._windows)), _BITS[-1])
         self._down = np.uint64(64 - bits)
         self._table = np.zeros(2**bits, bool)
         self._table[self._hashed(self._windows)] = True
-        self._short = sorted(known - self._long)
+        self._short = sorted(unique - self._long)
         kind = ahocorasick_rs.Implementation.DFA if len(self._short) <= _SMALL else None
         self._automaton = (
             ahocorasick_rs.BytesAhoCorasick(self._short, ahocorasick_rs.MatchKind.Standard, kind)

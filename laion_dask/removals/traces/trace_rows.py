@@ -52,11 +52,11 @@ def rows_of(table: pa.Table, uids: frozenset[str]) -> np.ndarray:
     names = trace_tables.strings(column)
     if names is None:
         return _rows_of_bytes(column, uids)
-    known = pc.is_in(names, value_set=pa.array(sorted(uids), pa.large_string()))
+    matches = pc.is_in(names, value_set=pa.array(sorted(uids), pa.large_string()))
     if not pc.all(pc.fill_null(pc.match_substring_regex(names, "^[0-9a-f]{32}$"), True)).as_py():
         plain = pc.replace_substring(pc.utf8_lower(pc.utf8_trim_whitespace(names)), "-", "")
-        known = pc.is_in(plain, value_set=pa.array(sorted(uids), pa.large_string()))
-    return np.asarray(known.to_numpy(False))
+        matches = pc.is_in(plain, value_set=pa.array(sorted(uids), pa.large_string()))
+    return np.asarray(matches.to_numpy(False))
 
 
 def _rows_of_bytes(column: pa.Array, uids: frozenset[str]) -> np.ndarray:
@@ -69,8 +69,8 @@ def _rows_of_bytes(column: pa.Array, uids: frozenset[str]) -> np.ndarray:
         return np.zeros(len(column), bool)
     forms = [form for uid in sorted(uids) for form in (uid.encode(), _packed(uid)) if form]
     plain = column.cast(pa.binary()) if pa.types.is_fixed_size_binary(kind) else column
-    known = pc.is_in(plain.cast(pa.large_binary()), value_set=pa.array(forms, pa.large_binary()))
-    return np.asarray(known.to_numpy(False))
+    matches = pc.is_in(plain.cast(pa.large_binary()), value_set=pa.array(forms, pa.large_binary()))
+    return np.asarray(matches.to_numpy(False))
 
 
 def _packed(uid: str) -> bytes:

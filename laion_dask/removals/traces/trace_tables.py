@@ -30,8 +30,8 @@ def parquet_texts(file: IO[bytes]) -> Iterator[Text]:
     """Yield the texts of a Parquet file besides its rows: metadata of file and fields, statistics of columns."""
     with pq.ParquetFile(file) as table:
         yield from _texts_of(table.schema_arrow)
-        told = table.metadata.metadata or {}
-        yield from ((f"metadata {_name(key)}", key + b"\n" + value) for key, value in told.items())
+        footer = table.metadata.metadata or {}
+        yield from ((f"metadata {_name(key)}", key + b"\n" + value) for key, value in footer.items())
         for group in range(table.metadata.num_row_groups):
             lines = list(_statistics(table.metadata.row_group(group)))
             yield "column statistics", b"\n".join(lines)
