@@ -93,9 +93,7 @@ def read(folder: Path) -> AuditSample:
             design["sample"], int(design["seed"]), questions, drawn, sizes, cells, dict(design["outside"])
         )
     except (OSError, ValueError, KeyError, TypeError, strict_rows.RowsError) as error:
-        message = (
-            f"{folder} holds no sample that can be read: {error}. Remedy: `laion-dask audit sample --out {folder}`"
-        )
+        message = f"{folder} has no readable sample: {error}. Remedy: `laion-dask audit sample --out {folder}`"
         raise AuditError(message) from error
 
 

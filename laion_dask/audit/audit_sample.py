@@ -75,7 +75,7 @@ def sample(data: Path, settings: params.Params, questions: Sequence[Question], *
     another hash, so that labelers cannot tell the strata apart. Memory: `size` candidates a stratum.
     """
     if size < 1:
-        raise AuditError(f"--size {size} is no number of pairs. Remedy: 1 or more")
+        raise AuditError(f"--size {size} is not a number of pairs. Remedy: 1 or more")
     hidden = gallery.known(data)
     best: dict[Stratum, list[tuple[int, Drawn]]] = {}
     sizes, outside = Counter[Stratum](), Counter[str]()

@@ -84,7 +84,7 @@ def from_truth(sample: AuditSample, data: Path) -> list[DataPoint]:
     columns = {question.name: question.truth for question in sample.questions if question.truth}
     available = pq.read_schema(path).names
     if unknown := sorted(set(columns.values()) - set(available)):
-        message = f"truth: {', '.join(unknown)} is no column of the labels. Remedy: one of {', '.join(available)}"
+        message = f"truth: {', '.join(unknown)} is not a column of the labels. Remedy: one of {', '.join(available)}"
         raise AuditError(message)
     truths = {row["uid"]: row for row in pq.read_table(path, columns=["uid", *set(columns.values())]).to_pylist()}
     return [

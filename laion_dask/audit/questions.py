@@ -40,7 +40,7 @@ class Question(Section):
     @classmethod
     def _is_a_reason(cls, value: str) -> str:
         if value not in REASONS["filter"]:
-            message = f"decision {value!r} is no reason of the filter. Remedy: one of {', '.join(REASONS['filter'])}"
+            message = f"decision {value!r} is not a reason of the filter. Remedy: one of {', '.join(REASONS['filter'])}"
             raise ValueError(message)
         return value
 

@@ -24,7 +24,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
     other objects can run any code, so such a file is refused without loading it.
     """
     if not file.is_file():
-        raise ModelError(f"{file}: there is no such file. Remedy: the path of the weights, see docs/heads.md")
+        raise ModelError(f"{file} does not exist. Remedy: give the path of the weights, see docs/heads.md")
     if file.suffix not in {".npz", ".npy", ".safetensors", *_TORCH}:
         raise ModelError(f"{file} ends in {file.suffix or 'nothing'}. Remedy: .npz, .npy, .safetensors or .pth")
     try:
@@ -41,7 +41,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
         cause = error if str(error) else type(error).__name__
         raise ModelError(f"{file} cannot be read: {cause}. Remedy: fetch it again, and compare its sha256") from error
     if wrong := [name for name, values in arrays.items() if values.dtype.kind not in "fiuU"]:
-        raise ModelError(f"{file}: {', '.join(wrong)} are no numbers. Remedy: a file of plain arrays")
+        raise ModelError(f"{file}: {', '.join(wrong)} are not numbers. Remedy: a file of plain arrays")
     return arrays
 
 
@@ -72,6 +72,6 @@ def _torch(file: Path) -> dict[str, np.ndarray]:
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(values, torch.Tensor) for values in loaded.values()):
-        message = "it is no state dict of tensors"
+        message = "it is not a state dict of tensors"
         raise ValueError(message)
     return {str(name): values.float().numpy() for name, values in loaded.items()}

@@ -74,7 +74,7 @@ def _checked(file: Path, spec: params.Model) -> Path:
         raise ModelError(f"{where(spec)}: {file} cannot be read ({error.strerror}). Remedy: {_READABLE}") from error
     if head.startswith((b"PK\x03\x04", b"\x80")) or head[8:] == b"{":
         return file
-    raise ModelError(f"{where(spec)}: {file} holds no weights. Remedy: a checkpoint of torch, or .safetensors")
+    raise ModelError(f"{where(spec)}: {file} is not a file of weights. Remedy: a checkpoint of torch, or .safetensors")
 
 
 def fetch_tokenizer(spec: params.Model) -> None:

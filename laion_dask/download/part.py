@@ -71,8 +71,8 @@ def download(
     `round_number`; `rounds.settle` joins them. Addresses on one of `lists` are not requested, other listed images
     neither decoded nor written; their rows have the names of the lists and nothing of the image.
 
-    `tries/` and `later/` beside the shard are no part of a version, see `rounds`. Returns the images' ledger, the bytes
-    received, the number of hosts, how many rows failed for now, and the slowest hosts.
+    `tries/` and `later/` beside the shard are not part of a version, see `rounds`. Returns the images' ledger, the
+    bytes received, the number of hosts, how many rows failed for now, and the slowest hosts.
     """
     table = pq.read_table(work)
     columns = worklist.image_columns(table.schema)

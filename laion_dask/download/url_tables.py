@@ -128,7 +128,7 @@ def _pass_mark(stream: io.BufferedReader, path: Path) -> None:
     """Skip the byte order mark; `TableError` if the encoding is not UTF-8."""
     head = stream.peek(4)[:4]
     if head.startswith(_OTHER_UNICODE) or b"\0" in head:
-        raise TableError(f"{path} is no UTF-8, but UTF-16 or UTF-32. Remedy: iconv -f UTF-16 -t UTF-8")
+        raise TableError(f"{path} is not UTF-8, but UTF-16 or UTF-32. Remedy: iconv -f UTF-16 -t UTF-8")
     if head.startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
 

@@ -251,7 +251,7 @@ def _columns(table: _Table, asked: ColumnNames) -> str:
     for name in asked.extra:
         # DuckDB treats names that differ only in case as equal, and would rename them.
         if [one.casefold() for one in asked.extra].count(name.casefold()) > 1:
-            raise TableError(f"column {name!r} is asked for twice. Remedy: correct --save-additional-columns")
+            raise TableError(f"column {name!r} is named twice. Remedy: correct --save-additional-columns")
         if name.casefold() in _RESERVED:
             raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
         _column(table, name, (), "--save-additional-columns")
@@ -293,7 +293,7 @@ def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path
     if wrong is not None:
         kinds = ", ".join(f"{kind} {chars}" for chars, kind in HASH_CHARS.items())
         raise TableError(
-            f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is no digest. "
+            f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is not a digest. "
             f"Remedy: hex digits ({kinds}), or none for a row without one"
         )
 

@@ -45,7 +45,7 @@ def read_entries(path: Path) -> list[str]:
     except (OSError, ValueError) as error:
         raise EntriesError(f"{path} cannot be read: {error}. Remedy: entries one a line, or a JSON list") from error
     if not isinstance(raw, list) or not all(isinstance(entry, str) for entry in raw):
-        raise EntriesError(f"{path} is no list of texts. Remedy: entries one a line, or a JSON list of strings")
+        raise EntriesError(f"{path} is not a list of texts. Remedy: entries one a line, or a JSON list of strings")
     entries = list(dict.fromkeys(entry.strip() for entry in raw if entry.strip()))
     if not entries:
         raise EntriesError(f"{path} has no entries. Remedy: entries one a line, or a JSON list")

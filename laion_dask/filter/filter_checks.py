@@ -47,7 +47,7 @@ def check(rules: filters.Filter, known: pa.Schema) -> None:
             remedy = "score.tags with an entry of kind laion400m (docs/heads.md), or laion400m: keep"
             raise FilterError(f"filter.laion400m = drop: the scores have no column {column}. Remedy: {remedy}")
         if column not in numbers and column != "laion400m_drop":
-            cause = "it holds no numbers" if column in every.names else "there is no such column"
+            cause = "it is not a column of numbers" if column in every.names else "this column does not exist"
             raise _refused(f"{key}: column", column, cause, numbers)
     for rule in rules.thresholds:
         _check_range(rule)

@@ -73,14 +73,14 @@ def columns(expression: str, known: list[str]) -> list[str]:
         if kind in _REFUSED:
             raise _refused(expression, f"it has {_REFUSED[kind]}", "an expression over the columns of one row")
         if kind == "FUNCTION" and (name := str(node["function_name"]).casefold()) not in _row_by_row():
-            raise _refused(expression, f"{name} is no function of one row alone", "functions and operators of one row")
+            raise _refused(expression, f"{name} is not a function of one row", "functions and operators of one row")
         if kind == "COLUMN_REF":
             path = [str(step) for step in node["column_names"]]
             name = path[1] if len(path) > 1 and path[0].casefold() == "pairs" else path[0]
             if name.casefold() not in spelled:
                 similar = get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
                 remedy = f"{spelled[similar[0]]}, perhaps" if similar else f"one of {', '.join(known)}"
-                raise _refused(expression, f"there is no column {name}", remedy)
+                raise _refused(expression, f"the column {name} does not exist", remedy)
             used.add(spelled[name.casefold()])
     return [name for name in known if name in used]
 

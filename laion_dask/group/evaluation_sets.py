@@ -61,7 +61,7 @@ def _embeddings(path: Path) -> Iterator[np.ndarray]:
         loaded = np.load(path)
         arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in sorted(loaded.files)]
     except ValueError as error:
-        message = f"{path} holds no arrays: {error}. Remedy: numpy.save of the embeddings, without objects"
+        message = f"{path} has no readable arrays: {error}. Remedy: numpy.save of the embeddings, without objects"
         raise EvaluationError(message) from error
     for array in arrays:
         if array.ndim != 2 or array.dtype.kind != "f" or not np.isfinite(array).all():

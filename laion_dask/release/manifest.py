@@ -175,7 +175,7 @@ def read(folder: Path) -> dict[str, Any]:
             if pure.is_absolute() or ".." in pure.parts or not isinstance(file["sha256"], str):
                 raise ValueError(name)  # noqa: TRY301 - reported below with the path
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path} is no manifest of a release ({type(error).__name__}: {error}). Remedy: copy it again"
+        message = f"{path} is not a manifest of a release ({type(error).__name__}: {error}). Remedy: copy it again"
         raise ManifestError(message) from error
     return dict(manifest)
 

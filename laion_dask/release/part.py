@@ -203,7 +203,7 @@ def earlier_tombstones(path: Path, *, rows: bool = True) -> pa.Table:
         return schema.TOMBSTONES.check(pq.read_table(path) if rows else pq.read_schema(path).empty_table())
     except (OSError, pa.ArrowInvalid, schema.SchemaError) as error:
         message = (
-            f"release.tombstones names {path}, which is no table of tombstones ({error}). Remedy: that of the version "
-            "before: `dvc get . data/release/tombstones.parquet --rev TAG -o tombstones.parquet`"
+            f"release.tombstones names {path}, which is not a table of tombstones ({error}). Remedy: name that of the "
+            "previous version: `dvc get . data/release/tombstones.parquet --rev TAG -o tombstones.parquet`"
         )
         raise TombstonesError(message) from error

@@ -88,8 +88,8 @@ def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) 
     if refused:
         names = ", ".join(map(str, refused[:_MOST_NAMED])) + (" and more" if len(refused) > _MOST_NAMED else "")
         message = (
-            f"{len(refused)} files hold traces and are no table of pairs, tar or array: {names}. Nothing was purged. "
-            "Remedy: delete them or run their stage again; for archives with download.source: archive"
+            f"{len(refused)} files hold traces and are not a table of pairs, tar or array: {names}. Nothing was "
+            "purged. Remedy: delete them or run their stage again; for archives with download.source: archive"
         )
         raise PurgeError(message)
     folders = {path: next((folder for folder in copies.folders if folder in path.parents), None) for path in found}

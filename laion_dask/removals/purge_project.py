@@ -37,7 +37,7 @@ class Project:
         """Read the project's versions from DVC and Git; without these it has only the current one."""
         for folder in also:
             if not folder.exists():
-                raise purge_places.PlaceError(f"--also {folder}: there is no such folder. Remedy: name one that exists")
+                raise purge_places.PlaceError(f"--also {folder} does not exist. Remedy: name an existing folder")
         if not purge_dvc.is_repository(root):
             return cls(root, data, home, settings, also, None, purge_versions.current(data), frozenset())
         cache = purge_dvc.folder(root)

@@ -87,7 +87,7 @@ def file(settings: Faces) -> Path:
     """Return the detector's file; `ModelError` where it is missing or its sha256 is not the expected one."""
     path = _DEMO_FILE if settings.file == "demo" else Path(settings.file)
     if not path.is_file():
-        message = f"score.faces: {path}: there is no such file. Remedy: the path of a detector, see docs/faces.md"
+        message = f"score.faces: {path} does not exist. Remedy: give the path of a detector, see docs/faces.md"
         raise ModelError(message)
     if settings.expect_sha256 is not None and (digest := sha256(path)) != settings.expect_sha256:
         raise ModelError(
@@ -116,7 +116,7 @@ def load(settings: Faces) -> FaceDetector:
         detector.score(torch.zeros((1, settings.side_px, settings.side_px, 3), dtype=torch.uint8))
     except Exception as error:  # the runtime raises its own errors, and the checks of the layout ValueError
         cause = " ".join(str(error).split())[:300]
-        raise ModelError(f"score.faces: {path} is no detector with SCRFD's outputs: {cause}. {_REMEDY}") from error
+        raise ModelError(f"score.faces: {path} is not a detector with SCRFD's outputs: {cause}. {_REMEDY}") from error
     return detector
 
 

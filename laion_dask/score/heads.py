@@ -48,7 +48,7 @@ def file(spec: heads.Head) -> Path:
     """Return the file of a head; `ModelError` where it is missing."""
     path = Path(spec.file) if spec.file is not None else _DEMO_FILE
     if not path.is_file():
-        message = f"score.heads, kind {spec.kind}: {path}: there is no such file. Remedy: the path of its weights"
+        message = f"score.heads, kind {spec.kind}: {path} does not exist. Remedy: give the path of its weights"
         raise ModelError(f"{message}, see docs/heads.md")
     return path
 
@@ -67,7 +67,7 @@ def load(spec: heads.Head) -> tuple[LoadedHead, ...]:
         return (_HEADS[spec.kind](spec.columns[0], arrays, spec),)
     except (KeyError, ValueError) as error:
         message = (
-            f"score.heads: {path} is no file of kind {spec.kind}: {error}. Remedy: see its format in docs/heads.md"
+            f"score.heads: {path} is not a file of kind {spec.kind}: {error}. Remedy: see its format in docs/heads.md"
         )
         raise ModelError(message) from error
 
@@ -114,7 +114,7 @@ def layers(found: Tensors) -> Layers:
     expected = [(out, into) for into, out in itertools.pairwise(sizes)]
     shapes = [weight.shape for weight, _ in linear]
     if len(found) != 2 * len(linear) or shapes != expected or sizes[-1] != 1:
-        message = f"weights of shapes {shapes} are no linear layers, one behind the other, down to one output"
+        message = f"weights of shapes {shapes} are not consecutive linear layers with one output"
         raise ValueError(message)
     return linear
 

@@ -46,7 +46,7 @@ def score_rows(
 
     The arrays `<model>/image` and `<model>/text` are float16 (shard_rows, dimension), unit length, row i for row i of
     the table. An image that cannot be decoded drops its row. Counts: the ledger `images`, and under `seconds` the
-    waiting times of this run, which are no part of the version.
+    waiting times of this run, which are not part of the version.
     """
     watch = Stopwatch()
     loaded = load(settings)

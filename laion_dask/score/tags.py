@@ -74,9 +74,7 @@ def path(spec: heads.Tag) -> Path:
     """Return the file of prompts; `TagsError` where it is missing."""
     file = DEMO_FILE if spec.file == "demo" else Path(spec.file)
     if not file.is_file():
-        raise TagsError(
-            f"score.tags: {file}: there is no such file. Remedy: the path of a YAML file, see docs/heads.md"
-        )
+        raise TagsError(f"score.tags: {file} does not exist. Remedy: give the path of a YAML file, see docs/heads.md")
     return file
 
 
@@ -200,5 +198,5 @@ def _read(spec: heads.Tag, kind: TypeAdapter[Any]) -> Any:  # noqa: ANN401 - the
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(step) for step in first["loc"]) or "the file"
-        message = f"score.tags: {file} is no file of kind {spec.kind}: {place}: {first['msg']}"
+        message = f"score.tags: {file} is not a file of kind {spec.kind}: {place}: {first['msg']}"
         raise TagsError(f"{message}. Remedy: see its format in docs/heads.md") from error

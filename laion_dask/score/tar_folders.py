@@ -40,7 +40,7 @@ def find(folder: Path) -> list[Path]:
     """Return the tars of a folder and its subfolders, sorted; `FolderError` where there are none."""
     if not folder.is_dir():
         raise FolderError(
-            f"{folder} is no folder. Remedy: the folder that img2dataset or webdataset wrote its tars into"
+            f"{folder} is not a folder. Remedy: give the folder that img2dataset or webdataset wrote its tars into"
         )
     tars = sorted(path for path in folder.rglob("*.tar") if path.is_file())
     if not tars:

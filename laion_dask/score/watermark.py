@@ -96,7 +96,7 @@ def load(spec: head_params.Head) -> WatermarkDetector:
         network.load_state_dict(weights)
     except RuntimeError as error:
         message = (
-            f"score.heads: {file} is no state dict of LAION's watermark detector: "
+            f"score.heads: {file} is not a state dict of LAION's watermark detector: "
             f"{' '.join(str(error).split())[:300]}. "
             "Remedy: watermark_model_v1.pt of LAION-5B-WatermarkDetection, or a file with the same names and shapes"
         )

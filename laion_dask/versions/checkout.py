@@ -71,7 +71,7 @@ def find_commit(name: str, project: Path = Path()) -> str:
     ]
     if not commits:
         message = (
-            f"{name!r} is no folder of a release, no Git revision and no DVC experiment. "
+            f"{name!r} is not a folder of a release, a Git revision or a DVC experiment. "
             "Remedy: `git tag`, `git log` and `dvc exp list` list them"
         )
         raise VersionError(message)
@@ -88,7 +88,7 @@ def _git(project: Path, *arguments: str) -> str | None:
             check=False,
         )
     except FileNotFoundError as error:
-        raise VersionError("there is no git. Remedy: install it, or give folders of releases") from error
+        raise VersionError("git is not installed. Remedy: install it, or give folders of releases") from error
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -99,8 +99,8 @@ def _get(project: Path, out: str, commit: str, target: Path, name: str) -> None:
     if done.returncode != 0 or not target.is_dir():
         cause = (done.stderr.strip().splitlines() or ["no message"])[0]
         message = (
-            f"{out} of {name} ({commit[:10]}) is not in DVC's cache ({cause}). Remedy: fetch it from a remote "
-            "that has it (`dvc fetch --all-commits`), or check that revision out elsewhere, run `make repro` there and "
-            "give the folder of its release"
+            f"{out} of {name} ({commit[:10]}) cannot be read from DVC's cache ({cause}). Remedy: fetch it from a "
+            "remote (`dvc fetch --all-commits`), or check that revision out elsewhere, run `make repro` there and give "
+            "the folder of its release"
         )
         raise VersionError(message)

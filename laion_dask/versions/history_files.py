@@ -32,7 +32,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[VersionTables]:
                         system.get_file(path, str(target))
         except (DvcException, OSError) as error:
             message = (
-                f"the tables of {name} ({commit[:10]}) are not in DVC's cache ({error}). Remedy: `dvc fetch "
+                f"the tables of {name} ({commit[:10]}) cannot be read from DVC's cache ({error}). Remedy: `dvc fetch "
                 "--all-commits`; purged files cannot be restored"
             )
             raise HistoryError(message) from error

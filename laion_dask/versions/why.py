@@ -91,7 +91,7 @@ def question(what: str) -> dict[str, str]:
         return {"url": removal_ledger.normal("url", what)}
     path = Path(what)
     if not path.is_file():
-        raise WhyError(f"{what!r} is no URL, no uid of 32 hex digits and no file. Remedy: one of them")
+        raise WhyError(f"{what!r} is not a URL, a uid of 32 hex digits or a file. Remedy: give one of them")
     body = path.read_bytes()
     asked: dict[str, str] = {kind: digest for kind, digest in hashes.digests(body, ("md5", "sha256")).items()}  # noqa: C416 - another type of key
     try:

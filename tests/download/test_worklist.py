@@ -151,8 +151,8 @@ def test_a_key_beyond_ascii_that_stands_twice_is_told_in_any_line(tmp_path: Path
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        (("n", "n"), "column 'n' is asked for twice"),
-        (("n", "N"), "column 'n' is asked for twice"),
+        (("n", "n"), "column 'n' is named twice"),
+        (("n", "N"), "column 'n' is named twice"),
         (("URL",), "a column 'URL' is written by the download itself"),
     ],
 )
