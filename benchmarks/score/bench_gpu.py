@@ -176,7 +176,7 @@ def _pure(rules: Any) -> tuple[float, float]:  # noqa: ANN401 - params.Score
     model = score.load(rules)["bench"]
     rows = model.image_slices.rows
     device = devices.find()
-    pixels = devices.tray(rows, model.preparation.side, device).random_(0, 256).to(device)
+    pixels = devices.pixel_buffer(rows, model.preparation.side, device).random_(0, 256).to(device)
     tokens = model.tokens(["a photo of small red house by sea two dogs"] * rows).to(device)
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""How far several labelers agree beyond chance: Cohen's kappa for two, Fleiss' kappa for more."""
+"""Measure how far labelers agree beyond chance: Cohen's kappa for two, Fleiss' kappa for more."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _of(question: str, answers: dict[str, dict[str, str]]) -> Agreement:
 def cohen(one: Sequence[str], other: Sequence[str]) -> float | None:
     """Return Cohen's kappa of two labelers (Educational and Psychological Measurement 20 (1960), 37).
 
-    None where both gave one and the same answer throughout: chance alone would agree as well.
+    None if both always gave the same single answer: kappa is undefined then.
     """
     from sklearn.metrics import cohen_kappa_score  # noqa: PLC0415 - 1 s
 
@@ -59,12 +59,12 @@ def cohen(one: Sequence[str], other: Sequence[str]) -> float | None:
 def fleiss(counts: Sequence[Counter[str]]) -> float | None:
     """Return Fleiss' kappa (Psychological Bulletin 76 (1971), 378) of the answers to each pair, two or more each.
 
-    Pairs may have different numbers of labelers: each has its own share of agreeing labelers, as in formula 4 there.
-    None where there was but one answer.
+    Pairs may have different numbers of labelers: agreement is computed for each pair, as in formula 4 there. None if
+    all answers are the same.
     """
     answers = Counter[str]()
-    for found in counts:
-        answers.update(found)
+    for votes in counts:
+        answers.update(votes)
     chance = sum((number / answers.total()) ** 2 for number in answers.values())
     if chance == 1:
         return None

@@ -1,6 +1,6 @@
 """Write the files of an audit: a page for labelers, and the sample's table and design for scoring.
 
-`audit.html` holds all pictures and the whole script; its policy lets nothing else in and nothing out.
+`audit.html` contains all pictures and the script; its Content Security Policy blocks all requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_MARKUP: Final = str.maketrans({"<": r"\u003c", ">": r"\u003e", "&": r"\u0026
 def write(out: Path, sample: AuditSample, settings: params.Params) -> None:
     """Write audit.html, sample.csv and sample.json into `out`; the same sample gives the same bytes.
 
-    sample.csv has the verdict of every drawn pair: it is for scoring, and labelers should not have it.
+    sample.csv has the verdict of every drawn pair: it is for scoring, and labelers should not see it.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / PAGE).write_text(_page(sample, settings), encoding="utf-8")
@@ -62,12 +62,12 @@ def _design(sample: AuditSample) -> dict[str, Any]:
 
 
 def read(folder: Path) -> AuditSample:
-    """Read a sample back, without pictures and texts; `AuditError` where a file is missing or of another sample."""
+    """Read a sample back, without pictures and texts; `AuditError` if a file is missing or of another sample."""
     try:
         design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
         with (folder / TABLE).open("rb") as stream:
-            header, found = strict_rows.table(stream, folder / TABLE)
-            rows = [dict(zip(header, values, strict=True)) for _, values in found]
+            header, lines = strict_rows.table(stream, folder / TABLE)
+            rows = [dict(zip(header, values, strict=True)) for _, values in lines]
         questions = tuple(Question.model_validate(question) for question in design["questions"])
         names = {row["sample"] for row in rows}
         fired = {"yes": True, "no": False, "": None}
@@ -93,9 +93,7 @@ def read(folder: Path) -> AuditSample:
             design["sample"], int(design["seed"]), questions, drawn, sizes, cells, dict(design["outside"])
         )
     except (OSError, ValueError, KeyError, TypeError, strict_rows.RowsError) as error:
-        message = (
-            f"{folder} holds no sample that can be read: {error}. Remedy: `laion-dask audit sample --out {folder}`"
-        )
+        message = f"{folder} has no readable sample: {error}. Remedy: `laion-dask audit sample --out {folder}`"
         raise AuditError(message) from error
 
 
@@ -114,22 +112,22 @@ def _page(sample: AuditSample, settings: params.Params) -> str:
         demo=settings.crawl.source == "demo",
         sample=sample.name,
         questions=sample.questions,
-        # Text of the web stays a string of JSON: without these three signs it can end no element and begin none.
-        data=Markup(json.dumps(data).translate(_NO_MARKUP)),  # noqa: S704 - escaped just here
+        # Without these three characters, text from the web cannot begin or end an HTML element inside the JSON.
+        data=Markup(json.dumps(data).translate(_NO_MARKUP)),  # noqa: S704 - escaped by translate
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=f"sha256-{digest}",
     )
 
 
 def _pictures(sample: AuditSample) -> dict[str, str]:
-    wanted: dict[Path, dict[str, str]] = {}
+    keys: dict[Path, dict[str, str]] = {}
     for pair in sample.drawn:
-        wanted.setdefault(pair.tar, {})[pair.key] = pair.uid
-    found = {}
-    for tar, uids in sorted(wanted.items()):
+        keys.setdefault(pair.tar, {})[pair.key] = pair.uid
+    thumbnails = {}
+    for tar, uids in sorted(keys.items()):
         for key, body in shards.read_shard(tar):
             if key in uids:
-                found[uids[key]] = gallery.thumbnail(body, blur=False, side_px=_SIDE_PX)
-    if missing := [pair.uid for pair in sample.drawn if pair.uid not in found]:
+                thumbnails[uids[key]] = gallery.thumbnail(body, blur=False, side_px=_SIDE_PX)
+    if missing := [pair.uid for pair in sample.drawn if pair.uid not in thumbnails]:
         raise AuditError(f"{len(missing)} pictures are not in their shards. Remedy: run the stage download again")
-    return found
+    return thumbnails

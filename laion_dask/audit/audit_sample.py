@@ -1,7 +1,7 @@
-"""Draw a seeded, stratified sample of a version's pairs for people to label, and keep what each pair stands for.
+"""Draw a seeded, stratified sample of a version's pairs for people to label, with the sizes of strata.
 
-Strata are verdict and split. Pairs without a picture are not drawn, nor those whose picture nobody may be shown: they
-are counted apart. Every stratum's size is known exactly, and so is how often each question's decision fires in it.
+Strata are verdict and split. Pairs without a picture, or whose picture may not be shown, are not drawn but counted
+separately. Every stratum's size is counted exactly, and so is how often each question's decision fires in it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from laion_dask.schema.reasons import KEEP, REASON_STAGE
 from laion_dask.schema.values import SPLITS
 from laion_dask.storage import attempts
 
-# Questions about these are judged by the score, whatever other rule came first, as `truth` does.
+# Decisions of these questions come from the score, even if another rule dropped the pair first, as in `truth`.
 SCORED: Final = {"unsafe": "punsafe", "watermark": "pwatermark", "low_similarity": "similarity"}
 _COLUMNS: Final = ("key", "caption", "split", "sha256", "rights", "page_signals")
 _LEAST: Final = 4
-"""Pairs of every stratum that are drawn whatever its size, or all that there are."""
+"""Pairs that are drawn from every stratum at least, or all if it has fewer."""
 
 Stratum = tuple[str, str]
 """(verdict, split)."""
@@ -40,7 +40,7 @@ class AuditError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One pair of the sample: its stratum, what each question's decision said of it (None: no score), its picture."""
+    """One pair of the sample: its stratum, each question's decision on it (None: no score), and its picture."""
 
     uid: str
     stratum: Stratum
@@ -52,10 +52,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class AuditSample:
-    """A sample and what it was drawn from: pairs of each stratum, and of them those that each decision fires for.
+    """A sample, with the sizes of its strata and the decisions in them.
 
-    `cells` counts (verdict, split, question, decided) over all pairs that could be drawn; `outside` says how many
-    could not, by why.
+    `cells` counts (verdict, split, question, decided) over all pairs that could be drawn; `outside` counts the others
+    by reason.
     """
 
     name: str
@@ -70,12 +70,12 @@ class AuditSample:
 def sample(data: Path, settings: params.Params, questions: Sequence[Question], *, size: int, seed: int) -> AuditSample:
     """Draw about `size` pairs; the same version, questions, size and seed give the same sample.
 
-    Half of what is left after a few of every stratum goes to kept pairs, half to dropped ones, in proportion to the
-    strata. Drawn by the hash of seed and uid, so that the order of the shards does not matter; shown in the order of
+    After a few of every stratum, half of the rest are kept pairs and half dropped ones, in proportion to the strata.
+    Pairs are drawn by the hash of seed and uid, so the order of shards does not matter, and shown in the order of
     another hash, so that labelers cannot tell the strata apart. Memory: `size` candidates a stratum.
     """
     if size < 1:
-        raise AuditError(f"--size {size} is no number of pairs. Remedy: 1 or more")
+        raise AuditError(f"--size {size} is not a number of pairs. Remedy: 1 or more")
     hidden = gallery.known(data)
     best: dict[Stratum, list[tuple[int, Drawn]]] = {}
     sizes, outside = Counter[Stratum](), Counter[str]()
@@ -93,7 +93,7 @@ def sample(data: Path, settings: params.Params, questions: Sequence[Question], *
             sizes[stratum] += 1
             fires = {name: values[place] for name, values in decided.items()}
             cells.update((*stratum, name, fired) for name, fired in fires.items())
-            # Lowest rank last: a heap gives up its smallest, and we keep the smallest ranks.
+            # Negative: the heap drops its smallest item, and we keep the smallest hashes.
             rank = -_hash(seed, row["uid"])
             heap = best.setdefault(stratum, [])
             if len(heap) < size or rank > heap[0][0]:
@@ -102,9 +102,9 @@ def sample(data: Path, settings: params.Params, questions: Sequence[Question], *
     outside["removed before download"] += attempts.removed(data).num_rows
     if not sizes:
         raise AuditError(f"{data} has no picture that could be shown. Remedy: run the stages up to filter first")
-    wanted = allocate(sizes, size)
-    chosen = [item for stratum, heap in best.items() for item in heapq.nlargest(wanted[stratum], heap, key=_rank)]
-    # Another hash than that of the draw: a large stratum has small ranks only, and would show by its place.
+    quota = allocate(sizes, size)
+    chosen = [item for stratum, heap in best.items() for item in heapq.nlargest(quota[stratum], heap, key=_rank)]
+    # Another hash than that of the draw: there a large stratum has only small hashes, and would always come first.
     drawn = tuple(sorted((pair for _, pair in chosen), key=lambda pair: _hash(seed, f"order:{pair.uid}")))
     text = repr((seed, [pair.uid for pair in drawn], [question.model_dump() for question in questions]))
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -114,16 +114,16 @@ def sample(data: Path, settings: params.Params, questions: Sequence[Question], *
 
 
 def allocate(sizes: Mapping[Stratum, int], wanted: int) -> dict[Stratum, int]:
-    """Say how many pairs of each stratum are drawn: never more than it has, at least a few, about `wanted` in all."""
-    given = {stratum: min(rows, _LEAST) for stratum, rows in sizes.items()}
+    """Return how many pairs to draw from each stratum: at least a few, at most all, about `wanted` in total."""
+    quota = {stratum: min(rows, _LEAST) for stratum, rows in sizes.items()}
     for kept in (True, False):
         group = {stratum: rows for stratum, rows in sizes.items() if (stratum[0] == KEEP) == kept}
-        # What one half cannot take is not given to the other: its intervals would gain little.
-        left = max(0, wanted // 2 - sum(given[stratum] for stratum in group))
-        free = {stratum: rows - given[stratum] for stratum, rows in group.items()}
+        # If one half has too few pairs, the other gets no more: its intervals would gain little.
+        left = max(0, wanted // 2 - sum(quota[stratum] for stratum in group))
+        free = {stratum: rows - quota[stratum] for stratum, rows in group.items()}
         for stratum, rows in _in_proportion(free, left).items():
-            given[stratum] += rows
-    return given
+            quota[stratum] += rows
+    return quota
 
 
 def _in_proportion(free: Mapping[Stratum, int], left: int) -> dict[Stratum, int]:
@@ -132,12 +132,12 @@ def _in_proportion(free: Mapping[Stratum, int], left: int) -> dict[Stratum, int]
         return {}
     left = min(left, whole)
     exact = {stratum: left * rows / whole for stratum, rows in free.items()}
-    given = {stratum: int(rows) for stratum, rows in exact.items()}
-    rest = left - sum(given.values())
-    # Largest remainders; a tie goes to the name.
-    for stratum in sorted(exact, key=lambda name: (given[name] - exact[name], name))[:rest]:
-        given[stratum] += 1
-    return given
+    quota = {stratum: int(rows) for stratum, rows in exact.items()}
+    rest = left - sum(quota.values())
+    # Largest remainders; ties by name.
+    for stratum in sorted(exact, key=lambda name: (quota[name] - exact[name], name))[:rest]:
+        quota[stratum] += 1
+    return quota
 
 
 def _decided(table: pa.Table, question: Question, settings: params.Params) -> list[bool | None]:

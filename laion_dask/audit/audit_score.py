@@ -1,7 +1,7 @@
 """Estimate precision and recall of every decision in a version from labels of a sample, with intervals.
 
-A label stands for the pairs of its stratum that its question's decision treats alike: how many these are was counted
-when the sample was drawn. Only which of them the decision is right about is estimated.
+A label represents the pairs of its stratum with the same decision; their number was counted when the sample was drawn.
+Only the share of them that the decision is right about is estimated.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ TRUTH: Final = "demo-truth"
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One decision as labels judge it, for the `pairs` that it was taken on.
+    """Estimates for one decision from labels, over the `pairs` that have a decision.
 
-    `rate` is the share of these that it should have taken.
-    `missed` is how many pairs of the version the decision should have taken and did not, `wrong` how many it took
-    without cause; both are estimates of counts.
+    `rate` is the share of these that the decision should fire for. `missed` is the number of pairs of the version that
+    it should have fired for and did not, `wrong` the number that it wrongly fired for; both are estimates of counts.
     """
 
     decision: str
@@ -50,7 +49,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class AuditScore:
-    """All that the labels of a sample say."""
+    """The result of scoring the labels of a sample."""
 
     sample: str
     by: str
@@ -66,9 +65,9 @@ class AuditScore:
 
 
 def score(sample: AuditSample, found: list[DataPoint], *, by: str = "labelers") -> AuditScore:
-    """Judge every decision that a question asks about, and what is kept; `AuditError` without any label."""
+    """Judge every decision that a question asks about, and the kept pairs; `AuditError` without any label."""
     if not found:
-        raise AuditError("there is no label. Remedy: save the CSV on the audit page and give its path")
+        raise AuditError("there is no label. Remedy: save the CSV on the audit page and pass its path")
     answers = labels.verdicts(found)
     decisions = [_judge(sample, question, answers) for question in sample.questions]
     decisions.append(_kept(sample, answers))
@@ -78,14 +77,14 @@ def score(sample: AuditSample, found: list[DataPoint], *, by: str = "labelers") 
 
 
 def from_truth(sample: AuditSample, data: Path) -> list[DataPoint]:
-    """Return the answers of the demo's truth labels, as if one labeler had given them; `AuditError` without a demo."""
+    """Return the demo's truth labels as answers of one labeler; `AuditError` outside of the demo."""
     path = data / "crawl" / "truth.parquet"
     if not path.is_file():
         raise AuditError(f"{path} is missing: only the demo has truth labels. Remedy: label the sample on its page")
     columns = {question.name: question.truth for question in sample.questions if question.truth}
-    known = pq.read_schema(path).names
-    if unknown := sorted(set(columns.values()) - set(known)):
-        message = f"truth: {', '.join(unknown)} is no column of the labels. Remedy: one of {', '.join(known)}"
+    available = pq.read_schema(path).names
+    if unknown := sorted(set(columns.values()) - set(available)):
+        message = f"truth: {', '.join(unknown)} is not a column of the labels. Remedy: one of {', '.join(available)}"
         raise AuditError(message)
     truths = {row["uid"]: row for row in pq.read_table(path, columns=["uid", *set(columns.values())]).to_pylist()}
     return [
@@ -106,23 +105,23 @@ def _judge(sample: AuditSample, question: Question, answers: Mapping[tuple[str, 
         for (reason, split, name, fired), pairs in sample.cells.items()
         if name == question.name and fired is not None
     }
-    given = sum((pair.uid, question.name) in answers for pair in sample.drawn)
+    answered = sum((pair.uid, question.name) in answers for pair in sample.drawn)
     rows = [(pair.stratum, pair.decided[question.name], actual(pair)) for pair in sample.drawn]
-    return _judged(question.decision, question.name, sizes, rows, given)
+    return _judged(question.decision, question.name, sizes, rows, answered)
 
 
 def _kept(sample: AuditSample, answers: Mapping[tuple[str, str], str]) -> Judged:
-    """Judge what is kept, among kept pairs and those that a reason took which the questions ask about."""
-    asked = {KEEP, *(question.decision for question in sample.questions)}
+    """Judge the verdict `keep`, among kept pairs and those dropped for a reason that a question asks about."""
+    reasons = {KEEP, *(question.decision for question in sample.questions)}
 
     def belongs(pair: Drawn) -> bool | None:
-        found = [(answers.get((pair.uid, one.name), "unsure"), one.fires) for one in sample.questions]
-        if any(answer == fires for answer, fires in found):
+        given = [(answers.get((pair.uid, one.name), "unsure"), one.fires) for one in sample.questions]
+        if any(answer == fires for answer, fires in given):
             return False
-        return None if any(answer == "unsure" for answer, _ in found) else True
+        return None if any(answer == "unsure" for answer, _ in given) else True
 
-    sizes = {(*stratum, stratum[0] == KEEP): pairs for stratum, pairs in sample.sizes.items() if stratum[0] in asked}
-    drawn = [pair for pair in sample.drawn if pair.stratum[0] in asked]
+    sizes = {(*stratum, stratum[0] == KEEP): pairs for stratum, pairs in sample.sizes.items() if stratum[0] in reasons}
+    drawn = [pair for pair in sample.drawn if pair.stratum[0] in reasons]
     given = sum(any((pair.uid, one.name) in answers for one in sample.questions) for pair in drawn)
     rows = [(pair.stratum, pair.stratum[0] == KEEP, belongs(pair)) for pair in drawn]
     return _judged(KEEP, "all of them", sizes, rows, given)
@@ -135,14 +134,14 @@ def _judged(
     rows: Iterable[tuple[tuple[str, str], bool | None, bool | None]],
     given: int,
 ) -> Judged:
-    drawn, found = Counter[tuple[str, str, bool]](), Counter[tuple[str, str, bool]]()
+    drawn, positive = Counter[tuple[str, str, bool]](), Counter[tuple[str, str, bool]]()
     for stratum, fired, actual in rows:
         if fired is not None and actual is not None:
             drawn[*stratum, fired] += 1
-            found[*stratum, fired] += actual
+            positive[*stratum, fired] += actual
     cells = {
         fired: [
-            intervals.Stratum(pairs, drawn[cell], found[cell])
+            intervals.Stratum(pairs, drawn[cell], positive[cell])
             for cell, pairs in sorted(sizes.items())
             if cell[2] == fired
         ]

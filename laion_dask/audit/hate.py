@@ -1,8 +1,8 @@
-"""Count what the published audits of text measure: the hate content rate, by threshold, and its rise between two sets.
+"""The measures of published audits of captions: hate content rate, by threshold, and its rise between two sets.
 
 Hate content rate as its authors define it (arXiv 2311.03449, code vinayprabhu/hate_scaling 9ac7b88): 100,000 captions
 of each file, drawn without replacement with seed 42; the share whose score is above 0.5, for each kind and for any of
-them. The detector's own errors are not in the interval.
+them. The interval does not include the detector's own errors.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class ContentShare(Share):
 
 
 def draws(rows: Sequence[int], each: int = CAPTIONS_A_FILE, seed: int = SEED) -> Iterator[np.ndarray]:
-    """Yield the sorted places of the captions to look at in each file, int64; all of a smaller file.
+    """Yield the sorted rows of the captions to score in each file, int64; all rows of a smaller file.
 
-    One generator for all files, in their order, as the authors' `np.random.seed(42)` once; that the same rows come
-    as in their study cannot be said, for their shuffled tables are not published.
+    One generator for all files, in their order, like the authors' single `np.random.seed(42)`. Whether the same rows
+    are drawn as in their study is unknown, since their shuffled tables are not published.
     """
     random = np.random.RandomState(seed)
     for number in rows:
@@ -47,7 +47,7 @@ def share(kind: str, count: int, total: int, threshold: float = THRESHOLD) -> Co
 
 
 class Counts:
-    """Counts of scores above each threshold, by kind and for any kind; grows with neither files nor captions."""
+    """Counts of scores above each threshold, by kind and for any kind, in constant memory."""
 
     def __init__(self, kinds: Sequence[str], thresholds: Sequence[float] = THRESHOLDS) -> None:
         self.kinds, self.thresholds, self.total = (*kinds, ANY), tuple(thresholds), 0
@@ -67,7 +67,7 @@ class Counts:
 
 
 def rise(before: Share, after: Share) -> float:
-    """Return by how much a rate rose at least: from the upper limit before to the lower limit after, as its share.
+    """Return the least relative rise of a rate: from the upper limit before to the lower limit after.
 
     The authors' "12 %" is this: (low of LAION-2B-en - high of LAION-400M) / high of LAION-400M.
     """

@@ -1,7 +1,7 @@
 """Read and check the label files of volunteers: question, answer, labeler and time for each pair.
 
-Who labels is not trusted: every value must be one of a closed list or of a closed form, so that nothing of a file can
-reach a page, a table or a terminal as anything but that.
+Labelers are not trusted: every value must be in a closed list or match a strict pattern, so that no other text of a
+file reaches a page, a table or a terminal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from laion_dask.audit.questions import ANSWERS
 from laion_dask.storage import sheets, strict_rows
 
 COLUMNS: Final = ("sample", "uid", "question", "answer", "labeler", "time")
-# One browser keeps the labels of everyone who used it; more than this is no label file of the sample.
+# A browser's file has the labels of everyone who used it; with more than this it is not a label file of the sample.
 _LABELERS_A_FILE: Final = 20
 _FORMS: Final = {
     "labeler": (re.compile(r"[a-z0-9][a-z0-9-]{2,31}"), "a pseudonym of 3 to 32 lower-case letters, digits, hyphens"),
@@ -29,12 +29,12 @@ _SHOWN_CHARS: Final = 40
 
 
 class LabelsError(AuditError):
-    """A label file is not what the page saves; the message has file, line, value and remedy."""
+    """A label file is not in the page's format; the message has file, line, value and remedy."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class DataPoint:
-    """One data point."""
+    """One labeler's answer to one question about one pair."""
 
     uid: str
     question: str
@@ -46,8 +46,8 @@ class DataPoint:
 def read(paths: Iterable[Path], sample: AuditSample) -> list[DataPoint]:
     """Read label files of a sample; of two answers of one labeler to one question the later counts.
 
-    `LabelsError` refuses a file with other columns, a value outside of its list or form, another sample, a uid that
-    was not drawn, or more rows than labelers could have given. Memory: one label for each pair, question and labeler.
+    `LabelsError` refuses a file with other columns, a value outside of its list or pattern, another sample, a uid that
+    was not drawn, or more rows than possible. Memory: one label for each pair, question and labeler.
     """
     uids = {pair.uid for pair in sample.drawn}
     lists: dict[str, Collection[str]] = {
@@ -69,11 +69,11 @@ def read(paths: Iterable[Path], sample: AuditSample) -> list[DataPoint]:
 def _rows(path: Path, lists: Mapping[str, Collection[str]], most: int) -> Iterable[DataPoint]:
     try:
         with path.open("rb") as stream:
-            header, found = strict_rows.table(stream, path)
+            header, lines = strict_rows.table(stream, path)
             if tuple(header) != COLUMNS:
                 remedy = f"a file that the audit page saved, with the columns {','.join(COLUMNS)}"
                 raise LabelsError(f"{path}: the first line is {_shown(','.join(header))}. Remedy: {remedy}")
-            for rows, (number, values) in enumerate(found, 1):
+            for rows, (number, values) in enumerate(lines, 1):
                 if rows > most:
                     remedy = "a file for each labeler, as the page saves it"
                     raise LabelsError(f"{path} has more than the {most:,} labels that could be. Remedy: {remedy}")
@@ -105,12 +105,12 @@ def _is_time(text: str) -> bool:
 
 
 def _shown(value: str) -> str:
-    # ascii(): what could steer a terminal or turn a line round is written out.
+    # ascii() escapes control sequences of terminals and changes of writing direction.
     return ascii(value if len(value) <= _SHOWN_CHARS else value[:_SHOWN_CHARS] + "…")
 
 
 def write(path: Path, labels: Iterable[DataPoint], sample: AuditSample) -> int:
-    """Write data points as one CSV with the columns of the page, sorted, and return how many there are."""
+    """Write labels as one CSV with the columns of the page, sorted, and return their number."""
     rows = sorted(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = ([sample.name, one.uid, one.question, one.answer, one.labeler, one.time] for one in rows)
@@ -119,11 +119,11 @@ def write(path: Path, labels: Iterable[DataPoint], sample: AuditSample) -> int:
 
 
 def verdicts(labels: Iterable[DataPoint]) -> dict[tuple[str, str], str]:
-    """Return the answer of most labelers by (uid, question); `unsure` where as many say yes as no, or nobody does."""
+    """Return the majority of yes and no by (uid, question); `unsure` for a tie, or without either."""
     votes: dict[tuple[str, str], Counter[str]] = {}
     for label in labels:
         votes.setdefault((label.uid, label.question), Counter())[label.answer] += 1
     return {
-        key: "unsure" if found["yes"] == found["no"] else "yes" if found["yes"] > found["no"] else "no"
-        for key, found in votes.items()
+        key: "unsure" if counts["yes"] == counts["no"] else "yes" if counts["yes"] > counts["no"] else "no"
+        for key, counts in votes.items()
     }

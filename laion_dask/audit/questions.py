@@ -15,14 +15,14 @@ from laion_dask.storage import packaged
 
 DEFAULT: Final = packaged.file("audit", "questions.yaml")
 ANSWERS: Final = ("yes", "no", "unsure")
-# The page has a digit for each.
+# The page has a digit key for each.
 _MOST: Final = 9
 
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 
 
 class QuestionsError(Exception):
-    """A file of questions is missing or not what it should be; the message has the value and the remedy."""
+    """A file of questions is missing or invalid; the message has the value and the remedy."""
 
 
 class Question(Section):
@@ -32,21 +32,21 @@ class Question(Section):
     ask: Annotated[str, Field(min_length=5, max_length=200)]
     decision: str
     fires: Literal["yes", "no"]
-    """The answer that means that the reason is right."""
+    """The answer for which the decision is right."""
     truth: str | None = None
-    """Column of the demo's truth labels that answers with yes."""
+    """Column of the demo's truth labels that is true where the answer is yes."""
 
     @field_validator("decision")
     @classmethod
     def _is_a_reason(cls, value: str) -> str:
         if value not in REASONS["filter"]:
-            message = f"decision {value!r} is no reason of the filter. Remedy: one of {', '.join(REASONS['filter'])}"
+            message = f"decision {value!r} is not a reason of the filter. Remedy: one of {', '.join(REASONS['filter'])}"
             raise ValueError(message)
         return value
 
 
 class Questions(Section):
-    """All questions of an audit, each with a name of its own."""
+    """All questions of an audit, with unique names."""
 
     questions: Annotated[tuple[Question, ...], Field(min_length=1, max_length=_MOST)]
 
@@ -55,7 +55,7 @@ class Questions(Section):
     def _are_named_once(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
         names = [question.name for question in value]
         if len(set(names)) < len(names):
-            raise ValueError("two questions have one name. Remedy: a name of its own for each")
+            raise ValueError("two questions have the same name. Remedy: a unique name for each")
         return value
 
 

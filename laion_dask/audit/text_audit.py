@@ -14,13 +14,13 @@ from laion_dask.audit import hate
 from laion_dask.audit.text_models import KINDS, Kind, TextModel, TextModelError
 from laion_dask.statistics.intervals import names_first
 
-# DataComp's cut of Detoxify, and a tenth of it (DataComp paper, appendix E); those of the hate content rate.
+# Of the hate content rate; DataComp's threshold of Detoxify, and a tenth of it (DataComp paper, appendix E).
 THRESHOLDS: Final[dict[Kind, tuple[float, ...]]] = {"hate": hate.THRESHOLDS, "toxicity": (0.01, 0.1, 0.5)}
 
 
 @dataclass(frozen=True, slots=True)
 class TextAudit:
-    """Shares above every threshold, over all files, and of each file the share of any kind above `threshold`."""
+    """Shares above every threshold over all files, and for each file the share of any kind above `threshold`."""
 
     kind: Kind
     files: int
@@ -40,7 +40,7 @@ def audit(
 ) -> TextAudit:
     """Score a seeded sample of the captions of each Parquet file (column TEXT); one file is in memory at a time.
 
-    `TextModelError` without a file that has captions. No caption is kept.
+    Raises `TextModelError` if there is no file, or one without captions. The result has no captions.
     """
     if not files:
         raise TextModelError("there is no released table. Remedy: run the stage release, or name Parquet files")
@@ -52,10 +52,10 @@ def audit(
         for path, places in zip(files, hate.draws(rows, each, seed), strict=True):
             texts = pq.read_table(path, columns=["TEXT"])["TEXT"].take(pa.array(places)).to_pylist()
             scores = model.score([text or "" for text in texts])
-            one = hate.Counts(KINDS[kind], THRESHOLDS[kind])
-            one.add(scores)
+            counts = hate.Counts(KINDS[kind], THRESHOLDS[kind])
+            counts.add(scores)
             whole.add(scores)
-            by_file.append((path.name, one.shares(threshold)[-1].rate))
+            by_file.append((path.name, counts.shares(threshold)[-1].rate))
     except (OSError, pa.ArrowException, KeyError) as error:
         raise TextModelError(f"{error}. Remedy: Parquet files with a column TEXT, as in data/release") from error
     shares = tuple(share for level in THRESHOLDS[kind] for share in whole.shares(level))

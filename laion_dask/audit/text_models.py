@@ -1,7 +1,7 @@
 """Text classifiers of hate speech and toxicity, loaded from a folder of weights.
 
-Weights are the user's, in the folder layout of transformers with safetensors: nothing is fetched, no pickle is read.
-Detoxify's own package unpickles its checkpoints, so its model is read in this layout too (repositories of unitary).
+The user provides the weights, in the folder layout of transformers with safetensors: nothing is fetched and no pickle
+is read. Detoxify's own package unpickles checkpoints, so its model is read in this layout too (unitary's repositories).
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class TextModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A loaded classifier; `score` gives float32 (texts, kinds), each 0..1."""
+    """A loaded classifier; `score` returns float32 (texts, kinds), each 0..1."""
 
     kinds: tuple[str, ...]
     score: Callable[[Sequence[str]], np.ndarray]
 
 
 def load(kind: Kind, folder: Path) -> TextModel:
-    """Load a classifier; `TextModelError` where its files, its outputs or a package do not fit."""
+    """Load a classifier; `TextModelError` if files or a package are missing, or its outputs differ."""
     remedy = f"the files of {SOURCES[kind]} in one folder: config, tokenizer and model.safetensors"
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise TextModelError(f"{folder} has no config.json with safetensors. Remedy: {remedy}")
     prepare = _tweets() if kind == "hate" else _as_is
-    import torch  # noqa: PLC0415 - seconds, and only this question needs it
+    import torch  # noqa: PLC0415 - seconds, and only this audit needs it
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
 
     try:
@@ -63,27 +63,27 @@ def load(kind: Kind, folder: Path) -> TextModel:
     model.eval()
 
     def score(texts: Sequence[str]) -> np.ndarray:
-        found = []
+        outputs = []
         for start in range(0, len(texts), _BATCH):
             batch = [prepare(text) for text in texts[start : start + _BATCH]]
             options = {"return_tensors": "pt", "padding": True, "truncation": True, "max_length": _MOST_TOKENS}
             with torch.inference_mode():
-                # Several can hold at once, so each has its own sigmoid: both packages do so.
-                found.append(torch.sigmoid(model(**tokenizer(batch, **options)).logits)[:, places].numpy())
-        return np.concatenate(found) if found else np.zeros((0, len(places)), np.float32)
+                # Several kinds can apply at once, so each has its own sigmoid, as in both packages.
+                outputs.append(torch.sigmoid(model(**tokenizer(batch, **options)).logits)[:, places].numpy())
+        return np.concatenate(outputs) if outputs else np.zeros((0, len(places)), np.float32)
 
     return TextModel(KINDS[kind], score)
 
 
 def _places(kind: Kind, labels: dict[int, str], folder: Path) -> list[int]:
-    wanted = KINDS[kind]
+    kinds = KINDS[kind]
     names = {str(label).lower(): place for place, label in labels.items()}
-    if all(name.startswith("label_") for name in names) and len(names) >= len(wanted):
-        return list(range(len(wanted)))
-    if missing := [name for name in wanted if name not in names]:
+    if all(name.startswith("label_") for name in names) and len(names) >= len(kinds):
+        return list(range(len(kinds)))
+    if missing := [name for name in kinds if name not in names]:
         message = f"{folder} has the outputs {', '.join(names)}, without {', '.join(missing)}"
         raise TextModelError(f"{message}. Remedy: the model {SOURCES[kind]}")
-    return [names[name] for name in wanted]
+    return [names[name] for name in kinds]
 
 
 def _tweets() -> Callable[[str], str]:
@@ -91,7 +91,7 @@ def _tweets() -> Callable[[str], str]:
     try:
         module: Any = importlib.import_module("pysentimiento.preprocessing")
     except ImportError as error:
-        message = f"the package pysentimiento is needed to prepare texts as its model learned them: {error}"
+        message = f"the package pysentimiento is needed for its model's preprocessing of texts: {error}"
         raise TextModelError(f"{message}. Remedy: pip install 'laion-dask[text]'") from error
     return lambda text: str(module.preprocess_tweet(text, lang="en", user_token="@USER", url_token="HTTPURL"))  # noqa: S106 - tokens of a tokenizer
 

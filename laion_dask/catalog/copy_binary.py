@@ -1,8 +1,8 @@
 """Write Arrow tables as blocks of PostgreSQL's binary COPY format, for `copy … from stdin (format binary)`.
 
 A row is a count of fields, and for each field its length and its bytes, big-endian (documentation of COPY, "Binary
-Format"). Columns of fixed width are laid out as one record of NumPy, and Arrow puts records and texts side by side: no
-value is touched by Python.
+Format"). NumPy lays the columns of fixed width out as records, and Arrow joins records and texts: Python handles no
+single value.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END: Final = b"\xff\xff"
 _LENGTH: Final = np.dtype(">i4")
 _ROWS_OF_BLOCK: Final = 8192
-"""Of about 400 bytes each: a block stays in the processor's cache until it is sent."""
+"""At about 400 bytes a row, a block stays in the processor's cache until it is sent."""
 
 
 def blocks(rows: pa.Table) -> Iterator[bytes | memoryview]:
-    """Yield the rows, block by block.
+    """Yield the rows as blocks of the COPY stream.
 
-    Columns of fixed width come first: integers, floats, fixed-size binary (uuid). Texts, as strings or as dictionaries
-    of strings, follow; there is one at least. `ValueError` for another order, and where a value is missing.
+    Columns of fixed width come first: integers, floats, fixed-size binary (uuid). Then at least one column of texts, as
+    strings or dictionaries of strings. `ValueError` for another order, and where a value is missing.
     """
     fixed = [place for place, kind in enumerate(rows.schema.types) if not _is_text(kind)]
     if fixed != list(range(len(fixed))) or len(fixed) == rows.num_columns:
@@ -48,7 +48,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _sized(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Put its length before each text of a dictionary: there it is done once for all rows that have it."""
+    """Put its length before each text of a dictionary: once for each value instead of once for each row."""
     if not pa.types.is_dictionary(column.type):
         return column
     chunks = [
@@ -61,7 +61,7 @@ def _sized(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _block(batch: pa.RecordBatch, fixed: int) -> memoryview:
     """Return the rows of one batch, of which the first `fixed` columns have a fixed width."""
     numbers = [_numbers(batch.column(place)) for place in range(fixed)]
-    # numpy lays fields out without gaps, so that a record is a piece of the row as it is sent.
+    # numpy packs fields without gaps, so a record has the bytes of the COPY format.
     record = np.dtype(
         [("fields", ">i2")]
         + [
@@ -91,20 +91,20 @@ def _body(texts: pa.BinaryArray) -> memoryview:
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[Any]:
-    """Return values of fixed width (rows,), without a copy; to_numpy would import pandas for it, 1.4 s a process."""
+    """Return values of fixed width (rows,), without a copy; to_numpy would import pandas, 1.4 s a process."""
     binary = pa.types.is_fixed_size_binary(column.type)
     kind = f"V{column.type.byte_width}" if binary else column.type.to_pandas_dtype()
     return np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column)]
 
 
 def _lengths(texts: pa.Array) -> pa.BinaryArray:
-    """Return the length of each text (rows,) as a field of COPY has it before its bytes."""
+    """Return the length of each text (rows,), as 4 bytes, big-endian."""
     ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return _binary(np.diff(ends).astype(_LENGTH))
 
 
 def _binary(values: npt.NDArray[Any]) -> pa.BinaryArray:
-    """Return values of fixed width (rows,) as the bytes that they consist of, without a copy."""
+    """Return values of fixed width (rows,) as their bytes, without a copy."""
     ends = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.dtype.itemsize)
     return pa.BinaryArray.from_buffers(
         pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(values.view(np.uint8))]

@@ -1,8 +1,8 @@
 """Open the catalog's PostgreSQL and its tables; write one bucket in one transaction; explain connection errors.
 
 The only module that imports a database driver. `laion_dask.pairs` has a row for every extracted pair and a partition
-for every bucket; `loads` says which bucket holds what; `removals` and `wats` are small and the same for all buckets;
-the view `found` gives the pairs with all columns of schema.PAIRS. docs/citus.md says how several machines share them.
+for every bucket; `loads` has the digest of each loaded bucket; `removals` and `wats` are small tables for all buckets;
+the view `found` has the pairs with all columns of schema.PAIRS. docs/citus.md describes it on several machines.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ RIGHTS_NEEDED: Final = (
     "CONNECT on the database, and CREATE in it (the schema laion_dask is made there) or the schema itself: "
     "`create schema laion_dask authorization <role>`; its tables have to belong to the same role"
 )
-# What the server says -> what to do; a longer code comes before the class that it belongs to.
+# SQLSTATE -> what happened, remedy; a longer code comes before its class.
 _REMEDIES: Final = {
     "08": ("does not answer", "check LAION_DASK_DSN and the server, then run again"),
     "28": ("refuses this role", "check user and password in LAION_DASK_DSN, and the server's pg_hba.conf"),
     "3D000": ("has no such database", "create it, or name another one in LAION_DASK_DSN"),
-    "3F000": ("lost its tables", "run again, and let no other run use this database: the tables are made anew"),
-    "42P01": ("lost its tables", "run again, and let no other run use this database: the tables are made anew"),
+    "3F000": ("lost its tables", "run again, and let no other run use this database: the tables are created again"),
+    "42P01": ("lost its tables", "run again, and let no other run use this database: the tables are created again"),
     "42501": ("refuses", f"grant {RIGHTS_NEEDED}"),
     "25006": ("is read-only", "name the primary in LAION_DASK_DSN, not a standby"),
-    "2BP01": ("cannot make its tables anew", "drop what depends on them; the message names it"),
-    "53100": ("has no disk space left", "make room where the database lies, then run again: loaded buckets are kept"),
+    "2BP01": ("cannot drop its tables", "drop the objects that depend on them; the message names them"),
+    "53100": ("has no disk space left", "free space on the database's disk, then run again: loaded buckets are kept"),
     "53200": ("has no memory left", "use fewer workers or more buckets (catalog.buckets), then run again"),
     "53300": ("has no connection left", "use fewer workers, or raise the server's max_connections"),
-    "53": ("has run into a limit of its own", "raise the limit that the message names, then run again"),
+    "53": ("has reached one of its limits", "raise the limit that the message names, then run again"),
     "55P03": ("is in use by another run", "wait for it to end, then run again"),
     "57": ("ended the connection", "check that the server runs, then run again: loaded buckets are kept"),
     "58": ("cannot use its disk", "see the server's log, then run again: loaded buckets are kept"),
-    "40": ("undid the load of a bucket", "run again, and let no other run use this database"),
+    "40": ("rolled back the load of a bucket", "run again, and let no other run use this database"),
 }
-# A server that is gone without a word must not hold a run for the hours that TCP would wait.
-_PATIENCE: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
-# Buckets run side by side: a second process for one of them would only wait for a core, and plans for it sort.
+# Without keepalives TCP waits for hours for a server that has disappeared.
+_TIMEOUTS: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
+# Buckets run in parallel already: parallel workers for one of them would wait for a core, and their plans sort.
 _PER_TRANSACTION: Final = (
     "set local work_mem = '128MB'",
     "set local jit = off",
     "set local max_parallel_workers_per_gather = 0",
-    # Without statistics of a bucket that is new, plans sort it; hashing it costs half.
+    # A new bucket has no statistics, so plans would sort it; a hash join takes half the time.
     "set local enable_mergejoin = off",
 )
 _SQL_TYPES: Final = {
@@ -62,7 +62,7 @@ _SQL_TYPES: Final = {
     pa.int64(): "bigint",
     pa.float32(): "real",
 }
-# Out of `wats`: names of 100 bytes and more, the same in each of 100,000 rows.
+# Columns kept in `wats`: names of 100 bytes and more, which 100,000 rows share.
 _OF_WAT: Final = ("crawl", "wat")
 _PARTITIONS_AT_ONCE: Final = 100  # each takes three locks of the about 6,400 that a server has by default
 
@@ -72,11 +72,11 @@ Item = TypeVar("Item")
 
 
 class CatalogError(Exception):
-    """The database cannot be used; the message has the remedy."""
+    """The database cannot be used; the message has the cause and the remedy."""
 
 
 def _stored() -> list[tuple[str, str]]:
-    """List name and SQL type of the columns of `laion_dask.pairs`, fixed widths first: nothing is lost to alignment."""
+    """List name and SQL type of the columns of `laion_dask.pairs`, widest fixed types first: so none needs padding."""
     widths = {"bigint": 0, "integer": 1, "real": 1, "smallint": 2}
     columns = [
         (column.name, _SQL_TYPES[column.type])
@@ -89,9 +89,9 @@ def _stored() -> list[tuple[str, str]]:
 
 def _statements() -> list[str]:
     columns = ", ".join(f'"{name}" {kind} not null' for name, kind in _stored())
-    found = {name: f'pairs."{name}"' for name, _ in _stored()}
-    found |= {name: f'wats."{name}"' for name in _OF_WAT} | {"uid": "replace(pairs.uid::text, '-', '')"}
-    chosen = ", ".join(f'{found[name]} as "{name}"' for name in schema.PAIRS.names)
+    expressions = {name: f'pairs."{name}"' for name, _ in _stored()}
+    expressions |= {name: f'wats."{name}"' for name in _OF_WAT} | {"uid": "replace(pairs.uid::text, '-', '')"}
+    chosen = ", ".join(f'{expressions[name]} as "{name}"' for name in schema.PAIRS.names)
     joined = 'left join laion_dask.wats on wats."order" = pairs.wat_order'
     return [
         "create table laion_dask.layout (digest text not null)",
@@ -119,7 +119,7 @@ def server(dsn: str | None, folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _errors_explained(dsn: str) -> Iterator[None]:
-    """Turn what a driver raises into a `CatalogError` with the remedy; what stays is a bug, and keeps its traceback."""
+    """Turn a driver's error with a known code into a `CatalogError` with the remedy; any other is a bug and passes."""
     import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
 
     try:
@@ -129,13 +129,13 @@ def _errors_explained(dsn: str) -> Iterator[None]:
         # libpq reports a lost or refused connection without a code.
         if not code and isinstance(error, psycopg.OperationalError):
             code = "08"
-        known = next((known for known in _REMEDIES if code.startswith(known)), None)
-        if known is None:
+        code_prefix = next((code_prefix for code_prefix in _REMEDIES if code.startswith(code_prefix)), None)
+        if code_prefix is None:
             raise
-        what, remedy = _REMEDIES[known]
-        said = " ".join(_without_password(str(error), dsn).split())
-        message = f"PostgreSQL {what}: {said}. Remedy: {remedy}"
-        # Without its cause: a driver's message may hold what is left out here.
+        what, remedy = _REMEDIES[code_prefix]
+        cause = " ".join(_without_password(str(error), dsn).split())
+        message = f"PostgreSQL {what}: {cause}. Remedy: {remedy}"
+        # Without the driver's error as cause: its message may have the password.
         raise CatalogError(message) from None
 
 
@@ -149,26 +149,26 @@ def _without_password(text: str, dsn: str) -> str:
 
 
 def _complete(dsn: str) -> str:
-    """Return the DSN with our patience where it names none; `CatalogError` without the DSN if it cannot be read."""
+    """Return the DSN with default timeouts where it has none; `CatalogError`, without the DSN, if it is malformed."""
     import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
 
     try:
-        given = psycopg.conninfo.conninfo_to_dict(dsn)
-        for host in str(given.get("host", "")).split(","):
+        parameters = psycopg.conninfo.conninfo_to_dict(dsn)
+        for host in str(parameters.get("host", "")).split(","):
             if not host.startswith(("/", "@")):
                 host.encode("idna")  # as psycopg does, outside its own errors
-        return psycopg.conninfo.make_conninfo(dsn, **{name: _PATIENCE[name] for name in _PATIENCE.keys() - given})
+        return psycopg.conninfo.make_conninfo(dsn, **{name: _TIMEOUTS[name] for name in _TIMEOUTS.keys() - parameters})
     except (psycopg.ProgrammingError, UnicodeError):
         message = "LAION_DASK_DSN cannot be read. Remedy: postgresql://user@host:5432/database, or unset it"
-        # The driver's message quotes the DSN, and that may hold a password.
+        # The driver's message quotes the DSN, which may have a password.
         raise CatalogError(message) from None
 
 
 def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table) -> dict[int, str]:
-    """Make the tables, load removals and WATs, and return the digest of what each bucket holds already.
+    """Create the tables, load removals and WATs, and return the digest of each loaded bucket.
 
-    `wats` has `order`, `crawl` and `wat` of schema.READS. Tables of another layout or number of buckets are made anew:
-    they mirror files. Raises `CatalogError`.
+    `wats` has `order`, `crawl` and `wat` of schema.READS. Tables of another layout or number of buckets are dropped and
+    created again, since their rows come from files. Raises `CatalogError`.
     """
     conninfo = _complete(dsn)
     import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
@@ -195,29 +195,29 @@ def _layout(buckets: int) -> str:
 
 
 def _drop_other_layout(connection: Any, layout: str) -> None:  # noqa: ANN401 - a driver's connection
-    """Drop our tables, and nothing else that may lie in the schema, unless they are of this layout."""
+    """Drop our tables, and nothing else in the schema, unless they have this layout."""
     if connection.execute("select to_regclass('laion_dask.layout')").fetchone() != (None,) and connection.execute(
         "select digest from laion_dask.layout"
     ).fetchall() == [(layout,)]:
         return
     connection.execute("drop view if exists laion_dask.found")
-    for some in _in_batches(_partitions(connection)):
-        connection.execute(f"drop table {', '.join(f'laion_dask.{name}' for name in some)}")
+    for batch in _in_batches(_partitions(connection)):
+        connection.execute(f"drop table {', '.join(f'laion_dask.{name}' for name in batch)}")
     connection.execute("drop table if exists laion_dask.layout, laion_dask.pairs, laion_dask.loads")
     connection.execute("drop table if exists laion_dask.removals, laion_dask.wats")
 
 
 def _make_missing(connection: Any, buckets: int) -> None:  # noqa: ANN401 - a driver's connection
-    """Make what is not there; the layout is noted last, so that what an interruption left half is made anew."""
+    """Create what is missing; the layout is recorded last, so that tables of an interrupted run are created again."""
     noted = connection.execute("select to_regclass('laion_dask.layout')").fetchone() != (None,)
     if not noted:
         connection.execute("; ".join(_statements()))
-    found = set(_partitions(connection))
-    missing = [bucket for bucket in range(buckets) if _table(bucket) not in found]
-    for some in _in_batches(missing):
+    existing = set(_partitions(connection))
+    missing = [bucket for bucket in range(buckets) if _table(bucket) not in existing]
+    for batch in _in_batches(missing):
         with connection.transaction():
-            connection.execute("delete from laion_dask.loads where bucket = any(%s)", (some,))
-            for bucket in some:
+            connection.execute("delete from laion_dask.loads where bucket = any(%s)", (batch,))
+            for bucket in batch:
                 connection.execute(
                     f"create table laion_dask.{_table(bucket)} partition of laion_dask.pairs for values in ({bucket})"
                 )
@@ -244,9 +244,9 @@ def _table(bucket: int) -> str:
 
 @contextlib.contextmanager
 def opened(dsn: str, bucket: int) -> Iterator[Any]:
-    """Yield a cursor for one bucket, inside one transaction: all of the block happens, or nothing of it.
+    """Yield a cursor for one bucket; the block is one transaction.
 
-    A second task for the same bucket, in whatever run, waits for the first. Raises `CatalogError`.
+    An advisory lock makes a second task for the same bucket wait, in any run. Raises `CatalogError`.
     """
     conninfo = _complete(dsn)
     import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
@@ -254,14 +254,14 @@ def opened(dsn: str, bucket: int) -> Iterator[Any]:
     with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor(binary=True) as cursor:
         for statement in _PER_TRANSACTION:
             cursor.execute(statement)
-        # The first number is ours: "LAIO" in ASCII.
+        # The first key is this project's: "LAIO" in ASCII.
         cursor.execute("select pg_advisory_xact_lock(%s, %s)", (0x4C41494F, bucket))
         yield cursor
 
 
 @contextlib.contextmanager
 def transaction(dsn: str) -> Iterator[Any]:
-    """Yield a cursor inside one transaction: all of the block happens, or nothing of it. Raises `CatalogError`."""
+    """Yield a cursor; the block is one transaction. Raises `CatalogError`."""
     conninfo = _complete(dsn)
     import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
 
@@ -271,9 +271,9 @@ def transaction(dsn: str) -> Iterator[Any]:
 
 
 def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
-    """Fill the bucket, or leave it when it holds exactly this already.
+    """Load the rows of a bucket, unless the same digest is loaded already.
 
-    `rows` has the columns of schema.PAIRS, but `uid` as 16 bytes, and `number`: their place in the fixed order.
+    `rows` has the columns of schema.PAIRS, with `uid` as 16 bytes, and `number`: their place in the fixed order.
     """
     if cursor.execute("select digest from laion_dask.loads where bucket = %s", (bucket,)).fetchone() == (digest,):
         return
@@ -289,20 +289,20 @@ def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa
 
 
 def held(cursor: Any, bucket: int) -> int:  # noqa: ANN401 - a driver's cursor
-    """Return how many pairs the bucket holds."""
+    """Count the pairs of a bucket."""
     (rows,) = cursor.execute(f"select count(*) from laion_dask.{_table(bucket)}").fetchone()
     return int(rows)
 
 
 def copies(cursor: Any, bucket: int) -> Ints:  # noqa: ANN401 - a driver's cursor
-    """Return `number` of each pair that was found before, and that of the first one with its uid: (copies, 2)."""
-    # Of the pairs of a crawl most are found once: what is known of them is not sent.
+    """Return `number` of each repeated pair, and that of the first one with its uid: (copies, 2)."""
+    # Most pairs of a crawl occur once; only the others are sent.
     table = f"laion_dask.{_table(bucket)}"
     again = f"select uid, min(number) as first from {table} group by uid having count(*) > 1"
-    found = cursor.execute(
+    rows = cursor.execute(
         f"select number, first from {table} join ({again}) again using (uid) where number > first"
     ).fetchall()
-    return np.array(found, np.int64).reshape(-1, 2)
+    return np.array(rows, np.int64).reshape(-1, 2)
 
 
 def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> Ints:  # noqa: ANN401 - a driver's cursor

@@ -1,8 +1,8 @@
 """Start and stop the embedded PostgreSQL: one server for a data folder, which only its own user can reach.
 
-Other users of the machine are kept out three times: the socket lies in a folder of mode 0700, has that mode itself, and
-the server asks the kernel who connects (`peer`). No TCP port is open. Runs on the same folder share one server, and the
-last one ends it; a server whose run was killed is ended by the next run.
+Other users of the machine cannot connect: the socket and its folder have mode 0700, and the server asks the kernel who
+connects (`peer`). No TCP port is open. Runs on the same folder share one server, and the last one ends it; a server
+whose run was killed is ended by the next run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from urllib.parse import quote
 from laion_dask.catalog import postgres_account
 from laion_dask.catalog.postgres_account import Account
 
-# The embedded database is a mirror of files: after a power cut it is deleted and filled again, so it need not be safe.
-# wal_level minimal lets COPY into a table that the same transaction has emptied pass by the log.
+# The embedded database mirrors files: after a power cut it is deleted and loaded again, so it needs no durability.
+# With wal_level minimal, COPY into a table that the same transaction has truncated bypasses the log.
 _SETTINGS: Final[Mapping[str, str]] = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -38,7 +38,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "1h",
     "max_locks_per_transaction": "256",
-    # Containers have a /dev/shm of 64 kB, or of 64 MB: nothing of ours may depend on it.
+    # Containers often limit /dev/shm to 64 kB or 64 MB.
     "dynamic_shared_memory_type": "mmap",
     "huge_pages": "off",
     "listen_addresses": "''",
@@ -50,7 +50,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
 _MARK: Final = "# laion_dask: what follows is written at every start"
 _INITDB: Final = (
     *("--username=postgres", "--auth=peer", "--encoding=UTF8", "--no-sync", "--no-instructions"),
-    # The same order of texts on every machine, whatever its language is set to.
+    # The same sort order on every machine, whatever its locale.
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     *("--set=dynamic_shared_memory_type=mmap", "--set=huge_pages=off"),
 )
@@ -59,12 +59,12 @@ _STATUS_LINE: Final = 7
 _PID_FILE: Final = "postmaster.pid"
 _SOCKET: Final = ".s.PGSQL.5432"
 _SOCKETS: Final = "laion_dask-postgresql-"  # the folder of the socket, in a temporary folder
-_START_S: Final = 600  # of a server that was killed: it goes through its log first
+_START_S: Final = 600  # a server that was killed replays its log first
 _STOP_S: Final = {signal.SIGINT: 60.0, signal.SIGQUIT: 20.0, signal.SIGKILL: 20.0}
-_SAID: Final = 3  # last lines of a log that a message quotes
+_QUOTED_LINES: Final = 3  # last lines of a log that an error message quotes
 _FROM_HERE: Final = Path("/proc/self/cwd")
 
-_EMPTY_IT: Final = "it is safe to delete the folder, the stage fills it again. Or set LAION_DASK_DSN to a server"
+_EMPTY_IT: Final = "it is safe to delete the folder, the stage loads it again. Or set LAION_DASK_DSN to a server"
 
 
 class ServerError(Exception):
@@ -73,19 +73,19 @@ class ServerError(Exception):
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """Yield the DSN of a server with its data in `folder`, made where it is not there. Raises `ServerError`."""
-    with contextlib.ExitStack() as held:
+    """Yield the DSN of a server with its data in `folder`, which is created if missing. Raises `ServerError`."""
+    with contextlib.ExitStack() as resources:
         with _explained(folder):
             place = folder.resolve()
             place.parent.mkdir(parents=True, exist_ok=True)
-            users = held.enter_context(place.with_name(f"{place.name}.users").open("a"))
+            users = resources.enter_context(place.with_name(f"{place.name}.users").open("a"))
             with _one_at_a_time(place):
                 sockets = _started(place) if _is_alone(users) else _joined(place)
                 fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield f"postgresql://postgres:@/postgres?host={quote(str(sockets), safe='')}&port=5432"
         finally:
-            # Where somebody has removed the folder meanwhile, PostgreSQL finds that out itself and ends.
+            # If the folder was removed meanwhile, PostgreSQL notices and ends by itself.
             with contextlib.suppress(FileNotFoundError), _one_at_a_time(place):
                 if _is_alone(users):
                     _end(place)
@@ -93,7 +93,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Say of what the machine refuses which folder it was, and what helps."""
+    """Turn errors of the system into `ServerError` with the folder and the remedy."""
     try:
         yield
     except ServerError:
@@ -103,7 +103,7 @@ def _explained(folder: Path) -> Iterator[None]:
         if isinstance(error, postgres_account.AccountError):
             remedy = error.remedy
         elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            remedy = "make room there and run again, or give another folder with LAION_DASK_HOME"
+            remedy = "free space there and run again, or give another folder with LAION_DASK_HOME"
         elif isinstance(error, OSError) and error.errno in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
             cause = f"its file system has no locks ({error})"
         raise refused(folder, cause, remedy) from error
@@ -123,7 +123,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _is_alone(users: IO[str]) -> bool:
-    """Say whether no other process uses the server; each holds a shared lock, which ends with the process."""
+    """Say whether no other process uses the server; each user holds a shared lock, which ends with its process."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -132,7 +132,7 @@ def _is_alone(users: IO[str]) -> bool:
 
 
 def _joined(folder: Path) -> Path:
-    """Return the folder of the socket of the server that other runs use already."""
+    """Return the socket's folder of the server that other runs use already."""
     running = _running(folder)
     if running is None:
         cause = "another run uses it, and that run's server is not on this machine or has ended"
@@ -141,8 +141,8 @@ def _joined(folder: Path) -> Path:
 
 
 def _started(folder: Path) -> Path:
-    """Start a server in the folder, which nobody uses, and return the folder of its socket."""
-    _end(folder)  # what a killed run has left
+    """Start a server in a folder that no run uses, and return the folder of its socket."""
+    _end(folder)  # the server of a killed run
     account = postgres_account.find(folder)
     with contextlib.ExitStack() as undo:
         sockets = postgres_account.own_folder(_SOCKETS, len(_SOCKET) + 1, account)
@@ -159,40 +159,40 @@ def _started(folder: Path) -> Path:
 
 
 def _initialised(folder: Path, programs: Path, account: Account) -> None:
-    """Make the data folder beside its place and move it there: what an interruption leaves is never taken for one."""
+    """Create the data folder under another name and rename it, so that an interruption leaves no half-made one."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        cause = "there is something else than data of PostgreSQL"
+        cause = "the folder has other files than PostgreSQL's"
         raise refused(folder, cause, "move it away, or give another folder with LAION_DASK_HOME")
     fresh = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     try:
         account.give(fresh)
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             command = _command(programs, "initdb", fresh, *_INITDB)
-            done = subprocess.run(command, check=False, **_options(fresh, said, account))
-            said.seek(0)
+            done = subprocess.run(command, check=False, **_options(fresh, output, account))
+            output.seek(0)
             if done.returncode != 0:
-                raise _failed(folder, said.read().decode(errors="replace"))
+                raise _failed(folder, output.read().decode(errors="replace"))
         fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _check_version(folder: Path) -> None:
-    found = (folder / "PG_VERSION").read_text(errors="replace").strip()
-    if found != str(postgres_account.MAJOR):
-        cause = f"its data are of PostgreSQL {found}, and this is {postgres_account.MAJOR}"
+    version = (folder / "PG_VERSION").read_text(errors="replace").strip()
+    if version != str(postgres_account.MAJOR):
+        cause = f"its data are of PostgreSQL {version}, and this is {postgres_account.MAJOR}"
         raise refused(folder, cause, _EMPTY_IT)
 
 
 def _configure(folder: Path, sockets: Path, account: Account) -> None:
-    """Put our settings at the end of the file, where they win; in place, for it belongs to the server's own user."""
+    """Write our settings to the end of the file, where they win; in place, since the server's user owns the file."""
     settings = {**_SETTINGS, "unix_socket_directories": f"'{sockets}'"}
     ours = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    before = (folder / "postgresql.conf").read_text(encoding="utf-8", errors="replace").partition(_MARK)[0]
+    original = (folder / "postgresql.conf").read_text(encoding="utf-8", errors="replace").partition(_MARK)[0]
     texts = {
-        "postgresql.conf": f"{before}{_MARK}\n{ours}",
+        "postgresql.conf": f"{original}{_MARK}\n{ours}",
         "pg_hba.conf": "local all all peer map=owner\n",
         "pg_ident.conf": f'owner "{account.client}" all\n',
     }
@@ -207,7 +207,7 @@ def _start(folder: Path, programs: Path, account: Account) -> None:
     log = folder / "log"
     log.unlink(missing_ok=True)
     with log.open("wb") as stream:
-        # In a session of its own: Ctrl-C is for the run, which ends the server itself.
+        # In its own session: Ctrl-C then reaches only the run, which ends the server itself.
         process = subprocess.Popen(_command(programs, "postgres", folder), **_options(folder, stream, account))
     _children.append(process)
     until = time.monotonic() + _START_S
@@ -225,7 +225,7 @@ def _start(folder: Path, programs: Path, account: Account) -> None:
 
 
 def _status(folder: Path, process: int) -> str:
-    """Return what the server has noted last of itself, such as "starting" or "ready"."""
+    """Return the server's last status in its PID file, such as "starting" or "ready"."""
     try:
         lines = (folder / _PID_FILE).read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -236,17 +236,17 @@ def _status(folder: Path, process: int) -> str:
 def _command(programs: Path, name: str, folder: Path, *more: str) -> list[str]:
     """Return the command of one of PostgreSQL's programs that runs in a data folder.
 
-    The data folder is the working folder and is named as that, where the system can: so its path may have any
-    characters and any length, and lie below folders that the server's user may not enter.
+    The data folder is the working folder and is named as /proc/self/cwd where that exists: so its path may have any
+    characters and length, and be inside folders that the server's user may not enter.
     """
     return [str(programs / name), *more, "-D", str(_FROM_HERE if _FROM_HERE.exists() else folder)]
 
 
 def _options(folder: Path, output: IO[bytes], account: Account) -> dict[str, Any]:
-    """Return how those programs are started."""
+    """Return the arguments of `subprocess` for these programs."""
     return {
         "cwd": folder,
-        # Nothing of the user's own settings of PostgreSQL or of its language.
+        # None of the user's PostgreSQL or locale settings.
         "env": {"PATH": os.defpath, "LC_ALL": "C"},
         "stdin": subprocess.DEVNULL,
         "stdout": output,
@@ -256,19 +256,19 @@ def _options(folder: Path, output: IO[bytes], account: Account) -> dict[str, Any
     }
 
 
-def _failed(folder: Path, said: str) -> ServerError:
-    """Return the error of a program that failed, with its last words."""
-    words = [line for line in said.splitlines() if re.search(r"FATAL|PANIC|ERROR|[Ee]rror:|could not|HINT", line)]
-    cause = " ".join((words or said.splitlines() or ["it says nothing"])[-_SAID:])
-    if re.search(r"No space left|Disk quota", said):
-        return refused(folder, cause, "make room there and run again, or give another folder with LAION_DASK_HOME")
-    if re.search(r"Cannot allocate memory|shared memory", said):
+def _failed(folder: Path, output: str) -> ServerError:
+    """Return the error of a program that failed, with the last lines of its output."""
+    errors = [line for line in output.splitlines() if re.search(r"FATAL|PANIC|ERROR|[Ee]rror:|could not|HINT", line)]
+    cause = " ".join((errors or output.splitlines() or ["no message"])[-_QUOTED_LINES:])
+    if re.search(r"No space left|Disk quota", output):
+        return refused(folder, cause, "free space there and run again, or give another folder with LAION_DASK_HOME")
+    if re.search(r"Cannot allocate memory|shared memory", output):
         return refused(folder, cause, "free 400 MB of memory, or set LAION_DASK_DSN to a server")
     return refused(folder, cause, f"see {folder}/log; {_EMPTY_IT}")
 
 
 def _running(folder: Path) -> tuple[int, Path] | None:
-    """Return process and folder of the socket of the server that runs on the folder, None where none does."""
+    """Return process id and socket folder of the server that runs on the folder; None where none does."""
     try:
         lines = (folder / _PID_FILE).read_text(errors="surrogateescape").splitlines()
         process, sockets = int(lines[0]), Path(lines[4])
@@ -278,26 +278,26 @@ def _running(folder: Path) -> tuple[int, Path] | None:
 
 
 def _is_server(process: int, folder: Path) -> bool:
-    """Say whether a process is a server on the folder: its number may have been given to another since."""
-    about = Path("/proc") / str(process)
-    if not about.parent.joinpath("self").exists():
+    """Say whether a process is a server on the folder: its id may have been reused."""
+    proc = Path("/proc") / str(process)
+    if not proc.parent.joinpath("self").exists():
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, 0)
             return True
         return False
     try:
-        name, _, rest = about.joinpath("stat").read_text(errors="replace").partition("(")[2].rpartition(")")
+        name, _, rest = proc.joinpath("stat").read_text(errors="replace").partition("(")[2].rpartition(")")
     except (FileNotFoundError, ProcessLookupError):
         return False
     if name != "postgres" or rest.split()[0] in "ZX":
         return False
-    with contextlib.suppress(OSError):  # in a container, root may not look
-        return about.joinpath("cwd").samefile(folder)
+    with contextlib.suppress(OSError):  # in a container root may not be allowed to read it
+        return proc.joinpath("cwd").samefile(folder)
     return True
 
 
 def _end(folder: Path) -> None:
-    """End the server of a folder, if one runs, and remove what it leaves: its note and the folder of its socket."""
+    """End the server of a folder, if one runs, and remove its PID file and the folder of its socket."""
     running = _running(folder)
     for number, patience_s in _STOP_S.items():
         if running is None or not _is_server(running[0], folder):
@@ -305,7 +305,7 @@ def _end(folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(running[0], number)
         _wait_for_end(running[0], folder, patience_s)
-    # A note that a crash has left may name a process that is somebody else's by now: PostgreSQL would not start.
+    # The PID file of a crashed server may name a process that is another program by now: PostgreSQL would not start.
     note = folder / _PID_FILE
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         lines = note.read_text(errors="surrogateescape").splitlines()
@@ -323,11 +323,11 @@ def _wait_for_end(process: int, folder: Path, patience_s: float) -> None:
 
 
 def _reap() -> None:
-    """Take note of servers that have ended, so that none stays in the list of processes."""
+    """Reap servers that have ended, so that none stays a zombie."""
     _children[:] = [process for process in _children if process.poll() is None]
 
 
 def _forget(sockets: Path | None) -> None:
-    """Remove the folder of a socket that we have made; no other folder."""
+    """Remove the folder of a socket if this module created it."""
     if sockets is not None and sockets.name.startswith(_SOCKETS):
         shutil.rmtree(sockets, ignore_errors=True)

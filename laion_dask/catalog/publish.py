@@ -15,7 +15,7 @@ from laion_dask.storage.files import link
 
 
 def check_that_buckets_fit(pairs: int, buckets: int) -> None:
-    """Raise `StageError` where buckets are too large for the memory of a worker, before any of them is loaded."""
+    """Raise `StageError` if buckets are too large for a worker's memory, before any of them is loaded."""
     if pairs <= buckets * part.MAX_ROWS:
         return
     enough = 1 << (-(-pairs // part.MAX_ROWS) - 1).bit_length()
@@ -27,7 +27,7 @@ def check_that_buckets_fit(pairs: int, buckets: int) -> None:
 
 
 def number_shards(done: Sequence[Done], out: Path) -> int:
-    """Link the shards of all buckets under numbers without gaps, join the removed pairs, and return how many shards."""
+    """Link the shards of all buckets under consecutive numbers, join the removed pairs, and count the shards."""
     number = 0
     with pq.ParquetWriter(out / "removed.parquet", schema.REMOVED.schema, compression="zstd") as removed:
         for bucket in done:

@@ -1,8 +1,8 @@
 """Find the pairs of a bucket that a removal names: SQL over the table of removals, and a look-up of addresses.
 
-PostgreSQL finds uids and domains. Addresses are compared by their key (`address_key`), which is worked out here, and
-only for rows whose host has a removal: of tens of millions of pairs these are few. The table holds digests of 16 bytes,
-for an address has any length and an entry of an index ends at 2,704 bytes.
+PostgreSQL finds uids and domains. Addresses are compared by their key (`address_key`), which is computed here, and only
+for rows whose host has a removal: a few of tens of millions of pairs. The table has digests of 16 bytes, since an entry
+of an index is limited to 2,704 bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TABLE: Final = (
     'create table laion_dask.removals (kind text collate "C", value uuid, name text collate "C" not null,'
     " primary key (kind, value))"
 )
-"""`value` stands for what is removed: a uid, or a digest. `name` is the domain, or the host of an address, or empty."""
+"""`value` is the removed uid, or a digest of the value. `name` is the domain, the host of an address, or empty."""
 _ROWS_AT_ONCE: Final = 65_536
 _WIDTH: Final = address_key.DIGEST_BYTES
 
@@ -33,7 +33,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def fill(cursor: Any, removals: Iterable[Removal]) -> None:  # noqa: ANN401 - a driver's cursor
-    """Put removals into the empty table, each once."""
+    """Load removals into the empty table, each once."""
     with cursor.copy("copy laion_dask.removals from stdin") as copy:
         for line in dict.fromkeys(map(_stored, removals)):
             copy.write_row(line)
@@ -57,37 +57,38 @@ class Addresses:
 
     @staticmethod
     def of(values: Iterable[str]) -> Addresses:
-        """Return those of addresses as a ledger has them."""
+        """Build the digests and hosts of a ledger's addresses."""
         urls = list(values)
         hosts = sorted({address_key.host(url) for url in urls})
         return Addresses(frozenset(map(address_key.digest, urls)), pa.array(hosts, pa.string()))
 
     def rows(self, urls: pa.ChunkedArray) -> Ints:
-        """Return the rows (as numbers from 0) whose address means the same as one of these."""
+        """Return the numbers of the rows whose address has the same key as one of these."""
         if not self.digests:
             return np.empty(0, np.int64)
         plain = pc.struct_field(pc.extract_regex(urls, pattern=address_key.PLAIN_HOST), "host")
         hosts = pc.ascii_rtrim(plain, ".")
-        # What is not plain is parsed, whatever its host.
+        # Addresses without a plain host are always parsed.
         hard = pc.fill_null(pc.match_substring_regex(hosts, address_key.NUMBER_HOST), True)
         likely = np.flatnonzero(pc.or_(hard, pc.is_in(hosts, value_set=self.hosts)).to_numpy())
-        found = [
+        matches = [
             row
             for start in range(0, len(likely), _ROWS_AT_ONCE)
             for row in self._among(urls, likely[start : start + _ROWS_AT_ONCE])
         ]
-        return np.array(found, np.int64)
+        return np.array(matches, np.int64)
 
-    def _among(self, urls: pa.ChunkedArray, some: Ints) -> Iterable[int]:
-        # pa.array of numpy would import pandas for it, 1.4 s in each worker.
-        chosen = pa.Array.from_buffers(pa.int64(), len(some), [None, pa.py_buffer(np.ascontiguousarray(some))])
-        for row, url in zip(some.tolist(), urls.take(chosen).to_pylist(), strict=True):
+    def _among(self, urls: pa.ChunkedArray, candidates: Ints) -> Iterable[int]:
+        # pa.array of numpy would import pandas, 1.4 s in each worker.
+        buffer = pa.py_buffer(np.ascontiguousarray(candidates))
+        chosen = pa.Array.from_buffers(pa.int64(), len(candidates), [None, buffer])
+        for row, url in zip(candidates.tolist(), urls.take(chosen).to_pylist(), strict=True):
             if address_key.digest(url) in self.digests:
                 yield row
 
 
 def addresses(cursor: Any) -> Addresses:  # noqa: ANN401 - a driver's cursor
-    """Return the removals by address that the table has."""
+    """Read the removals by address from the table."""
     joined, hosts = cursor.execute(
         "select string_agg(uuid_send(value), ''), array_agg(distinct name) from laion_dask.removals where kind = 'url'"
     ).fetchone()
@@ -99,10 +100,10 @@ def addresses(cursor: Any) -> Addresses:  # noqa: ANN401 - a driver's cursor
 
 
 def named(cursor: Any, pairs: str, kinds: Sequence[str]) -> Ints:  # noqa: ANN401 - a driver's cursor
-    """Return `number` of the pairs that a removal of a uid or domain names, and the place of its kind: (pairs, 2).
+    """Return `number` of the pairs that a removal of a uid or domain matches, and the index of its kind: (pairs, 2).
 
-    `pairs` is the bucket's table. Of several kinds the first one counts. A domain's removal takes its subdomains too;
-    the ledger may be large. Kinds that the ledger does not hold cost nothing.
+    `pairs` is the bucket's table. Of several kinds the first one counts. A domain includes its subdomains. Kinds that
+    the ledger does not have are not queried.
     """
     in_ledger = {kind for (kind,) in cursor.execute("select distinct kind from laion_dask.removals").fetchall()}
     chosen = [
@@ -112,14 +113,14 @@ def named(cursor: Any, pairs: str, kinds: Sequence[str]) -> Ints:  # noqa: ANN40
     ]
     if not chosen:
         return np.empty((0, 2), np.int64)
-    wanted = f"select number, min(kind) from ({' union all '.join(chosen)}) named group by number order by number"
-    return np.array(cursor.execute(wanted).fetchall(), np.int64).reshape(-1, 2)
+    query = f"select number, min(kind) from ({' union all '.join(chosen)}) named group by number order by number"
+    return np.array(cursor.execute(query).fetchall(), np.int64).reshape(-1, 2)
 
 
 # The last two labels of a name, with a dot between them; of a name with one label, the dot and the label.
 _TAIL: Final = "split_part({name}, '.', -2) || '.' || split_part({name}, '.', -1)"
-# Domains: few hosts share even the last two labels with a name of the ledger, and only those are cut label by label.
-# A ledger with names of one label makes all hosts likely.
+# Domains: few hosts share the last two labels with a name of the ledger, and only those are split label by label.
+# If the ledger has a name of one label, all hosts are.
 _MATCHES: Final = {
     "uid": "from {pairs} join laion_dask.removals on kind = 'uid' and value = uid",
     "domain": f"""from {{pairs}} join (

@@ -1,6 +1,6 @@
 """A loaded CLIP model: weights, devices, preprocessing, embeddings and their self check.
 
-- clip: A loaded CLIP model on one device: compute unit embeddings of images and texts, whatever the architecture.
+- clip: A loaded CLIP model of any architecture on one device, which computes unit embeddings of images and texts.
 - devices: Choose CPU or GPU, and run forward passes there in slices that fit into its memory.
 - hub: Load what open_clip needs from the hub's cache on this machine; ask the hub only where the cache lacks it.
 - models: Load a CLIP model by open_clip's architecture name, hub name or local folder; compile it; size its

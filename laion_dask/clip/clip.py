@@ -1,4 +1,4 @@
-"""A loaded CLIP model on one device: compute unit embeddings of images and texts, whatever the architecture."""
+"""A loaded CLIP model of any architecture on one device, which computes unit embeddings of images and texts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Clip:
     network: Any
     tokenizer: Any
     cut_texts: bool
-    """Whether the text tower need not see what is behind the longest text of a batch (towers.py)."""
+    """Whether tokens can be cut at the end of a batch's longest text without a change (text_tower.py)."""
     image_slices: Slices
     text_slices: Slices
 
@@ -50,11 +50,11 @@ class Clip:
         return self._run(self._read, tokens, self.text_slices)
 
     def tokens(self, texts: Sequence[str]) -> Any:  # noqa: ANN401 - a torch tensor
-        """Return what the text tower reads: tokens (rows, context), or fewer positions where all texts are short."""
+        """Tokenize texts for the text tower: (rows, context), or fewer positions where all texts are short."""
         return self.cut(self.tokenizer(list(texts)))
 
     def cut(self, tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
-        """Return tokens (rows, context) without the positions that no text reaches, where the tower allows that."""
+        """Cut tokens (rows, context) at the end of the longest text, where the text tower allows that."""
         return text_tower.cut(tokens) if self.cut_texts else tokens
 
     def rows(self, embeddings: Any) -> np.ndarray:  # noqa: ANN401 - a torch tensor
@@ -62,23 +62,23 @@ class Clip:
 
         Raises `ModelError` where they have another dimension, are not finite or not of unit length.
         """
-        found = np.asarray(embeddings.cpu().numpy(), np.float32)
-        lengths = np.linalg.norm(found, axis=-1)
-        if found.shape[1:] != (self.dimension,) or not (np.abs(lengths - 1) <= _LENGTH_TOLERANCE).all():
+        fetched = np.asarray(embeddings.cpu().numpy(), np.float32)
+        lengths = np.linalg.norm(fetched, axis=-1)
+        if fetched.shape[1:] != (self.dimension,) or not (np.abs(lengths - 1) <= _LENGTH_TOLERANCE).all():
             message = (
-                f"{self.name} gave embeddings of shape {found.shape}, not (rows, {self.dimension}), or values that are "
-                "not finite or not of unit length. Remedy: in fp16 large values overflow, take bf16 or fp32; else "
-                "another library version changed it, install requirements.lock"
+                f"{self.name} gave embeddings of shape {fetched.shape}, not (rows, {self.dimension}), or values that "
+                "are not finite or not of unit length. Remedy: in fp16 large values overflow, use bf16 or fp32; else "
+                "a library version differs, install requirements.lock"
             )
             raise ModelError(message)
-        return found
+        return fetched
 
     def embed(self, images: Sequence[Image.Image], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings of a few RGB images and of a few texts, float32 (rows, dimension) each."""
-        room = devices.tray(len(images), self.preparation.side, self.device)
-        for image, target in zip(images, room.numpy(), strict=True):
+        pixels = devices.pixel_buffer(len(images), self.preparation.side, self.device)
+        for image, target in zip(images, pixels.numpy(), strict=True):
             preprocess.prepare(image, [self.preparation], [target])
-        return self.rows(self.see(room)), self.rows(self.read(self.tokens(texts)))
+        return self.rows(self.see(pixels)), self.rows(self.read(self.tokens(texts)))
 
     def _run(self, forward: devices.Forward, rows: Any, slices: Slices) -> Any:  # noqa: ANN401 - torch tensors
         import torch  # noqa: PLC0415
@@ -97,7 +97,7 @@ class Clip:
 
 
 def unit(features: Any) -> Any:  # noqa: ANN401 - torch tensors
-    """Return features of unit length; in float32, since in half precision lengths are off by up to a thousandth."""
+    """Normalise features to unit length, in float32: in half precision lengths are off by up to a thousandth."""
     from torch.nn.functional import normalize  # noqa: PLC0415
 
     return normalize(features.float(), dim=-1)

@@ -7,27 +7,27 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-# Rows of a forward pass where nothing else is said: on a CPU larger ones gain nothing.
+# Rows of a forward pass on a CPU: more bring no speed.
 _CPU_ROWS: Final = 64
 _MAX_GPU_ROWS: Final = 1024
-# Of the memory that is free: the rest is for fragmentation and for the results.
+# The share of free memory to use: the rest is for fragmentation and for the results.
 _SHARE_OF_FREE: Final = 0.6
 _PROBE_ROWS: Final = 8
 
 Forward = Callable[[Any], Any]
-"""Rows of one tensor in, as many rows of results out, on the same device."""
+"""Map the rows of a tensor to as many rows of results on the same device."""
 
 
 def find() -> str:
     """Return `cuda` where this process may use a GPU, else `cpu` with one thread.
 
-    One thread, whatever the number of workers: sums keep their order, so that results are equal bit for bit. Cores are
-    used by processes: one each.
+    One thread, whatever the number of workers, keeps the order of sums, so that results are equal bit for bit. The
+    cores are used by one process each.
     """
     import torch  # noqa: PLC0415
 
     if torch.cuda.is_available():
-        # Full float32 where float32 is asked for: TF32 rounds to 10 bits.
+        # TF32 would round the inputs of float32 products to 10 bits.
         torch.backends.cudnn.allow_tf32 = False
         return "cuda"
     torch.set_num_threads(1)
@@ -35,9 +35,9 @@ def find() -> str:
 
 
 def decoders(device: str) -> int:
-    """Return how many images are decoded at once, ahead of the forward pass: a GPU's share of the cores, on a CPU one.
+    """Return how many images are decoded at once: on a GPU its share of the cores, on a CPU one.
 
-    On a CPU every core has a worker of its own, whose decoding thread only fills the pauses of reading and writing.
+    On a CPU every core has its own worker, whose decoding thread runs only while the worker reads or writes.
     """
     if device == "cpu":
         return 1
@@ -48,25 +48,25 @@ def decoders(device: str) -> int:
 
 
 def dtype(precision: str) -> Any:  # noqa: ANN401 - a torch dtype
-    """Return the type in which a network's weights and activations are kept and multiplied.
+    """Return the torch dtype of a network's weights and activations.
 
-    All of them, not only what autocast would choose: on an H200 ViT-L/14 then looks at 1.39 times the images, at equal
-    distance from float32 (`make bench-score-gpu`). Sums of products, of softmax and of layer norms are float32 anyway.
+    It applies to all of them, not only where autocast would use it: on an H200 ViT-L/14 then encodes 1.39 times the
+    images, as close to float32 (`make bench-score-gpu`). Products, softmax and layer norms sum in float32 anyway.
     """
     import torch  # noqa: PLC0415
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def tray(rows: int, side: tuple[int, int], device: str) -> Any:  # noqa: ANN401 - a torch tensor
-    """Return room for the pixels of so many images: uint8 (rows, height, width, 3), pinned where a GPU reads it."""
+def pixel_buffer(rows: int, side: tuple[int, int], device: str) -> Any:  # noqa: ANN401 - a torch tensor
+    """Allocate a buffer for pixels: uint8 (rows, height, width, 3), pinned where a GPU reads it."""
     import torch  # noqa: PLC0415
 
     return torch.empty((rows, *side, 3), dtype=torch.uint8, pin_memory=device == "cuda")
 
 
 def upload(rows: Any, device: str) -> Any:  # noqa: ANN401 - torch tensors
-    """Bring rows to the device; from pinned memory the copy runs beside what the processor does next."""
+    """Copy rows to the device; from pinned memory asynchronously."""
     return rows if device == "cpu" else rows.to(device, non_blocking=True)
 
 
@@ -83,9 +83,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class Slices:
-    """How many rows one forward pass takes: halved when memory runs out, and remembered for as long as the process.
+    """The rows of one forward pass: halved when memory runs out, for the rest of the process.
 
-    With `fixed` every pass has just so many, the last filled up with its last row: a compiled network wants one shape.
+    With `fixed` every pass has exactly that many rows, the last padded with its last row: a compiled network has one
+    input shape.
     """
 
     def __init__(self, rows: int, *, fixed: bool = False) -> None:
@@ -94,17 +95,17 @@ class Slices:
         self._lock = threading.Lock()
 
     def run(self, forward: Forward, rows: Any) -> Any:  # noqa: ANN401 - torch tensors
-        """Return what `forward` gives for all rows, computed in slices; raises what it raises for a single row."""
+        """Apply `forward` to all rows in slices; raises what it raises for a single row."""
         import torch  # noqa: PLC0415
 
         results, at = [], 0
         while at < len(rows):
             size = min(self.rows, len(rows) - at)
-            some = rows[at : at + size]
+            chunk = rows[at : at + size]
             if self._fixed and size < self.rows:
-                some = torch.cat([some, some[-1:].expand(self.rows - size, *some.shape[1:])])
+                chunk = torch.cat([chunk, chunk[-1:].expand(self.rows - size, *chunk.shape[1:])])
             try:
-                results.append(forward(some)[:size])
+                results.append(forward(chunk)[:size])
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not out_of_memory(error):
                     raise
@@ -123,17 +124,17 @@ class Slices:
 
 
 def rows_that_fit(forward: Forward, sample: Any, device: str) -> int:  # noqa: ANN401 - a torch tensor
-    """Return the rows of one forward pass: by free memory on a GPU, a power of two; a fixed number on a CPU.
+    """Return the rows of one forward pass: a power of two by free memory on a GPU, a fixed number on a CPU.
 
-    `sample` is a tensor of at least one row, as `forward` takes it. A power of two, so that a little more or less free
-    memory does not change the sums.
+    `sample` is an input of `forward` with at least one row. With powers of two small differences in free memory do not
+    change the order of sums.
     """
     import torch  # noqa: PLC0415
 
     if device == "cpu":
         return _CPU_ROWS
     probe = sample[:1].expand(_PROBE_ROWS, *sample.shape[1:])
-    forward(probe)  # the first call allocates what stays
+    forward(probe)  # the first call also allocates memory that stays allocated
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -145,5 +146,5 @@ def rows_that_fit(forward: Forward, sample: Any, device: str) -> int:  # noqa: A
 
 
 def fitting_power(free_bytes: int, row_bytes: int, most: int) -> int:
-    """Return the largest power of two of rows that the bytes have room for, at least 1 and at most `most`."""
+    """Return the largest power of two of rows that fit into the bytes, at least 1 and at most `most`."""
     return min(most, 1 << max(0, (max(free_bytes, 0) // max(row_bytes, 1)).bit_length() - 1))

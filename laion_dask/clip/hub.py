@@ -1,7 +1,7 @@
 """Load what open_clip needs from the hub's cache on this machine; ask the hub only where the cache lacks it.
 
-The hub's client waits for a hub that does not answer: six tries with pauses of 23 s in all, each of up to 60 s, for
-every name that a file may have. A machine without a network is one that gives no answer to the first request.
+The hub's client retries a hub that does not answer: six attempts of up to 60 s with pauses of 23 s in all, for every
+name that a file may have. So one request is sent first; where it is not answered, the machine counts as offline.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 T = TypeVar("T")
-# The mode is the process's; two tasks of it must not end it for each other.
+# HF_HUB_OFFLINE is global to the process: two tasks must not reset it for each other.
 _offline: Final = threading.Lock()
 
 
 class HubError(ConnectionError):
-    """The hub was asked once and did not answer; the message has its address and the cause."""
+    """The hub did not answer one request; the message has its address and the cause."""
 
 
 def cache() -> str:
-    """Return the folder with what was fetched: HF_HUB_CACHE, or its default."""
+    """Return the hub's cache folder: HF_HUB_CACHE, or its default."""
     from huggingface_hub import constants  # noqa: PLC0415 - seconds
 
     return str(constants.HF_HUB_CACHE)
 
 
 def cached_or_fetched(make: Callable[[], T], what: str) -> T:
-    """Return what `make` returns without a request where the cache has all it needs, else with the hub's help.
+    """Return what `make` returns: offline where the cache has all it needs, else with requests to the hub.
 
-    What is in the cache is not looked up again: every worker loads the same weights, and none asks for them. `what` is
-    named to whoever waits. Raises `HubError` where the hub does not answer, and what `make` raises.
+    Cached files are not revalidated, so all workers load the same weights. `what` is printed before a fetch. Raises
+    `HubError` where the hub does not answer, and what `make` raises.
     """
     try:
         with _cache_alone():
             return make()
     except Exception as error:
-        # Anything: open_clip and transformers wrap the hub's errors in their own.
+        # Any exception: open_clip and transformers wrap the hub's errors in their own.
         if not _wanted_the_hub(error):
             raise
     from huggingface_hub import constants  # noqa: PLC0415
@@ -51,16 +51,16 @@ def cached_or_fetched(make: Callable[[], T], what: str) -> T:
 
 @contextmanager
 def _cache_alone() -> Iterator[None]:
-    """Let the hub's client look into its cache and send nothing, as HF_HUB_OFFLINE=1 does from the start."""
+    """Keep the hub's client offline inside the block, as HF_HUB_OFFLINE=1 does for a whole process."""
     from huggingface_hub import constants  # noqa: PLC0415
 
     with _offline:
-        before = constants.HF_HUB_OFFLINE
+        was_offline = constants.HF_HUB_OFFLINE
         constants.HF_HUB_OFFLINE = True
         try:
             yield
         finally:
-            constants.HF_HUB_OFFLINE = before
+            constants.HF_HUB_OFFLINE = was_offline
 
 
 def _wanted_the_hub(error: BaseException | None) -> bool:
@@ -74,7 +74,7 @@ def _wanted_the_hub(error: BaseException | None) -> bool:
 
 
 def _ask(address: str, timeout_s: float) -> None:
-    """Raise `HubError` unless one request is answered in time, with whatever status."""
+    """Raise `HubError` unless one request is answered in time, with any status."""
     from huggingface_hub import get_session  # noqa: PLC0415
 
     answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -87,7 +87,7 @@ def _ask(address: str, timeout_s: float) -> None:
         else:
             answers.put(None)
 
-    # A thread that may be left behind: looking a name up has no timeout, and each address of a name has its own.
+    # A daemon thread, which may outlive the timeout: DNS has none, and each address of a host has a timeout of its own.
     threading.Thread(target=request, daemon=True).start()
     try:
         error = answers.get(timeout=timeout_s)

@@ -39,7 +39,7 @@ def _load(spec: params.Model, compiled: str) -> Clip:
     digest = weights.identify(spec)
     device = devices.find()
     name = f"{weights.LOCAL}{DEMO_MODEL}" if spec.model == "demo" else spec.model
-    # A model with a vocabulary of its own carries it in its folder.
+    # A local model may have its own vocabulary beside the weights.
     merges = Path(name.removeprefix(weights.LOCAL)) / "bpe.txt.gz"
     extra = {"bpe_path": str(merges)} if name.startswith(weights.LOCAL) and merges.is_file() else {}
     options = {"force_quick_gelu": True} if _trained_with_quick_gelu(spec) else {}
@@ -61,7 +61,7 @@ def _load(spec: params.Model, compiled: str) -> Clip:
             f"code ({str(error).splitlines()[0]}). Remedy: weights as .safetensors, or a checkpoint of tensors only"
         )
         raise ModelError(message) from error
-    # Anything: it asserts where weights and architecture do not fit, and damaged files raise errors of every kind.
+    # Any exception: open_clip asserts that weights and architecture fit, and damaged files raise all kinds.
     except Exception as error:
         message = (
             f"{weights.where(spec)} cannot be loaded: {error or type(error).__name__}. Remedy: check the names with "
@@ -71,9 +71,9 @@ def _load(spec: params.Model, compiled: str) -> Clip:
         raise ModelError(message) from error
     if weights.find(spec) != file:
         raise ModelError(
-            f"{weights.where(spec)}: the hub has had newer weights than {file}. Remedy: run again, with these"
+            f"{weights.where(spec)}: the hub delivered newer weights than {file}. Remedy: run again to use them"
         )
-    # Found out in full precision: in half, sums in another order differ by more than the tolerance.
+    # Tested in full precision: in half precision sums in another order differ by more than the tolerance.
     cut_texts = text_tower.can_be_cut(network.eval(), tokenizer)
     network.to(devices.dtype(spec.precision)).requires_grad_(requires_grad=False)
     if device == "cuda":
@@ -97,15 +97,15 @@ def _load(spec: params.Model, compiled: str) -> Clip:
 
 
 def _known_as(spec: params.Model) -> str:
-    """Return the name that stands in the version: without the folder where this machine has its files."""
-    named = spec.model
-    if named.startswith(weights.LOCAL):
-        named = f"{weights.LOCAL}{Path(named.removeprefix(weights.LOCAL)).name}"
-    return named if spec.pretrained is None else f"{named}/{Path(spec.pretrained).name}"
+    """Return the model's name for the attributes of its arrays, without the local path of its folder."""
+    name = spec.model
+    if name.startswith(weights.LOCAL):
+        name = f"{weights.LOCAL}{Path(name.removeprefix(weights.LOCAL)).name}"
+    return name if spec.pretrained is None else f"{name}/{Path(spec.pretrained).name}"
 
 
 def _compiled(model: Clip, mode: str) -> Clip:
-    """Compile the image tower, which does nearly all of the work, for batches of one size."""
+    """Compile the image tower, which takes nearly all of the time, for batches of one size."""
     from dataclasses import replace  # noqa: PLC0415
 
     import torch  # noqa: PLC0415
@@ -116,35 +116,33 @@ def _compiled(model: Clip, mode: str) -> Clip:
 
 
 def _check_compiled() -> None:
-    """Raise `ModelError` where torch would run what another user of the machine can have compiled.
+    """Raise `ModelError` where another user can write to torch's compile cache, whose code torch runs.
 
-    By default it keeps that under a well-known name in the temporary folder, and takes the folder as it finds it.
+    The default cache has a predictable name in the temporary folder, and torch does not check who owns it.
     """
     default = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
     folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = folder.stat()
-    if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         message = (
-            f"score.compile: {folder} is not this user's alone, and torch runs what lies there. Remedy: set "
+            f"score.compile: other users can write to {folder}, and torch runs the code there. Remedy: set "
             "TORCHINDUCTOR_CACHE_DIR to a folder of yours, or compile: none"
         )
         raise ModelError(message)
 
 
 def _sized(model: Clip) -> Clip:
-    """Find the dimension and how many rows fit a forward pass, by a first look at nothing."""
+    """Measure the embedding dimension and the rows that fit a forward pass, with a grey image and a short text."""
     from dataclasses import replace  # noqa: PLC0415
 
     import torch  # noqa: PLC0415
 
-    blank = devices.tray(1, model.preparation.side, model.device).fill_(128)
+    blank = devices.pixel_buffer(1, model.preparation.side, model.device).fill_(128)
     tokens = model.tokens(["a"])
     dimensions = {int(model.see(blank).shape[-1]), int(model.read(tokens).shape[-1])}
     if len(dimensions) != 1:
-        message = (
-            f"{model.name}: its towers give {sorted(dimensions)} features. Remedy: a model whose towers fit together"
-        )
+        message = f"{model.name}: its towers give {sorted(dimensions)} features. Remedy: use another model"
         raise ModelError(message)
     with torch.inference_mode():
         images, texts = (
@@ -155,9 +153,9 @@ def _sized(model: Clip) -> Clip:
 
 
 def _trained_with_quick_gelu(spec: params.Model) -> bool:
-    """Say whether a tag was trained with QuickGELU while its architecture's name says nothing of it.
+    """Say whether a tag was trained with QuickGELU while its architecture's configuration lacks it.
 
-    open_clip only warns, and the embeddings are then those of no model: OpenAI's ViT-B-32 is such a pair.
+    open_clip only warns and computes wrong embeddings. Example: ViT-B-32 with the tag `openai`.
     """
     if spec.pretrained is None or Path(spec.pretrained).is_file():
         return False

@@ -13,8 +13,8 @@ from PIL import Image
 from laion_dask.images.jpeg_segments import completed
 from laion_dask.images.prepare import as_seen, opened, seen_size
 
-# A JPEG is decoded at half, a quarter or an eighth of its size; the result must stay this much above what is needed, so
-# that the model's own resize still does the last step.
+# A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, but not below this multiple of the needed size: the last step is
+# the model's own resize.
 _MARGIN: Final = 1.0
 
 
@@ -23,12 +23,12 @@ class UnreadableImageError(Exception):
 
 
 Quick = Callable[[Any], Any]
-"""A uint8 tensor (3, height, width) in, the same image at a model's size out."""
+"""Resize and crop a uint8 tensor (3, height, width) to a model's input size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a model does to an image before its network sees numbers: open_clip's transforms, cut at the tensor.
+    """A model's preprocessing: open_clip's transforms, split before ToTensor.
 
     `steps` turn an RGB image into one of `side` (height, width); `(value / 255 - mean) / std` follows on the device.
     """
@@ -40,7 +40,7 @@ class Preparation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     quick: Quick | None = None
-    """The same steps in torch's 8-bit arithmetic, off by a grey level or two; None where there is no such way."""
+    """The same steps in torch's 8-bit arithmetic, off by up to two grey levels; None where torch has no equivalent."""
 
     @property
     def needed_px(self) -> int:
@@ -49,9 +49,9 @@ class Preparation:
 
 
 def from_transforms(transforms: Any) -> Preparation:  # noqa: ANN401 - torchvision is imported where it is used
-    """Take the transforms that open_clip gives for inference apart.
+    """Build a preparation from open_clip's transforms for inference: steps on images, ToTensor, Normalize.
 
-    Steps on images, ToTensor, Normalize; raises `ValueError` for any other order, which a new version might bring.
+    Raises `ValueError` for any other order, which a new version of open_clip might bring.
     """
     from torchvision.transforms import Compose, Normalize, ToTensor  # noqa: PLC0415
 
@@ -68,17 +68,17 @@ def from_transforms(transforms: Any) -> Preparation:  # noqa: ANN401 - torchvisi
 
 
 def _quick(steps: Sequence[Any]) -> Quick | None:
-    """Return torchvision's steps on uint8 tensors for those of nearly all models, shorter side and crop; else nothing.
+    """Return the uint8 equivalent of a resize of the shorter side and a crop, nearly all models' steps; else None.
 
-    With other shapes (squashed, enlarged) torch's kernel was seen to be off by up to ten grey levels.
+    With other resizes (squashed, enlarged) torch's kernel was off by up to ten grey levels.
     """
     from torchvision.transforms import CenterCrop, Resize  # noqa: PLC0415
 
-    # What open_clip puts behind them makes an image RGB, which all images are by then.
+    # open_clip's next step converts to RGB; all images already are RGB.
     resize, crop = steps[:2] if len(steps) > 1 else (None, None)
     if not isinstance(resize, Resize) or not isinstance(crop, CenterCrop) or not isinstance(resize.size, int):
         return None
-    # No closure: it goes to the processes that decode for a GPU.
+    # A partial, not a closure: it is pickled for the decoding processes of a GPU.
     return functools.partial(_resized, size=resize.size, side=[*crop.size], how=resize.interpolation)
 
 
@@ -89,15 +89,15 @@ def _resized(image: Any, *, size: int, side: list[int], how: Any) -> Any:  # noq
 
 
 def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
-    """Decode an image to RGB as it is meant to be seen; a JPEG at the smallest of 1, 1/2, 1/4, 1/8 that is enough.
+    """Decode an image to RGB, upright; a JPEG at the smallest of 1, 1/2, 1/4, 1/8 whose shorter side has `needed_px`.
 
-    Enough: the shorter side has `needed_px`; with None always its full size. Raises `UnreadableImageError`.
+    With None for `needed_px` always at full size. Raises `UnreadableImageError`.
     """
     try:
         with opened(body, formats=None) as image:
             if needed_px is not None and image.format == "JPEG":
                 least = round(needed_px * _MARGIN)
-                # draft() asks for both sides: the longer one rounded down, so that it never forbids a step.
+                # draft() compares both sides: the longer one is rounded down, so that it never forbids a step.
                 scale = least / min(image.size)
                 if scale < 1:
                     image.draft("RGB", (int(image.width * scale), int(image.height * scale)))
@@ -111,13 +111,13 @@ def decode(body: bytes, needed_px: int | None = None) -> Image.Image:
 
 
 def size(body: bytes) -> tuple[int, int] | None:
-    """Return width and height of an image as it is meant to be seen, by its head alone; None where that is damaged."""
+    """Return width and height of the upright image, from its header alone; None where that is damaged."""
     try:
         with opened(body, formats=None) as image:
             return seen_size(image)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - as in `decode`, which refuses it too where its body is damaged
+    except Exception:  # noqa: BLE001 - as in `decode`, which refuses this image too
         return None
 
 
@@ -126,22 +126,22 @@ def prepare(
 ) -> None:
     """Write the pixels of one image for every preparation: uint8 (height, width, 3) each.
 
-    `quick` takes a third of the time where nothing is enlarged, off by two grey levels at most on drawings and photos,
-    by 0.05 of one on average.
+    `quick` takes a third of the time where nothing is enlarged; on drawings and photos it is off by at most two grey
+    levels, by 0.05 on average.
     """
     for preparation, target in zip(preparations, into, strict=True):
         if quick and preparation.quick is not None and min(image.size) >= preparation.needed_px:
             import torch  # noqa: PLC0415
 
-            # A copy: torch wants memory that may be written to, also where it only reads.
-            found = preparation.quick(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-            np.copyto(target, found.permute(1, 2, 0).numpy())
+            # A copy: torch warns of read-only memory.
+            resized = preparation.quick(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+            np.copyto(target, resized.permute(1, 2, 0).numpy())
         else:
             np.copyto(target, np.asarray(preparation.steps(image)))
 
 
 def normalised(pixels: Any, preparation: Preparation) -> Any:  # noqa: ANN401 - torch tensors
-    """Return float32 (rows, 3, height, width), channels last, of uint8 (rows, height, width, 3) on the same device.
+    """Normalise uint8 (rows, height, width, 3) to float32 (rows, 3, height, width), channels last, on the same device.
 
     Equal bit for bit to ToTensor and Normalize: the same operations in the same order.
     """

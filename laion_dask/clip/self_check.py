@@ -1,8 +1,8 @@
 """Check that this machine's libraries compute the stored embeddings of the demo's model; raise where they do not.
 
-    python -m laion_dask.clip.self_check    # writes the file anew, after a change of the model that is meant
+    python -m laion_dask.clip.self_check    # rewrites the file, after an intended change of the model
 
-Every process checks before its first image, so that a changed library, driver or processor cannot slip through.
+Every process checks before its first image, so that a changed library, driver or processor is noticed.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def check() -> None:
 
 
 def compare(model: Clip, file: Path = FILE) -> None:
-    """Compare dimension, length, finite values and the values themselves of images and texts."""
+    """Compare a model's embeddings of the stored images and texts with the stored ones; raises `ModelError`."""
     with np.load(file, allow_pickle=False) as stored:
         bodies = [stored[f"jpeg_{number}"].tobytes() for number in range(len(_SIDES))]
-        wanted = {kind: stored[kind] for kind in ("image", "text")}
+        expected = {kind: stored[kind] for kind in ("image", "text")}
         texts = [str(text) for text in stored["texts"]]
     image, text = model.embed([preprocess.decode(body) for body in bodies], texts)
-    for kind, found in (("image", image), ("text", text)):
-        if found.shape != wanted[kind].shape:
-            wrong = f"have shape {found.shape}, not {wanted[kind].shape}"
+    for kind, computed in (("image", image), ("text", text)):
+        if computed.shape != expected[kind].shape:
+            wrong = f"have shape {computed.shape}, not {expected[kind].shape}"
         else:
-            # `rows` has seen to finite values and unit length.
-            off = float(np.abs(found - wanted[kind]).max())
+            # `Clip.rows` has already checked for finite values and unit length.
+            off = float(np.abs(computed - expected[kind]).max())
             wrong = f"are off by {off:.2g}, more than {TOLERANCE:g}" if off > TOLERANCE else ""
         if wrong:
             message = (
@@ -58,7 +58,7 @@ def compare(model: Clip, file: Path = FILE) -> None:
 
 
 def write(file: Path = FILE) -> None:
-    """Store what the demo's model makes of drawn images and of texts, on a CPU."""
+    """Store the demo model's embeddings of random images and of `TEXTS`, computed on a CPU."""
     from PIL import Image  # noqa: PLC0415 - only here
 
     rng = np.random.default_rng(20_261_126)

@@ -20,15 +20,15 @@ _TORCH: Final = {".pth", ".pt", ".ckpt", ".bin"}
 def read(file: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file by their names, in its order.
 
-    Raises `ModelError` where it is missing, damaged, of another format, or holds anything but numbers: a pickle can run
-    any code when it is read, so that such a file is refused unread.
+    Raises `ModelError` where it is missing, damaged, of another format, or holds anything but numbers: a pickle with
+    other objects can run any code, so such a file is refused without loading it.
     """
     if not file.is_file():
-        raise ModelError(f"{file}: there is no such file. Remedy: the path of the weights, see docs/heads.md")
+        raise ModelError(f"{file} does not exist. Remedy: give the path of the weights, see docs/heads.md")
     if file.suffix not in {".npz", ".npy", ".safetensors", *_TORCH}:
         raise ModelError(f"{file} ends in {file.suffix or 'nothing'}. Remedy: .npz, .npy, .safetensors or .pth")
     try:
-        found = _torch(file) if file.suffix in _TORCH else _numpy(file)
+        arrays = _torch(file) if file.suffix in _TORCH else _numpy(file)
     except (pickle.UnpicklingError, ValueError) as error:
         message = (
             f"{file} is refused: it holds more than numbers, and reading it could run any code, or it is damaged "
@@ -37,12 +37,12 @@ def read(file: Path) -> dict[str, np.ndarray]:
         )
         raise ModelError(message) from error
     except Exception as error:
-        # Anything: what a damaged file makes of its reader.
-        told = error if str(error) else type(error).__name__
-        raise ModelError(f"{file} cannot be read: {told}. Remedy: fetch it again, and compare its sha256") from error
-    if wrong := [name for name, values in found.items() if values.dtype.kind not in "fiuU"]:
-        raise ModelError(f"{file}: {', '.join(wrong)} are no numbers. Remedy: a file of plain arrays")
-    return found
+        # Any exception: a damaged file can raise all kinds.
+        cause = error if str(error) else type(error).__name__
+        raise ModelError(f"{file} cannot be read: {cause}. Remedy: fetch it again, and compare its sha256") from error
+    if wrong := [name for name, values in arrays.items() if values.dtype.kind not in "fiuU"]:
+        raise ModelError(f"{file}: {', '.join(wrong)} are not numbers. Remedy: a file of plain arrays")
+    return arrays
 
 
 def _numpy(file: Path) -> dict[str, np.ndarray]:
@@ -64,14 +64,14 @@ def _numpy(file: Path) -> dict[str, np.ndarray]:
 def _torch(file: Path) -> dict[str, np.ndarray]:
     import torch  # noqa: PLC0415
 
-    # Weights of a GPU are read without one, too.
     with warnings.catch_warnings():
-        # It warns of pickles that others have written, before it refuses them.
+        # torch warns of foreign pickles before it refuses them.
         warnings.simplefilter("ignore", UserWarning)
+        # map_location: weights saved on a GPU can be read without one.
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(values, torch.Tensor) for values in loaded.values()):
-        message = "it is no state dict of tensors"
+        message = "it is not a state dict of tensors"
         raise ValueError(message)
     return {str(name): values.float().numpy() for name, values in loaded.items()}

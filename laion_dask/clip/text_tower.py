@@ -1,24 +1,24 @@
 """Run open_clip's text tower on only as many token positions as the longest text of a batch has.
 
-A caption has about 10 tokens, CLIP's context 77. Under a causal mask what stands behind the end of a text changes
-nothing in front of it, so that the positions behind the longest text are work without an effect.
+A caption has about 10 tokens, CLIP's context 77. Under a causal mask, positions behind the end of a text do not change
+those before it, so computing positions behind the longest text is wasted work.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-# Lengths are rounded up to this: fewer different shapes.
+# Lengths are rounded up to multiples of this, for fewer different shapes.
 _STEP: Final = 8
 _PROBES: Final = ("", "a", "a photo of a small red house", "one two three four five six seven eight nine ten " * 9)
-# Sums of other shapes differ by about 1e-7; a tower that looks behind the end of the text differs by far more.
+# Sums of other shapes differ by about 1e-7; a tower that uses positions behind the end of the text differs by far more.
 _TOLERANCE: Final = 1e-5
 
 
 def cut(tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
-    """Return tokens (rows, context) without the positions that are behind the end of every text.
+    """Cut tokens (rows, context) at the end of the longest text.
 
-    The end-of-text token has the highest number of a vocabulary: CLIP's own rule for finding it.
+    CLIP finds the end of a text the same way: the end-of-text token has the highest id of the vocabulary.
     """
     longest = int(tokens.argmax(dim=-1).max()) + 1
     return tokens[:, : min(tokens.shape[1], -(-longest // _STEP) * _STEP)]
@@ -38,7 +38,7 @@ def encode_text(network: Any, tokens: Any) -> Any:  # noqa: ANN401 - torch modul
 
 
 def can_be_cut(network: Any, tokenizer: Any) -> bool:  # noqa: ANN401 - a torch module and open_clip's tokenizer
-    """Say whether the text tower is CLIP's, by its parts and by what it makes of a few texts."""
+    """Say whether the text tower is CLIP's: it has the same parts, and cut texts give the same embeddings."""
     import torch  # noqa: PLC0415
     from torch.nn.functional import normalize  # noqa: PLC0415
 
@@ -50,8 +50,8 @@ def can_be_cut(network: Any, tokenizer: Any) -> bool:  # noqa: ANN401 - a torch 
     tokens = tokenizer(list(_PROBES)).to(network.positional_embedding.device)
     with torch.inference_mode():
         whole = normalize(network.encode_text(tokens).float(), dim=-1)
-        for row, wanted in zip(tokens, whole, strict=True):
-            found = normalize(encode_text(network, cut(row[None])).float(), dim=-1)[0]
-            if not bool(torch.allclose(found, wanted, atol=_TOLERANCE, rtol=0)):
+        for row, expected in zip(tokens, whole, strict=True):
+            shortened = normalize(encode_text(network, cut(row[None])).float(), dim=-1)[0]
+            if not bool(torch.allclose(shortened, expected, atol=_TOLERANCE, rtol=0)):
                 return False
     return True

@@ -66,7 +66,7 @@ def find(spec: params.Model) -> Path:
 
 
 def _checked(file: Path, spec: params.Model) -> Path:
-    """Return a file that a user has named, if it begins as weights do: as safetensors, a zip or a pickle."""
+    """Return a file named by the user, if it begins like safetensors, a zip or a pickle; else raise `ModelError`."""
     try:
         with file.open("rb") as stream:
             head = stream.read(9)
@@ -74,21 +74,21 @@ def _checked(file: Path, spec: params.Model) -> Path:
         raise ModelError(f"{where(spec)}: {file} cannot be read ({error.strerror}). Remedy: {_READABLE}") from error
     if head.startswith((b"PK\x03\x04", b"\x80")) or head[8:] == b"{":
         return file
-    raise ModelError(f"{where(spec)}: {file} holds no weights. Remedy: a checkpoint of torch, or .safetensors")
+    raise ModelError(f"{where(spec)}: {file} is not a file of weights. Remedy: a checkpoint of torch, or .safetensors")
 
 
 def fetch_tokenizer(spec: params.Model) -> None:
-    """Find or fetch what a model needs beside its weights: tokenizer and text tower configuration, from the hub.
+    """Find the tokenizer and the text tower's configuration of a model, or fetch them from the hub.
 
-    Cheap for models that need neither. Raises `ModelError` with the name and the command that fetches it.
+    Returns at once for models that need neither. Raises `ModelError` with the name and the command that fetches it.
     """
     text = _text_config(spec)
     folder = spec.model.removeprefix(LOCAL) if spec.model.startswith(LOCAL) else None
-    wanted = {kind: text.get(f"hf_{kind}_name") for kind in ("tokenizer", "model")}
-    if wanted["tokenizer"]:
+    names = {kind: text.get(f"hf_{kind}_name") for kind in ("tokenizer", "model")}
+    if names["tokenizer"]:
         # open_clip looks for the tokenizer of a local folder there, whatever its name.
-        wanted["tokenizer"] = folder or wanted["tokenizer"]
-    for kind, name in wanted.items():
+        names["tokenizer"] = folder or names["tokenizer"]
+    for kind, name in names.items():
         if name:
             _of_transformers(spec, kind, str(name))
 
@@ -102,12 +102,12 @@ def _of_transformers(spec: params.Model, kind: str, name: str) -> None:
         with quiet():
             hub.cached_or_fetched(lambda: auto.from_pretrained(name), f"the {what} {name}")
     except Exception as error:
-        # Anything: transformers wraps errors of the hub, of its transport and of what it reads.
+        # Any exception: transformers wraps errors of the hub, of its transport and of its parsers.
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = (
             f"{where(spec)}: its {what} {name} is not on this machine and cannot be fetched: {cause}. Remedy: where "
-            f"there is a network, run `hf download {name} --include '*.json' '*.model' '*.txt'`; then bring what it "
-            f"fetched to {hub.cache()} here"
+            f"there is a network, run `hf download {name} --include '*.json' '*.model' '*.txt'`; then copy the files "
+            f"to {hub.cache()} here"
         )
         if Path(name).is_dir():
             message = (
@@ -117,11 +117,11 @@ def _of_transformers(spec: params.Model, kind: str, name: str) -> None:
 
 
 def _text_config(spec: params.Model) -> dict[str, Any]:
-    """Return what open_clip's configuration says of the text tower, read without importing open_clip."""
+    """Return the text tower's section of open_clip's configuration, without importing open_clip."""
     if spec.model == "demo" or spec.model.startswith(LOCAL):
         file = (DEMO_MODEL if spec.model == "demo" else Path(spec.model.removeprefix(LOCAL))) / _CONFIG
     elif spec.model.startswith(_HUB):
-        # In the cache: it lies beside the weights, which were found before.
+        # In the cache, beside the weights, which were found before.
         file = find(spec).with_name(_CONFIG)
     else:
         package = importlib.util.find_spec("open_clip")
@@ -129,37 +129,37 @@ def _text_config(spec: params.Model) -> dict[str, Any]:
         file = Path(*places[:1]) / "model_configs" / f"{spec.model}.json"
     if not file.is_file():
         return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return dict(found.get("model_cfg", found).get("text_cfg", {}))
+    config = json.loads(file.read_text(encoding="utf-8"))
+    return dict(config.get("model_cfg", config).get("text_cfg", {}))
 
 
 def identify(spec: params.Model) -> str:
     """Return the sha256 of the weights; `ModelError` where it is not the expected one."""
     file = find(spec)
-    found = sha256(file)
-    if spec.expect_sha256 is not None and found != spec.expect_sha256:
+    digest = sha256(file)
+    if spec.expect_sha256 is not None and digest != spec.expect_sha256:
         message = (
-            f"{where(spec)}: the weights in {file} have sha256 {found}, expected is {spec.expect_sha256}. Remedy: "
-            "fetch the file again, or correct expect_sha256 if these weights are meant"
+            f"{where(spec)}: the weights in {file} have sha256 {digest}, expected is {spec.expect_sha256}. Remedy: "
+            "fetch the file again, or correct expect_sha256 if these weights are the right ones"
         )
         raise ModelError(message)
-    return found
+    return digest
 
 
 def files(spec: params.Model) -> list[Path]:
-    """Return the files of a folder of the user, which has configuration and vocabulary beside the weights."""
+    """Return all files of a local model folder: weights, configuration and vocabulary; none for other models."""
     if not spec.model.startswith(LOCAL):
         return []
     return sorted(path for path in Path(spec.model.removeprefix(LOCAL)).rglob("*") if path.is_file())
 
 
 def _in_folder(folder: Path, spec: params.Model) -> Path:
-    # safetensors first, then by name: the choice that open_clip makes.
-    found = sorted(folder.glob("*.safetensors")) + sorted([*folder.glob("*.bin"), *folder.glob("*.pth")])
-    known = [folder / name for name in _WEIGHTS if folder / name in found]
-    if (folder / _CONFIG).is_file() and found:
-        return _checked((known or found)[0], spec)
-    missing = _CONFIG if found else _WEIGHTS[0]
+    # safetensors first, then by name: the order of open_clip.
+    candidates = sorted(folder.glob("*.safetensors")) + sorted([*folder.glob("*.bin"), *folder.glob("*.pth")])
+    standard = [folder / name for name in _WEIGHTS if folder / name in candidates]
+    if (folder / _CONFIG).is_file() and candidates:
+        return _checked((standard or candidates)[0], spec)
+    missing = _CONFIG if candidates else _WEIGHTS[0]
     message = (
         f"{where(spec)}: {folder / missing} is missing. Remedy: a folder as open_clip saves it, with {_CONFIG} and "
         "the weights; `hf download ORG/NAME --local-dir FOLDER` fetches one"
@@ -175,7 +175,7 @@ def _of_hub(repository: str, spec: params.Model) -> Path:
         with quiet():
             return Path(hub.cached_or_fetched(lambda: download_pretrained_from_hf(repository), file))
     except Exception as error:
-        # Anything: the hub's client raises errors of its own and of its transport.
+        # Any exception: the hub's client raises errors of its own and of its transport.
         command = f"hf download {repository} --local-dir FOLDER"
         raise _missing(spec, file, command, f"give {LOCAL}FOLDER as the model", error) from error
 
@@ -184,21 +184,21 @@ def _of_tag(spec: params.Model) -> Path:
     import open_clip  # noqa: PLC0415 - seconds
     from open_clip.pretrained import download_pretrained  # noqa: PLC0415
 
-    known = open_clip.get_pretrained_cfg(spec.model, str(spec.pretrained))
-    if not known:
+    entry = open_clip.get_pretrained_cfg(spec.model, str(spec.pretrained))
+    if not entry:
         tags = open_clip.list_pretrained_tags_by_model(spec.model)
         message = f"{where(spec)}: neither a file nor a tag of this model. Remedy: " + (
             f"one of {', '.join(tags)}, or the path of a checkpoint" if tags else "a model of open_clip.list_models()"
         )
         raise ModelError(message)
     # Every tag of open_clip 3.3 is on the hub; older ones had an address of their own.
-    place = str(known.get("hf_hub") or known.get("url"))
+    place = str(entry.get("hf_hub") or entry.get("url"))
     file = f"{place}{_HUB_FILE}" if place.endswith("/") else place
     try:
         with quiet():
-            return Path(hub.cached_or_fetched(lambda: download_pretrained(known), file))
+            return Path(hub.cached_or_fetched(lambda: download_pretrained(entry), file))
     except Exception as error:
-        # Anything: urllib, the hub's client and its transport raise errors of their own.
+        # Any exception: urllib, the hub's client and its transport raise errors of their own.
         command = (
             f"python -c \"import open_clip; open_clip.create_model('{spec.model}', pretrained='{spec.pretrained}')\""
         )
@@ -209,25 +209,25 @@ def _missing(spec: params.Model, file: str, command: str, instead: str, error: E
     cause = str(error).splitlines()[0] if str(error) else type(error).__name__
     return ModelError(
         f"{where(spec)}: the weights {file} (tag {spec.pretrained or spec.model}) are not on this machine and cannot "
-        f"be fetched: {cause}. Remedy: where there is a network, run `{command}`; then bring what it fetched to "
+        f"be fetched: {cause}. Remedy: where there is a network, run `{command}`; then copy the files to "
         f"{hub.cache()} here, or {instead}"
     )
 
 
 def where(spec: params.Model) -> str:
-    """Return the parameter that names the model, as error messages begin with it."""
+    """Return the beginning of an error message: the parameter that names the model."""
     tag = f", pretrained {spec.pretrained!r}" if spec.pretrained else ""
     return f"score.models, {spec.name}: model {spec.model!r}{tag}"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence logs and warnings of open_clip and the hub for a while: what matters is raised, or checked here."""
-    before = logging.root.manager.disable
+    """Silence logs and warnings of open_clip and the hub: errors are raised, and the results checked here."""
+    level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        logging.disable(level)

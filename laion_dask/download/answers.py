@@ -1,4 +1,4 @@
-"""Open what answers the requests of a download: the live web, WARC files, or an archive of an earlier download."""
+"""Open the source of a download: the live web, WARC files, or an archive of an earlier download."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from laion_dask.web.warc.recorded import Survey
 
 @contextmanager
 def opened(rules: params.Download, workers: int, host: str, index: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the arguments of `part.download` that say who answers and as whom this project asks.
+    """Yield the arguments of `part.download` for its source and user agent.
 
-    For the live web the driver runs the rate limiter of all workers, which reach it at `host`. Recorded answers need no
-    rate limits: a replay server on this machine answers out of WARC files, or the workers read an archive by the index
-    that is written to `index`. Raises `StageError` where no WARC file is found.
+    For the live web the driver runs the rate limiter of all workers, which reach it at `host`. Recorded responses need
+    no rate limits: a replay server on this machine serves WARC files, or the workers read an archive by the index that
+    is written to `index`. Raises `StageError` if there is no WARC file.
     """
     agent = f"laion-dask/{__version__} (+{rules.contact or 'replay'})"
     shared = {"user_agent": agent, "workers": max(1, workers)}
@@ -44,28 +44,28 @@ def opened(rules: params.Download, workers: int, host: str, index: Path) -> Iter
 
 
 def identity(rules: params.Download, resources: Mapping[str, Any]) -> str:
-    """Digest the recorded answers, for the keys of parts; of the live web nothing is known beforehand."""
+    """Return the digest of the recorded responses, for the keys of parts; a constant for the live web."""
     if rules.source == "replay":
         return digest(*archives(rules))
     return cdxj.digest(resources["archive"]) if rules.source == "archive" else "web"
 
 
 def archives(rules: params.Download) -> list[Path]:
-    """List the WARC files to answer from, each once; `StageError` when a path or glob matches none."""
-    found: dict[Path, None] = {}
+    """List the WARC files of a download, without duplicates; `StageError` if a path or glob matches none."""
+    files: dict[Path, None] = {}
     for pattern in rules.warcs:
-        # A file of exactly this name comes first: a[1].warc.gz is a name, and as a glob it would match another file.
+        # A file of exactly this name takes precedence: as a glob, a[1].warc.gz would match another file.
         names = [pattern] if Path(pattern).is_file() else glob(pattern, recursive=True)  # noqa: PTH207 - may be absolute
         matches = sorted(Path(name).absolute() for name in names)
         if not matches:
             message = f"download.warcs has {pattern!r}, which matches no file. Remedy: correct the glob in params.yaml"
             raise StageError(message)
-        found |= dict.fromkeys(matches)
-    return list(found)
+        files |= dict.fromkeys(matches)
+    return list(files)
 
 
 def _say(survey: Survey) -> None:
-    """Print what the WARC files hold. An archive of this project is read by its index, and its records not counted."""
+    """Print a summary of the WARC files; none for an archive of this project, whose records are not counted."""
     if survey.answered or survey.left_out or survey.other:
         message = f"download.warcs: {'; '.join(survey.lines())}"
         print(printable.plain(message), file=sys.stderr, flush=True)  # noqa: T201 - for people

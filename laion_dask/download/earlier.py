@@ -1,7 +1,7 @@
 """Compare a download with an earlier one: same bytes, same picture, changed, gone or refused.
 
-Datasets of addresses rot, and what an address shows now may have been put there for whoever downloads it: who buys an
-expired domain decides what a model is trained on (Carlini et al., arXiv 2302.10149). So bytes are compared.
+Links rot, and whoever buys an expired domain can serve other images to poison a model's training data (Carlini et al.,
+arXiv 2302.10149). So bytes are compared.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Mode = Literal["drop", "strict", "keep"]
 
 
 class EarlierError(Exception):
-    """An earlier version cannot be compared with; the message has the folder and the remedy."""
+    """An earlier download cannot be read; the message has the folder and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What an earlier version knows of a pair; `picture` is where its stored picture lies, for want of a PDQ hash."""
+    """A pair in an earlier version; `key` and `tar` locate its stored picture, if it has no PDQ hash."""
 
     sha256: str
     pdq: str | None
@@ -54,29 +54,29 @@ class Before:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """List the tables of an earlier download; `EarlierError` where the folder has none."""
-    found = shards.tables(folder)
-    if not found:
+    """List the tables of an earlier download; `EarlierError` if the folder has none."""
+    paths = shards.tables(folder)
+    if not paths:
         message = (
             f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "
             f"{folder}`, or correct download.verify in params.yaml"
         )
         raise EarlierError(message)
-    return found
+    return paths
 
 
 def earlier(folder: Path, name: str, uids: Collection[str]) -> dict[str, Before]:
-    """Return what the earlier download in `folder` has of these pairs: those that it downloaded, by uid.
+    """Return the pairs that the earlier download in `folder` downloaded, by uid.
 
-    The table of the same shard is read first: where both versions have one work list, no other is.
+    The table of the same shard is read first: if both versions have the same work list, it is the only one.
     """
     files = shard_files(folder)
     same = [path for path in files if path.stem == name]
-    found = dict(_rows(same, uids))
+    pairs = dict(_rows(same, uids))
     missing = set(uids) - _known(same)
     if missing:
-        found |= dict(_rows([path for path in files if path.stem != name], missing))
-    return found
+        pairs |= dict(_rows([path for path in files if path.stem != name], missing))
+    return pairs
 
 
 def _known(files: Collection[Path]) -> set[str]:
@@ -87,38 +87,38 @@ def _rows(files: Collection[Path], uids: Collection[str]) -> Iterator[tuple[str,
     wanted = pa.array(sorted(uids), pa.string())
     for path in files:
         names = [name for name in ("uid", "sha256", "key", "pdq") if name in pq.read_schema(path).names]
-        kept = (ds.field("reason") == KEEP) & ds.field("uid").isin(wanted)
-        table = ds.dataset(path).to_table(columns=names, filter=kept)
+        condition = (ds.field("reason") == KEEP) & ds.field("uid").isin(wanted)
+        table = ds.dataset(path).to_table(columns=names, filter=condition)
         for row in table.filter(pc.is_valid(table["sha256"])).to_pylist():
             yield row["uid"], Before(row["sha256"], row.get("pdq"), row["key"], path.with_suffix(".tar"))
 
 
 def with_pictures(found: Mapping[str, Before]) -> dict[str, Before]:
-    """Return the same with a PDQ hash for each pair, out of the stored pictures where the tables have none.
+    """Return the same with a PDQ hash for each pair, computed from the stored picture if the table has none.
 
-    A pair whose tar is not there keeps None: whatever it shows now counts as changed, unless the bytes are the same.
+    A pair whose tar is missing keeps None: it counts as changed unless the bytes are the same.
     """
     lacking: dict[Path, dict[str, str]] = {}
     for uid, before in found.items():
         if before.pdq is None and before.tar.is_file():
             lacking.setdefault(before.tar, {})[before.key] = uid
-    known = dict(found)
+    completed = dict(found)
     for tar, uids in sorted(lacking.items()):
         for key, picture in shards.read_shard(tar):
             if key in uids:
                 before = found[uids[key]]
                 now = hashes.pdq_as_stored(picture).hex
-                known[uids[key]] = Before(before.sha256, now, before.key, before.tar)
-    return known
+                completed[uids[key]] = Before(before.sha256, now, before.key, before.tar)
+    return completed
 
 
 def bits_apart(one: str, other: str) -> int:
-    """Return in how many bits two PDQ hashes differ."""
+    """Return the number of bits in which two PDQ hashes differ."""
     return (int(one, 16) ^ int(other, 16)).bit_count()
 
 
 def compare(before: Before, sha256: str | None, now: str | None) -> str:
-    """Return the class of a pair that was downloaded again, by its sha256 and its PDQ hash of now."""
+    """Return the class of a pair that was downloaded again, by its new sha256 and PDQ hash."""
     if sha256 == before.sha256:
         return SAME_BYTES
     if before.pdq is None or now is None:
@@ -126,21 +126,21 @@ def compare(before: Before, sha256: str | None, now: str | None) -> str:
     return SAME_PICTURE if bits_apart(before.pdq, now) <= PDQ_DISTANCE else CHANGED
 
 
-def refusal(found: str, mode: Mode) -> str | None:
-    """Return why a pair of this class may not pass; None where it may.
+def refusal(class_of_pair: str, mode: Mode) -> str | None:
+    """Return why a pair of this class is refused; None if it is not.
 
-    `drop` refuses other pictures. `strict` also refuses other bytes of the same picture: noise that nobody sees can be
-    made to mislead a model. `keep` refuses nothing.
+    `drop` refuses other pictures. `strict` also refuses other bytes of the same picture, since invisible noise can
+    mislead a model. `keep` refuses nothing.
     """
-    if found == CHANGED and mode != "keep":
+    if class_of_pair == CHANGED and mode != "keep":
         return "another picture than the earlier version has"
-    if found == SAME_PICTURE and mode == "strict":
+    if class_of_pair == SAME_PICTURE and mode == "strict":
         return "the picture of the earlier version in other bytes"
     return None
 
 
 def classify(row: Mapping[str, Any], before: Before, now: str | None) -> str:
-    """Return the class of a pair by its row of `schema.IMAGES` and the PDQ hash of what was downloaded."""
+    """Return the class of a pair by its row of `schema.IMAGES` and the PDQ hash of the downloaded picture."""
     reason = row["reason"]
     if reason == KEEP:
         return compare(before, row["sha256"], now)

@@ -1,9 +1,9 @@
-"""The queue of rows of a shard: hosts alternate, and a host that fails waits until all others are done.
+"""The queue of rows of a shard: hosts alternate, and a failing host waits until all others are done.
 
-A slow or dead host holds no more rows than it may be asked for at once; all other rows pass by. For each host there is
-a circuit breaker. Closed: rows start up to the limit, but the first one alone until the host has answered. Open: after
-so many failures in a row none starts. Half-open: when nothing else is left, one more row is tried; an answer closes the
-breaker, a failure gives the rest of the host up. No clock decides, so the same answers lead to the same rows.
+A slow or dead host occupies at most its limit of connections; rows of other hosts overtake it. Each host has a circuit
+breaker. Closed: rows start up to the limit, but only one until the host has answered. Open: after `host_failures`
+failures in a row none starts. Half-open: when no other row is left, one more is tried; an answer closes the breaker, a
+failure gives up the rest of the host. No clock is involved, so the same responses lead to the same rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Host:
 
 
 class HostQueue:
-    """Rows, as places in the list of their hosts, that have not begun; those of one host keep their order."""
+    """Rows that have not begun, as indices in the list of their hosts; those of one host keep their order."""
 
     def __init__(self, hosts: Sequence[str], settings: params.Download) -> None:
         self._per_host = settings.connections_per_host
@@ -56,12 +56,12 @@ class HostQueue:
             self._offer(host)
 
     def start(self) -> int | None:
-        """Return a row that may begin now, or None where none may until another one has ended."""
+        """Return a row that may begin now, or None if none may before another one ends."""
         while self._ready or self._half_open():
             host = self._ready.popleft()
             host.queued = False
             if not self._may_start(host):
-                # It lost its rows or its standing while it was in the line; another host of the domain takes its place.
+                # It lost its rows or failed while it was queued; another host of the domain takes its place.
                 self._next_of(host.domain)
             elif host.domain.running >= self._per_domain:
                 host.queued = True
@@ -76,12 +76,12 @@ class HostQueue:
         return None
 
     def give_up(self) -> int | None:
-        """Return a row that is not to be asked for, because its host fails; None where there is none now."""
+        """Return a row that is given up because its host fails; None if there is none now."""
         return self._given_up.popleft() if self._given_up else None
 
     @property
     def done(self) -> bool:
-        """Whether no row is left, begun ones among them."""
+        """Whether no row is left, waiting or running."""
         return not (self._running or self._ready or self._open or self._given_up)
 
     def leave(self) -> None:
@@ -91,7 +91,7 @@ class HostQueue:
             host.rows.clear()
 
     def end(self, row: int, *, failed: bool = False, paused: bool = False) -> None:
-        """Note that a row has ended, and whether its host failed to answer, or is to be left alone (`paused`)."""
+        """Record that a row has ended, and whether its host failed to answer, or must not be asked again (`paused`)."""
         host = self._hosts[self._names[row]]
         host.running -= 1
         host.domain.running -= 1
@@ -113,7 +113,7 @@ class HostQueue:
         return host.running < (self._per_host if host.answered else 1)
 
     def _offer(self, host: _Host) -> None:
-        """Put a host into the line, once, if one of its rows may begin."""
+        """Put a host into the queue, once, if one of its rows may begin."""
         if not host.queued and self._may_start(host):
             host.queued = True
             self._ready.append(host)
@@ -123,7 +123,7 @@ class HostQueue:
             self._ready.append(domain.waiting.popleft())
 
     def _half_open(self) -> bool:
-        """When nothing else is left, let one more row of each host with an open breaker begin."""
+        """When no other row is left, let one more row of each host with an open breaker begin."""
         if self._running:
             return False
         for host in self._open:

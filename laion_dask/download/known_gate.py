@@ -1,6 +1,6 @@
 """Keep known content out of a download: addresses before they are fetched, bodies before they are decoded.
 
-Addresses are looked up before they are asked for, redirects among them; bodies before anything is decoded or written.
+Addresses, of redirects too, are looked up before each request; bodies before anything is decoded or written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from laion_dask.web.fetch.exchange import Ask, ExchangeLimits, Reply
 
 
 class KnownContentGate:
-    """What lets pass through everything that no list has."""
+    """Refuses addresses, bodies and pictures that a list has."""
 
     def __init__(self, lists: Sequence[Index]) -> None:
         self._lists = tuple(lists)
@@ -31,17 +31,17 @@ class KnownContentGate:
         return {place: tuple(name for name, mask in found.items() if mask[place]) for place in places}
 
     def through(self, wrap: Callable[[Ask], Ask] | None) -> Callable[[Ask], Ask] | None:
-        """Extend an archive's `wrap`, so that no address of a list is requested."""
+        """Extend an archive's `wrap` so that no listed address is requested."""
         if not self._has_addresses:
             return wrap
 
         def around(ask: Ask) -> Ask:
-            behind = ask if wrap is None else wrap(ask)
+            inner = ask if wrap is None else wrap(ask)
 
             async def asked(target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]) -> Reply:
                 if listed := self.of_urls([target.href]):
                     return Reply(failure=LISTED_ADDRESS, message=known_content.message_for(listed[0]))
-                return await behind(target, limits, wanted)
+                return await inner(target, limits, wanted)
 
             return asked
 

@@ -36,8 +36,8 @@ from laion_dask.web.fetch.outcome import Fetched, not_asked
 from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.rights.decision import SILENT
 
-_AHEAD: Final = 4  # rows under way, in multiples of the connections: most of them may wait for a slot at their host
-_BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; while there are more, no row begins
+_AHEAD: Final = 4  # running rows, in multiples of the connections: most may wait for a slot at their host
+_BODY_BYTES: Final = 128 * 1024 * 1024  # bodies that wait to be decoded; above this, no row begins
 
 
 def download(
@@ -59,15 +59,15 @@ def download(
     """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
     The work list is that of the catalog (`schema.WORK`), or one of any table (`worklist.cut`). `name` is the number of
-    the shard, and `shard_rows` the size of full ones: keys are made of both (`shards.key`). `workers` is the number of
+    the shard, and `shard_rows` the size of full ones: keys consist of both (`shards.key`). `workers` is the number of
     processes that download at the same time: they share the limits for each host through `limit_server`, which only a
-    single worker can do without. `archive` is the index of the exchanges that stand in for the web (source
-    archive). With `before`, the folder of an earlier round of the shard, only the rows that failed for now there are
-    tried, as round `round_number`; `rounds.settle` joins them. What `lists` have is not asked for where they know its
-    address, and else neither decoded nor written; its row has the names of the lists and nothing of the image.
+    single worker does not need. `archive` is the index of recorded exchanges (source archive). With `before`, the
+    folder of an earlier round of the shard, only the rows that failed for now there are tried, as round
+    `round_number`; `rounds.settle` joins them. Addresses on one of `lists` are not requested, other listed images
+    neither decoded nor written; their rows have the names of the lists and nothing of the image.
 
-    Beside the shard it leaves what is no part of a version: `tries/` and `later/`, see `rounds`. Returns the images'
-    ledger, the bytes received, the number of hosts, how many rows failed for now, and what hosts took longest.
+    `tries/` and `later/` beside the shard are not part of a version, see `rounds`. Returns the images' ledger, the
+    bytes received, the number of hosts, how many rows failed for now, and the slowest hosts.
     """
     table = pq.read_table(work)
     columns = worklist.image_columns(table.schema)
@@ -105,7 +105,7 @@ def download(
         try:
             uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
         except BaseExceptionGroup as group:
-            # Rows run in parallel, but one full disk or one bug is one error: the first, as itself.
+            # Rows run in parallel; a full disk or a bug fails many of them, and the first error is enough.
             raise group.exceptions[0] from None
     tries = rounds.write_tries(out, name, shard.tries)
     rounds.write_later(out, name, shard.later)
@@ -132,7 +132,7 @@ class _Rows:
 
 
 class _Shard:
-    """The state of one download: the rows that have not begun, what is under way, what has ended."""
+    """The state of one download: waiting, running and finished rows."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class _Shard:
         self._buffer = reorder_buffer
         self._writer = writer
         self._listed = gate.of_urls([row["url"] for row in work.rows])
-        # Rows without a valid address have no host that could fail for the others.
+        # Each row without a valid address gets its own host, so that its failures do not affect others.
         self._queue = HostQueue([row["host"] or f"? {place}" for place, row in enumerate(work.rows)], settings)
         self._active = 0
         self._body_bytes = 0
@@ -163,7 +163,7 @@ class _Shard:
         self.ended: list[dict[str, Any]] = []
 
     async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
-        """Fetch all rows; a row that may not begin yet holds up no other."""
+        """Fetch all rows; a row that may not begin yet does not delay others."""
         checks = BodyChecks.of(self._settings, self._gate, processes=cores)
         with ThreadPoolExecutor(cores, thread_name_prefix="decode") as pool:
             async with opening as fetcher, asyncio.TaskGroup() as tasks:
@@ -183,7 +183,7 @@ class _Shard:
         return self._active < _AHEAD * self._settings.connections and self._body_bytes <= _BODY_BYTES
 
     def _stop(self, fetcher: Fetcher) -> None:
-        """Begin no further row, and wait for no host: the shard has taken as long as it may."""
+        """Begin no further row and end all waits: the shard's time budget is spent."""
         self._over = True
         self._queue.leave()
         fetcher.end_waits()
@@ -236,7 +236,7 @@ class _Shard:
         return self._gate.of_urls([fetched.final_url])[0]
 
     def _end(self, row: int, attempt: Attempt) -> None:
-        """Write a row that has ended, and those that have waited for it."""
+        """Add a finished row to the reorder buffer, and write the rows that are ready."""
         work, fetched, key = self._rows[row], attempt.fetched, self._work.key(row)
         asks_for("row", work["uid"], self._work.round_number)
         self._archive.end_row(listed=attempt.is_listed)

@@ -21,10 +21,10 @@ from laion_dask.storage.shards import write_sizes
 def of_work_lists(
     paths: Iterable[Path], rules: params.Download, shard_rows: int, answers: str, lists: Sequence[Index]
 ) -> list[Part]:
-    """Return a part for each shard's work list; `answers` stands for the recorded answers, if there are any."""
+    """Return a part for each shard's work list; `answers` is the digest of the recorded responses, if any."""
     compared = digest(*(earlier.shard_files(Path(rules.verify)) if rules.verify is not None else []))
-    # A further round fetches nothing again that an earlier one has fetched, so their number is not in the key. Neither
-    # are the lists of known content: the stage filter finds what was downloaded before a list had it.
+    # Further rounds fetch only failed rows, so their number is not in the key. Neither are the lists of known content:
+    # the stage filter finds images that were downloaded before a list had them.
     shaping = rules.model_dump(mode="json", exclude={"rounds"})
     return [
         Part(

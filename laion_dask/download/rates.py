@@ -16,8 +16,8 @@ _HOSTS: Final = 2
 class DownloadRates:
     """Adds up the counts of `part.download` over all rounds of a run.
 
-    Parts that only join rounds have no `slow` and are left out: their rows were counted in their rounds. Rates are of
-    this run: parts that an earlier run has finished count as parts, not for the speed.
+    Parts that only join rounds have no `slow` and are left out: their rows were counted in their rounds. Parts of an
+    earlier run count as finished, but not for the speed.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class DownloadRates:
         self._slow = dict(sorted(self._slow.items(), key=lambda item: -item[1])[:_HOSTS])
 
     def rates(self) -> str:
-        """Return images and bytes a second until now, and the share of successes; empty before the first part."""
+        """Return images and bytes a second so far, and the share of successes; empty before the first part."""
         if not self._tried:
             return ""
         speeds = f"{self._tried / self._elapsed():,.0f} images/s, {self._bytes / self._elapsed() / 1e6:,.1f} MB/s"
         return f"{speeds}, {self._kept / self._tried:.1%} success"
 
     def slowest(self) -> str:
-        """Return the hosts with the longest mean time of an attempt; empty where none is known."""
+        """Return the hosts with the longest mean time of an attempt; empty if none is known."""
         return ", ".join(f"{host} {seconds:.1f} s" for host, seconds in self._slow.items())
 
     def words(self, state: ProgressState) -> list[str]:

@@ -1,4 +1,4 @@
-"""Put rows that end in any order back into order, in memory while they are few, else on disk."""
+"""Restore the order of rows that end in any order, in memory while they are few, else on disk."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MEMORY_BYTES: Final = 64 * 1024 * 1024
 
 
 class ReorderBuffer:
-    """A context manager that holds what has ended before an earlier row has.
+    """A context manager that holds finished rows until all earlier rows have ended.
 
-    A row that takes a minute holds up the thousands that end after it: their images go into one unnamed file in
-    `folder` as soon as those in memory have `memory_bytes` together.
+    Thousands of rows may wait for one that takes a minute: their images go to a temporary file in `folder` once those
+    in memory reach `memory_bytes`.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -35,7 +35,7 @@ class ReorderBuffer:
         self._file.close()
 
     def put(self, place: int, row: dict[str, Any], image: bytes, extension: str = "jpg") -> None:
-        """Take the row that stands at a place, counted from 0 without gaps."""
+        """Add the row with this index, counted from 0 without gaps."""
         if self.held_bytes + len(image) <= self._limit or place == self._next:
             self.held_bytes += len(image)
             self._waiting[place] = row, image, extension
@@ -46,7 +46,7 @@ class ReorderBuffer:
         self._end += len(image)
 
     def ready(self) -> Iterator[tuple[dict[str, Any], bytes, str]]:
-        """Yield the rows whose turn it is, with image and extension: all up to the first one that is missing."""
+        """Yield the rows up to the first missing one, with image and extension."""
         while self._next in self._waiting:
             row, image, extension = self._waiting.pop(self._next)
             self._next += 1

@@ -1,7 +1,7 @@
-"""Join the rounds of one shard: each row as the last round that tried it left it.
+"""Join the rounds of one shard: each row from the last round that tried it.
 
-A round after the first has only the rows that failed for now. None of them has an image before, so the tars of the
-rounds hold different keys, and are merged from front to back: memory holds the rows of a shard and one image a round.
+Later rounds have only the rows that failed for now, which have no image yet: so the rounds' tars have distinct keys and
+are merged in one pass. Memory holds the rows of a shard and one image for each round.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _SLOWEST: Final = 5
 
 
 def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
-    """Write one shard (see `part.download`) out of its rounds' folders, the first of which has all rows.
+    """Write one shard (see `part.download`) from the folders of its rounds, the first of which has all rows.
 
-    Returns the counts that `download` returns. Raises `shards.ShardError` where the rounds do not fit together.
+    Returns the same counts as `download`. Raises `shards.ShardError` if the rounds do not fit together.
     """
     rows: dict[str, dict[str, Any]] = {}
     columns = pq.read_schema(rounds[0] / f"{name}.parquet")
     for folder in rounds:
         rows |= {row["key"]: row for row in pq.read_table(folder / f"{name}.parquet").to_pylist()}
     tars = [shards.read_members(folder / f"{name}.tar") for folder in rounds]
-    images = heapq.merge(*tars, key=lambda found: found[0])
-    found = next(images, None)
+    images = heapq.merge(*tars, key=lambda image: image[0])
+    image = next(images, None)
     with shards.ShardWriter(out, name, columns) as writer:
         for key, row in rows.items():
             members: list[tuple[str, bytes]] = []
-            if found is not None and found[0] == key:
-                members, found = found[1], next(images, None)
+            if image is not None and image[0] == key:
+                members, image = image[1], next(images, None)
             writer.adopt(row, members)
-        if found is not None:
-            raise shards.ShardError(f"{name}: the rounds have the image {found[0]} twice, or without its row")
+        if image is not None:
+            raise shards.ShardError(f"{name}: the rounds have the image {image[0]} twice, or without its row")
     join_archives(out, name, rounds)
     write_tries(out, name, [row for folder in rounds for row in pq.read_table(tries_file(folder, name)).to_pylist()])
     later = read_later(rounds[-1], name)
@@ -67,7 +67,7 @@ def count(rows: Iterable[Mapping[str, Any]], later: Sequence[int]) -> dict[str, 
 
 
 def slowest(tries: pa.Table) -> list[dict[str, Any]]:
-    """Return the hosts with the longest mean time of a try: host, tries, seconds of all together."""
+    """Return the hosts with the longest mean time of a try: host, tries, total seconds."""
     hosts = tries.group_by("host").aggregate([("seconds", "sum"), ("seconds", "count")]).to_pylist()
     hosts.sort(key=lambda row: (-row["seconds_sum"] / row["seconds_count"], row["host"]))
     return [
@@ -77,29 +77,29 @@ def slowest(tries: pa.Table) -> list[dict[str, Any]]:
 
 
 def tries_file(folder: Path, name: str) -> Path:
-    """Return where a part keeps how long its tries took (`schema.TRIES`)."""
+    """Return the path of a part's table of tries and their durations (`schema.TRIES`)."""
     return folder / "tries" / f"{name}.parquet"
 
 
 def later_file(folder: Path, name: str) -> Path:
-    """Return where a part keeps which of its rows failed for now, as places in the work list."""
+    """Return the path of a part's list of rows that failed for now, as indices in the work list."""
     return folder / "later" / f"{name}.json"
 
 
 def read_later(folder: Path, name: str) -> list[int]:
-    """Return the places, in the work list, of the rows that failed for now."""
+    """Read the indices, in the work list, of the rows that failed for now."""
     return [int(place) for place in json.loads(later_file(folder, name).read_bytes())]
 
 
 def write_later(folder: Path, name: str, places: Sequence[int]) -> None:
-    """Write what `read_later` reads."""
+    """Write the list that `read_later` reads."""
     path = later_file(folder, name)
     path.parent.mkdir()
     path.write_text(json.dumps(sorted(places)))
 
 
 def write_tries(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Write how long the tries of a shard took, in the order of its rows, and return the table."""
+    """Write the table of a shard's tries, in the order of its rows, and return it."""
     in_order = sorted(rows, key=lambda row: (row["key"], row["round"], row["attempt"]))
     table = pa.Table.from_pylist(in_order, schema=schema.TRIES.schema)
     path = tries_file(folder, name)

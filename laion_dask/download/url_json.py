@@ -1,7 +1,7 @@
-"""Read the lines of a table of URLs that is JSON lines: each line is an object and is read for itself.
+"""Read a table of URLs in JSON lines: each line is an object and is parsed on its own.
 
-Texts are taken as they are. Where a text is wanted, a number, true or false is taken as it is written; a list or an
-object is a fault, and so is anything but a text as an address. null is no value.
+Texts are unchanged. In a text column a number, true or false becomes text as written; a list or an object is a fault,
+and so is an address that is not a text. null is a missing value.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import msgspec
 
 from laion_dask.download.url_rows import BLANK, SURROGATES, Sheet, TableRow, numbered
 
-# So many rows are read with all of their keys, which a message may need.
+# The first rows are read with all of their keys, for error messages.
 _LOOKED_AT: Final = 20
 _MOST_SHOWN: Final = 60
 _INT64: Final = 2**63
-# What stands in JSON with a backslash, or as no text of UTF-8.
+# Characters that JSON escapes, or that UTF-8 cannot encode.
 _ESCAPED: Final = re.compile('[\\\\"\x00-\x1f\ud800-\udfff]')
 _NONE: Final = msgspec.Raw()
 _NOT_STRICT: Final = (ValueError, RecursionError)
@@ -33,7 +33,7 @@ class _Written(str):
 
 
 class _Object(list[tuple[str, Any]]):
-    """An object: its names with their values, some of which may stand twice."""
+    """An object: its names and values, possibly with repeated names."""
 
 
 def _refuse(word: str) -> float:
@@ -58,10 +58,10 @@ def rows(stream: BinaryIO, sheet: Sheet) -> Iterator[TableRow]:
 
 
 def _quick_reader(sheet: Sheet) -> Callable[[bytes], Sequence[str | None] | None]:
-    """Return a function that reads a line whose texts are texts or null; None is its answer for any other line."""
+    """Return a function that parses a line whose text columns are texts or null; it returns None for other lines."""
     names, typed = sheet.wanted.names, _typed(sheet)
     if any(_ESCAPED.search(name) for name in names):
-        return lambda _: None  # written in several ways, which only the careful reader knows
+        return lambda _: None  # such a name has several spellings, which only the careful reader handles
     own = [f"c{place}" for place in range(len(names))]
     fields = [
         (mine, msgspec.Raw, _NONE) if name in typed else (mine, str | None, None)
@@ -73,7 +73,7 @@ def _quick_reader(sheet: Sheet) -> Callable[[bytes], Sequence[str | None] | None
     types = [(place, name) for place, name in enumerate(names) if name in typed]
 
     def read_line(line: bytes) -> Sequence[str | None] | None:
-        # A key may stand twice, or be written with escapes.
+        # A repeated or escaped key needs the careful reader.
         if b"\\u" in line:
             return None
         for mark in marks:
@@ -83,18 +83,18 @@ def _quick_reader(sheet: Sheet) -> Callable[[bytes], Sequence[str | None] | None
             values = as_tuple(decode(line))
             if not types:
                 return values
-            some = list(values)
+            converted = list(values)
             for place, name in types:
-                some[place] = _value(name, _read(bytes(some[place])), sheet)
+                converted[place] = _value(name, _read(bytes(converted[place])), sheet)
         except _NOT_STRICT:
             return None
-        return some
+        return converted
 
     return read_line
 
 
 def _read(raw: bytes) -> object:
-    """Read one value that is known to be JSON; nothing is null."""
+    """Parse one value that is valid JSON; empty means null."""
     if not raw:
         return None
     text = raw.decode()
@@ -107,16 +107,16 @@ def _typed(sheet: Sheet) -> frozenset[str]:
 
 def _carefully(number: int, line: bytes, sheet: Sheet) -> TableRow:
     try:
-        found = _CAREFUL.decode(line.decode().strip(BLANK))
+        parsed = _CAREFUL.decode(line.decode().strip(BLANK))
     except UnicodeDecodeError:
         return sheet.bad(number, "the line is no UTF-8")
     except (ValueError, RecursionError) as error:
         return sheet.bad(number, f"no JSON: {error}")
-    if not isinstance(found, _Object):
-        is_list = isinstance(found, list)
+    if not isinstance(parsed, _Object):
+        is_list = isinstance(parsed, list)
         return sheet.bad(number, "a list, not an object (jq -c '.[]' makes lines of it)" if is_list else "no object")
     values: dict[str, Any] = {}
-    for name, value in found:
+    for name, value in parsed:
         if name in values and name in sheet.wanted.names:
             return sheet.bad(number, f"the key {name!r} stands twice")
         values[name] = value
@@ -137,7 +137,7 @@ def _carefully(number: int, line: bytes, sheet: Sheet) -> TableRow:
 
 
 def _value(name: str, value: object, sheet: Sheet) -> str | None:
-    """Return a value of a column that keeps its type as text, and remember its kind."""
+    """Return a value of a typed column as text, and record its type."""
     if value is not None:
         sheet.kinds.setdefault(name, set()).add(_kind(value))
     return _as_json(value) if isinstance(value, list) else _text(value)
@@ -154,7 +154,7 @@ def _kind(value: object) -> str:
 
 
 def type_of(kinds: Collection[str]) -> str:
-    """Return the type that values of these kinds have in common; VARCHAR where they have none."""
+    """Return the common type of values of these types; VARCHAR if there is none."""
     if kinds and set(kinds) <= {"BIGINT", "DOUBLE"}:
         return "DOUBLE" if "DOUBLE" in kinds else "BIGINT"
     return "BOOLEAN" if set(kinds) == {"BOOLEAN"} else "VARCHAR"
@@ -171,7 +171,7 @@ def _clean(value: str) -> str:
 
 
 def _as_json(value: object) -> str:
-    """Write a value that was read, its numbers as they were written."""
+    """Write a parsed value as JSON, with numbers as in the input."""
     if isinstance(value, _Object):
         return "{" + ", ".join(f"{json.dumps(name)}: {_as_json(one)}" for name, one in value) + "}"
     if isinstance(value, list):

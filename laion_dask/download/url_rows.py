@@ -1,4 +1,4 @@
-"""What the readers of tables of URLs share: rows, faults, and lines with their numbers."""
+"""Common parts of the readers of URL tables: rows, faults, and numbered lines."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 MAX_LINE_BYTES: Final = 2**22
-"""A longer line is a row with a fault, of which nothing is kept."""
+"""A longer line is a row with a fault and without values."""
 
 BLANK: Final = " \t\r\n\x0b\x0c"
 SURROGATES: Final = re.compile("[\ud800-\udfff]")
-"""What bytes that are no UTF-8, and escapes in JSON that are half a character, become in Python's text."""
+"""Invalid UTF-8 bytes and unpaired JSON escapes, as Python decodes them."""
 
 _MAX_SEEN: Final = 40
 
 
 class TableError(Exception):
-    """A table cannot be read as asked; the message has the file and the remedy."""
+    """A table cannot be read; the message has the file and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Columns that are taken where a table has them: addresses and other texts, and those that keep their type."""
+    """Columns to read if a table has them: addresses, other texts, and columns that keep their type."""
 
     urls: tuple[str, ...]
     texts: tuple[str, ...]
@@ -32,42 +32,42 @@ class Wanted:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them, none twice; one that is wanted as a text stands there."""
+        """All names without duplicates; one that is both a text and typed counts as a text."""
         return tuple(dict.fromkeys((*self.urls, *self.texts, *self.typed)))
 
 
 class TableRow(NamedTuple):
-    """One row: a value for each wanted column, and what is wrong with the row, or with single values by their place."""
+    """One row: a value for each wanted column, the fault of the row, and the faults of single values by index."""
 
     values: Sequence[str | None]
     fault: str | None = None
     faults: dict[int, str] | None = None
     size: int = 0
-    """About as many bytes are held."""
+    """Approximate bytes in memory."""
 
 
 @dataclass(slots=True)
 class Sheet:
-    """A table that is read: what is wanted of it, and what has been found so far."""
+    """A table that is being read: the wanted columns, and those found so far."""
 
     path: Path
     wanted: Wanted
     found: set[str] = field(default_factory=set)
-    """Wanted columns that it has; one that has no value in any row may be missing."""
+    """Wanted columns that it has; one without any value may be missing."""
     seen: dict[str, None] = field(default_factory=dict)
-    """Columns that it has, for a message."""
+    """Columns that it has, for error messages."""
     kinds: dict[str, set[str]] = field(default_factory=dict)
-    """By column that keeps its type: the kinds of its values; CSV has none."""
+    """By typed column: the types of its values; none for CSV."""
 
     def see(self, name: str) -> None:
-        """Remember a column that the table has."""
+        """Record a column that the table has."""
         if name in self.wanted.names:
             self.found.add(name)
         if len(self.seen) < _MAX_SEEN:
             self.seen[name] = None
 
     def fault(self, line: int, what: str) -> str:
-        """Return what is wrong, with its place."""
+        """Return a fault with its file and line."""
         return f"{self.path.name}, line {line:,}: {what}"
 
     def bad(self, line: int, what: str) -> TableRow:
@@ -76,7 +76,7 @@ class Sheet:
 
 
 def numbered(stream: BinaryIO, sheet: Sheet) -> Iterator[tuple[int, bytes | TableRow]]:
-    """Yield the lines that are not blank with their numbers; a row with a fault for one that is too long."""
+    """Yield non-blank lines with their numbers; for one that is too long, a row with a fault."""
     number = 0
     while line := stream.readline(MAX_LINE_BYTES):
         number += 1

@@ -1,8 +1,8 @@
 """Read tables of URLs that are text (CSV, TSV, JSON lines, a URL a line) strictly, line by line, into text columns.
 
-A reader that infers columns and types from the first rows changes the others: one odd caption puts quotes round all,
-and a key that comes late ends the reading. Here each line stands for itself: it is a row, or a row with a fault that
-names its line. Only a file that is no such table at all, or whose quotes leave in doubt where rows end, is refused.
+A reader that infers columns and types from the first rows can misread later ones, or fail at a key that is new. Here
+each line is parsed on its own: it is a row, or a row with a fault that names its line. A file is refused only if no row
+can be read, or if an open quote makes the ends of rows ambiguous.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TextFormat = Literal["csv", "tsv", "jsonl", "txt"]
 PACKED: Final = {".gz": "gzip", ".zst": "zstd"}
 
 LINE_FAULT: Final = "line_fault"
-"""Column of the file that is written: what is wrong with a whole row; null where nothing is."""
+"""Column of the written file: the fault of a whole row; null if there is none."""
 
 _BATCH_ROWS: Final = 10_000
 _BATCH_BYTES: Final = 2**25
@@ -36,23 +36,23 @@ _OTHER_UNICODE: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UT
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """What a table became: a Parquet file of texts, and how each column is called there."""
+    """A table converted to a Parquet file of texts, with the names of its columns there."""
 
     file: Path
     columns: dict[str, str]
-    """By name: the column of the file, all text."""
+    """By name: its column in the file, a text."""
     faults: dict[str, str]
-    """By name: the column of the file that says what is wrong with this one in a row."""
+    """By name: the column in the file with its faults."""
     types: dict[str, str]
-    """By name: DuckDB's type that all of its values have; VARCHAR where they have none in common."""
+    """By name: DuckDB's type of all of its values; VARCHAR if they have no common type."""
     seen: tuple[str, ...]
 
 
 def read(path: Path, kind: TextFormat, wanted: Wanted, out: Path) -> TextTable:
-    """Read a table into the Parquet file `out`, in bounded memory; raises `TableError`.
+    """Convert a table to the Parquet file `out`, in bounded memory; raises `TableError`.
 
-    Every line that is not blank is a row, in CSV and TSV every record. A row that cannot be read has its fault and no
-    values. A table of which no row can be read is refused.
+    Every non-blank line is a row, in CSV and TSV every record. A row that cannot be read has a fault and no values. A
+    table without any readable row is refused.
     """
     rows: dict[TextFormat, Callable[[BinaryIO, Sheet], Iterator[TableRow]]] = {
         "csv": partial(_separated, delimiter=","),
@@ -66,10 +66,10 @@ def read(path: Path, kind: TextFormat, wanted: Wanted, out: Path) -> TextTable:
             _pass_mark(stream, path)
             count, faulty, first = _write(rows[kind](stream, sheet), sheet, out)
     except (OSError, EOFError) as error:
-        raise TableError(f"{path} cannot be read: {error}. Remedy: mend the file, or correct --input-format") from error
+        raise TableError(f"{path} cannot be read: {error}. Remedy: fix the file, or correct --input-format") from error
     if count and faulty == count:
         what = f"{path} cannot be read: none of its {count:,} rows can; {first}"
-        raise TableError(f"{what}. Remedy: mend the file, or correct --input-format")
+        raise TableError(f"{what}. Remedy: fix the file, or correct --input-format")
     places = {name: place for place, name in enumerate(wanted.names) if name in sheet.found}
     return TextTable(
         out,
@@ -81,25 +81,25 @@ def read(path: Path, kind: TextFormat, wanted: Wanted, out: Path) -> TextTable:
 
 
 def _write(rows: Iterator[TableRow], sheet: Sheet, out: Path) -> tuple[int, int, str]:
-    """Write rows in batches; return how many there are, how many of them are faulty as a whole, and the first fault."""
+    """Write rows in batches; return the number of rows, of rows with a fault of the whole row, and the first fault."""
     names = [name for place in range(len(sheet.wanted.names)) for name in (f"c{place}", f"f{place}")]
     schema = pa.schema([(name, pa.string()) for name in (*names, LINE_FAULT)])
     count = faulty = size = 0
     first = ""
-    held: list[TableRow] = []
+    batch: list[TableRow] = []
     with pq.ParquetWriter(out, schema, compression="zstd") as writer:
         for row in rows:
-            held.append(row)
+            batch.append(row)
             if row.fault is not None:
                 first = first or row.fault
                 faulty += 1
             size += row.size
-            if len(held) >= _BATCH_ROWS or size >= _BATCH_BYTES:
-                writer.write_table(_batch(held, sheet, schema))
-                count += len(held)
-                held, size = [], 0
-        writer.write_table(_batch(held, sheet, schema))
-    return count + len(held), faulty, first
+            if len(batch) >= _BATCH_ROWS or size >= _BATCH_BYTES:
+                writer.write_table(_batch(batch, sheet, schema))
+                count += len(batch)
+                batch, size = [], 0
+        writer.write_table(_batch(batch, sheet, schema))
+    return count + len(batch), faulty, first
 
 
 def _batch(rows: Sequence[TableRow], sheet: Sheet, schema: pa.Schema) -> pa.Table:
@@ -119,22 +119,22 @@ def _batch(rows: Sequence[TableRow], sheet: Sheet, schema: pa.Schema) -> pa.Tabl
 
 
 def _opened(path: Path) -> io.BufferedReader:
-    """Open a table, unpacked."""
+    """Open a table, decompressed."""
     raw = pa.input_stream(str(path), compression=PACKED.get(path.suffix.lower()), buffer_size=2**20)
     return io.BufferedReader(cast("io.RawIOBase", raw), 2**20)
 
 
 def _pass_mark(stream: io.BufferedReader, path: Path) -> None:
-    """Pass the byte order mark; `TableError` where the table has another encoding than UTF-8."""
+    """Skip the byte order mark; `TableError` if the encoding is not UTF-8."""
     head = stream.peek(4)[:4]
     if head.startswith(_OTHER_UNICODE) or b"\0" in head:
-        raise TableError(f"{path} is no UTF-8, but UTF-16 or UTF-32. Remedy: iconv -f UTF-16 -t UTF-8")
+        raise TableError(f"{path} is not UTF-8, but UTF-16 or UTF-32. Remedy: iconv -f UTF-16 -t UTF-8")
     if head.startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
 
 
 def _urls(stream: BinaryIO, sheet: Sheet) -> Iterator[TableRow]:
-    """Yield the rows of a text with a URL a line."""
+    """Yield the rows of a text file with one URL a line."""
     sheet.see("url")
     places = sheet.wanted.names
     for number, line in numbered(stream, sheet):
@@ -152,7 +152,7 @@ def _urls(stream: BinaryIO, sheet: Sheet) -> Iterator[TableRow]:
 def _separated(stream: BinaryIO, sheet: Sheet, delimiter: str) -> Iterator[TableRow]:
     """Yield the rows of CSV or TSV with a header (RFC 4180).
 
-    A quote that stays open ends the reading, since nothing behind it is certain: `TableError` with its line.
+    An open quote raises `TableError` with its line, since the rows behind it are ambiguous.
     """
     text = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -169,7 +169,7 @@ def _separated(stream: BinaryIO, sheet: Sheet, delimiter: str) -> Iterator[Table
             else:
                 header, places = fields, _places(fields, sheet)
     except csv.Error as error:
-        # Its own limit of a field's length, and the end of the file, are where a quote that stays open leads.
+        # An open quote ends in the module's limit of a field's length, or at the end of the file.
         is_open = "end of data" in str(error) or "field limit" in str(error)
         raise _open_quote(sheet, line, "a quote stays open" if is_open else str(error)) from error
 
@@ -189,7 +189,7 @@ def _fields(fields: list[str], header: list[str], places: list[int], sheet: Shee
         if last > first:
             raise _open_quote(sheet, first, f"{what}, and it goes on to line {last:,}")
         return sheet.bad(first, what)
-    # As in every reader of CSV, an empty field is no value.
+    # An empty field is a missing value, as in other readers of CSV.
     values = [(fields[place] or None) if place >= 0 else None for place in places]
     for name, value in zip(sheet.wanted.names, values, strict=True):
         if value is None:
@@ -203,6 +203,6 @@ def _fields(fields: list[str], header: list[str], places: list[int], sheet: Shee
 
 def _open_quote(sheet: Sheet, line: int, what: str) -> TableError:
     return TableError(
-        f"{sheet.path} cannot be read: in the row that begins in line {line:,}, {what}. Remedy: mend the file: close "
+        f"{sheet.path} cannot be read: in the row that begins in line {line:,}, {what}. Remedy: fix the file: close "
         "every quote, and double those that stand inside of quotes"
     )

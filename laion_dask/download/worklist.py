@@ -1,8 +1,8 @@
 """Cut tables of URLs (Parquet, CSV, TSV, JSON lines, text) into work lists of one shard each, in bounded memory.
 
-DuckDB reads Parquet, and sorts on disk what does not fit in memory; `url_tables` reads all else, strictly. Every row
-gets into a work list, whatever its URL: what cannot be asked for or read is a counted failure of the download. CSV and
-TSV are read as text, so that 007 stays 007.
+DuckDB reads Parquet, and sorts on disk if memory is too small; `url_tables` reads all other formats, strictly. Every
+row gets into a work list: an invalid URL or row is a counted failure of the download. CSV and TSV are read as text, so
+that 007 stays 007.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Format = Literal["parquet", "csv", "tsv", "jsonl", "txt"]
 Order = Literal["spread", "given"]
 
 EXPECTED_HASH: Final = "expected_hash"
-"""Column of a work list: the digest that the original bytes must have, lower-case hex; null where none is known."""
+"""Column of a work list: the digest that the original bytes must have, lower-case hex; null if unknown."""
 
 FORMATS: Final[Mapping[str, Format]] = {
     ".parquet": "parquet",
@@ -55,27 +55,27 @@ FORMATS: Final[Mapping[str, Format]] = {
     ".txt": "txt",
 }
 BOXES: Final = "blur_boxes"
-"""Column of a work list: boxes to blur, x1, y1, x2, y2 each, as shares of width and height; null: none are known."""
+"""Column of a work list: boxes to blur, x1, y1, x2, y2 each, as shares of width and height; null if unknown."""
 FAULT: Final = "row_fault"
-"""Column of a work list: why the row of the table cannot be used, with its line; null where it can."""
+"""Column of a work list: why the row of the table cannot be used, with its line; null if it can."""
 HASH_CHARS: Final = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 URL_COLUMNS: Final = ("url", "URL")
 CAPTION_COLUMNS: Final = ("text", "TEXT", "caption", "alt")
 UID_COLUMNS: Final = ("uid",)
 
 _OWN: Final = ("uid", "url", "text", "host")
-# Read from the table and for the download alone: what is to be in its table too is a further column.
+# Columns for the download only, which its table does not have.
 _INNER: Final = (EXPECTED_HASH, BOXES, FAULT)
-# Of what a download adds, under these names; and those that the work list takes.
+# Names of columns that the download or the work list writes.
 _RESERVED: Final = {*schema.IMAGES.names} - {*schema.WORK.names} | {*_OWN, *_INNER}
 _MEMORY: Final = "1GB"
-# Types of Parquet that are no text, and no single value that could be written as one.
+# Types of Parquet that cannot be converted to a text.
 _NO_TEXT: Final = ("[", "STRUCT", "MAP", "UNION", "BLOB", "BIT")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """Names of columns; None: the first of the usual names that the table has, and no column where it has none."""
+    """Names of columns; None means the first usual name that the table has, if any."""
 
     url: str | None = None
     caption: str | None = None
@@ -86,10 +86,10 @@ class ColumnNames:
 
 @dataclass(frozen=True, slots=True)
 class WorkListRules:
-    """How tables become work lists: which columns, how many rows to a shard, how many digits to its number.
+    """Options of work lists: columns, rows of a shard, digits of its number.
 
     Order `spread` shuffles by a hash of the uid, and spaces the hosts evenly within a shard; `given` keeps that of the
-    tables. `kind` is their format, where their names do not tell it.
+    tables. `kind` is their format, if their names do not show it.
     """
 
     asked: ColumnNames
@@ -100,20 +100,19 @@ class WorkListRules:
 
 
 def format_of(path: Path) -> Format:
-    """Tell the format of a table by the end of its name; `TableError` where that says nothing."""
+    """Return the format of a table by its extension; `TableError` if that is unknown."""
     name = path.with_suffix("") if path.suffix.lower() in url_tables.PACKED else path
-    found = FORMATS.get(name.suffix.lower())
-    if found is None:
+    format_ = FORMATS.get(name.suffix.lower())
+    if format_ is None:
         raise TableError(f"{path}: what format is it? Remedy: --input-format parquet, csv, tsv, jsonl or txt")
-    return found
+    return format_
 
 
 def cut(paths: Sequence[Path], out: Path, rules: WorkListRules) -> int:
     """Write the rows of all tables as work lists `<shard>.parquet` of `shard_rows` rows each, and return their number.
 
-    Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` where a column of hashes is
-    asked for, `BOXES` where one of boxes is, the further columns with their types, and `FAULT`. The same tables give
-    the same bytes. Raises `TableError`.
+    Columns: uid (the table's, else md5 of text + url), url, text, host, `EXPECTED_HASH` and `BOXES` if such columns are
+    named, the further columns with their types, and `FAULT`. The same tables give the same bytes. Raises `TableError`.
     """
     digits = rules.digits
     spill = out / "spill"
@@ -132,13 +131,13 @@ def cut(paths: Sequence[Path], out: Path, rules: WorkListRules) -> int:
                 pq.write_table(_finished(table, rules.order), out / f"{number:0{digits}d}.parquet", compression="zstd")
                 rows += table.num_rows
         except duckdb.Error as error:
-            raise _told(paths, error) from error
+            raise _read_error(paths, error) from error
     shutil.rmtree(spill)
     return rows
 
 
 def image_columns(work: pa.Schema) -> pa.Schema:
-    """Return the columns of a shard's table: of the work list of a stage, or of any other as `cut` writes it."""
+    """Return the columns of a shard's table, for a work list of the catalog or one that `cut` wrote."""
     if work.names == schema.WORK.names:
         return schema.IMAGES.schema
     carried = {*schema.WORK.names} - {"uid", "url", "host"}
@@ -147,31 +146,31 @@ def image_columns(work: pa.Schema) -> pa.Schema:
 
 
 def as_expected(body: bytes, expected: str | None) -> bool:
-    """Say whether the original bytes have the digest that the table gives; its length tells the kind."""
+    """Return whether the original bytes have the expected digest, whose length determines its kind."""
     if not expected:
         return True
     return hashlib.new(HASH_CHARS[len(expected)], body, usedforsecurity=False).hexdigest() == expected
 
 
 class _Table(NamedTuple):
-    """A table as DuckDB reads it."""
+    """A table as DuckDB's SQL sees it."""
 
     path: Path
     source: str
-    """What to select from."""
+    """The expression after FROM."""
     columns: Mapping[str, str]
-    """By name: the expression for it."""
+    """By name: its expression."""
     types: Mapping[str, str]
     """By name: its type."""
     fault: Callable[[Sequence[str]], str]
-    """For the names of the columns that are used: an expression for what is wrong with the row, null if nothing is."""
+    """Returns, for the names of used columns, an expression for the fault of a row, null if there is none."""
     seen: Collection[str]
-    """Its columns, for a message."""
+    """Its columns, for error messages."""
 
 
 def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: WorkListRules, spill: Path) -> None:
-    """Make the view `work` over all tables."""
-    asked = rules.asked
+    """Create the view `work` over all tables."""
+    names = rules.asked
     types: dict[str, tuple[str, Path]] = {}
     for number, path in enumerate(paths):
         if not path.is_file():
@@ -180,18 +179,18 @@ def _load(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], rules: W
         if kind == "parquet":
             table = _parquet(connection, path)
         else:
-            table = _text_table(url_tables.read(path, kind, _wanted(asked), spill / f"table-{number}.parquet"), path)
-        for name in asked.extra:
-            before, where = types.setdefault(name, (table.types.get(name, ""), path))
-            if name in table.types and table.types[name] != before:
+            table = _text_table(url_tables.read(path, kind, _wanted(names), spill / f"table-{number}.parquet"), path)
+        for name in names.extra:
+            first_type, where = types.setdefault(name, (table.types.get(name, ""), path))
+            if name in table.types and table.types[name] != first_type:
                 raise TableError(
-                    f"column {name!r} is {before} in {where}, {table.types[name]} in {path}. Remedy: one type"
+                    f"column {name!r} is {first_type} in {where}, {table.types[name]} in {path}. Remedy: one type"
                 )
-        connection.execute(f"create view table_{number} as select {_columns(table, asked)} from {table.source}")
+        connection.execute(f"create view table_{number} as select {_columns(table, names)} from {table.source}")
         if kind != "parquet":
             _refuse_without_rows(connection, f"table_{number}", path)
-        _refuse_wrong_hashes(connection, f"table_{number}", path, asked.hash)
-        _refuse_wrong_boxes(connection, f"table_{number}", path, asked.boxes)
+        _refuse_wrong_hashes(connection, f"table_{number}", path, names.hash)
+        _refuse_wrong_boxes(connection, f"table_{number}", path, names.boxes)
     union = " union all ".join(f"select * from table_{number}" for number in range(len(paths)))
     connection.execute(f"create view work as {union}")
 
@@ -211,7 +210,7 @@ def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _Table:
     try:
         types = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {source}").fetchall()}
     except duckdb.Error as error:
-        raise _told([path], error) from error
+        raise _read_error([path], error) from error
     return _Table(path, source, {name: _quoted(name) for name in types}, types, lambda _: "null::varchar", types)
 
 
@@ -225,7 +224,7 @@ def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
 
 
 def _columns(table: _Table, asked: ColumnNames) -> str:
-    path, found = table.path, table.columns
+    path, expressions = table.path, table.columns
     url = _column(table, asked.url, URL_COLUMNS, "--url-col")
     if url is None:
         raise TableError(f"{path} has no column url, but {_listed(table.seen)}. Remedy: name it with --url-col")
@@ -234,29 +233,29 @@ def _columns(table: _Table, asked: ColumnNames) -> str:
     used = [name for name in (url, caption, uid) if name is not None]
     for name in used:
         _refuse_other_type(table, name, is_url=name == url)
-    texts = {name: f"coalesce({found[name]}::varchar, '')" for name in used}
+    texts = {name: f"coalesce({expressions[name]}::varchar, '')" for name in used}
     text = texts.get(caption or "", "''")
-    made = f"md5({text} || {texts[url]})"
+    derived = f"md5({text} || {texts[url]})"
     own = [
-        f"coalesce(nullif({texts[uid]}, ''), {made}) as uid" if uid else f"{made} as uid",
+        f"coalesce(nullif({texts[uid]}, ''), {derived}) as uid" if uid else f"{derived} as uid",
         f"{texts[url]} as url",
         f"{text} as text",
     ]
     if asked.hash is not None:
         _column(table, asked.hash, (), "--hash-col")
         _refuse_other_type(table, asked.hash, is_url=False)
-        own.append(f"nullif(lower(trim({found[asked.hash]}::varchar)), '') as {EXPECTED_HASH}")
+        own.append(f"nullif(lower(trim({expressions[asked.hash]}::varchar)), '') as {EXPECTED_HASH}")
     if asked.boxes is not None:
         _column(table, asked.boxes, (), "--bbox-col")
-        own.append(f"{found[asked.boxes]}::double[][] as {BOXES}")
+        own.append(f"{expressions[asked.boxes]}::double[][] as {BOXES}")
     for name in asked.extra:
-        # DuckDB takes names that differ in case alone for one, and would give them others.
+        # DuckDB treats names that differ only in case as equal, and would rename them.
         if [one.casefold() for one in asked.extra].count(name.casefold()) > 1:
-            raise TableError(f"column {name!r} is asked for twice. Remedy: correct --save-additional-columns")
+            raise TableError(f"column {name!r} is named twice. Remedy: correct --save-additional-columns")
         if name.casefold() in _RESERVED:
             raise TableError(f"a column {name!r} is written by the download itself. Remedy: rename that of {path}")
         _column(table, name, (), "--save-additional-columns")
-        own.append(f"{found[name]} as {_quoted(name)}")
+        own.append(f"{expressions[name]} as {_quoted(name)}")
     return ", ".join([*own, f"{table.fault(used)} as {FAULT}"])
 
 
@@ -267,7 +266,7 @@ def _column(table: _Table, name: str | None, usual: Iterable[str], option: str) 
 
 
 def _refuse_other_type(table: _Table, name: str, *, is_url: bool) -> None:
-    """Refuse a column that would only become a text in some spelling: an address has to be one as it stands."""
+    """Refuse a column of another type than text; captions and uids may be any single value."""
     kind = table.types[name]
     text = kind == "VARCHAR" or kind.startswith("ENUM")
     if not text and (is_url or any(mark in kind for mark in _NO_TEXT)):
@@ -275,12 +274,12 @@ def _refuse_other_type(table: _Table, name: str, *, is_url: bool) -> None:
 
 
 def _refuse_without_rows(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
-    """Refuse a table of which no row can be used: it is another kind of table than it was taken for."""
-    found = connection.sql(f"select count(*), count({FAULT}), min({FAULT}) from {table}").fetchall()
-    rows, faulty, fault = found[0]
+    """Refuse a table without any usable row: its format is probably another one."""
+    counts = connection.sql(f"select count(*), count({FAULT}), min({FAULT}) from {table}").fetchall()
+    rows, faulty, fault = counts[0]
     if rows and faulty == rows:
         raise TableError(
-            f"{path} cannot be read: none of its {rows:,} rows can; {fault}. Remedy: mend the file, or correct "
+            f"{path} cannot be read: none of its {rows:,} rows can; {fault}. Remedy: fix the file, or correct "
             "--input-format"
         )
 
@@ -294,25 +293,25 @@ def _refuse_wrong_hashes(connection: duckdb.DuckDBPyConnection, table: str, path
     if wrong is not None:
         kinds = ", ".join(f"{kind} {chars}" for chars, kind in HASH_CHARS.items())
         raise TableError(
-            f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is no digest. "
+            f"{path}: column {column!r} holds {wrong[:140]!r}, {len(wrong)} characters, which is not a digest. "
             f"Remedy: hex digits ({kinds}), or none for a row without one"
         )
 
 
 def _first(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str, rule: str) -> Any:  # noqa: ANN401 - a value of any column
-    """Return the first value of a column for which a rule holds, None where there is none."""
+    """Return the first value of a column for which a rule holds; None if there is none."""
     try:
-        found = connection.sql(f"select {column} from {table} where {rule} limit 1").fetchall()
+        rows = connection.sql(f"select {column} from {table} where {rule} limit 1").fetchall()
     except duckdb.Error as error:
-        raise _told([path], error) from error
-    return found[0][0] if found else None
+        raise _read_error([path], error) from error
+    return rows[0][0] if rows else None
 
 
 def _refuse_wrong_boxes(connection: duckdb.DuckDBPyConnection, table: str, path: Path, column: str | None) -> None:
-    """Refuse boxes of another form: what they were to hide would be stored in the clear."""
+    """Refuse boxes of another form, which would leave the faces visible."""
     if column is None:
         return
-    # A list has places from 1, and NaN is above every number.
+    # In DuckDB indices of lists start at 1, and NaN is greater than every number.
     ordered = "box[1] between -1 and box[3] and box[2] between -1 and box[4] and greatest(box[3], box[4]) <= 2"
     right = f"lambda box: not coalesce(len(box) = 4 and {ordered}, false)"
     wrong = _first(connection, table, path, BOXES, f"coalesce(len(list_filter({BOXES}, {right})), 0) > 0")
@@ -324,7 +323,7 @@ def _refuse_wrong_boxes(connection: duckdb.DuckDBPyConnection, table: str, path:
 
 
 def _pieces(reader: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Yield tables of exactly `rows` rows, the last one with what is left."""
+    """Yield tables of exactly `rows` rows, the last one with the rest."""
     waiting: list[pa.RecordBatch] = []
     count = 0
     for batch in reader:
@@ -340,7 +339,7 @@ def _pieces(reader: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
 
 
 def _finished(table: pa.Table, order: Order) -> pa.Table:
-    """Add the hosts; where they are to be spread, space them evenly."""
+    """Add the hosts; with the order `spread`, space them evenly."""
     targets = [guard.parse(url) for url in table["url"].to_pylist()]
     hosts = pa.array([target.host if target else "" for target in targets], pa.string())
     table = table.add_column(3, "host", hosts)
@@ -351,10 +350,10 @@ def _finished(table: pa.Table, order: Order) -> pa.Table:
     return table
 
 
-def _told(paths: Sequence[Path], error: duckdb.Error) -> TableError:
+def _read_error(paths: Sequence[Path], error: duckdb.Error) -> TableError:
     line = str(error).strip().splitlines()[0]
     places = ", ".join(map(str, paths[:3])) + ("" if len(paths) <= 3 else f" and {len(paths) - 3} more")
-    return TableError(f"{places} cannot be read: {line}. Remedy: mend the file, or correct --input-format")
+    return TableError(f"{places} cannot be read: {line}. Remedy: fix the file, or correct --input-format")
 
 
 def _listed(found: Collection[str]) -> str:

@@ -1,12 +1,12 @@
 """Balance pairs over a list of entries that their texts contain: MetaCLIP's curation (arXiv 2309.16671).
 
 facebookresearch/MetaCLIP, metaclip/substr_matching.py: commas, full stops, semicolons, colons, question and exclamation
-marks and backticks get spaces around them, tabs and line breaks become spaces, and an entry counts where it stands
-between spaces, in its own case. metaclip/balancing.py: a pair stays if at least one of its entries
-is sampled; an entry that n pairs have is sampled for each of them with probability t / max(n, t).
+marks and backticks get spaces around them, tabs and line breaks become spaces, and an entry matches between spaces,
+in its own case. metaclip/balancing.py: a pair stays if at least one of its entries is sampled; an entry that n pairs
+have is sampled for each of them with probability t / max(n, t).
 
 There the random numbers are drawn in the order of the rows; here they are a hash of seed, uid and entry, so that the
-order of the rows changes nothing.
+order of the rows has no effect.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ def read_entries(path: Path) -> list[str]:
     """Read entries: a JSON list, or a text file with one a line. Raises `EntriesError`."""
     try:
         if path.suffix == ".json":
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
+            raw = json.loads(path.read_text(encoding="utf-8-sig"))
         else:
-            found = [entry for _, entry in strict_rows.values(path, comment="")]
+            raw = [entry for _, entry in strict_rows.values(path, comment="")]
     except strict_rows.RowsError as error:
         raise EntriesError(str(error)) from None
     except (OSError, ValueError) as error:
         raise EntriesError(f"{path} cannot be read: {error}. Remedy: entries one a line, or a JSON list") from error
-    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        raise EntriesError(f"{path} is no list of texts. Remedy: entries one a line, or a JSON list of strings")
-    entries = list(dict.fromkeys(entry.strip() for entry in found if entry.strip()))
+    if not isinstance(raw, list) or not all(isinstance(entry, str) for entry in raw):
+        raise EntriesError(f"{path} is not a list of texts. Remedy: entries one a line, or a JSON list of strings")
+    entries = list(dict.fromkeys(entry.strip() for entry in raw if entry.strip()))
     if not entries:
         raise EntriesError(f"{path} has no entries. Remedy: entries one a line, or a JSON list")
     return entries
 
 
 class Matcher:
-    """Finds which entries stand in a text, between spaces; several hundred thousand entries at once."""
+    """Finds the entries in a text, between spaces; several hundred thousand entries in one pass."""
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._entries = ahocorasick_rs.AhoCorasick([f" {self._spaced(entry).strip()} " for entry in entries])
@@ -63,15 +63,15 @@ class Matcher:
         return f" {text} ".translate(_SPACED)
 
     def find(self, texts: Sequence[str]) -> pa.ListArray:
-        """Return the places of the entries in each text, each once, sorted: list of int32 (texts,)."""
+        """Return the indices of the entries in each text, without duplicates, sorted: list of int32 (texts,)."""
         find = self._entries.find_matches_as_indexes
         places = [sorted({entry for entry, _, _ in find(self._spaced(text), overlapping=True)}) for text in texts]
         return pa.array(places, pa.list_(pa.int32()))
 
 
 @functools.lru_cache(maxsize=4)
-def matcher(path: Path, digest: str) -> Matcher:  # noqa: ARG001 - a changed file has another
-    """Return the matcher of a file of entries, made once for each process; `digest` stands for the file's bytes."""
+def matcher(path: Path, digest: str) -> Matcher:  # noqa: ARG001 - a changed file has another digest
+    """Return the matcher of a file of entries, cached by path and `digest`, that of the file's content."""
     return Matcher(read_entries(path))
 
 
@@ -83,22 +83,22 @@ def chances(counts: np.ndarray, t: int) -> np.ndarray:
 def falls(uids: np.ndarray, found: pa.ListArray, probabilities: np.ndarray, seed: int) -> np.ndarray:
     """Return bool (rows,): whether at least one entry of the pair is sampled, so that the pair stays.
 
-    `uids` as of `uid_sets.halves` (rows,), `found` as of `Matcher.find`.
+    `uids` (rows,) come from `uid_sets.halves`, `found` from `Matcher.find`.
     """
     lengths = np.diff(found.offsets.to_numpy())
     rows = np.repeat(np.arange(len(uids)), lengths)
     entries = found.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
     start = np.uint64((seed * _MIX[0]) & _UINT64)
     draws = mixed(mixed(mixed(uids["f0"][rows] ^ start) ^ uids["f1"][rows]) ^ entries.astype(np.uint64))
-    stays = np.zeros(len(uids), bool)
-    stays[rows[(draws >> np.uint64(11)) / _TWO_53 < probabilities[entries]]] = True
-    return stays
+    keep = np.zeros(len(uids), bool)
+    keep[rows[(draws >> np.uint64(11)) / _TWO_53 < probabilities[entries]]] = True
+    return keep
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
-    """Return numbers whose bits all depend on all bits: splitmix64's finalizer, uint64 (rows,)."""
+    """Hash numbers with splitmix64's finalizer, uint64 (rows,)."""
     with np.errstate(over="ignore"):
-        some = numbers.astype(np.uint64) + np.uint64(_MIX[0])
-        some = (some ^ (some >> np.uint64(30))) * np.uint64(_MIX[1])
-        some = (some ^ (some >> np.uint64(27))) * np.uint64(_MIX[2])
-        return np.asarray(some ^ (some >> np.uint64(31)), np.uint64)
+        bits = numbers.astype(np.uint64) + np.uint64(_MIX[0])
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(_MIX[1])
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(_MIX[2])
+        return np.asarray(bits ^ (bits >> np.uint64(31)), np.uint64)

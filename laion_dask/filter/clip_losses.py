@@ -1,6 +1,6 @@
-"""Compute columns to filter by from stored embeddings: negCLIPLoss, NormSim, and the cluster of an image.
+"""Compute filter columns from stored embeddings: negCLIPLoss, NormSim, and the cluster of an image.
 
-negCLIPLoss and NormSim: arXiv 2405.19547, and ypwang61/negCLIPLoss_NormSim for the values its authors ran.
+negCLIPLoss and NormSim: arXiv 2405.19547, and ypwang61/negCLIPLoss_NormSim for its authors' parameters.
 Image-based filtering: mlfoundations/datacomp, baselines/apply_filter.py and image_based_clustering.py.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from laion_dask.filter.balance import mixed
 
-# Rows of a block of products: with 32,768 pairs of a batch, 64 MB of float32.
+# Rows of a block of similarities: with batches of 32,768 pairs, 64 MB of float32.
 _BLOCK: Final = 512
 _TARGETS_AT_ONCE: Final = 32_768
 
 
 class EmbeddingsError(Exception):
-    """A file of embeddings is not usable; the message has the file and the remedy."""
+    """A file of embeddings cannot be used; the message has the file and the remedy."""
 
 
 def read(path: Path, features: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def read(path: Path, features: int) -> np.ndarray:
 
 
 def opened(path: Path, features: int | None = None) -> np.ndarray:
-    """Open a .npy of embeddings without reading its rows; None: of any number of features. Raises `EmbeddingsError`."""
+    """Open a .npy of embeddings without reading its rows; None: any number of features. Raises `EmbeddingsError`."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -39,14 +39,14 @@ def opened(path: Path, features: int | None = None) -> np.ndarray:
         array.close()
         raise EmbeddingsError(f"{path} holds several arrays. Remedy: a .npy of floats (rows, features)")
     if array.ndim != 2 or features not in {None, array.shape[1]} or not len(array) or array.dtype.kind != "f":
-        wanted = features or "features"
-        message = f"{path} holds {array.dtype} {array.shape}. Remedy: floats (rows, {wanted}), of the same model"
+        expected = features or "features"
+        message = f"{path} holds {array.dtype} {array.shape}. Remedy: floats (rows, {expected}), of the same model"
         raise EmbeddingsError(message)
     return array
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Return rows of unit length in float32: stored ones are rounded to half precision."""
+    """Normalise rows to unit length in float32: stored ones are rounded to half precision."""
     wide = np.asarray(rows, np.float32)
     return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1e-12)))
 
@@ -67,8 +67,8 @@ def normsim(images: np.ndarray, targets: np.ndarray, norm: str | int) -> np.ndar
     best = np.full(len(images), np.nan, np.float32)
     for rows in _blocks(len(images)):
         for begin in range(0, len(targets), _TARGETS_AT_ONCE):
-            found = (images[rows] @ targets[begin : begin + _TARGETS_AT_ONCE].T).max(axis=1)
-            best[rows] = np.fmax(best[rows], found)
+            nearest_similarity = (images[rows] @ targets[begin : begin + _TARGETS_AT_ONCE].T).max(axis=1)
+            best[rows] = np.fmax(best[rows], nearest_similarity)
     return best
 
 
@@ -76,7 +76,7 @@ def normsim(images: np.ndarray, targets: np.ndarray, norm: str | int) -> np.ndar
 
 
 class RandomSample:
-    """Keeps the pairs of a pool with the smallest hashes: a random sample that no order of the shards changes."""
+    """Keeps the pairs of a pool with the smallest hashes: a random sample independent of the order of the shards."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, np.uint64(seed & ((1 << 64) - 1))
@@ -84,7 +84,7 @@ class RandomSample:
         """Rows of the store, in the order of their hashes."""
 
     def add(self, uids: np.ndarray, slots: np.ndarray) -> None:
-        """Offer pairs: uids as of `uid_sets.halves`, and where their embeddings lie, int64 (rows,)."""
+        """Add pairs to the pool: uids from `uid_sets.halves`, and the slots of their embeddings, int64 (rows,)."""
         keys = np.concatenate([self._keys, mixed(mixed(uids["f0"] ^ mixed(self._seed.reshape(1))) ^ uids["f1"])])
         slots = np.concatenate([self.slots, slots])
         order = np.lexsort((slots, keys))[: self._size]
@@ -100,10 +100,10 @@ def negcliploss(
 ) -> np.ndarray:
     """Return the similarity less its normalizer, float32 (rows,): higher is better; NaN where an embedding is missing.
 
-    The normalizer is half the temperature times the mean over batches of log-sum-exp of the row's similarities to all
-    texts of the batch, and of all images of the batch to its text. `batches` are (slots, images, texts) each; a row
-    that is in a batch counts there once, and any other as if it stood in it. The paper cuts the whole pool into
-    batches, again and again; here a few random batches serve all rows, so that shards can be judged on their own.
+    The normalizer is half the temperature times the mean over batches of the log-sum-exp of the row's similarities to
+    all texts of the batch, and of all images of the batch to its text. `batches` are (slots, images, texts) each; a row
+    that is not in a batch is added to it. The paper splits the whole pool into batches repeatedly; here all rows use
+    the same few random batches, so that shards can be judged separately.
     """
     own = np.einsum("ij,ij->i", images, texts)
     normalizer = np.zeros(len(images), np.float64)
@@ -116,7 +116,7 @@ def negcliploss(
                 logits = mine[rows] @ theirs.T
                 logits /= np.float32(temperature)
                 alone = np.where(member[rows], -np.inf, own[rows] / temperature)
-                # A row without an embedding is none in the end.
+                # A row without an embedding has NaN as result.
                 with np.errstate(invalid="ignore"):
                     normalizer[rows] += np.logaddexp(_logsumexp(logits), alone)
     return np.asarray(own - temperature / 2 * normalizer / max(number, 1), np.float32)
@@ -138,7 +138,7 @@ def _blocks(rows: int) -> Iterable[slice]:
 
 @functools.lru_cache(maxsize=2)
 def _index(path: Path, digest: str, features: int) -> Any:  # noqa: ANN401, ARG001 - faiss has no types; by its bytes
-    import faiss  # noqa: PLC0415 - only where it is asked for
+    import faiss  # noqa: PLC0415 - only this rule needs it
 
     faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(features)
@@ -147,7 +147,7 @@ def _index(path: Path, digest: str, features: int) -> Any:  # noqa: ANN401, ARG0
 
 
 def nearest(images: np.ndarray, centroids: Path, digest: str) -> np.ndarray:
-    """Return the place of the centroid of the largest inner product, int64 (rows,); `images` hold no NaN."""
+    """Return the index of the centroid with the largest inner product, int64 (rows,); `images` must have no NaN."""
     if not len(images):
         return np.zeros(0, np.int64)
     _, places = _index(centroids, digest, images.shape[1]).search(np.ascontiguousarray(images, np.float32), 1)
@@ -155,12 +155,12 @@ def nearest(images: np.ndarray, centroids: Path, digest: str) -> np.ndarray:
 
 
 def on_target(images: np.ndarray, centroids: Path, targets: Path, digest: str) -> np.ndarray:
-    """Return bool (rows,): the nearest centroid is the nearest of any target too; false where there is no image."""
-    wanted = _wanted(centroids, targets, digest, images.shape[1])
-    there = ~np.isnan(images).any(axis=1)
-    found = np.zeros(len(images), bool)
-    found[there] = np.isin(nearest(images[there], centroids, digest), wanted)
-    return found
+    """Return bool (rows,): whether the nearest centroid is also that of any target; false where there is no image."""
+    target_clusters = _wanted(centroids, targets, digest, images.shape[1])
+    has_image = ~np.isnan(images).any(axis=1)
+    result = np.zeros(len(images), bool)
+    result[has_image] = np.isin(nearest(images[has_image], centroids, digest), target_clusters)
+    return result
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""Check before anything runs that every column that the section `filter` names will be there."""
+"""Check before anything runs that every column that the section `filter` names will exist."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from laion_dask.schema import groups
 
 
 class FilterError(Exception):
-    """A rule of filter asks for a column that is not there; the message has key, value and remedy."""
+    """A rule of filter names a column that does not exist; the message has key, value and remedy."""
 
 
 def joined(scores: pa.Schema) -> pa.Schema:
-    """Return the columns that rules may ask: those of the images table, the scores, and what group has recorded."""
+    """Return the columns that rules may use: those of the images table, of the scores, and of the stage group."""
     images = schema.IMAGES.schema
     others = [field for field in scores if field.name not in images.names]
     return pa.schema([*images, *others, *(field for field in groups.GROUPS.schema if field.name in GROUPED)])
 
 
 def check(rules: filters.Filter, known: pa.Schema) -> None:
-    """Raise `FilterError`, or `where.WhereError`, where a rule asks for a column that is not there or not a number."""
+    """Raise `FilterError`, or `where.WhereError`, if a rule names a column that is missing or not a number."""
     models = [name.removeprefix("similarity_") for name in known.names if name.startswith("similarity_")]
     for key, model in rules.models():
         if model not in models:
@@ -38,16 +38,16 @@ def check(rules: filters.Filter, known: pa.Schema) -> None:
             remedy = "another name, one that no column has yet"
             raise FilterError(f"filter.computed: there is a column {one.name} already. Remedy: {remedy}")
     every = pa.schema([*known, *own])
-    asked = [(f"filter.thresholds, {rule.name}", rule.column) for rule in rules.thresholds]
-    asked += [(f"filter.top, {rule.name}", rule.column) for rule in rules.top]
-    asked += [("filter.laion400m", "laion400m_drop")] if rules.laion400m == "drop" else []
+    named = [(f"filter.thresholds, {rule.name}", rule.column) for rule in rules.thresholds]
+    named += [(f"filter.top, {rule.name}", rule.column) for rule in rules.top]
+    named += [("filter.laion400m", "laion400m_drop")] if rules.laion400m == "drop" else []
     numbers = [field.name for field in every if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
-    for key, column in asked:
+    for key, column in named:
         if column == "laion400m_drop" and column not in every.names:
             remedy = "score.tags with an entry of kind laion400m (docs/heads.md), or laion400m: keep"
             raise FilterError(f"filter.laion400m = drop: the scores have no column {column}. Remedy: {remedy}")
         if column not in numbers and column != "laion400m_drop":
-            cause = "it holds no numbers" if column in every.names else "there is no such column"
+            cause = "it is not a column of numbers" if column in every.names else "this column does not exist"
             raise _refused(f"{key}: column", column, cause, numbers)
     for rule in rules.thresholds:
         _check_range(rule)
@@ -55,7 +55,7 @@ def check(rules: filters.Filter, known: pa.Schema) -> None:
         where.check(rules.where, every)
 
 
-# (column or its beginning, lowest, highest) of what can be said of columns by their names.
+# (column or its prefix, lowest, highest value) of columns whose range is known.
 _RANGES: Final = (
     ("similarity", -1.0, 1.0),
     ("punsafe", 0.0, 1.0),
@@ -66,7 +66,7 @@ _RANGES: Final = (
 
 
 def _check_range(rule: filters.Threshold) -> None:
-    """Refuse a limit that no value of the column can reach, or that each of them passes."""
+    """Refuse a limit outside of the column's range, which would drop all pairs or none."""
     for column, low, high in _RANGES:
         if rule.column == column or (column == "similarity" and rule.column.startswith("similarity_")):
             for key in ("min", "above", "max", "below"):

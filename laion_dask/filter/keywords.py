@@ -1,9 +1,9 @@
 """Find which captions contain a word of a list: whole words, in any case and script.
 
 Text and words are compared in NFKC and case-folded. A word begins and ends at the boundaries of UAX 29 (Unicode text
-segmentation), and moreover at an apostrophe, a dot or an underscore, and between a letter and a digit: alt texts are
-often names of files (`kid's`, `teen_2.jpg`). Scripts without spaces have no such boundaries (Han, kana but Katakana,
-Thai and others), so words in them are found anywhere.
+segmentation), and also at an apostrophe, a dot or an underscore, and between a letter and a digit: alt texts are often
+file names (`kid's`, `teen_2.jpg`). Scripts without spaces (Han, Hiragana, Thai and others) have no such boundaries, so
+their words match anywhere.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class KeywordError(Exception):
 def hits(
     captions: pa.ChunkedArray, files: Sequence[Path], among: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Return which captions (rows,) have a word of the files; those not `among` are not looked at. Null has none."""
+    """Return which captions (rows,) contain a word of the files; only rows of `among` are searched. Null has none."""
     words = Words.of(*files)
-    found = np.zeros(len(captions), bool)
+    matches = np.zeros(len(captions), bool)
     rows = np.arange(len(captions)) if among is None else np.flatnonzero(among)
     texts = captions.take(pa.array(rows)).to_pylist()
-    found[rows] = [words.found(text or "") for text in texts]
-    return found
+    matches[rows] = [words.found(text or "") for text in texts]
+    return matches
 
 
 def read(path: Path) -> list[str]:
-    """Read a list: a word or phrase a line, UTF-8, `#` before a comment; folded. Raises `KeywordError`."""
+    """Read a list, folded: a word or phrase a line, UTF-8, `#` begins a comment. Raises `KeywordError`."""
     if not path.is_file():
         message = f"filter.keywords names {path}, which is missing. Remedy: correct the path or take it out"
         raise KeywordError(message)
@@ -64,10 +64,10 @@ def read(path: Path) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Return text as it is compared: toNFKC_Casefold (Unicode Standard, 3.13), one space for white space."""
+    """Normalise text for comparison: toNFKC_Casefold (Unicode Standard, 3.13), white space as single spaces."""
     if not text.isascii():
         text = _IGNORED.sub("", unicodedata.normalize("NFKC", text))
-    # Folding can leave what NFKC would compose.
+    # Case folding can leave sequences that NFKC composes.
     return " ".join(unicodedata.normalize("NFKC", text.casefold()).split())
 
 
@@ -85,11 +85,11 @@ class Words:
 
     @classmethod
     def of(cls, *paths: Path) -> Words:
-        """Return the words of some files, read once by a process unless they change."""
+        """Return the words of some files, cached by each process until a file changes."""
         return cls._read(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths))
 
     def found(self, text: str) -> bool:
-        """Whether one of the words stands in the text as a whole word."""
+        """Return whether the text contains one of the words as a whole word."""
         if self._finder is None:
             return False
         folded = fold(text)
@@ -98,7 +98,7 @@ class Words:
 
 
 def boundary(text: str, place: int) -> bool:
-    """Whether a word may begin or end before the character at `place`."""
+    """Return whether a word may begin or end before the character at `place`."""
     if place in {0, len(text)}:
         return True
     after = _kind(text[place])

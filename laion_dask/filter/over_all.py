@@ -1,6 +1,6 @@
-"""Decide what no shard can say alone: later removals, top fractions, duplicates, balancing.
+"""Decide the rules that need all shards: later removals, top fractions, duplicates, balancing.
 
-Each step looks at the verdicts of all shards, and runs a part for each shard in which it changes any.
+Each step reads the verdicts of all shards, and runs a part for each shard in which it changes any.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from laion_dask.runner.stage import Run, data
 from laion_dask.storage.files import digest
 
 Decisions = Mapping[str, part.Decision]
-"""What was decided over all shards, by the name of the shard."""
+"""Decisions by the name of the shard."""
 Step = Callable[[Sequence[pool.JudgedShard]], Mapping[str, Decisions]]
-"""Takes all shards; returns its decisions by the name of the rule."""
+"""Takes all shards; returns decisions by the name of the rule."""
 
 
 def take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]:
-    """Take out the pairs that later removals name; only shards that hold such a pair are written again."""
+    """Drop the pairs that later removals name; only shards with such a pair are written again."""
     catalog = settings.catalog
-    # Pairs that earlier removals name are not in the work list, and so in no shard.
+    # Pairs of earlier removals are not in the work list, and so in no shard.
     later = removal_ledger.after(removal_ledger.read(Path(catalog.removals)), catalog.removals_until)
-    named = takedown.by_shard(
+    uids = takedown.by_shard(
         takedown.matched(
             [line for line in later if line.kind in takedown.LATER],
             [data("download") / f"{one.part.name}.parquet" for one in done],
@@ -37,22 +37,22 @@ def take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]
     todo = []
     for one in done:
         name = one.part.name
-        if name in named:
+        if name in uids:
             args = {
                 "name": name,
                 "verdicts": one.folder / f"{name}.parquet",
-                "uids": named[name],
+                "uids": uids[name],
                 "counts": one.counts["rules"],
                 "bits": rules.bits(settings.filter),
             }
-            key = digest(one.folder.name, "removed_later", named[name])
+            key = digest(one.folder.name, "removed_later", uids[name])
             todo.append(Part(name, key, args, weight=one.part.weight))
     settled = {one.part.name: one for one in run(takedown.take_out, todo, {})} if todo else {}
     return [_settled(settled.get(one.part.name, one), one) for one in done]
 
 
 def steps(wanted: filters.Filter, plan: Path) -> Iterator[Step]:
-    """Yield the rules that need all shards, in the order of the rules; `plan` is a folder for what they prepare."""
+    """Yield the rules that need all shards, in the order of the rules; `plan` is a folder for their files."""
     for rule in wanted.top:
         yield functools.partial(_below, rule)
     if duplicates.reasons(wanted):
@@ -64,9 +64,9 @@ def steps(wanted: filters.Filter, plan: Path) -> Iterator[Step]:
 def apply(
     step: Step, wanted: filters.Filter, done: Sequence[Done], first: Mapping[str, Path], run: Run
 ) -> Sequence[Done]:
-    """Let a step decide over all shards, and run parts that add its decisions; it sees what earlier steps have kept.
+    """Run one step over all shards, and parts that add its decisions to the verdicts of earlier steps.
 
-    `first` has the folder of each shard's first part, by name: values that only these steps need lie there.
+    `first` has the folder of each shard's first part, by name, with the values that only these steps need.
     """
     bits = rules.bits(wanted)
     judged = [_judged(one, first) for one in done]
@@ -93,7 +93,7 @@ def apply(
 
 
 def _settled(done: Done, before: Done) -> Done:
-    """Return a part with the counts by list of known content of the part before it: no later rule changes them."""
+    """Return a part with the previous part's counts by list of known content, which later rules do not change."""
     return replace(done, counts={**done.counts, "listed": before.counts["listed"]})
 
 
@@ -107,9 +107,9 @@ def _all(judged: Sequence[pool.JudgedShard], decision: part.Decision) -> Decisio
 
 def _alike(wanted: filters.Filter, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     groups = [data("group") / f"{shard.name}.parquet" for shard in judged]
-    found = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
+    dropped = duplicates.find([shard.verdicts for shard in judged], groups, data("group"), wanted)
     return {
-        reason: {name: part.Losers(*lost) for name, lost in found.get(reason, {}).items()}
+        reason: {name: part.Losers(*lost) for name, lost in dropped.get(reason, {}).items()}
         for reason in duplicates.reasons(wanted)
     }
 

@@ -1,8 +1,8 @@
 """Scores in, verdicts out: the only place where a number meets a threshold.
 
-`judge` applies to a shard the rules that look at one row alone; `settle` adds a rule that was decided over all shards:
-a top fraction, equal images, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops
-a pair names its reason, and the column `rules` has a bit for every rule that would.
+`judge` applies the rules that need one row only to a shard; `settle` adds a rule that was decided over all shards: a
+top fraction, duplicates, balancing. Rules apply in the order of `REASONS["filter"]`; the first that drops a pair is its
+reason, and the column `rules` has a bit for every rule that would.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from laion_dask.storage import embeddings
 from laion_dask.storage.uids import rows_of
 
 PENDING: Final = "pending"
-"""Folder of a part with what rules over all shards need: values of filter.top, entries of filter.balance."""
+"""Folder of a part with the inputs of rules over all shards: values of filter.top, entries of filter.balance."""
 ENTRIES: Final = "entries"
 _OURS: Final = pa.array(list(REASONS["filter"]), pa.string())
 
@@ -44,7 +44,7 @@ class Batches:
     """Pairs of one batch."""
 
     def read(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return (slots, images, texts) of each batch; the arrays are mapped, unit vectors are made of what is read."""
+        """Return (slots, images, texts) of each batch, as unit vectors."""
         slots, images, texts = (
             np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ("slots", "image", "text")
         )
@@ -57,7 +57,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Cut:
-    """A rule of filter.top, with the lowest value that stays, by split."""
+    """A rule of filter.top, with the lowest kept value, by split."""
 
     column: str
     lowest: Mapping[str, float]
@@ -65,7 +65,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Losers:
-    """Pairs of the shard that go, by uid, and the pairs that stay instead."""
+    """Duplicates in the shard, by uid, and the pairs that are kept instead."""
 
     uids: Sequence[str]
     stays: Sequence[str]
@@ -80,10 +80,10 @@ class Coins:
 
 
 Decision = Cut | Losers | Coins
-"""What a view over all shards has decided."""
+"""The decision of a rule over all shards."""
 
 Decided = tuple[tuple[str, str, int], Decision]
-"""Name, reason and bit of a rule, and what was decided of it."""
+"""Name, reason and bit of a rule, and its decision."""
 
 
 def judge(
@@ -100,9 +100,9 @@ def judge(
 ) -> dict[str, Any]:
     """Judge one shard; write `<name>.parquet` (schema VERDICTS): a row for every attempt, failed ones included.
 
-    `columns` are those that the rules read (`rules.columns`), those of the stage group in `groups`; `batches` by the
-    column of filter.computed that reads them. Counts: the ledger `pairs`, `verdicts`, in `rules` for each rule that was
-    asked [name, reason, own count, count as the first], and in `listed` matches by list.
+    `columns` are those that the rules read (`rules.columns`); `groups` is the shard's table of the stage group;
+    `batches` has batches by column of filter.computed. Counts: the ledger `pairs`, `verdicts`, in `rules` for each
+    applied rule [name, reason, own count, count as the first], and in `listed` matches by list.
     """
     pairs = read(images, scores, groups, columns)
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
@@ -121,7 +121,7 @@ def judge(
     if settings.top or settings.balance:
         (out / PENDING).mkdir()
         pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
-        # Read again at once, several times, and by nobody else.
+        # Uncompressed: temporary, and read several times soon.
         pq.write_table(pending, out / PENDING / f"{name}.parquet", compression="none", use_dictionary=False)
     first = pc.equal(verdicts, rules.LISTED_LATER).to_numpy()
     return _counts(verdicts, counts) | {"listed": known_content.count(listed, first)}
@@ -138,11 +138,11 @@ def settle(
 ) -> dict[str, Any]:
     """Add rules to the verdicts of a shard, one after another; writes and counts as `judge` does.
 
-    `counts` are those of the rules before.
+    `counts` are those of earlier rules.
     """
     table = read_file(verdicts)
-    told = [list(count) for count in counts]
-    for (named, reason, bit), decision in decided:
+    all_counts = [list(count) for count in counts]
+    for (name_of_rule, reason, bit), decision in decided:
         keeps = pc.equal(table["reason"], KEEP).to_numpy()
         drops = _drops(decision, table, keeps, pending)
         first = keeps & drops
@@ -153,15 +153,15 @@ def settle(
             "stays": _instead(table, first, decision) if isinstance(decision, Losers) else table["stays"],
         }
         table = pa.table(rows)
-        told.append([named, reason, int(drops.sum()), int(first.sum())])
+        all_counts.append([name_of_rule, reason, int(drops.sum()), int(first.sum())])
     write_verdicts(table, out / f"{name}.parquet")
-    return _counts(table["reason"], told)
+    return _counts(table["reason"], all_counts)
 
 
 def write_verdicts(table: pa.Table, path: Path) -> None:
     """Write the verdicts of a shard, schema VERDICTS.
 
-    Digits of a digest are stored as they are: to halve them takes as long as all else that filter writes.
+    The column uid is not compressed: that would halve it, but take as long as all other writing of the stage.
     """
     kinds = {name: "none" if name == "uid" else "zstd" for name in schema.VERDICTS.names}
     repeating = [name for name in schema.VERDICTS.names if name not in {"uid", "stays"}]
@@ -169,15 +169,15 @@ def write_verdicts(table: pa.Table, path: Path) -> None:
 
 
 def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read columns of one file; `pyarrow.parquet.read_table` would take it for a dataset first, in a millisecond."""
+    """Read columns of one file, without the millisecond that `pyarrow.parquet.read_table` takes to open a dataset."""
     with pq.ParquetFile(path) as file:
         return file.read(columns=columns if columns is None else list(columns), use_threads=False)
 
 
 def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]) -> pa.Table:
-    """Return columns of a shard, scores and groups joined to the images by uid, whatever their order.
+    """Return columns of a shard, with scores and groups joined to the images by uid, in any order.
 
-    `reason` is that of the download, or of the scoring. Raises `ValueError` when a row has no scores.
+    `reason` is that of the download, or of the scoring. Raises `ValueError` if a row has no scores.
     """
     own = [column for column in columns if column in schema.IMAGES.names]
     grouped = [column for column in columns if column in rules.GROUPED]
@@ -195,7 +195,7 @@ def read(images: Path, scores: Path, groups: Path | None, columns: Sequence[str]
 
 
 def join(images: pa.Table, scores: pa.Table) -> pa.Table:
-    """Return the images table with the columns of the scores beside it; see `read`."""
+    """Join the columns of the scores to the images table; see `read`."""
     if not scores["uid"].equals(images["uid"]):
         places = rows_of(images["uid"], scores)
         if places.null_count:
@@ -238,7 +238,7 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
         splits = pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy()
         lowest = np.array([decision.lowest.get(split, -np.inf) for split in SPLITS])
         judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
-        # Written so that a value that is not a number drops the pair.
+        # Negated, so that NaN drops the pair.
         return np.asarray(judged & ~(values >= lowest[splits]))
     entries = read_file(pending, [ENTRIES])[ENTRIES].combine_chunks()
     lists = entries if isinstance(entries, pa.ListArray) else pa.concat_arrays(entries.chunks)
@@ -247,7 +247,7 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
 
 
 def _instead(table: pa.Table, loses: np.ndarray, decision: Losers) -> pa.Array:
-    """Return the column `stays` with the pairs that stay instead of those that lose now."""
+    """Return the column `stays` with the pairs that are kept instead of the newly dropped ones."""
     places = pc.index_in(table["uid"], value_set=pa.array(decision.uids, pa.string()))
     stays = pa.array(decision.stays, pa.string()).take(places.combine_chunks())
     return pc.if_else(pa.array(loses), stays, table["stays"])
@@ -258,7 +258,7 @@ def _pending(
 ) -> pa.Table:
     columns: dict[str, Any] = {}
     for one in settings.top:
-        # As a 64-bit number any column is exact, and one that is not judged is none.
+        # float64 represents every column exactly; rows that are not judged are NaN.
         values = pc.fill_null(pairs[one.column].cast(pa.float64()), float("nan")).to_numpy()
         columns[one.column] = np.where(judged, values, np.nan)
     if settings.balance is not None:
@@ -275,7 +275,7 @@ def _counts(reasons: pa.ChunkedArray, counts: list[list[Any]]) -> dict[str, Any]
         if reason == KEEP:
             ledger.keep(rows)
         elif reason in REASONS["filter"]:
-            # What ended in an earlier stage was counted there.
+            # Reasons of earlier stages were counted there.
             ledger.drop(reason, rows)
     return {"pairs": ledger.as_dict(), "verdicts": len(reasons), "rules": counts}
 
@@ -286,24 +286,24 @@ def arrays(settings: filters.Filter) -> list[str]:
 
 
 def _read_arrays(settings: filters.Filter) -> list[tuple[str, str]]:
-    wanted = {(model, "image") for _, model in settings.models()}
-    wanted |= {(one.model, "text") for one in settings.computed if one.kind == "negcliploss"}
-    return sorted(wanted)
+    needed = {(model, "image") for _, model in settings.models()}
+    needed |= {(one.model, "text") for one in settings.computed if one.kind == "negcliploss"}
+    return sorted(needed)
 
 
 def _embedded(store: Path, pairs: pa.Table, settings: filters.Filter) -> dict[tuple[str, str], np.ndarray]:
     """Return the stored embeddings that the rules read: by model and kind, unit vectors (rows, features)."""
-    wanted = _read_arrays(settings)
-    if not wanted or not pairs.num_rows:
-        return {key: np.zeros((0, 1), np.float32) for key in wanted}
+    needed = _read_arrays(settings)
+    if not needed or not pairs.num_rows:
+        return {key: np.zeros((0, 1), np.float32) for key in needed}
     group = zarr.open_group(store, mode="r")
     slots = pairs["slot"].to_numpy()
     first, last = int(slots.min()), int(slots.max())
-    found = {}
-    for model, kind in wanted:
+    vectors = {}
+    for model, kind in needed:
         rows = np.asarray(embeddings.array(group, f"{model}/{kind}")[first : last + 1])
-        found[model, kind] = clip_losses.unit(rows[slots - first])
-    return found
+        vectors[model, kind] = clip_losses.unit(rows[slots - first])
+    return vectors
 
 
 def _computed(

@@ -19,7 +19,7 @@ from laion_dask.storage.files import digest
 
 
 def of_shards(settings: Params, plan: Path) -> list[Part]:
-    """Return a part for each shard, after files were read and random batches were drawn into the folder `plan`."""
+    """Return a part for each shard; prepares files and draws random batches in the folder `plan`."""
     wanted = settings.filter
     images = sorted(data("download").glob("*.parquet"))
     scores, groups = ([data(stage) / path.name for path in images] for stage in ("score", "group"))
@@ -33,9 +33,9 @@ def of_shards(settings: Params, plan: Path) -> list[Part]:
     }
     drawn = [path for one in batches.values() for path in sorted(one.folder.glob("*.npy"))]
     common = digest(wanted, files.digest, *drawn)
-    asked = rules.columns(wanted, columns.names, files) if columns is not None else []
-    # Duplicates are found later, over all shards: they need no groups here.
-    grouped = not rules.GROUPED.isdisjoint(asked)
+    read_columns = rules.columns(wanted, columns.names, files) if columns is not None else []
+    # Duplicates are found later, over all shards, and need no groups here.
+    grouped = not rules.GROUPED.isdisjoint(read_columns)
     tables = zip(images, scores, groups, strict=True) if grouped else zip(images, scores, strict=True)
     read = [[*of_shard, *_arrays(wanted, place)] for place, of_shard in enumerate(tables)]
     with ThreadPoolExecutor() as threads:
@@ -47,7 +47,7 @@ def of_shards(settings: Params, plan: Path) -> list[Part]:
             "images": path,
             "scores": score,
             "groups": group if grouped else None,
-            "columns": asked,
+            "columns": read_columns,
             "settings": wanted,
             "files": files,
             "batches": batches,
@@ -57,19 +57,20 @@ def of_shards(settings: Params, plan: Path) -> list[Part]:
 
 
 def _arrays(wanted: filters.Filter, place: int) -> list[Path]:
-    """List the files with the embeddings of a shard that rules read; a shard without any image may have none."""
+    """List the files with the embeddings of a shard that rules read; a shard without images may have none."""
     store = data("score") / embeddings.STORE
     files = [embeddings.shard_file(store, name, place) for name in part.arrays(wanted)]
     return [file for file in files if file.exists()]
 
 
 def read_files(settings: Params, plan: Path) -> Files:
-    """Prepare what the rules read beside the tables, in the folder `plan`."""
+    """Prepare the files that rules read besides the tables, in the folder `plan`."""
     wanted = settings.filter
     ledger = Path(settings.catalog.removals)
     hashes = [removal for removal in removal_ledger.read(ledger) if removal.kind in {"md5", "sha256"}]
-    gone = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in ("md5", "sha256")}
-    removed = [known_lists.of_digests(kind, values, plan / "removed") for kind, values in gone.items() if values]
+    kinds = ("md5", "sha256")
+    digests = {kind: frozenset(removal.value for removal in hashes if removal.kind == kind) for kind in kinds}
+    removed = [known_lists.of_digests(kind, values, plan / "removed") for kind, values in digests.items() if values]
     listed = tuple(
         entry for entry in known_lists.compiled(settings.catalog.lists, home() / "lists") if not entry.of_urls
     )
@@ -78,6 +79,6 @@ def read_files(settings: Params, plan: Path) -> Files:
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
     others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
-    # Not the whole ledger: pairs that a removal names by address are taken out of judged shards (takedown).
-    hashed = {kind: sorted(values) for kind, values in gone.items()}
+    # Not the whole ledger: removals by address are applied to judged shards (takedown).
+    hashed = {kind: sorted(values) for kind, values in digests.items()}
     return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, tuple(removed), listed)

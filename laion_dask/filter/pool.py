@@ -1,6 +1,6 @@
-"""Compute what a filter rule needs from all shards: cuts of top fractions, chances of entries, random batches.
+"""Compute the inputs of rules over all shards: cuts of top fractions, probabilities of entries, random batches.
 
-Each reads one shard after another and holds counts, not rows.
+Each function reads one shard after another and keeps counts, not rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NEVER_IN_A_POOL: Final = np.uint64(
 
 @dataclass(frozen=True)
 class JudgedShard:
-    """A judged shard: its verdicts so far, and what `part.judge` left for the rules over all shards."""
+    """A judged shard: its verdicts so far, and `part.judge`'s inputs for rules over all shards."""
 
     name: str
     verdicts: Path
@@ -37,7 +37,7 @@ class JudgedShard:
 
 
 def cut(rule: filters.Top, shards: Sequence[JudgedShard]) -> Cut:
-    """Return the lowest value of a rule of filter.top, by split."""
+    """Return the lowest kept value of a rule of filter.top, by split."""
     lowest: dict[str, float] = {}
     for split in SPLITS:
         if rule.by == "split" or not lowest:
@@ -51,7 +51,7 @@ def cut(rule: filters.Top, shards: Sequence[JudgedShard]) -> Cut:
 
 @dataclass(frozen=True)
 class _Values:
-    """The values of a column, one shard after another, each time anew."""
+    """The values of a column, one shard after another; every call reads them again."""
 
     column: str
     shards: Sequence[JudgedShard]
@@ -78,20 +78,20 @@ class _Values:
 
 
 def write_chances(rule: filters.Balance, shards: Sequence[JudgedShard], path: Path) -> None:
-    """Count the kept pairs of each entry of filter.balance, and write the chance of each: .npy, float64 (entries,)."""
+    """Count the kept pairs of each entry of filter.balance, and write its probability: .npy, float64 (entries,)."""
     counts = np.zeros(len(balance.read_entries(Path(rule.entries))), np.int64)
     for shard in shards:
         entries = read_file(shard.pending, [ENTRIES])
-        kept = pc.equal(read_file(shard.verdicts, ["reason"])["reason"], KEEP)
-        found = pc.list_flatten(entries.filter(kept)[ENTRIES]).to_numpy()
-        counts += np.bincount(found, minlength=len(counts))
+        keep = pc.equal(read_file(shard.verdicts, ["reason"])["reason"], KEEP)
+        kept_entries = pc.list_flatten(entries.filter(keep)[ENTRIES]).to_numpy()
+        counts += np.bincount(kept_entries, minlength=len(counts))
     np.save(path, balance.chances(counts, rule.t), allow_pickle=False)
 
 
 def draw(one: filters.Computed, scores: Sequence[Path], folder: Path) -> Batches:
     """Draw the random batches of a negCLIPLoss and write their embeddings: slots, image and text as .npy.
 
-    A pool of fewer pairs than batches ask for gives smaller batches.
+    If the pool has too few pairs, batches are smaller.
     """
     batches, batch = int(one.batches or 1), int(one.batch or 1)
     sample = clip_losses.RandomSample(batches * batch, int(one.seed or 0))
@@ -101,7 +101,7 @@ def draw(one: filters.Computed, scores: Sequence[Path], folder: Path) -> Batches
         table = table.filter(pc.is_finite(table[column]))
         sample.add(uid_sets.halves(table["uid"]), table["slot"].to_numpy())
     size = len(sample.slots) // batches * batches
-    # Dealt out one by one, so that every batch is a sample of its own; sorted in it, so that the store is read once.
+    # Dealt in turn, so that every batch is a random sample; sorted inside a batch, so that the store is read in order.
     dealt = sample.slots[:size].reshape(-1, batches).T
     slots = np.sort(dealt, axis=1).reshape(-1)
     folder.mkdir(parents=True, exist_ok=True)

@@ -61,16 +61,16 @@ def _listed(settings: Params, counts: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 def _count_rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, int | str]]:
     """Count what each rule drops, alone (own) and as the first, in the order of the bits."""
-    found: dict[str, dict[str, int | str]] = {}
+    by_rule: dict[str, dict[str, int | str]] = {}
     for name, (reason, bit) in rules.bits(settings.filter).items():
         counts = [count for part in done for count in part.counts["rules"] if count[0] == name]
         own, first = (sum(count[place] for count in counts) for place in (2, 3))
-        found[name] = {"reason": reason, "bit": bit, "own": own, "first": first}
-    return found
+        by_rule[name] = {"reason": reason, "bit": bit, "own": own, "first": first}
+    return by_rule
 
 
 def _digests(settings: Params) -> dict[str, str]:
     """Return the digest of each file that a rule reads, for the manifest; lists of known content are left out."""
-    named = sorted({Path(path) for _, path, _ in settings.filter.files()})
-    files = [file for path in named for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
+    paths = sorted({Path(path) for _, path, _ in settings.filter.files()})
+    files = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
     return {file.as_posix(): sha256(file) for file in files}

@@ -1,7 +1,7 @@
-"""Apply the filter rules that look at one row alone: each rule gives a column of the rows that it would drop.
+"""Apply the filter rules that need one row only: each rule returns a mask of the rows that it would drop.
 
-A rule is (name, reason, drops): bool (rows,), true where it would drop the pair, whatever other rules say. They come in
-the order in which the first that drops names the reason; `reasons.RULE_BITS` has the bits.
+A rule is (name, reason, drops): bool (rows,), true where it would drop the pair, independent of other rules. They are
+in the order of precedence: the first that drops a pair is its reason; `reasons.RULE_BITS` has the bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from laion_dask.schema.values import SPLITS
 Rule = tuple[str, str, np.ndarray]
 
 GROUPED: Final = frozenset({"cluster", "centroid_cosine", "evaluation_distance", "evaluation_cosine"})
-"""Columns of the stage group that rules may read; null where the image has no group."""
+"""Columns of the stage group that rules may read; null for an image without a group."""
 
 LISTED_LATER: Final = "listed_later"
 _IMAGE: Final = ("uid", "split", "reason")
@@ -34,20 +34,20 @@ _IMAGE: Final = ("uid", "split", "reason")
 
 @dataclass(frozen=True)
 class Files:
-    """What the rules read beside the tables: paths, and a digest that stands for the bytes of all of them."""
+    """The files that rules read besides the tables, and a digest of their content."""
 
     digest: str
     keep_uids: tuple[Path, ...] = ()
-    """Sorted subset files, as of `uid_sets.prepare`."""
+    """Sorted subset files from `uid_sets.prepare`."""
     drop_uids: tuple[Path, ...] = ()
     removed: Sequence[Index] = ()
-    """Digests of images that removals.csv names, an index for each kind that has any (`known_lists.of_digests`)."""
+    """Digests of images in removals.csv, an index for each kind with entries (`known_lists.of_digests`)."""
     listed: Sequence[Index] = ()
-    """Lists of known content, those of images."""
+    """Lists of known images."""
 
 
 def bits(settings: filters.Filter) -> dict[str, tuple[str, int]]:
-    """Return reason and bit of every rule by its name: the fixed ones, then those that the parameters name."""
+    """Return reason and bit of every rule by its name: the fixed rules, then those named in the parameters."""
     named = [(f"threshold_{one.name}", "threshold") for one in settings.thresholds]
     named += [(f"top_{one.name}", "below_top") for one in settings.top]
     fixed = {reason: (reason, bit) for reason, bit in reasons.RULE_BITS.items()}
@@ -55,31 +55,31 @@ def bits(settings: filters.Filter) -> dict[str, tuple[str, int]]:
 
 
 def columns(settings: filters.Filter, known: Sequence[str], files: Files) -> list[str]:
-    """Return the columns of the images table and the scores that the rules read, out of the known ones."""
+    """Return the columns among `known` that the rules read."""
     rules = settings
-    wanted = {*_IMAGE, "similarity"}
-    # Where no list has an entry of a kind, its digests are not read.
-    wanted |= {*known_content.columns([*files.removed, *files.listed])}
-    wanted |= (
+    needed = {*_IMAGE, "similarity"}
+    # Digests of a kind without entries in any list are not read.
+    needed |= {*known_content.columns([*files.removed, *files.listed])}
+    needed |= (
         {"original_width", "original_height"} if rules.min_side_px or rules.max_aspect_ratio < _NO_RATIO else set()
     )
-    wanted |= {"bytes"} if rules.min_bytes else set()
-    wanted |= {"language"} if rules.languages else set()
-    wanted |= {"punsafe"} if rules.max_punsafe < 1 or rules.keywords else set()
-    wanted |= {"pwatermark"} if rules.max_pwatermark < 1 else set()
-    wanted |= {"laion400m_drop"} if rules.laion400m == "drop" else set()
-    wanted |= {"caption"} if rules.min_chars or rules.min_words or rules.keywords or rules.text_entities else set()
-    wanted |= {"caption"} if rules.balance else set()
-    wanted |= {"slot"} if rules.image_based or rules.computed else set()
-    wanted |= {"evaluation_distance"} if rules.evaluation_max_distance is not None else set()
-    wanted |= {"evaluation_cosine"} if rules.evaluation_min_cosine is not None else set()
-    wanted |= {limits.column for limits in rules.thresholds} | {fraction.column for fraction in rules.top}
+    needed |= {"bytes"} if rules.min_bytes else set()
+    needed |= {"language"} if rules.languages else set()
+    needed |= {"punsafe"} if rules.max_punsafe < 1 or rules.keywords else set()
+    needed |= {"pwatermark"} if rules.max_pwatermark < 1 else set()
+    needed |= {"laion400m_drop"} if rules.laion400m == "drop" else set()
+    needed |= {"caption"} if rules.min_chars or rules.min_words or rules.keywords or rules.text_entities else set()
+    needed |= {"caption"} if rules.balance else set()
+    needed |= {"slot"} if rules.image_based or rules.computed else set()
+    needed |= {"evaluation_distance"} if rules.evaluation_max_distance is not None else set()
+    needed |= {"evaluation_cosine"} if rules.evaluation_min_cosine is not None else set()
+    needed |= {limits.column for limits in rules.thresholds} | {fraction.column for fraction in rules.top}
     own = [entry.column for entry in rules.computed]
-    wanted |= {*where.columns(rules.where, [*known, *own])} if rules.where else set()
-    return [name for name in known if name in wanted]
+    needed |= {*where.columns(rules.where, [*known, *own])} if rules.where else set()
+    return [name for name in known if name in needed]
 
 
-# Recipes that have no such rule write a million.
+# Recipes without a limit of the aspect ratio write a million.
 _NO_RATIO: Final = 1_000_000.0
 
 
@@ -90,11 +90,11 @@ def local(
     embedded: Mapping[str, np.ndarray],
     listed: Mapping[str, np.ndarray],
 ) -> Iterator[Rule]:
-    """Yield the rules that a row alone decides, but for those that are switched off.
+    """Yield the enabled rules that need one row only.
 
-    `pairs` has the columns of `columns` and those that are computed; `embedded` the stored image embeddings of each
-    model that a rule reads, float32 (rows, features), NaN where there is no image; `listed` what
-    `known_content.of_rows` finds.
+    `pairs` has the columns of `columns` and the computed ones; `embedded` the stored image embeddings of each model
+    that a rule reads, float32 (rows, features), NaN where there is no image; `listed` is the result of
+    `known_content.of_rows`.
     """
     yield from _known_content(pairs, files, listed)
     yield from _of_image_and_text(pairs, settings, files)
@@ -107,11 +107,11 @@ def local(
     if settings.max_pwatermark < 1:
         yield "watermark", "watermark", _numbers(pairs["pwatermark"]) > np.float32(settings.max_pwatermark)
     if settings.laion400m == "drop":
-        named = pc.fill_null(pairs["laion400m_drop"], "")
-        yield "laion400m", "laion400m", pc.not_equal(named, "").to_numpy()
+        drop = pc.fill_null(pairs["laion400m_drop"], "")
+        yield "laion400m", "laion400m", pc.not_equal(drop, "").to_numpy()
     splits = _splits(pairs)
     lowest = np.array([getattr(settings.similarity, split) for split in SPLITS], np.float32)
-    # Written so that a similarity that is not a number drops the pair.
+    # Negated, so that NaN drops the pair.
     yield "low_similarity", "low_similarity", ~(_numbers(pairs["similarity"]) >= lowest[splits])
     for one in settings.thresholds:
         yield f"threshold_{one.name}", "threshold", outside(pairs[one.column], one) & _asked(splits, one.splits)
@@ -129,8 +129,8 @@ def local(
 
 def _known_content(pairs: pa.Table, files: Files, listed: Mapping[str, np.ndarray]) -> Iterator[Rule]:
     if files.removed:
-        named = known_content.of_rows(files.removed, pairs)
-        yield "removed_hash", "removed_hash", known_content.any_of(named, pairs.num_rows)
+        matches = known_content.of_rows(files.removed, pairs)
+        yield "removed_hash", "removed_hash", known_content.any_of(matches, pairs.num_rows)
     if files.listed:
         yield LISTED_LATER, LISTED_LATER, known_content.any_of(listed, pairs.num_rows)
     if files.keep_uids or files.drop_uids:
@@ -140,8 +140,8 @@ def _known_content(pairs: pa.Table, files: Files, listed: Mapping[str, np.ndarra
             ("not_in_set", files.keep_uids, False),
         ):
             if paths:
-                found = [uid_sets.contains(path, uids, files.digest) == inside for path in paths]
-                yield reason, reason, np.logical_or.reduce(found)
+                masks = [uid_sets.contains(path, uids, files.digest) == inside for path in paths]
+                yield reason, reason, np.logical_or.reduce(masks)
 
 
 def _of_image_and_text(pairs: pa.Table, settings: filters.Filter, files: Files) -> Iterator[Rule]:
@@ -155,13 +155,13 @@ def _of_image_and_text(pairs: pa.Table, settings: filters.Filter, files: Files) 
     if settings.min_chars:
         yield "few_chars", "few_chars", pc.utf8_length(pairs["caption"]).to_numpy() < settings.min_chars
     if settings.min_words:
-        # Only whether there are so many is asked: the rest of a caption stays whole.
+        # Split at most as often as the limit needs; the rest of the caption stays one piece.
         cut = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pairs["caption"]), max_splits=settings.min_words - 1)
         words = pc.list_value_length(cut)
         yield "few_words", "few_words", words.to_numpy() < settings.min_words
     if settings.languages is not None:
-        kept = pc.is_in(pairs["language"], value_set=pa.array(settings.languages, pa.string()))
-        yield "language", "language", ~kept.to_numpy()
+        allowed = pc.is_in(pairs["language"], value_set=pa.array(settings.languages, pa.string()))
+        yield "language", "language", ~allowed.to_numpy()
     if settings.text_entities is not None:
         entities = _words(Path(settings.text_entities), files.digest)
         yield "no_entity", "no_entity", ~any_word(pairs["caption"], entities)
@@ -177,13 +177,13 @@ def _too_close(pairs: pa.Table, settings: filters.Filter) -> np.ndarray:
 
 
 def any_word(texts: pa.ChunkedArray, words: pa.Array) -> np.ndarray:
-    """Return bool (rows,): a token of the text, cut at white space and as it is, is among the words."""
+    """Return bool (rows,): whether a token of the text, split at white space, is among the words."""
     tokens = pc.utf8_split_whitespace(texts).combine_chunks()
     lists = tokens if isinstance(tokens, pa.ListArray) else tokens.chunk(0)
     rows = pc.list_parent_indices(lists).to_numpy()
-    found = np.zeros(len(texts), bool)
-    found[rows[pc.is_in(lists.flatten(), value_set=words).to_numpy(zero_copy_only=False)]] = True
-    return found
+    matches = np.zeros(len(texts), bool)
+    matches[rows[pc.is_in(lists.flatten(), value_set=words).to_numpy(zero_copy_only=False)]] = True
+    return matches
 
 
 def outside(column: pa.ChunkedArray, limits: filters.Threshold) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Find the pairs that later removals name, and change their verdicts without running the stage again.
 
-A removal that came after the work list was made is matched here, over all shards at once and without a new download:
+Removals that are newer than the work list are matched here, over all shards at once and without a new download:
 addresses, hosts and uids by DuckDB, perceptual hashes by their distance.
 """
 
@@ -26,23 +26,23 @@ from laion_dask.storage import duckdb_connection
 from laion_dask.web.urls import address_key
 
 LATER: Final = ("url", "domain", "uid", "pdq")
-"""Kinds that `take_out` handles: filter's rules ask md5 and sha256 of each row."""
+"""Kinds that `take_out` handles; md5 and sha256 are checked by filter's rules."""
 REASON: Final = "removed_later"
 MATCHES: Final = pa.schema(
     [("table", pa.string()), ("uid", pa.string()), ("kind", pa.string()), ("value", pa.string())]
 )
-"""A pair that a removal names: path of the table it stands in, and the line of the ledger."""
+"""A pair that a removal matches: path of its table, and the line of the ledger."""
 
 _KNOWN_CONTENT: Final = tuple(reason for reason in REASONS["filter"] if reason in WITHHELD and reason != REASON)
 _OURS: Final = pa.array([KEEP, *REASONS["filter"]], pa.string())
-_PLAIN: Final = ("uid", "md5", "sha256")  # kinds that are a column of the same name
+_PLAIN: Final = ("uid", "md5", "sha256")  # kinds with a column of the same name
 _BATCH_ROWS: Final = 100_000
 
 
 def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
-    """Find the pairs that removals name in tables with the columns `uid` and any of `url`, `host`, hashes. MATCHES.
+    """Find the pairs that removals match in tables with `uid` and any of `url`, `host`, hashes. Schema MATCHES.
 
-    Kinds without a column are passed by. A pair that several lines name comes once for each; an address is compared by
+    Kinds without a column are skipped. A pair that several lines match has a row for each; an address is compared by
     its key (`address_key`).
     """
     by_kind: dict[str, set[str]] = {}
@@ -52,39 +52,39 @@ def matched(removals: Iterable[Removal], tables: Sequence[Path]) -> pa.Table:
         return MATCHES.empty_table()
     columns = set(pq.read_schema(tables[0]).names)
     paths = duckdb_connection.names(tables)
-    found = [MATCHES.empty_table()]
+    matches = [MATCHES.empty_table()]
     with duckdb_connection.connect() as connection:
         connection.execute("set preserve_insertion_order = false")
-        found += [
+        matches += [
             _equal(connection, paths, kind, kind, {value: value for value in by_kind[kind]})
             for kind in _PLAIN
             if kind in by_kind and kind in columns
         ]
         if "url" in by_kind and "url" in columns:
-            found += _addressed(connection, paths, by_kind["url"])
+            matches += _addressed(connection, paths, by_kind["url"])
         if "domain" in by_kind and "host" in columns:
             hosts = connection.execute(
                 "select distinct host from read_parquet($1, hive_partitioning = false)", [paths]
             ).fetchall()
             named = {host: domain_of(host, by_kind["domain"]) for (host,) in hosts if host}
-            found.append(
+            matches.append(
                 _equal(connection, paths, "domain", "host", {host: name for host, name in named.items() if name})
             )
     if "pdq" in by_kind and "pdq" in columns:
-        found += [_alike(path, sorted(by_kind["pdq"])) for path in tables]
-    return pa.concat_tables(found).sort_by([(name, "ascending") for name in MATCHES.names])
+        matches += [_alike(path, sorted(by_kind["pdq"])) for path in tables]
+    return pa.concat_tables(matches).sort_by([(name, "ascending") for name in MATCHES.names])
 
 
 def by_shard(matches: pa.Table) -> dict[str, list[str]]:
     """Return the uids of matches, sorted, by the name of their shard."""
-    found: dict[str, set[str]] = {}
+    by_name: dict[str, set[str]] = {}
     for table, uid in zip(matches["table"].to_pylist(), matches["uid"].to_pylist(), strict=True):
-        found.setdefault(Path(table).stem, set()).add(uid)
-    return {name: sorted(uids) for name, uids in found.items()}
+        by_name.setdefault(Path(table).stem, set()).add(uid)
+    return {name: sorted(uids) for name, uids in by_name.items()}
 
 
 def by_line(matches: pa.Table) -> dict[tuple[str, str], int]:
-    """Return how many pairs each line of the ledger names, by kind and value; in every spelling, of an address."""
+    """Count the pairs that each line of the ledger matches, by kind and value."""
     counted = matches.group_by(["kind", "value"]).aggregate([("uid", "count_distinct")])
     columns = [counted[name].to_pylist() for name in ("kind", "value", "uid_count_distinct")]
     return {(kind, value): pairs for kind, value, pairs in zip(*columns, strict=True)}
@@ -99,17 +99,17 @@ def take_out(
     counts: Sequence[Sequence[Any]],
     bits: Mapping[str, tuple[str, int]],
 ) -> dict[str, Any]:
-    """Give pairs of a judged shard the reason `removed_later`, before what any other rule says of them.
+    """Give pairs of a judged shard the reason `removed_later`, which takes precedence over other rules.
 
-    Writes and counts as `part.judge` does; `counts` are those of the rules before, and are counted again without
-    these pairs. What a list of known content has found keeps that reason; what ended before filter is left.
+    Writes and counts as `part.judge` does; `counts` are those of earlier rules, and are counted again without these
+    pairs. Pairs on a list of known content keep that reason; pairs dropped before filter stay unchanged.
     """
     table = part.read_file(verdicts)
     reasons, mask = table["reason"], table["rules"].to_numpy()
-    named = pc.is_in(table["uid"], value_set=pa.array(uids, pa.string()))
-    ours = pc.and_(named, pc.is_in(reasons, value_set=_OURS))
-    known = pc.is_in(reasons, value_set=pa.array(_KNOWN_CONTENT))
-    taken = pc.and_(ours, pc.invert(known))
+    matching = pc.is_in(table["uid"], value_set=pa.array(uids, pa.string()))
+    ours = pc.and_(matching, pc.is_in(reasons, value_set=_OURS))
+    listed = pc.is_in(reasons, value_set=pa.array(_KNOWN_CONTENT))
+    taken = pc.and_(ours, pc.invert(listed))
     bit = np.uint64(1 << RULE_BITS[REASON])
     ours_, taken_ = ours.to_numpy(), taken.to_numpy()
     fresh = np.where(taken_, bit, np.where(ours_, mask | bit, mask))
@@ -119,7 +119,7 @@ def take_out(
     rows["stays"] = pc.if_else(taken, pa.scalar(None, pa.string()), table["stays"])
     part.write_verdicts(pa.table(rows), out / f"{name}.parquet")
     ledger = Ledger()
-    # What ended in an earlier stage was counted there.
+    # Reasons of earlier stages were counted there.
     ledger.add(reason for reason in reasons.to_pylist() if reason == KEEP or reason in REASONS["filter"])
     return {"pairs": ledger.as_dict(), "verdicts": table.num_rows, "rules": rules}
 
@@ -131,37 +131,37 @@ def _without(
     mask: np.ndarray,
     taken: np.ndarray,
 ) -> Iterator[list[Any]]:
-    """Count the rules before anew, without the rows that are taken out."""
-    left = taken.copy()
+    """Subtract the rows that are taken out from the counts of earlier rules."""
+    unclaimed = taken.copy()
     for name, reason, own, first in counts:
         hit = taken & ((mask >> np.uint64(bits[name][1])) & np.uint64(1)).astype(bool)
-        # Of rules that share a reason, the first that hits is the one that named it.
-        named = left & hit & pc.equal(reasons, reason).to_numpy()
-        left &= ~named
-        yield [name, reason, own - int(hit.sum()), first - int(named.sum())]
+        # Of rules that share a reason, the first that drops the row gave the reason.
+        claimed = unclaimed & hit & pc.equal(reasons, reason).to_numpy()
+        unclaimed &= ~claimed
+        yield [name, reason, own - int(hit.sum()), first - int(claimed.sum())]
 
 
 def _equal(
     connection: duckdb.DuckDBPyConnection, paths: list[str], kind: str, column: str, values: Mapping[str, str]
 ) -> pa.Table:
-    """Find rows whose column has one of the values; `values` gives the ledger's value of each."""
+    """Find rows whose column has one of the values; `values` maps each to the ledger's value."""
     connection.register("wanted", pa.table({"wanted": list(values), "value": list(values.values())}))
-    found = connection.sql(
+    rows = connection.sql(
         f"select filename as \"table\", uid, '{kind}' as kind, value"
         " from read_parquet($1, filename = true, hive_partitioning = false) rows"
         f" join wanted on rows.{column} = wanted.wanted",
         params=[paths],
     ).to_arrow_table()
     connection.unregister("wanted")
-    return found.cast(MATCHES)
+    return rows.cast(MATCHES)
 
 
 def _addressed(connection: duckdb.DuckDBPyConnection, paths: list[str], values: set[str]) -> Iterator[pa.Table]:
-    """Find rows whose address means the same as one of the ledger's: only those of its hosts, or of no plain host."""
+    """Find rows whose address has the same key as one of the ledger's, among its hosts and addresses without one."""
     of_key: dict[bytes, list[str]] = {}
     for value in sorted(values):
         of_key.setdefault(address_key.digest(value), []).append(value)
-    hosts = sorted({"", *map(address_key.host, values)})  # empty: of an address that is not plain
+    hosts = sorted({"", *map(address_key.host, values)})  # empty: an address without a plain host
     connection.register("hosts", pa.table({"host": pa.array(hosts, pa.string())}))
     likely = connection.sql(
         "select filename, uid, url from read_parquet($1, filename = true, hive_partitioning = false)"
@@ -171,21 +171,21 @@ def _addressed(connection: duckdb.DuckDBPyConnection, paths: list[str], values: 
     )
     for batch in likely.to_arrow_reader(_BATCH_ROWS):
         tables_, uids, urls = (column.to_pylist() for column in batch.columns)
-        named = [of_key.get(address_key.digest(url), ()) for url in urls]
-        rows = [(row, value) for row, values_ in enumerate(named) for value in values_]
+        ledger_values = [of_key.get(address_key.digest(url), ()) for url in urls]
+        rows = [(row, value) for row, values_ in enumerate(ledger_values) for value in values_]
         columns = [[tables_[row] for row, _ in rows], [uids[row] for row, _ in rows], ["url"] * len(rows)]
         yield pa.table([*columns, [value for _, value in rows]], schema=MATCHES)
     connection.unregister("hosts")
 
 
 def domain_of(host: str, domains: set[str]) -> str:
-    """Return the domain of a ledger that a host belongs to, the longest one; empty if none."""
+    """Return the longest domain of a ledger that a host belongs to; empty if none."""
     labels = host.rstrip(".").split(".")
     return next((name for at in range(len(labels)) if (name := ".".join(labels[at:])) in domains), "")
 
 
 def _alike(path: Path, wanted: Sequence[str]) -> pa.Table:
-    """Find rows whose perceptual hash is at most PDQ_DISTANCE from one of a ledger, the nearest one if several are."""
+    """Find rows whose perceptual hash is within PDQ_DISTANCE of one of a ledger, with the nearest one."""
     table = pq.read_table(path, columns=["uid", "pdq", "pdq_quality"])
     sharp = pc.and_(pc.is_valid(table["pdq"]), pc.fill_null(pc.greater_equal(table["pdq_quality"], PDQ_QUALITY), False))
     table = table.filter(sharp)

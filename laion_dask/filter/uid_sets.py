@@ -1,7 +1,7 @@
 """Read files with sets of uids (DataComp's subset files, Parquet of earlier versions) and look uids up in them.
 
 A subset file (mlfoundations/datacomp, resharder.py) is a NumPy array of dtype `u8,u8`, little-endian: the two halves of
-each uid as numbers, sorted; an entry that comes twice counts once here.
+each uid as numbers, sorted; duplicate entries count once here.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class UidSetError(Exception):
 def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return uids of 32 lower-case hex digits as two numbers each, dtype `HALVES` (rows,).
 
-    Raises `ValueError` where a uid is none.
+    Raises `ValueError` for any other uid.
     """
     return np.ascontiguousarray(to_bytes(uids)).view(">u8").astype("<u8").view(HALVES).reshape(len(uids))
 
 
 def write(path: Path, uids: pa.Array | pa.ChunkedArray) -> None:
-    """Write a subset file as DataComp's programs take it: sorted, each entry once."""
+    """Write a subset file for DataComp's programs: sorted, without duplicates."""
     with path.open("wb") as stream:
         np.save(stream, np.unique(halves(uids)), allow_pickle=False)
 
 
 def look(source: Path) -> None:
-    """Open a set without reading it; `UidSetError` where it is none."""
+    """Check a set without reading its rows; raises `UidSetError`."""
     if source.suffix == ".npy":
         _open(source)
     elif not any("uid" in _columns(file) for file in _files(source)):
@@ -51,7 +51,7 @@ def look(source: Path) -> None:
 def prepare(source: Path, folder: Path) -> Path:
     """Return a sorted subset file for a set; a Parquet source or an unsorted array gets one in `folder`.
 
-    Parquet: a file, or a folder with files, with a column uid; where there is a column reason, the kept rows count.
+    Parquet: a file, or a folder with files, with a column uid; with a column reason, only kept rows count.
     Raises `UidSetError`.
     """
     if source.suffix == ".npy":
@@ -70,7 +70,7 @@ def prepare(source: Path, folder: Path) -> Path:
 def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - a changed file has another digest
     stored = np.load(path, mmap_mode="r", allow_pickle=False)
     array = _eights(stored)
-    # Entries with one first half: two different digests that share it are possible, if rare.
+    # The most entries with the same first half: rare, but possible.
     longest = 1
     while longest < len(array) and _repeats(array, longest):
         longest += 1
@@ -78,12 +78,12 @@ def _load(path: Path, digest: str) -> tuple[np.ndarray, int]:  # noqa: ARG001 - 
 
 
 def _eights(array: np.ndarray) -> np.ndarray:
-    """Return the two numbers of each entry, u8 (rows, 2); also where there is no row."""
+    """Return the two numbers of each entry, u8 (rows, 2), also for an empty array."""
     return array.view("<u8").reshape(len(array), 2)
 
 
 def _repeats(array: np.ndarray, step: int) -> bool:
-    """Say whether any entry begins as the one so many steps before; a piece at a time, for the array may be large."""
+    """Return whether any entry has the first half of the entry `step` places before; in blocks, to limit memory."""
     for begin in range(0, len(array) - step, _CHECKED_AT_ONCE):
         later = array[begin + step : begin + step + _CHECKED_AT_ONCE, 0]
         if (later == array[begin : begin + len(later), 0]).any():
@@ -92,22 +92,22 @@ def _repeats(array: np.ndarray, step: int) -> bool:
 
 
 def contains(path: Path, asked: np.ndarray, digest: str) -> np.ndarray:
-    """Return bool (rows,): the uid (as of `halves`) is in the sorted file. It is mapped, not read."""
+    """Return bool (rows,): whether the uid (from `halves`) is in the sorted file, which is memory-mapped."""
     array, longest = _load(path, digest)
     rows = _eights(asked)
     result = np.zeros(len(rows), bool)
     if not len(array) or not len(rows):
         return result
-    # In their order, so that neighbours in the file are looked at together.
+    # Sorted, so that the file is read in order.
     order = np.argsort(rows[:, 0])
     sorted_rows = rows[order]
     start = np.searchsorted(array[:, 0], sorted_rows[:, 0])
-    found = np.zeros(len(rows), bool)
+    matches = np.zeros(len(rows), bool)
     for step in range(longest):
         inside = start + step < len(array)
         candidates = array[np.minimum(start + step, len(array) - 1)]
-        found |= (candidates == sorted_rows).all(axis=1) & inside
-    result[order] = found
+        matches |= (candidates == sorted_rows).all(axis=1) & inside
+    result[order] = matches
     return result
 
 
@@ -124,8 +124,8 @@ def _open(path: Path) -> np.ndarray:
 
 def _is_sorted(array: np.ndarray) -> bool:
     for begin in range(0, len(array), _CHECKED_AT_ONCE):
-        some = np.asarray(array[begin : begin + _CHECKED_AT_ONCE + 1])
-        first, second = some["f0"], some["f1"]
+        block = np.asarray(array[begin : begin + _CHECKED_AT_ONCE + 1])
+        first, second = block["f0"], block["f1"]
         later = (first[1:] > first[:-1]) | ((first[1:] == first[:-1]) & (second[1:] >= second[:-1]))
         if not later.all():
             return False
@@ -133,20 +133,20 @@ def _is_sorted(array: np.ndarray) -> bool:
 
 
 def _of_parquet(source: Path) -> np.ndarray:
-    found = []
+    sets = []
     for file in _files(source):
         columns = _columns(file)
         if "uid" not in columns:
             continue
         try:
             table = pq.read_table(file, columns=columns)
-            kept = table.filter(pc.equal(table["reason"], KEEP)) if "reason" in columns else table
-            found.append(halves(kept["uid"]))
+            rows = table.filter(pc.equal(table["reason"], KEEP)) if "reason" in columns else table
+            sets.append(halves(rows["uid"]))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UidSetError(f"{file} cannot be read: {error}. Remedy: a .npy subset file or Parquet") from error
-    if not found:
+    if not sets:
         raise _no_uids(source)
-    return np.concatenate(found)
+    return np.concatenate(sets)
 
 
 def _files(source: Path) -> list[Path]:

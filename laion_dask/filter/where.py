@@ -1,8 +1,7 @@
 """Evaluate the SQL expression of filter.where on the rows of a table with DuckDB.
 
-The connection reaches no file, no network and no extension, and its settings are locked. An expression is refused
-unless it says something of each row on its own: no subquery, no aggregate, no window, nothing that chance or a clock
-decides.
+The connection has no access to files, network or extensions, and its settings are locked. An expression must depend on
+one row only: subqueries, aggregates, windows and functions of chance or time are refused.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ class WhereError(Exception):
 
 @functools.cache
 def connection() -> duckdb.DuckDBPyConnection:
-    """Return the one connection of this process, which reaches nothing but what is handed to it."""
+    """Return this process's connection, which can only access registered tables."""
     return duckdb.connect(config=_CONFIG)
 
 
 @functools.cache
 def _row_by_row() -> frozenset[str]:
-    """Names of all functions that are of one row, and give the same each time."""
+    """Return the names of all deterministic functions of one row."""
     rows = connection().execute(
         "select function_name from duckdb_functions() group by 1"
         " having bool_and(function_type = 'scalar' and stability = 'CONSISTENT') or bool_and(function_type = 'macro')"
@@ -59,40 +58,40 @@ def _row_by_row() -> frozenset[str]:
 
 
 def check(expression: str, schema: pa.Schema) -> None:
-    """Raise `WhereError` unless the expression can be asked of every row of a table with this schema."""
+    """Raise `WhereError` unless the expression can be evaluated on a table with this schema."""
     columns(expression, schema.names)
-    # Of a row without values, what DuckDB makes only then of its constants ('a' as a number) is told too.
+    # Evaluated on a row of nulls, since DuckDB converts some constants ('a' to a number) only then.
     mask(expression, pa.table([pa.nulls(1, field.type) for field in schema], names=schema.names))
 
 
 def columns(expression: str, known: list[str]) -> list[str]:
-    """Return the columns that the expression asks, in the order of `known`; raises `WhereError`."""
+    """Return the columns that the expression uses, in the order of `known`; raises `WhereError`."""
     spelled = {name.casefold(): name for name in known}
-    found = set()
+    used = set()
     for node in _nodes(_parsed(expression)):
         kind = str(node.get("class", ""))
         if kind in _REFUSED:
             raise _refused(expression, f"it has {_REFUSED[kind]}", "an expression over the columns of one row")
         if kind == "FUNCTION" and (name := str(node["function_name"]).casefold()) not in _row_by_row():
-            raise _refused(expression, f"{name} is no function of one row alone", "functions and operators of one row")
+            raise _refused(expression, f"{name} is not a function of one row", "functions and operators of one row")
         if kind == "COLUMN_REF":
             path = [str(step) for step in node["column_names"]]
             name = path[1] if len(path) > 1 and path[0].casefold() == "pairs" else path[0]
             if name.casefold() not in spelled:
-                near = get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
-                remedy = f"{spelled[near[0]]}, perhaps" if near else f"one of {', '.join(known)}"
-                raise _refused(expression, f"there is no column {name}", remedy)
-            found.add(spelled[name.casefold()])
-    return [name for name in known if name in found]
+                similar = get_close_matches(name.casefold(), spelled, n=1, cutoff=0.5)
+                remedy = f"{spelled[similar[0]]}, perhaps" if similar else f"one of {', '.join(known)}"
+                raise _refused(expression, f"the column {name} does not exist", remedy)
+            used.add(spelled[name.casefold()])
+    return [name for name in known if name in used]
 
 
 def mask(expression: str, table: pa.Table) -> np.ndarray:
-    """Return bool (rows,): the expression is true of the row; false and null are not. Raises `WhereError`.
+    """Return bool (rows,): whether the expression is true, not false or null. Raises `WhereError`.
 
-    What is not a number is null here: DuckDB holds NaN for larger than any number.
+    NaN becomes null, since DuckDB treats NaN as larger than any number.
     """
     own = connection()
-    # DuckDB takes no table without any column: an expression may name none.
+    # DuckDB refuses a table without columns, and an expression may use none.
     own.register("pairs", _without_nan(table).append_column("_", pa.nulls(table.num_rows, pa.int8())))
     try:
         result = own.sql(f"select ({expression}) as holds from pairs")
@@ -105,7 +104,7 @@ def mask(expression: str, table: pa.Table) -> np.ndarray:
     if holds is None:
         raise _refused(expression, f"it gives a {kind}", "a comparison, which is true or false")
     if len(holds) != table.num_rows:
-        raise _refused(expression, "it does not say something of each row", "an expression over one row")
+        raise _refused(expression, "it has no value for each row", "an expression over one row")
     return np.asarray(holds.to_numpy(), bool)
 
 

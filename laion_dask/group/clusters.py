@@ -11,12 +11,12 @@ from typing import Final
 import faiss
 import numpy as np
 
-_SAMPLE: Final = 64  # embeddings for each centre that k-means learns from
-_ROUNDS: Final = 10  # of k-means
-_BLOCK: Final = 1024  # rows of a cluster that are compared at once with a tile of as many times four
+_SAMPLE: Final = 64  # training embeddings of k-means for each centre
+_ROUNDS: Final = 10  # iterations of k-means
+_BLOCK: Final = 1024  # rows of a cluster that are compared with a tile at once
 _TILE: Final = 4096
 CROWD: Final = 20_000
-"""Members of a cluster that others are compared with: the first ones; a cluster with more is counted as crowded."""
+"""Members of a cluster that others are compared with, the first ones; a larger cluster is counted as crowded."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -27,19 +27,19 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def how_many(images: int, asked: int | None) -> int:
-    """Return the number of clusters: as asked, or the square root of the images, where assigning costs as comparing."""
+    """Return the number of clusters: `asked`, or the square root of the images, which balances both steps' costs."""
     return max(1, min(images, asked or round(math.sqrt(images))))
 
 
 def sample(images: int, clusters: int, seed: int) -> np.ndarray:
-    """Return the rows that the centres are learned from, sorted: 64 for each cluster, drawn by the seed."""
+    """Draw the rows to learn the centres from, 64 for each cluster, sorted."""
     rows = min(images, _SAMPLE * clusters)
     return np.sort(np.random.default_rng(seed).choice(images, rows, replace=False))
 
 
 def centres(vectors: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """Learn centres by spherical k-means: float32 (clusters, features), unit length."""
-    faiss.omp_set_num_threads(1)  # the same sums in the same order on every machine
+    faiss.omp_set_num_threads(1)  # sums in the same order on every machine
     means = faiss.Kmeans(
         vectors.shape[1],
         clusters,
@@ -63,12 +63,12 @@ def assign(vectors: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def within(vectors: np.ndarray, floor: float, neighbours: int, crowd: int = CROWD) -> tuple[np.ndarray, ...]:
-    """Return the pairs of rows a < b of a cluster with a cosine of `floor` or more: a and b, int64, and float32 cosine.
+    """Return the pairs of rows a < b of a cluster with a cosine of at least `floor`: a, b (int64) and cosine (float32).
 
-    Of the rows before b the nearest `neighbours` are returned, the first ones where they tie; rows behind the first
-    `crowd` are compared with those only.
+    For each b the nearest `neighbours` are returned, the first ones in a tie; rows after the first `crowd` are compared
+    with those only.
     """
-    found = []
+    blocks = []
     for begin in range(0, len(vectors), _BLOCK):
         block = vectors[begin : begin + _BLOCK]
         ends = min(begin + len(block), crowd)
@@ -79,22 +79,22 @@ def within(vectors: np.ndarray, floor: float, neighbours: int, crowd: int = CROW
             if begin < low + _TILE:
                 hit &= np.arange(low, low + cosines.shape[1])[None] < np.arange(begin, begin + len(block))[:, None]
             for row in np.flatnonzero(hit.sum(axis=1) > neighbours):
-                # A crowd: what cannot be among the nearest goes before it fills the memory.
+                # Drops hits that cannot be among the nearest, to limit memory.
                 places = np.flatnonzero(hit[row])
                 hit[row, places[np.argsort(-cosines[row, places], kind="stable")[neighbours:]]] = False
             b, a = np.nonzero(hit)
             hits.append((a + low, b + begin, cosines[b, a]))
         if hits:
             a, b, cosine = (np.concatenate(column) for column in zip(*hits, strict=True))
-            kept = nearest(a, b, -cosine, neighbours)
-            found.append((a[kept], b[kept], cosine[kept]))
-    if not found:
+            chosen = nearest(a, b, -cosine, neighbours)
+            blocks.append((a[chosen], b[chosen], cosine[chosen]))
+    if not blocks:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+    return tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
 
 
 def nearest(a: np.ndarray, b: np.ndarray, distance: np.ndarray, limit: int) -> np.ndarray:
-    """Return the places of the `limit` nearest a of each b, in the order of b, distance and a."""
+    """Return the indices of the `limit` nearest a of each b, in the order of b, distance and a."""
     order = np.lexsort((a, distance, b))
     ordered = b[order]
     first = np.r_[0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1] if len(ordered) else np.zeros(0, np.int64)

@@ -1,6 +1,6 @@
 """Measure how near each image is to images of evaluation sets, by hash or by embedding.
 
-A release that shares pictures with the test sets of a benchmark flatters whoever trains on it.
+Pictures that a release shares with a benchmark's test set would inflate the scores of models trained on it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """What all files hold together: hashes uint8 (rows, 32) and embeddings float32 (rows, features), unit length."""
+    """The content of all files: hashes uint8 (rows, 32) and embeddings float32 (rows, features), unit length."""
 
     hashes: np.ndarray
     vectors: np.ndarray | None
@@ -39,21 +39,21 @@ def read(paths: Sequence[Path]) -> Sets:
     Raises `EvaluationError`.
     """
     hashes: list[str] = []
-    found: list[np.ndarray] = []
+    arrays: list[np.ndarray] = []
     for path in paths:
         if not path.is_file():
             message = f"group.evaluation names {path}, which is missing. Remedy: correct the path or take it out"
             raise EvaluationError(message)
         if path.suffix in _ARRAYS:
-            found += list(_embeddings(path))
+            arrays += list(_embeddings(path))
         else:
             hashes += list(_hashes(path))
-    widths = {array.shape[1] for array in found}
+    widths = {array.shape[1] for array in arrays}
     if len(widths) > 1:
         message = f"group.evaluation has embeddings of {sorted(widths)} features. Remedy: all by group.model"
         raise EvaluationError(message)
     distinct = np.unique(pdq_index.unpack(hashes), axis=0)
-    return Sets(distinct, clusters.unit(np.concatenate(found)) if found else None)
+    return Sets(distinct, clusters.unit(np.concatenate(arrays)) if arrays else None)
 
 
 def _embeddings(path: Path) -> Iterator[np.ndarray]:
@@ -61,7 +61,7 @@ def _embeddings(path: Path) -> Iterator[np.ndarray]:
         loaded = np.load(path)
         arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in sorted(loaded.files)]
     except ValueError as error:
-        message = f"{path} holds no arrays: {error}. Remedy: numpy.save of the embeddings, without objects"
+        message = f"{path} has no readable arrays: {error}. Remedy: numpy.save of the embeddings, without objects"
         raise EvaluationError(message) from error
     for array in arrays:
         if array.ndim != 2 or array.dtype.kind != "f" or not np.isfinite(array).all():
@@ -86,14 +86,14 @@ def _hashes(path: Path) -> Iterator[str]:
 
 
 def distances(hashes: np.ndarray, sets: Sets, radius: int) -> np.ndarray:
-    """Return the PDQ distance of each of uint8 (rows, 32) to the nearest hash: float32 (rows,), NaN above `radius`."""
+    """Return the PDQ distance of hashes, uint8 (rows, 32), to the nearest one: float32 (rows,), NaN above `radius`."""
     return pdq_index.nearest(hashes, sets.hashes, radius)
 
 
 def cosines(vectors: np.ndarray, sets: Sets) -> np.ndarray:
-    """Return the largest cosine of each of float32 (rows, features) to an embedding: float32 (rows,), NaN without any.
+    """Return the largest cosine of vectors, float32 (rows, features), to the sets: float32 (rows,), NaN if empty.
 
-    Every row is compared with every embedding. Raises `EvaluationError` where they have another number of features.
+    Every row is compared with every embedding. Raises `EvaluationError` if the numbers of features differ.
     """
     if sets.vectors is None or not len(sets.vectors) or not len(vectors):
         return np.full(len(vectors), np.nan, np.float32)
@@ -104,5 +104,5 @@ def cosines(vectors: np.ndarray, sets: Sets) -> np.ndarray:
         )
         raise EvaluationError(message)
     faiss.omp_set_num_threads(1)
-    found, _ = faiss.knn(vectors, sets.vectors, 1, metric=faiss.METRIC_INNER_PRODUCT)
-    return np.asarray(found[:, 0], np.float32)
+    best, _ = faiss.knn(vectors, sets.vectors, 1, metric=faiss.METRIC_INNER_PRODUCT)
+    return np.asarray(best[:, 0], np.float32)

@@ -1,7 +1,7 @@
 """Shards with hashes and embeddings in, images that are near each other out: the steps of the stage group.
 
-An image is all pairs with the same bytes; it is known by the lowest of their uids, and numbered in the order of those.
-Steps hand arrays to each other in the folders of their parts; which row of which shard an image is, says `images.npz`.
+All pairs with the same bytes are one image; its id is the lowest of their uids, and images are numbered in the order of
+these. Steps pass arrays in the folders of their parts; `images.npz` has the shard and row of each image.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from laion_dask.storage import duckdb_connection, embeddings
 
 ROWS: Final = "rows.parquet"
 VECTORS: Final = "vectors.npy"
-_CHUNK: Final = 1 << 18  # edges at once
-_COSINES: Final = 1 << 14  # of them with their vectors: of 768 features, some 200 MB
+_CHUNK: Final = 1 << 18  # edges in memory at once
+_COSINES: Final = 1 << 14  # edges with their vectors: with 768 features, some 200 MB
 _ROW_GROUP: Final = 100_000
 
-# Of equal bytes the row with the lowest uid stands for the image.
+# Of rows with equal bytes, the one with the lowest uid represents the image.
 _IMAGES: Final = """
 select min(uid) as uid, arg_min(shard, uid) as shard, arg_min(place, uid) as place, arg_min(pdq, uid) as pdq
 from (
@@ -45,7 +45,7 @@ qualify uid <> image order by uid
 
 
 def read(out: Path, *, images: Path, scores: Path, store: Path, model: str, min_quality: int) -> dict[str, Any]:
-    """Take what the later steps need of one shard: a row for each scored image, and its embeddings as stored."""
+    """Extract the inputs of later steps from one shard: a row for each scored image, and its stored embeddings."""
     table = pq.read_table(images, columns=["uid", "sha256", "pdq", "pdq_quality"])
     scored = pq.read_table(scores, columns=["uid", "slot", "reason"])
     scored = scored.filter(pc.equal(scored["reason"], KEEP))
@@ -65,7 +65,7 @@ def read(out: Path, *, images: Path, scores: Path, store: Path, model: str, min_
 
 
 def unite(out: Path, *, parts: Sequence[Path]) -> dict[str, Any]:
-    """Give numbers to the images of all shards, by uid, and to their distinct hashes, by the first image of each."""
+    """Assign numbers to the images of all shards by uid, and to their distinct hashes by the first image of each."""
     tables = [str(part / ROWS) for part in parts]
     files = duckdb_connection.names(tables)
     with duckdb_connection.connect() as connection:
@@ -75,15 +75,15 @@ def unite(out: Path, *, parts: Sequence[Path]) -> dict[str, Any]:
     hashed = np.flatnonzero(pc.is_valid(images["pdq"]).to_numpy())
     raw = b"".join(images["pdq"].drop_null().to_pylist())
     hashes = np.frombuffer(raw, np.uint8).reshape(-1, 32)
-    distinct, of = _distinct(hashes)
-    order = np.argsort(of, kind="stable")
+    distinct, hash_of = _distinct(hashes)
+    order = np.argsort(hash_of, kind="stable")
     np.save(out / "hashes.npy", distinct)
     np.savez(
         out / "images.npz",
         shard=images["shard"].to_numpy().astype(np.int32),
         place=images["place"].to_numpy().astype(np.int32),
         members=hashed[order],
-        starts=np.searchsorted(of[order], np.arange(len(distinct) + 1)),
+        starts=np.searchsorted(hash_of[order], np.arange(len(distinct) + 1)),
     )
     pq.write_table(images.select(["uid"]), out / "images.parquet", compression="zstd")
     pq.write_table(copies, out / "copies.parquet", compression="zstd")
@@ -100,26 +100,26 @@ _NO_COPIES: Final = pa.table({name: pa.array([], pa.string()) for name in ("uid"
 
 
 def _distinct(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct rows in the order of their first occurrence, and the number of each row's."""
-    _, first, of = np.unique(hashes.view("V32")[:, 0], return_index=True, return_inverse=True)
+    """Return the distinct rows in the order of their first occurrence, and for each row the index of its value."""
+    _, first, inverse = np.unique(hashes.view("V32")[:, 0], return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return hashes[first[order]], rank[of]
+    return hashes[first[order]], rank[inverse]
 
 
 def band(out: Path, *, united: Path, number: int, radius: int, neighbours: int) -> dict[str, Any]:
-    """Find the pairs of distinct hashes that one band of the index gives."""
-    found = pdq_index.within(np.load(united / "hashes.npy"), radius, number, neighbours)
-    np.savez(out / "pairs.npz", left=found.left, right=found.right, distance=found.distance)
-    return {"crowded_buckets": found.crowded}
+    """Find the pairs of distinct hashes in one band of the index."""
+    pairs = pdq_index.within(np.load(united / "hashes.npy"), radius, number, neighbours)
+    np.savez(out / "pairs.npz", left=pairs.left, right=pairs.right, distance=pairs.distance)
+    return {"crowded_buckets": pairs.crowded}
 
 
 def near(out: Path, *, united: Path, bands: Sequence[Path], parts: Sequence[Path], neighbours: int) -> dict[str, Any]:
     """Join the pairs of all bands, from hashes to images, with the cosine of each: `near.parquet`, schema EDGES."""
-    found = [np.load(folder / "pairs.npz") for folder in bands]
-    left, right, bits = (np.concatenate([arrays[name] for arrays in found]) for name in ("left", "right", "distance"))
-    # One number for a pair sorts faster than two.
+    banded = [np.load(folder / "pairs.npz") for folder in bands]
+    left, right, bits = (np.concatenate([arrays[name] for arrays in banded]) for name in ("left", "right", "distance"))
+    # Pairs are encoded as one number, which sorts faster than two.
     hashes = int(right.max(initial=0)) + 1
     pairs, first = np.unique(left * hashes + right, return_index=True)
     pairs = np.stack([pairs // hashes, pairs % hashes], axis=1)
@@ -127,8 +127,8 @@ def near(out: Path, *, united: Path, bands: Sequence[Path], parts: Sequence[Path
     source = ImageEmbeddings(united, parts)
     cosines = [np.zeros(0, np.float32)]
     for low in range(0, len(a), _COSINES):
-        some = slice(low, low + _COSINES)
-        cosines.append(np.einsum("ij,ij->i", source.vectors(a[some]), source.vectors(b[some])))
+        rows = slice(low, low + _COSINES)
+        cosines.append(np.einsum("ij,ij->i", source.vectors(a[rows]), source.vectors(b[rows])))
     _write_edges(out / "near.parquet", source.uids, [(a, b, distance, np.concatenate(cosines))])
     return {"near": len(a), "full_near": _full(b, neighbours)}
 
@@ -136,49 +136,49 @@ def near(out: Path, *, united: Path, bands: Sequence[Path], parts: Sequence[Path
 def _between_images(
     united: Path, pairs: np.ndarray, distance: np.ndarray, neighbours: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spread pairs of hashes over the images that have them: a < b, and of each b the nearest so many before it."""
+    """Expand pairs of hashes to pairs of images: a < b, and for each b its nearest `neighbours`."""
     with np.load(united / "images.npz") as arrays:
         members, starts = arrays["members"], arrays["starts"]
     sizes = np.diff(starts)
     shared = np.flatnonzero(sizes > 1)
-    # Both directions: whichever image of the two hashes is earlier; and images of one hash among themselves.
+    # Both directions, since either image can be the earlier one; and images with the same hash.
     source = np.concatenate([pairs[:, 0], pairs[:, 1], shared])
     target = np.concatenate([pairs[:, 1], pairs[:, 0], shared])
     bits = np.concatenate([distance, distance, np.zeros(len(shared), distance.dtype)]).astype(np.int32)
     order = np.argsort(target, kind="stable")
     source, target, bits = source[order], target[order], bits[order]
-    asked = np.minimum(sizes[source], neighbours)
-    ends = np.cumsum(asked * sizes[target])
-    found = []
+    limits = np.minimum(sizes[source], neighbours)
+    ends = np.cumsum(limits * sizes[target])
+    chunks = []
     low = 0
     while low < len(target):
         done = ends[low - 1] if low else 0
         high = int(np.searchsorted(ends, done + _CHUNK, side="right"))
-        # A hash is not cut: the neighbours of an image are ranked together.
+        # A chunk ends with a whole hash, since all neighbours of an image are ranked together.
         high = int(np.searchsorted(target, target[min(max(high, low + 1), len(target)) - 1], side="right"))
-        some = slice(low, high)
-        counts = asked[some] * sizes[target[some]]
+        chunk = slice(low, high)
+        counts = limits[chunk] * sizes[target[chunk]]
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        width = np.repeat(asked[some], counts)
-        a = members[np.repeat(starts[source[some]], counts) + within % width]
-        b = members[np.repeat(starts[target[some]], counts) + within // width]
-        apart = np.repeat(bits[some], counts)
+        width = np.repeat(limits[chunk], counts)
+        a = members[np.repeat(starts[source[chunk]], counts) + within % width]
+        b = members[np.repeat(starts[target[chunk]], counts) + within // width]
+        apart = np.repeat(bits[chunk], counts)
         earlier = a < b
         a, b, apart = a[earlier], b[earlier], apart[earlier]
-        kept = clusters.nearest(a, b, apart, neighbours)
-        found.append((a[kept], b[kept], apart[kept]))
+        chosen = clusters.nearest(a, b, apart, neighbours)
+        chunks.append((a[chosen], b[chosen], apart[chosen]))
         low = high
-    if not found:
+    if not chunks:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32)
-    a, b, apart = (np.concatenate(column) for column in zip(*found, strict=True))
+    a, b, apart = (np.concatenate(column) for column in zip(*chunks, strict=True))
     order = np.lexsort((a, apart, b))
     return a[order], b[order], apart[order]
 
 
 class _Stored:
-    """A .npy of which rows are read, mapped for that moment alone.
+    """A .npy that is memory-mapped only while rows are read.
 
-    Else every shard is an open file, and every page that was ever touched counts as memory of a worker.
+    Otherwise every shard would be an open file, and every page read would count as memory of the worker.
     """
 
     def __init__(self, path: Path) -> None:
@@ -189,13 +189,13 @@ class _Stored:
         self._path = path
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Return some rows, copied."""
-        found: np.ndarray = np.asarray(np.memmap(self._path, mode="r", **self._how)[rows])
-        return found
+        """Return a copy of some rows."""
+        selected: np.ndarray = np.asarray(np.memmap(self._path, mode="r", **self._how)[rows])
+        return selected
 
 
 class ImageEmbeddings:
-    """The images by number: their uids, and their embeddings out of the shards' arrays, which are mapped, not read."""
+    """The images by number: their uids, and their embeddings from the shards' memory-mapped arrays."""
 
     def __init__(self, united: Path, parts: Sequence[Path]) -> None:
         with np.load(united / "images.npz") as arrays:
@@ -209,13 +209,13 @@ class ImageEmbeddings:
     def vectors(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (images, features), unit length."""
         shards, places = self._shard[images], self._place[images]
-        found = np.empty((len(images), self._arrays[0].features if self._arrays else 0), np.float16)
+        stored = np.empty((len(images), self._arrays[0].features if self._arrays else 0), np.float16)
         order = np.lexsort((places, shards))
         cuts = np.searchsorted(shards[order], np.arange(len(self._arrays) + 1))
         for shard, (low, high) in enumerate(pairwise(cuts)):
             if high > low:
-                found[order[low:high]] = self._arrays[shard].take(places[order[low:high]])
-        return clusters.unit(found)
+                stored[order[low:high]] = self._arrays[shard].take(places[order[low:high]])
+        return clusters.unit(stored)
 
 
 def centres(out: Path, *, united: Path, parts: Sequence[Path], asked: int | None, seed: int) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def centres(out: Path, *, united: Path, parts: Sequence[Path], asked: int | None
 
 
 def assign(out: Path, *, part: Path, means: Path) -> dict[str, Any]:
-    """Give each image of a shard to the cluster with the nearest centre."""
+    """Assign each image of a shard to the cluster with the nearest centre."""
     cluster, cosine = clusters.assign(clusters.unit(np.load(part / VECTORS)), np.load(means / "centres.npy"))
     np.savez(out / "clusters.npz", cluster=cluster, cosine=cosine)
     return {}
@@ -264,20 +264,20 @@ def semantic(
     source = ImageEmbeddings(united, parts)
     with np.load(ordered / "order.npz") as arrays:
         members, starts = arrays["members"], arrays["starts"]
-    found, crowded = [], 0
+    edges_of, crowded = [], 0
     for cluster in range(first, last):
         images = members[starts[cluster] : starts[cluster + 1]]
         crowded += len(images) > clusters.CROWD
         a, b, cosine = clusters.within(source.vectors(images), floor, neighbours)
-        found.append((images[a], images[b], None, cosine))
-    _write_edges(out / "semantic.parquet", source.uids, found)
-    edges = sum(len(a) for a, *_ in found)
-    full = sum(_full(b, neighbours) for _, b, *_ in found)
+        edges_of.append((images[a], images[b], None, cosine))
+    _write_edges(out / "semantic.parquet", source.uids, edges_of)
+    edges = sum(len(a) for a, *_ in edges_of)
+    full = sum(_full(b, neighbours) for _, b, *_ in edges_of)
     return {"semantic": edges, "full_semantic": full, "crowded_clusters": int(crowded)}
 
 
 def _full(b: np.ndarray, neighbours: int) -> int:
-    """Count the images that have as many neighbours recorded as may be: those can have more."""
+    """Count the images with the maximum of recorded neighbours, which may have more."""
     return int((np.unique(b, return_counts=True)[1] >= neighbours).sum())
 
 

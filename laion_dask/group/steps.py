@@ -18,21 +18,21 @@ from laion_dask.runner.tasks import PartFunction
 from laion_dask.schema import groups
 from laion_dask.storage.files import digest, link
 
-_CLUSTERS: Final = 16  # of one part: a few seconds for a million images
+_CLUSTERS: Final = 16  # clusters of one part: a few seconds for a million images
 
 
 def compare(settings: Params, read: Sequence[Done], run: Run) -> Sequence[Done]:
-    """Find images that are near each other, by hash and by embedding, and describe every shard by what was found.
+    """Find images that are near each other, by hash and by embedding, and write the groups of every shard.
 
-    `read` are the parts of the shards. Returns the described shards, and the parts that `join_edges` reads.
+    `read` are the parts of the shards. Returns the shards' parts, and the parts that `join_edges` reads.
     """
     rules = settings.group
     folders = [done.folder for done in read]
     every = digest([done.part.key for done in read])
 
     def step(function: PartFunction, *todo: tuple[str, Mapping[str, Any]], shape: object) -> list[Done]:
-        named = function.__name__
-        keyed = [Part(name, digest(named, name, every, shape), args) for name, args in todo]
+        function_name = function.__name__
+        keyed = [Part(name, digest(function_name, name, every, shape), args) for name, args in todo]
         return run(function, keyed, {})
 
     (united,) = step(part.unite, ("unite", {"parts": folders}), shape=None)
@@ -44,14 +44,14 @@ def compare(settings: Params, read: Sequence[Done], run: Run) -> Sequence[Done]:
         )
         for number in range(pdq_index.BANDS)
     ]
-    found = step(part.band, *bands, shape=[rules.pdq_distance, rules.neighbours])
-    args = {**common, "bands": [done.folder for done in found], "parts": folders, "neighbours": rules.neighbours}
+    banded = step(part.band, *bands, shape=[rules.pdq_distance, rules.neighbours])
+    args = {**common, "bands": [done.folder for done in banded], "parts": folders, "neighbours": rules.neighbours}
     near = step(part.near, ("near", args), shape=[rules.pdq_distance, rules.neighbours])
     shape = [rules.clusters, rules.seed]
     args = {**common, "parts": folders, "asked": rules.clusters, "seed": rules.seed}
     (means,) = step(part.centres, ("centres", args), shape=shape)
-    given = [(done.part.name, {"part": done.folder, "means": means.folder}) for done in read]
-    assigned = [done.folder for done in step(part.assign, *given, shape=shape)]
+    shard_args = [(done.part.name, {"part": done.folder, "means": means.folder}) for done in read]
+    assigned = [done.folder for done in step(part.assign, *shard_args, shape=shape)]
     args = {**common, "assigned": assigned, "means": means.folder}
     (ordered,) = step(part.order, ("order", args), shape=shape)
     args = {**common, "parts": folders, "ordered": ordered.folder, "floor": rules.semantic_floor}
@@ -84,7 +84,7 @@ def compare(settings: Params, read: Sequence[Done], run: Run) -> Sequence[Done]:
         for done, place in zip(read, assigned, strict=True)
     ]
     described = step(part.describe, *shards, shape=[*shape, *files, rules.pdq_distance])
-    return [*described, united, means, *found, *near, *semantic]
+    return [*described, united, means, *banded, *near, *semantic]
 
 
 def join_edges(done: Sequence[Done], out: Path) -> None:

@@ -2,18 +2,18 @@
 
 - card: Write README.md, the card of a release, in the seven sections of a datasheet.
 - card_figures: Draw the figure beside the card: an SVG whose bytes depend on the numbers alone.
-- composition: Measure what a release holds: the numbers that the card shows and that versions are compared by.
+- composition: Measure a release: the numbers for its card and for comparing versions.
 - croissant: Write croissant.json: Croissant 1.1 with the RAI vocabulary and PROV provenance.
-- croissant_rai: Write the properties of Croissant RAI 1.0: how a release came about, and its limits.
+- croissant_rai: Write the properties of Croissant RAI 1.0: how a release was made, and its limits.
 - exports: Export scored shards in the layouts of clip-retrieval and DataComp, as subset files, or with faces blurred.
 - layouts: Write released rows in the columns of other data sets: LAION-400M, LAION-5B, Re-LAION, DataComp,
   img2dataset.
-- limitations: Write the sentences of card and Croissant that say what a version is for and what is wrong with it.
-- manifest: Write and check manifest.json: the digest of every file of a release, the Merkle root, and what made it.
+- limitations: Write the sentences of card and Croissant on uses, limits and biases of a version.
+- manifest: Write and check manifest.json: the digest of every file of a release, the Merkle root, and its origin.
 - manifest_counts: Compare the counts of a manifest with each other: rows of files, leaves of the Merkle tree, kept
   pairs.
 - merkle: Compute the Merkle root of sorted uids, and prove that a uid is or is not among them.
 - part: Verdicts in, the released tables out: ours by split, subsets, the columns of other data sets, tombstones.
-- publication: Write what describes and proves a release, in this order: card, Croissant, manifest.
-- rate_lines: Count the rates that the card shows: by split, and for the languages and hosts with most attempts.
+- publication: Write the description of a release, in this order: card, Croissant, manifest.
+- rate_lines: Count the rates for the card: by split, and for the languages and hosts with most attempts.
 """

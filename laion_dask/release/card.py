@@ -1,6 +1,6 @@
 """Write README.md, the card of a release, in the seven sections of a datasheet.
 
-Its head is what the Hugging Face hub and `datasets.load_dataset` read: every table is a configuration with its splits.
+The Hugging Face hub and `datasets.load_dataset` read its header: every table is a configuration with its splits.
 Sections after Gebru et al., Datasheets for Datasets (arXiv 1803.09010).
 """
 
@@ -34,7 +34,7 @@ _OPT_OUTS: Final = ("page_opt_out", *SIGNALS)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One table as the card lists it: its rows by split, in so many files."""
+    """One table in the card's list: its rows by split, and its number of files."""
 
     name: str
     what: str
@@ -50,7 +50,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure beside the card: its path from there, and what there is to see."""
+    """A figure beside the card: its relative path, and its alternative text."""
 
     path: str
     alt: str
@@ -65,11 +65,11 @@ def write(
     pictures: Sequence[Picture] = (),
     rates: Sequence[rate_lines.RateRow] = (),
 ) -> None:
-    """Write the card; `numbers` as `composition.measure`, `merkle_root` as `manifest.root`, `rates` as `rate_lines`."""
+    """Write the card; `numbers` come from `composition.measure`, `merkle_root` from `manifest.root`."""
     settings = made.settings
     tables = _tables(out, made)
     shown = tables[0].splits if tables else []
-    # Markdown needs no escapes: what comes from the web goes through _cell.
+    # No escapes for Markdown: texts from the web go through _cell.
     environment = templates.environment("laion_dask.release", escape=False)
     environment.filters["share"] = rate_lines.cell
     card = environment.get_template("card.md.j2").render(
@@ -120,7 +120,7 @@ def _tables(out: Path, made: Made) -> list[Shown]:
         SUBSET_HIGH_RESOLUTION: f"both sides at least {settings.high_resolution_px:,} px",
     }
     what |= {f"aesthetic_{level:g}": f"aesthetic at least {level:g}" for level in settings.aesthetic}
-    found = []
+    shown = []
     for name, table in released(out, made).items():
         folder = "" if name == MAIN else name
         files = composition.files(out, folder)
@@ -128,12 +128,12 @@ def _tables(out: Path, made: Made) -> list[Shown]:
             rows: dict[str, int] = dict.fromkeys(SPLITS, 0)
             for path in files:
                 rows[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
-            found.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))
-    return found
+            shown.append(Shown(name, what.get(name, table.row), f"{folder}/" if folder else "", rows, len(files)))
+    return shown
 
 
 def _plain(value: object) -> str:
-    """Return a parameter as a cell of a table."""
+    """Format a parameter as a cell of a table."""
     return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
 
 
@@ -146,9 +146,9 @@ def _rankings(numbers: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cell(text: str) -> str:
-    """Return a text of the web as a cell of a table: it must neither end the cell nor become markup."""
-    kept = "".join(letter if letter.isalnum() or letter in ".-_:+?" else " " for letter in text)
-    return f"`{kept.strip()}`" if kept.strip() else ""
+    """Format a text from the web as a cell of a table: it must neither end the cell nor become markup."""
+    safe = "".join(letter if letter.isalnum() or letter in ".-_:+?" else " " for letter in text)
+    return f"`{safe.strip()}`" if safe.strip() else ""
 
 
 def _opt_outs(counts: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from laion_dask.release.composition import BIN, STEPS
 from laion_dask.schema.values import SPLITS
 
 FOLDER: Final = "figures"
-# Okabe and Ito's colors, and a line of its own for each split: readable without color too.
+# Okabe and Ito's colors, and a line style for each split, to be readable without color.
 _LINES: Final = {"en": ("#0072B2", "-"), "multi": ("#D55E00", "--"), "nolang": ("#009E73", ":")}
 _STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "laion_dask",
@@ -25,15 +25,15 @@ _STYLE: Final[dict[Any, Any]] = {
 
 
 def write(out: Path, numbers: Mapping[str, Any], settings: params.Params) -> list[tuple[str, str]]:
-    """Draw the scores of the kept pairs into `figures/scores.svg`; return (path, what there is to see) of each figure.
+    """Draw the scores of the kept pairs into `figures/scores.svg`; return (path, alternative text) of each figure.
 
-    `numbers` as `composition.measure`; nothing is drawn where there is no score.
+    `numbers` come from `composition.measure`; without scores nothing is drawn.
     """
     if not any(numbers["scores"].get(name) for name in ("similarity", "aesthetic")):
         return []
-    # matplotlib takes a second, and a release without pairs needs none.
-    from matplotlib import rc_context  # noqa: PLC0415 - as said
-    from matplotlib.figure import Figure  # noqa: PLC0415 - as said
+    # matplotlib takes a second to import, and a release without pairs does not need it.
+    from matplotlib import rc_context  # noqa: PLC0415 - see above
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 2.6))
@@ -47,7 +47,7 @@ def write(out: Path, numbers: Mapping[str, Any], settings: params.Params) -> lis
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_LINES))
         path = out / FOLDER / "scores.svg"
         path.parent.mkdir(exist_ok=True)
-        # Without a date, which would be a clock.
+        # Without a date, so that the same numbers give the same bytes.
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     return [
         (
@@ -61,7 +61,7 @@ def _histogram(panel: Any, score: Mapping[str, Any], width: int) -> None:  # noq
     for split in SPLITS:
         if split in score:
             counts = {round(float(edge) * STEPS): rows for edge, rows in score[split]["histogram"].items()}
-            # An empty bin at either end and in gaps: the line begins, ends and rests at zero.
+            # Empty bins at both ends and in gaps, so that the line returns to zero.
             edges = range(min(counts) - width, max(counts) + 2 * width, width)
             shares = [counts.get(edge, 0) / score[split]["pairs"] for edge in edges]
             color, line = _LINES[split]

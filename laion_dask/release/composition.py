@@ -1,7 +1,7 @@
-"""Measure what a release holds: the numbers that the card shows and that versions are compared by.
+"""Measure a release: the numbers for its card and for comparing versions.
 
-Everything is a count by value, so that the numbers do not depend on the order of work, and memory does not grow with
-the number of pairs (it does with hosts, languages and licences).
+Everything is a count by value: so the numbers do not depend on the order of work, and memory grows with the number of
+hosts, languages and licences, not of pairs.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ TABLES: Final = {
     "licenses": '"LICENSE"',
     "hosts": """regexp_extract("URL", '^[a-z]+://([^/?#:]+)', 1)""",
 }
-"""Rankings: the columns whose most frequent values are listed."""
-# LAION-5B's cuts and Re-LAION's: punsafe 0.5, research-safe 0.45, research 0.95; pwatermark 0.8.
+"""Columns whose most frequent values are listed."""
+# Thresholds of LAION-5B and Re-LAION: punsafe 0.5, research-safe 0.45, research 0.95; pwatermark 0.8.
 CUTS: Final = (("punsafe", 0.45), ("punsafe", 0.5), ("punsafe", 0.95), ("pwatermark", 0.8))
 _TOP: Final = 20
-# Scores are counted in hundredths, as fine as a card needs percentiles; histograms have bins of so many.
+# Scores are counted in hundredths, precise enough for the card's percentiles; BIN is the width of histogram bins.
 STEPS: Final = 100
 BIN: Final = {"similarity": 2, "aesthetic": 50, "punsafe": 5, "pwatermark": 5}
 
 
 def files(folder: Path, table: str = "") -> list[Path]:
-    """Return the files of one table of a release (the main one, or a subset or layout by its folder), by split."""
+    """Return the files of one table (the main one, or a subset or layout by its folder), in the order of splits."""
     order: dict[str, int] = {split: place for place, split in enumerate(SPLITS)}
-    found = [path for path in (folder / table).glob("*-*.parquet") if path.name.split("-")[0] in order]
-    return sorted(found, key=lambda path: (order[path.name.split("-")[0]], path.name))
+    paths = [path for path in (folder / table).glob("*-*.parquet") if path.name.split("-")[0] in order]
+    return sorted(paths, key=lambda path: (order[path.name.split("-")[0]], path.name))
 
 
 def tables(folder: Path) -> list[str]:
@@ -53,13 +53,13 @@ def measure(folder: Path) -> dict[str, Any]:
     tombstones = folder / "tombstones.parquet"
     with duckdb_connection.connect() as connection:
         reasons = _counts(connection, "reason", [tombstones]) if tombstones.is_file() else []
-        found = files(folder)
-        if not found:
+        main = files(folder)
+        if not main:
             nothing: dict[str, Any] = {"pairs": {"all": 0}, "scores": {}, "sizes": {}, "over": {}}
             return nothing | {name: {"distinct": 0, "top": []} for name in TABLES} | {"tombstones": dict(reasons)}
         connection.execute(
             f"create view pairs as select *, {split_of('filename')} as split"
-            f" from read_parquet({listed(found)}, filename = true, hive_partitioning = false)"
+            f" from read_parquet({listed(main)}, filename = true, hive_partitioning = false)"
         )
         pairs = dict(connection.execute("select split, count(*) from pairs group by 1").fetchall())
         pairs = {split: pairs[split] for split in SPLITS if split in pairs}
@@ -74,12 +74,12 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def split_of(column: str) -> str:
-    """Return SQL for the split that the name of a file says."""
+    """Return SQL that reads the split from a file's name."""
     return f"regexp_extract(parse_filename({column}), '^([a-z]+)-', 1)"
 
 
 def listed(paths: Sequence[Path]) -> str:
-    """Write paths as a list in SQL: a view takes no bound values."""
+    """Return paths as a list in SQL, since a view accepts no bound values."""
     return "[" + ", ".join("'" + name.replace("'", "''") + "'" for name in duckdb_connection.names(paths)) + "]"
 
 
@@ -91,26 +91,26 @@ def _counts(connection: duckdb.DuckDBPyConnection, column: str, paths: Sequence[
 
 def _by_split(connection: duckdb.DuckDBPyConnection, value: str, where: str = "true") -> dict[str, dict[int, int]]:
     query = f"select split, {value}::bigint, count(*) from pairs where {where} group by 1, 2 order by 1, 2"
-    found: dict[str, dict[int, int]] = {}
+    counts: dict[str, dict[int, int]] = {}
     for split, number, rows in connection.execute(query).fetchall():
-        found.setdefault(split, {})[number] = rows
-        everything = found.setdefault("all", {})
+        counts.setdefault(split, {})[number] = rows
+        everything = counts.setdefault("all", {})
         everything[number] = everything.get(number, 0) + rows
-    return {split: found[split] for split in (*SPLITS, "all") if split in found}
+    return {split: counts[split] for split in (*SPLITS, "all") if split in counts}
 
 
 def _score(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
-    """Return, by split, the pairs with this score, its percentiles, and counts by the lower edge of the bin."""
-    # Half a millionth: a score of 0.28 in float32 is a little less than 0.28, and belongs to the bin that starts there.
+    """Return by split the number of pairs with this score, its percentiles, and counts by the bin's lower edge."""
+    # + 5e-7: 0.28 in float32 is a little less than 0.28, and belongs to the bin that starts there.
     step = f"floor({name}::double * {STEPS} + 5e-7 * {STEPS})"
-    found = _by_split(connection, step, f"isfinite({name})")
+    by_split = _by_split(connection, step, f"isfinite({name})")
     return {
         split: {
             "pairs": sum(counts.values()),
             "percentiles": [value / STEPS for value in percentiles(counts, PERCENTILES)],
             "histogram": _histogram(counts, BIN[name]),
         }
-        for split, counts in found.items()
+        for split, counts in by_split.items()
     }
 
 
@@ -123,12 +123,12 @@ def _histogram(counts: Mapping[int, int], width: int) -> dict[str, int]:
 
 
 def _size(connection: duckdb.DuckDBPyConnection, column: str) -> dict[str, list[int]]:
-    found = _by_split(connection, column, f"{column} is not null")
-    return {split: list(percentiles(counts, PERCENTILES)) for split, counts in found.items()}
+    by_split = _by_split(connection, column, f"{column} is not null")
+    return {split: list(percentiles(counts, PERCENTILES)) for split, counts in by_split.items()}
 
 
 def _over(connection: duckdb.DuckDBPyConnection, name: str, cut: float) -> Mapping[str, int]:
-    """Count the pairs over a cut, and those with a score: a missing score is not under it."""
+    """Count the pairs over a threshold, and those with a score: a missing score is not under it."""
     query = f"select count(*) filter ({name} > {cut}::float), count(*) from pairs where isfinite({name})"
     count, scored = connection.execute(query).fetchone() or (0, 0)
     return {"count": count, "scored": scored}

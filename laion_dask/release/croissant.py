@@ -35,7 +35,7 @@ _TYPES: Final = {
 }
 _URLS: Final = frozenset({"URL", "url", "page_url"})
 
-# The context of the specification's appendix, with the two vocabularies that are used beside it.
+# The context of the specification's appendix, and the two further vocabularies.
 _CONTEXT: Final[Mapping[str, Any]] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -89,9 +89,9 @@ def write(
     merkle_root: Mapping[str, Any],
     files: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Write `croissant.json` and return what it holds.
+    """Write `croissant.json` and return its content.
 
-    `numbers` as `composition.measure`, `files` as `manifest.describe`: all that is in the folder by now.
+    `numbers` come from `composition.measure`, `files` from `manifest.describe`: all files in the folder so far.
     """
     settings = made.settings.release
     tables = released(out, made)
@@ -124,22 +124,22 @@ def write(
 
 
 def released(folder: Path, made: Made) -> dict[str, Table]:
-    """Return the tables that a release has, by the name of their record set; "pairs" is the main one."""
+    """Return the tables of a release, by the name of their record set; "pairs" is the main one."""
     views = layouts.tables(made.settings.release.tables, made.models)
-    found = {
+    by_name = {
         folder_name or MAIN: views.get(folder_name, schema.RELEASE)
         for folder_name in composition.tables(folder)
         if composition.files(folder, folder_name)
     }
     if (folder / "tombstones.parquet").is_file():
-        found["tombstones"] = schema.TOMBSTONES
-    return found
+        by_name["tombstones"] = schema.TOMBSTONES
+    return by_name
 
 
 def _patterns(name: str) -> list[str]:
     if name == "tombstones":
         return ["tombstones.parquet"]
-    # Named by split: to some readers * is also a slash.
+    # One pattern for each split: in some readers * also matches a slash.
     return [f"{'' if name == MAIN else f'{name}/'}{split}-*.parquet" for split in SPLITS]
 
 
@@ -178,8 +178,8 @@ def _record_set(name: str, table: Table) -> dict[str, Any]:
     if name != "tombstones":
         fields.append(_split(name))
     key = [{"@id": f"{name}/{column.name}"} for column in table.columns if column.name in {"uid", "uid_sha256"}]
-    found = {"@type": "cr:RecordSet", "@id": name, "name": name, "description": table.row, "field": fields}
-    return {**found, "key": key} if key else found
+    record_set = {"@type": "cr:RecordSet", "@id": name, "name": name, "description": table.row, "field": fields}
+    return {**record_set, "key": key} if key else record_set
 
 
 def _field(name: str, column: Column) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _field(name: str, column: Column) -> dict[str, Any]:
 
 
 def _split(name: str) -> dict[str, Any]:
-    """Return the field that says of which split a pair is: the first part of its file's name."""
+    """Return the field with the split of a pair: the first part of its file's name."""
     return {
         "@type": "cr:Field",
         "@id": f"{name}/split",
@@ -210,7 +210,7 @@ def _split(name: str) -> dict[str, Any]:
 
 
 def _provenance(made: Made, merkle_root: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what this version comes from, what made it, and who answers for it (PROV-O)."""
+    """Return the sources, the activity and the publisher of this version (PROV-O)."""
     source = made.settings.crawl
     crawls = [
         {

@@ -1,6 +1,6 @@
-"""Write the properties of Croissant RAI 1.0: how a release came about, and its limits.
+"""Write the properties of Croissant RAI 1.0: how a release was made, and its limits.
 
-All twenty properties of the specification's tables are given; what does not apply is said so.
+All twenty properties of the specification's tables are given, also those that do not apply.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from laion_dask.release.manifest import Made
 
 
 def properties(made: Made, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the twenty properties, `rai:` before each name; `numbers` as `composition.measure`."""
+    """Return the twenty properties, with `rai:` before each name; `numbers` come from `composition.measure`."""
     settings, counts = made.settings, made.counts
     crawls = ", ".join(f"{crawl} ({count:,} WAT files)" for crawl, count in made.crawls().items())
     models = [f"{about['model']} (weights sha256 {about['weights_sha256']})" for about in made.models.values()]
     attempts = counts["download"]["images"]
     rules = settings.filter
-    found: dict[str, Any] = {
+    texts: dict[str, Any] = {
         "dataCollection": (
             f"Image links with alternative text were read from WAT files of web crawls: {crawls}. Of equal pairs one "
             "stayed, removals were applied, the images fetched under the limits and opt-outs of section download, then "
@@ -72,10 +72,10 @@ def properties(made: Made, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "dataLimitations": limitations.limits(settings, numbers),
         "dataUseCases": limitations.uses(settings),
     }
-    return {f"rai:{name}": value for name, value in found.items()}
+    return {f"rai:{name}": value for name, value in texts.items()}
 
 
 def _language(settings: params.Params, counts: Mapping[str, Any]) -> str:
-    told = f"language: {settings.extract.language_detector}"
+    detector = f"language: {settings.extract.language_detector}"
     model = counts["extract"].get("language_model")
-    return f"{told}, {model['file']} (sha256 {model['sha256']})" if model else told
+    return f"{detector}, {model['file']} (sha256 {model['sha256']})" if model else detector

@@ -31,8 +31,7 @@ from laion_dask.storage.uids import rows_of, to_bytes
 SUBSET: Final = "subset.npy"
 _QUALITY: Final = 95
 _HALVES: Final = np.dtype("u8,u8").newbyteorder("<")
-# The names that DataComp's programs ask for, by the architecture as open_clip calls it.
-# As in DataComp's metadata; the right ones are ours.
+# DataComp's column names, and ours.
 _METADATA: Final = {
     "uid": "uid",
     "url": "url",
@@ -45,12 +44,12 @@ _METADATA: Final = {
 
 
 class ExportError(Exception):
-    """Something cannot be exported; the message has the value and the remedy."""
+    """An export is not possible; the message has the value and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported: folders with the images tables, the scores with their arrays, and verdicts where they count."""
+    """The folders of an export: images tables, scores with their arrays, and verdicts, if they are to be applied."""
 
     images: Path
     score: Path
@@ -62,17 +61,17 @@ class Source:
         return self.score / embeddings.STORE
 
     def tables(self) -> list[Path]:
-        """Return the tables of scores; `ExportError` where there is none."""
-        found = sorted(self.score.glob("*.parquet"))
-        if not found:
-            message = f"{self.score} has no scores. Remedy: run score first, or give the folder that it wrote into"
+        """Return the tables of scores; `ExportError` if there is none."""
+        paths = sorted(self.score.glob("*.parquet"))
+        if not paths:
+            message = f"{self.score} has no scores. Remedy: run score first, or give its output folder"
             raise ExportError(message)
-        return found
+        return paths
 
     def rows(self) -> Iterator[tuple[str, pa.Table]]:
-        """Yield the name of each shard and its scored rows: columns of images, then of scores.
+        """Yield the name of each shard and its scored rows: columns of images, then of scores, joined by uid.
 
-        Without the rows that a verdict drops, joined by uid. `ExportError` names a table that is missing.
+        Rows that a verdict drops are left out. `ExportError` names a missing table.
         """
         for path in self.tables():
             scores = pq.read_table(path)
@@ -80,8 +79,8 @@ class Source:
             keep = pc.equal(scores["reason"], KEEP)
             if self.verdicts is not None:
                 verdicts = _table(self.verdicts / path.name)
-                kept = verdicts.filter(pc.equal(verdicts["reason"], KEEP))["uid"]
-                keep = pc.and_(keep, pc.is_in(scores["uid"], value_set=kept.combine_chunks()))
+                kept_uids = verdicts.filter(pc.equal(verdicts["reason"], KEEP))["uid"]
+                keep = pc.and_(keep, pc.is_in(scores["uid"], value_set=kept_uids.combine_chunks()))
             scores = scores.filter(keep)
             joined = images.take(rows_of(scores["uid"], images))
             for name in scores.column_names:
@@ -91,10 +90,10 @@ class Source:
 
 
 def clip_retrieval(source: Source, out: Path, model: str | None) -> int:
-    """Write `img_emb`, `text_emb` and `metadata` with a file for each shard that has rows; return the rows.
+    """Write `img_emb`, `text_emb` and `metadata` with a file for each shard that has rows; return the number of rows.
 
-    Embeddings are float16 (rows, features), unit length, row i of every file for the same pair; rows whose text the
-    model does not read are left out. `model` is a name of `score.models`, None the only one.
+    Embeddings are float16 (rows, features), unit length, row i of every file for the same pair; rows without a text
+    embedding are left out. `model` is a name in `score.models`; None if there is only one.
     """
     (name,) = _models(source, [model] if model else None, only=True)
     digits = int(np.log10(len(source.tables()))) + 1
@@ -114,10 +113,10 @@ def clip_retrieval(source: Source, out: Path, model: str | None) -> int:
 
 
 def datacomp(source: Source, out: Path, model: str | None) -> int:
-    """Write `<shard>.npz` and `<shard>.parquet` with DataComp's names, row i of one for row i of the other.
+    """Write `<shard>.npz` and `<shard>.parquet` with DataComp's names, in the same order; return the number of rows.
 
     Arrays `<key>_img` and `<key>_txt`, float16; the key is b32 and l14 for OpenAI's architectures, else the name of the
-    model. Returns the rows. `model` None exports all models, and leaves out rows whose text one of them does not read.
+    model. `model` None exports all models; rows that lack an embedding of one of them are left out.
     """
     names = _models(source, [model] if model else None)
     about = embeddings.about(source.store)
@@ -128,8 +127,8 @@ def datacomp(source: Source, out: Path, model: str | None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     total = 0
     for stem, rows, arrays in _read(source, names):
-        named = [f"{key}_{kind}" for key in keys.values() for kind in ("img", "txt")]
-        np.savez(out / f"{stem}.npz", **dict(zip(named, arrays, strict=True)))  # type: ignore[arg-type]
+        names_of_arrays = [f"{key}_{kind}" for key in keys.values() for kind in ("img", "txt")]
+        np.savez(out / f"{stem}.npz", **dict(zip(names_of_arrays, arrays, strict=True)))  # type: ignore[arg-type]
         columns = {ours: rows[theirs] for ours, theirs in _METADATA.items() if theirs in rows.column_names}
         own = {f"clip_{key}_similarity_score": rows[f"similarity_{name}"] for name, key in keys.items()}
         pq.write_table(pa.table(columns | own), out / f"{stem}.parquet", compression="zstd")
@@ -138,9 +137,9 @@ def datacomp(source: Source, out: Path, model: str | None) -> int:
 
 
 def subset(source: Source, out: Path, _: str | None) -> int:
-    """Write `subset.npy`: dtype u8,u8, the two halves of each uid, sorted, 16 bytes in memory; return the rows."""
-    found = [halves(rows["uid"]) for _, rows in source.rows()]
-    joined = np.concatenate(found)
+    """Write `subset.npy`, the two halves of each uid, sorted, dtype u8,u8; return the number of rows."""
+    all_halves = [halves(rows["uid"]) for _, rows in source.rows()]
+    joined = np.concatenate(all_halves)
     joined.sort(order=("f0", "f1"))
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / SUBSET, joined)
@@ -148,9 +147,9 @@ def subset(source: Source, out: Path, _: str | None) -> int:
 
 
 def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return the numbers that the first and the last 16 hex digits of each uid are, dtype u8,u8, little-endian.
+    """Return the first and the last 16 hex digits of each uid as numbers, dtype u8,u8, little-endian.
 
-    A shorter uid counts as one with zeros in front, as in DataComp. Raises `ExportError` for any other.
+    A shorter uid is padded with zeros on the left, as in DataComp. Raises `ExportError` for any other.
     """
     others = uids.filter(pc.invert(pc.match_substring_regex(uids, "^[0-9a-fA-F]{1,32}$")))
     if len(others):
@@ -158,16 +157,16 @@ def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         message = f"the uid {uid!r} is not of up to 32 hex digits. Remedy: subset files need uids of DataComp's form"
         raise ExportError(message)
     big = np.ascontiguousarray(to_bytes(pc.utf8_lower(pc.utf8_lpad(uids, 32, "0")))).view(">u8")
-    found = np.empty(len(uids), _HALVES)
-    found["f0"], found["f1"] = big[:, 0], big[:, 1]
-    return found
+    result = np.empty(len(uids), _HALVES)
+    result["f0"], result["f1"] = big[:, 0], big[:, 1]
+    return result
 
 
 def blurred(source: Source, out: Path, _: str | None) -> int:
-    """Write the scored images once more as shards, with `face_bboxes` blurred, and return their number.
+    """Write copies of the shards of scored images, with `face_bboxes` blurred, and return the number of images.
 
-    Row by row of a shard's table, which has `face_bboxes` too: pictures without a box stay byte for byte, others are
-    blurred (`blur.blur`) and encoded anew as JPEG. `ExportError` where there are no boxes, or a tar is not there.
+    The tables have the additional column `face_bboxes`. Pictures without a box are copied byte for byte, others are
+    blurred (`blur.blur`) and encoded as JPEG. `ExportError` if boxes, images or a tar are missing.
     """
     out.mkdir(parents=True, exist_ok=True)
     columns = schema.IMAGES.schema.append(pa.field(faces.BOXES.name, faces.BOXES.type))
@@ -215,7 +214,7 @@ def _read(source: Source, models: list[str]) -> Iterator[tuple[str, pa.Table, li
         slots = rows["slot"].to_numpy()
         if not len(slots):
             continue
-        # One read of the shard's range: its rows lie together.
+        # One read of the shard's range: its slots are contiguous.
         first, last = int(slots.min()), int(slots.max()) + 1
         arrays = [np.asarray(array[first:last])[slots - first] for array in stored]
         whole = np.all([np.isfinite(values).all(axis=1) for values in arrays], axis=0)
@@ -224,17 +223,17 @@ def _read(source: Source, models: list[str]) -> Iterator[tuple[str, pa.Table, li
 
 
 def _models(source: Source, wanted: list[str] | None, *, only: bool = False) -> list[str]:
-    known = sorted(embeddings.about(source.store))
-    if not known:
-        message = f"{source.store} has no embeddings. Remedy: run score first, or give the folder that it wrote into"
+    stored = sorted(embeddings.about(source.store))
+    if not stored:
+        message = f"{source.store} has no embeddings. Remedy: run score first, or give its output folder"
         raise ExportError(message)
-    if wanted and (missing := [name for name in wanted if name not in known]):
-        message = f"there are no embeddings of {', '.join(missing)}. Remedy: --model with one of {', '.join(known)}"
+    if wanted and (missing := [name for name in wanted if name not in stored]):
+        message = f"there are no embeddings of {', '.join(missing)}. Remedy: --model with one of {', '.join(stored)}"
         raise ExportError(message)
-    if only and not wanted and len(known) > 1:
-        message = f"there are embeddings of {', '.join(known)}. Remedy: --model with one of them"
+    if only and not wanted and len(stored) > 1:
+        message = f"there are embeddings of {', '.join(stored)}. Remedy: --model with one of them"
         raise ExportError(message)
-    return wanted or known
+    return wanted or stored
 
 
 def _table(path: Path) -> Any:  # noqa: ANN401 - pyarrow's table

@@ -1,8 +1,8 @@
 """Write released rows in the columns of other data sets: LAION-400M, LAION-5B, Re-LAION, DataComp, img2dataset.
 
 Each layout is one table of `release.tables`, in a folder of its name beside the main tables. Sources of the columns:
-LAION-400M and LAION-5B's joined files as rom1504/laion-prepro lists them, DataComp's metadata as table 8 of its paper,
-img2dataset's input as its examples name it. Re-LAION's full list is not public: what is known of it is url and caption.
+rom1504/laion-prepro for LAION-400M and LAION-5B's joined files, table 8 of DataComp's paper for its metadata,
+img2dataset's examples for its input. Of Re-LAION's columns only url and caption are public.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from laion_dask.schema import Column, Table
 
 NSFW: Final = "laion400m_nsfw"
-"""Column of the scores that has LAION-400M's tag, where `score.tags` asks for it."""
+"""Column of the scores with LAION-400M's tag, if `score.tags` has it."""
 OWN: Final = "similarity_"
-"""Columns of the scores with the similarity of one model begin so."""
+"""Prefix of the scores' columns with the similarity of one model."""
 
-# The names that DataComp's programs ask for, by the architecture as open_clip calls it.
+# The keys in DataComp's programs, by open_clip's name of the architecture.
 _DATACOMP_KEYS: Final = {"ViT-B-32": "b32", "ViT-L-14": "l14"}
 _SAMPLE_ID_DIGITS: Final = 15  # of 4 bits each: the number fits an int64
 
@@ -97,7 +97,7 @@ IMG2DATASET: Final = Table(
 TABLES: Final = (LAION_400M, LAION_5B, RE_LAION, DATACOMP, IMG2DATASET)
 NAMES: Final = tuple(table.name for table in TABLES)
 
-# Of lower-case names, the column of schema.RELEASE that fills them; other columns have one name everywhere.
+# The column of schema.RELEASE for each lower-case name; other columns have the same name in all layouts.
 _FILLED_BY: Final = {
     "url": "URL",
     "text": "TEXT",
@@ -112,13 +112,13 @@ _FILLED_BY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One layout of one version: its table, and which of our columns fills each of its columns."""
+    """One layout of one version: its table, and our column for each of its columns."""
 
     table: Table
     filled_by: Mapping[str, str]
 
     def rows(self, released: pa.Table) -> pa.Table:
-        """Return the rows in this layout; `released` has schema.RELEASE and the further columns of the scores."""
+        """Convert rows to this layout; `released` has schema.RELEASE and the further columns of the scores."""
         columns = [self._column(column, released) for column in self.table.columns]
         return self.table.check(pa.table(columns, schema=self.table.schema))
 
@@ -132,7 +132,7 @@ class Layout:
 
 
 def layout(name: str, models: Mapping[str, Mapping[str, str]]) -> Layout:
-    """Return the layout of this name; `models` as `embeddings.about` returns them, the first given first."""
+    """Return the layout of this name; `models` come from `embeddings.about`, in the order of the parameters."""
     table = next(table for table in TABLES if table.name == name)
     filled_by = dict(_FILLED_BY)
     if table is LAION_400M:
@@ -150,22 +150,22 @@ def layout(name: str, models: Mapping[str, Mapping[str, str]]) -> Layout:
 
 
 def datacomp_key(name: str, model: str) -> str:
-    """Return DataComp's name of one model (architecture and tag), and its own `name` where DataComp has none."""
+    """Return DataComp's key of a model (architecture and tag), or its own `name` if DataComp has none."""
     return _DATACOMP_KEYS.get(model.split("/", maxsplit=1)[0].removesuffix("-quickgelu"), name)
 
 
 def datacomp_keys(models: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return DataComp's name of each model: b32 and l14 for the architectures that it knows, else the model's own.
+    """Return DataComp's key of each model: b32 and l14 for the architectures that it has, else the model's own name.
 
-    Two models of one architecture keep their own names: a key stands for one column.
+    Two models of the same architecture keep their own names, since a key must be unique.
     """
     keys = {name: datacomp_key(name, about["model"]) for name, about in models.items()}
-    found = list(keys.values())
-    return {name: key if found.count(key) == 1 else name for name, key in keys.items()}
+    used = list(keys.values())
+    return {name: key if used.count(key) == 1 else name for name, key in keys.items()}
 
 
 def sample_ids(uids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return an int64 of each uid, by its first 15 hex digits: the same pair has the same number in every version."""
+    """Return the first 15 hex digits of each uid as int64: a pair has the same number in every version."""
     digits = pc.binary_join_element_wise("0x", pc.utf8_slice_codeunits(uids, 0, _SAMPLE_ID_DIGITS), "")
     return digits.cast(pa.int64())
 

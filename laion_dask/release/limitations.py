@@ -1,6 +1,6 @@
-"""Write the sentences of card and Croissant that say what a version is for and what is wrong with it.
+"""Write the sentences of card and Croissant on uses, limits and biases of a version.
 
-Card and Croissant share them. Published figures carry their source.
+Card and Croissant share them. Published figures have their source.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _NOT_LOOKED: Final = "Personal data in texts and addresses were not looked for."
 
 
 def biases(settings: params.Params) -> list[str]:
-    """Say where the selection leans."""
+    """Return the known biases of the selection."""
     return [*_demo(settings), *_SELECTION]
 
 
 def limits(settings: params.Params, numbers: Mapping[str, Any]) -> list[str]:
-    """Say what a user must know before relying on it; `numbers` as `composition.measure`."""
-    found = [*_demo(settings), *_ALWAYS]
+    """Return the limits of the data; `numbers` come from `composition.measure`."""
+    sentences = [*_demo(settings), *_ALWAYS]
     if not numbers["over"].get("punsafe > 0.5", {}).get("scored"):
-        found.append("No pair has a punsafe score: nothing is known about unsafe images.")
+        sentences.append("No pair has a punsafe score: nothing is known about unsafe images.")
     if not settings.catalog.lists:
-        found.append("No list of known content was matched.")
+        sentences.append("No list of known content was matched.")
     if settings.extract.page_opt_out == "record":
-        found.append("Opt-outs of pages were recorded, not obeyed.")
-    return found
+        sentences.append("Opt-outs of pages were recorded, not obeyed.")
+    return sentences
 
 
 def personal(settings: params.Params, counts: Mapping[str, Any]) -> list[str]:
-    """Say what of persons is in it."""
+    """Return the statements on personal data."""
     dropped = counts["catalog"]["pairs"]["dropped"]
     removed = sum(int(rows) for reason, rows in dropped.items() if reason.startswith("removed_"))
     counted = (
@@ -68,7 +68,7 @@ def personal(settings: params.Params, counts: Mapping[str, Any]) -> list[str]:
 
 
 def uses(settings: params.Params) -> list[str]:
-    """Say what it is for, and what it is not for."""
+    """Return the intended uses, and those to avoid."""
     if settings.crawl.source == "demo":
         return ["Learning how such a data set is built, and testing tools that read one.", "Not for training."]
     return [

@@ -1,6 +1,6 @@
-"""Write and check manifest.json: the digest of every file of a release, the Merkle root, and what made it.
+"""Write and check manifest.json: the digest of every file of a release, the Merkle root, and its origin.
 
-`check` reads it back: offline, wherever the folder was copied to, each file that differs, is missing or is extra.
+`check` compares a copy of the folder with it, offline, and lists files that differ, are missing or are extra.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from laion_dask.storage.files import sha256
 
 NAME: Final = "manifest.json"
 FORMAT: Final = 2
-"""Of the manifest: 1 had neither the Merkle root nor the digests of lists."""
+"""Version of the manifest's format: 1 had neither the Merkle root nor the digests of lists."""
 _PACKAGES: Final = (
     *("dask", "duckdb", "fastwarc", "fasttext", "mmh3", "numpy", "open_clip_torch", "pillow", "pyarrow", "torch"),
     *("transformers", "warcio", "zarr"),
 )
-# Digests are computed outside of Python's lock; disks do not get faster by more.
+# Digests are computed without the GIL; more threads do not make disks faster.
 _THREADS: Final = 4
 _UIDS_AT_ONCE: Final = 65_536
 
 
 class ManifestError(Exception):
-    """A manifest is missing, cannot be read or would not add up; the message has what and the remedy."""
+    """A manifest is missing, unreadable or inconsistent; the message has the cause and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference between a release and its manifest: of a file by its path, or of the Merkle root."""
+    """One difference between a release and its manifest, in a file or in the Merkle root."""
 
     path: str
     what: Literal["missing", "extra", "size differs", "content differs", "unreadable", "uids differ", "counts differ"]
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A list that took part: how many entries, and the digest of the file; never the entries."""
+    """A list that was applied: its number of entries and the digest of its file; never the entries."""
 
     path: str
     entries: int
@@ -64,7 +64,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a release was made with and from: everything of the manifest that is not in the folder itself."""
+    """The inputs of a release: everything in the manifest that is not computed from its folder."""
 
     settings: params.Params
     counts: Mapping[str, Any]
@@ -74,14 +74,14 @@ class Made:
     wats: Sequence[tuple[str, str]]
     """(crawl, path inside the crawl) of every WAT."""
     pages: tuple[str, str] = ("", "")
-    """When the oldest and the newest page were fetched, ISO 8601; empty where no page is known."""
+    """When the oldest and the newest page were fetched, ISO 8601; empty without pages."""
 
     def crawls(self) -> dict[str, int]:
         """Return the WATs of each crawl."""
         return dict(sorted(Counter(crawl for crawl, _ in self.wats).items()))
 
     def published(self) -> str:
-        """Return the day of publication: as given, else that of the newest page. Never today: it would be a clock."""
+        """Return the day of publication: the parameter, else the day of the newest page, but never today's date."""
         given = self.settings.release.published
         return given.isoformat() if given else self.pages[1][:10] or "1970-01-01"
 
@@ -97,14 +97,14 @@ class Made:
             "models": {name: dict(model) for name, model in self.models.items()},
             "lists": [{"path": one.path, "entries": one.entries, "sha256": one.sha256} for one in self.lists],
             "removals": {"entries": self.removals.entries, "sha256": self.removals.sha256},
-            # How a version is reported does not make it another version.
+            # Parameters of the report do not change a version.
             "parameters": self.settings.model_dump(mode="json", exclude={"report"}),
             "packages": {name: version(name) for name in _PACKAGES},
         }
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return bytes and sha256 of every file of a release but the manifest, by path, and rows of the tables."""
+    """Return bytes and sha256 of every file but the manifest, by path, and the number of rows of tables."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = list(pool.map(sha256, paths))
@@ -116,7 +116,7 @@ def describe(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def uids(folder: Path) -> Iterator[str]:
-    """Yield the uids of the main table in order: its splits are sorted each, and merged here."""
+    """Yield the uids of the main table in order, by merging its sorted splits."""
     by_split = [[path for path in composition.files(folder) if path.name.startswith(f"{split}-")] for split in SPLITS]
     return heapq.merge(*(_uids(paths) for paths in by_split))
 
@@ -130,16 +130,16 @@ def _uids(paths: Iterable[Path]) -> Iterator[str]:
 
 def root(folder: Path) -> dict[str, Any]:
     """Return the Merkle root over the uids of the main table."""
-    found, leaves = merkle.root(uids(folder))
-    return {"algorithm": merkle.ALGORITHM, "leaves": leaves, "root": found}
+    root_digest, leaves = merkle.root(uids(folder))
+    return {"algorithm": merkle.ALGORITHM, "leaves": leaves, "root": root_digest}
 
 
 def write(
     out: Path, made: Made, merkle_root: Mapping[str, Any], tombstones: int, files: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Write `manifest.json` and return what it holds; `files` as `describe` returns them, of all that is there.
+    """Write `manifest.json` and return its content; `files` come from `describe`.
 
-    `ManifestError` where rows, leaves and counts do not add up: something is missing, or from elsewhere.
+    `ManifestError` if rows, leaves and counts do not add up: then files are missing, or from another run.
     """
     release = made.settings.release
     manifest = {
@@ -153,8 +153,8 @@ def write(
     }
     if wrong := manifest_counts.contradictions(manifest):
         message = (
-            f"the release does not add up: {'; '.join(f'{where}: {told}' for where, told in wrong)}. Remedy: see that "
-            "all workers have the project's folder under one path, then remove data/filter and run `dvc repro` again"
+            f"the release does not add up: {'; '.join(f'{where}: {cause}' for where, cause in wrong)}. Remedy: check "
+            "that all workers have the project's folder at the same path, then remove data/filter and run `dvc repro`"
         )
         raise ManifestError(message)
     (out / NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -162,7 +162,7 @@ def write(
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a release; `ManifestError` where there is none, or it is no manifest of this format."""
+    """Read the manifest of a release; `ManifestError` if it is missing or malformed."""
     path = folder / NAME
     if not path.is_file():
         message = f"{path} is missing. Remedy: give the folder of a release; `make repro` writes data/release"
@@ -175,66 +175,67 @@ def read(folder: Path) -> dict[str, Any]:
             if pure.is_absolute() or ".." in pure.parts or not isinstance(file["sha256"], str):
                 raise ValueError(name)  # noqa: TRY301 - reported below with the path
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path} is no manifest of a release ({type(error).__name__}: {error}). Remedy: copy it anew"
+        message = f"{path} is not a manifest of a release ({type(error).__name__}: {error}). Remedy: copy it again"
         raise ManifestError(message) from error
     return dict(manifest)
 
 
 def size(folder: Path) -> int:
-    """Return the bytes that `check` reads: every file once, and the column of the uids again."""
+    """Return the size of all files in bytes, for the progress of `check`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def check(folder: Path, progress: Callable[[int], object] = lambda _: None) -> list[Finding]:
-    """Compare a release with its manifest; return what differs, by path: nothing where it is what it was.
+    """Compare a release with its manifest; return the differences, by path.
 
     `progress` is called with the number of bytes that were read, from several threads. The Merkle root is computed
-    again where every file of the main table can be read. `ManifestError` where there is no manifest.
+    again if every file of the main table can be read. `ManifestError` if there is no manifest.
     """
     manifest = read(folder)
-    named: Mapping[str, Mapping[str, Any]] = manifest["files"]
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {NAME}
+    listed: Mapping[str, Mapping[str, Any]] = manifest["files"]
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {NAME}
     if "manifest" not in manifest:
-        there.discard("README.md")  # format 1 named tables only
-    findings = [Finding(name, "missing", "is in the manifest") for name in sorted(named.keys() - there)]
-    findings += [Finding(name, "extra", "is not in the manifest") for name in sorted(there - named.keys())]
-    common = sorted(named.keys() & there)
+        present.discard("README.md")  # format 1 named tables only
+    findings = [Finding(name, "missing", "is in the manifest") for name in sorted(listed.keys() - present)]
+    findings += [Finding(name, "extra", "is not in the manifest") for name in sorted(present - listed.keys())]
+    common = sorted(listed.keys() & present)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda name: _compare(folder, name, named[name], progress), common)
-        findings += [finding for finding in found if finding]
+        compared = pool.map(lambda name: _compare(folder, name, listed[name], progress), common)
+        findings += [finding for finding in compared if finding]
     findings += _check_root(folder, manifest)
-    findings += [Finding(where, "counts differ", told) for where, told in manifest_counts.contradictions(manifest)]
+    findings += [Finding(where, "counts differ", cause) for where, cause in manifest_counts.contradictions(manifest)]
     return sorted(findings, key=lambda finding: (finding.path, finding.what))
 
 
-def _compare(folder: Path, name: str, wanted: Mapping[str, Any], progress: Callable[[int], object]) -> Finding | None:
+def _compare(folder: Path, name: str, entry: Mapping[str, Any], progress: Callable[[int], object]) -> Finding | None:
     path = folder / name
     bytes_ = path.stat().st_size
-    if "bytes" in wanted and bytes_ != wanted["bytes"]:
+    if "bytes" in entry and bytes_ != entry["bytes"]:
         progress(bytes_)
-        return Finding(name, "size differs", f"{bytes_:,} bytes, {wanted['bytes']:,} in the manifest")
+        return Finding(name, "size differs", f"{bytes_:,} bytes, {entry['bytes']:,} in the manifest")
     try:
-        found = sha256(path, progress)
+        digest = sha256(path, progress)
     except OSError as error:
         return Finding(name, "unreadable", str(error))
-    if found != wanted["sha256"]:
-        return Finding(name, "content differs", f"sha256 {found[:16]}…, {wanted['sha256'][:16]}… in the manifest")
-    if "rows" in wanted and (rows := pq.read_metadata(path).num_rows) != wanted["rows"]:
-        return Finding(name, "counts differ", f"{rows:,} rows, {wanted['rows']:,} in the manifest")
+    if digest != entry["sha256"]:
+        return Finding(name, "content differs", f"sha256 {digest[:16]}…, {entry['sha256'][:16]}… in the manifest")
+    if "rows" in entry and (rows := pq.read_metadata(path).num_rows) != entry["rows"]:
+        return Finding(name, "counts differ", f"{rows:,} rows, {entry['rows']:,} in the manifest")
     return None
 
 
 def _check_root(folder: Path, manifest: Mapping[str, Any]) -> list[Finding]:
-    wanted = manifest.get("merkle")
-    if not wanted:
-        return []  # of format 1
+    recorded = manifest.get("merkle")
+    if not recorded:
+        return []  # format 1
     try:
-        found = root(folder)
+        computed = root(folder)
     except (OSError, ValueError, KeyError, merkle.MerkleError) as error:
         return [Finding("the main table", "uids differ", f"its uids cannot be read: {error}")]
-    if (found["root"], found["leaves"]) != (wanted["root"], wanted["leaves"]):
-        told = (
-            f"{found['leaves']:,} uids with root {found['root'][:16]}…, {wanted['leaves']:,} and {wanted['root'][:16]}…"
+    if (computed["root"], computed["leaves"]) != (recorded["root"], recorded["leaves"]):
+        detail = (
+            f"{computed['leaves']:,} uids with root {computed['root'][:16]}…, "
+            f"{recorded['leaves']:,} and {recorded['root'][:16]}… in the manifest"
         )
-        return [Finding("the main table", "uids differ", f"{told} in the manifest")]
+        return [Finding("the main table", "uids differ", detail)]
     return []

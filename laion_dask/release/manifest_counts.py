@@ -1,6 +1,6 @@
 """Compare the counts of a manifest with each other: rows of files, leaves of the Merkle tree, kept pairs.
 
-Digests say that a file is what was written; these say that all was written that should have been.
+Digests prove that a file is unchanged; counts prove that no rows are missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAIN: Final = "the main table"
 
 
 def contradictions(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what does not add up in a manifest as (table or file, sentence); what it says nothing of is not asked."""
+    """Return what does not add up in a manifest as (table or file, sentence); missing numbers are not compared."""
     files: Mapping[str, Mapping[str, Any]] = manifest["files"]
     rows: dict[tuple[str, str], int] = defaultdict(int)
     numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -27,24 +27,24 @@ def contradictions(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
             place = match["table"] or "", match["split"]
             rows[place] += about.get("rows", 0)
             numbers[place].add(int(match["number"]))
-    found = [
+    problems = [
         (table or MAIN, f"{split}-{min(missing):05d}.parquet is missing among its files")
         for (table, split), has in sorted(numbers.items())
         if (missing := set(range(max(has) + 1)) - has)
     ]
-    for table, splits, source, wanted in _wanted(manifest):
+    for table, splits, source, expected in _wanted(manifest):
         has_rows = sum(rows[table, split] for split in splits)
-        if has_rows != wanted:
+        if has_rows != expected:
             of = f" of {splits[0]}" if len(splits) == 1 else ""
-            found.append((table or MAIN, f"its files{of} have {has_rows:,} rows, {source} says {wanted:,}"))
-    stones, said = files.get(_TOMBSTONES, {}).get("rows"), manifest.get("tombstones")
-    if None not in {stones, said} and stones != said:
-        found.append((_TOMBSTONES, f"it has {stones:,} rows, the manifest says {said:,} tombstones"))
-    return found
+            problems.append((table or MAIN, f"its files{of} have {has_rows:,} rows, {source} says {expected:,}"))
+    stones, recorded = files.get(_TOMBSTONES, {}).get("rows"), manifest.get("tombstones")
+    if None not in {stones, recorded} and stones != recorded:
+        problems.append((_TOMBSTONES, f"it has {stones:,} rows, the manifest says {recorded:,} tombstones"))
+    return problems
 
 
 def _wanted(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], str, int]]:
-    """Yield (table, splits, what says so, rows) for each number of the manifest that rows must equal."""
+    """Yield (table, splits, source, rows) for each number in the manifest that the files' rows must equal."""
     leaves = manifest.get("merkle", {}).get("leaves")
     counts = manifest.get("counts", {})
     if leaves is not None:

@@ -1,9 +1,9 @@
 """Compute the Merkle root of sorted uids, and prove that a uid is or is not among them.
 
 The tree is that of Certificate Transparency (RFC 6962, section 2.1): a leaf is sha256(0x00 + uid), a node is
-sha256(0x01 + left + right), and of n leaves the left side has the largest power of two below n. Uids are the leaves in
-the order of their bytes, so that a uid is absent where two neighbours enclose the place that it would have.
-A root or a proof takes one pass and as many digests in memory as the tree is deep.
+sha256(0x01 + left + right), and of n leaves the left side has the largest power of two below n. The leaves are the uids
+sorted by bytes, so two neighbouring leaves prove that a uid between them is absent. A root takes one pass, a proof two;
+memory holds as many digests as the tree is deep.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Final
 
 ALGORITHM: Final = "RFC 6962, SHA-256; leaves are the uids as UTF-8, sorted, each once"
 EMPTY: Final = hashlib.sha256().hexdigest()
-"""Root of no leaves (RFC 6962)."""
+"""Root of an empty tree (RFC 6962)."""
 
 
 class MerkleError(Exception):
-    """Uids are not in order, or a proof is not one; the message has the value and the remedy."""
+    """Uids are not sorted; the message has the value and the remedy."""
 
 
 def leaf(uid: str) -> bytes:
@@ -33,7 +33,7 @@ def node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """The root of leaves that come one after another: only the digests of complete subtrees are kept."""
+    """Computes the root of leaves added one by one, storing only the digests of complete subtrees."""
 
     def __init__(self) -> None:
         self.leaves = 0
@@ -41,7 +41,7 @@ class Tree:
 
     def add(self, digest: bytes) -> None:
         """Add the digest of the next leaf."""
-        # As many complete subtrees end here as the number of leaves before has ones at its end.
+        # One complete subtree ends here for each trailing one bit of the number of leaves.
         count = self.leaves
         while count & 1:
             digest = node(self._complete.pop(), digest)
@@ -50,7 +50,7 @@ class Tree:
         self.leaves += 1
 
     def root(self) -> bytes:
-        """Return the root of what was added so far."""
+        """Return the root of the leaves so far."""
         if not self._complete:
             return bytes.fromhex(EMPTY)
         digest = self._complete[-1]
@@ -60,20 +60,20 @@ class Tree:
 
 
 def ordered(uids: Iterable[str]) -> Iterable[str]:
-    """Yield the uids; `MerkleError` where one does not come after the one before."""
-    before: str | None = None
+    """Yield the uids; `MerkleError` if they are not sorted and unique."""
+    previous: str | None = None
     for uid in uids:
-        if before is not None and uid <= before:
+        if previous is not None and uid <= previous:
             message = (
-                f"uid {uid!r} comes after {before!r}: they must be sorted, each once. Remedy: build the release anew"
+                f"uid {uid!r} comes after {previous!r}: they must be sorted, each once. Remedy: build the release again"
             )
             raise MerkleError(message)
-        before = uid
+        previous = uid
         yield uid
 
 
 def root(uids: Iterable[str]) -> tuple[str, int]:
-    """Return the root of sorted uids, hex, and how many they are; `MerkleError` where they are not in order."""
+    """Return the root of sorted uids, hex, and their number; `MerkleError` if they are not sorted."""
     tree = Tree()
     for uid in ordered(uids):
         tree.add(leaf(uid))
@@ -82,14 +82,14 @@ def root(uids: Iterable[str]) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Proof that a uid is the leaf at `index`: the digests of the subtrees beside its way up, lowest first, hex."""
+    """Inclusion proof of the leaf at `index`: the digests of the sibling subtrees, lowest first, hex."""
 
     uid: str
     index: int
     path: tuple[str, ...]
 
     def root(self, leaves: int) -> str:
-        """Return the root that this proof leads to in a tree of so many leaves (RFC 9162, section 2.1.3.2)."""
+        """Return the root that follows from this proof in a tree of so many leaves (RFC 9162, section 2.1.3.2)."""
         place, last, digest = self.index, leaves - 1, leaf(self.uid)
         if not 0 <= self.index < leaves:
             return ""
@@ -110,8 +110,8 @@ class Member:
 class Proof:
     """Proof that a uid is, or is not, a leaf of the tree with this root.
 
-    Of a uid that is in, `members` is its own proof; of one that is not, those of its neighbours: one at either end of
-    the tree, none where the tree is empty.
+    For a present uid, `members` is its own proof; for an absent one, those of its two neighbours: one neighbour at
+    either end of the tree, none in an empty tree.
     """
 
     uid: str
@@ -121,7 +121,7 @@ class Proof:
     members: tuple[Member, ...]
 
     def holds(self) -> bool:
-        """Say whether the proof is one; the reader must know `root` and `leaves` of the tree from elsewhere."""
+        """Verify the proof; `root` and `leaves` must be compared with those of a trusted manifest."""
         if self.leaves == 0:
             return not self.present and self.root == EMPTY and not self.members
         if not self.members or any(member.root(self.leaves) != self.root for member in self.members):
@@ -148,28 +148,28 @@ class Proof:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Proof:
-        """Read what `as_dict` wrote."""
+        """Build a proof from the result of `as_dict`."""
         members = tuple(Member(one["uid"], one["index"], tuple(one["path"])) for one in values["members"])
         return cls(values["uid"], values["present"], values["leaves"], values["root"], members)
 
 
 def prove(uid: str, uids: Callable[[], Iterable[str]]) -> Proof:
-    """Prove whether `uid` is among the sorted uids, which are read twice: to find its place, then for the digests."""
-    tree, below, found = Tree(), 0, False
+    """Prove whether `uid` is among the sorted uids, in two passes: for its place, and for the digests."""
+    tree, below, is_present = Tree(), 0, False
     for one in ordered(uids()):
         tree.add(leaf(one))
         below += one < uid
-        found |= one == uid
+        is_present |= one == uid
     size = tree.leaves
-    places = [below] if found else [place for place in (below - 1, below) if 0 <= place < size]
-    return Proof(uid, found, size, tree.root().hex(), _members(places, size, uids()))
+    places = [below] if is_present else [place for place in (below - 1, below) if 0 <= place < size]
+    return Proof(uid, is_present, size, tree.root().hex(), _members(places, size, uids()))
 
 
 def _members(places: Sequence[int], size: int, uids: Iterable[str]) -> tuple[Member, ...]:
     ways = [_siblings(place, 0, size) for place in places]
-    wanted = {span: Tree() for way in ways for span in way}
-    # Subtrees of one way follow each other; those of two ways may overlap: each leaf goes into every tree around it.
-    spans = sorted(wanted)
+    subtrees = {span: Tree() for way in ways for span in way}
+    # Subtrees of one path are disjoint, those of two paths may overlap: a leaf is added to every subtree with it.
+    spans = sorted(subtrees)
     names, active, following = {}, [], 0
     for index, uid in enumerate(uids):
         while following < len(spans) and spans[following][0] == index:
@@ -180,15 +180,15 @@ def _members(places: Sequence[int], size: int, uids: Iterable[str]) -> tuple[Mem
             names[index] = uid
         digest = leaf(uid) if active else b""
         for span in active:
-            wanted[span].add(digest)
+            subtrees[span].add(digest)
     return tuple(
-        Member(names[place], place, tuple(wanted[span].root().hex() for span in way))
+        Member(names[place], place, tuple(subtrees[span].root().hex() for span in way))
         for place, way in zip(places, ways, strict=True)
     )
 
 
 def _siblings(place: int, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the spans of leaves (from, to) under the nodes beside the way from a leaf up to the root, lowest first."""
+    """Return the spans of leaves (from, to) of the sibling subtrees from a leaf up to the root, lowest first."""
     spans = []
     while end - start > 1:
         half = start + (1 << ((end - start - 1).bit_length() - 1))

@@ -21,11 +21,11 @@ SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
 MAIN: Final = ""
 """Folder of the main table in a release."""
 MAX_FILES: Final = 128
-"""Files of one split of one table at most, as LAION-5B's tables have."""
+"""Most files of one split of a table, as in LAION-5B."""
 _ROW_GROUP: Final = 50_000
-_ZSTD_LEVEL: Final = 3  # fixed here: a library's default may change, and with it the bytes of the files
+_ZSTD_LEVEL: Final = 3  # fixed, since a changed default of the library would change the files' bytes
 
-# Sorted by uid: a random but fixed order, whatever shard a pair was in.
+# Sorted by uid: a random but fixed order, independent of shards.
 _KEPT: Final = """
 select images.url as "URL", images.caption as "TEXT", images.original_width as "WIDTH",
     images.original_height as "HEIGHT", images.language as "LANGUAGE", images.license as "LICENSE",
@@ -53,8 +53,8 @@ def release(
 ) -> dict[str, Any]:
     """Write the kept pairs of one split as Parquet, sorted by uid: schema RELEASE, its subsets, and `release.tables`.
 
-    `models` says what gave the similarities, as `embeddings.about`. Files are cut at `rows_per_file`, or at more rows
-    where that would be over MAX_FILES of them.
+    `models` come from `embeddings.about`. Files have `rows_per_file` rows, or more if there would be more than
+    MAX_FILES files.
     """
     rows = _count(split, verdicts)
     limit = max(settings.rows_per_file, -(-rows // MAX_FILES))
@@ -87,18 +87,18 @@ def _subset_rules(settings: params.Release) -> dict[str, pc.Expression]:
     side = settings.high_resolution_px
     rules = {SUBSET_HIGH_RESOLUTION: (pc.field("WIDTH") >= side) & (pc.field("HEIGHT") >= side)}
     for level in settings.aesthetic:
-        # In the column's own precision, as in the filter: a score of 4.1 is at least 4.1.
+        # In the column's precision, as in the filter, so that a score of 4.1 is at least 4.1.
         rules[f"aesthetic_{level:g}"] = pc.field("aesthetic") >= pa.scalar(level, pa.float32())
     return rules
 
 
 def _count(split: str, verdicts: Sequence[Path]) -> int:
-    found = 0
+    total = 0
     for path in verdicts:
         table = pq.read_table(path, columns=["split", "reason"])
-        kept = pc.and_(pc.equal(table["split"], split), pc.equal(table["reason"], KEEP))
-        found += pc.sum(kept).as_py() or 0
-    return found
+        is_kept = pc.and_(pc.equal(table["split"], split), pc.equal(table["reason"], KEEP))
+        total += pc.sum(is_kept).as_py() or 0
+    return total
 
 
 def _kept(
@@ -106,7 +106,7 @@ def _kept(
 ) -> Iterator[pa.RecordBatch]:
     if not images:
         return
-    # The similarity of each model and LAION-400M's tag, where there are any.
+    # The similarity of each model, and LAION-400M's tag if there is one.
     stored = pq.read_schema(scores[0]).names
     wanted = [name for name in stored if name.startswith(layouts.OWN) or name == layouts.NSFW]
     query = _KEPT.format(joined=attempts.joined(whole=False), further="".join(f', scores."{name}"' for name in wanted))
@@ -117,7 +117,7 @@ def _kept(
 
 
 def _with_hash(batch: pa.RecordBatch) -> pa.Table:
-    """Add LAION's integer hash, mmh3 of URL + TEXT, and give the columns of schema.RELEASE their types."""
+    """Add LAION's integer hash, mmh3 of URL + TEXT, and cast the columns to the types of schema.RELEASE."""
     urls, texts = batch.column("URL").to_pylist(), batch.column("TEXT").to_pylist()
     hashes = [mmh3.hash64(url + text, seed=0, signed=True)[0] for url, text in zip(urls, texts, strict=True)]
     table = pa.Table.from_batches([batch]).append_column("hash", pa.array(hashes, pa.int64()))
@@ -129,9 +129,9 @@ def _with_hash(batch: pa.RecordBatch) -> pa.Table:
 
 
 class _Files:
-    """Rows of one table, cut into files of equal length named `<folder>/<split>-<number>.parquet`.
+    """Writes rows of one table into files of equal length named `<folder>/<split>-<number>.parquet`.
 
-    Row groups are full, whatever the portions in which the rows come: a subset has no thousand small ones.
+    Rows are buffered into full row groups, since batches of a subset are small.
     """
 
     def __init__(self, folder: Path, split: str, rows_per_file: int, columns: pa.Schema) -> None:
@@ -146,11 +146,11 @@ class _Files:
         if table.num_rows:
             self._buffered.append(table)
         self._buffered_rows += table.num_rows
-        while self._buffered_rows >= (some := min(_ROW_GROUP, self._limit - self._in_file)):
-            self._write_group(some)
+        while self._buffered_rows >= (rows := min(_ROW_GROUP, self._limit - self._in_file)):
+            self._write_group(rows)
 
     def _write_group(self, rows: int) -> None:
-        """Write so many of the buffered rows as one row group, opening the next file where one is full."""
+        """Write buffered rows as one row group, and open the next file when the current one is full."""
         whole = pa.concat_tables(self._buffered)
         self._buffered, self._buffered_rows = [whole.slice(rows)], self._buffered_rows - rows
         if self._writer is None:
@@ -169,7 +169,7 @@ class _Files:
         self._writer, self._in_file = None, 0
 
     def close(self) -> int:
-        """Write the rows that are buffered, finish the last file and return the number of rows."""
+        """Write the buffered rows, finish the last file and return the number of rows."""
         if self._buffered_rows:
             self._write_group(self._buffered_rows)
         self._next()
@@ -177,14 +177,14 @@ class _Files:
 
 
 def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier: Path | None = None) -> int:
-    """Write `tombstones.parquet`: what removals and lists of known content keep out, by digest of the uid.
+    """Write `tombstones.parquet`: the pairs that removals and lists of known content exclude, by digest of the uid.
 
-    `earlier` is that of the version before: each of its pairs keeps the first version that lacked it, and stays on the
-    list where this version's crawls do not have the pair. Raises `TombstonesError`.
+    `earlier` is that of the previous version: each of its pairs keeps its first version without the pair, and stays in
+    the table if this version's crawls lack the pair. Raises `TombstonesError`.
     """
-    before = schema.TOMBSTONES.schema.empty_table() if earlier is None else earlier_tombstones(earlier)
+    earlier_rows = schema.TOMBSTONES.schema.empty_table() if earlier is None else earlier_tombstones(earlier)
     with duckdb_connection.connect() as connection:
-        connection.register("before", before)
+        connection.register("before", earlier_rows)
         rows = connection.sql(
             "with now as (select sha256(uid) as uid_sha256, reason from read_parquet($1, hive_partitioning = false)"
             " where list_contains($2, reason))"
@@ -198,12 +198,12 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
 
 
 def earlier_tombstones(path: Path, *, rows: bool = True) -> pa.Table:
-    """Read the tombstones of an earlier version, or without `rows` their columns alone. Raises `TombstonesError`."""
+    """Read the tombstones of an earlier version; without `rows` only their columns. Raises `TombstonesError`."""
     try:
         return schema.TOMBSTONES.check(pq.read_table(path) if rows else pq.read_schema(path).empty_table())
     except (OSError, pa.ArrowInvalid, schema.SchemaError) as error:
         message = (
-            f"release.tombstones names {path}, which is no table of tombstones ({error}). Remedy: that of the version "
-            "before: `dvc get . data/release/tombstones.parquet --rev TAG -o tombstones.parquet`"
+            f"release.tombstones names {path}, which is not a table of tombstones ({error}). Remedy: name that of the "
+            "previous version: `dvc get . data/release/tombstones.parquet --rev TAG -o tombstones.parquet`"
         )
         raise TombstonesError(message) from error

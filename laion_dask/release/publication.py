@@ -1,4 +1,4 @@
-"""Write what describes and proves a release, in this order: card, Croissant, manifest.
+"""Write the description of a release, in this order: card, Croissant, manifest.
 
 Croissant has the digest of the card, and the manifest the digests of both.
 """
@@ -23,7 +23,7 @@ def publish(
 ) -> dict[str, Any]:
     """Write `README.md`, `croissant.json` and `manifest.json` into `out`, and return the manifest.
 
-    `data` is the folder of all stages' outs: which WATs, lists, removals and models took part.
+    `data` is the folder of all stages' outs.
     """
     rates = rate_lines.measure(data, settings.filter)
     return describe(out, gather(data, settings, counts), tombstones, rates)
@@ -32,7 +32,7 @@ def publish(
 def describe(
     out: Path, made: manifest.Made, tombstones: int, rates: Sequence[rate_lines.RateRow] = ()
 ) -> dict[str, Any]:
-    """Write them for a release that was made with and from this."""
+    """Write the three files for a release with these inputs; return the manifest."""
     numbers = composition.measure(out)
     root = manifest.root(out)
     pictures = [card.Picture(*drawn) for drawn in card_figures.write(out, numbers, made.settings)]
@@ -45,12 +45,12 @@ def describe(
 
 
 def gather(data: Path, settings: params.Params, counts: Mapping[str, Any]) -> manifest.Made:
-    """Return what a version was made with and from."""
-    known = counts["filter"].get("lists", {})
+    """Collect the inputs of a version from the stages' outs: WATs, lists, removals and models."""
+    described = counts["filter"].get("lists", {})
     lists = [
-        manifest.Entries(entry.file, known[entry.name]["entries"], known[entry.name]["sha256"])
+        manifest.Entries(entry.file, described[entry.name]["entries"], described[entry.name]["sha256"])
         for entry in settings.catalog.lists
-        if entry.name in known
+        if entry.name in described
     ]
     ledger = Path(settings.catalog.removals)
     wats = pq.read_table(data / "crawl" / "wats.parquet", columns=["crawl", "wat"]).to_pylist()
@@ -70,10 +70,10 @@ def _pages(images: list[Path]) -> tuple[str, str]:
     if not images:
         return "", ""
     with duckdb_connection.connect() as connection:
-        found = connection.execute(
+        row = connection.execute(
             "select min(page_date), max(page_date) from read_parquet($1, hive_partitioning = false)"
             " where page_date <> ''",
             [duckdb_connection.names(images)],
         ).fetchone()
-    oldest, newest = found or (None, None)
+    oldest, newest = row or (None, None)
     return oldest or "", newest or ""

@@ -1,7 +1,7 @@
-"""Count the rates that the card shows: by split, and for the languages and hosts with most attempts.
+"""Count the rates for the card: by split, and for the languages and hosts with most attempts.
 
-They are counted by `rate_queries`, as those of the report. Rates are of what was found, not of what is kept: they say
-what the filters had to deal with.
+`rate_queries` counts them, as for the report. Most rates are of found, not of kept pairs: they describe the filters'
+input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from laion_dask.statistics.rate_queries import ALL, Counted
 from laion_dask.storage import shards
 
 _TOP: Final = 5
-"""Languages and hosts that have a line."""
+"""Languages and hosts that are shown."""
 _ORDER: Final = (ALL, *SPLITS)
 _ATTEMPTS: Final = "opt_out_of_attempts"
 
@@ -45,7 +45,7 @@ MEASURES: Final = {
     "page_opt_out_of_attempts": "page opts out and is recorded, of all that were asked for",
     "removed_of_pairs": "taken out by a removal, before or after it was asked for, of all pairs",
 }
-"""Measures of every version, in the order of the card; between them, the signals of opt-outs that occur."""
+"""Measures of every version, in the order of the card, which adds the signals of opt-outs that occur."""
 
 
 def measure(data: Path, settings: params.Filter) -> list[RateRow]:
@@ -61,7 +61,7 @@ def _rows(counted: Sequence[Counted]) -> Iterator[RateRow]:
         groups.setdefault((one.by, one.group), {})[one.measure] = Share.of(one.count, one.total)
     none = Share.of(0, 0)
     names = [name for name in rate_queries.SAFETY if name != rate_queries.PAGES]
-    # Of a pair that was removed before it was asked for, only the split is known without the extraction's tables.
+    # For a pair that was removed before the download only the split is known without the extraction's tables.
     asked_for = [name for name in names if not name.endswith("_of_pairs")]
     of = {"split": names, "language": asked_for, "host": asked_for}
     for by in ("split", "language", "host"):
@@ -75,7 +75,7 @@ def _rows(counted: Sequence[Counted]) -> Iterator[RateRow]:
 
 
 def by_split(rows: Sequence[RateRow]) -> list[tuple[str, list[str]]]:
-    """Return a line for each measure: what it is, and its share of each split, in order; of signals, those found."""
+    """Return a line for each measure: its meaning, and its share in each split; only signals that occur have one."""
     splits = [row for row in rows if row.by == "split"]
     if not splits:
         return []
@@ -83,14 +83,14 @@ def by_split(rows: Sequence[RateRow]) -> list[tuple[str, list[str]]]:
     for name, meaning in MEASURES.items():
         lines.append((meaning, [cell(row.shares[name]) for row in splits]))
         if name == _ATTEMPTS:
-            found = {one: f"opt_out_{one}_of_attempts" for one in SIGNALS}
-            signals = [one for one in SIGNALS if splits[0].shares[found[one]].count]
-            lines += [(f"- by `{one}`", [cell(row.shares[found[one]]) for row in splits]) for one in signals]
+            measure_of = {one: f"opt_out_{one}_of_attempts" for one in SIGNALS}
+            signals = [one for one in SIGNALS if splits[0].shares[measure_of[one]].count]
+            lines += [(f"- by `{one}`", [cell(row.shares[measure_of[one]]) for row in splits]) for one in signals]
     return lines
 
 
 def cell(share: Share) -> str:
-    """Return a share as a cell of the card; empty where there was nothing to look at."""
+    """Format a share as a cell of the card; empty if the total is 0."""
     if not share.total:
         return ""
     return f"{100 * share.count / share.total:.2f} % ({100 * share.low:.2f} to {100 * share.high:.2f})"

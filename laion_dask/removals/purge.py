@@ -1,9 +1,9 @@
 """Delete what a project stores of removed pairs, and keep a public record of what was deleted.
 
-Files of the stages are written anew without the pairs, and take the places of the old ones: rows keep uid and fate, so
-that every table can still be joined and counted. Finished parts, cached objects and other copies are deleted. DVC is
-told (`dvc commit`), so that nothing runs again and the old objects are nobody's; they are deleted whether or not older
-commits name them, and the record says which.
+Files of the stages are rewritten without the pairs: their rows keep uid and verdict, so that every table can still be
+joined and counted. Finished parts, cached objects and other copies are deleted. `dvc commit` records the rewritten
+files, so that no stage runs again. The old objects are deleted even if older commits name them, and the record lists
+them.
 """
 
 from __future__ import annotations
@@ -31,93 +31,93 @@ from laion_dask.storage.files import sha256
 
 DERIVED: Final = ("release", "report")
 _HALF: Final = "purged"
-"""Ending of what is being written or deleted: what a killed purge leaves under it goes with the next."""
-_TOLD: Final = 5
+"""Extension of files being written or deleted: the next purge deletes what a killed one left."""
+_MOST_NAMED: Final = 5
 
 
 class PurgeError(Exception):
-    """Nothing was purged, or something was left; the message has the remedy."""
+    """Nothing was purged, or traces remain; the message has the remedy."""
 
 
 @dataclass(frozen=True)
 class PurgePlan:
-    """What a purge deletes."""
+    """The files that a purge rewrites and deletes."""
 
     traces: Traces
     rewrite: tuple[Path, ...] = ()
     delete: tuple[Path, ...] = ()
     why: dict[Path, str] = field(default_factory=dict)
     left: dict[Path, str] = field(default_factory=dict)
-    """Files that hold traces and are the user's."""
+    """Files that hold traces and belong to the user."""
 
 
 def gather(uids: frozenset[str], data: Path) -> Traces:
-    """Collect what the pairs of the current version are known by."""
+    """Collect the traces of pairs from the tables of the current version."""
     return purge_gather.gather(uids, purge_versions.current(data))
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What may be deleted whole where it holds a trace: it can be made again, or is in nobody's way."""
+    """Files and folders that are deleted whole if they hold a trace: they are copies or can be made again."""
 
     files: frozenset[Path] = frozenset()
-    """Artifacts, what experiments left behind, objects of DVC's cache."""
+    """Artifacts, leftovers of experiments, objects of DVC's cache."""
     folders: tuple[Path, ...] = ()
-    """Finished parts: half of one would be taken for a whole one."""
+    """Finished parts: one without some of its files would pass for a complete one."""
 
 
 def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) -> PurgePlan:
-    """Say what becomes of each file that was found to hold a trace.
+    """Plan what happens to each file that holds a trace.
 
-    A file of a stage's out is written anew, of `copies` deleted, any other is left to the user. Nothing is touched.
-    Raises `PurgeError` where a release or report still has a pair: then the version is older than the ledger; and where
-    a file of a stage has traces that cannot be written anew without them.
+    A file of a stage's out is rewritten, one of `copies` deleted, any other left to the user. Nothing is changed here.
+    Raises `PurgeError` if a release or report still has a pair, since then the version is older than the ledger, and if
+    a file of a stage holds traces and cannot be rewritten.
     """
     why = dict(found)
     rewrite: list[Path] = []
     refused: list[Path] = []
     for path in _files(data) if data.is_dir() else ():
         stage = path.relative_to(data).parts[0]
-        told = why.get(path, "")
-        if told and stage in DERIVED:
-            message = f"{path} still has a removed pair ({told}). Remedy: `make repro`, then purge again"
+        trace = why.get(path, "")
+        if trace and stage in DERIVED:
+            message = f"{path} still has a removed pair ({trace}). Remedy: `make repro`, then purge again"
             raise PurgeError(message)
-        if stage != WEB and (told or (stage == "score" and has_embeddings(path, data, wanted.uids))):
-            why[path] = told or "embeddings"
+        if stage != WEB and (trace or (stage == "score" and has_embeddings(path, data, wanted.uids))):
+            why[path] = trace or "embeddings"
             (rewrite if _can_be_mended(path, data) else refused).append(path)
     if refused:
-        names = ", ".join(map(str, refused[:_TOLD])) + (" and more" if len(refused) > _TOLD else "")
+        names = ", ".join(map(str, refused[:_MOST_NAMED])) + (" and more" if len(refused) > _MOST_NAMED else "")
         message = (
-            f"{len(refused)} files hold traces and are no table of pairs, tar or array: {names}. Nothing was purged. "
-            "Remedy: delete them, or run their stage again; archives with download.source: archive"
+            f"{len(refused)} files hold traces and are not a table of pairs, tar or array: {names}. Nothing was "
+            "purged. Remedy: delete them or run their stage again; for archives with download.source: archive"
         )
         raise PurgeError(message)
     folders = {path: next((folder for folder in copies.folders if folder in path.parents), None) for path in found}
     delete = list(dict.fromkeys(folders[path] or path for path in found if folders[path] or path in copies.files))
     why |= {folder: why[path] for path, folder in folders.items() if folder}
     ours = {*rewrite, *delete}
-    left = {path: told for path, told in found.items() if path not in ours and not folders[path]}
-    # The keys of a tar stand in its table, so tars go first; the same for embeddings and the scores beside them.
+    for_user = {path: trace for path, trace in found.items() if path not in ours and not folders[path]}
+    # A tar's keys are in its table, so tars go first; likewise embeddings before the scores beside them.
     rewrite.sort(key=lambda path: (path.suffix == ".parquet", path))
-    return PurgePlan(wanted, tuple(rewrite), tuple(delete), why, left)
+    return PurgePlan(wanted, tuple(rewrite), tuple(delete), why, for_user)
 
 
 def spare_linked(planned: PurgePlan, files: Iterable[Path]) -> PurgePlan:
-    """Take out of what is deleted whatever a file that stays is a link to: its content would be lost there.
+    """Remove from the plan's deletions the targets of links that stay, whose content would be lost.
 
-    Raises `PurgeError` where what goes is itself a link to a file that is not among `files`: the link would go, and
-    what it leads to would be left where nothing looks.
+    Raises `PurgeError` if a file to delete is itself a link to a file that is not among `files`: only the link would be
+    deleted, and its target would stay unsearched.
     """
     files = list(files)
     _refuse_links_elsewhere(planned, files)
-    goes = {*planned.rewrite, *planned.delete}
+    planned_paths = {*planned.rewrite, *planned.delete}
     links: dict[Path, Path] = {}
     for path in files:
-        if path.is_symlink() and path not in goes and not goes.intersection(path.parents):
+        if path.is_symlink() and path not in planned_paths and not planned_paths.intersection(path.parents):
             links[path.resolve()] = path
-    kept = {path: links[path.resolve()] for path in planned.delete if path.resolve() in links}
-    left = planned.left | {path: f"{planned.why[path]}; {link} is a link to it" for path, link in kept.items()}
-    return replace(planned, delete=tuple(path for path in planned.delete if path not in kept), left=left)
+    targets = {path: links[path.resolve()] for path in planned.delete if path.resolve() in links}
+    left = planned.left | {path: f"{planned.why[path]}; {link} is a link to it" for path, link in targets.items()}
+    return replace(planned, delete=tuple(path for path in planned.delete if path not in targets), left=left)
 
 
 def _refuse_links_elsewhere(planned: PurgePlan, files: Iterable[Path]) -> None:
@@ -128,12 +128,12 @@ def _refuse_links_elsewhere(planned: PurgePlan, files: Iterable[Path]) -> None:
     known = {path.parent.resolve() / path.name for path in files if not path.is_symlink()}
     elsewhere = [path for path in links if path.resolve() not in known]
     if elsewhere:
-        told = ", ".join(f"{path} to {path.resolve()}" for path in elsewhere[:_TOLD])
-        more = " and more" if len(elsewhere) > _TOLD else ""
+        named = ", ".join(f"{path} to {path.resolve()}" for path in elsewhere[:_MOST_NAMED])
+        more = " and more" if len(elsewhere) > _MOST_NAMED else ""
         message = (
-            f"{len(elsewhere)} files hold traces and are links to files elsewhere: {told}{more}. Nothing was purged"
+            f"{len(elsewhere)} files hold traces and are links to files elsewhere: {named}{more}. Nothing was purged"
         )
-        raise PurgeError(f"{message}. Remedy: put the files in the places of the links, or name their folder by --also")
+        raise PurgeError(f"{message}. Remedy: replace the links by the files, or name their folder with --also")
 
 
 def _can_be_mended(path: Path, data: Path) -> bool:
@@ -143,12 +143,12 @@ def _can_be_mended(path: Path, data: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder by name; links to files too: DVC may have put them there."""
+    """Yield the files below a folder by name, with links to files, since DVC may check files out as links."""
     yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def has_embeddings(path: Path, data: Path, uids: frozenset[str]) -> bool:
-    """Tell whether a file is a shard of embeddings in which a pair has any."""
+    """Tell whether a file is a shard of embeddings with values for one of the pairs."""
     store = data / "score" / embeddings.STORE
     if store not in path.parents or path.parent.parent.name != "c":
         return False
@@ -162,7 +162,7 @@ def has_embeddings(path: Path, data: Path, uids: frozenset[str]) -> bool:
 
 
 def with_embeddings(data: Path, uids: frozenset[str]) -> list[Path]:
-    """Return the shards of embeddings in which a pair still has any."""
+    """Return the shards of embeddings that still have values for one of the pairs."""
     store = data / "score" / embeddings.STORE
     return [path for path in _files(store) if has_embeddings(path, data, uids)] if store.is_dir() else []
 
@@ -173,38 +173,38 @@ def _slots(table: Path, uids: frozenset[str]) -> list[int]:
 
 
 def described(found: PurgePlan) -> list[Deleted]:
-    """Say of each file that is planned to go what it is."""
-    told = [_described(path, found.why[path], rewritten=True) for path in found.rewrite]
+    """Return the record's entry for each file that is to be rewritten or deleted."""
+    entries = [_described(path, found.why[path], rewritten=True) for path in found.rewrite]
     for path in found.delete:
         files = [path] if path.is_file() else _files(path)
-        told += [_described(file, found.why[path], rewritten=False) for file in files]
-    return told
+        entries += [_described(file, found.why[path], rewritten=False) for file in files]
+    return entries
 
 
 def _described(path: Path, why: str, *, rewritten: bool) -> Deleted:
-    # The record is public: of a cache that lies elsewhere it has the object's name, and no folder of this machine.
-    whole, here = path.absolute(), Path.cwd()
-    name = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
+    # The record is public: for a cache outside of the project it has the object's name and no path of this machine.
+    whole, folder = path.absolute(), Path.cwd()
+    name = whole.relative_to(folder) if whole.is_relative_to(folder) else Path(*whole.parts[-2:])
     return Deleted(name.as_posix(), why, path.stat().st_size, sha256(path), rewritten)
 
 
 def clean(*folders: Path) -> None:
-    """Delete what a purge that was killed has left half written or half deleted."""
+    """Delete files that a killed purge left half written or half deleted."""
     for folder in folders:
-        # Zarr's own half-written shards have another ending.
+        # Zarr's own half-written shards have another extension.
         for path in [*folder.rglob(f".*.{_HALF}"), *folder.glob(f"score/{embeddings.STORE}/**/*.partial")]:
             _delete(path)
 
 
 def carry_out(found: PurgePlan, data: Path) -> None:
-    """Write anew and delete what is planned; what was done already is not in a plan made again."""
+    """Rewrite and delete the planned files; after an interruption a new plan has only the remaining ones."""
     for path in found.rewrite:
         _rewrite(path, data, found.traces)
     for path in found.delete:
         if path.is_file():
             path.unlink()
         else:
-            # At once: half a finished part would be taken for a whole one.
+            # Renamed first: a half-deleted part would pass for a complete one.
             _delete(path.rename(path.with_name(f".{path.name}.{_HALF}")))
 
 
@@ -216,7 +216,7 @@ def _delete(path: Path) -> None:
 
 
 def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
-    """Put a file without the pairs in the place of another: never into it, it may be linked to DVC's cache."""
+    """Replace a file by one without the pairs; never in place, since it may be a link into DVC's cache."""
     fresh = path.with_name(f".{path.name}.{_HALF}")
     try:
         if path.suffix == ".parquet":
@@ -224,8 +224,8 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
             changed = traces.blanked(table, wanted.uids)
             pq.write_table(table if changed is None else changed, fresh, compression="zstd")
         elif path.suffix == ".tar":
-            left = _without_members(path, fresh, purge_gather.keys_of(path.with_suffix(".parquet"), wanted.uids))
-            _resize(path.with_name(shards.SIZES), path.name, left)
+            images_left = _without_members(path, fresh, purge_gather.keys_of(path.with_suffix(".parquet"), wanted.uids))
+            _resize(path.with_name(shards.SIZES), path.name, images_left)
         else:
             shutil.copyfile(path, fresh)
         fresh.replace(path)
@@ -245,25 +245,25 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
 
 
 def _without_members(path: Path, fresh: Path, keys: set[str]) -> int:
-    """Copy a tar without the files of these keys; return how many keys are left."""
-    left = set()
+    """Copy a tar without the files of these keys; return the number of remaining keys."""
+    remaining = set()
     with tarfile.open(path, "r|") as members, fresh.open("wb") as out:
         for member in members:
             content, key = members.extractfile(member), member.name.partition(".")[0]
             if content is None or key in keys:
                 continue
-            left.add(key)
+            remaining.add(key)
             body = content.read()
             out.write(member.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % tarfile.BLOCKSIZE))
         end = out.tell() + 2 * tarfile.BLOCKSIZE
         out.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
-    return len(left)
+    return len(remaining)
 
 
 def _resize(sizes: Path, name: str, images: int) -> None:
-    """Tell readers of the tars how many images one has now."""
+    """Record a tar's new number of images in the file of sizes."""
     if sizes.is_file():
-        known = json.loads(sizes.read_text(encoding="utf-8"))
+        recorded = json.loads(sizes.read_text(encoding="utf-8"))
         fresh = sizes.with_name(f".{sizes.name}.{_HALF}")
-        fresh.write_text(json.dumps(known | {name: images}, indent=2) + "\n", encoding="utf-8")
+        fresh.write_text(json.dumps(recorded | {name: images}, indent=2) + "\n", encoding="utf-8")
         fresh.replace(sizes)

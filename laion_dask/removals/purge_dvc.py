@@ -1,8 +1,8 @@
 """List and delete objects of a DVC repository's cache and remotes.
 
-A directory that DVC tracks is a list of digests, an object of its own (`….dir`). A file that is written anew has
-another digest: `dvc commit` makes it an object, and another list, and puts that into dvc.lock. The old objects are then
-named by older commits only; deleting them takes just those files from those versions. `dvc gc` would keep them.
+DVC stores a directory as an object that lists digests (`….dir`). A rewritten file has another digest: `dvc commit` adds
+an object for it and a new list, and records that in dvc.lock. Then only older commits name the old objects; deleting
+these removes just those files from those versions. `dvc gc` would keep them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LIST = ".dir"
 
 
 class DvcError(Exception):
-    """DVC refuses; the message has what it says."""
+    """A DVC command failed; the message has its error."""
 
 
 def is_repository(project: Path) -> bool:
@@ -32,7 +32,7 @@ def is_repository(project: Path) -> bool:
 
 
 def folder(project: Path) -> Path:
-    """Return the folder of the cache, wherever it lies."""
+    """Return the folder of DVC's cache, as DVC's configuration names it."""
     from dvc.repo import Repo  # noqa: PLC0415 - a second, and only here
 
     with Repo(str(project)) as repo:
@@ -40,23 +40,23 @@ def folder(project: Path) -> Path:
 
 
 def spared(web: Path, old: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Return the names (md5) of objects that stand for the web: those of a folder's files, and of older versions."""
-    found = set(old)
+    """Return the names (md5) of objects of the crawl, which a purge keeps: of its folder now and of older versions."""
+    digests = set(old)
     for path in web.rglob("*"):
         if path.is_file():
             with path.open("rb") as stream:
-                found.add(hashlib.file_digest(stream, "md5").hexdigest())
-    return frozenset(found)
+                digests.add(hashlib.file_digest(stream, "md5").hexdigest())
+    return frozenset(digests)
 
 
 def objects(cache: Path) -> dict[Path, str]:
-    """Return the name (md5) of each object of the cache that holds content; lists of directories do not."""
+    """Return the name (md5) of each object of the cache, without the lists of directories."""
     paths = (path for path in sorted(cache.glob("??/*")) if path.is_file() and not path.suffix)
     return {path: path.parent.name + path.name for path in paths}
 
 
 def commit(project: Path) -> None:
-    """Record the outs as they are now, so that no stage runs again for them."""
+    """Record the outs as they are now, so that no stage runs again."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"],
         cwd=project,
@@ -66,14 +66,14 @@ def commit(project: Path) -> None:
     )
     if done.returncode:
         raise DvcError(
-            f"dvc commit: {(done.stderr or done.stdout).strip()}. Remedy: mend it, then `dvc commit --force`"
+            f"dvc commit: {(done.stderr or done.stdout).strip()}. Remedy: fix the cause, then `dvc commit --force`"
         )
 
 
 def in_remote(
     project: Path, kept: frozenset[str], name: str, wanted: Traces, seen: Seen
 ) -> Iterator[tuple[Any, str, dict[str, Any]]]:
-    """Yield (file system, path, description) of each object of a remote that holds traces; all but `kept` are read."""
+    """Yield (file system, path, description) of each object of a remote that holds traces, without reading `kept`."""
     from dvc.exceptions import DvcException  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
 
@@ -88,11 +88,11 @@ def in_remote(
             path, copy = remote.oid_to_path(oid), Path(folder) / "object"
             remote.fs.get_file(path, str(copy))
             unread = Seen()
-            told = traces.look(copy, wanted, unread)
+            trace = traces.look(copy, wanted, unread)
             unread.unread = {f"{name}: object {oid}": why for why in unread.unread.values()}
             seen.add(unread)
-            if told:
+            if trace:
                 digest = sha256(copy)
                 size = copy.stat().st_size
-                yield remote.fs, path, {"remote": name, "oid": oid, "why": told, "bytes": size, "sha256": digest}
+                yield remote.fs, path, {"remote": name, "oid": oid, "why": trace, "bytes": size, "sha256": digest}
             copy.unlink()

@@ -1,4 +1,4 @@
-"""Collect the values by which removed pairs are known, without those that a remaining pair has too."""
+"""Collect the values that identify removed pairs, without those that a remaining pair has too."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _COLUMNS: Final = {
 }
 _IN_LEDGER: Final = {"url": "urls", "domain": "domains", "md5": "digests", "sha256": "digests", "pdq": "digests"}
 _COMMON: Final = 1000
-"""A text that stands inside of so many kept ones names no pair: it is not searched for."""
+"""A text that is part of more kept texts than this is not searched for: it does not identify a pair."""
 
 
 def removed(ledger: Sequence[Removal], tables: Tables) -> frozenset[str]:
-    """Return the uids of all pairs that the ledger or a list of known content takes out of any version."""
-    found = {line.value for line in ledger if line.kind == "uid"}
+    """Return the uids of all pairs that the ledger or a list of known content removes from any version."""
+    uids = {line.value for line in ledger if line.kind == "uid"}
     for paths in _alike(tables.pairs):
-        found.update(takedown.matched(ledger, paths)["uid"].to_pylist())
+        uids.update(takedown.matched(ledger, paths)["uid"].to_pylist())
     now: set[str] = set()
     for path in tables.verdicts:
         now.update(pq.read_table(path, columns=["uid"])["uid"].to_pylist())
-        found.update(_withheld(path))
-    # What a list named then and does not name now is out of this version's hands, unless it is gone from there.
+        uids.update(_withheld(path))
+    # A pair that a list withheld in an older version counts unless the current version has its own verdict on it.
     for path in tables.old_verdicts:
-        found.update(_withheld(path) - now)
-    return frozenset(found)
+        uids.update(_withheld(path) - now)
+    return frozenset(uids)
 
 
 def gather(uids: frozenset[str], tables: Tables, ledger: Sequence[Removal] = ()) -> Traces:
-    """Collect what must not be found any more: of the pairs' rows and pictures, and of the ledger itself."""
+    """Collect the traces of removed pairs: from their rows, their pictures and the ledger."""
     sets: dict[str, set[str]] = {name: set() for name in ("urls", "texts", "digests", "domains")}
     for line in ledger:
         if line.kind in _IN_LEDGER:
@@ -65,15 +65,15 @@ def gather(uids: frozenset[str], tables: Tables, ledger: Sequence[Removal] = ())
     sets["urls"].discard("")
     sets["digests"].discard("")
     pictures, bodies = _pictures(tables.shards, uids)
-    found = Traces(uids, **{name: frozenset(values) for name, values in sets.items()})
-    return _alone(found, tables.pairs) | Traces(pictures=pictures, bodies=bodies)
+    traces = Traces(uids, **{name: frozenset(values) for name, values in sets.items()})
+    return _alone(traces, tables.pairs) | Traces(pictures=pictures, bodies=bodies)
 
 
 def _alone(found: Traces, tables: Sequence[Path]) -> Traces:
-    """Return the traces without those that a pair that stays has too, and the kept values that have one inside."""
+    """Return the traces that no remaining pair shares, and the remaining pairs' values that contain a trace."""
     search = Search(found)
-    stays: set[str] = set()
-    kept: set[str] = set()
+    shared: set[str] = set()
+    containing: set[str] = set()
     inside: Counter[bytes] = Counter()
     for table in _rows(tables, found.uids, goes=False):
         for batch in table.select([name for name in table.column_names if name not in trace_rows.NAMES]).to_batches():
@@ -81,43 +81,43 @@ def _alone(found: Traces, tables: Sequence[Path]) -> Traces:
                 for line, trace, kind in () if own else search.values(lines):
                     value = line.decode("utf-8", "surrogateescape")
                     if value in found.urls or value in found.texts or value in found.digests:
-                        stays.add(value)
-                    elif value not in kept:
+                        shared.add(value)
+                    elif value not in containing:
                         inside[trace] += kind in {trace_forms.Kind.TEXT, trace_forms.Kind.WORD}
-                        kept.add(value)
+                        containing.add(value)
     common = {trace for trace, count in inside.items() if count > _COMMON}
     texts = {text for text in found.texts if common.isdisjoint(trace_forms.encodings(text))} if common else found.texts
     return Traces(
         found.uids,
-        found.urls - stays,
-        frozenset(texts) - stays,
-        found.digests - stays,
+        found.urls - shared,
+        frozenset(texts) - shared,
+        found.digests - shared,
         domains=found.domains,
-        kept=frozenset(kept),
+        kept=frozenset(containing),
     )
 
 
 def _pictures(shards_: Iterable[tuple[Path, Path]], uids: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return digests and samples of the stored pictures of these pairs, without those of pairs that stay."""
-    found = [(tar, keys_of(table, uids)) for table, tar in shards_]
-    gone: dict[str, str] = {}
-    for tar, keys in found:
+    """Return digests and samples of the stored pictures of these pairs, without those that remaining pairs share."""
+    pictures = [(tar, keys_of(table, uids)) for table, tar in shards_]
+    removed: dict[str, str] = {}
+    for tar, keys in pictures:
         for key, body in shards.read_shard(tar) if keys else ():
             if key in keys:
-                gone[hashlib.sha256(body).hexdigest()] = trace_forms.sample_of(body)
-    # Of what stays only what is asked for is kept in memory. Any tar may have it.
-    samples = {bytes.fromhex(sample): sample for sample in gone.values() if sample}
+                removed[hashlib.sha256(body).hexdigest()] = trace_forms.sample_of(body)
+    # Any tar may have a shared picture; only matches are kept in memory.
+    samples = {bytes.fromhex(sample): sample for sample in removed.values() if sample}
     patterns = Patterns(samples)
     shared: set[str] = set()
-    for tar, keys in found if gone else ():
+    for tar, keys in pictures if removed else ():
         for key, body in shards.read_shard(tar):
             if key in keys:
                 continue
             digest = hashlib.sha256(body).hexdigest()
-            if digest in gone:
-                shared.update({digest, gone[digest]})
+            if digest in removed:
+                shared.update({digest, removed[digest]})
             shared.update(samples[body[start:end]] for start, end in patterns.find(body))
-    return frozenset(gone) - shared, frozenset(samples.values()) - shared
+    return frozenset(removed) - shared, frozenset(samples.values()) - shared
 
 
 def keys_of(table: Path, uids: frozenset[str]) -> set[str]:
@@ -141,7 +141,7 @@ def _withheld(verdicts: Path) -> set[str]:
 
 
 def _alike(tables: Iterable[Path]) -> list[list[Path]]:
-    """Return the tables in groups of the same columns: they are matched together."""
+    """Group tables by their columns, so that each group can be matched together."""
     groups: dict[tuple[str, ...], list[Path]] = {}
     for path in tables:
         groups.setdefault(tuple(pq.read_schema(path).names), []).append(path)

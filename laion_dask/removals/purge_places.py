@@ -1,8 +1,8 @@
-"""List every file that a purge has to search, and what it leaves alone with the reason.
+"""List every file that a purge has to search, and those that it skips with the reason.
 
-The whole folder of the project is looked into, DVC's cache wherever it lies, MLflow's artifacts where its database says
-they are, and folders that the user names. Links are followed. Left alone is what stands for the web or says what must
-be kept out: the crawl, files that parameters name as input, the ledger, lists of known content.
+It searches the project's whole folder, DVC's cache, MLflow's artifacts by its database, and folders that the user
+names. Links are followed. It skips inputs and lists of what to remove: the crawl, files that parameters name as input,
+the ledger, lists of known content.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from laion_dask.removals import purge_record
 from laion_dask.removals.purge_versions import WEB
 
 _CACHES: Final = frozenset({"pyvenv.cfg"})
-"""A folder with one of these files is an environment: programs that were installed, and nothing of a data set."""
+"""A folder with one of these files is a virtual environment, which holds installed programs and no data."""
 
 
 _OF_GIT: Final = ("HEAD", "objects", "refs")
-"""Every repository of Git has these, also a bare one and that of a submodule."""
+"""Every Git repository has these, also a bare one and that of a submodule."""
 _ASKED: Final = "objects of Git are asked of it"
 
 
 class PlaceError(Exception):
-    """A folder that should be looked into is not there; the message names it."""
+    """A folder that should be searched does not exist; the message names it."""
 
 
 DEMO: Final = "laion_dask/demo"
-"""In a clone of this repository: the captions of the demo's pairs are written there."""
+"""In a clone of this repository: its files have the captions of the demo's pairs."""
 
 
 @dataclass
 class Places:
-    """What a purge looks into, and what not."""
+    """The files that a purge searches, and those that it skips."""
 
     files: list[Path] = field(default_factory=list)
-    """Each name once; several may be links to one content."""
+    """Each path once; several may be links to the same content."""
     repositories: list[Path] = field(default_factory=list)
-    """Folders of Git."""
+    """Git's folders."""
     spared: dict[str, str] = field(default_factory=dict)
-    """What is not looked into, by name, and why."""
+    """Skipped paths with the reason."""
     unread: dict[str, str] = field(default_factory=dict)
     artifacts: list[Path] = field(default_factory=list)
     """Folders of MLflow's artifacts."""
@@ -59,45 +59,45 @@ def find(project: Path, data: Path, home: Path, settings: Params, more: Iterable
     places.artifacts = _artifacts(project, places)
     folders = [project, data, home, *places.artifacts, *more]
     visited: set[tuple[int, int]] = set()
-    known: set[Path] = set()
+    listed: set[Path] = set()
     for folder in folders:
         for path in _walk(folder, spared, visited, places):
-            if path not in known:
-                known.add(path)
+            if path not in listed:
+                listed.add(path)
                 places.files.append(path)
     return places
 
 
 def add(places: Places, folder: Path) -> None:
-    """Look into one more folder, such as a cache that lies elsewhere."""
-    known = {path.parent.resolve() / path.name for path in places.files}
+    """Add the files of one more folder, such as a cache outside of the project."""
+    listed = {path.parent.resolve() / path.name for path in places.files}
     fresh = _walk(folder, {}, set(), places)
-    places.files += [path for path in fresh if path.parent.resolve() / path.name not in known]
+    places.files += [path for path in fresh if path.parent.resolve() / path.name not in listed]
 
 
 def _spared(data: Path, home: Path, settings: Params) -> dict[Path, str]:
-    """Return what is left alone, by its path."""
-    found = {
+    """Return the paths to skip, with the reason."""
+    skipped = {
         data / WEB: "stands for the web",
         Path(settings.catalog.removals): "the ledger: it says what must be kept out",
         home / purge_record.TRACES: "what is searched for, until this purge has ended",
     }
     if settings.crawl.source == "demo":
-        found[Path(DEMO)] = "makes the demo's web, captions too"
+        skipped[Path(DEMO)] = "makes the demo's web, captions too"
     listed = "a list of known content: it says what must be kept out"
-    found |= dict.fromkeys((Path(one.file) for one in settings.catalog.lists), listed)
+    skipped |= dict.fromkeys((Path(one.file) for one in settings.catalog.lists), listed)
     for name, globs in (("crawl.files", settings.crawl.files), ("download.warcs", settings.download.warcs)):
         for glob in globs:
             if "://" in glob:
                 continue
             here = Path(glob)
             paths = Path(here.anchor).glob(str(here.relative_to(here.anchor))) if here.anchor else Path().glob(glob)
-            found |= dict.fromkeys(paths, f"an input that {name} names: it stands for the web")
-    return {path.absolute(): why for path, why in found.items()}
+            skipped |= dict.fromkeys(paths, f"an input that {name} names: it stands for the web")
+    return {path.absolute(): why for path, why in skipped.items()}
 
 
 def _walk(folder: Path, spared: dict[Path, str], visited: set[tuple[int, int]], places: Places) -> Iterator[Path]:
-    """Yield the files below a folder, in order; each folder once, however many links lead to it."""
+    """Yield the files below a folder, in order; a folder with several links only once."""
     if folder.is_file():
         yield folder
         return
@@ -108,7 +108,7 @@ def _walk(folder: Path, spared: dict[Path, str], visited: set[tuple[int, int]], 
         elif path.name == ".git" and path.is_file():
             places.repositories.append(path)
         elif path.is_dir() and all((path / name).exists() for name in _OF_GIT):
-            # Its objects are asked of Git; messages, logs, what git-lfs and others keep there are files as all are.
+            # Git itself lists its objects; its other files (messages, logs, git-lfs) are searched like all files.
             places.repositories.append(path)
             yield from _walk(path, spared | {(path / "objects").absolute(): _ASKED}, visited, places)
         elif path.is_dir():
@@ -120,12 +120,12 @@ def _walk(folder: Path, spared: dict[Path, str], visited: set[tuple[int, int]], 
 
 
 def _entries(folder: Path, visited: set[tuple[int, int]], places: Places) -> list[Path]:
-    """Return what lies in a folder; nothing where that was told before, or cannot be."""
+    """List a folder; nothing if it was visited before or cannot be read."""
     try:
-        about = folder.stat()
-        if (about.st_dev, about.st_ino) in visited:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in visited:
             return []
-        visited.add((about.st_dev, about.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return []
@@ -139,7 +139,7 @@ def _entries(folder: Path, visited: set[tuple[int, int]], places: Places) -> lis
 
 
 def _artifacts(project: Path, places: Places) -> list[Path]:
-    """Return the folders of MLflow's artifacts: `mlruns`, and wherever its database says that runs have theirs."""
+    """Return the folders of MLflow's artifacts: `mlruns`, and those that its database names."""
     folders = dict.fromkeys([project / "mlruns"])
     address = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     if not address.startswith("sqlite:///"):
@@ -162,5 +162,5 @@ def _artifacts(project: Path, places: Places) -> list[Path]:
             folders[Path(unquote(parts.path) if parts.scheme else location)] = None
         else:
             places.spared[location] = "artifacts of MLflow elsewhere: not looked into"
-    whole = [folder.resolve() for folder in folders]
-    return [folder for folder in folders if not any(one in folder.resolve().parents for one in whole)]
+    resolved = [folder.resolve() for folder in folders]
+    return [folder for folder in folders if not any(one in folder.resolve().parents for one in resolved)]

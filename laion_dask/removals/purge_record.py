@@ -1,8 +1,8 @@
-"""The record of a purge: what it is about to do, written first, and the proof afterwards (purges.json).
+"""The record of a purge (purges.json): its plan, written first, and the proof afterwards.
 
-purges.json lies in Git and has digests only. An entry is written before anything is deleted, so that no deletion goes
-unrecorded, and gets its proof when a scan has found nothing left. What is searched for is written down as well until
-then, in a file of its user in the work folder: a purge that was stopped half-way has emptied the tables that knew it.
+purges.json is in Git and has only digests. An entry is written before anything is deleted, so that no deletion goes
+unrecorded, and gets its proof when a scan finds no trace. Until then the traces themselves are saved in the work
+folder, readable by this user only: an interrupted purge may have removed them from the tables already.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from laion_dask.storage.files import sha256
 
 RECORD: Final = Path("purges.json")
 TRACES: Final = "purge.json"
-"""In the work folder, while a purge is under way."""
+"""In the work folder, during a purge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """One file that held traces: where, why, its digest, and whether a file without them takes its place."""
+    """One file that held traces: path, reason, digest, and whether it was rewritten instead of deleted."""
 
     path: str
     why: str
@@ -34,20 +34,20 @@ class Deleted:
 
 
 def pending(home: Path) -> Traces:
-    """Return what a purge that did not come to its end was searching for; nothing where there is none."""
+    """Return the traces of an interrupted purge; none if there is no such purge."""
     path = home / TRACES
-    known = json.loads(path.read_bytes()) if path.is_file() else {}
-    return Traces(**{name: frozenset(values) for name, values in known.items()})
+    saved = json.loads(path.read_bytes()) if path.is_file() else {}
+    return Traces(**{name: frozenset(values) for name, values in saved.items()})
 
 
 def unfinished(record: Path) -> dict[str, Any] | None:
-    """Return the entry without a proof: that of a purge that was stopped."""
+    """Return the entry of an interrupted purge, which has no proof; None if there is none."""
     entries = _read(record)
     return entries[-1] if entries and not entries[-1].get("proof", True) else None
 
 
 def clean(record: Path, home: Path) -> None:
-    """Delete what a purge that was killed has half written here."""
+    """Delete temporary files of a killed purge."""
     for path in (record, home / TRACES):
         _half(path).unlink(missing_ok=True)
 
@@ -55,7 +55,7 @@ def clean(record: Path, home: Path) -> None:
 def begin(
     record: Path, home: Path, wanted: Traces, files: Sequence[Deleted], objects: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Write down what will be deleted, and what it is known by; return the entry: an unfinished one goes on."""
+    """Record the files to delete and the traces; return the entry, which continues an unfinished one."""
     home.mkdir(parents=True, exist_ok=True)
     sets = {one.name: sorted(getattr(wanted, one.name)) for one in fields(wanted) if one.init}
     _write(home / TRACES, sets)
@@ -77,7 +77,7 @@ def begin(
 
 
 def end(record: Path, home: Path, ledger: Path, proof: Mapping[str, Any]) -> None:
-    """Put the proof into the entry, and forget what was searched for."""
+    """Add the proof to the entry, and delete the saved traces."""
     entry = unfinished(record)
     if entry is not None:
         _write(record, [*_read(record)[:-1], {**entry, "ledger_sha256": sha256(ledger), "proof": dict(proof)}])
@@ -85,7 +85,7 @@ def end(record: Path, home: Path, ledger: Path, proof: Mapping[str, Any]) -> Non
 
 
 def _joined(before: Sequence[Any], now: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
-    """Join two lists of what was there; the same content at the same place is told once."""
+    """Join two lists of files; the same content at the same path is listed once."""
     known = {(one[name], one["sha256"]) for one in before}
     return [*before, *(dict(one) for one in now if (one[name], one["sha256"]) not in known)]
 

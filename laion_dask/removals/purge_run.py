@@ -1,4 +1,4 @@
-"""Run a purge: say what will be deleted, write that into the record, delete it, and search every file again."""
+"""Run a purge: preview it, record it, delete, and search every file again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from laion_dask.versions import histories
 
 @dataclass(frozen=True)
 class PurgePreview:
-    """What a purge will do."""
+    """The plan of a purge, and what its search found."""
 
     plan: PurgePlan
     remotes: Sequence[Any]
@@ -35,13 +35,13 @@ class PurgePreview:
 
 @dataclass(frozen=True)
 class PurgeResult:
-    """What every file of the project held after a purge."""
+    """The search of every file after a purge."""
 
     scan: TraceScan
     left: list[str]
     """Files that still hold a trace."""
     not_searched: Mapping[str, str]
-    """Places that a purge leaves alone, with the reason."""
+    """Skipped paths with the reason."""
 
 
 def run(
@@ -54,14 +54,14 @@ def run(
 ) -> PurgeResult | None:
     """Purge a project and the DVC remotes of these names; with `dry_run` only plan, and return None.
 
-    `tell` gets the preview before anything is deleted, `say` a line on what goes on. Where nothing is left, the record
-    is completed with the proof. A run that was stopped is continued from the record.
+    `tell` gets the preview before anything is deleted, `say` each line on progress. If no trace is left, the record is
+    completed with the proof. An interrupted run is continued from the record.
     """
     ledger = Path(project.settings.catalog.removals)
     stopped = purge_record.unfinished(RECORD)
     if not dry_run:
         if stopped:
-            say("purge: one that was stopped goes on")
+            say("purge: continuing the interrupted purge")
         purge.clean(project.data, project.home)
         purge_record.clean(RECORD, project.home)
     lines = removal_ledger.read(ledger)
@@ -78,10 +78,10 @@ def run(
 
 
 def _preview(project: Project, lines: list[Removal], names: list[str]) -> PurgePreview:
-    """Search every file, and plan what becomes of each that holds a trace."""
-    before = purge_record.pending(project.home)
-    uids = purge_gather.removed(lines, project.tables) | before.uids
-    wanted = before | purge_gather.gather(uids, project.tables, lines)
+    """Search every file, and plan what happens to each that holds a trace."""
+    interrupted = purge_record.pending(project.home)
+    uids = purge_gather.removed(lines, project.tables) | interrupted.uids
+    wanted = interrupted | purge_gather.gather(uids, project.tables, lines)
     places = project.places(with_database=False)
     scan = purge_scan.scan(wanted, places, "purge", but=project.web(places), ledgers=project.ledgers)
     planned = purge.plan(wanted, project.data, scan.found, project.copies(places))
@@ -95,19 +95,19 @@ def _carry_out(
     stopped: dict[str, Any] | None,
     say: Callable[[str], None],
 ) -> None:
-    """Write into the record what will happen, then do it: a run that is stopped can go on from the record."""
+    """Record the plan, then carry it out, so that an interrupted run can continue from the record."""
     entry, planned = stopped, preview.plan
     if planned.rewrite or planned.delete or preview.remotes:
         objects = [entry for _, _, entry in preview.remotes]
         entry = purge_record.begin(RECORD, project.home, planned.traces, purge.described(planned), objects)
     purge.carry_out(planned, project.data)
-    # The embedded database holds copies of what files hold, and deleted rows stay in its files for a while.
+    # The embedded database mirrors files, and deleted rows stay in its own files for a while.
     shutil.rmtree(project.home / "postgresql", ignore_errors=True)
     _forget(planned.traces.uids, say)
     if entry and entry["files"]:
         _note(Path(project.settings.catalog.removals), lines, planned.traces.uids)
         if project.cache and any(one["rewritten"] for one in entry["files"]):
-            # The ledger has new lines now, and the stages that read it would run again for its other digest.
+            # The ledger has new lines now: without this, the stages that read it would run again.
             inputs.run()
             purge_dvc.commit(Path())
     for system, path, _ in preview.remotes:
@@ -115,7 +115,7 @@ def _carry_out(
 
 
 def _prove(project: Project, wanted: Traces, names: list[str]) -> tuple[PurgeResult, dict[str, Any]]:
-    """Search every file again; return what still holds a trace, and what the search proves."""
+    """Search every file again; return the files that still hold a trace, and the proof."""
     places = project.places()
     scan = purge_scan.scan(wanted, places, "scan", but=project.web(places), ledgers=project.ledgers)
     scan.found |= dict.fromkeys(purge.with_embeddings(project.data, wanted.uids), "embeddings")
@@ -138,8 +138,8 @@ def _forget(uids: frozenset[str], say: Callable[[str], None]) -> None:
 
 
 def _note(ledger: Path, lines: list[Removal], uids: frozenset[str]) -> None:
-    """Add the purged pairs to the ledger by uid: nothing else is left by which they could be matched."""
-    known = {line.value for line in lines if line.kind == "uid"}
+    """Add the purged pairs to the ledger by uid, the only value that is left to match them by."""
+    recorded = {line.value for line in lines if line.kind == "uid"}
     day = datetime.now(tz=UTC).date().isoformat()
-    new = [Removal("uid", uid, "purged", day, "laion-dask purge") for uid in sorted(uids - known)]
+    new = [Removal("uid", uid, "purged", day, "laion-dask purge") for uid in sorted(uids - recorded)]
     removal_requests.add(ledger, new)

@@ -1,4 +1,4 @@
-"""Search every file of a project for traces of removed pairs, and say what that proves."""
+"""Search every file of a project for traces of removed pairs, and describe the search as proof."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ LIMITS: Final = (
 
 @dataclass
 class TraceScan:
-    """What a reading of all files has found."""
+    """The traces that a search of all files found."""
 
     found: dict[Path, str] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
-    """Objects of Git with a trace, by their name."""
+    """Git objects with a trace, by their name."""
     seen: Seen = field(default_factory=Seen)
     git_objects: int = 0
 
 
 class ScanProgress:
-    """Tells on standard error how far a reading has come, how fast it is and what is left."""
+    """Reports files done, speed and remaining time on standard error."""
 
     def __init__(self, what: str, files: int, size: int) -> None:
         self._what, self._files, self._size = what, files, size
@@ -61,7 +61,7 @@ class ScanProgress:
         self._printed = now
         rate = self._bytes / max(now - self._began, 1e-3)
         left = (self._size - self._bytes) / max(rate, 1.0)
-        print(  # noqa: T201 - a reading of terabytes is no matter of silence
+        print(  # noqa: T201 - reading terabytes takes hours
             f"{self._what}: {self._done:,} of {self._files:,} files, {rate / 1e6:,.0f} MB/s, about {left:,.0f} s left",
             file=sys.stderr,
         )
@@ -70,55 +70,57 @@ class ScanProgress:
 def scan(
     wanted: Traces, places: Places, what: str, *, but: Collection[Path] = (), ledgers: Iterable[str] = ()
 ) -> TraceScan:
-    """Look into all files and all objects of Git; `but` are files of the cache that are left alone.
+    """Search all files and all Git objects; `but` are files of the cache to skip.
 
-    A content that has several names, by links of any kind, is read once and told under each.
+    A file with several paths, by links of any kind, is read once and reported under each.
     """
-    told = TraceScan()
-    told.seen.unread.update(places.unread)
-    known: dict[tuple[int, int], str] = {}
+    result = TraceScan()
+    result.seen.unread.update(places.unread)
+    trace_of: dict[tuple[int, int], str] = {}
     sizes = {path: _size(path) for path in places.files if path not in but}
     progress = ScanProgress(what, len(sizes), sum(sizes.values()))
     for path, size in sizes.items():
         identity = _identity(path)
-        if identity not in known:
-            known[identity] = traces.look(path, wanted, told.seen)
-        found = known[identity] or traces.look_at_name(path, wanted)
-        if found:
-            told.found[path] = found
+        if identity not in trace_of:
+            trace_of[identity] = traces.look(path, wanted, result.seen)
+        trace = trace_of[identity] or traces.look_at_name(path, wanted)
+        if trace:
+            result.found[path] = trace
         progress.add(size)
     for folder in places.repositories:
-        _objects(wanted, folder, told, frozenset(ledgers))
-    return told
+        _objects(wanted, folder, result, frozenset(ledgers))
+    return result
 
 
-def _objects(wanted: Traces, folder: Path, told: TraceScan, ledgers: frozenset[str]) -> None:
+def _objects(wanted: Traces, folder: Path, result: TraceScan, ledgers: frozenset[str]) -> None:
     project = folder.parent
     ours = purge_git.of_paths(project, ledgers)
     counted = Seen()
     try:
         for name, content in purge_git.objects(purge_git.folder_of(project, folder)):
-            told.git_objects += 1
+            result.git_objects += 1
             if name in ours or purge_git.is_ledger(content):
                 continue
-            what = traces.look_at(f"{folder.as_posix()} object {name}", content, wanted, counted)
-            if what:
-                told.objects[f"{folder.as_posix()} object {name}"] = what
+            trace = traces.look_at(f"{folder.as_posix()} object {name}", content, wanted, counted)
+            if trace:
+                result.objects[f"{folder.as_posix()} object {name}"] = trace
     except (purge_git.GitError, OSError) as error:
-        told.seen.unread[folder.as_posix()] = str(error)
+        result.seen.unread[folder.as_posix()] = str(error)
     counted.files = 0
-    told.seen.add(counted)
+    result.seen.add(counted)
 
 
-def proof(told: TraceScan, places: Places, tables: Tables, wanted: Traces, remotes: Collection[str]) -> dict[str, Any]:
-    """Say what was looked into, what was not, and how: what stands in purges.json beside the record."""
+def proof(
+    result: TraceScan, places: Places, tables: Tables, wanted: Traces, remotes: Collection[str]
+) -> dict[str, Any]:
+    """Return what was searched, what was not, and how: the proof in purges.json."""
     return {
-        "scanned": told.seen.files,
-        "bytes": told.seen.bytes,
-        "members": told.seen.members,
-        "git_objects": told.git_objects,
+        "scanned": result.seen.files,
+        "bytes": result.seen.bytes,
+        "members": result.seen.members,
+        "git_objects": result.git_objects,
         "left": 0,
-        "kinds": dict(sorted(told.seen.kinds.items())),
+        "kinds": dict(sorted(result.seen.kinds.items())),
         "remotes": sorted(remotes),
         "traces": {
             name: len(getattr(wanted, name)) for name in ("urls", "domains", "texts", "digests", "pictures", "bodies")
@@ -133,10 +135,10 @@ def proof(told: TraceScan, places: Places, tables: Tables, wanted: Traces, remot
 
 def _identity(path: Path) -> tuple[int, int]:
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return -1, hash(path)
-    return about.st_dev, about.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _size(path: Path) -> int:

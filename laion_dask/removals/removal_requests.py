@@ -1,8 +1,8 @@
 """Check a removal request and append it to removals.csv: nothing twice, no public suffix, no personal data.
 
-Who asked is a personal value. What looks like an address or a number of a person becomes a salted hash, so that two
-requests of one person can be told to be of one, and nobody can be told from the ledger, which is public. The salt is
-the content of the file that LAION_DASK_SALT_FILE names, outside of Git.
+The ledger is public, and who asked is personal data. An address or number of a person becomes a salted hash: so two
+requests of one person can be linked, and the person cannot be identified. The salt is the content of the file that
+LAION_DASK_SALT_FILE names, outside of Git.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from laion_dask.web.urls import address_key
 SALT_FILE: Final = "LAION_DASK_SALT_FILE"
 PSEUDONYM: Final = "hmac-sha256:"
 _MIN_SALT_BYTES: Final = 16
-_TOLD: Final = 5
-_SPACE: Final = 32  # characters before it are controls
+_MOST_NAMED: Final = 5
+_SPACE: Final = 32  # characters below are controls
 
 
 class RequestError(Exception):
-    """A request cannot be taken into the ledger; the message has the value and the remedy."""
+    """A request cannot be added to the ledger; the message has the value and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: values of one or several kinds, with why and by whom."""
+    """A removal request: values of one or several kinds, with reason and source."""
 
     wanted: Sequence[tuple[str, str]]
-    """(kind, value) as asked for."""
+    """(kind, value) as requested."""
     reason: str
     source: str
     places: Sequence[str] = ()
-    """Where each stood, `file:line: ` or nothing; empty where nobody knows."""
+    """Where each value came from, `file:line: `, or empty; no entries if unknown."""
 
 
 def read_file(path: Path, kind: str | None) -> list[tuple[str, str]]:
-    """Read the values of a file: CSV with the columns `kind` and `value` (others are left), or one value a line.
+    """Read the values of a file: CSV with the columns `kind` and `value` (others are ignored), or one value a line.
 
-    Lines of the second form are of `kind`; blank ones and those that begin with `#` are left out. `RequestError` names
-    a line that cannot be read; whether its value can be taken `checked` says.
+    Lines of the second form are of `kind`; blank ones and those that begin with `#` are skipped. `RequestError` names a
+    line that cannot be read; `checked` validates the values.
     """
     return [(kind, value) for _, kind, value in numbered(path, kind)]
 
 
 def numbered(path: Path, kind: str | None) -> list[tuple[int, str, str]]:
-    """Return the same as `read_file`, each value behind the number of its line."""
+    """Return the same as `read_file`, with the line number before each value."""
     try:
         return list(_numbered(path, kind))
     except OSError as error:
@@ -91,7 +91,7 @@ def _numbered(path: Path, kind: str | None) -> Iterator[tuple[int, str, str]]:
 
 
 def checked(request: Request, day: date) -> list[Removal]:
-    """Return the lines for the ledger, as extraction writes values; `RequestError` names what is refused."""
+    """Return the lines for the ledger, with values as extraction writes them; `RequestError` names refused ones."""
     if not request.reason.strip():
         raise RequestError("a removal without a reason. Remedy: --reason, in a few words")
     if not request.source.strip():
@@ -99,10 +99,10 @@ def checked(request: Request, day: date) -> list[Removal]:
     if holds_personal(request.reason):
         raise RequestError("the reason names a person (address or number): the ledger is public. Remedy: leave it out")
     for text in (request.reason, request.source):
-        # A ledger is opened in spreadsheets too, and they run what begins so; a line break would be another line.
+        # A spreadsheet runs text that begins with these signs as a formula; a line break would begin another line.
         if sheets.is_run(text) or printable.line(text) != text or any(ord(character) < _SPACE for character in text):
-            told = "begins with =, +, - or @, or has a line break or a hidden character. Remedy: plain words"
-            raise RequestError(f"{text!r} {told}")
+            problem = "begins with =, +, - or @, or has a line break or a hidden character. Remedy: plain words"
+            raise RequestError(f"{text!r} {problem}")
     source = pseudonym(request.source) if holds_personal(request.source) else request.source.strip()
     places = request.places or [""] * len(request.wanted)
     named = zip(places, request.wanted, strict=True)
@@ -112,11 +112,11 @@ def checked(request: Request, day: date) -> list[Removal]:
 
 
 def _refuse(checked: Iterable[tuple[str, str]]) -> None:
-    """Raise `RequestError` where any of (what, what is wrong with it) has the latter."""
-    wrong = [f"{what}: {told}" for what, told in checked if told]
+    """Raise `RequestError` if any of the pairs (value, problem) has a problem."""
+    wrong = [f"{value}: {problem}" for value, problem in checked if problem]
     if wrong:
-        more = f", and {len(wrong) - _TOLD:,} more" if len(wrong) > _TOLD else ""
-        raise RequestError(f"{len(wrong):,} refused: {'; '.join(wrong[:_TOLD])}{more}. Nothing was added")
+        more = f", and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""
+        raise RequestError(f"{len(wrong):,} refused: {'; '.join(wrong[:_MOST_NAMED])}{more}. Nothing was added")
 
 
 def _refused(kind: str, value: str) -> str:
@@ -124,50 +124,50 @@ def _refused(kind: str, value: str) -> str:
         return f"no such kind. Remedy: one of {', '.join(KINDS)}"
     if any(character in value for character in "\r\n\0"):
         return "a line break in a value. Remedy: one value a line"
-    told = removal_ledger.remedy(kind, value)
-    return f"Remedy: {told}" if told else ""
+    remedy = removal_ledger.remedy(kind, value)
+    return f"Remedy: {remedy}" if remedy else ""
 
 
 def split(ledger: Path, lines: Iterable[Removal]) -> tuple[list[Removal], list[Removal]]:
-    """Return (new, known): lines that the ledger lacks, each once, and those that it has, or that came twice.
+    """Return (new, known): lines that the ledger lacks, each once, and those that it has or that are repeated.
 
-    An address is there in whatever spelling.
+    Spellings of one address count as the same.
     """
-    there = {_meant(line) for line in removal_ledger.read(ledger)}
+    present = {_identity(line) for line in removal_ledger.read(ledger)}
     new: list[Removal] = []
     known: list[Removal] = []
     for line in lines:
-        (known if _meant(line) in there else new).append(line)
-        there.add(_meant(line))
+        (known if _identity(line) in present else new).append(line)
+        present.add(_identity(line))
     return new, known
 
 
-def _meant(line: Removal) -> tuple[str, str]:
+def _identity(line: Removal) -> tuple[str, str]:
     return line.kind, address_key.key(line.value) if line.kind == "url" else line.value
 
 
 def add(ledger: Path, lines: Sequence[Removal]) -> None:
     """Append lines to the ledger: all or none of them, and one writer at a time.
 
-    The new ledger is read before it takes the place of the old one, and must have these lines after those that were
-    there. Raises `RemovalsError` for a ledger that cannot be read, and `RequestError` where the lines are not in it.
+    The new ledger is read back before it replaces the old one, and must have the old lines, then these. Raises
+    `RemovalsError` for a ledger that cannot be read, and `RequestError` if the lines are not in it.
     """
     path = ledger.resolve()
     with _locked(path) as stream:
-        before = stream.read()
-        there = removal_ledger.read(path, known_as=ledger)
+        original = stream.read()
+        present = removal_ledger.read(path, known_as=ledger)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([getattr(line, name) for name in COLUMNS] for line in lines)
-        joint = b"" if not before or before.endswith(b"\n") else b"\n"
+        joint = b"" if not original or original.endswith(b"\n") else b"\n"
         fresh = path.with_name(f".{path.name}.new")
         try:
-            fresh.write_bytes(before + joint + text.getvalue().encode())
+            fresh.write_bytes(original + joint + text.getvalue().encode())
             fresh.chmod(path.stat().st_mode & 0o7777)
-            _check(removal_ledger.read(fresh, known_as=ledger), [*there, *lines], ledger)
+            _check(removal_ledger.read(fresh, known_as=ledger), [*present, *lines], ledger)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        # From here on the next writer may have the lock of the new file, and its own file under the other name.
+        # From here on the next writer may lock the new file and write its own temporary file.
         fresh.replace(path)
 
 
@@ -181,7 +181,7 @@ def _check(found: Sequence[Removal], expected: Sequence[Removal], ledger: Path) 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a ledger for this process alone; another one may put a new file in its place until it is ours."""
+    """Open a ledger with an exclusive lock; repeat if another process replaced the file meanwhile."""
     while True:
         with path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -196,7 +196,7 @@ def holds_personal(text: str) -> bool:
 
 
 def pseudonym(value: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the salted hash that stands for a personal value; `RequestError` without a salt."""
+    """Return the salted hash of a personal value; `RequestError` without a salt."""
     name = environment.get(SALT_FILE)
     if not name:
         raise RequestError(
@@ -210,6 +210,6 @@ def pseudonym(value: str, environment: Mapping[str, str] = os.environ) -> str:
         raise RequestError(f"{SALT_FILE}: {error.strerror}. Remedy: the path of a file that can be read") from None
     if len(salt) < _MIN_SALT_BYTES:
         raise RequestError(f"{SALT_FILE}: fewer than {_MIN_SALT_BYTES} bytes. Remedy: `openssl rand -hex 32`")
-    # Spelling must not make two persons of one.
+    # Case and spaces must not make one person two.
     spelled = " ".join(value.casefold().split())
     return PSEUDONYM + hmac.new(salt, spelled.encode(), hashlib.sha256).hexdigest()

@@ -1,12 +1,11 @@
 """The stage report: figures, one HTML page, and the run in MLflow.
 
 - figures: Draw figures as PNG and SVG: the same numbers give the same bytes.
-- gallery: Draw a seeded sample of pictures for the report; what must not be seen is blurred or left out.
-- linkrot_figure: Draw link rot: what became of all pairs, of each year's and of each large host's.
+- gallery: Draw a seeded sample of pictures for the report; unsafe ones are blurred, reserved ones left out.
+- linkrot_figure: Draw link rot: the share of each result over all pairs, by year and by large host.
 - part: Numbers and figures of a version in, one self-contained HTML page out, with the numbers beside it as JSON.
-- reference: The name of a reference table in, published numbers out: what report and comparison draw beside one's
-  own.
+- reference: Read the published numbers that the report and comparisons of versions draw beside a version's own.
 - reference_figures: Draw numbers of a version beside published ones.
 - report_tables: Write the report's numbers as CSV tables for a spreadsheet, a script or MLflow's page.
-- tracking: File a version as one MLflow run, which is found again by its content and completed instead of doubled.
+- tracking: Log a version as one MLflow run; logging the same version again updates this run.
 """

@@ -1,6 +1,6 @@
 """Draw figures as PNG and SVG: the same numbers give the same bytes.
 
-Colors are Okabe and Ito's, which stay apart for color-blind readers; what a color means is also said by shape or place.
+Colors are Okabe and Ito's, which color-blind readers can tell apart; shape or position repeats the meaning of a color.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INK: Final = "#22303C"
 QUIET: Final = "#6B7782"
 LINE: Final = "#D5DBE1"
 _SPLIT_STYLE: Final[dict[Any, Any]] = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolang": ("#009E73", "^")}
-# Read on a phone at two thirds of this size, and then no letter may be smaller than 8 px.
+# A phone shows it at two thirds of this size, where text must still have 8 px.
 _WIDTH_IN: Final = 5.0
 _LANGUAGES: Final = 15
 STYLE: Final[dict[Any, Any]] = {
@@ -59,7 +59,7 @@ STYLE: Final[dict[Any, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class FigureFiles:
-    """One figure on disk: `<name>.png` at 150 dpi and `<name>.svg`, its title, and what there is to see."""
+    """One figure on disk: `<name>.png` at 150 dpi and `<name>.svg`, its title and caption."""
 
     name: str
     title: str
@@ -70,7 +70,7 @@ class FigureFiles:
 def write(
     folder: Path, steps: Sequence[FunnelStep], statistics: Statistics, decisions: Sequence[Decision]
 ) -> list[FigureFiles]:
-    """Draw every figure that has something to show into `folder`, and return them in the order of the report."""
+    """Draw every figure that has data into `folder`, and return them in the order of the report."""
     folder.mkdir(parents=True, exist_ok=True)
     scored = any(split.scored for split in statistics.splits)
     plots: list[tuple[bool, str, str, str, Callable[[], Figure]]] = [
@@ -152,10 +152,10 @@ def write(
 
 
 def save(figure: Figure, stem: Path) -> Path:
-    """Write `<stem>.png` and `<stem>.svg`, and return the second; inside `rc_context(STYLE)`."""
-    # No dates and no version of the writer: the same numbers give the same bytes.
+    """Write `<stem>.png` and `<stem>.svg`, and return the second; call it inside `rc_context(STYLE)`."""
+    # No dates and no version of the writer, so that the same numbers give the same bytes.
     figure.savefig(stem.with_name(f"{stem.name}.png"), dpi=150, metadata={"Software": None})
-    # Laid out once: to find the places of all labels again takes longer than to draw them.
+    # The layout is kept: computing it again takes longer than drawing.
     figure.set_layout_engine("none")
     figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None, "Creator": None})
     return stem.with_name(f"{stem.name}.svg")
@@ -176,7 +176,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def short_number(value: float, _: object = None) -> str:
-    """Return 1200 as 1.2k: the tick labels of counts."""
+    """Format the tick labels of counts: 1200 as 1.2k."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
@@ -263,7 +263,7 @@ def _languages(statistics: Statistics) -> Figure:
 
 
 def _rate_label(name: str) -> str:
-    """Return a measure as a label: a signal of an opt-out by its own name."""
+    """Return the label of a measure: for an opt-out, the name of its signal."""
     signal = name.removeprefix("opt_out_").removesuffix("_of_attempts")
     return _plain(signal if signal in SIGNALS else name)
 
@@ -308,7 +308,7 @@ def _truth(decisions: Sequence[Decision]) -> Figure:
             name = label if not place else None
             axes.plot([share], [place + shift], marker, color=color, markersize=4.5, linestyle="none", label=name)
     axes.axvline(0.9, color=QUIET, linestyle=":", linewidth=1)
-    # Dots need no zero; the axis begins where the widest interval does.
+    # The axis of dots need not include zero; it begins at the lowest interval.
     lowest = min(low for decision in decisions for low, _ in (decision.precision_interval, decision.recall_interval))
     axes.set_xlim(math.floor(min(lowest, 0.85) * 10) / 10, 1.01)
     axes.set_xlabel("share (dotted: 0.9)")

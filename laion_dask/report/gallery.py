@@ -1,7 +1,7 @@
-"""Draw a seeded sample of pictures for the report; what must not be seen is blurred or left out.
+"""Draw a seeded sample of pictures for the report; unsafe ones are blurred, reserved ones left out.
 
 Never shown: pictures that a removal or a list of known content names, and pictures whose host or page reserves rights.
-Blurred: pictures above the unsafe limit, and those without an unsafe score, because nothing says that they are safe.
+Blurred: pictures above the unsafe limit, and those without an unsafe score, which may be unsafe.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from laion_dask.schema.reasons import KEEP, REASONS, WITHHELD
 from laion_dask.storage import attempts, shards
 
 THUMBNAIL_PX: Final = 160
-# Of a thumbnail: no face, text or body part can be made out at a tenth of its side.
+# A tenth of a thumbnail's side: no face, text or body part can be recognised.
 BLUR_RADIUS_PX: Final = 16
-# Every reason that names a removal or a list of known content, whatever it matched by.
 _COLUMNS: Final = ("key", "caption", "host", "split", "language", "sha256", "rights", "page_signals")
 _TEXT_CHARS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """One picture of the gallery: its fate, its scores (None where there is none), and a JPEG as a data URI."""
+    """One picture of the gallery: its verdict, its scores (None if missing), and a JPEG as a data URI."""
 
     verdict: str
     caption: str
@@ -44,8 +43,8 @@ class Pick:
 def gallery(data: Path, settings: params.Params) -> list[Pick]:
     """Return up to `report.gallery` kept and as many dropped pairs with pictures, spread over the reasons.
 
-    The sample is drawn by the hash of `report.seed` and uid: it does not depend on the order of the shards. Pictures
-    that equal one that is never shown are left out too. Memory: a few candidates for each verdict.
+    The sample is drawn by the hash of `report.seed` and uid, independent of the order of the shards. Copies of hidden
+    pictures are left out too. Memory: a few candidates for each verdict.
     """
     wanted = settings.report.gallery
     if not wanted:
@@ -69,7 +68,7 @@ def gallery(data: Path, settings: params.Params) -> list[Pick]:
 
 
 def held_back(row: Mapping[str, Any], hidden: Collection[str]) -> bool:
-    """Tell whether nobody may be shown this picture; needs verdict, sha256, rights, page_signals, and `known`."""
+    """Tell whether a picture is hidden, by verdict, sha256, rights and page_signals; `hidden` comes from `known`."""
     return (
         row["verdict"] in WITHHELD or row["sha256"] in hidden or row["rights"] == "refused" or bool(row["page_signals"])
     )
@@ -77,7 +76,7 @@ def held_back(row: Mapping[str, Any], hidden: Collection[str]) -> bool:
 
 def known(data: Path) -> set[str]:
     """Return the sha256 of all pictures that a removal or a list of known content names."""
-    # The same bytes may come under another address, which its own verdict need not name.
+    # The same bytes may have another address, whose own verdict does not show this.
     return {
         str(digest)
         for shard in attempts.attempts(data, ["sha256"])
@@ -89,11 +88,11 @@ def known(data: Path) -> set[str]:
 def _in_turn(
     best: Mapping[str, list[tuple[str, Path, dict[str, Any]]]], wanted: int
 ) -> list[tuple[str, Path, dict[str, Any]]]:
-    # One of each reason, then a second of each, so that a common reason does not fill the page.
+    # Round-robin over the reasons, so that a common reason does not fill the page.
     order = [reason for reason in REASONS["filter"] if reason in best]
     turns = [(turn, order.index(reason), row) for reason in order for turn, row in enumerate(best[reason])]
-    first = sorted(turns, key=lambda item: item[:2])[:wanted]
-    return [row for _, _, row in sorted(first, key=lambda item: (item[1], item[0]))]
+    chosen = sorted(turns, key=lambda item: item[:2])[:wanted]
+    return [row for _, _, row in sorted(chosen, key=lambda item: (item[1], item[0]))]
 
 
 def _read(chosen: list[tuple[str, Path, dict[str, Any]]]) -> dict[tuple[str, str], bytes]:
@@ -131,7 +130,7 @@ def _known(score: float | None) -> float | None:
 
 
 def thumbnail(body: bytes, *, blur: bool, side_px: int = THUMBNAIL_PX) -> str:
-    """Return a JPEG, at most `side_px` squared, as a data URI without metadata; blurred beyond recognition if asked."""
+    """Return a JPEG without metadata, at most `side_px` squared, as a data URI; `blur` makes it unrecognisable."""
     from PIL import ImageFilter  # noqa: PLC0415 - only the report draws
 
     from laion_dask.images import prepare  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Draw link rot: what became of all pairs, of each year's and of each large host's."""
+"""Draw link rot: the share of each result over all pairs, by year and by large host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAPTION: Final = (
     "Pairs of the earlier version by what their address gives now. Black lines: 95 % Wilson interval of the share that "
     "still gives the picture, in the same or in other bytes."
 )
-# Okabe and Ito's, dark for what is still there; the order of the bars says the same.
+# Okabe and Ito's; blue for pictures that still exist. The order of the bars repeats the meaning.
 _COLORS: Final = {
     comparison.SAME_BYTES: "#0072B2",
     comparison.SAME_PICTURE: "#56B4E9",
@@ -30,7 +30,7 @@ _HOSTS: Final = 15
 
 
 def write(folder: Path, report: LinkRot) -> FigureFiles | None:
-    """Draw `linkrot.png` and `linkrot.svg` into a folder; None where no pair was compared."""
+    """Draw `linkrot.png` and `linkrot.svg` into a folder; None if no pair was compared."""
     if not report.everything.pairs:
         return None
     folder.mkdir(parents=True, exist_ok=True)

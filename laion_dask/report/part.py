@@ -1,6 +1,6 @@
 """Numbers and figures of a version in, one self-contained HTML page out, with the numbers beside it as JSON.
 
-The page loads nothing, links nowhere and escapes every text that came from the web.
+The page loads nothing, has no links, and escapes every text from the web.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ RATE_NAMES: Final = {
     "removed_of_pairs": "Removal requested",
 }
 _OPT_OUTS: Final = frozenset(f"opt_out_{signal}_of_attempts" for signal in SIGNALS)
-"""Measures that have a row of the page only where they occur."""
-# Six digits are more than any of these shares is worth, and the same on every machine.
+"""Measures that have a row on the page only if they occur."""
+# Six digits are more precise than any of these shares, and equal on every machine.
 _DIGITS: Final = 6
 
 
@@ -66,13 +66,12 @@ def write(
     """Write report.html, figures/, tables/, statistics.json, rates.json, truth.json into `out`; return the headline.
 
     `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path; relative paths
-    and revisions of the parameters are those of `project`. With
-    download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json. The headline
-    has `safety.<name>.<split>`, `truth.<decision>`, `kept.<split>`, `rates.<measure>` and `selection.<language>`; what
-    could not be judged is left out.
+    and revisions in the parameters refer to `project`. With download.verify, linkrot.json and linkrot.parquet are
+    written too, with report.against changes.json. The headline has `safety.<name>.<split>`, `truth.<decision>`,
+    `kept.<split>`, `rates.<measure>` and `selection.<language>`, without undefined values.
     """
-    # matplotlib takes a second, and other questions need only numbers.
-    from laion_dask.report import figures, linkrot_figure  # noqa: PLC0415 - as said
+    # matplotlib takes a second to import, and other callers need only numbers.
+    from laion_dask.report import figures, linkrot_figure  # noqa: PLC0415 - see above
 
     counts = read_metrics(metrics)
     steps = summary.funnel(counts)
@@ -120,18 +119,18 @@ def write(
 
 
 def _changes(out: Path, data: Path, against: str | None, project: Path) -> dict[str, Any] | None:
-    """Compare the release with an earlier version, and write changes.json; None where there is none to compare with."""
+    """Compare the release with an earlier version, and write changes.json; None if `against` is None."""
     if against is None:
         return None
     here = diff.ReleaseFolder("this version", data / "release", data / "filter")
     with checkout.opened(against, project) as before:
-        found = diff.compare(before, here)
-    _write_json(out / "changes.json", found.as_dict())
-    return diff.for_page(found)
+        changes = diff.compare(before, here)
+    _write_json(out / "changes.json", changes.as_dict())
+    return diff.for_page(changes)
 
 
 def headline(numbers: summary.Statistics, decisions: list[truth.Decision]) -> dict[str, dict[str, Any]]:
-    """Return the numbers that two versions are compared by: safety, truth and kept, rounded to six digits."""
+    """Return the numbers for comparing versions: safety, truth and kept, rounded to six digits."""
     safety: dict[str, dict[str, Any]] = {}
     for rate in numbers.safety:
         if rate.rate is not None:
@@ -140,13 +139,13 @@ def headline(numbers: summary.Statistics, decisions: list[truth.Decision]) -> di
             safety.setdefault(rate.name, {})[rate.split] = {"count": rate.count, "total": rate.total, **rounded}
     judged: dict[str, dict[str, float]] = {}
     for decision in decisions:
-        found = {"precision": decision.precision, "recall": decision.recall}
-        judged[decision.name] = {name: round(share, _DIGITS) for name, share in found.items() if share is not None}
+        rates = {"precision": decision.precision, "recall": decision.recall}
+        judged[decision.name] = {name: round(share, _DIGITS) for name, share in rates.items() if share is not None}
     return {"safety": safety, "truth": judged, "kept": {split.split: split.kept for split in numbers.splits}}
 
 
 def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what each stage counted, by stage; the report's own file is left out."""
+    """Return the counts of each stage, without the report's own file."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.stem != "report"}
 
 

@@ -9,20 +9,20 @@ from typing import Final
 from laion_dask.storage import packaged, strict_rows
 
 FOLDER: Final = packaged.file("report", "reference_tables")
-"""The tables, as CSV files with their sources in comment lines at the head."""
+"""CSV files with their sources in comment lines at the top."""
 
 
 @functools.cache
 def read(name: str) -> tuple[dict[str, str], ...]:
-    """Return the rows of `reference_tables/<name>.csv` as they are written, by column."""
-    # Comments become blank lines, so that a message has the line of the file.
+    """Return the rows of `reference_tables/<name>.csv` as text, by column."""
+    # Comments become blank lines, so that error messages have the file's line numbers.
     lines = ["" if line.startswith("#") else line for line in _text(name).splitlines()]
     header, rows = strict_rows.of_text("\n".join(lines), Path(FOLDER.name, f"{name}.csv"))
     return tuple(dict(zip(header, values, strict=True)) for _, values in rows)
 
 
 def source(name: str) -> str:
-    """Return the comment at the head of a reference table: what its columns mean, and where its numbers are from."""
+    """Return the comment at the top of a reference table: the meaning of its columns, and its sources."""
     return "\n".join(line.removeprefix("#").strip() for line in _text(name).splitlines() if line.startswith("#"))
 
 
@@ -35,14 +35,14 @@ def percentiles() -> dict[tuple[str, str], tuple[int, ...]]:
 
 
 def rates(measure: str) -> dict[str, float]:
-    """Return LAION-5B's published share of one safety measure by split; empty where none was published."""
+    """Return LAION-5B's published share of one safety measure by split; empty if none was published."""
     rows = read("rates")
     return {row["split"]: float(row["share"]) for row in rows if (row["set"], row["measure"]) == ("LAION-5B", measure)}
 
 
 def shares() -> dict[str, dict[str, float]]:
-    """Return published shares by what they are shares of: pairs asked for, downloaded ones, links with a text."""
-    asked = {
+    """Return published shares by their denominator: requested pairs, downloaded ones, links with a text."""
+    downloaded = {
         f"{row['set']} {row['year']}": float(row["share"]) for row in read("rates") if row["measure"] == "downloaded"
     }
     steps: dict[str, dict[str, int]] = {}
@@ -53,7 +53,7 @@ def shares() -> dict[str, dict[str, float]]:
     filters = {f"DataComp {row['filter']}": int(row["samples"]) / pool for row in table if row["filter"] != "none"}
     laion = steps["LAION-5B"]
     return {
-        "downloaded, of those asked for": asked,
+        "downloaded, of those asked for": downloaded,
         "kept, of those downloaded": filters,
         "kept, of links with a text": {"LAION-5B": laion["kept"] / laion["candidates"]},
     }

@@ -32,7 +32,7 @@ def own_shares(steps: Sequence[FunnelStep], numbers: Statistics) -> dict[str, fl
 
 
 def shares(steps: Sequence[FunnelStep], numbers: Statistics) -> Figure:
-    """Draw what is left after the large steps, beside what others published."""
+    """Draw the shares that remain after the main steps, beside published ones."""
     own, published = own_shares(steps, numbers), reference.shares()
     groups = [name for name in published if name in own]
     heights = [1 + len(published[name]) for name in groups]
@@ -64,7 +64,7 @@ def _bars(axes: Axes, bars: Sequence[tuple[str, float, bool]]) -> None:
 
 
 def mark_rates(axes: Axes, names: Sequence[str], places: dict[str, float]) -> bool:
-    """Mark LAION-5B's published rates as hollow diamonds in the rows of `names`; True if there was one."""
+    """Mark LAION-5B's published rates as hollow diamonds in the rows of `names`; return whether there is one."""
     marked = False
     for row, name in enumerate(names):
         for split, share in reference.rates(name).items():
@@ -77,8 +77,8 @@ def mark_rates(axes: Axes, names: Sequence[str], places: dict[str, float]) -> bo
 
 def mark_sizes(axes: Axes, place: float, measure: str, split: str) -> None:
     """Draw LAION-5B's published percentiles as a thin grey line under a row: 5 to 95 %, with a tick at the median."""
-    found = reference.percentiles().get((measure, split))
-    if found:
-        low, _, middle, _, high = found
+    published = reference.percentiles().get((measure, split))
+    if published:
+        low, _, middle, _, high = published
         axes.plot([low, high], [place, place], color=PUBLISHED, linewidth=1, linestyle=":")
         axes.plot([middle], [place], "|", color=PUBLISHED, markersize=7)

@@ -14,7 +14,7 @@ from laion_dask.storage import sheets
 def write(folder: Path, steps: Sequence[FunnelStep], numbers: Statistics, decisions: Sequence[Decision]) -> list[Path]:
     """Write funnel, kept, safety, truth, languages, hosts and sizes as `<name>.csv`; shares have six digits.
 
-    A share without a denominator is empty. Without labels there is no truth.csv.
+    A share without a denominator is empty. Without truth labels there is no truth.csv.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, tuple[list[str], Iterable[Sequence[Any]]]] = {

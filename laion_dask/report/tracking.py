@@ -1,6 +1,6 @@
-"""File a version as one MLflow run, which is found again by its content and completed instead of doubled.
+"""Log a version as one MLflow run; logging the same version again updates this run.
 
-The only module that imports mlflow, and it does so inside the functions that need it (4 s).
+The only module that imports mlflow, inside the functions that need it (4 s).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 VERSION_TAG: Final = "laion_dask.version"
 COMPARISON_TAG: Final = "laion_dask.comparison"
 SCORES_TAG: Final = "laion_dask.scores"
-# MLflow's limits: of one batch, and of a dataset's digest (just a DVC directory hash).
+# MLflow's limits of one batch, and of a dataset's digest (the length of a DVC directory hash).
 _METRICS_A_BATCH: Final = 1_000
 _PARAMS_A_BATCH: Final = 100
 _PARAM_CHARS: Final = 6_000
 _DIGEST_CHARS: Final = 36
-# MLflow's comparison shows seven metrics without scrolling, by name: these come first, in the order of the data.
+# MLflow's comparison shows seven metrics without scrolling, sorted by name: these come first, in pipeline order.
 _GLANCE: Final = {
     "1 links seen": "extract.links.seen",
     "2 downloaded": "filter.pairs.seen",
@@ -45,7 +45,7 @@ _GLANCE: Final = {
     "6 precision": "truth.keep.precision",
     "7 recall": "truth.keep.recall",
 }
-# Of the release only what describes it: its tables are data, and DVC has them.
+# Only the files that describe a release: its tables are data, which DVC stores.
 _OF_RELEASE: Final = ("README.md", "manifest.json", "croissant.json")
 _METRIC_NAME: Final = re.compile(r"[^\w\-. :/]")
 
@@ -61,12 +61,12 @@ def log_version(
     release: Path | None = None,
     origin: identity.Origin | None = None,
 ) -> str:
-    """File the version in MLflow and return the run's id; the same version again fills in the same run.
+    """Log the version in MLflow and return the run's id; the same version updates the same run.
 
     `report` is the folder with statistics.json, truth.json, report.html, figures/ and tables/, `metrics` that of the
-    stages' counts, `values` are parameters by section; those in `lock` go before them. With `release` card and manifest
-    are filed too. `origin` says where in Git's history the files are from; without it, that is asked of Git and DVC.
-    Without `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
+    stages' counts, `values` are parameters by section; those in `lock` take precedence. With `release`, card and
+    manifest are logged too. `origin` is the files' place in Git's history, by default read from Git and DVC. Without
+    `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
     """
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
@@ -76,12 +76,12 @@ def log_version(
         client = MlflowClient(tracking_uri=place)
         name = identity.version(lock, metrics, values)
         digests = identity.dataset_digests(lock)
-        laid = {**values, **(identity.tracked_params(lock) if digests else {})}
-        title = str(laid["release"]["name"])
+        parameters = {**values, **(identity.tracked_params(lock) if digests else {})}
+        title = str(parameters["release"]["name"])
         label = origin.experiment or f"{title}-{name[:8]}"
         run = _find_or_create(client, _experiment(client, experiment, place), name, label)
-        _log_values(client, run, flat_metrics(report, metrics), flat_params(laid))
-        for key, value in (_tags(name, laid, origin) | _weights(metrics)).items():
+        _log_values(client, run, flat_metrics(report, metrics), flat_params(parameters))
+        for key, value in (_tags(name, parameters, origin) | _weights(metrics)).items():
             client.set_tag(run.info.run_id, key, value)
         _log_datasets(client, run, title, digests)
         _log_files(client, run, report, release)
@@ -90,25 +90,26 @@ def log_version(
 
 
 def filed(root: Path, uri: str | None = None) -> dict[str, dict[str, str]]:
-    """Return the tags of every version's run by the version, of all experiments in the project's MLflow."""
+    """Return the tags of every version's run, by version, from all experiments in the project's MLflow."""
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
 
         client = MlflowClient(tracking_uri=uri or _place(root))
-        found: dict[str, dict[str, str]] = {}
+        by_version: dict[str, dict[str, str]] = {}
         for experiment in client.search_experiments():
             token: str | None = None
             while True:
                 page = client.search_runs([experiment.experiment_id], page_token=token)
-                found |= {run.data.tags[VERSION_TAG]: run.data.tags for run in page if VERSION_TAG in run.data.tags}
+                tags = [run.data.tags for run in page if VERSION_TAG in run.data.tags]
+                by_version |= {of_run[VERSION_TAG]: of_run for of_run in tags}
                 token = page.token
                 if not token:
                     break
-        return found
+        return by_version
 
 
 def log_comparison(root: Path, name: str, folder: Path, versions: Mapping[str, str], experiment: str) -> str:
-    """File figures and tables of a comparison as a run of their own, and return its id; the same name is the same run.
+    """Log figures and tables of a comparison as a run, and return its id; the same name updates the same run.
 
     `versions` has the commit of each compared version by its label.
     """
@@ -130,10 +131,10 @@ def log_comparison(root: Path, name: str, folder: Path, versions: Mapping[str, s
 def log_scores(
     root: Path, name: str, metrics: Mapping[str, float], values: Mapping[str, Any], folder: Path, experiment: str
 ) -> str:
-    """File what a model learned of a version as a run of its own, and return its id; the same values are the same run.
+    """Log the scores of a model trained on a version as a run, and return its id; equal values update the same run.
 
-    `metrics` are scores and the filter's counts by their names, `values` parameters by section; csv, json and figures
-    of `folder` are its artifacts.
+    `metrics` are scores and the filter's counts by their names, `values` parameters by section; the files `scores.*` of
+    `folder` are its artifacts.
     """
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
@@ -144,8 +145,8 @@ def log_scores(
         parameters = flat_params(values)
         content = json.dumps([name, parameters], sort_keys=True).encode()
         run = _find_or_create(client, where, hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS], name, SCORES_TAG)
-        named = {_METRIC_NAME.sub("_", key): float(value) for key, value in metrics.items()}
-        _log_values(client, run, named, parameters)
+        cleaned = {_METRIC_NAME.sub("_", key): float(value) for key, value in metrics.items()}
+        _log_values(client, run, cleaned, parameters)
         for file in sorted(folder.glob("scores.*")):
             client.log_artifact(run.info.run_id, str(file))
         client.set_terminated(run.info.run_id, end_time=run.info.end_time)
@@ -168,10 +169,9 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
     """Return every number by a name that is the same in every version.
 
     `<stage>.<ledger>.seen|kept|dropped.<reason>` with zeros for reasons that did not occur, other counts of the stages,
-    `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, and where an earlier
-    version was compared with, `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`. Seven of them stand
-    once more under `at a glance/`.
-    And the names of `rates.metrics`.
+    `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, the names of
+    `rates.metrics`, and after a comparison with an earlier download `linkrot.<class>.rate|low|high` and
+    `linkrot.<year>.<class>.rate`. Seven of them are repeated under `at a glance/`.
     """
     values: dict[str, Any] = {
         f"{stage}.{ledger}.dropped.{reason}": 0 for stage, ledger in FUNNEL for reason in REASONS.get(stage, {})
@@ -196,7 +196,7 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
 
 
 def _weights(metrics: Path) -> dict[str, str]:
-    """Return as tags the sha256 of models by their name in `score.models`, of heads by column, of tags by group."""
+    """Return as tags the sha256 of models by name, of heads by column, of tags by group, and of the face detector."""
     score = identity.stage_metrics(metrics).get("score", {})
     return {
         f"laion_dask.{kind}.{name}": str(digest)
@@ -207,28 +207,28 @@ def _weights(metrics: Path) -> dict[str, str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Import and use MLflow without its progress on the terminal, and without telemetry."""
-    # MLflow and Alembic tell every migration of a new database; the terminal belongs to the funnel.
-    # A build sends nothing anywhere that it was not asked to.
+    """Import and use MLflow without its messages on the terminal, and without telemetry."""
+    # MLflow and Alembic log every migration of a new database, which would hide the funnel on the terminal.
+    # A build sends no data that the user did not ask for.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.INFO))
+    level = logging.root.manager.disable
+    logging.disable(max(level, logging.INFO))
     try:
         with warnings.catch_warnings():
-            # MLflow 3.17 speaks to SQLAlchemy 2.1 in words that this deprecates: nothing that we could change.
+            # MLflow 3.17 calls functions that SQLAlchemy 2.1 deprecates, which we cannot change.
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
-        logging.disable(before)
+        logging.disable(level)
 
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
-    # Beside the database, wherever the process was started; a server decides for itself.
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        if existing.lifecycle_stage == "deleted":
+            client.restore_experiment(existing.experiment_id)
+        return str(existing.experiment_id)
+    # Artifacts lie beside the database, whatever the working directory; a server chooses its own place.
     database = uri.removeprefix("sqlite:///")
     location = (Path(database).resolve().parent / "mlruns").as_uri() if database != uri else None
     return str(client.create_experiment(name, artifact_location=location))
@@ -242,7 +242,7 @@ def _find_or_create(client: MlflowClient, experiment_id: str, name: str, label: 
 def _log_values(client: MlflowClient, run: Run, metrics: Mapping[str, float], parameters: Mapping[str, str]) -> None:
     from mlflow.entities import Metric, Param  # noqa: PLC0415 - 4 s
 
-    # Only what is new or differs is sent: a version that is filed again has no second point in any of its metrics.
+    # Only new or changed values are sent: so a version that is logged again has one point in each metric.
     now = int(time.time() * 1000)
     new = [Metric(key, value, now, 0) for key, value in metrics.items() if run.data.metrics.get(key) != value]
     for start in range(0, len(new), _METRICS_A_BATCH):
@@ -258,19 +258,19 @@ def _tags(name: str, values: Mapping[str, Any], origin: identity.Origin) -> dict
     tags = {VERSION_TAG: name, "laion_dask.name": values["release"]["name"]}
     tags |= {"laion_dask.source": values["crawl"]["source"]}
     tags |= {"mlflow.source.name": "laion_dask", "mlflow.source.type": "PROJECT"}
-    found = {
-        # The commit before the one that will hold the new dvc.lock: the version above is what identifies the data.
+    optional = {
+        # The parent of the commit that will contain the new dvc.lock: the version tag identifies the data.
         "mlflow.source.git.commit": origin.commit,
         "dvc.experiment": origin.experiment,
         "dvc.rev": origin.rev,
         "laion_dask.recipe": origin.recipe(values),
         "laion_dask.parent": origin.parent(name),
     }
-    return tags | {key: value for key, value in found.items() if value}
+    return tags | {key: value for key, value in optional.items() if value}
 
 
 def _log_files(client: MlflowClient, run: Run, report: Path, release: Path | None) -> None:
-    # DVC's outs may be read-only, and MLflow copies modes: the second filing could not replace the files of the first.
+    # DVC's outs may be read-only, and MLflow copies modes: logging again could not replace the files.
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(report, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
         for name in _OF_RELEASE if release is not None else ():

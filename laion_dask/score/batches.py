@@ -21,13 +21,13 @@ from laion_dask.clip.preprocess import Preparation
 from laion_dask.score import prefetch
 from laion_dask.score.prefetch import BODIES_AT_ONCE, Ahead, Room
 
-# Trays that are being filled while the towers look at another.
+# Batches that are decoded ahead of the one in the forward pass.
 _AHEAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images that were decoded, and the texts that each model reads."""
+    """Decoded images, and the tokens of each model."""
 
     rows: np.ndarray
     """Rows of the shard's table, one for each image."""
@@ -36,11 +36,11 @@ class Batch:
     pixels: Mapping[str, Any]
     """uint8 (rows, height, width, 3) for each preparation."""
     texts: list[tuple[np.ndarray, Any]]
-    """For each model, in order: rows whose text it reads, and their tokens."""
+    """For each model, in order: the rows whose text it embeds, and their tokens."""
 
 
 class Stopwatch:
-    """Seconds that a part waited for decoding, transfer, forward pass and writing, on the clock of its process."""
+    """Seconds that a part waited for decoding, transfer, forward pass and writing (wall clock)."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("decode", "transfer", "forward", "write"), 0.0)
@@ -57,7 +57,7 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class _Tray:
-    """Room for one batch; decoders write into it, each into places of its own."""
+    """One batch while it is decoded: its buffer, and the futures of what fills it."""
 
     room: Room
     rows: list[int] = field(default_factory=list)
@@ -73,9 +73,9 @@ def batches(
     watch: Stopwatch,
     further: Sequence[Preparation] = (),
 ) -> Iterator[Batch]:
-    """Decode a shard's images (key, bytes) ahead of the forward pass, for the models and for further networks.
+    """Decode a shard's images (key, bytes) ahead of the forward pass, for the models and for `further` networks.
 
-    `table` has key, caption and split. Batches depend on the shard alone, not on the machine's load.
+    `table` has key, caption and split. The cut into batches depends on the shard alone, not on the machine's load.
     """
     row_of = {key: row for row, key in enumerate(table["key"].to_pylist())}
     captions = [str(caption) for caption in table["caption"].to_pylist()]
@@ -90,13 +90,13 @@ def batches(
     try:
         while True:
             with watch.measure("decode"):
-                while len(filling) < _AHEAD and (tray := fill.next()) is not None:
-                    rows = np.array(tray.rows)
-                    for model, read in zip(models.values(), reads, strict=True):
-                        wanted = rows[read[rows]]
-                        texts = [captions[row] for row in wanted]
-                        tray.texts.append((wanted, fill.ahead.read(model.tokenizer, texts) if texts else None))
-                    filling.append(tray)
+                while len(filling) < _AHEAD and (pending := fill.next()) is not None:
+                    rows = np.array(pending.rows)
+                    for model, wanted_rows in zip(models.values(), reads, strict=True):
+                        text_rows = rows[wanted_rows[rows]]
+                        texts = [captions[row] for row in text_rows]
+                        pending.texts.append((text_rows, fill.ahead.read(model.tokenizer, texts) if texts else None))
+                    filling.append(pending)
                 if not filling:
                     return
                 ready = filling.popleft()
@@ -114,7 +114,7 @@ def batches(
 
 
 class _Filling:
-    """Trays out of a shard's images, in order; each is filled while the ones before it are computed."""
+    """Submits a shard's images to the decoders, batch by batch and in order."""
 
     def __init__(
         self,
@@ -131,41 +131,41 @@ class _Filling:
         self._source, self._row_of = source, row_of
 
     def next(self) -> _Tray | None:
-        """Hand the images of one batch over to the decoders; None where there are no more."""
-        tray = _Tray(self.ahead.room(self._size, self._preparations))
+        """Submit the images of one batch to the decoders; None where no images are left."""
+        pending = _Tray(self.ahead.room(self._size, self._preparations))
         source = islice(self._source, self._size)
-        while some := list(islice(source, BODIES_AT_ONCE)):
-            bodies = [body for _, body in some]
-            tray.decoded.append(
-                self.ahead.decode(bodies, self._needed_px, self._preparations, tray.room, len(tray.rows))
+        while chunk := list(islice(source, BODIES_AT_ONCE)):
+            bodies = [body for _, body in chunk]
+            pending.decoded.append(
+                self.ahead.decode(bodies, self._needed_px, self._preparations, pending.room, len(pending.rows))
             )
-            tray.rows += [self._row_of[key] for key, _ in some]
-        if not tray.rows:
-            self.ahead.uploaded(tray.room)
+            pending.rows += [self._row_of[key] for key, _ in chunk]
+        if not pending.rows:
+            self.ahead.uploaded(pending.room)
             return None
-        return tray
+        return pending
 
 
-def _batch(tray: _Tray, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], device: str) -> Batch:
-    """Bring a tray to the device, without the places of images that could not be decoded."""
+def _batch(pending: _Tray, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], device: str) -> Batch:
+    """Copy a decoded batch to the device, without the rows of images that could not be decoded."""
     import torch  # noqa: PLC0415
 
-    rows = np.array(tray.rows)
+    rows = np.array(pending.rows)
     bad = rows[~good]
     count = len(rows)
-    chosen = {key: room[:count] for key, room in tray.room.tensors.items()}
+    chosen = {key: buffer[:count] for key, buffer in pending.room.tensors.items()}
     if len(bad):
         places = torch.from_numpy(np.flatnonzero(good))
-        chosen = {key: room[places] for key, room in chosen.items()}
+        chosen = {key: buffer[places] for key, buffer in chosen.items()}
         texts = [_without(bad, one, tokens) for one, tokens in texts]
     return Batch(
         rows[good],
         bad,
-        {key: devices.upload(room, device) for key, room in chosen.items()},
+        {key: devices.upload(buffer, device) for key, buffer in chosen.items()},
         [(one, tokens if tokens is None else devices.upload(tokens, device)) for one, tokens in texts],
     )
 
 
 def _without(bad: np.ndarray, rows: np.ndarray, tokens: Any) -> tuple[np.ndarray, Any]:  # noqa: ANN401 - torch tensors
-    stays = ~np.isin(rows, bad)
-    return rows[stays], tokens if tokens is None else tokens[stays]
+    keep = ~np.isin(rows, bad)
+    return rows[keep], tokens if tokens is None else tokens[keep]

@@ -1,9 +1,9 @@
 """Detect faces with an ONNX model of the user that has SCRFD's outputs, and return their boxes.
 
 SCRFD (arXiv 2105.04714) as deepinsight/insightface exports and reads it: for strides of 8, 16 and 32 px (larger models:
-up to 128) a score for each anchor and its distances to the four edges of the face, in strides; landmarks are passed
-over. DataComp (arXiv 2304.14108, appendix G) showed SCRFD-10G images padded to a square of 224 px, and kept boxes from
-a score of 0.3 on.
+up to 128) a score for each anchor and its distances to the four edges of the face, in strides; landmarks are ignored.
+DataComp (arXiv 2304.14108, appendix G) gave SCRFD-10G images padded to a square of 224 px, and kept boxes with scores
+of at least 0.3.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from laion_dask.schema.faces import BOXES, SCORES
 from laion_dask.storage.files import sha256
 
 Size = tuple[int, int]
-"""Width and height of an image as it is seen, in px."""
+"""Width and height of the upright image, in px."""
 Found = tuple[np.ndarray, np.ndarray]
-"""Boxes (faces, 4) in px of the square, and scores (faces,), float32, the surest first."""
+"""Boxes (faces, 4) in px of the square, and scores (faces,), float32, highest score first."""
 
 _DEMO_FILE: Final = DEMO_MODEL / "faces.onnx"
 _STRIDES: Final = (8, 16, 32, 64, 128)
@@ -51,22 +51,22 @@ class FaceDetector:
     def score(self, images: Any) -> list[Found]:  # noqa: ANN401 - torch tensors
         """Return the faces in each image of uint8 (rows, side, side, 3).
 
-        One image at a time: most exported files take no more, and so a batch's size changes no box.
+        One image at a time: most exported files accept only one, and so the batch size cannot change a box.
         """
         mean, std = (np.array(values, np.float32) for values in (self.preparation.mean, self.preparation.std))
-        found = []
+        faces = []
         for image in images.cpu().numpy():
             values = (image.astype(np.float32) / 255 - mean) / std
             outputs = self.session.run(None, {self.name: values.transpose(2, 0, 1)[None]})
-            found.append(decode(outputs, self.settings))
-        return found
+            faces.append(decode(outputs, self.settings))
+        return faces
 
     def blank(self, rows: int) -> np.ndarray:
-        """Return what stands where there is no image."""
+        """Return the values of rows without an image."""
         return np.full(rows, None, object)
 
     def rows(self, found: Sequence[Found]) -> np.ndarray:
-        """Return what `score` found as one value for each image, (rows,)."""
+        """Return the results of `score` as an object array (rows,)."""
         values = np.full(len(found), None, object)
         for row, one in enumerate(found):
             values[row] = one
@@ -84,10 +84,10 @@ class FaceDetector:
 
 
 def file(settings: Faces) -> Path:
-    """Return the detector's file; `ModelError` where it is not there, or not the one that was expected."""
+    """Return the detector's file; `ModelError` where it is missing or its sha256 is not the expected one."""
     path = _DEMO_FILE if settings.file == "demo" else Path(settings.file)
     if not path.is_file():
-        message = f"score.faces: {path}: there is no such file. Remedy: the path of a detector, see docs/faces.md"
+        message = f"score.faces: {path} does not exist. Remedy: give the path of a detector, see docs/faces.md"
         raise ModelError(message)
     if settings.expect_sha256 is not None and (digest := sha256(path)) != settings.expect_sha256:
         raise ModelError(
@@ -99,7 +99,7 @@ def file(settings: Faces) -> Path:
 
 @functools.cache
 def load(settings: Faces) -> FaceDetector:
-    """Load the detector once for each process, and look once at nothing; `ModelError` where it is no SCRFD."""
+    """Load the detector once for each process and test it on a black image; `ModelError` where it is not SCRFD."""
     import onnxruntime as ort  # noqa: PLC0415 - seconds
     import torch  # noqa: PLC0415 - seconds
 
@@ -108,15 +108,15 @@ def load(settings: Faces) -> FaceDetector:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
     try:
-        # Bytes, not a path: a file cannot ask for others beside it.
+        # Bytes, not a path: so the model cannot load further files from its folder.
         session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         (entry,) = session.get_inputs()
         _check_input(entry.type, entry.shape, settings.side_px)
         detector = FaceDetector(settings, preparation(settings.side_px), session, entry.name)
         detector.score(torch.zeros((1, settings.side_px, settings.side_px, 3), dtype=torch.uint8))
-    except Exception as error:  # the runtime raises errors of its own kinds, and ours of the layout come too
-        told = " ".join(str(error).split())[:300]
-        raise ModelError(f"score.faces: {path} is no detector with SCRFD's outputs: {told}. {_REMEDY}") from error
+    except Exception as error:  # the runtime raises its own errors, and the checks of the layout ValueError
+        cause = " ".join(str(error).split())[:300]
+        raise ModelError(f"score.faces: {path} is not a detector with SCRFD's outputs: {cause}. {_REMEDY}") from error
     return detector
 
 
@@ -135,7 +135,7 @@ def square(image: Image.Image, *, side_px: int) -> Image.Image:
 
 
 def measured(pictures: Iterable[tuple[str, bytes]], sizes: dict[str, Size]) -> Iterator[tuple[str, bytes]]:
-    """Pass pictures (key, bytes) on, and note their sizes by key; of one that cannot be opened, none."""
+    """Yield pictures (key, bytes) unchanged, and add the size of each that can be opened to `sizes` by key."""
     for key, body in pictures:
         size = preprocess.size(body)
         if size is not None:
@@ -144,12 +144,12 @@ def measured(pictures: Iterable[tuple[str, bytes]], sizes: dict[str, Size]) -> I
 
 
 def sizes_of(keys: Iterable[str], sizes: Mapping[str, Size]) -> list[Size]:
-    """Return the noted sizes in the order of keys; 1 x 1 where there is none, and no face either."""
+    """Return sizes in the order of keys; 1 x 1 for an image that cannot be opened, which has no faces either."""
     return [sizes.get(key, (1, 1)) for key in keys]
 
 
 def counts(columns: Mapping[str, Any]) -> dict[str, int]:
-    """Count boxes, and the images that have any, in a shard's columns; nothing where no detector was set."""
+    """Count boxes, and images with at least one, in a shard's columns; empty where no detector is configured."""
     if BOXES.name not in columns:
         return {}
     each = [len(boxes) for boxes in columns[BOXES.name] if boxes is not None]
@@ -157,10 +157,10 @@ def counts(columns: Mapping[str, Any]) -> dict[str, int]:
 
 
 def decode(outputs: Sequence[np.ndarray], settings: Faces) -> Found:
-    """Return the boxes that stand in the outputs of one image, without those that overlap a surer one.
+    """Decode the outputs for one image to boxes, without those that overlap one with a higher score.
 
-    Outputs end in 1 (scores), 4 (distances) or 10 (landmarks), each kind from the smallest stride up, with the anchors
-    of one place behind each other. Raises `ValueError` for any other layout.
+    The last axis of an output is 1 (scores), 4 (distances) or 10 (landmarks); each kind is ordered by stride, and the
+    anchors of one cell follow each other. Raises `ValueError` for any other layout.
     """
     scores, distances = (
         [np.asarray(one, np.float32).reshape(-1, last) for one in outputs if np.shape(one)[-1:] == (last,)]
@@ -184,30 +184,30 @@ def decode(outputs: Sequence[np.ndarray], settings: Faces) -> Found:
 
 
 def apart(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> Found:
-    """Keep of boxes (n, 4) in px that share more than `overlap` of their joint area only the surest; best first.
+    """Suppress boxes (n, 4) in px whose overlap with a higher-scored one is above `overlap` (IoU); best first.
 
-    Sides count a pixel more, as in insightface's suppression.
+    Sides count one pixel more, as in insightface's non-maximum suppression.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, scores = boxes[order], scores[order]
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     areas = sides[:, 0] * sides[:, 1]
-    stays = (sides > 1).all(axis=1)
+    keep = (sides > 1).all(axis=1)
     for place in range(len(boxes)):
-        if stays[place]:
-            behind = slice(place + 1, None)
-            corner = np.minimum(boxes[place, 2:], boxes[behind, 2:])
-            shared = np.maximum(corner - np.maximum(boxes[place, :2], boxes[behind, :2]) + 1, 0).prod(axis=1)
-            stays[behind] &= shared <= overlap * (areas[place] + areas[behind] - shared)
-    return boxes[stays], scores[stays]
+        if keep[place]:
+            later = slice(place + 1, None)
+            corner = np.minimum(boxes[place, 2:], boxes[later, 2:])
+            shared = np.maximum(corner - np.maximum(boxes[place, :2], boxes[later, :2]) + 1, 0).prod(axis=1)
+            keep[later] &= shared <= overlap * (areas[place] + areas[later] - shared)
+    return boxes[keep], scores[keep]
 
 
 def relative(found: Found, size: Size, side_px: int) -> Found:
-    """Return boxes as shares of an image's width and height, cut at its edges; what lies in the padding goes."""
+    """Return boxes as shares of an image's width and height, clipped to it; boxes in the padding are dropped."""
     boxes, scores = found
     within = np.clip(boxes / np.tile(np.array(_within(size, side_px), np.float32), 2), 0, 1)
-    seen = (within[:, 2:] > within[:, :2]).all(axis=1)
-    return within[seen].astype(np.float32), scores[seen]
+    inside = (within[:, 2:] > within[:, :2]).all(axis=1)
+    return within[inside].astype(np.float32), scores[inside]
 
 
 def _within(size: Size, side_px: int) -> Size:

@@ -1,7 +1,7 @@
 """Score embeddings with heads: published ones for aesthetics, unsafe images and violence, or any linear one or MLP.
 
 All read image embeddings of unit length and compute in double precision, so that the order of sums, which differs
-between machines, does not show in the float32 that they return.
+between machines, does not change the float32 results.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 """Weights (out, in) and biases (out,), float64, in the order in which they are applied."""
 
 _DEMO_FILE: Final = DEMO_MODEL / "heads.safetensors"
-# Columns of this package's heads: the name in their file, and whether a sigmoid makes a probability of the output.
+# Columns of the demo's heads: the name in their file, and whether a sigmoid turns the output into a probability.
 _DEMO: Final = {"aesthetic": ("aesthetics", False), "punsafe": ("unsafe", True), "pwatermark": ("watermark", True)}
-# Keras guards its division with this.
+# Keras divides by at least this.
 _LEAST_DEVIATION: Final = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedHead:
-    """A loaded head: the column that it fills, the features that it reads, and its function."""
+    """A loaded head: its column, its number of input features, and its function."""
 
     column: str
     features: int
@@ -45,35 +45,35 @@ class LoadedHead:
 
 
 def file(spec: heads.Head) -> Path:
-    """Return the file of a head; `ModelError` where it is not there."""
+    """Return the file of a head; `ModelError` where it is missing."""
     path = Path(spec.file) if spec.file is not None else _DEMO_FILE
     if not path.is_file():
-        message = f"score.heads, kind {spec.kind}: {path}: there is no such file. Remedy: the path of its weights"
+        message = f"score.heads, kind {spec.kind}: {path} does not exist. Remedy: give the path of its weights"
         raise ModelError(f"{message}, see docs/heads.md")
     return path
 
 
 @functools.cache
 def load(spec: heads.Head) -> tuple[LoadedHead, ...]:
-    """Load what one entry of `score.heads` names, once for each process: a head for each of its columns.
+    """Load an entry of `score.heads`, once for each process: one head for each of its columns.
 
     Raises `ModelError` where the file is missing, refused, or not of the entry's kind.
     """
     path = file(spec)
-    found = tensors.read(path)
+    arrays = tensors.read(path)
     try:
         if spec.kind == "demo":
-            return demo(found)
-        return (_HEADS[spec.kind](spec.columns[0], found, spec),)
+            return demo(arrays)
+        return (_HEADS[spec.kind](spec.columns[0], arrays, spec),)
     except (KeyError, ValueError) as error:
         message = (
-            f"score.heads: {path} is no file of kind {spec.kind}: {error}. Remedy: see its format in docs/heads.md"
+            f"score.heads: {path} is not a file of kind {spec.kind}: {error}. Remedy: see its format in docs/heads.md"
         )
         raise ModelError(message) from error
 
 
 def demo(found: Tensors) -> tuple[LoadedHead, ...]:
-    """Return the heads of this package: a file with the layers of several, `<head>.w0`, `<head>.b0` and so on."""
+    """Return the demo's heads from a file with the layers of all of them: `<head>.w0`, `<head>.b0` and so on."""
     return tuple(
         _mlp(
             column,
@@ -85,7 +85,7 @@ def demo(found: Tensors) -> tuple[LoadedHead, ...]:
 
 
 def run(values: np.ndarray, of: Layers) -> np.ndarray:
-    """Return the output (rows,) of layers with ReLU between them, for float64 (rows, features)."""
+    """Apply layers, with ReLU between them, to float64 (rows, features); returns (rows,)."""
     for number, (weight, bias) in enumerate(of):
         values = values @ weight.T + bias
         if number + 1 < len(of):
@@ -104,19 +104,19 @@ def layers(found: Tensors) -> Layers:
     else:
         names = sorted((name for name in found if re.search(r"(^|\.)weight$", name)), key=_by_number)
         pairs = [(found[name], found[f"{name.removesuffix('weight')}bias"]) for name in names]
-    of = tuple(
+    linear = tuple(
         (np.atleast_2d(weight).astype(np.float64), np.atleast_1d(bias).astype(np.float64)) for weight, bias in pairs
     )
-    if not of:
+    if not linear:
         message = f"it has {', '.join(sorted(found)[:8])}, but no weight"
         raise ValueError(message)
-    sizes = [of[0][0].shape[-1], *(len(bias) for _, bias in of)]
-    wanted = [(out, into) for into, out in itertools.pairwise(sizes)]
-    shapes = [weight.shape for weight, _ in of]
-    if len(found) != 2 * len(of) or shapes != wanted or sizes[-1] != 1:
-        message = f"weights of shapes {shapes} are no linear layers, one behind the other, down to one output"
+    sizes = [linear[0][0].shape[-1], *(len(bias) for _, bias in linear)]
+    expected = [(out, into) for into, out in itertools.pairwise(sizes)]
+    shapes = [weight.shape for weight, _ in linear]
+    if len(found) != 2 * len(linear) or shapes != expected or sizes[-1] != 1:
+        message = f"weights of shapes {shapes} are not consecutive linear layers with one output"
         raise ValueError(message)
-    return of
+    return linear
 
 
 def _mlp(column: str, of: Layers, *, probability: bool) -> LoadedHead:
@@ -144,13 +144,13 @@ def _collapsed(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
 
 
 def _simulacra(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
-    """Heads of simulacra-aesthetic-models: they read embeddings of the length sqrt(features)."""
+    """Heads of simulacra-aesthetic-models: their inputs have the length sqrt(features)."""
     ((weight, bias),) = _one(layers(found))
     return _mlp(column, ((weight * np.sqrt(weight.shape[1]), bias),), probability=False)
 
 
 def _violence(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
-    """Two prompts of clip-retrieval's back end: above 0 the second, violent one, is more similar than the first."""
+    """Two prompts of clip-retrieval's back end: above 0 the image is closer to the second, violent one."""
     prompts = found[tensors.ONLY].astype(np.float64)
     if prompts.ndim != 2 or len(prompts) != 2:
         message = f"an array of shape {prompts.shape}, not of two prompts, (2, features)"
@@ -160,28 +160,28 @@ def _violence(column: str, found: Tensors, _: heads.Head) -> LoadedHead:
 
 
 def _nsfw(column: str, found: Tensors, spec: heads.Head) -> LoadedHead:
-    """LAION's CLIP-based NSFW detector: some features are categories, by the six decimals that they print with.
+    """LAION's CLIP-based NSFW detector: it treats some features as categories, by their value to six decimals.
 
-    `as-trained` looks them up in the vocabularies of the training, as the released model does; `plain` scales them like
-    the others, as ports to other frameworks do.
+    `as-trained` looks them up in the training's vocabularies, as the released model does; `plain` scales them like the
+    others, as ports to other frameworks do.
     """
     mean, deviation = found["mean"].astype(np.float64), np.sqrt(found["variance"].astype(np.float64))
     deviation = np.maximum(deviation, _LEAST_DEVIATION)
     count = sum(bool(re.fullmatch(r"w\d+", name)) for name in found)
     # Keras keeps weights as (in, out).
-    of = layers({f"{kind}{n}": found[f"{kind}{n}"].T for n in range(count) for kind in "wb"})
+    linear = layers({f"{kind}{n}": found[f"{kind}{n}"].T for n in range(count) for kind in "wb"})
     places = {
         int(column): {str(word): place for place, word in enumerate(found[f"vocab_{column}"], start=1)}
         for column in found["categorical_columns"]
     }
 
     def function(rows: np.ndarray) -> np.ndarray:
-        # The released embeddings were half precision: unrounded values would miss every word of a vocabulary.
+        # The released embeddings were half precision: unrounded values would match no entry of a vocabulary.
         values = rows.astype(np.float16).astype(np.float64)
         if spec.mode != "plain":
             for feature, place in places.items():
                 values[:, feature] = [place.get(f"{value:.6f}", 0) for value in values[:, feature]]
-        return _sigmoid(run((values - mean) / deviation, of))
+        return _sigmoid(run((values - mean) / deviation, linear))
 
     return LoadedHead(column, len(mean), function)
 
@@ -206,10 +206,10 @@ def _one(of: Layers) -> Layers:
 def _sigmoid(values: np.ndarray) -> np.ndarray:
     from scipy.special import expit  # noqa: PLC0415
 
-    # The sigmoid that does not overflow where a head is very sure.
+    # expit does not overflow for large negative values.
     return np.asarray(expit(values))
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
-    """Order `layers.10` behind `layers.2`."""
+    """Sort `layers.10` after `layers.2`."""
     return [(int(piece), "") if piece.isdigit() else (0, piece) for piece in name.split(".")]

@@ -16,7 +16,7 @@ from laion_dask.storage.files import link
 
 
 def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Link tables and arrays of shards with so many rows into `out`: a part's Zarr shard becomes the one at its place.
+    """Link the tables and arrays of all parts into `out`: the n-th part's Zarr shard, of `rows` rows, becomes the n-th.
 
     Returns the counts of the arrays. Raises `StageError` where a chunk is missing.
     """
@@ -42,6 +42,6 @@ def join(rows: int, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
     return {
         "slots": len(done) * rows,
         "dimensions": dimensions,
-        "weights_sha256": {name: of["weights_sha256"] for name, of in about.items()},
+        "weights_sha256": {name: attributes["weights_sha256"] for name, attributes in about.items()},
         **score_columns.merged(about),
     }

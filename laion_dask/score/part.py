@@ -22,7 +22,7 @@ from laion_dask.storage.shards import read_shard
 
 _UNREADABLE = "unreadable_image"
 _Detected = tuple[Detector, np.ndarray]
-"""A network that reads images, and what it found (rows of the table,)."""
+"""A detector and its results (rows of the table,)."""
 
 
 def score(out: Path, *, name: str, images: Path, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def score_rows(
     `table` has key, uid, caption, split and reason; `pictures` are (key, bytes) of the rows to keep, in their order.
 
     The arrays `<model>/image` and `<model>/text` are float16 (shard_rows, dimension), unit length, row i for row i of
-    the table. An image that cannot be decoded costs its row. Counts: the ledger `images`, and under `seconds`
-    what the part waited for, which is of this run and goes into no version.
+    the table. An image that cannot be decoded drops its row. Counts: the ledger `images`, and under `seconds` the
+    waiting times of this run, which are not part of the version.
     """
     watch = Stopwatch()
     loaded = load(settings)
@@ -57,13 +57,13 @@ def score_rows(
     if settings.faces is not None:
         pictures = faces.measured(pictures, sizes)
     decoded = batches(table, pictures, settings, loaded, watch, [one.preparation for one, _ in detectors])
-    found = 0
+    decoded_rows = 0
     for batch in _seen(decoded, embedded, detectors, watch):
-        found += len(batch.rows) + len(batch.unreadable)
+        decoded_rows += len(batch.rows) + len(batch.unreadable)
         reasons[batch.unreadable] = _UNREADABLE
     expected = table["reason"].to_pylist().count(KEEP)
-    if found != expected:
-        message = f"shard {name}: {expected} rows have an image by its table, {found} were found in its tar"
+    if decoded_rows != expected:
+        message = f"shard {name}: {expected} rows have an image by its table, {decoded_rows} were found in its tar"
         raise ValueError(message)
     with watch.measure("forward"):
         columns: dict[str, Any] = {**_columns(table, embedded, reasons, settings)}
@@ -103,7 +103,7 @@ def about(settings: params.Score) -> dict[str, dict[str, str]]:
 def _seen(
     found: Iterator[Batch], embedded: dict[str, Embedded], detectors: Sequence[_Detected], watch: Stopwatch
 ) -> Iterator[Batch]:
-    """Pass batches through the networks; a GPU computes one batch while the results of the last are fetched."""
+    """Run batches through the networks; a GPU computes one batch while the results of the previous one are fetched."""
     waiting: tuple[Batch, list[Any], list[Any]] | None = None
     for batch in found:
         if not len(batch.rows):
@@ -133,8 +133,8 @@ def _keep(
     embedded: dict[str, Embedded],
     detectors: Sequence[_Detected],
 ) -> None:
-    for (detector, values), seen in zip(detectors, detected, strict=True):
-        values[batch.rows] = detector.rows(seen)
+    for (detector, values), results in zip(detectors, detected, strict=True):
+        values[batch.rows] = detector.rows(results)
     for one, (image, text), (rows, _) in zip(embedded.values(), queued, batch.texts, strict=True):
         one.image[batch.rows] = one.model.rows(image)
         if text is not None:
@@ -144,7 +144,7 @@ def _keep(
 def _columns(
     table: pa.Table, embedded: dict[str, Embedded], reasons: np.ndarray, settings: params.Score
 ) -> dict[str, np.ndarray]:
-    """Return all columns of scores (rows of the table,): similarities, and what heads and prompts say."""
+    """Return all columns of scores (rows of the table,): similarities, scores of heads, and tags."""
     count = table.num_rows
     own = {
         name: np.einsum("ij,ij->i", one.image[:count], one.text[:count]).astype(np.float32)
@@ -152,14 +152,14 @@ def _columns(
     }
     captions = [str(caption) for caption in table["caption"].to_pylist()]
     for values in own.values():
-        # A picture without a text is like none; tars of others hold such.
+        # A picture without a text has no similarity; foreign tars contain such.
         values[[not caption for caption in captions]] = np.nan
     split = np.array(table["split"].to_pylist(), dtype=object)
     similarity = np.full(count, np.nan, np.float32)
-    # The first model that reads a split comes last here, and stays.
+    # In reverse, so that the first model of a split overwrites the others.
     for spec in reversed(settings.models):
-        read = np.array([spec.reads(one) for one in split], bool)
-        similarity[read] = own[spec.name][read]
+        mask = np.array([spec.reads(one) for one in split], bool)
+        similarity[mask] = own[spec.name][mask]
     measured = score_columns.measure(embedded, np.flatnonzero(reasons == KEEP), captions, settings)
     columns = {"similarity": similarity} | {name: values[:count] for name, values in measured.items()}
     return columns | {f"similarity_{name}": values for name, values in own.items()}

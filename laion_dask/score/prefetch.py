@@ -1,8 +1,7 @@
 """Decode images ahead of the forward pass, in a thread or in processes, into shared buffers.
 
-On a CPU one thread fills the pauses of the forward pass. A GPU asks for thousands of images a second, and what Python
-does for each of them under its lock would hold many threads back: there, processes write into memory that they share
-with the process that feeds the GPU.
+On a CPU one thread decodes while the forward pass waits. A GPU needs thousands of images a second, for which threads
+would block each other on Python's GIL: there, processes write into memory shared with the process that feeds the GPU.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from laion_dask.clip import devices, preprocess
 from laion_dask.clip.preprocess import Preparation, UnreadableImageError
 
 BODIES_AT_ONCE: Final = 64
-"""Images that are handed over together."""
+"""Images in one call of a decoder."""
 
 Tokenizer = Callable[[list[str]], Any]
-"""Texts in, int64 tensor (rows, context) out."""
+"""Maps texts to an int64 tensor (rows, context)."""
 
 _Address = tuple[int, int, int]
-"""Process, file and bytes of memory."""
+"""Process id, file descriptor and size in bytes of shared memory."""
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class Room(Protocol):
-    """Memory for the pixels of one batch."""
+    """A buffer for the pixels of one batch."""
 
     @property
     def tensors(self) -> Mapping[str, Any]:
@@ -44,10 +43,10 @@ class Room(Protocol):
 
 
 class Ahead(Protocol):
-    """What decodes ahead of one part's forward passes."""
+    """Decodes the images of one part ahead of its forward passes."""
 
     def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
-        """Return room for a batch."""
+        """Return a buffer for a batch."""
 
     def decode(
         self,
@@ -57,22 +56,22 @@ class Ahead(Protocol):
         room: Room,
         first: int,
     ) -> Future[list[bool]]:
-        """Write pixels from row `first` on; the result says of each body whether it could be decoded."""
+        """Decode bodies into the buffer from row `first` on; the result says for each whether it could be decoded."""
 
     def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
-        """Return the tokens of texts, int64 (rows, context), as the tokenizer gives them."""
+        """Tokenize texts: int64 (rows, context)."""
 
     def uploaded(self, room: Room) -> None:
-        """Say that the device was asked to copy from this room, and that nothing else needs it."""
+        """Release a buffer whose copy to the device has been started."""
 
     def close(self) -> None:
-        """End what was started for this part."""
+        """End the threads that were started for this part."""
 
 
 def start(device: str) -> Ahead:
-    """Return what decodes for a part: processes for a GPU, where this process may have any; else threads."""
+    """Start the decoders of a part: processes for a GPU, where this process may have children; else threads."""
     number = devices.decoders(device)
-    # Dask's own workers are made without the right to have processes unless they are told so: see cluster.py.
+    # Dask's workers are daemons, which may not have children, unless cluster.py configures them otherwise.
     if device == "cpu" or number == 1 or multiprocessing.current_process().daemon:
         return Threads(number, device)
     return _processes(number)
@@ -81,7 +80,7 @@ def start(device: str) -> Ahead:
 def decode(
     bodies: Sequence[bytes], needed_px: int | None, preparations: Sequence[Preparation], rooms: Sequence[np.ndarray]
 ) -> list[bool]:
-    """Write the pixels of each body into its row of every room; say of each whether it could be decoded."""
+    """Decode each body into its row of every buffer; return for each whether it could be decoded."""
     done = []
     for row, body in enumerate(bodies):
         try:
@@ -95,10 +94,10 @@ def decode(
 
 
 class _Own:
-    """Memory of this process; torch keeps what was pinned for the next batch."""
+    """A buffer in this process's memory; torch caches pinned memory for the next batch."""
 
     def __init__(self, rows: int, preparations: Sequence[Preparation], device: str) -> None:
-        self.tensors = {one.key: devices.tray(rows, one.side, device) for one in preparations}
+        self.tensors = {one.key: devices.pixel_buffer(rows, one.side, device) for one in preparations}
 
 
 class Threads:
@@ -109,7 +108,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(number)
 
     def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
-        """Return memory of this process."""
+        """Return a buffer in this process's memory."""
         return _Own(rows, preparations, self._device)
 
     def decode(
@@ -129,7 +128,7 @@ class Threads:
         return self._pool.submit(tokenizer, list(texts))
 
     def uploaded(self, room: Room) -> None:
-        """Leave it to torch, which knows when pinned memory is free again."""
+        """Do nothing: torch tracks when pinned memory can be reused."""
 
     def close(self) -> None:
         """End the threads."""
@@ -137,9 +136,9 @@ class Threads:
 
 
 class _Nameless:
-    """Memory that other processes of this user can map, and that goes with this one.
+    """Memory that other processes of this user can map, and that ends with this process (memfd).
 
-    Not a file of /dev/shm, which containers often limit to 64 MB.
+    Not a file in /dev/shm, which containers often limit to 64 MB.
     """
 
     def __init__(self, content: bytes | int) -> None:
@@ -153,7 +152,7 @@ class _Nameless:
 
 
 class _Shared:
-    """Room that decoding processes write and a GPU reads: pinned once, used for many batches."""
+    """A buffer that decoding processes write and a GPU reads: pinned once, used for many batches."""
 
     def __init__(self, shapes: _Shapes) -> None:
         import torch  # noqa: PLC0415 - seconds
@@ -172,16 +171,16 @@ class _Shared:
             self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def wait(self) -> None:
-        """Wait until the device has copied what was in here."""
+        """Wait until the device has copied the previous batch out of this buffer."""
         if hasattr(self, "copied"):
             self.copied.synchronize()
 
 
 class Processes:
-    """Processes that live as long as this one, and rooms that are used again."""
+    """Decoding processes that live as long as this process, with reused buffers."""
 
     def __init__(self, number: int) -> None:
-        # A fork would carry CUDA and the locks of threads with it. A server that has the imports forks in no time.
+        # fork would copy CUDA's state and held locks; a fork server has done the imports already and forks fast.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["laion_dask.clip.preprocess", "open_clip.transform"])
         self._pool = ProcessPoolExecutor(number, mp_context=context, initializer=_end_with_the_parent)
@@ -191,7 +190,7 @@ class Processes:
         self._pickled: dict[int, tuple[Tokenizer, _Nameless]] = {}
 
     def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
-        """Return a room that is free again, or a new one."""
+        """Return a released buffer, or a new one."""
         shapes = tuple((one.key, (rows, *one.side, 3)) for one in preparations)
         with self._lock:
             free = self._free.setdefault(shapes, [])
@@ -216,13 +215,13 @@ class Processes:
         """As `Ahead.read`; a tokenizer is pickled once, and unpickled once in each process."""
         with self._lock:
             if id(tokenizer) not in self._pickled:
-                # Kept with its pickle, so that its id stays its own.
+                # The tokenizer is kept too, so that its id is not reused.
                 self._pickled[id(tokenizer)] = tokenizer, _Nameless(pickle.dumps(tokenizer))
             address = self._pickled[id(tokenizer)][1].address
         return self._threads.submit(lambda: _tensor(self._pool.submit(_read, address, list(texts)).result()))
 
     def uploaded(self, room: Room) -> None:
-        """Take the room back; who gets it next waits for the copy."""
+        """Release the buffer; its next user waits for the copy."""
         shared = _shared(room)
         if hasattr(shared, "copied"):
             shared.copied.record()
@@ -230,7 +229,7 @@ class Processes:
             self._free[shared.shapes].append(shared)
 
     def close(self) -> None:
-        """End nothing: the next part finds the processes and the rooms."""
+        """Do nothing: the next part reuses the processes and the buffers."""
 
     def end(self) -> None:
         """End the processes."""
@@ -245,7 +244,7 @@ def _processes(number: int) -> Processes:
 
 def _shared(room: Room) -> _Shared:
     if not isinstance(room, _Shared):
-        raise TypeError("a room of another kind of decoder")
+        raise TypeError("a buffer of another kind of decoder")
     return room
 
 
@@ -276,7 +275,7 @@ def _read(address: _Address, texts: list[str]) -> np.ndarray:
 
 @functools.cache
 def _tokenizer(address: _Address) -> Tokenizer:
-    # Of the process that this one belongs to, which made it a moment ago: not a file.
+    # The pickle comes from the parent process's memory, not from a file, so it can be trusted.
     return cast("Tokenizer", pickle.loads(_mapped(address).tobytes()))  # noqa: S301
 
 
@@ -288,7 +287,7 @@ def _tensor(tokens: np.ndarray) -> Any:  # noqa: ANN401 - a torch tensor
 
 @functools.cache
 def _mapped(address: _Address) -> np.ndarray:
-    """Map memory of another process: uint8 (size,). It is never given back, so that a number means one memory."""
+    """Map memory of another process: uint8 (size,). Never released: an address always means the same memory."""
     owner, file, size = address
     opened = os.open(f"/proc/{owner}/fd/{file}", os.O_RDWR)
     try:
@@ -298,7 +297,7 @@ def _mapped(address: _Address) -> np.ndarray:
 
 
 def _end_with_the_parent() -> None:
-    """End this process when the one that asked for it is gone, however that ended."""
+    """End this process when its parent ends, even if that is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 

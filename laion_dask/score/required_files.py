@@ -10,9 +10,9 @@ from laion_dask.score import faces, heads, score_columns
 
 
 def find(rules: params.Score) -> None:
-    """Find or fetch the weights of all models and the tokenizers that open_clip lacks; load each head and detector.
+    """Find or fetch the weights and tokenizers of all models; load each head and the face detector.
 
-    Called before a cluster starts. Raises what the module raises that reads the file, `ModelError` for a model.
+    Called before a cluster starts. Raises the error of the module that reads a file, `ModelError` for a model.
     """
     for spec in rules.models:
         weights.find(spec)
@@ -24,6 +24,6 @@ def find(rules: params.Score) -> None:
 
 
 def deciding(rules: params.Score) -> list[Path | str]:
-    """Return the digests and files that decide the scores, for keys; `ModelError` where a model is refused."""
+    """Return the digests and files that decide the scores, for the keys of parts; raises `ModelError`."""
     beside = [path for spec in rules.models for path in weights.files(spec)]
     return [*(weights.identify(spec) for spec in rules.models), *beside, *score_columns.files(rules)]

@@ -33,7 +33,7 @@ _MEANINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What one model made of a shard: float32 (rows, dimension), unit length, NaN where it saw or read nothing."""
+    """One model's embeddings of a shard: float32 (rows, dimension), unit length, NaN where there are none."""
 
     model: Clip
     image: np.ndarray
@@ -45,33 +45,33 @@ class Detector(Protocol):
 
     @property
     def preparation(self) -> Preparation:
-        """What it does to an image first."""
+        """Its preprocessing."""
 
     def score(self, images: Any) -> Any:  # noqa: ANN401 - torch tensors
-        """Look at uint8 pixels (rows, height, width, 3) on the device; the result may still be under way."""
+        """Score uint8 pixels (rows, height, width, 3) on the device; the result may still be computing."""
 
     def blank(self, rows: int) -> np.ndarray:
-        """Return what stands where there is no image, (rows,)."""
+        """Return the values of rows without an image, (rows,)."""
 
     def rows(self, found: Any) -> np.ndarray:  # noqa: ANN401 - what `score` returns
-        """Return what `score` found, (rows,)."""
+        """Fetch the results of `score` from the device, (rows,)."""
 
     def columns(self, values: np.ndarray, sizes: Sequence[tuple[int, int]]) -> Mapping[str, Any]:
-        """Return the columns that it fills, by name, of all rows; `sizes` are those of their images."""
+        """Return its columns, by name, for all rows; `sizes` are those of their images."""
 
 
 def detectors(settings: params.Score) -> list[Detector]:
-    """Return the networks of `score.heads` and `score.faces` that read images, loaded."""
-    found: list[Detector] = [watermark.load(spec) for spec in settings.heads or () if spec.kind == "watermark"]
-    return [*found, faces.load(settings.faces)] if settings.faces is not None else found
+    """Load the networks of `score.heads` and `score.faces` that read images instead of embeddings."""
+    loaded: list[Detector] = [watermark.load(spec) for spec in settings.heads or () if spec.kind == "watermark"]
+    return [*loaded, faces.load(settings.faces)] if settings.faces is not None else loaded
 
 
 def measure(
     embedded: Mapping[str, Embedded], rows: np.ndarray, captions: Sequence[str], settings: params.Score
 ) -> dict[str, np.ndarray]:
-    """Return the columns beside the similarities, (all rows of the shard,), by their names, but those of `detectors`.
+    """Return the columns of heads and tags that read embeddings, (all rows of the shard,), by their names.
 
-    `embedded` holds every model of `score.models` by its name, in that order; `rows` are those that have an image,
+    `embedded` holds every model of `score.models` by its name, in that order; `rows` are those with an image,
     `captions` the texts of all rows. Raises `ModelError` where a head does not fit its model.
     """
     total = len(next(iter(embedded.values())).image)
@@ -97,7 +97,7 @@ def measure(
 
 
 def columns(settings: params.Score) -> list[Column]:
-    """Return the columns that heads, tags and faces add to SCORES, in order; `ModelError` where two have one name."""
+    """Return the columns that heads, tags and faces add to SCORES, in order; `ModelError` for a name used twice."""
     own = set(SCORES.names)
     names = [column for head in settings.heads or () for column in head.columns if column not in own]
     described = [
@@ -112,17 +112,17 @@ def columns(settings: params.Score) -> list[Column]:
 
 
 def files(settings: params.Score) -> list[Path]:
-    """Return the files that decide the columns, so that a changed one makes other parts."""
-    found = [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
-    return [*found, faces.file(settings.faces)] if settings.faces is not None else found
+    """Return the files that decide the columns; they enter the keys of parts."""
+    paths = [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
+    return [*paths, faces.file(settings.faces)] if settings.faces is not None else paths
 
 
 @functools.cache
 def about(settings: params.Score, model: str) -> dict[str, str]:
-    """Return the sha256 of the files that read a model's embeddings, for the attributes of its arrays: JSON objects.
+    """Return the sha256 of the files of a model's heads and tags, as JSON objects for the attributes of its arrays.
 
-    `heads_sha256` by the column that a head fills, `tags_sha256` by `tag_<group>` or `laion400m`, `faces_sha256` by
-    `face_bboxes`; none where there is none. Networks that read images instead of embeddings stand with the first model.
+    `heads_sha256` by column, `tags_sha256` by `tag_<group>` or `laion400m`, `faces_sha256` by `face_bboxes`; empty ones
+    are left out. Networks that read images instead of embeddings are listed with the first model.
     """
     first = settings.models[0].name
     heads_ = {
@@ -138,18 +138,18 @@ def about(settings: params.Score, model: str) -> dict[str, str]:
         for name in tags.names(spec)
     }
     faces_ = {face_schema.BOXES.name: sha256(faces.file(settings.faces))} if settings.faces and model == first else {}
-    found = dict(zip(_DIGESTS, (heads_, tags_, faces_), strict=True))
-    return {name: json.dumps(digests, sort_keys=True) for name, digests in found.items() if digests}
+    by_kind = dict(zip(_DIGESTS, (heads_, tags_, faces_), strict=True))
+    return {name: json.dumps(digests, sort_keys=True) for name, digests in by_kind.items() if digests}
 
 
 def merged(about: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Return the digests that `about` gave for each model, of all models together."""
-    found: dict[str, dict[str, str]] = {}
-    for of in about.values():
+    """Merge the digests that `about` returned for each model."""
+    digests: dict[str, dict[str, str]] = {}
+    for attributes in about.values():
         for name in _DIGESTS:
-            if name in of:
-                found.setdefault(name, {}).update(json.loads(of[name]))
-    return found
+            if name in attributes:
+                digests.setdefault(name, {}).update(json.loads(attributes[name]))
+    return digests
 
 
 def _model(embedded: Mapping[str, Embedded], name: str | None) -> Embedded:

@@ -1,8 +1,8 @@
 """Classify images by text prompts (zero-shot), with LAION-400M's NSFW tag by its own rules.
 
-Prompts are the user's, in a YAML file. LAION-400M's rule is known in two forms: as its announcement has it, and as its
-program (crawlingathome's gpu_inference.py) ran, which joined two prompts for want of a comma but kept the border
-between neutral and unsafe ones, tested only the best of the animals, and looked for words inside of others.
+Prompts are the user's, in a YAML file. LAION-400M's rule is known in two forms: as announced, and as its program
+(crawlingathome's gpu_inference.py) ran. The program lacked a comma, which joined two prompts but left the border
+between neutral and unsafe ones; it tested only the best match among animals, and found words inside other words.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from laion_dask.schema import Column
 from laion_dask.storage import packaged
 
 DEMO_FILE: Final = packaged.file("demo", "tags.yaml")
-# CLIP's learned temperature, at which it was stopped in training.
+# CLIP's learned logit scale, which its training clips at 100.
 _SCALE: Final = 100.0
 
 Prompt = Annotated[str, Field(min_length=1)]
 Prompts = Annotated[tuple[Prompt, ...], Field(min_length=1)]
 _Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=30)]
 Groups = dict[_Word, Annotated[dict[_Word, Prompt | Prompts], Field(min_length=2)]]
-"""Prompts by label by group; a label with several has their mean."""
+"""Prompts by label by group; a label with several prompts uses their mean."""
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-"""Texts in, unit embeddings (texts, features) out."""
+"""Maps texts to unit embeddings (texts, features)."""
 
 
 class TagsError(Exception):
-    """A file of prompts is missing or not of its kind; the message has the value and the remedy."""
+    """A file of prompts is missing or malformed; the message has the value and the remedy."""
 
 
 class Laion400m(Section):
-    """Prompts of LAION-400M's NSFW tag, as they were meant; see docs/heads.md."""
+    """Prompts of LAION-400M's NSFW tag, as announced; see docs/heads.md."""
 
     neutral: Prompts
     unsafe: Prompts
     joined: Annotated[int, Field(ge=0)]
-    """Place in `neutral` of the prompt that the program joined with the next, without anything between."""
+    """Index in `neutral` of the prompt that the program joined with the next one, without a separator."""
     minors: Prompts
     adults: Prompts
     things: Prompts
     animals: Prompts
     words: Prompts
-    """Words of a text that speaks of minors."""
+    """Words in a caption that refer to minors."""
 
     @model_validator(mode="after")
     def _joined_has_a_next(self) -> Laion400m:
@@ -64,37 +64,35 @@ class Laion400m(Section):
         return self
 
     def categories(self, rule: str) -> tuple[str, ...]:
-        """Return neutral prompts, then unsafe ones; by the rule `code` with two joined, so that all later move up."""
+        """Return neutral prompts, then unsafe ones; by the rule `code` two are joined, which shifts all later ones."""
         at = self.joined
         joined = (*self.neutral[:at], self.neutral[at] + self.neutral[at + 1], *self.neutral[at + 2 :])
         return (*(joined if rule == "code" else self.neutral), *self.unsafe)
 
 
 def path(spec: heads.Tag) -> Path:
-    """Return the file of prompts; `TagsError` where it is not there."""
+    """Return the file of prompts; `TagsError` where it is missing."""
     file = DEMO_FILE if spec.file == "demo" else Path(spec.file)
     if not file.is_file():
-        raise TagsError(
-            f"score.tags: {file}: there is no such file. Remedy: the path of a YAML file, see docs/heads.md"
-        )
+        raise TagsError(f"score.tags: {file} does not exist. Remedy: give the path of a YAML file, see docs/heads.md")
     return file
 
 
 @functools.cache
 def groups(spec: heads.Tag) -> dict[str, dict[str, tuple[str, ...]]]:
     """Read a file of kind zero_shot: labels and their prompts by group."""
-    read: Groups = _read(spec, TypeAdapter(Groups))
+    parsed: Groups = _read(spec, TypeAdapter(Groups))
     return {
         group: {label: (prompts,) if isinstance(prompts, str) else prompts for label, prompts in labels.items()}
-        for group, labels in read.items()
+        for group, labels in parsed.items()
     }
 
 
 @functools.cache
 def laion400m(spec: heads.Tag) -> Laion400m:
     """Read a file of kind laion400m."""
-    read: Laion400m = _read(spec, TypeAdapter(Laion400m))
-    return read
+    parsed: Laion400m = _read(spec, TypeAdapter(Laion400m))
+    return parsed
 
 
 def columns(spec: heads.Tag) -> list[Column]:
@@ -117,7 +115,7 @@ def columns(spec: heads.Tag) -> list[Column]:
 
 
 def names(spec: heads.Tag) -> list[str]:
-    """Return what an entry of `score.tags` is known by: `laion400m`, or `tag_<group>` for each of its groups."""
+    """Return the names of an entry of `score.tags`: `laion400m`, or `tag_<group>` for each of its groups."""
     return [spec.kind] if spec.kind == "laion400m" else [f"tag_{group}" for group in groups(spec)]
 
 
@@ -145,7 +143,7 @@ def score(spec: heads.Tag, image: np.ndarray, captions: Sequence[str], embed: Em
 
 
 def shares(image: np.ndarray, prompts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the softmax of 100 times the cosine, float32 (rows, labels); of several prompts the mean is the label."""
+    """Return the softmax of 100 times the cosine, float32 (rows, labels); several prompts of a label are averaged."""
     means = np.stack([one.astype(np.float64).mean(axis=0) for one in prompts])
     labels = means / np.linalg.norm(means, axis=1, keepdims=True)
     logits = _SCALE * (image.astype(np.float64) @ labels.T)
@@ -154,22 +152,22 @@ def shares(image: np.ndarray, prompts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def top2(image: np.ndarray, prompts: np.ndarray) -> np.ndarray:
-    """Return the places of the two most similar prompts, best first, (rows, 2); of equal ones the earlier."""
+    """Return the indices of the two most similar prompts, best first, (rows, 2); of equal ones the earlier."""
     cosines = image.astype(np.float64) @ prompts.astype(np.float64).T
     return np.argsort(-cosines, axis=1, kind="stable")[:, :2]
 
 
 def nsfw(best: np.ndarray, border: int) -> np.ndarray:
-    """Return UNLIKELY where both of the two best (rows, 2) lie below the border, NSFW where neither, else UNSURE."""
+    """Return UNLIKELY where both of the two best (rows, 2) are below the border, NSFW where neither is, else UNSURE."""
     neutral = (best < border).sum(axis=1)
-    named: np.ndarray = np.array(["NSFW", "UNSURE", "UNLIKELY"], object)[neutral]
-    return named
+    verdicts: np.ndarray = np.array(["NSFW", "UNSURE", "UNLIKELY"], object)[neutral]
+    return verdicts
 
 
 def drops(
     tag: np.ndarray, minors: np.ndarray, animals: np.ndarray, captions: Sequence[str], lists: Laion400m, rule: str
 ) -> np.ndarray:
-    """Return why LAION-400M drops a row: words, minors or animals, in this order, or nothing; UNLIKELY is never asked.
+    """Return why LAION-400M drops a row: words, minors or animals, in this order, or nothing; UNLIKELY rows stay.
 
     `minors` and `animals` are the two best prompts (rows, 2) among minors and adults, and among things and animals.
     """
@@ -178,13 +176,13 @@ def drops(
     minor = (minors < len(lists.minors)).any(axis=1)
     of_animals = animals >= len(lists.things)
     animal = of_animals.any(axis=1) if rule == "published" else of_animals[:, 0]
-    found = np.select([words, minor, animal], ["words", "minors", "animals"], "").astype(object)
-    found[tag == "UNLIKELY"] = ""
-    return found
+    reason = np.select([words, minor, animal], ["words", "minors", "animals"], "").astype(object)
+    reason[tag == "UNLIKELY"] = ""
+    return reason
 
 
 def _finder(words: Sequence[str], *, whole: bool) -> Callable[[str], bool]:
-    """Return a test of a text: for whole words in any case, or for their letters anywhere as they are."""
+    """Return a test of a text: for whole words in any case, or for substrings in the same case."""
     if not whole:
         return lambda text: any(word in text for word in words)
     pattern = re.compile(rf"\b(?:{'|'.join(re.escape(word.casefold()) for word in words)})\b")
@@ -200,5 +198,5 @@ def _read(spec: heads.Tag, kind: TypeAdapter[Any]) -> Any:  # noqa: ANN401 - the
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(step) for step in first["loc"]) or "the file"
-        message = f"score.tags: {file} is no file of kind {spec.kind}: {place}: {first['msg']}"
+        message = f"score.tags: {file} is not a file of kind {spec.kind}: {place}: {first['msg']}"
         raise TagsError(f"{message}. Remedy: see its format in docs/heads.md") from error

@@ -1,8 +1,8 @@
 """Score a folder of tars that others made: img2dataset's and webdataset's layouts.
 
-A sample is the members of one key: a picture (jpg, png, webp, or what else the download stores as received), with its
-caption in `<key>.txt`, or as caption or text of `<key>.json`. What img2dataset keeps in the Parquet table beside a tar
-stands in the JSON too.
+A sample is the members of one key: a picture (jpg, png, webp, or another format that the download stores as received),
+with its caption in `<key>.txt`, or as caption or text of `<key>.json`. The Parquet table that img2dataset writes beside
+a tar is not read: the JSON has the same values.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ _SCHEMA: Final = pa.schema(
 
 
 class FolderError(Exception):
-    """There is nothing to score in a folder, or a tar cannot be read; the message has the value and the remedy."""
+    """A folder has nothing to score, or a tar cannot be read; the message has the value and the remedy."""
 
 
 def find(folder: Path) -> list[Path]:
-    """Return the tars of a folder, however deep, sorted; `FolderError` where there are none."""
+    """Return the tars of a folder and its subfolders, sorted; `FolderError` where there are none."""
     if not folder.is_dir():
         raise FolderError(
-            f"{folder} is no folder. Remedy: the folder that img2dataset or webdataset wrote its tars into"
+            f"{folder} is not a folder. Remedy: give the folder that img2dataset or webdataset wrote its tars into"
         )
-    found = sorted(path for path in folder.rglob("*.tar") if path.is_file())
-    if not found:
+    tars = sorted(path for path in folder.rglob("*.tar") if path.is_file())
+    if not tars:
         raise FolderError(f"{folder} has no .tar files. Remedy: the folder with the shards in webdataset's layout")
-    return found
+    return tars
 
 
 def count(tar: Path) -> int:
-    """Return the rows of a tar, by its headers alone; `FolderError` where it has no sample that can be read."""
+    """Count the rows of a tar, by its headers alone; `FolderError` where it has no readable sample."""
     return counts([tar])[0]
 
 
 def counts(tars: Sequence[Path]) -> list[int]:
-    """Return the rows of each tar, by its headers alone: one that is broken has a row with that reason too.
+    """Count the rows of each tar, by its headers alone; a broken tar has one more row, with that reason.
 
-    `FolderError` where the disk or the rights do not let a tar be read, or all are broken before their first sample.
+    `FolderError` where a tar cannot be read (disk, permissions), or all are broken before their first sample.
     """
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(_headers, tars))
-    if all(one.broken and not one.chosen for one in found):
-        raise _unreadable(tars[0], found[0].broken)
-    return [len(one.rows) for one in found]
+        scans = list(pool.map(_headers, tars))
+    if all(one.broken and not one.chosen for one in scans):
+        raise _unreadable(tars[0], scans[0].broken)
+    return [len(one.rows) for one in scans]
 
 
 def _headers(tar: Path) -> tar_samples.TarScan:
@@ -75,14 +75,14 @@ def _headers(tar: Path) -> tar_samples.TarScan:
 def score_tar(out: Path, *, name: str, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
     """Score one tar as `score.score_rows` does, and write `images/<name>.parquet` with its samples.
 
-    The ledger `images` has what is no sample too, by its reason; `captions` says of how many scored pictures there is
-    a caption: without one a picture has no similarity. `broken_json` counts those whose JSON is none.
+    The ledger `images` also counts what is not a sample, by reason; `captions` counts scored pictures with and without
+    a caption: without one there is no similarity. `broken_json` counts samples whose JSON cannot be parsed.
     """
     scanned = tar_samples.scan(tar)
     table = pa.Table.from_pylist(scanned.rows, schema=_SCHEMA)
     (out / IMAGES).mkdir()
     pq.write_table(table, out / IMAGES / f"{name}.parquet", compression="zstd")
-    found = part.score_rows(
+    result = part.score_rows(
         out,
         name=name,
         table=table,
@@ -90,15 +90,15 @@ def score_tar(out: Path, *, name: str, tar: Path, shard_rows: int, settings: par
         shard_rows=shard_rows,
         settings=settings,
     )
-    images, captions = Ledger.from_dict(found["images"]), Ledger()
+    images, captions = Ledger.from_dict(result["images"]), Ledger()
     for reason, rows in sorted(Counter(row["reason"] for row in scanned.rows).items()):
         if reason != KEEP:
             images.drop(reason, rows)
-    kept = [row["caption"] for row in scanned.rows if row["reason"] == KEEP]
-    captions.keep(sum(map(bool, kept)))
-    if none := kept.count(""):
+    scored = [row["caption"] for row in scanned.rows if row["reason"] == KEEP]
+    captions.keep(sum(map(bool, scored)))
+    if none := scored.count(""):
         captions.drop("no_caption", none)
-    return found | {
+    return result | {
         "images": images.as_dict(),
         "captions": captions.as_dict(),
         "broken_json": scanned.broken_json,
@@ -106,9 +106,9 @@ def score_tar(out: Path, *, name: str, tar: Path, shard_rows: int, settings: par
 
 
 def samples(tar: Path) -> pa.Table:
-    """Return a row for each sample of a tar, in its order, with what is known of it, and for what is none.
+    """Return a row for each sample of a tar, in its order, then rows with a reason for what is not a sample.
 
-    The uid is the JSON's where it has one, else md5 of caption + url; captions in no known split count as nolang.
+    The uid is the JSON's where it has one, else md5 of caption + url; an unknown split becomes nolang.
     """
     return pa.Table.from_pylist(tar_samples.scan(tar).rows, schema=_SCHEMA)
 

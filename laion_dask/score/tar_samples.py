@@ -1,7 +1,7 @@
 """Find which picture and texts of a foreign tar belong to one sample, and which members cannot be used.
 
 As in webdataset, a sample is the members whose names are equal up to the first dot of their base name, in one folder;
-here they may lie apart. Whatever a tar holds, every picture of it is a sample, or a row with the reason why it is none.
+here they need not be adjacent. Every picture of a tar is a sample, or a row with the reason why it is not one.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from laion_dask.schema.values import SPLITS
 
 _USUAL: Final = ("jpg", "jpeg", "png", "webp")
 PICTURES: Final = tuple(dict.fromkeys((*_USUAL, *EXTENSIONS.values(), "tiff")))
-"""Endings of what the download stores, also as received; beside a usual one, another one is something else."""
+"""Extensions that the download stores, also as received; beside a usual one, another one is not the picture."""
 _TEXTS: Final = ("txt", "json")
 _SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 _MAX_TEXT_BYTES: Final = 1_000_000
 _BLOCK: Final = 512
-# A tar is filled up with zeros to a multiple of 10 KiB, or of what its writer was told.
+# A tar is padded with zeros to a multiple of 10 KiB, or of its writer's blocking factor.
 _MAX_PADDING: Final = 2**20
-# What a header that somebody else wrote can make of the reading.
+# Errors that a malformed header can cause.
 _BROKEN: Final = (tarfile.TarError, ValueError, EOFError, OverflowError)
 
 
 class MemberPlace(NamedTuple):
-    """Where the bytes of a member lie in the tar."""
+    """Offset and size of a member's bytes in the tar."""
 
     offset: int
     size: int
@@ -41,31 +41,31 @@ class MemberPlace(NamedTuple):
 
 @dataclass(slots=True)
 class TarScan:
-    """What a tar holds."""
+    """The samples of a tar, and what is wrong with it."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """A row for each sample with a picture, in the order of their pictures, then those for what is none."""
+    """A row for each sample with a picture, in the order of their pictures, then those of what is not a sample."""
     chosen: list[tuple[str, MemberPlace]] = field(default_factory=list)
     """Key and picture of each sample, in the order of the tar."""
     broken: str = ""
     """Why the tar could not be read to its end; empty where it was."""
     broken_json: int = 0
-    """Samples whose JSON is none; their other texts are used."""
+    """Samples whose JSON cannot be parsed; their other texts are used."""
 
 
 @dataclass(slots=True)
 class _Sample:
     first: int
     pictures: dict[str, MemberPlace] = field(default_factory=dict)
-    """By ending."""
+    """By extension."""
     texts: dict[str, bytes | None] = field(default_factory=dict)
-    """By ending; None for a text that is too long."""
+    """By extension; None for a text that is too long."""
     doubled: bool = False
 
 
 def scan(tar: Path, *, with_texts: bool = True) -> TarScan:
-    """Read the headers of a tar, and the texts where they are wanted. Raises OSError where the disk fails."""
-    found = TarScan()
+    """Read the headers of a tar, and with `with_texts` its texts. Raises OSError where the disk fails."""
+    result = TarScan()
     samples: dict[str, _Sample] = {}
     odd: list[str] = []
     size = tar.stat().st_size
@@ -73,24 +73,24 @@ def scan(tar: Path, *, with_texts: bool = True) -> TarScan:
         with tarfile.open(tar, "r:") as members:
             for member in members:
                 if member.offset_data + member.size > size and member.isreg():
-                    found.broken = f"the file ends inside of {_printable(member.name)}"
+                    result.broken = f"the file ends inside of {_printable(member.name)}"
                     break
                 _take(members, member, samples, odd, with_texts=with_texts)
             else:
-                found.broken = _end(tar, members.offset)
+                result.broken = _end(tar, members.offset)
     except _BROKEN as error:
-        found.broken = str(error) or type(error).__name__
+        result.broken = str(error) or type(error).__name__
     for key, sample in sorted(samples.items(), key=lambda item: item[1].first):
-        _add(found, tar.name, key, sample)
-    # The pictures are read in the order of the tar, and so are their rows.
-    found.chosen.sort(key=lambda chosen: chosen[1].offset)
-    kept = {row["key"]: row for row in found.rows if row["reason"] == KEEP}
-    others = [row for row in found.rows if row["reason"] != KEEP]
-    found.rows = [*(kept[key] for key, _ in found.chosen), *others]
-    found.rows += [_none(tar.name, name, "odd_member") for name in odd]
-    if found.broken:
-        found.rows.append(_none(tar.name, "", "broken_tar"))
-    return found
+        _add(result, tar.name, key, sample)
+    # Pictures are read in the order of the tar, so rows have the same order.
+    result.chosen.sort(key=lambda chosen: chosen[1].offset)
+    usable = {row["key"]: row for row in result.rows if row["reason"] == KEEP}
+    others = [row for row in result.rows if row["reason"] != KEEP]
+    result.rows = [*(usable[key] for key, _ in result.chosen), *others]
+    result.rows += [_none(tar.name, name, "odd_member") for name in odd]
+    if result.broken:
+        result.rows.append(_none(tar.name, "", "broken_tar"))
+    return result
 
 
 def _take(
@@ -101,7 +101,7 @@ def _take(
     *,
     with_texts: bool,
 ) -> None:
-    """Put a member where it belongs: to a sample, to what is odd, or nowhere."""
+    """Add a member to its sample or to the odd members, or ignore it."""
     folder, slash, name = member.name.rpartition("/")
     stem, _, ending = name.partition(".")
     ending = ending.lower()
@@ -132,37 +132,37 @@ def _printable(name: str) -> str:
 
 
 def _end(tar: Path, offset: int) -> str:
-    """Return why a tar does not end where its last member does; empty where it has an end as it should."""
+    """Return what is wrong with the end of a tar, behind its last member; empty where it ends correctly."""
     with tar.open("rb") as stream:
         stream.seek(offset)
-        block, behind = stream.read(_BLOCK), stream.read(_MAX_PADDING)
+        block, rest = stream.read(_BLOCK), stream.read(_MAX_PADDING)
     if block == bytes(_BLOCK):
-        return "something follows its end: several tars in one file?" if any(behind) else ""
+        return "something follows its end: several tars in one file?" if any(rest) else ""
     return f"no member begins at byte {offset:,}, and no end" if block else "the tar has no end"
 
 
 def _add(found: TarScan, tar: str, key: str, sample: _Sample) -> None:
-    """Add the row of a sample, and of its picture the number; nothing for texts without a picture."""
+    """Add a sample's row and the place of its picture; a sample without a picture is ignored."""
     if not sample.pictures:
         return
     ending, reason = _picture(sample)
-    known, told = _texts(sample, ending)
-    found.broken_json += told == "broken_json"
-    caption = known.pop("caption")
+    fields, problem = _texts(sample, ending)
+    found.broken_json += problem == "broken_json"
+    caption = fields.pop("caption")
     if sample.doubled:
         reason = "doubled_name"
     elif reason == KEEP and caption is None:
         reason = "bad_caption"
     if reason == KEEP:
         found.chosen.append((key, sample.pictures[ending]))
-    found.rows.append(_row(tar, key, reason, caption or "", known))
+    found.rows.append(_row(tar, key, reason, caption or "", fields))
 
 
 def _picture(sample: _Sample) -> tuple[str, str]:
-    """Return the ending of the sample's picture, and `keep`, or why it is not certain that it is the picture.
+    """Return the extension of the sample's picture, and `keep`, or the reason why it is not certain.
 
-    Beside `jpg` a longer ending such as `seg.png` is something else. Alone, `b.jpg` is the picture where no text says
-    that it belongs to another one: `b.txt` is its caption then, by webdataset's rule both are of one sample.
+    Beside `jpg` a longer extension such as `seg.png` is not the picture. Alone, `b.jpg` is the picture unless a text
+    has another prefix: `b.txt` is then its caption, since by webdataset's rule both belong to one sample.
     """
     plain = [ending for kinds in (_USUAL, PICTURES) for ending in sample.pictures if ending in kinds]
     if plain:
@@ -174,21 +174,21 @@ def _picture(sample: _Sample) -> tuple[str, str]:
 
 
 def _texts(sample: _Sample, ending: str) -> tuple[dict[str, Any], str]:
-    """Return what the texts beside a picture say, with its caption (None: it cannot be read), and what is wrong."""
+    """Return the fields of a picture's texts, with its caption (None: unreadable), and the problem or an empty text."""
     prefix = ending[: -len(ending.rpartition(".")[2])]
     raw = sample.texts.get(f"{prefix}json", b"")
-    told = ""
+    problem = ""
     try:
-        known = json.loads(raw) if raw else {}
+        fields = json.loads(raw) if raw else {}
     except (ValueError, RecursionError):
-        known, told = {}, "broken_json"
-    known = known if isinstance(known, dict) else {}
+        fields, problem = {}, "broken_json"
+    fields = fields if isinstance(fields, dict) else {}
     if f"{prefix}txt" in sample.texts:
-        return known | {"caption": _decoded(sample.texts[f"{prefix}txt"])}, told
-    caption = known.get("caption") or known.get("text") or ""
+        return fields | {"caption": _decoded(sample.texts[f"{prefix}txt"])}, problem
+    caption = fields.get("caption") or fields.get("text") or ""
     if isinstance(caption, bool | list | dict):
-        return known | {"caption": None}, told
-    return known | {"caption": _printable(str(caption))}, told
+        return fields | {"caption": None}, problem
+    return fields | {"caption": _printable(str(caption))}, problem
 
 
 def _decoded(text: bytes | None) -> str | None:
@@ -202,13 +202,13 @@ def _row(tar: str, key: str, reason: str, caption: str, known: dict[str, Any]) -
     url = known.get("url")
     url = _printable(url) if isinstance(url, str) else ""
     uid = known.get("uid")
-    made = hashlib.md5(f"{caption}{url}".encode()).hexdigest()
+    derived = hashlib.md5(f"{caption}{url}".encode()).hexdigest()
     split = known.get("split")
     digest = known.get("sha256")
     sizes = {name: known.get(name) for name in ("original_width", "original_height")}
     return {
         "key": key,
-        "uid": _printable(uid) if isinstance(uid, str) and uid else made,
+        "uid": _printable(uid) if isinstance(uid, str) and uid else derived,
         "url": url,
         "caption": caption,
         "split": split if split in SPLITS else "nolang",
@@ -220,12 +220,12 @@ def _row(tar: str, key: str, reason: str, caption: str, known: dict[str, Any]) -
 
 
 def _none(tar: str, name: str, reason: str) -> dict[str, Any]:
-    """Return the row of something that is no sample; its uid is of the tar and the name, as it has no caption."""
+    """Return the row of something that is not a sample; its uid comes from the tar and the name."""
     return _row(tar, name, reason, "", {"uid": hashlib.md5(f"{tar} {name}".encode()).hexdigest()})
 
 
 def bodies(tar: Path, chosen: Iterable[tuple[str, MemberPlace]]) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, bytes) of the chosen pictures, reading the tar once from front to back."""
+    """Yield (key, bytes) of the chosen pictures, in one pass over the tar."""
     with tar.open("rb") as stream:
         for key, place in chosen:
             stream.seek(place.offset)

@@ -23,12 +23,12 @@ _SIDE_PX: Final = 256
 _MEAN: Final = (0.485, 0.456, 0.406)
 _STD: Final = (0.229, 0.224, 0.225)
 _WATERMARK: Final = 0
-"""Its place among the two classes; the other is clear."""
+"""Index of the class; the other class is clear."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatermarkDetector:
-    """The loaded network with its preprocessing, and the column that it fills."""
+    """The loaded network with its preprocessing and its column."""
 
     column: str
     preparation: Preparation
@@ -44,15 +44,15 @@ class WatermarkDetector:
             return self.slices.run(self._forward, devices.upload(images, self.device))
 
     def blank(self, rows: int) -> np.ndarray:
-        """Return what stands where there is no image."""
+        """Return the values of rows without an image."""
         return np.full(rows, np.nan, np.float32)
 
     def rows(self, found: Any) -> np.ndarray:  # noqa: ANN401 - torch tensors
-        """Return what `score` found, (rows,)."""
+        """Fetch the results of `score` from the device, (rows,)."""
         return np.asarray(found.cpu().numpy())
 
     def columns(self, values: np.ndarray, _: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
-        """Return the column that it fills."""
+        """Return its column, by name."""
         return {self.column: values}
 
     def _forward(self, images: Any) -> Any:  # noqa: ANN401 - torch tensors
@@ -77,7 +77,7 @@ def architecture() -> Any:  # noqa: ANN401 - a torch module
 
 
 def preparation() -> Preparation:
-    """Return its preprocessing: the whole image to 256 x 256 px, whatever its shape."""
+    """Return its preprocessing: the whole image to 256 x 256 px, without regard to its aspect ratio."""
     from torchvision.transforms import Resize  # noqa: PLC0415
 
     resize = Resize((_SIDE_PX, _SIDE_PX))
@@ -90,13 +90,13 @@ def load(spec: head_params.Head) -> WatermarkDetector:
     import torch  # noqa: PLC0415
 
     file = heads.file(spec)
-    found = {name: torch.from_numpy(values.copy()) for name, values in tensors.read(file).items()}
+    weights = {name: torch.from_numpy(values.copy()) for name, values in tensors.read(file).items()}
     device, network = devices.find(), architecture()
     try:
-        network.load_state_dict(found)
+        network.load_state_dict(weights)
     except RuntimeError as error:
         message = (
-            f"score.heads: {file} is no state dict of LAION's watermark detector: "
+            f"score.heads: {file} is not a state dict of LAION's watermark detector: "
             f"{' '.join(str(error).split())[:300]}. "
             "Remedy: watermark_model_v1.pt of LAION-5B-WatermarkDetection, or a file with the same names and shapes"
         )
@@ -105,7 +105,7 @@ def load(spec: head_params.Head) -> WatermarkDetector:
     if device == "cuda":
         network = network.to(memory_format=torch.channels_last)
     detector = WatermarkDetector(spec.columns[0], preparation(), device, network, Slices(1))
-    sample = devices.upload(devices.tray(1, detector.preparation.side, device).fill_(128), device)
+    sample = devices.upload(devices.pixel_buffer(1, detector.preparation.side, device).fill_(128), device)
     with torch.inference_mode():
         rows = devices.rows_that_fit(detector._forward, sample, device)  # noqa: SLF001 - our own class
     return WatermarkDetector(detector.column, detector.preparation, device, network, Slices(rows))

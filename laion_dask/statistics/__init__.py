@@ -1,9 +1,8 @@
-"""Counts of a version as numbers with intervals: rates by group, distributions, and the demo's truth.
+"""Statistics of a version with intervals: rates by group, distributions, and the demo's truth.
 
-- domain_classes: Classify the domain of a host by who may register there, as far as the name tells.
+- domain_classes: Classify the domain of a host by who may register there, as far as its name shows that.
 - intervals: Compute shares and totals with 95 % intervals, of whole tables and of sampled strata.
-- rate_queries: Count how often something holds in a version, by group: one program and one vocabulary for report,
-  card and MLflow.
+- rate_queries: Count the measures of a version by group, with the same names for report, card and MLflow.
 - rates: Compute the rates of a version by split, language, domain class and host, each with its Wilson interval.
 - summary: Summarise a version in numbers: funnel, histograms, languages, hosts, sizes, and safety rates with
   intervals.

@@ -1,4 +1,4 @@
-"""Classify the domain of a host by who may register there, as far as the name tells."""
+"""Classify the domain of a host by who may register there, as far as its name shows that."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def domain_class(host: str) -> str:
         return "address"
     if last in _RESERVED:
         return "reserved"
-    found = hostnames.suffixes()(name)
-    if found.is_private:
+    public_suffix = hostnames.suffixes()(name)
+    if public_suffix.is_private:
         return "platform"
-    # gov or gov.uk: what the suffix begins with. `ac` alone is Ascension Island, and `mil` is never a country.
-    first = found.suffix.partition(".")[0]
-    if first in _BY_LABEL and not (first == "ac" and first == found.suffix):
+    # The first label of the suffix: gov or gov.uk. `ac` alone is Ascension Island; `mil` is not a country.
+    first = public_suffix.suffix.partition(".")[0]
+    if first in _BY_LABEL and not (first == "ac" and first == public_suffix.suffix):
         return _BY_LABEL[first]
     return "country" if len(last) == 2 else "generic"

@@ -1,6 +1,6 @@
 """Compute shares and totals with 95 % intervals, of whole tables and of sampled strata.
 
-Rates of a version have Wilson's interval. Strata of a sample have the exact one, and are put together by the method of
+Rates of a version have Wilson's interval. Strata of a sample have the exact one, and are combined by the method of
 variance estimates recovery (MOVER), which keeps the asymmetry of rare events: Zou and Donner, Statistics in Medicine 27
 (2008), 1693; for strata Yan and Su, Statistics in Biopharmaceutical Research 2 (2010), 383.
 """
@@ -19,7 +19,7 @@ _TAIL: Final = 0.025
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of `total` rows have a property, with the 95 % Wilson interval; without rows `rate` is None."""
+    """The share of `total` rows with a property, with its 95 % Wilson interval; without rows `rate` is None."""
 
     count: int
     total: int
@@ -29,7 +29,7 @@ class Share:
 
     @classmethod
     def of(cls, count: int, total: int, **names: Any) -> Self:  # noqa: ANN401 - the fields that a class adds
-        """Compute rate and interval from counts; `names` are the further fields of a class that adds some."""
+        """Compute rate and interval from counts; `names` are the further fields of a subclass."""
         return cls(count, total, count / total if total else None, *wilson(count, total), **names)
 
 
@@ -37,7 +37,7 @@ _NUMBERS: Final = tuple(field.name for field in fields(Share))
 
 
 def names_first(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the dictionary of a dataclass, as `dict_factory` of `asdict`: of a share its names, then its numbers."""
+    """Order the fields of a dataclass, as `dict_factory` of `asdict`: of a share its names first, then its numbers."""
     values = dict(items)
     if not values.keys() >= {*_NUMBERS}:
         return values
@@ -45,10 +45,10 @@ def names_first(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; (0, 1) where there is nothing to judge by.
+    """Return the Wilson score interval of a share; (0, 1) if the total is 0.
 
-    Newcombe 1998, method 3, in the order in which SciPy's `binomtest(...).proportion_ci(method="wilson")` computes it,
-    so that the digits are the same. SciPy makes a test of each share first, which took a third of the report's time.
+    Newcombe 1998, method 3, with the operations of SciPy's `binomtest(...).proportion_ci(method="wilson")` in the same
+    order, for the same digits. SciPy also computes a test of each share, which took a third of the report's time.
     """
     if total == 0:
         return 0.0, 1.0
@@ -69,7 +69,7 @@ def _quantile(probability: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95 % interval; `value` is None where nothing was looked at."""
+    """A value with its 95 % interval; `value` is None without a sample."""
 
     value: float | None
     low: float
@@ -78,7 +78,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """`total` pairs, of which `drawn` were looked at and `found` have the property."""
+    """`total` pairs, of which `drawn` were examined and `found` have the property."""
 
     total: int
     drawn: int
@@ -86,11 +86,11 @@ class Stratum:
 
 
 def share_of(stratum: Stratum) -> tuple[float, float]:
-    """Return the exact interval of a stratum's share; a stratum that was looked at whole has no doubt left.
+    """Return the exact interval of a stratum's share; a stratum that was examined completely has no uncertainty.
 
-    Clopper and Pearson, Biometrika 26 (1934), 404: Wilson's is narrower and right on average only, which strata of a
-    few pairs are not (measured: 89 of 100 samples covered). The finite population correction is made on the size of
-    the sample, n (N - 1) / (N - n), after Korn and Graubard, Survey Methodology 24 (1998), 193.
+    Clopper and Pearson, Biometrika 26 (1934), 404: Wilson's covers 95 % only on average, and too few samples of strata
+    with a few pairs (measured: 89 of 100). The finite population correction applies to the size of the sample,
+    n (N - 1) / (N - n), after Korn and Graubard, Survey Methodology 24 (1998), 193.
     """
     from scipy.special import betaincinv  # noqa: PLC0415 - 1 s, and only audits need it
 
@@ -110,15 +110,15 @@ def share_of(stratum: Stratum) -> tuple[float, float]:
 def total(strata: Sequence[Stratum]) -> Estimate:
     """Estimate how many pairs of all strata have the property.
 
-    A stratum that nobody looked at is taken to be like all others, with the whole doubt about it in the interval.
+    A stratum without a sample is assumed to be like all others, and its share has the interval (0, 1).
     """
     drawn = sum(stratum.drawn for stratum in strata)
     if not drawn:
         rows = sum(stratum.total for stratum in strata)
         return Estimate(0.0 if not rows else None, 0.0, float(rows))
-    # Of all drawn pairs by the weight of their stratum.
-    seen = [stratum for stratum in strata if stratum.drawn]
-    like = sum(one.total * one.found / one.drawn for one in seen) / sum(one.total for one in seen)
+    # The share over all drawn pairs, weighted by stratum.
+    sampled = [stratum for stratum in strata if stratum.drawn]
+    like = sum(one.total * one.found / one.drawn for one in sampled) / sum(one.total for one in sampled)
     value = below = above = 0.0
     for one in strata:
         share = one.found / one.drawn if one.drawn else like
@@ -131,19 +131,19 @@ def total(strata: Sequence[Stratum]) -> Estimate:
 
 
 def share(strata: Sequence[Stratum]) -> Estimate:
-    """Estimate the share of all pairs that have the property; (0, 1) where nothing was looked at."""
+    """Estimate the share of all pairs with the property; (0, 1) without a sample."""
     rows = sum(stratum.total for stratum in strata)
-    found = total(strata)
-    if not rows or found.value is None:
+    estimate = total(strata)
+    if not rows or estimate.value is None:
         return Estimate(None, 0.0, 1.0)
-    return Estimate(found.value / rows, found.low / rows, found.high / rows)
+    return Estimate(estimate.value / rows, estimate.low / rows, estimate.high / rows)
 
 
 def part(some: Estimate, others: Estimate) -> Estimate:
-    """Return some / (some + others) of two totals that were estimated apart, e.g. recall of found and missed.
+    """Return some / (some + others) of two totals that were estimated separately, e.g. recall of found and missed.
 
     The interval is that of others / some by MOVER-R: Donner and Zou, Statistical Methods in Medical Research 21
-    (2012), 347; solved for the root that stays finite where a limit is 0.
+    (2012), 347; solved for the root that stays finite if a limit is 0.
     """
     if some.value is None or others.value is None or some.value + others.value == 0:
         return Estimate(None, 0.0, 1.0)
@@ -165,7 +165,7 @@ def _ratio(above: Estimate, below: Estimate) -> tuple[float, float]:
 def relative(found: int, drawn: int, other_found: int, other_drawn: int) -> Estimate:
     """Return the ratio of two shares with its interval on the log scale: Katz et al., Biometrics 34 (1978), 469.
 
-    Half a pair is added to every count where one of the shares is 0 (Walter, Biometrika 62 (1975), 371).
+    0.5 is added to every count if one of the shares is 0 (Walter, Biometrika 62 (1975), 371).
     """
     if not drawn or not other_drawn or not other_found:
         return Estimate(None, 0.0, math.inf)

@@ -1,7 +1,7 @@
-"""Count how often something holds in a version, by group: one program and one vocabulary for report, card and MLflow.
+"""Count the measures of a version by group, with the same names for report, card and MLflow.
 
-The name of a measure ends with what its share is of (`unsafe_of_kept`), so that no two shares of one name have other
-denominators. DuckDB counts all groups in one pass, in bounded memory.
+The name of a measure ends with its denominator (`unsafe_of_kept`), so that equal names have equal denominators. DuckDB
+counts all groups in one pass, in bounded memory.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ ALL: Final = "all"
 NO_LANGUAGE: Final = "none"
 PERSONAL: Final = ("emails", "phones", "cards", "accounts", "ips")
 FACES: Final = "faces_of_searched"
-"""Images with a box of score.faces, of those that the detector looked at."""
-# Above these LAION-5B counted (LAION blog, 31 March 2022): fixed, so that versions with other limits stay comparable.
+"""Images with a box of score.faces, of those that the detector saw."""
+# LAION-5B's thresholds (LAION blog, 31 March 2022): fixed, so that versions with other limits stay comparable.
 LAION_5B_UNSAFE: Final = 0.5
 LAION_5B_WATERMARK: Final = 0.8
 PAGES: Final = "page_opt_out_of_links"
-"""Links of pages that opt out, dropped or recorded, of all image links: only of everything, as none has a split yet."""
+"""Links of pages that opt out, dropped or recorded, of all image links; not by split, which links do not have yet."""
 
 REMOVED: Final = tuple(reason for reason in REASON_STAGE if reason.startswith("removed_"))
-"""Every reason of a removal, whichever stage found it: before the download, or in the filter."""
+"""Every reason of a removal, from the catalog or the filter."""
 _LISTED_ADDRESSES: Final = ("listed_url", "listed_address")
 
 SAFETY: Final = (
@@ -49,7 +49,7 @@ _BY: Final = {7: "split", 11: "language", 13: "domain_class", 14: "host", 15: "s
 
 
 class Measure(NamedTuple):
-    """A measure as SQL over one row: whom it is of, and whom it holds for."""
+    """A measure as SQL conditions of one row: `of` for its denominator, `holds` for its numerator."""
 
     name: str
     of: str
@@ -58,7 +58,7 @@ class Measure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many of the `total` rows of a group a measure holds for; by `split`, group `all` is everything."""
+    """The count of a measure among the `total` rows of a group; by `split`, group `all` is everything."""
 
     measure: str
     by: str
@@ -67,8 +67,8 @@ class Counted:
     total: int
 
 
-# One row for each pair, asked for or taken out before: what became of it. A removed one has no language and no host
-# but where the extraction's tables are there.
+# One row with the verdict for each pair, requested or removed before. A removed pair has language and host only if the
+# extraction's tables are available.
 _PAIRS: Final = """
 create temp table pairs as
 select images.split, coalesce(nullif(images.language, ''), $none) as language, images.host, true as attempt,
@@ -79,7 +79,7 @@ union all by name
 select gone.split, {gone}, false as attempt, false as downloaded, gone.reason as verdict
 from {removed} gone{found}
 """
-# A release made by hand may lack the table.
+# A folder that was not made by the stage may lack the table.
 _NONE_REMOVED: Final = "(select null::varchar as uid, null::varchar as split, null::varchar as reason where false)"
 _FOUND: Final = """ left join (
     select uid, min_by(language, wat_order) as language, min(host) as host
@@ -88,9 +88,9 @@ _FOUND: Final = """ left join (
 
 
 def measures(settings: params.Filter) -> list[Measure]:
-    """Return the measures of every version, but for `PAGES`."""
+    """Return the measures of every version, except `PAGES`."""
     received = f"(downloaded or verdict in {LISTED_IMAGES})"
-    # In the precision of the scores, as the filter compares them.
+    # In the precision of the scores, as in the filter.
     scored = [
         Measure(f"{name}_of_{of}", f"{rows} and isfinite({column})", f"{column} > {most}::float")
         for of, rows, limits in (
@@ -99,21 +99,21 @@ def measures(settings: params.Filter) -> list[Measure]:
         )
         for (name, column), most in zip((("unsafe", "punsafe"), ("watermark", "pwatermark")), limits, strict=True)
     ]
-    # What binds is the reason; what is only recorded stands in rights_signal.
-    held = {one: f"coalesce(verdict = '{one}' or (refused and signal = '{one}'), false)" for one in SIGNALS}
+    # An obeyed signal is the reason; a recorded one is in rights_signal.
+    rules = {one: f"coalesce(verdict = '{one}' or (refused and signal = '{one}'), false)" for one in SIGNALS}
     return [
         *scored,
         Measure("listed_of_received", received, f"verdict in {LISTED_IMAGES}"),
         Measure("listed_address_of_pairs", "true", f"verdict in {_LISTED_ADDRESSES}"),
         Measure("page_opt_out_of_attempts", "attempt", "page"),
-        Measure("opt_out_of_attempts", "attempt", " or ".join(held.values())),
-        *(Measure(f"opt_out_{one}_of_attempts", "attempt", rule) for one, rule in held.items()),
+        Measure("opt_out_of_attempts", "attempt", " or ".join(rules.values())),
+        *(Measure(f"opt_out_{one}_of_attempts", "attempt", rule) for one, rule in rules.items()),
         Measure("removed_of_pairs", "true", f"verdict in {REMOVED}"),
     ]
 
 
 def dropped() -> list[Measure]:
-    """Return a measure for each reason of the filter, of the downloaded images."""
+    """Return a measure for each reason of the filter, with the downloaded images as denominator."""
     return [Measure(f"dropped_{one}_of_downloaded", "downloaded", f"verdict = '{one}'") for one in REASONS["filter"]]
 
 
@@ -122,29 +122,29 @@ def of_version(
 ) -> list[Counted]:
     """Count a version's measures by split, language, class of domain and host; `MissingStageError` without its tables.
 
-    Groups of hosts are those of `hosts`, None: all. With `further` the reasons of the filter and the tags and boxes of
-    the score are counted too, and removed pairs have the language and host that the extraction found.
+    Groups of hosts are those of `hosts`; None: all. With `further` the reasons of the filter and the tags and boxes of
+    the score are counted too, and removed pairs have the language and host from the extraction.
     """
     images = attempts.shard_files(data / "download")
     files = {stage: [data / stage / path.name for path in images] for stage in ("download", "score", "filter")}
     missing = [path for path in (*files["score"], *files["filter"]) if not path.is_file()]
     if missing:
         raise attempts.MissingStageError(f"{missing[0]} is missing: run the stage {missing[0].parent.name} again")
-    wanted = [*measures(settings), *(dropped() if further else ())]
+    measured = [*measures(settings), *(dropped() if further else ())]
     with duckdb_connection.connect() as connection:
         columns = ["punsafe", "pwatermark"]
         if images:
             tags = _further(files["score"][0]) if further else []
             columns += tags
             _load(connection, data, files, columns, with_hosts=further)
-            wanted += _tag_measures(connection, tags)
+            measured += _tag_measures(connection, tags)
         else:
             _load_removed(connection, data)
-        return _counted(connection, "pairs", wanted, hosts)
+        return _counted(connection, "pairs", measured, hosts)
 
 
 def of_tables(paths: Sequence[Path], rows: Sequence[Measure], hosts: Collection[str] | None = None) -> list[Counted]:
-    """Count measures over the rows of tables that have split, language and host."""
+    """Count measures over the rows of tables with split, language and host."""
     if not paths:
         return []
     with duckdb_connection.connect() as connection:
@@ -157,7 +157,7 @@ def of_tables(paths: Sequence[Path], rows: Sequence[Measure], hosts: Collection[
 
 
 def personal() -> list[Measure]:
-    """Return the measures of personal data in texts and addresses, of all pairs that are asked for (the work lists)."""
+    """Return the measures of personal data in texts and addresses, over all pairs of the work lists."""
     any_kind = " or ".join(f"{name} > 0" for name in PERSONAL)
     return [
         *(Measure(f"personal_{name}_of_attempts", "true", f"{name} > 0") for name in PERSONAL),
@@ -184,22 +184,22 @@ def _load(
     *,
     with_hosts: bool,
 ) -> None:
-    found = sorted((data / "extract" / "pairs").glob("*.parquet")) if with_hosts else []
-    gone = (
+    pairs = sorted((data / "extract" / "pairs").glob("*.parquet")) if with_hosts else []
+    removed_columns = (
         f"coalesce(nullif(found.language, ''), '{NO_LANGUAGE}') as language, found.host"
-        if found
+        if pairs
         else ("null::varchar as language, null::varchar as host")
     )
     values = attempts.bound(files["download"], files["score"], files["filter"]) | {"none": NO_LANGUAGE}
-    values |= {"pairs": duckdb_connection.names(found)} if found else {}
+    values |= {"pairs": duckdb_connection.names(pairs)} if pairs else {}
     scores = "".join(f', scores."{name}"' for name in columns)
     connection.execute(
         _PAIRS.format(
             joined=attempts.joined(whole=True),
             scores=scores,
-            gone=gone,
+            gone=removed_columns,
             removed=_removed(data),
-            found=_FOUND if found else "",
+            found=_FOUND if pairs else "",
         ),
         values,
     )
@@ -213,7 +213,7 @@ def _removed(data: Path) -> str:
 
 
 def _load_removed(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
-    """Load a version without any shard: all that it has are pairs that were removed."""
+    """Load a version without shards, which has only removed pairs."""
     names = ("language", "host", "signal")
     nothing = ", ".join(
         [
@@ -238,8 +238,8 @@ def _tag_measures(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -
         if name == BOXES.name:
             yield Measure(FACES, f'downloaded and "{name}" is not null', f'len("{name}") > 0')
         elif types[name] == "VARCHAR":
-            found = connection.sql(f'select distinct "{name}" from pairs where "{name}" <> \'\' order by 1').fetchall()
-            for (tag,) in found:
+            tags = connection.sql(f'select distinct "{name}" from pairs where "{name}" <> \'\' order by 1').fetchall()
+            for (tag,) in tags:
                 quoted = tag.replace("'", "''")
                 yield Measure(f"{name}_{tag}_of_scored", f'"{name}" is not null', f"\"{name}\" = '{quoted}'")
         else:
@@ -249,7 +249,7 @@ def _tag_measures(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -
 def _counted(
     connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Measure], hosts: Collection[str] | None
 ) -> list[Counted]:
-    """Count measures over a table with split, language and host: one pass for all kinds of groups."""
+    """Count measures over a table with split, language and host, in one pass for all groups."""
     names = [str(host) for (host,) in connection.sql(f"select distinct host from {table} where host <> ''").fetchall()]
     shown = set(names) if hosts is None else set(hosts)
     classes = pa.table(
@@ -262,7 +262,7 @@ def _counted(
     connection.register("classes", classes)
     flags = ", ".join(f"({one.of}) as o{at}, ({one.of}) and ({one.holds}) as h{at}" for at, one in enumerate(rows))
     sums = ", ".join(f"count_if(h{at}), count_if(o{at})" for at in range(len(rows)))
-    found = connection.execute(
+    rows_of_groups = connection.execute(
         f"with flagged as (select split, language, domain_class, shown as host, {flags}"
         f" from {table} left join classes using (host))"
         f" select grouping(split, language, domain_class, host), split, language, domain_class, host, {sums}"
@@ -270,7 +270,7 @@ def _counted(
         " group by grouping sets ((), (split), (language), (domain_class), (host))"
     ).fetchall()
     counted = []
-    for kind, *names_and_counts in found:
+    for kind, *names_and_counts in rows_of_groups:
         group = ALL if kind == 15 else next((name for name in names_and_counts[:4] if name is not None), "")
         counts = names_and_counts[4:]
         for at, one in enumerate(rows):

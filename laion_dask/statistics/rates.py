@@ -1,7 +1,7 @@
 """Compute the rates of a version by split, language, domain class and host, each with its Wilson interval.
 
-And what a threshold would do (sweeps), and whom the similarity filter excludes (selection rates by language, and their
-ratio to a reference). Tables are read one shard at a time; only counts of the groups are kept.
+Also the effect of each threshold (sweeps), and the similarity filter's selection rates by language with their ratio to
+a reference. Tables are read one shard at a time; only counts of the groups are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SWEEPS: Final[dict[str, tuple[float, ...]]] = {
     "punsafe": tuple(round(0.05 * step, 2) for step in range(1, 20)),
     "pwatermark": tuple(round(0.05 * step, 2) for step in range(1, 20)),
 }
-"""Thresholds by score: of the first two, pairs at or above one are counted; of the others, pairs above."""
+"""Thresholds by score: for the first two, pairs at or above one are counted; for the others, pairs above."""
 _AT_LEAST: Final = frozenset({"similarity", "aesthetic"})
 _BY: Final = ("split", "language", "domain_class", "host")
 _HEADLINE: Final = ("personal_", "tag_", "laion400m_", FACES)
@@ -39,7 +39,7 @@ _HEADLINE: Final = ("personal_", "tag_", "laion400m_", FACES)
 
 @dataclass(frozen=True, slots=True)
 class GroupRate(Share):
-    """For how many of the pairs of one group a measure holds; with `by` split, the group `all` is everything."""
+    """The share of one group's pairs for which a measure holds; with `by` split, the group `all` is everything."""
 
     measure: str
     by: str
@@ -48,7 +48,7 @@ class GroupRate(Share):
 
 @dataclass(frozen=True, slots=True)
 class Point(Share):
-    """How many scored pairs of one split pass a threshold."""
+    """The share of scored pairs of one split that pass a threshold."""
 
     score: str
     split: str
@@ -57,9 +57,9 @@ class Point(Share):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The share of the scored pairs of one language that the similarity filter lets pass, and how it compares.
+    """The share of scored pairs of one language that pass the similarity filter.
 
-    `ratio` is that share over the one of the language `reference`; its limits are None where they are infinite.
+    `ratio` is this share divided by that of the language `reference`; its limits are None if infinite.
     """
 
     language: str
@@ -94,28 +94,28 @@ def write(
     hosts: Collection[str],
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Rates:
-    """Write rates.json into `out` and return what is in it; `hosts` are those that get rates of their own."""
-    found = collect(data, settings, hosts, metrics)
-    text = json.dumps(asdict(found, dict_factory=names_first), indent=1, ensure_ascii=False, allow_nan=False)
+    """Write rates.json into `out` and return its content; `hosts` are those with their own rates."""
+    rates = collect(data, settings, hosts, metrics)
+    text = json.dumps(asdict(rates, dict_factory=names_first), indent=1, ensure_ascii=False, allow_nan=False)
     (out / FILE).write_text(text + "\n", encoding="utf-8")
-    return found
+    return rates
 
 
 def metrics(folder: Path) -> dict[str, float]:
-    """Return the rates of splits and of the selection under stable names; {} where a report has none.
+    """Return the rates of splits and of the selection under stable names; {} if a report has none.
 
     `rates.<measure>.<split>.rate|low|high`, `selection.<language>.rate|low|high|ratio`.
     """
     if not (folder / FILE).is_file():
         return {}
-    found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
     values = {
         f"rates.{one['measure']}.{one['group']}.{part}": one[part]
-        for one in found["groups"]
+        for one in stored["groups"]
         if one["by"] == "split"
         for part in ("rate", "low", "high")
     }
-    for one in found["selection"]:
+    for one in stored["selection"]:
         values |= {f"selection.{one['language']}.{part}": one[part] for part in ("rate", "low", "high", "ratio")}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -126,9 +126,9 @@ def collect(
     hosts: Collection[str],
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Rates:
-    """Read the version's tables and count; `MissingStageError` where a table is absent.
+    """Read the version's tables and count; `MissingStageError` if a table is missing.
 
-    `metrics` are the counts of the stages, which know the links of pages that opt out.
+    `metrics` are the counts of the stages, which include the links of pages that opt out.
     """
     tally = _Sweeps(settings)
     for shard in attempts.attempts(data, ("split", "language"), [*SWEEPS]):
@@ -145,17 +145,17 @@ def collect(
 def groups(counted: Sequence[rate_queries.Counted]) -> tuple[GroupRate, ...]:
     """Return counts as rates with their intervals, by measure, kind of group and size, in a fixed order."""
     measures = [*dict.fromkeys(one.measure for one in counted)]
-    found = [
+    rates = [
         GroupRate.of(one.count, one.total, measure=one.measure, by=one.by, group=one.group)
         for one in counted
         if one.total
     ]
-    found.sort(key=lambda one: (measures.index(one.measure), _BY.index(one.by), -one.total, one.group))
-    return tuple(found)
+    rates.sort(key=lambda one: (measures.index(one.measure), _BY.index(one.by), -one.total, one.group))
+    return tuple(rates)
 
 
 class _Sweeps:
-    """Counts of scores by threshold, and of what the similarity filter lets pass by language."""
+    """Counts of scores by threshold, and of pairs that pass the similarity filter by language."""
 
     def __init__(self, settings: params.Params) -> None:
         self._settings = settings
@@ -164,12 +164,12 @@ class _Sweeps:
         self._selected: Counter[tuple[str, bool]] = Counter()
 
     def add(self, table: pa.Table) -> None:
-        """Count one shard's scores against every threshold, and what the similarity filter selects."""
+        """Count one shard's scores against every threshold, and the pairs that the similarity filter selects."""
         split = np.asarray(table["split"].to_pylist(), object)
         downloaded = table["downloaded"].to_numpy()
         for name, thresholds in SWEEPS.items():
             score = table[name].to_numpy()
-            # In the column's own precision, as in the filter: a score of 0.3 is at least 0.3.
+            # In the column's precision, as in the filter, so that a score of 0.3 is at least 0.3.
             levels = np.asarray(thresholds, score.dtype)
             for one in SPLITS:
                 values = np.sort(score[downloaded & np.isfinite(score) & (split == one)])
@@ -206,30 +206,30 @@ class _Sweeps:
             return []
         reference = "en" if "en" in totals else order[0]
         base = (self._selected[reference, True], totals[reference])
-        found = []
+        selections = []
         for language in order:
             share = Share.of(self._selected[language, True], totals[language])
             ratio = (1.0, 1.0, 1.0) if language == reference else _ratio(share.count, share.total, *base)
             numbers = share.count, share.total, share.rate, share.low, share.high
-            found.append(Selection(language, *numbers, reference, *ratio))
-        return found
+            selections.append(Selection(language, *numbers, reference, *ratio))
+        return selections
 
 
 def _ratio(*counts: int) -> tuple[float | None, float | None, float | None]:
-    found = intervals.relative(*counts)
-    return found.value, found.low, found.high if math.isfinite(found.high) else None
+    ratio = intervals.relative(*counts)
+    return ratio.value, ratio.low, ratio.high if math.isfinite(ratio.high) else None
 
 
-def headline(found: Rates) -> dict[str, dict[str, Any]]:
-    """Return what the report's `safety` has not, over all pairs, and the selection by language, to six digits."""
+def headline(rates: Rates) -> dict[str, dict[str, Any]]:
+    """Return the rates over all pairs that `safety` lacks, and the selection by language, rounded to six digits."""
     whole: dict[str, Any] = {
         one.measure: {"count": one.count, "total": one.total, **_rounded(one)}
-        for one in found.groups
+        for one in rates.groups
         if (one.by, one.group) == ("split", ALL) and one.measure.startswith(_HEADLINE)
     }
     selection: dict[str, Any] = {
         one.language: {**_rounded(one), **({} if one.ratio is None else {"ratio": round(one.ratio, 6)})}
-        for one in found.selection
+        for one in rates.selection
     }
     return {"rates": whole, "selection": selection}
 

@@ -52,7 +52,7 @@ class FunnelStep:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How many pairs of one split were asked for, downloaded, scored and kept."""
+    """Pairs of one split that were requested, downloaded, scored and kept."""
 
     split: str
     attempts: int
@@ -74,7 +74,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """Scored and kept pairs of one language; empty for texts in no language."""
+    """Scored and kept pairs of one language; `language` is empty for texts in no language."""
 
     language: str
     scored: int
@@ -83,7 +83,7 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What one image host answered, and how much of it was kept."""
+    """Attempts, downloads and kept pairs of one image host."""
 
     host: str
     attempts: int
@@ -113,7 +113,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """All numbers of one version, but for funnel and truth."""
+    """All numbers of one version, except funnel and truth."""
 
     splits: tuple[Split, ...]
     similarity: tuple[Histogram, ...]
@@ -131,7 +131,7 @@ class Statistics:
 
 
 def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
-    """Return the steps from image link to released pair out of the stages' metrics; absent stages are left out."""
+    """Return the steps from image link to released pair from the stages' metrics, without missing stages."""
     steps = []
     for stage, ledger in FUNNEL:
         counts = metrics.get(stage, {}).get(ledger)
@@ -144,10 +144,10 @@ def funnel(metrics: Mapping[str, Mapping[str, Any]]) -> list[FunnelStep]:
 
 
 def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[str, Any]]) -> Statistics:
-    """Read the stages' tables once and return the numbers; `MissingStageError` where a table is absent.
+    """Read the stages' tables once and return the numbers; `MissingStageError` if a table is missing.
 
-    The safety rates are those of `rate_queries`: of what was found, whatever other rule dropped the pair, but for those
-    of what is kept, which are by LAION-5B's 0.5 and 0.8 whatever the limits are, so that versions compare.
+    The safety rates are those of `rate_queries`, over all found pairs, also those that another rule dropped. Rates of
+    kept pairs use LAION-5B's 0.5 and 0.8 instead of the version's limits, so that versions compare.
     """
     tally = _Tally(settings)
     columns = ["split", "language", "host", "caption", "original_width", "original_height"]
@@ -158,17 +158,17 @@ def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[s
 
 
 def safety(counted: Sequence[rate_queries.Counted]) -> tuple[Rate, ...]:
-    """Return the measures of every version by split, in order; a rate of nothing is None."""
-    found = {(one.measure, one.group): (one.count, one.total) for one in counted if one.by == "split"}
+    """Return the measures of every version by split, in order; without rows a rate is None."""
+    counts = {(one.measure, one.group): (one.count, one.total) for one in counted if one.by == "split"}
     return tuple(
-        Rate.of(*found.get((name, split), (0, 0)), name=name, split=split)
+        Rate.of(*counts.get((name, split), (0, 0)), name=name, split=split)
         for name in rate_queries.SAFETY
         for split in ((ALL,) if name == rate_queries.PAGES else (*SPLITS, ALL))
     )
 
 
 class _Tally:
-    """Counts over shards; grows with hosts, languages and distinct sizes, not with pairs."""
+    """Counts over shards; memory grows with hosts, languages and distinct sizes, not with pairs."""
 
     def __init__(self, settings: params.Params) -> None:
         self.settings = settings
@@ -245,10 +245,10 @@ class _Tally:
             hosts_total=len(hosts),
             safety=safety,
             sizes=tuple(
-                Size(measure, "characters" if measure == "text length" else "px", split, found.total(), quantiles)
+                Size(measure, "characters" if measure == "text length" else "px", split, counts.total(), quantiles)
                 for measure in MEASURES
                 for split in SPLITS
-                if (found := self.sizes.get((measure, split))) and (quantiles := percentiles(found, PERCENTILES))
+                if (counts := self.sizes.get((measure, split))) and (quantiles := percentiles(counts, PERCENTILES))
             ),
         )
 
@@ -256,7 +256,7 @@ class _Tally:
         self, name: str, edges: np.ndarray[Any, np.dtype[np.float64]], threshold: float | None = None
     ) -> Histogram:
         kept, dropped = (tuple(self.histograms[name, keep].tolist()) for keep in (True, False))
-        # 12 digits: the same text for the same edge on every machine.
+        # Rounded to 12 digits, for the same text on every machine.
         return Histogram(name, tuple(round(float(edge), 12) for edge in edges), kept, dropped, threshold)
 
     def _host(self, host: str) -> Host:

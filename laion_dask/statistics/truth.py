@@ -1,7 +1,7 @@
 """Judge every decision of a demo version by the demo's truth labels: precision and recall with intervals.
 
-Links are joined by their place (WAT, page, link index), so that a wrong uid shows as an error and hides none; pairs are
-joined with their fate by uid. All labels are held in memory: the demo has tens of thousands.
+Links are joined by their place (WAT, page, link index), so that a wrong uid counts as an error; pairs are joined with
+their verdict by uid. All labels are in memory: the demo has tens of thousands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.intervals import wilson
 from laion_dask.storage import attempts as outcomes
 
-# Judged as detectors, over every downloaded image that has a score: the score decides, not which rule came first.
+# Judged as detectors, by score, over every downloaded image that has one, even if another rule dropped it first.
 DETECTORS: Final = ("unsafe", "watermark", "low_similarity")
 _PLACE: Final = ("wat", "page_url", "link_index")
 _MEANINGS: Final = {
@@ -37,7 +37,7 @@ _MEANINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How often one decision was right, judged over `judged` rows; a share without a denominator is None."""
+    """Precision and recall of one decision over `judged` rows; a share without a denominator is None."""
 
     name: str
     stage: str
@@ -54,7 +54,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """One labelled link: its truth, the pair made of it (None if none), the attempt (None if not tried), its fate."""
+    """One labelled link: its truth, its pair (None if dropped), its attempt (None if not tried), its verdict."""
 
     truth: Mapping[str, Any]
     pair: Mapping[str, Any] | None
@@ -63,34 +63,33 @@ class _Link:
 
 
 def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[str, Any]]) -> list[Decision]:
-    """Return every decision that the labels know or that was taken, in the order of the stages; [] without labels.
+    """Judge every decision in the labels or in the version, in the order of the stages; [] without labels.
 
-    Reasons of `extract` have no row that says which link they took: its ledger in `metrics` is compared with the
-    labelled links that gave no pair, and as many as both sides allow count as right. Unsafe, watermark and low
-    similarity are judged by score and threshold over all downloaded images. `duplicate_image` is judged among the
-    pairs that passed every rule before it, by the bytes, and `near_duplicate` by the original that the labels name: a
-    wrong rule before them costs only itself.
+    Reasons of `extract` have no row for each link: its counts in `metrics` are compared with the labelled links without
+    a pair, and the minimum of both counts as right. Unsafe, watermark and low similarity are judged by score and
+    threshold over all downloaded images. `duplicate_image` is judged by the bytes among the pairs that passed every
+    earlier rule, and `near_duplicate` by the labels' original, so that errors of earlier rules do not count here.
     """
     path = data / "crawl" / "truth.parquet"
     if not path.is_file():
         return []
     links = _links(pq.read_table(path).to_pylist(), data)
-    found = _of_extract(links, metrics)
+    judged = _of_extract(links, metrics)
     pairs = [link for link in links if link.pair is not None]
-    named = {link.fate for link in pairs} | {link.truth["expected"] for link in links}
+    used = {link.fate for link in pairs} | {link.truth["expected"] for link in links}
     for reason in REASON_STAGE:
         if reason in DETECTORS:
-            found += _of_detector(reason, pairs, settings)
+            judged += _of_detector(reason, pairs, settings)
         elif reason == "duplicate_image":
-            found += _of_duplicate_images(pairs)
+            judged += _of_duplicate_images(pairs)
         elif reason == "near_duplicate":
-            found += _of_near_duplicates(pairs)
-        elif REASON_STAGE[reason] != "extract" and reason in named:
+            judged += _of_near_duplicates(pairs)
+        elif REASON_STAGE[reason] != "extract" and reason in used:
             rows = [(link.truth["expected"] == reason, link.fate == reason) for link in links]
-            found.append(_decision(reason, REASON_STAGE[reason], rows))
-    found += _of_text(links)
-    found.append(_decision("keep", "release", [(link.truth["expected"] == KEEP, link.fate == KEEP) for link in links]))
-    return found
+            judged.append(_decision(reason, REASON_STAGE[reason], rows))
+    judged += _of_text(links)
+    judged.append(_decision("keep", "release", [(link.truth["expected"] == KEEP, link.fate == KEEP) for link in links]))
+    return judged
 
 
 def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
@@ -103,7 +102,7 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
         for row in pq.read_table(path, columns=columns).to_pylist():
             place, rank = tuple(row[name] for name in _PLACE), tuple(row[name] for name in order)
             pairs[place] = row
-            # Who survived is read from the work list below; of removed and of listed pairs only the uid is written.
+            # The surviving copy comes from the work list below; for removed and listed pairs it is the first one.
             if row["uid"] not in first or rank < first[row["uid"]]:
                 first[row["uid"]], survivor[row["uid"]] = rank, place
     attempts: dict[str, dict[str, Any]] = {}
@@ -114,8 +113,8 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
             if row["wat"]:
                 survivor[row["uid"]] = tuple(row[name] for name in _PLACE)
     fates = {uid: row["verdict"] for uid, row in attempts.items()}
-    gone = outcomes.removed(data)
-    fates |= {str(row["uid"]): str(row["reason"]) for row in gone.to_pylist()}
+    removed_rows = outcomes.removed(data)
+    fates |= {str(row["uid"]): str(row["reason"]) for row in removed_rows.to_pylist()}
     links = []
     for label in labels:
         place = tuple(label[name] for name in _PLACE)
@@ -132,17 +131,17 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
 def _of_extract(links: list[_Link], metrics: Mapping[str, Mapping[str, Any]]) -> list[Decision]:
     dropped = metrics.get("extract", {}).get("links", {}).get("dropped", {})
     expected = Counter(link.truth["expected"] for link in links)
-    gone = Counter(link.truth["expected"] for link in links if link.pair is None)
-    right = {reason: min(gone[reason], int(dropped.get(reason, 0))) for reason in REASONS["extract"]}
-    # Links that gave no pair though another end was expected: each is the false positive of some reason.
-    wrong = gone.total() - sum(right.values())
-    found = []
+    without_pair = Counter(link.truth["expected"] for link in links if link.pair is None)
+    right = {reason: min(without_pair[reason], int(dropped.get(reason, 0))) for reason in REASONS["extract"]}
+    # Links without a pair that should have one: each is a false positive of some reason.
+    wrong = without_pair.total() - sum(right.values())
+    decisions = []
     for reason in REASONS["extract"]:
         false = min(wrong, int(dropped.get(reason, 0)) - right[reason])
         if expected[reason] or false:
             missed = expected[reason] - right[reason]
-            found.append(_from_counts(reason, "extract", len(links), (right[reason], false, missed)))
-    return found
+            decisions.append(_from_counts(reason, "extract", len(links), (right[reason], false, missed)))
+    return decisions
 
 
 def _of_detector(reason: str, pairs: list[_Link], settings: params.Params) -> list[Decision]:
@@ -176,14 +175,14 @@ def _of_duplicate_images(pairs: list[_Link]) -> list[Decision]:
     downloaded = [link for link in pairs if link.attempt is not None and link.attempt["downloaded"]]
     copies = Counter(link.attempt["sha256"] for link in downloaded if link.attempt is not None)
     lowest: dict[str, str] = {}
-    asked = [link for link in downloaded if link.fate in {KEEP, "duplicate_image"}]
-    for link in asked:
+    candidates = [link for link in downloaded if link.fate in {KEEP, "duplicate_image"}]
+    for link in candidates:
         attempt = link.attempt or {}
         lowest[attempt["sha256"]] = min(lowest.get(attempt["sha256"], attempt["uid"]), attempt["uid"])
     rows = []
-    for link in asked:
+    for link in candidates:
         attempt = link.attempt or {}
-        # A label that says copy while no other image has these bytes is a fault too, of whoever served or hashed them.
+        # A labelled copy whose bytes no other image has is an error of the download.
         alone = link.truth["expected"] == "duplicate_image" and copies[attempt["sha256"]] == 1
         rows.append((alone or lowest[attempt["sha256"]] != attempt["uid"], link.fate == "duplicate_image"))
     return [_decision("duplicate_image", "filter", rows)] if any(any(row) for row in rows) else []
@@ -191,18 +190,20 @@ def _of_duplicate_images(pairs: list[_Link]) -> list[Decision]:
 
 def _of_near_duplicates(pairs: list[_Link]) -> list[Decision]:
     bytes_of = {link.truth["url"]: link.attempt["sha256"] for link in pairs if link.attempt is not None}
-    asked = []
+    candidates = []
     for link in pairs:
         if link.attempt is not None and link.fate in {KEEP, "near_duplicate"}:
             original = link.truth["original"]
             picture = link.attempt["sha256"]
-            asked.append(
+            candidates.append(
                 (bytes_of.get(original, original) if original else picture, link.attempt["uid"], picture, link)
             )
     lowest: dict[str, tuple[str, str]] = {}
-    for original, uid, picture, _ in asked:
+    for original, uid, picture, _ in candidates:
         lowest[original] = min(lowest.get(original, (uid, picture)), (uid, picture))
-    rows = [(lowest[original][1] != picture, link.fate == "near_duplicate") for original, _, picture, link in asked]
+    rows = [
+        (lowest[original][1] != picture, link.fate == "near_duplicate") for original, _, picture, link in candidates
+    ]
     return [_decision("near_duplicate", "filter", rows)] if any(any(row) for row in rows) else []
 
 
@@ -219,14 +220,14 @@ def _of_text(links: list[_Link]) -> list[Decision]:
             language.update(_confusion(written or None, link.pair["language"] or None))
             splits.append((_split(written), link.pair["split"]))
     judged = identity["true"] + identity["missed"]
-    found = [_from_counts("identity", "extract", judged, (identity["true"], identity["false"], identity["missed"]))]
+    decisions = [_from_counts("identity", "extract", judged, (identity["true"], identity["false"], identity["missed"]))]
     counts = (language["true"], language["false"], language["missed"])
-    found.append(_from_counts("language", "extract", len(splits), counts))
-    found += [
-        _decision(f"split_{name}", "extract", [(true == name, given == name) for true, given in splits])
+    decisions.append(_from_counts("language", "extract", len(splits), counts))
+    decisions += [
+        _decision(f"split_{name}", "extract", [(true == name, actual == name) for true, actual in splits])
         for name in SPLITS
     ]
-    return found
+    return decisions
 
 
 def _confusion(true: str | None, found: str | None) -> list[str]:

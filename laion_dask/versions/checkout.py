@@ -1,6 +1,6 @@
 """Open the release and the verdicts of a version: a folder, a Git revision or a DVC experiment.
 
-Of a revision, the files come out of DVC's cache, by `dvc get`: nothing in the working tree is touched.
+The files of a revision come from DVC's cache with `dvc get`, without changing the working tree.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _RELEASE, _VERDICTS = "data/release", "data/filter"
 
 
 class VersionError(Exception):
-    """A version cannot be found, or its files cannot be had; the message has the name and the remedy."""
+    """A version does not exist, or its files are missing; the message has the name and the remedy."""
 
 
 @contextmanager
 def opened(name: str, project: Path = Path()) -> Iterator[ReleaseFolder]:
-    """Yield the version of this name for as long as its files are needed.
+    """Yield the version of this name; its files may be temporary.
 
-    A folder with a manifest is a release; its verdicts are taken from `filter` beside a folder `release`. Any other
-    name is a revision of the Git repository in `project`, or one of its DVC experiments. `VersionError` where it is
-    neither, or the cache lacks its release.
+    A folder with a manifest is a release; if the folder is called `release`, its verdicts are in `filter` beside it.
+    Any other name is a revision of the Git repository in `project`, or one of its DVC experiments. `VersionError` if it
+    is neither, or the cache lacks its release.
     """
     folder = project / name
     if (folder / NAME).is_file():
@@ -48,22 +48,22 @@ def opened(name: str, project: Path = Path()) -> Iterator[ReleaseFolder]:
         try:
             _get(project, _VERDICTS, commit, verdicts, name)
         except VersionError:
-            yield ReleaseFolder(name, release)  # what is removed has no reason then, but is known
+            yield ReleaseFolder(name, release)  # removed pairs are then listed without a reason
         else:
             yield ReleaseFolder(name, release, verdicts)
 
 
 def identity(name: str, project: Path = Path()) -> str:
-    """Return what the name means now: the digest of the manifest in a folder, or the commit of a revision."""
+    """Return what a name identifies: the digest of the manifest in a folder, or the commit of a revision."""
     path = project / name / NAME
     return sha256(path) if path.is_file() else find_commit(name, project)
 
 
 def find_commit(name: str, project: Path = Path()) -> str:
-    """Return the commit that a revision or a DVC experiment names; `VersionError` where there is none."""
-    found = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if found is not None:
-        return found
+    """Return the commit of a revision or a DVC experiment; `VersionError` if there is none."""
+    resolved = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if resolved is not None:
+        return resolved
     # DVC keeps an experiment as refs/exps/<two digits>/<commit>/<name>.
     listed = _git(project, "for-each-ref", "--format=%(objectname) %(refname)", _EXPERIMENTS) or ""
     commits = [
@@ -71,8 +71,8 @@ def find_commit(name: str, project: Path = Path()) -> str:
     ]
     if not commits:
         message = (
-            f"{name!r} is no folder of a release, no Git revision and no DVC experiment. "
-            "Remedy: `git tag`, `git log` and `dvc exp list` print what there is"
+            f"{name!r} is not a folder of a release, a Git revision or a DVC experiment. "
+            "Remedy: `git tag`, `git log` and `dvc exp list` list them"
         )
         raise VersionError(message)
     return commits[0]
@@ -88,7 +88,7 @@ def _git(project: Path, *arguments: str) -> str | None:
             check=False,
         )
     except FileNotFoundError as error:
-        raise VersionError("there is no git. Remedy: install it, or give folders of releases") from error
+        raise VersionError("git is not installed. Remedy: install it, or give folders of releases") from error
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -97,10 +97,10 @@ def _get(project: Path, out: str, commit: str, target: Path, name: str) -> None:
     command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", commit, "--out", str(target), ".", out]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not target.is_dir():
-        said = (done.stderr.strip().splitlines() or ["it says nothing"])[0]
+        cause = (done.stderr.strip().splitlines() or ["no message"])[0]
         message = (
-            f"{out} of {name} ({commit[:10]}) cannot be had from DVC's cache ({said}). Remedy: fetch it from a remote "
-            "that has it (`dvc fetch --all-commits`), or check that revision out elsewhere, run `make repro` there and "
-            "give the folder of its release"
+            f"{out} of {name} ({commit[:10]}) cannot be read from DVC's cache ({cause}). Remedy: fetch it from a "
+            "remote (`dvc fetch --all-commits`), or check that revision out elsewhere, run `make repro` there and give "
+            "the folder of its release"
         )
         raise VersionError(message)

@@ -1,6 +1,6 @@
 """Compare two releases: pairs added, removed by reason, moved between splits; scores that moved.
 
-Both are joined by uid in DuckDB, which spills to disk: memory stays bounded whatever the number of pairs.
+DuckDB joins them by uid and spills to disk, so memory stays bounded.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from laion_dask.statistics.summary import PERCENTILES, percentiles
 from laion_dask.storage import duckdb_connection
 
 NOT_SEEN: Final = "not_seen"
-"""The other version has verdicts, and none for this pair: its crawls did not have it, or extraction dropped it."""
+"""The other version has no verdict on this pair: its crawls did not have it, or extraction dropped it."""
 UNKNOWN: Final = "unknown"
-"""The other version's verdicts are not at hand."""
+"""The other version's verdicts are not available."""
 LISTS: Final = ("added", "removed", "moved")
-_STEPS: Final = 10_000  # of a score: differences are counted in ten-thousandths
+_STEPS: Final = 10_000  # differences of scores are counted in ten-thousandths
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFolder:
-    """One of the two: the folder of the release, and the folder of its verdicts where they can be had."""
+    """One version: the folder of its release, and of its verdicts if available."""
 
     name: str
     release: Path
@@ -39,22 +39,22 @@ class ReleaseFolder:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """How one score moved, over the pairs that both versions have."""
+    """The changes of one score, over the pairs that both versions have."""
 
     score: str
     pairs: int
-    """That have this score in both."""
+    """Pairs with this score in both."""
     changed: int
     appeared: int
     vanished: int
     percentiles: tuple[float, ...]
-    """The 5th, 25th, 50th, 75th and 95th percentile of new - old, over the changed ones; () if there are none."""
+    """The 5th, 25th, 50th, 75th and 95th percentile of new - old, over changed scores; () if there are none."""
     largest: float
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter that differs; None where one version has no such parameter."""
+    """One parameter that differs; None in a version without it."""
 
     name: str
     old: Any
@@ -63,7 +63,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What changed from the old version to the new one."""
+    """The changes from the old version to the new one."""
 
     old: str
     new: str
@@ -72,9 +72,9 @@ class Diff:
     removed: int
     moved: int
     added_by: Mapping[str, int]
-    """By what the old version says of the pair: the reason that it was dropped for, NOT_SEEN or UNKNOWN."""
+    """By the old version's verdict: the reason for dropping the pair, NOT_SEEN or UNKNOWN."""
     removed_by: Mapping[str, int]
-    """By what the new version says of the pair."""
+    """By the new version's verdict."""
     moved_by: Mapping[str, int]
     """By "from to"."""
     scores: tuple[Moves, ...]
@@ -90,8 +90,8 @@ class Diff:
 def compare(old: ReleaseFolder, new: ReleaseFolder, lists: Path | None = None) -> Diff:
     """Compare two versions; with `lists`, write added.parquet, removed.parquet and moved.parquet into that folder.
 
-    Removed pairs have the reason of the new version's verdicts, or of its tombstones; added ones what the old version
-    said of them. `manifest.ManifestError` where a folder is no release.
+    Removed pairs have the reason of the new version's verdicts or tombstones, added ones that of the old version's.
+    `manifest.ManifestError` if a folder is not a release.
     """
     manifests = manifest.read(old.release), manifest.read(new.release)
     with duckdb_connection.connect() as connection:
@@ -146,34 +146,34 @@ def _join(connection: duckdb.DuckDBPyConnection, old: ReleaseFolder, new: Releas
 
 def _select(version: ReleaseFolder) -> str:
     """Return SQL for uid, split and scores of a version; a score that its tables lack is null."""
-    found = composition.files(version.release)
-    if not found:
+    tables = composition.files(version.release)
+    if not tables:
         nothing = ", ".join(f"null::float as {name}" for name in SCORES)
         return f"select null::varchar as uid, null::varchar as split, {nothing} where false"
-    there = pq.read_schema(found[0]).names
-    scores = ", ".join(f"{name}::float as {name}" if name in there else f"null::float as {name}" for name in SCORES)
+    columns = pq.read_schema(tables[0]).names
+    scores = ", ".join(f"{name}::float as {name}" if name in columns else f"null::float as {name}" for name in SCORES)
     split = composition.split_of("filename")
-    rows = f"read_parquet({composition.listed(found)}, filename = true, hive_partitioning = false)"
+    rows = f"read_parquet({composition.listed(tables)}, filename = true, hive_partitioning = false)"
     return f"select uid, {split} as split, {scores} from {rows}"
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, name: str, verdicts: Path | None, tombstones: Path) -> None:
-    """Make the table of pairs that one version lacks, each with what that version says of it."""
+    """Create the table of pairs that one version lacks, with the reason that this version has for each."""
     split, lacks = ("now", "was") if name == "added" else ("was", "now")
     connection.execute(f"create temp table lacking as select uid, {split} as split from joined where {lacks} is null")
-    found = sorted(verdicts.glob("*.parquet")) if verdicts else []
-    rows = f"read_parquet({composition.listed(found)}, hive_partitioning = false)"
-    says = f"select uid, reason from {rows}" if found else _NO_VERDICT
+    tables = sorted(verdicts.glob("*.parquet")) if verdicts else []
+    rows = f"read_parquet({composition.listed(tables)}, hive_partitioning = false)"
+    says = f"select uid, reason from {rows}" if tables else _NO_VERDICT
     buried = (
         f"select uid_sha256, reason from read_parquet({composition.listed([tombstones])}, hive_partitioning = false)"
         if tombstones.is_file()
         else "select null::varchar as uid_sha256, null::varchar as reason where false"
     )
-    # A verdict that keeps a pair explains no lack: such a pair got lost between filter and release.
+    # A missing pair with the verdict keep was lost between filter and release: the verdict is not the reason.
     connection.execute(
         f"create temp table {name} as select lacking.uid, lacking.split,"
         f" coalesce(case when says.reason = 'keep' then '{UNKNOWN}' else says.reason end, buried.reason,"
-        f" '{NOT_SEEN if found else UNKNOWN}') as reason"
+        f" '{NOT_SEEN if tables else UNKNOWN}') as reason"
         f" from lacking left join ({says}) says on lacking.uid = says.uid"
         f" left join ({buried}) buried on sha256(lacking.uid) = buried.uid_sha256"
     )
@@ -184,9 +184,9 @@ _NO_VERDICT: Final = "select null::varchar as uid, null::varchar as reason where
 
 
 def _reasons(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:
-    found = dict(connection.execute(f"select reason, count(*) from {name} group by 1").fetchall())
+    counts = dict(connection.execute(f"select reason, count(*) from {name} group by 1").fetchall())
     order = {reason: place for place, reason in enumerate([*REASON_STAGE, NOT_SEEN, UNKNOWN])}
-    return {reason: found[reason] for reason in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
+    return {reason: counts[reason] for reason in sorted(counts, key=lambda name: (order.get(name, len(order)), name))}
 
 
 def _moves(connection: duckdb.DuckDBPyConnection, name: str) -> Moves:
@@ -205,9 +205,9 @@ def _moves(connection: duckdb.DuckDBPyConnection, name: str) -> Moves:
     ).fetchall()
     steps = {int(value): int(rows) for value, rows in counts}
     largest = max(steps, key=abs) / _STEPS if steps else 0.0
-    found = tuple(value / _STEPS for value in percentiles(steps, PERCENTILES))
+    quantiles = tuple(value / _STEPS for value in percentiles(steps, PERCENTILES))
     pairs, changed, appeared, vanished = row or (0, 0, 0, 0)
-    return Moves(name, pairs, changed, appeared, vanished, found, largest)
+    return Moves(name, pairs, changed, appeared, vanished, quantiles, largest)
 
 
 def _parameters(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Parameter]:
@@ -217,19 +217,19 @@ def _parameters(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Paramete
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
-    return found
+        flat |= _flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
+    return flat
 
 
-def for_page(found: Diff) -> dict[str, Any]:
-    """Return what the report page shows: the fields of Diff, and its statistics as `rows` of text."""
-    return {**found.as_dict(), "rows": side_by_side(found.statistics)}
+def for_page(diff: Diff) -> dict[str, Any]:
+    """Return the values for the report page: the fields of Diff, and its statistics as `rows` of text."""
+    return {**diff.as_dict(), "rows": side_by_side(diff.statistics)}
 
 
 def side_by_side(statistics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """Return the numbers of two versions as rows of text: what, old, new; only what both or one of them has."""
+    """Return the numbers of two versions as rows of text: name, old, new."""
     rows: list[tuple[str, list[Any]]] = [
         (f"pairs, {split}", [numbers["pairs"].get(split, 0) for numbers in statistics]) for split in (*SPLITS, "all")
     ]

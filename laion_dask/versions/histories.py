@@ -1,8 +1,8 @@
-"""Load a version into the catalog's history: what became of each pair, and where it was found.
+"""Load a version into the catalog's history: the verdict on each pair, and where it was found.
 
 The tables of the schema `laion_dask_history` mirror tracked files: a version is loaded once, by the digest of its
-manifest, and again by one command. Of a pair that was removed, or is on a list of known content, the database holds
-neither address nor text nor page: only the digests by which it is found, and the reason.
+manifest, and one command loads it again. For a pair that was removed or is on a list of known content, the database has
+no address, text or page: only the digests that find it, and the reason.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _FOUND: Final = {
     "page_date": "text", "text": "text", "url": "text",
 }  # fmt: skip
 _INDEXED: Final = ("uid", "address_sha256", "md5", "sha256")
-# What `why` tells of an attempt; all columns of scores and verdicts are told anyway.
-_TOLD: Final = (
+# Columns of an attempt that `why` shows, besides all columns of scores and verdicts.
+_ATTEMPT_COLUMNS: Final = (
     *("status", "error_message", "http_status", "server_date", "final_url", "content_type"),
     *("rights", "rights_signal", "rights_evidence", "rights_source", "rights_time", "page_signals"),
     *("format", "bytes", "original_width", "original_height", "pdq_quality", "language", "language_confidence"),
@@ -51,17 +51,17 @@ class HistoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class VersionTables:
-    """The tables of one version: outs of the stages, those that are at hand."""
+    """The tables of one version: the available outs of its stages."""
 
     name: str
     data: Path
 
     def of(self, stage: str, pattern: str = "*.parquet") -> list[str]:
-        """Return the paths of tables of a stage, in order."""
+        """Return the paths of a stage's tables, in order."""
         return [str(path) for path in sorted((self.data / stage).glob(pattern))]
 
     def key(self) -> str:
-        """Return what identifies the version: the digest of its manifest."""
+        """Return the digest of the manifest, which identifies the version."""
         path = self.data / "release" / manifest.NAME
         if not path.is_file() or not self.of("filter"):
             raise HistoryError(
@@ -71,7 +71,7 @@ class VersionTables:
 
 
 def make(cursor: Any) -> None:  # noqa: ANN401 - a driver's cursor
-    """Make the tables, unless they are there; those of an earlier layout are made anew, for they mirror files."""
+    """Create missing tables; those of an earlier layout are dropped first, since their rows come from files."""
     cursor.execute("create schema if not exists laion_dask_history")
     columns = cursor.execute(
         "select column_name from information_schema.columns where table_schema = 'laion_dask_history'"
@@ -94,23 +94,23 @@ def make(cursor: Any) -> None:  # noqa: ANN401 - a driver's cursor
 
 
 def load(cursor: Any, files: VersionTables) -> bool:  # noqa: ANN401 - a driver's cursor
-    """Load a version unless it is there, in the caller's transaction; return whether it was loaded."""
+    """Load a version unless it is loaded already, in the caller's transaction; return whether it was loaded."""
     key = files.key()
     make(cursor)
     cursor.execute("lock table laion_dask_history.versions in exclusive mode")
     if cursor.execute("select from laion_dask_history.versions where key = %s", (key,)).fetchone() is not None:
         return False
     (number,) = cursor.execute("select coalesce(max(version), 0) + 1 from laion_dask_history.versions").fetchone()
-    told = manifest.read(files.data / "release")
-    label = str(told.get("version", ""))
-    # Which bit is which rule, and the limits that scores were compared with.
-    rules = json.dumps((told.get("counts") or {}).get("filter", {}).get("rules", {}))
-    limits = json.dumps((told.get("parameters") or {}).get("filter", {}))
+    released = manifest.read(files.data / "release")
+    label = str(released.get("version", ""))
+    # The bit of each rule, and the limits of scores.
+    rules = json.dumps((released.get("counts") or {}).get("filter", {}).get("rules", {}))
+    limits = json.dumps((released.get("parameters") or {}).get("filter", {}))
     row = (number, key, files.name, label, rules, limits)
     cursor.execute("insert into laion_dask_history.versions values (%s, %s, %s, %s, %s, %s)", row)
     with duckdb_connection.connect() as connection:
-        gone = _fates(connection, files)
-        for table, columns, query in (("fates", _FATES, _FATES_QUERY), ("found", _FOUND, _found(files, gone))):
+        hidden = _fates(connection, files)
+        for table, columns, query in (("fates", _FATES, _FATES_QUERY), ("found", _FOUND, _found(files, hidden))):
             if query:
                 _copy(cursor, table, columns, connection.sql(query).to_arrow_reader(100_000), number)
     return True
@@ -138,38 +138,39 @@ _ARROW: Final = {"integer": pa.int32(), "bigint": pa.int64(), "text": pa.string(
 
 
 def _typed(rows: pa.Table, columns: Mapping[str, str], version: int) -> pa.Table:
-    """Return the columns in the types that COPY sends: uid as 16 bytes, no value missing, of addresses the digest."""
-    made = {}
+    """Return the columns in the types for COPY: uid as 16 bytes, addresses as their digest, no missing values."""
+    typed = {}
     for name, kind in columns.items():
         if name == "uid":
             raw = to_bytes(rows["uid"]).tobytes()
-            made[name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows.num_rows, [None, pa.py_buffer(raw)])
+            typed[name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows.num_rows, [None, pa.py_buffer(raw)])
         elif name == "address_sha256":
-            made[name] = pa.array([address_digest(url) for url in rows[name].to_pylist()], pa.string())
+            typed[name] = pa.array([address_digest(url) for url in rows[name].to_pylist()], pa.string())
         elif name == "version":
-            made[name] = pa.repeat(pa.scalar(version, pa.int32()), rows.num_rows)
+            typed[name] = pa.repeat(pa.scalar(version, pa.int32()), rows.num_rows)
         else:
-            made[name] = rows[name].cast(_ARROW[kind]).combine_chunks()
-    return pa.table(made)
+            typed[name] = rows[name].cast(_ARROW[kind]).combine_chunks()
+    return pa.table(typed)
 
 
 def address_digest(url: str) -> str:
-    """Return the digest by which the history finds an address in every spelling, hex; empty for none."""
+    """Return the digest of an address, the same for every spelling, hex; empty for an empty address."""
     return hashlib.sha256(address_key.key(url).encode("utf-8", "surrogatepass")).hexdigest() if url else ""
 
 
 def _fates(connection: Any, files: VersionTables) -> str:  # noqa: ANN401 - DuckDB's connection
-    """Make the temporary table `fates`; return the condition under which a verdict hides the pair."""
+    """Create the temporary table `fates`; return a query for the uids of hidden pairs."""
     verdicts = files.of("filter")
     columns = pq.read_schema(verdicts[0]).names
     rules = "rules::bigint" if "rules" in columns else "0::bigint"
     hidden = f"(v.reason in ({', '.join(map(_quoted, WITHHELD))})"
     hidden += f" or ({rules.replace('rules', 'v.rules')} >> {RULE_BITS['removed_later']}) & 1 = 1)"
     images, scores = files.of("download"), files.of("score")
-    told = ", ".join(f"'{name}', i.{name}" for name in _TOLD if images and name in pq.read_schema(images[0]).names)
+    in_images = set(pq.read_schema(images[0]).names) if images else set()
+    attempt = ", ".join(f"'{name}', i.{name}" for name in _ATTEMPT_COLUMNS if name in in_images)
     scored = _pairs("s", pq.read_schema(scores[0])) if scores else ""
     judged = _pairs("v", pq.read_schema(verdicts[0]))
-    pieces = ", ".join(piece for piece in (told, scored, judged) if piece)
+    pieces = ", ".join(piece for piece in (attempt, scored, judged) if piece)
     connection.execute(f"create temp view v as select * from {_rows(verdicts, 'union_by_name = true')}")
     joins, picture = "", dict.fromkeys(("url", "md5", "sha256", "pdq"), "''")
     if images:
@@ -212,16 +213,16 @@ def _found(files: VersionTables, gone: str) -> str:
 
 
 def _pairs(alias: str, columns: pa.Schema) -> str:
-    """Return name and value of each further column for json_object; JSON has no NaN."""
-    found = []
+    """Return SQL for the other columns as arguments of json_object; NaN becomes null, since JSON has no NaN."""
+    arguments = []
     for field in columns:
         if field.name in _KNOWN:
             continue
         value = f'{alias}."{field.name}"'
         if pa.types.is_floating(field.type):
             value = f"case when isfinite({value}) then {value} end"
-        found.append(f"{_quoted(field.name)}, {value}")
-    return ", ".join(found)
+        arguments.append(f"{_quoted(field.name)}, {value}")
+    return ", ".join(arguments)
 
 
 def _quoted(text: str) -> str:
@@ -234,7 +235,7 @@ def _rows(paths: Sequence[str], *options: str) -> str:
 
 
 def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a driver's cursor
-    """Return the uids that a question means: by `uid`, `url`, or of an image its `sha256`, `md5` and `pdq` (64 hex)."""
+    """Return the uids that match a `uid`, a `url`, or an image's `sha256`, `md5` and `pdq` (64 hex digits)."""
     conditions, values = [], []
     for name in ("uid", "md5", "sha256"):
         if name in what:
@@ -255,7 +256,7 @@ def find(cursor: Any, what: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 - a
 
 
 def fates(cursor: Any, uid: str) -> list[dict[str, Any]]:  # noqa: ANN401 - a driver's cursor
-    """Return what each version says of a pair, in the order of loading, versions without it too (reason None)."""
+    """Return each version's row for a pair, in the order of loading; in versions without it the reason is None."""
     own = [name for name in _FATES if name not in {"uid", "version"}]
     names = ("name", "label", "named", "limits", *own)
     chosen = ", ".join(f"fates.{name}" for name in own)
@@ -270,7 +271,7 @@ def fates(cursor: Any, uid: str) -> list[dict[str, Any]]:  # noqa: ANN401 - a dr
 
 
 def found(cursor: Any, uid: str) -> list[dict[str, Any]]:  # noqa: ANN401 - a driver's cursor
-    """Return where a pair was found: crawl, WAT, offset, page, date, text and address, each place once."""
+    """Return where a pair was found, without duplicates: crawl, WAT, offset, page, date, text and address."""
     names = [name for name in _FOUND if name not in {"uid", "version"}]
     rows = cursor.execute(
         f"select distinct {', '.join(names)} from laion_dask_history.found where uid = %s::uuid"
@@ -281,13 +282,13 @@ def found(cursor: Any, uid: str) -> list[dict[str, Any]]:  # noqa: ANN401 - a dr
 
 
 def forget(cursor: Any, uids: Sequence[str]) -> int:  # noqa: ANN401 - a driver's cursor
-    """Blank what the history holds of pairs but for reason and digest of the uid; return how many rows had any."""
+    """Blank all values of pairs but reason and uid in the history; return the number of changed rows."""
     make(cursor)
-    some = list(uids)
+    uid_list = list(uids)
     blanked = cursor.execute(
         "update laion_dask_history.fates set evidence = '', address_sha256 = '', md5 = '', sha256 = '', pdq = ''"
         " where uid = any(%s::uuid[]) and evidence || address_sha256 || md5 || sha256 || pdq <> ''",
-        (some,),
+        (uid_list,),
     ).rowcount
-    deleted = cursor.execute("delete from laion_dask_history.found where uid = any(%s::uuid[])", (some,)).rowcount
+    deleted = cursor.execute("delete from laion_dask_history.found where uid = any(%s::uuid[])", (uid_list,)).rowcount
     return int(blanked) + int(deleted)

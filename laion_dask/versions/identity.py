@@ -1,6 +1,6 @@
 """What identifies a version: its digest, its recipe, and the version before it.
 
-Only params.yaml, dvc.lock, metrics/ and Git are read, so that the answer is the same years later.
+Only params.yaml, dvc.lock, metrics/ and Git are read, so that the result does not change with time.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from ruamel.yaml import YAML
 from laion_dask.params import recipes
 
 STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release")
-"""The stages whose outs make a version; the report is a picture of it."""
-# So many commits back are looked through for the version before.
+"""The stages whose outs make a version; the report only describes it."""
+# Commits that are searched for the previous version.
 _PARENTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where in Git's history a version is from; "" for what is not known."""
+    """Where a version is in Git's history; "" for unknown values."""
 
     root: Path
-    """The project's folder: of mlflow.db, and where Git is asked."""
+    """The project's folder, with mlflow.db and the Git repository."""
     commit: str
-    """The commit that the version began from, or that holds it."""
+    """The commit that the version was built from, or that contains it."""
     experiment: str = ""
     """Name of the DVC experiment."""
     rev: str = ""
-    """The commit that holds the version; not known while its report is being made."""
+    """The commit that contains the version; unknown while its report is being made."""
 
     @classmethod
     def here(cls, lock: Path) -> Origin:
-        """Return what Git and DVC's environment say of the folder of a dvc.lock."""
+        """Read the origin of a dvc.lock from Git and DVC's environment variables."""
         root = project_root(lock)
         return cls(root, _git(root, "rev-parse", "HEAD").strip(), os.environ.get("DVC_EXP_NAME", ""))
 
     def parent(self, name: str) -> str:
-        """Return the version before `name` in Git's history, "" where there is none."""
+        """Return the version before `name` in Git's history, or ""."""
         for rev in _git(self.root, "log", f"-{_PARENTS}", "--format=%H", self.commit, "--", "dvc.lock").split():
             with tempfile.TemporaryDirectory() as folder:
                 lock, metrics = Path(folder) / "dvc.lock", Path(folder) / "metrics"
@@ -56,37 +56,37 @@ class Origin:
                 for stage in STAGES:
                     counts = _git(self.root, "show", f"{rev}:./metrics/{stage}.json")
                     (metrics / f"{stage}.json").write_text(counts, encoding="utf-8")
-                before = version(lock, metrics, {}) if dataset_digests(lock) else ""
-            if before and before != name:
-                return before
+                previous = version(lock, metrics, {}) if dataset_digests(lock) else ""
+            if previous and previous != name:
+                return previous
         return ""
 
     def recipe(self, values: Mapping[str, Any]) -> str:
-        """Return the recipe that a version was built by, "" where none is known.
+        """Return the recipe that a version was built by, or "".
 
-        In this order: the names that its parameters hold, the recipe that the experiment is named after, and the recipe
-        whose values the parameters have, that with the most of them.
+        In this order: the names in its parameters; the recipe in the experiment's name; of the recipes whose values
+        all equal the parameters, the one with the most values.
         """
-        named = values.get("recipe")
-        if named:
-            return " ".join(map(str, named))
+        chosen = values.get("recipe")
+        if chosen:
+            return " ".join(map(str, chosen))
         stem = re.sub(r"-[0-9a-f]{8}$", "", self.experiment)
         if stem in recipes.names():
             return stem
         sizes: dict[str, int] = {}
-        found = dict(flat(values))
+        parameters = dict(flat(values))
         for name in recipes.names():
-            wanted = dict(flat(recipes.describe(name).values))
-            if all(key in found and found[key] == value for key, value in wanted.items()):
-                sizes[name] = len(wanted)
+            expected = dict(flat(recipes.describe(name).values))
+            if all(key in parameters and parameters[key] == value for key, value in expected.items()):
+                sizes[name] = len(expected)
         return max(sizes, key=lambda name: sizes[name], default="")
 
 
 def dataset_digests(lock: Path) -> dict[str, str]:
     """Return DVC's hash of each data out by its path, in the order of the stages.
 
-    Empty where dvc.lock is absent, lacks one of the stages, or does not fit the metrics on disk, as after a stage was
-    run without DVC: a digest of other data would be worse than none.
+    Empty if dvc.lock is missing, lacks a stage, or does not match the metrics on disk, as after a run without DVC: then
+    its digests belong to other data.
     """
     if not lock.is_file():
         return {}
@@ -103,18 +103,18 @@ def dataset_digests(lock: Path) -> dict[str, str]:
 
 
 def outdated(lock: Path) -> list[str]:
-    """Name the stages, the report too, that dvc.lock has made from other data than it names: they did not run again."""
+    """Name the stages in dvc.lock whose deps differ from the outs recorded there: they have to run again."""
     stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
-    made = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+    recorded = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
     return [
         name
         for name, stage in stages.items()
-        if any(made.get(dep["path"], dep.get("md5")) != dep.get("md5") for dep in stage.get("deps", []))
+        if any(recorded.get(dep["path"], dep.get("md5")) != dep.get("md5") for dep in stage.get("deps", []))
     ]
 
 
 def tracked_params(lock: Path) -> dict[str, Any]:
-    """Return the parameters that dvc.lock says the release was made with, by section; {} where it says nothing."""
+    """Return the release's parameters in dvc.lock, by section; {} if it has none."""
     if not lock.is_file():
         return {}
     stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
@@ -122,10 +122,10 @@ def tracked_params(lock: Path) -> dict[str, Any]:
 
 
 def version(lock: Path, metrics: Path, values: Mapping[str, Any]) -> str:
-    """Return the digest that names a version: DVC's hashes with the parameters that its lock has.
+    """Return the digest that identifies a version: of DVC's hashes and the parameters in dvc.lock.
 
-    So it is a function of a tracked file, the same years later and with other code. Where the lock says nothing of this
-    version, it is the digest of the stages' metrics and of `values`, plain parameters by section.
+    It depends on a tracked file only, so time and code do not change it. If the lock does not match this version, it is
+    the digest of the stages' metrics and of `values`, plain parameters by section.
     """
     digests = dataset_digests(lock)
     content: Mapping[str, Any] = digests or stage_metrics(metrics)
@@ -135,21 +135,21 @@ def version(lock: Path, metrics: Path, values: Mapping[str, Any]) -> str:
 def project_root(lock: Path) -> Path:
     """Return the folder of the real repository: `dvc exp run --temp` works in a copy that is deleted afterwards."""
     folder = lock.resolve().parent
-    before, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
+    project, inside, _ = folder.as_posix().partition("/.dvc/tmp/exps/")
     if inside:
-        return Path(before)
+        return Path(project)
     top = _git(folder, "rev-parse", "--show-toplevel").strip()
     return Path(top) if top else folder
 
 
 def stage_metrics(folder: Path) -> dict[str, Any]:
-    """Return what each stage counted, by stage; those that have not run are left out."""
+    """Return the counts of each stage, without stages that have not run."""
     files = {stage: folder / f"{stage}.json" for stage in STAGES}
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in files.items() if path.is_file()}
 
 
 def _digest(content: object) -> str:
-    # A date is one in YAML, and has no form in JSON.
+    # YAML parses dates, which JSON cannot represent.
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

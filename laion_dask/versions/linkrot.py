@@ -1,6 +1,6 @@
-"""Report link rot: what became of the pairs of an earlier download, by year and by host.
+"""Report link rot: what an earlier download's addresses return now, by year and by host.
 
-Shards are read one at a time; memory holds counts, which grow with the number of hosts, not of pairs.
+Shards are read one at a time; memory grows with the number of hosts, not of pairs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LinkRotGroup:
         return next(share for share in self.shares if share.found == found)
 
     def still_there(self) -> tuple[float, float]:
-        """Return the Wilson interval of the share that still gives the picture, in the same or in other bytes."""
+        """Return the Wilson interval of the share that still returns the picture, in the same or other bytes."""
         return wilson(
             sum(self.share(name).count for name in (comparison.SAME_BYTES, comparison.SAME_PICTURE)), self.pairs
         )
@@ -58,9 +58,9 @@ class LinkRotGroup:
 
 @dataclass(frozen=True, slots=True)
 class LinkRot:
-    """What became of the pairs of an earlier version that were asked for again.
+    """The results for pairs of an earlier version that were requested again.
 
-    `years` are those of the pages that showed the images, `hosts` the ones with most pairs.
+    `years` are those of the pages that showed the images, `hosts` those with the most pairs.
     """
 
     everything: LinkRotGroup
@@ -72,14 +72,12 @@ class LinkRot:
 def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
     """Compare the download in `now` with that in `before`; write `linkrot.json` and `linkrot.parquet` into `out`.
 
-    The table has a row for every pair that both versions asked for and the earlier one has a picture of. Raises
-    `EarlierError` where a folder holds no download, before anything is written.
+    The table has a row for every pair that both versions requested and the earlier one has a picture of. Raises
+    `EarlierError` if a folder has no download, before anything is written.
     """
     verify.shard_files(before)
     if not shards.tables(now):
-        raise verify.EarlierError(
-            f"{now} has no tables of a download. Remedy: give the folder that holds 00000.parquet"
-        )
+        raise verify.EarlierError(f"{now} has no tables of a download. Remedy: give the folder with 00000.parquet")
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[tuple[str, str, str]] = Counter()
     with pq.ParquetWriter(out / "linkrot.parquet", schema.LINKROT.schema, compression="zstd", version="2.6") as writer:
@@ -104,7 +102,7 @@ def _shards(now: Path, before: Path) -> Iterator[list[dict[str, Any]]]:
         earlier = verify.earlier(before, path.stem, {row["uid"] for row in rows})
         rows = [row for row in rows if row["uid"] in earlier]
         differ = [row for row in rows if row["reason"] == KEEP and row["sha256"] != earlier[row["uid"]].sha256]
-        # Pictures are looked at only where bytes differ and the tables have no hash of them.
+        # Pictures are decoded only if their bytes differ and the tables have no perceptual hash.
         then = verify.with_pictures({row["uid"]: earlier[row["uid"]] for row in differ})
         today = verify.with_pictures(
             {
@@ -149,9 +147,9 @@ def _report(counts: Counter[tuple[str, str, str]], top_hosts: int) -> LinkRot:
 
 
 def metrics(report: LinkRot) -> dict[str, float]:
-    """Return the numbers that versions are compared by: `linkrot.<class>.rate|low|high`, `linkrot.pairs`, and by year.
+    """Return the metrics for comparing versions: `linkrot.pairs`, `linkrot.<class>.rate|low|high`, and by year.
 
-    Years have `linkrot.<year>.<class>.rate` alone.
+    Years have only `linkrot.<year>.<class>.rate`.
     """
     values: dict[str, float] = {"linkrot.pairs": report.everything.pairs}
     for share in report.everything.shares:
@@ -164,7 +162,7 @@ def metrics(report: LinkRot) -> dict[str, float]:
 
 
 def read(path: Path) -> LinkRot:
-    """Read what `write` wrote as JSON."""
+    """Read linkrot.json."""
     values = json.loads(path.read_text(encoding="utf-8"))
 
     def group(value: dict[str, Any]) -> LinkRotGroup:

@@ -1,6 +1,7 @@
-"""Answer what is known of a URL, a uid or an image: where it was found, what each stage decided, in which versions.
+"""Explain a URL, a uid or an image: where it was found, what each stage decided, in which versions.
 
-Of a pair that was removed, or that the ledger names, the answer is its tombstone: never address, text, page or scores.
+For a pair that was removed or that the ledger names, the answer is its tombstone, without address, text, page or
+scores.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class WhyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class InVersion:
-    """What one version says of a pair."""
+    """One version's verdict on a pair."""
 
     version: str
     label: str
@@ -44,34 +45,34 @@ class InVersion:
     member: bool
     """The pair is in the release."""
     stage: str = ""
-    """That decided."""
+    """The stage that decided."""
     reason: str = ""
     meaning: str = ""
     rules: tuple[str, ...] = ()
     """Every rule of filter that would drop the pair."""
     compared: Mapping[str, str] = field(default_factory=dict)
-    """Scores with the limits that they were compared with."""
+    """Scores with their limits."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PairHistory:
-    """What is known of one pair."""
+    """The history of one pair."""
 
     uid: str
     removed: bool
     uid_sha256: str
     since: str
-    """First version without a removed pair, by its number; empty where none is built yet."""
+    """Number of the first version without a removed pair; empty before it is built."""
     ledger: tuple[Removal, ...]
-    """Lines of the ledger of removals that name the pair."""
+    """Lines of the removal ledger that match the pair."""
     found: tuple[Mapping[str, Any], ...]
     versions: tuple[InVersion, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All pairs that a question means, and lines of the ledger that name what was asked for itself."""
+    """All pairs that match a question, and lines of the ledger that match the question itself."""
 
     asked: Mapping[str, str]
     ledger: tuple[Removal, ...]
@@ -83,70 +84,70 @@ class Explanation:
 
 
 def question(what: str) -> dict[str, str]:
-    """Return what is asked for, by column: uid, url, or the digests of an image file. Raises `WhyError`."""
+    """Parse a question into values by column: uid, url, or the digests of an image file. Raises `WhyError`."""
     if _UID.fullmatch(what):
         return {"uid": what.lower()}
     if "://" in what:
         return {"url": removal_ledger.normal("url", what)}
     path = Path(what)
     if not path.is_file():
-        raise WhyError(f"{what!r} is no URL, no uid of 32 hex digits and no file. Remedy: one of them")
+        raise WhyError(f"{what!r} is not a URL, a uid of 32 hex digits or a file. Remedy: give one of them")
     body = path.read_bytes()
     asked: dict[str, str] = {kind: digest for kind, digest in hashes.digests(body, ("md5", "sha256")).items()}  # noqa: C416 - another type of key
     try:
         looks = hashes.pdq_as_stored(body)
     except (OSError, ValueError, SyntaxError):
-        return asked  # not a picture that can be decoded: the bytes may still be known
+        return asked  # not a decodable picture: its bytes may still match
     if looks.quality >= PDQ_QUALITY:
         asked["pdq"] = looks.hex
     return asked
 
 
 def answer(cursor: Any, asked: Mapping[str, str], ledger: Iterable[Removal]) -> Explanation:  # noqa: ANN401 - a driver's cursor
-    """Return what the catalog's history and the ledger of removals say."""
+    """Answer a question from the catalog's history and the removal ledger."""
     by_kind: dict[str, dict[str, list[Removal]]] = {}
     for line in ledger:
         kind, value = line.kind, line.value
         if kind == "url":
-            # Of a removed pair the history has the digest of its address alone, the same for every spelling.
+            # For a removed pair the history has only the digest of its address, the same for every spelling.
             kind, value = "address_sha256", histories.address_digest(value)
         by_kind.setdefault(kind, {}).setdefault(value, []).append(line)
     pairs = tuple(_pair(cursor, uid, by_kind) for uid in histories.find(cursor, asked))
-    known = dict(asked)
-    if "url" in known:
-        known["address_sha256"] = histories.address_digest(known["url"])
-    return Explanation(dict(asked), tuple(_lines(known, by_kind)), pairs)
+    values = dict(asked)
+    if "url" in values:
+        values["address_sha256"] = histories.address_digest(values["url"])
+    return Explanation(dict(asked), tuple(_lines(values, by_kind)), pairs)
 
 
 _ByKind = Mapping[str, Mapping[str, Sequence[Removal]]]
-"""Lines of the ledger by kind and value, those of addresses by the digest of the address."""
+"""Lines of the ledger by kind and value; addresses by their digest."""
 
 
 def _lines(known: Mapping[str, Any], by_kind: _ByKind) -> list[Removal]:
-    """Return the lines of the ledger that name a pair by what is known of it."""
-    found = [line for kind in ("address_sha256", "uid", "md5", "sha256")
+    """Return the lines of the ledger that match a pair by its known values."""
+    matches = [line for kind in ("address_sha256", "uid", "md5", "sha256")
              for line in by_kind.get(kind, {}).get(known.get(kind, ""), ())]  # fmt: skip
     host = known.get("host") or address_key.host(str(known.get("url", "")))
     domains = by_kind.get("domain", {})
     if host and (name := takedown.domain_of(host, set(domains))):
-        found += domains[name]
+        matches += domains[name]
     entries = by_kind.get("pdq", {})
     if known.get("pdq") and entries:
         apart = np.bitwise_count(pdq_index.unpack(list(entries)) ^ pdq_index.unpack([str(known["pdq"])])).sum(axis=1)
-        near = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= PDQ_DISTANCE]
-        found += [line for lines in near for line in lines]
-    return found
+        close = [lines for lines, bits in zip(entries.values(), apart, strict=True) if bits <= PDQ_DISTANCE]
+        matches += [line for lines in close for line in lines]
+    return matches
 
 
 def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> PairHistory:  # noqa: ANN401 - a driver's cursor
     fates = histories.fates(cursor, uid)
-    found = histories.found(cursor, uid)
-    known: dict[str, Any] = {"uid": uid, "url": found[0]["url"] if found else ""}
+    places = histories.found(cursor, uid)
+    values: dict[str, Any] = {"uid": uid, "url": places[0]["url"] if places else ""}
     for fate in fates:
-        known |= {name: fate[name] for name in ("address_sha256", "md5", "sha256", "pdq") if fate[name]}
-    lines = _lines(known, by_kind)
+        values |= {name: fate[name] for name in ("address_sha256", "md5", "sha256", "pdq") if fate[name]}
+    lines = _lines(values, by_kind)
     removed = bool(lines) or any(_hides(fate) for fate in fates)
-    versions = tuple(_in_version(fate, told=not removed) for fate in fates)
+    versions = tuple(_in_version(fate, with_evidence=not removed) for fate in fates)
     since = next((fate["since"] for fate in fates if fate["since"]), "")
     return PairHistory(
         uid,
@@ -154,7 +155,7 @@ def _pair(cursor: Any, uid: str, by_kind: _ByKind) -> PairHistory:  # noqa: ANN4
         hashlib.sha256(uid.encode()).hexdigest(),
         since,
         tuple(lines),
-        () if removed else tuple(found),
+        () if removed else tuple(places),
         versions,
     )
 
@@ -163,34 +164,34 @@ def _hides(fate: Mapping[str, Any]) -> bool:
     return fate["reason"] in WITHHELD or bool((fate["rules"] or 0) & _REMOVED_BIT)
 
 
-def _in_version(fate: Mapping[str, Any], *, told: bool) -> InVersion:
+def _in_version(fate: Mapping[str, Any], *, with_evidence: bool) -> InVersion:
     reason = fate["reason"]
     if reason is None:
         return InVersion(fate["name"], fate["label"], known=False, member=False)
     stage = REASON_STAGE.get(reason, "release")
     meaning = "in the release" if reason == KEEP else REASONS.get(stage, {}).get(reason, "")
     base = {"known": True, "member": reason == KEEP, "stage": stage, "reason": reason, "meaning": meaning}
-    if not told:
+    if not with_evidence:
         return InVersion(fate["name"], fate["label"], **base)
     evidence = {name: value for name, value in json.loads(fate["evidence"] or "{}").items() if value not in (None, "")}
-    named = json.loads(fate["named"])
+    bits = json.loads(fate["named"])
     mask = fate["rules"] & (1 << 64) - 1
-    rules = tuple(name for name, rule in named.items() if mask >> int(rule["bit"]) & 1)
+    rules = tuple(name for name, rule in bits.items() if mask >> int(rule["bit"]) & 1)
     compared = _compared(evidence, json.loads(fate["limits"]), str(fate["split"]))
     return InVersion(fate["name"], fate["label"], **base, rules=rules, compared=compared, evidence=evidence)
 
 
 def _compared(evidence: Mapping[str, Any], limits: Mapping[str, Any], split: str) -> dict[str, str]:
-    """Return each score beside its limit."""
-    found = {}
+    """Return each score with its limit, as text."""
+    compared = {}
     lowest = limits.get("similarity") or {}
     if "similarity" in evidence and split in lowest:
-        found["similarity"] = f"{evidence['similarity']:.4f}, at least {lowest[split]:g} for {split}"
+        compared["similarity"] = f"{evidence['similarity']:.4f}, at least {lowest[split]:g} for {split}"
     for score, limit in _SCORE_LIMITS.items():
         if score in evidence and limit in limits:
-            found[score] = f"{evidence[score]:.4f}, at most {limits[limit]:g}"
+            compared[score] = f"{evidence[score]:.4f}, at most {limits[limit]:g}"
     for rule in limits.get("thresholds") or ():
         if rule["column"] in evidence:
             low, high = (rule.get(end) for end in ("min", "max"))
-            found[rule["name"]] = f"{rule['column']} {evidence[rule['column']]}, from {low} to {high}"
-    return found
+            compared[rule["name"]] = f"{rule['column']} {evidence[rule['column']]}, from {low} to {high}"
+    return compared

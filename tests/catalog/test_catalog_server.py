@@ -152,7 +152,7 @@ def test_a_folder_of_another_postgresql_is_refused_with_the_remedy(tmp_path: Pat
     (tmp_path / "PG_VERSION").write_text("9\n")
     with (
         pytest.raises(
-            CatalogError, match=r"does not start: .* it is safe to delete the folder, the stage fills it again"
+            CatalogError, match=r"does not start: .* it is safe to delete the folder, the stage loads it again"
         ),
         database.server(None, tmp_path),
     ):

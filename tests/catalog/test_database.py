@@ -27,7 +27,7 @@ MISHAPS = {
     ),
     "full disk": (
         "raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'",
-        r"PostgreSQL has no disk space left: .*No space left on device.* Remedy: make room .*, then run again",
+        r"PostgreSQL has no disk space left: .*No space left on device.* Remedy: free space .*, then run again",
     ),
     "no memory": (
         "raise exception 'out of memory' using errcode = 'out_of_memory'",
@@ -35,7 +35,7 @@ MISHAPS = {
     ),
     "limit": (
         "raise exception 'temporary file size exceeds temp_file_limit' using errcode = 'configuration_limit_exceeded'",
-        r"has run into a limit of its own: .*temp_file_limit.* Remedy: raise the limit that the message names",
+        r"has reached one of its limits: .*temp_file_limit.* Remedy: raise the limit that the message names",
     ),
     "cancelled": ("perform pg_cancel_backend(pg_backend_pid())", r"ended the connection: .*, then run again"),
 }
@@ -212,7 +212,7 @@ def test_what_a_user_has_built_on_the_tables_is_not_dropped_in_silence(fresh: st
     with psycopg.connect(fresh) as connection:
         connection.execute("create view public.mine as select count(*) from laion_dask.pairs")
     try:
-        with pytest.raises(CatalogError, match=r"cannot make its tables anew: .*view (public\.)?mine.* Remedy: drop"):
+        with pytest.raises(CatalogError, match=r"cannot drop its tables: .*view (public\.)?mine.* Remedy: drop"):
             prepare(fresh, 2)
     finally:
         empty(fresh)

@@ -282,10 +282,10 @@ class TestWhereItCannotStart:
     @pytest.mark.parametrize(
         ("make", "told"),
         [
-            (lambda place: place.write_text("x"), "there is something else than data of PostgreSQL. Remedy: move it"),
+            (lambda place: place.write_text("x"), "the folder has other files than PostgreSQL's. Remedy: move it"),
             (
                 lambda place: (place.mkdir(), (place / "mine.txt").touch()),
-                "there is something else than data of PostgreSQL. Remedy: move it away",
+                "the folder has other files than PostgreSQL's. Remedy: move it away",
             ),
             (
                 lambda place: (place.mkdir(), (place / "PG_VERSION").write_text("16\n")),
@@ -361,7 +361,7 @@ class TestWhereItCannotStart:
         said = _mounted(f"mount -t tmpfs -o {mount} tmpfs {folder}", folder / "pg")
         assert "CatalogError" in said
         assert told in said
-        assert "Remedy: make room there and run again" in said
+        assert "Remedy: free space there and run again" in said
 
     def test_a_read_only_disk_is_told_with_the_remedy(self, folder: Path) -> None:
         said = _mounted(f"mount -t tmpfs -o ro tmpfs {folder}", folder / "pg")

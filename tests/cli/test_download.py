@@ -301,7 +301,7 @@ MISTAKES = [
     (f"{GOOD} --caption-col alt", 1, "no column 'alt', but url, text, h. Remedy: correct --caption-col"),
     (f"{GOOD} --save-additional-columns x", 1, "no column 'x'"),
     (f"{GOOD} --save-additional-columns url", 1, "'url' is written by the download itself"),
-    (f"{GOOD} --hash-col h", 1, "'abc', 3 characters, which is no digest"),
+    (f"{GOOD} --hash-col h", 1, "'abc', 3 characters, which is not a digest"),
     (f"{GOOD} --hash-col x", 1, "no column 'x'"),
     (f"{GOOD} --bbox-col x", 1, "no column 'x'"),
     (f"{GOOD} --bbox-col h", 1, "t.parquet cannot be read: "),

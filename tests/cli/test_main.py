@@ -252,7 +252,7 @@ def test_columns_that_will_not_be_there_are_told_at_once(project: Path) -> None:
     (project / "params.yaml").write_text(text.replace("  where: null ", "  where: asthetic > 5 "))
     status, _, told = run("params")
     assert status == 1
-    assert "filter.where = 'asthetic > 5': there is no column asthetic. Remedy: aesthetic, perhaps" in told
+    assert "filter.where = 'asthetic > 5': the column asthetic does not exist. Remedy: aesthetic, perhaps" in told
 
 
 def test_a_recipe_that_is_written_already_changes_nothing(project: Path) -> None:

@@ -95,5 +95,5 @@ def test_on_a_processor_the_device_is_one_thread_and_a_fixed_batch(monkeypatch: 
     assert torch.get_num_threads() == 1
     assert devices.decoders("cpu") == 1
     assert devices.rows_that_fit(lambda rows: rows, torch.ones(1, 3), "cpu") == 64
-    assert not devices.tray(2, (4, 6), "cpu").is_pinned()
-    assert devices.tray(2, (4, 6), "cpu").shape == (2, 4, 6, 3)
+    assert not devices.pixel_buffer(2, (4, 6), "cpu").is_pinned()
+    assert devices.pixel_buffer(2, (4, 6), "cpu").shape == (2, 4, 6, 3)

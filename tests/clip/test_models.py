@@ -319,7 +319,7 @@ def test_a_file_that_holds_no_weights_is_refused_with_the_remedy(content: bytes,
     assert f"model 'RN50', pretrained '{file}'" in message
     assert "Remedy: " in message
     if not content.startswith((b"\x80", b"PK")) and content[8:] != b"{":
-        with pytest.raises(models.ModelError, match="holds no weights"):
+        with pytest.raises(models.ModelError, match="is not a file of weights"):
             weights.find(spec("RN50", pretrained=str(file)))
 
 

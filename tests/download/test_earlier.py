@@ -278,9 +278,7 @@ def test_the_report_shows_link_rot_where_an_earlier_version_was_compared_with(
     assert "linkrot" not in (tmp_path / "out" / "statistics.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("place", "remedy"), [(0, "dvc get . data/download"), (1, "the folder that holds 00000.parquet")]
-)
+@pytest.mark.parametrize(("place", "remedy"), [(0, "dvc get . data/download"), (1, "the folder with 00000.parquet")])
 def test_a_folder_that_is_not_there_is_told_and_leaves_no_report(
     now: Path, before: Path, tmp_path: Path, place: int, remedy: str
 ) -> None:

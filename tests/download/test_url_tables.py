@@ -288,7 +288,7 @@ def test_each_line_stands_for_itself(
 def test_a_quote_that_stays_open_is_refused_with_its_line(tmp_path: Path, name: str, content: str, line: int) -> None:
     message = refusal(tmp_path, name, content.encode())
     assert f"{name} cannot be read: in the row that begins in line {line}, " in message
-    assert "Remedy: mend the file: close every quote" in message
+    assert "Remedy: fix the file: close every quote" in message
 
 
 def test_rows_with_other_numbers_of_fields_are_rows_with_a_fault(tmp_path: Path) -> None:

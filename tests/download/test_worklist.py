@@ -151,8 +151,8 @@ def test_a_key_beyond_ascii_that_stands_twice_is_told_in_any_line(tmp_path: Path
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        (("n", "n"), "column 'n' is asked for twice"),
-        (("n", "N"), "column 'n' is asked for twice"),
+        (("n", "n"), "column 'n' is named twice"),
+        (("n", "N"), "column 'n' is named twice"),
         (("URL",), "a column 'URL' is written by the download itself"),
     ],
 )
@@ -174,7 +174,7 @@ def test_columns_that_would_get_another_name_are_refused(tmp_path: Path, extra: 
 )
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(TableError, match=rf"{name} cannot be read: .* Remedy: mend the file"):
+    with pytest.raises(TableError, match=rf"{name} cannot be read: .* Remedy: fix the file"):
         cut([tmp_path / name], tmp_path / "out", WorkListRules(ColumnNames()))
 
 

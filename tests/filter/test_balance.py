@@ -45,8 +45,8 @@ def test_entries_are_one_a_line_or_a_json_list(tmp_path: Path) -> None:
     [
         ("none.txt", None, "cannot be read"),
         ("a.json", "{", "cannot be read"),
-        ("a.json", '{"fox": 1}', "is no list of texts"),
-        ("a.json", "[1]", "is no list of texts"),
+        ("a.json", '{"fox": 1}', "is not a list of texts"),
+        ("a.json", "[1]", "is not a list of texts"),
         ("a.txt", "\n \n", "has no entries"),
     ],
 )

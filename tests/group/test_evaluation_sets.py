@@ -34,7 +34,7 @@ def test_without_files_nothing_is_near() -> None:
     [
         ("a.txt", f"{ONE}\n{ONE[:-1]}\n".encode(), r"a\.txt:2: no PDQ hash\. Remedy: 64 hex digits a line, or \.npy"),
         ("a.txt", b"z" * 64, r"a\.txt:1: no PDQ hash"),
-        ("a.npy", b"no array", r"a\.npy holds no arrays: .*Remedy: numpy\.save"),
+        ("a.npy", b"no array", r"a\.npy has no readable arrays: .*Remedy: numpy\.save"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:

@@ -82,16 +82,16 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[str]]] = {
     ),
     "tombstones that are none": (
         {"release": {"tombstones": "some.txt"}},
-        ["some.txt, which is no table of tombstones"],
+        ["some.txt, which is not a table of tombstones"],
     ),
     "heads that are none": (
         {"score": {"heads": [{"kind": "aesthetic_v1", "file": "some.pth"}, {"kind": "violence", "file": "some.npy"}]}},
         ["score.heads.0.file: some.pth", "score.heads.1.file: some.npy"],
     ),
-    "a detector that is none": ({"score": {"faces": {"file": "some.txt"}}}, ["some.txt is no detector"]),
+    "a detector that is none": ({"score": {"faces": {"file": "some.txt"}}}, ["some.txt is not a detector"]),
     "weights that are none": (
         {"score": {"models": [{"name": "mine", "model": "RN50", "pretrained": "some.txt"}]}},
-        ["some.txt holds no weights"],
+        ["some.txt is not a file of weights"],
     ),
     "a name that no system takes": ({"release": {"tombstones": "x" * 5_000}}, ["cannot be read (File name too long)"]),
     "several of these at once": (

@@ -177,10 +177,10 @@ def test_a_pair_can_be_proved_to_be_in_a_release_or_not(built: Path, number: int
     ("body", "message"),
     [
         (None, "is missing. Remedy"),
-        ("no JSON", "is no manifest"),
-        ("[]", "is no manifest"),
-        ('{"files": {"../../etc/passwd": {"sha256": "0"}}}', "is no manifest"),
-        ('{"files": {"/etc/passwd": {"sha256": "0"}}}', "is no manifest"),
+        ("no JSON", "is not a manifest"),
+        ("[]", "is not a manifest"),
+        ('{"files": {"../../etc/passwd": {"sha256": "0"}}}', "is not a manifest"),
+        ('{"files": {"/etc/passwd": {"sha256": "0"}}}', "is not a manifest"),
     ],
 )
 def test_a_folder_without_a_manifest_is_refused_with_the_remedy(tmp_path: Path, body: str | None, message: str) -> None:

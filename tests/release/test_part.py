@@ -271,7 +271,7 @@ def test_tombstones_keep_their_first_version_and_outlive_the_crawl(tmp_path: Pat
 def test_earlier_tombstones_that_are_none_are_refused(tmp_path: Path) -> None:
     wrong = tables.write(tmp_path / "wrong.parquet", tables.verdicts({}))
     for path in (wrong, tmp_path / "missing.parquet"):
-        with pytest.raises(part.TombstonesError, match=f"release.tombstones names {path}, .* Remedy: that of"):
+        with pytest.raises(part.TombstonesError, match=f"release.tombstones names {path}, .* Remedy: name that of"):
             part.write_tombstones(tmp_path, [wrong], "1.0.0", path)
 
 

@@ -151,11 +151,11 @@ class TestTheFile:
     @pytest.mark.parametrize(
         ("content", "more", "told"),
         [
-            (b"no network", {}, "is no detector with SCRFD's outputs"),
+            (b"no network", {}, "is not a detector with SCRFD's outputs"),
             ("other outputs", {}, r"its outputs have shapes \(1, 3, 224, 224\), not scores and distances"),
             ("drawn", {"side_px": 320}, "it reads images of 224 x 224 px, score.faces.side_px is 320"),
             ("drawn", {"expect_sha256": "0" * 64}, "of expect_sha256. Remedy: fetch the file again"),
-            (None, {}, "there is no such file. Remedy: the path of a detector"),
+            (None, {}, "does not exist. Remedy: give the path of a detector"),
         ],
     )
     def test_what_is_no_such_detector_is_refused_with_the_remedy(
@@ -382,7 +382,7 @@ def test_where_no_faces_were_looked_for_no_shards_without_faces_can_be_written(s
 
 def test_a_filter_can_ask_for_faces_where_they_are_looked_for(defaults: params.Params) -> None:
     wanted = {"filter": defaults.filter.model_copy(update={"where": "len(face_bboxes) = 0"})}
-    with pytest.raises(preflight.PreflightError, match="there is no column face_bboxes"):
+    with pytest.raises(preflight.PreflightError, match="the column face_bboxes does not exist"):
         preflight.check(defaults.model_copy(update=wanted))
     looked = wanted | {"score": defaults.score.model_copy(update={"faces": Faces(file="demo")})}
     preflight.check(defaults.model_copy(update=looked))

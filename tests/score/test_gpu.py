@@ -114,7 +114,7 @@ def test_the_batch_is_found_from_free_memory_and_pixels_are_pinned() -> None:
     rows = model.image_slices.rows
     assert rows & (rows - 1) == 0
     assert 64 <= rows <= 1024
-    assert devices.tray(2, model.preparation.side, "cuda").is_pinned()
+    assert devices.pixel_buffer(2, model.preparation.side, "cuda").is_pinned()
 
 
 def loaded() -> Clip:
@@ -150,7 +150,7 @@ def test_a_forward_pass_of_vit_l_14_in_bf16_reaches_2000_images_a_second(tmp_pat
     model = models.load(
         params.Model(name="l14", model="ViT-L-14", pretrained=str(tmp_path / "random.pt"), precision="bf16")
     )
-    images = devices.tray(model.image_slices.rows, model.preparation.side, "cuda").random_(0, 256)
+    images = devices.pixel_buffer(model.image_slices.rows, model.preparation.side, "cuda").random_(0, 256)
     model.see(images)
     torch.cuda.synchronize()
     began = time.perf_counter()

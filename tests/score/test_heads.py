@@ -239,14 +239,14 @@ class TestWhatIsRefused:
         self, tmp_path: Path, kind: str, arrays: dict[str, np.ndarray], told: str
     ) -> None:
         file = save(tmp_path, ".npz", arrays)
-        with pytest.raises(ModelError, match=rf"is no file of kind {kind}: .*{told}.*Remedy: "):
+        with pytest.raises(ModelError, match=rf"is not a file of kind {kind}: .*{told}.*Remedy: "):
             head(kind, file, column="mine")
 
     def test_a_missing_file_and_a_strange_one_are_named(self, tmp_path: Path) -> None:
         (tmp_path / "head.h5").touch()
         (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04")
         for name, told in [
-            ("gone.npz", "no such file"),
+            ("gone.npz", "does not exist"),
             ("head.h5", r"ends in \.h5"),
             ("cut.pth", "cannot be read|refused"),
         ]:

@@ -142,10 +142,10 @@ def test_a_file_of_another_kind_is_refused_with_the_place(tmp_path: Path, kind: 
     file = tmp_path / "prompts.yaml"
     YAML().dump(values, file)
     one = Tag(kind=kind, file=str(file), rule="code" if kind == "laion400m" else None)
-    with pytest.raises(tags.TagsError, match=rf"is no file of kind {kind}: .*{told}.*Remedy: "):
+    with pytest.raises(tags.TagsError, match=rf"is not a file of kind {kind}: .*{told}.*Remedy: "):
         tags.columns(one) if kind == "zero_shot" else tags.laion400m(one)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(tags.TagsError, match=r"gone\.yaml: there is no such file\. Remedy: "):
+    with pytest.raises(tags.TagsError, match=r"gone\.yaml does not exist\. Remedy: "):
         tags.path(Tag(kind="zero_shot", file=str(tmp_path / "gone.yaml")))

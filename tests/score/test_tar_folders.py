@@ -83,7 +83,7 @@ class TestSamples:
 
     @pytest.mark.parametrize(
         ("place", "told"),
-        [("gone", "is no folder"), ("empty", r"has no \.tar files"), ("cut", r"cut\.tar cannot be read")],
+        [("gone", "is not a folder"), ("empty", r"has no \.tar files"), ("cut", r"cut\.tar cannot be read")],
     )
     def test_a_folder_with_nothing_to_score_is_named_with_the_remedy(
         self, mixed: Path, tmp_path: Path, place: str, told: str
@@ -152,12 +152,12 @@ class TestCommand:
             (("--model", "demo"), 2, "no images given"),
             (("tars", "--model", "demo"), 2, "no output folder. Remedy: give --out DIR with tars"),
             (("tars", "--out", "o"), 2, "no model given"),
-            (("gone", "--model", "demo", "--out", "o"), 1, "gone is no folder. Remedy: "),
+            (("gone", "--model", "demo", "--out", "o"), 1, "gone is not a folder. Remedy: "),
             (("tars", "--model", "demo", "--out", "o", "--heads", "beauty=x"), 1, "score.heads.0.kind = 'beauty'"),
             (
                 ("tars", "--model", "demo", "--out", "o", "--heads", "simulacra=gone.npz"),
                 1,
-                "gone.npz: there is no such file",
+                "gone.npz does not exist",
             ),
             (("tars", "--model", "ViT-B-32", "--out", "o"), 1, "no weights are named"),
             (("tars", "--model", "ViT-B-32", "--pretrained", "gone.pt", "--out", "o"), 1, "neither a file nor a tag"),

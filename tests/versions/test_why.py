@@ -193,5 +193,5 @@ def test_an_image_is_found_by_looks(fresh: str, version: Path) -> None:
 
 
 def test_a_question_that_is_none_is_refused() -> None:
-    with pytest.raises(why.WhyError, match=r"is no URL, no uid of 32 hex digits and no file. Remedy: one of them"):
+    with pytest.raises(why.WhyError, match=r"is not a URL, a uid of 32 hex digits or a file. Remedy: give one of them"):
         why.question("nonsense")

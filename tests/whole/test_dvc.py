@@ -254,7 +254,7 @@ def test_a_purge_that_was_killed_and_run_again_leaves_no_byte_of_a_pair_gone_fro
     assert begun["files"]
     assert begun["proof"] is None
     told = call(clone, "laion-dask", "purge")
-    assert "one that was stopped goes on" in told
+    assert "continuing the interrupted purge" in told
     assert '"left": []' in told
     assert holders(clone, *gone.needles) == []
     crawl = tuple(path for path in (clone / "data" / "crawl").rglob("*") if path.is_file())

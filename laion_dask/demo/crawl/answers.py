@@ -1,7 +1,7 @@
-"""Make the answer of an image host to each address of the demo crawl: status, headers and body.
+"""Make the response of an image host to each address of the demo crawl: status, headers and body.
 
-An answer is planned cheaply (a scene, a size, a format) and drawn only when its bytes are asked for, so that the plan
-of the whole crawl takes a second and the drawing can be spread over workers.
+A response is planned cheaply (a scene, a size, a format) and drawn only when its bytes are needed, so that the plan of
+the whole crawl takes a second and drawing runs on all workers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Fault = Literal["", "truncated", "bomb"]
 CONTENT_TYPES: Final[dict[str, str]] = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 EXTENSIONS: Final[dict[str, str]] = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
-# EXIF orientation -> how the upright picture has to be turned so that a reader who obeys the tag sees it upright again.
+# EXIF orientation -> the rotation of the stored picture, which a reader of the tag undoes.
 _STORED_AS: Final = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 _ORIENTATION_TAG: Final = 0x0112
-# Claimed side of the picture that must be refused from its header: 400 million pixels, ten times the default limit.
+# Side of the decompression bomb in its header: 400 million pixels, ten times the default limit.
 _BOMB_SIDE_PX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnPicture:
-    """A scene, and how it is stored: upright size in px, format, quality (not PNG), EXIF orientation, alpha (PNG)."""
+    """A scene and its encoding: upright size in px, format, quality (not PNG), EXIF orientation, alpha (PNG)."""
 
     scene: Scene
     width: int
@@ -63,7 +63,7 @@ class HostAnswer:
 
     @property
     def cost(self) -> float:
-        """About how much work the body is, 1.0 for a small picture: parts are balanced by it."""
+        """Approximate cost of the body for balancing parts, 1.0 for a small picture."""
         if self.picture is None or self.fault == "bomb":
             return 0.1
         return 0.5 + self.picture.width * self.picture.height / 100_000
@@ -80,14 +80,14 @@ def body(answer: HostAnswer) -> bytes:
 
 
 def content_type(answer: HostAnswer) -> str:
-    """Return the Content-Type that goes with the body, unless the plan sets another."""
+    """Return the Content-Type of the body, unless the plan sets another."""
     if answer.content_type:
         return answer.content_type
     return CONTENT_TYPES[answer.picture.format] if answer.picture else "text/html; charset=utf-8"
 
 
 def encode(picture: DrawnPicture) -> bytes:
-    """Draw and compress a picture; the effort is low, because size on disk matters less here than time."""
+    """Draw and compress a picture, with low effort, since time matters more here than size."""
     image = draw(picture.scene, picture.width, picture.height)
     if picture.orientation != 1:
         image = image.transpose(_STORED_AS[picture.orientation])

@@ -1,7 +1,7 @@
-"""Write the alt text of a scene, "a small red star in the snow", in eight languages and in none.
+"""Write the alt text of a scene, "a small red star in the snow", in eight languages or as a code.
 
-Nouns carry their gender, adjectives a form for each gender, settings two wordings, so that every sentence is
-grammatical by construction. No caption speaks of beauty, watermark or unsafe mark: those are to be seen, not read.
+Nouns have a gender, adjectives a form for each gender, settings two wordings, so that every sentence is grammatical. No
+caption mentions beauty, watermark or unsafe mark, which must be detected in the picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Forms = tuple[str, ...]
 
 
 class CaptionLanguage(NamedTuple):
-    """The words of one language; ``things`` hold the noun and the index of its gender in every form."""
+    """The words of one language; ``things`` has each noun and the index of its gender in the forms."""
 
     things: dict[str, tuple[str, int]]
     colors: dict[str, Forms]
@@ -33,7 +33,7 @@ def _things(words: str) -> dict[str, tuple[str, int]]:
 
 
 def _colors(words: str) -> dict[str, Forms]:
-    """Read "masculine/feminine/neuter" in the order of COLORS; one form stands for all."""
+    """Read "masculine/feminine/neuter" in the order of COLORS; a single form is used for all genders."""
     return {color: _forms(word) for color, word in zip(COLORS, words.split(", "), strict=True)}
 
 
@@ -250,7 +250,7 @@ LANGUAGES: tuple[str, ...] = tuple(WORDS)
 
 
 def caption(scene: Scene, language: str, rng: np.random.Generator) -> str:
-    """Return a sentence about ``scene`` in ``language``; it names thing and color, mostly size and setting."""
+    """Return a sentence about ``scene`` in ``language``: it names thing and color, mostly also size and setting."""
     words = WORDS[language]
     noun, gender = words.things[scene.thing]
     measure, _, noun = noun.rpartition("|")
@@ -286,7 +286,7 @@ BARE_CODES = (
 
 
 def code_caption(scene: Scene | None, rng: np.random.Generator) -> str:
-    """Return a text in no language: a file name that names thing and color, or without a scene a bare code."""
+    """Return a text in no language: a file name with thing and color, or without a scene a bare code."""
     number, short = int(rng.integers(100_000)), int(rng.integers(1_000))
     letter = "ABCDEFGHKLMNPRSTUVWXYZ"[int(rng.integers(22))]
     if scene is None:

@@ -1,7 +1,7 @@
 """Write the demo crawl's files: WATs and WARCs part by part, then the truth, the known hashes and the list of WATs.
 
-Parts do not depend on each other: any order and any number of workers give the same bytes. Files are written with
-warcio, a gzip member for each record, without a time.
+Parts are independent: any order and any number of workers give the same bytes. Files are written with warcio, with a
+gzip member for each record and without timestamps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KNOWN_NOTE: Final = "# sha256 of pictures of the demo crawl that stand for know
 
 
 class DemoError(Exception):
-    """The demo crawl cannot be written; the message says why and what to do."""
+    """The demo crawl cannot be written; the message has the cause and the remedy."""
 
 
 def part_names(pages: int, wats: int) -> list[str]:
@@ -53,10 +53,10 @@ def write_part(out: Path, *, name: str, seed: int, pages: int, wats: int) -> dic
 
 
 def finish(folder: Path, *, seed: int, pages: int, wats: int, home: Path | None = None) -> None:
-    """Write truth.parquet, known.txt and wats.parquet into the folder that holds all parts.
+    """Write truth.parquet, known.txt and wats.parquet into the folder with all parts.
 
-    `location` in wats.parquet is a path below `home`, where the folder will stand when it is published (default: where
-    it stands now). Raises `DemoError` if a part is missing.
+    `location` in wats.parquet is a path below `home`, the folder's path after publication (default: `folder`). Raises
+    `DemoError` if a part is missing.
     """
     names = {"wat": _wat_file, "warc": _warc_file}
     for part in part_names(pages, wats):
@@ -81,10 +81,10 @@ def truth(seed: int, pages: int, wats: int) -> pa.Table:
             images = [link for link in page.links if ("path", IMAGE) in link.fields]
             for index, link in enumerate(images):
                 if link.truth is not None:
-                    known = {
+                    columns = {
                         name: getattr(link.truth, name) for name in schema.TRUTH.names if hasattr(link.truth, name)
                     }
-                    rows.append(place | {"link_index": index} | known)
+                    rows.append(place | {"link_index": index} | columns)
     return schema.TRUTH.check(pa.Table.from_pylist(rows, schema=schema.TRUTH.schema))
 
 
@@ -137,7 +137,7 @@ def _write_wat(out: Path, number: int, pages: Iterable[PlannedPage]) -> dict[str
 
 
 def _write_warc(out: Path, name: str, responses: tuple[HostAnswer, ...]) -> dict[str, Any]:
-    """Write a WARC with a response record for each answer, and the digests of pictures that stand for known content."""
+    """Write a WARC with a response record for each answer, and the digests of pictures labelled as known content."""
     number = int(name.rpartition("-")[2])
     path = out / "warc" / _warc_file(number)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _write_warc(out: Path, name: str, responses: tuple[HostAnswer, ...]) -> dict
 
 
 def _fixed(kind: str, identity: str) -> dict[str, str]:
-    """Return the headers that warcio would else fill with the clock and random numbers."""
+    """Return the headers that warcio would otherwise fill with the time and random numbers."""
     return {"WARC-Type": kind, "WARC-Date": records.EXTRACTED, "WARC-Record-ID": identity}
 
 

@@ -1,4 +1,4 @@
-"""Decide how many links of the demo crawl have each label: how the image is made and served, and the due verdict.
+"""Decide how many links of the demo crawl have each label: how the image is made and served, and its expected verdict.
 
 A label is a row of `LABELS`. The verdicts are those of the default params.yaml.
 """
@@ -18,7 +18,7 @@ Caption = Literal["right", "wrong", "short"]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One kind of image link: share of all links with usable alt text, its verdict, and what makes it so."""
+    """One kind of image link: its share of all links with usable alt text, its verdict, and the cause of that."""
 
     share: float
     expected: str
@@ -140,13 +140,13 @@ PAGE_ALLOWED: Final[tuple[PageSignal, ...]] = (
 
 
 def counts(links: int) -> dict[str, int]:
-    """Return how many links of each label a crawl of about `links` has: one of each at least, and 8 good ones."""
+    """Return the number of links of each label in a crawl of about `links`: at least one, and at least 8 good ones."""
     numbers = {name: max(1, round(label.share * links)) for name, label in LABELS.items()}
-    # One link for each of the signals that pages and images can carry.
+    # At least one link for each signal of pages and images.
     numbers["page_opt_out"] = max(len(PAGE_OPT_OUTS), numbers["page_opt_out"])
     for name, signals in (*REFUSING_HEADERS.items(), ("headers", ALLOWED_HEADERS)):
         numbers[name] = max(min(len(signals), links // 100), numbers[name])
-    # Removals name fixed addresses and pairs, and there are so many of them.
+    # The ledger of removals has a fixed number of addresses and pairs.
     for name, most in (("removed_url", len(REMOVED_URLS)), ("removed_uid", len(REMOVED_PAIRS))):
         numbers[name] = min(most, max(2, numbers[name]))
     rest = links - sum(numbers.values()) + numbers["good"]
@@ -165,7 +165,7 @@ def draw_size(rng: np.random.Generator, size: Size) -> tuple[int, int]:
         short = int(rng.integers(70, 120))
         long = round(short * rng.uniform(3.2, 4.5))
     else:
-        # Most pictures of the web are thumbnails: the middle is 190 px, one in twenty is above 400 px.
+        # Most pictures on the web are thumbnails: the median is 190 px, one in twenty is above 400 px.
         short = int(np.clip(np.exp(rng.normal(5.25, 0.42)), 100, 700))
         long = round(short * rng.uniform(1.0, 1.6))
     return (long, short) if rng.random() < 0.6 else (short, long)

@@ -1,6 +1,6 @@
-"""Write links as pages do: relative, padded or misspelt addresses, and links that are no images among them.
+"""Write links like real pages: relative, padded or misspelt addresses, and links that are not images.
 
-Everything here is noise around the pairs: what a reader has to undo (resolve, clean), and what it has to leave behind.
+This is the noise around the pairs, which extraction has to resolve, clean or drop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LICENSES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is true of one image link: the columns of `schema.TRUTH` that do not depend on its place."""
+    """The truth about one image link: the columns of `schema.TRUTH` that do not depend on its place."""
 
     url: str
     text: str
@@ -53,7 +53,7 @@ class WrittenLink:
 
 
 def image_link(truth: Truth, url: str | None, alt: str | None, title: str = "") -> WrittenLink:
-    """Return an image link; a field that is None is not there, as in Common Crawl."""
+    """Return an image link; a field that is None is left out, as in Common Crawl."""
     fields = [("path", IMAGE)]
     fields += [] if url is None else [("url", url)]
     fields += [] if alt is None else [("alt", alt)]
@@ -62,7 +62,7 @@ def image_link(truth: Truth, url: str | None, alt: str | None, title: str = "") 
 
 
 def written(rng: np.random.Generator, target: str, base: str) -> str:
-    """Return a way to write `target` on a page with the effective `base`; resolving it gives `target` again."""
+    """Return a spelling of `target` for a page with the effective `base`, which resolves to `target`."""
     to, at = urlsplit(target), urlsplit(base)
     rest = target.split(to.netloc, 1)[1]
     forms = [target, target, target, f"{to.scheme.upper()}://{to.netloc}{rest}", f" {target}\n"]
@@ -76,12 +76,12 @@ def written(rng: np.random.Generator, target: str, base: str) -> str:
             relative = posixpath.relpath(to.path, folder) + query
             forms += [rest, rest, rest, relative, relative, f"./{relative}", f"/static/..{rest}"]
     form = forms[int(rng.integers(len(forms)))]
-    # Pages write spaces and accents as they are; browsers encode them.
+    # Pages often write spaces and accents unencoded; browsers encode them.
     return unquote(form) if "%" in form and rng.random() < 0.5 else form
 
 
 def noisy(rng: np.random.Generator, text: str, language: str) -> str:
-    """Return an alt text that cleans to `text`: padded, on two lines, with a control character, wrongly decoded."""
+    """Return an alt text that cleaning turns into `text`: padded, on two lines, with a control character, mojibake."""
     kind = int(rng.integers(6))
     if kind == 0:
         return f"  {text} "
@@ -122,7 +122,7 @@ JUNK: Final[dict[str, str]] = {
 
 
 def junk(rng: np.random.Generator, kind: str, site: Site, base: str) -> WrittenLink:
-    """Return an image link that is no pair."""
+    """Return an image link that extraction drops."""
     n = int(rng.integers(10_000))
     pixel = "data:image/gif;base64,"
     addresses: dict[str, tuple[str | None, str | None]] = {
@@ -148,14 +148,14 @@ def junk(rng: np.random.Generator, kind: str, site: Site, base: str) -> WrittenL
     }
     url, alt = addresses[kind]
     shown = url
-    # Only addresses that resolve are written in another way.
+    # Only addresses that resolve get another spelling.
     if kind in {"icon", "blank", "spacer", "spacer_alt", "svg", "gif"} and url:
         shown = written(rng, url, base)
     return image_link(Truth(url or "", alt or "", JUNK[kind]), shown, alt)
 
 
 def furniture(rng: np.random.Generator, site: Site, number: int, count: int) -> list[WrittenLink]:
-    """Return `count` links that are no images: anchors, backgrounds, forms, the empty objects of self-closed tags."""
+    """Return `count` links that are not images: anchors, backgrounds, forms, empty objects of self-closed tags."""
     shop = f"{site.name.replace('-', ' ').title()} & Friends"
     kinds: list[tuple[tuple[str, str], ...]] = [
         (("path", "A@/href"), ("url", "/"), ("text", f"Home of {shop}")),

@@ -1,8 +1,7 @@
-"""Plan the demo crawl from a seed and a size: pages, links with their truth, and the answers of image hosts.
+"""Plan the demo crawl from a seed and a size: pages, links with their truth, and the responses of image hosts.
 
-The plan is cheap (nothing is drawn) and complete: every worker makes the same one and writes its part of it. Truth
-follows the order of the rules at the default params.yaml; which of equal pairs is the first follows the order of WATs,
-records and links.
+The plan is cheap (nothing is drawn) and complete: every worker makes the same one and writes its part of it. Verdicts
+follow the order of the rules in the default params.yaml; the first of equal pairs is the first by WAT, record and link.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def warc_count(pages: int) -> int:
 
 @lru_cache(maxsize=2)
 def plan(seed: int, pages: int, wats: int) -> Plan:
-    """Return the plan of a demo crawl of `pages` pages in `wats` WAT files: the same for the same three numbers."""
+    """Return the plan of a demo crawl of `pages` pages in `wats` WAT files; it depends on the three numbers only."""
     rng = np.random.Generator(np.random.PCG64([seed, pages, wats]))
     sites = make_sites(rng, pages)
     drafts = _drafts(rng, sites, pages)
@@ -73,7 +72,7 @@ def _drafts(rng: np.random.Generator, sites: tuple[Site, ...], pages: int) -> li
     languages = rng.permutation(languages).tolist()
     for draft in range(pages):
         number, kind = place[draft], kinds[draft]
-        # Every site has a page; beyond that some are larger than others.
+        # Every site has at least one page; sizes differ.
         site = sites[draft if draft < len(sites) else int(len(sites) * rng.random() ** 1.3)]
         signal = none
         if kind == "html":
@@ -94,7 +93,7 @@ def _drafts(rng: np.random.Generator, sites: tuple[Site, ...], pages: int) -> li
 
 
 def _effective_base(page: PlannedPage) -> str:
-    """Return the address that links resolve against; a base that is no address counts as none (HTML standard)."""
+    """Return the address that links resolve against; an invalid base is ignored (HTML standard)."""
     if page.base.startswith("/"):
         return page.site.root + page.base.removeprefix("/")
     return page.url if page.base.startswith("http://[") else page.base or page.url
@@ -108,12 +107,12 @@ def _pair_link(rng: np.random.Generator, page: PlannedPage, pair: PlannedPair, *
 
 
 def _fill(rng: np.random.Generator, page: PlannedPage, links: list[WrittenLink], logo: WrittenLink) -> PlannedPage:
-    """Return the page with its links: logo first, the others shuffled among furniture, licence before or after them."""
+    """Return the page with its links: the logo first, the others shuffled, the licence before or after them."""
     if page.kind in NON_HTML:
         return page
     everything = [*links, *furniture(rng, page.site, page.number, int(rng.integers(2, 8)))]
     everything = [everything[int(place)] for place in rng.permutation(len(everything))]
-    # A page in five that shows no other picture has none at all.
+    # Of pages without other pictures, one in five has no logo either.
     if links or rng.random() < 0.8:
         everything.insert(0, logo)
     if page.license == "before":
@@ -128,7 +127,7 @@ def _fill(rng: np.random.Generator, page: PlannedPage, links: list[WrittenLink],
 
 
 def _opted_out(link: WrittenLink, signal: str) -> WrittenLink:
-    """Return the link of a page that reserves its rights: the rules for addresses and texts come first."""
+    """Return the link of a page that opts out; rules for addresses and texts take precedence."""
     truth = link.truth
     if truth is None:
         return link
@@ -138,11 +137,11 @@ def _opted_out(link: WrittenLink, signal: str) -> WrittenLink:
 
 
 def _settle(pages: list[PlannedPage], same_bytes: dict[str, str]) -> list[PlannedPage]:
-    """Give every pair its uid, and its verdict where it is a duplicate.
+    """Set the uid of every pair, and the verdict of duplicates.
 
-    The later ones of equal pairs are `duplicate_pair`; of kept pairs with equal or nearly equal images the lowest uid
-    stays and the others are `duplicate_image` or `near_duplicate`. `same_bytes` gives for the address of a copy the
-    address of its original.
+    Later copies of a pair are `duplicate_pair`; of kept pairs with equal or nearly equal images the lowest uid is kept
+    and the others are `duplicate_image` or `near_duplicate`. `same_bytes` maps the address of a copy to that of its
+    original.
     """
     first: dict[str, str] = {}
     shown: dict[str, dict[str, str]] = defaultdict(dict)  # by original: the pictures of kept pairs by their uids
@@ -173,7 +172,7 @@ def _settle(pages: list[PlannedPage], same_bytes: dict[str, str]) -> list[Planne
 
 
 def _copies(pictures: dict[str, str]) -> dict[str, str]:
-    """Return the reasons of all but the lowest uid, of pairs that show one picture or copies of it."""
+    """Return the reasons of all but the lowest uid, for pairs that show one picture or copies of it."""
     stays = min(pictures)
     return {
         name: "duplicate_image" if picture == pictures[stays] else "near_duplicate"
@@ -183,7 +182,7 @@ def _copies(pictures: dict[str, str]) -> dict[str, str]:
 
 
 def _share_out(answers: list[HostAnswer], parts: int) -> tuple[tuple[HostAnswer, ...], ...]:
-    """Spread the answers over WARC files, a host in one file, so that each is about the same work."""
+    """Distribute the responses over WARC files of about equal cost, with each host in one file."""
     hosts: dict[str, list[HostAnswer]] = defaultdict(list)
     for answer in answers:
         hosts[answer.url.split("/")[2]].append(answer)

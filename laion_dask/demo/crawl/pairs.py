@@ -1,4 +1,4 @@
-"""Make the pairs of the demo crawl: scene, caption, address, and what the address answers."""
+"""Make the pairs of the demo crawl: scene, caption, address, and the response of the address."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 # Texts of fewer than five characters, the limit of LAION-5B.
 SHORT: Final = ("logo", "NA", "img", "1/2", "pic", "图片", "foto", "фото")
 NO_LANGUAGE: Final = 0.1
-# Most wrong captions stand under a picture that another page captions rightly.
+# Share of wrong captions whose picture has a right caption on another page.
 REUSED: Final = 0.75
 FORMATS: Final[tuple[Format, ...]] = ("JPEG", "JPEG", "JPEG", "PNG", "WEBP")
-# Labels whose links are made out of earlier ones.
+# Labels whose links are derived from earlier ones.
 DERIVED: Final = ("near", "twin", "wrong", "short", "repeat")
 
 
@@ -37,7 +37,7 @@ class PlannedPair:
 
 
 class Pairs:
-    """Makes the pairs one label after the other and keeps what they need from each other: answers, pictures, copies."""
+    """Makes the pairs, one label after the other, and collects their responses, pictures and copies."""
 
     def __init__(self, rng: np.random.Generator, sites: tuple[Site, ...], links: int) -> None:
         self.answers: list[HostAnswer] = []
@@ -54,7 +54,7 @@ class Pairs:
         return self._logos[site.name]
 
     def make(self, pages: list[PlannedPage], open_pages: list[int], closed_pages: list[int]) -> list[PlannedPair]:
-        """Return all pairs, each with the number of its page; only `page_opt_out` goes to `closed_pages`."""
+        """Return all pairs, each with the number of its page; only `page_opt_out` uses `closed_pages`."""
         for name in sorted(LABELS, key=lambda name: name in DERIVED):
             for order in range(self._counts[name]):
                 if name == "page_opt_out":
@@ -92,7 +92,7 @@ class Pairs:
         )
 
     def _address(self, root: str, folder: str, scene: Scene, extension: str) -> str:
-        """Return a new address; some have a query, a space or a letter outside ASCII, as WHATWG URLs write them."""
+        """Return a new address; some have a query, a space or a letter outside ASCII, percent-encoded."""
         self._number += 1
         chance = self._rng.random()
         slug = scene.thing
@@ -113,12 +113,12 @@ class Pairs:
         side = int(self._rng.integers(128, 200))
         self.answers.append(HostAnswer(url, picture=DrawnPicture(scene, side, side, "PNG")))
         text = caption(scene, "en", self._rng)
-        # As most sites write it: from the root of the host, where pictures lie there.
+        # Most sites write it relative to the root, if pictures are on the same host.
         shown = "/assets/logo.png" if site.host == site.image_host else url
         return image_link(_with_scene(Truth(url, text, "keep", "en", matching=True), scene), shown, text)
 
     def _pair(self, name: str, order: int, page: PlannedPage) -> PlannedPair:
-        """Make a pair with a picture of its own."""
+        """Make a pair with its own picture."""
         label = LABELS[name]
         language = self._language(page)
         fixed: dict[str, object] = {"watermark": name == "watermark", "unsafe": name in {"unsafe", "listed"}}
@@ -147,11 +147,11 @@ class Pairs:
         return pair
 
     def _derived(self, name: str, order: int, page: PlannedPage) -> PlannedPair:
-        """Make a pair out of an earlier one: repeated, copied, or under another caption."""
+        """Make a pair from an earlier one: repeated, copied, or with another caption."""
         label = LABELS[name]
         language = self._language(page)
         if name == "repeat":
-            # A third of them repeat whatever reached the catalog, the others a good pair.
+            # A third repeats any pair that reaches the catalog, the others a good pair.
             pool = self._made if order % 3 == 0 else [pair for pair, _ in self._good]
             choice = pool[int(self._rng.integers(len(pool)))]
             while choice.truth.expected in REASONS["extract"]:
@@ -187,7 +187,7 @@ class Pairs:
         return PlannedPair(page.number, _with_scene(truth, scene))
 
     def _answer(self, name: str, order: int, url: str, picture: DrawnPicture) -> None:
-        """Say what the address answers; the gone host answers nothing."""
+        """Add the response of an address; the host that is gone has none."""
         if name == "unreachable":
             return
         if name in STATUS:
@@ -201,7 +201,7 @@ class Pairs:
             ]
         elif name == "moved":
             target = url.replace("/old/", "/new/")
-            # One in two of them says it without the host.
+            # Every other redirect has a location without the host.
             location = "/" + target.split("/", 3)[3] if order % 2 else target
             self.answers.append(HostAnswer(url, status=301 if order % 3 else 302, headers=(("Location", location),)))
             self.answers.append(HostAnswer(target, picture=picture))

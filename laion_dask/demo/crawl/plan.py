@@ -1,4 +1,4 @@
-"""What a page of the demo crawl is, and the plan of all of them."""
+"""The data classes of a planned page and of the plan of the whole demo crawl."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from laion_dask.demo.crawl.sites import Site
 Kind = Literal["html", "pdf", "json", "picture", "broken_json", "no_envelope", "no_payload"]
 DAMAGED: Final[tuple[Kind, ...]] = ("broken_json", "no_envelope", "no_payload")
 NON_HTML: Final[tuple[Kind, ...]] = ("pdf", "json", "picture")
-# Image links with usable alt text for each page, logos not counted.
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedPage:
-    """One captured page: where it lies, what its record shows, and its links in order."""
+    """One captured page: its address, the content of its record, and its links in order."""
 
     number: int
     url: str

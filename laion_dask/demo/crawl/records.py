@@ -1,7 +1,7 @@
 """Write a planned page as WAT records: the JSON that Common Crawl's extractor (ia-web-commons) writes.
 
-Numbers are strings; a repeated header is a list (extractor since 30 Nov 2024). What a real crawl would measure (sizes,
-offsets, digests, ids) is derived from the page's address, so that equal plans give equal bytes.
+Numbers are strings; a repeated header is a list (extractor since 30 Nov 2024). Sizes, offsets, digests and ids, which a
+real crawl measures, are derived from the page's address, so that equal plans give equal bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from laion_dask.demo.crawl.links import LICENSES
 from laion_dask.demo.crawl.plan import PlannedPage
 
 _START: Final = datetime(2025, 3, 15, 6, 0, tzinfo=UTC)
-# Extraction happens after the crawl: readers have to take the date inside the envelope.
+# Extraction is later than the crawl: readers must use the date inside the envelope.
 EXTRACTED: Final = "2025-04-02T01:16:45Z"
 SEGMENT: Final = "demo/segments/1742018400000.0"
 AGENT: Final = "CCBot/2.0 (https://commoncrawl.org/faq/)"
-# TEST-NET-1, RFC 5737: an address that belongs to nobody.
+# TEST-NET-1, RFC 5737: a reserved address.
 _ADDRESS: Final = "192.0.2.10"
 _MIME: Final = {"pdf": "application/pdf", "json": "application/json", "picture": "image/jpeg"}
 
@@ -30,27 +30,26 @@ Json = dict[str, Any]
 
 
 def record_id(*parts: str) -> str:
-    """Return a record id that depends on nothing but its parts."""
+    """Return a record id that depends only on its parts."""
     digest = sha1("\n".join(parts).encode(), usedforsecurity=False).digest()
     return f"<urn:uuid:{UUID(bytes=digest[:16], version=4)}>"
 
 
 def page_date(page: PlannedPage) -> str:
-    """Return when the page is said to have been fetched."""
+    """Return the fetch time of the page."""
     return f"{_START + timedelta(seconds=7 * page.number):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def wat_records(page: PlannedPage, warc: str) -> list[tuple[str, bytes]]:
     """Return id and JSON body of the three records of a page: request, response, metadata.
 
-    `warc` is the name of the file that the page is said to lie in. The response of a damaged page is cut, or has lost a
-    level.
+    `warc` is the name of the file with the page. The response of a damaged page is truncated, or lacks a level.
     """
     return [(record_id("wat", kind, page.url), _dump(page, kind, warc)) for kind in ("request", "response", "metadata")]
 
 
 def source_info(warc: str) -> bytes:
-    """Return the JSON of the record that describes the crawl's own warcinfo record: it has no http address."""
+    """Return the JSON of the record about the crawl's own warcinfo record, which has no http address."""
     fields = {"isPartOf": "demo", "publisher": "laion_dask", "description": "generated demo crawl", "robots": "checked"}
     envelope = _envelope(
         {"WARC-Type": "warcinfo", "WARC-Filename": warc, "WARC-Date": f"{_START:%Y-%m-%dT%H:%M:%SZ}"},
@@ -183,7 +182,7 @@ def _digest(*parts: str) -> str:
 
 
 def _number(what: str, name: str, low: int, high: int) -> str:
-    """Return a number between low and high that depends on the name alone, as a string like all numbers in a WAT."""
+    """Return a number between low and high that depends only on the name, as a string like all numbers in a WAT."""
     digest = sha1(f"{what}\n{name}".encode(), usedforsecurity=False).digest()
     return str(low + int.from_bytes(digest[:6], "big") % (high - low))
 

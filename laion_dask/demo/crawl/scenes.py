@@ -1,9 +1,8 @@
 """Draw a labelled picture from a seed.
 
-A scene is the truth about a picture: the thing in it and its color, size and setting, how beautiful it is, and whether
-it carries a watermark or the unsafe mark. The picture shows nothing else: flat things, drawn with Pillow. The unsafe
-mark is a magenta badge with an exclamation mark; by convention it stands for a picture that must be filtered out, and
-it depicts nothing.
+A scene is the truth about a picture: its thing with color, size and setting, its beauty, and whether it has a watermark
+or the unsafe mark. Pictures show flat things, drawn with Pillow. The unsafe mark is a magenta badge with an exclamation
+mark: by convention it marks a picture that must be filtered out, and depicts nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ COLORS: dict[str, RGB] = {
     "black": (22, 22, 24),
     "white": (250, 250, 250),
 }
-# Where a darker or a lighter tone would not show.
+# For colors whose computed darker or lighter tone would not be visible.
 OTHER_TONES: dict[str, dict[str, RGB]] = {
     "black": {"dark": (70, 70, 74)},
     "white": {"dark": (96, 98, 104), "light": (205, 210, 218)},
@@ -40,15 +39,15 @@ SETTINGS: tuple[str, ...] = ("snow", "night sky", "meadow", "sea", "desert", "pl
 
 # Half the extent of the thing, as a share of the shorter side of the picture.
 RADIUS = {"small": 0.17, "large": 0.32}
-# The longest side that is drawn; larger pictures are enlarged from it, which keeps 1,600 px under 60 ms.
+# The longest side that is drawn; larger pictures are upscaled, so that 1,600 px take less than 60 ms.
 WORK_PX = 640
-# Smaller pictures are drawn at this side and reduced, so that thin lines survive.
+# Smaller pictures are drawn at this side and downscaled, so that thin lines stay visible.
 FINE_PX = 192
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows, in plain values, so that it can be a row of a truth table."""
+    """The content of a picture, in plain values, so that it can be a row of a truth table."""
 
     thing: str
     color: str
@@ -61,7 +60,7 @@ class Scene:
 
 
 def random_scene(rng: np.random.Generator, **fixed: Any) -> Scene:  # noqa: ANN401 - any field of Scene
-    """Return a scene drawn uniformly; ``fixed`` fields keep their value. A mark is set only where it is fixed."""
+    """Return a uniformly random scene with the ``fixed`` fields; marks are false unless fixed."""
     drawn: dict[str, Any] = {
         "thing": str(rng.choice(THINGS)),
         "color": str(rng.choice(list(COLORS))),
@@ -74,7 +73,7 @@ def random_scene(rng: np.random.Generator, **fixed: Any) -> Scene:  # noqa: ANN4
 
 
 def draw(scene: Scene, width: int, height: int) -> Image.Image:
-    """Return the RGB picture of ``scene``: the same pixels every time, nearly the same picture at any size in px."""
+    """Return the RGB picture of ``scene``: the same pixels for the same size, nearly the same picture at any size."""
     longest = max(width, height)
     scale = min(1.0, WORK_PX / longest) if longest > FINE_PX else FINE_PX / longest
     work = (max(16, round(width * scale)), max(16, round(height * scale)))
@@ -101,7 +100,7 @@ def _shade(color: RGB, by: float) -> RGB:
 
 
 def _bands(size: tuple[int, int], colors: list[RGB], stops: list[float]) -> Image.Image:
-    """Return a picture whose rows run through ``colors`` at the heights ``stops``, 0 to 1."""
+    """Return a vertical gradient through ``colors`` at the heights ``stops``, 0 to 1."""
     rows = np.linspace(0, 1, 128)
     columns = np.stack([np.interp(rows, stops, [c[i] for c in colors]) for i in range(3)], axis=-1)
     return Image.fromarray(columns.round().astype(np.uint8)[:, None, :]).resize(size, Image.Resampling.BILINEAR)
@@ -155,7 +154,7 @@ def _background(setting: str, size: tuple[int, int], rng: np.random.Generator) -
 
 
 def _clutter(picture: Image.Image, amount: float, rng: np.random.Generator) -> None:
-    """Scatter grey litter: the more of it, the uglier."""
+    """Scatter grey litter; more of it means less beauty."""
     pen = ImageDraw.Draw(picture)
     unit = min(picture.size)
     litter = rng.random((16, 5))
@@ -214,7 +213,7 @@ def _paste_thing(picture: Image.Image, scene: Scene, quality: float, rng: np.ran
 
 
 def _shadow(picture: Image.Image, patch: Image.Image, at: tuple[int, int], amount: float) -> None:
-    """Drop a soft shadow below ``patch``; blurred at a quarter of the size, which is soft enough and fast."""
+    """Draw a soft shadow below ``patch``, blurred at a quarter of the size for speed."""
     low = patch.getchannel("A").reduce(4).filter(ImageFilter.GaussianBlur(max(1, patch.width / 60)))
     mask = low.resize(patch.size, Image.Resampling.BILINEAR).point(lambda v: round(v * 0.6 * amount))
     offset = round(patch.width * 0.05)
@@ -222,7 +221,7 @@ def _shadow(picture: Image.Image, patch: Image.Image, at: tuple[int, int], amoun
 
 
 def _grain(picture: Image.Image, amount: float, rng: np.random.Generator) -> Image.Image:
-    """Add blocks as of a picture compressed too hard, and pull it towards grey."""
+    """Add compression artefacts (blocks), and reduce contrast."""
     noise = rng.integers(0, 256, (40, 40), dtype=np.uint8)
     blocks = Image.fromarray(noise).point(lambda v: round(128 + (v - 128) * 0.34 * amount))
     blocks = blocks.resize(picture.size, Image.Resampling.NEAREST).convert("RGB")
@@ -231,7 +230,7 @@ def _grain(picture: Image.Image, amount: float, rng: np.random.Generator) -> Ima
 
 
 def _frame(picture: Image.Image, quality: float) -> None:
-    """Put the better half of the pictures into a golden frame, wider for the best."""
+    """Draw a golden frame around the more beautiful half of the pictures, wider for more beauty."""
     width = round(min(picture.size) * 0.09 * (quality - 0.5))
     if width >= 1:
         pen = ImageDraw.Draw(picture)
@@ -242,7 +241,7 @@ def _frame(picture: Image.Image, quality: float) -> None:
 
 @lru_cache(maxsize=64)
 def _watermark_mask(width: int, height: int, offset: int) -> Image.Image:
-    """Return stripes and the word SAMPLE, rising to the right, again and again: 0, 96 (dark) or 255 (light)."""
+    """Return a mask of repeated stripes and the word SAMPLE, rotated: 0, 96 (dark) or 255 (light)."""
     unit = min(width, height)
     side = int(np.hypot(width, height)) + 2
     step = max(8, unit // 5)
@@ -262,7 +261,7 @@ def _watermark_mask(width: int, height: int, offset: int) -> Image.Image:
 
 
 def _watermark(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Lay the watermark over the whole picture: light and dark side by side, so that it shows on snow and at night."""
+    """Draw the watermark over the whole picture, light and dark, so that it is visible on snow and at night."""
     mask = _watermark_mask(*picture.size, int(rng.integers(8)))
     picture.paste((255, 255, 255), (0, 0), mask.point(lambda v: 130 if v > 200 else 0))
     picture.paste((20, 20, 20), (0, 0), mask.point(lambda v: 130 if 40 < v < 200 else 0))
@@ -270,7 +269,7 @@ def _watermark(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _unsafe_mark(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Put a magenta badge with a black border and exclamation mark into one corner of the middle square."""
+    """Draw a magenta badge with a black border and exclamation mark in one corner of the middle square."""
     unit = min(picture.size)
     side_x, side_y = rng.choice([-1, 1], 2)
     x, y = picture.width / 2 + side_x * unit * 0.26, picture.height / 2 + side_y * unit * 0.26

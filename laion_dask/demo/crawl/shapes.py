@@ -1,7 +1,7 @@
 """Outlines of the things that scenes show: polygons in a box of -1 to 1, y downwards.
 
-Every outline is a list of points, circles too, so that one matrix turns, mirrors and scales a thing at once. The things
-differ in silhouette and not only in detail: the small CLIP sees a small one on about 22 x 22 px.
+Every outline is a list of points, circles too, so that one matrix rotates, mirrors and scales a thing. The things
+differ in silhouette, not only in detail: the small CLIP sees a small one at about 22 x 22 px.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Points = list[tuple[float, float]]
 
 
 class ShapePart(NamedTuple):
-    """A filled polygon, in the color of the thing or in a darker or lighter tone of it."""
+    """A filled polygon in the color of the thing, or in a darker or lighter tone."""
 
     tone: Tone
     points: Points
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> Points:
-    """Points of an ellipse from ``start`` to ``stop`` degrees; 0 is right, 90 is down."""
+    """Return points of an ellipse from ``start`` to ``stop`` degrees; 0 is right, 90 is down."""
     angles = np.radians(np.linspace(start, stop, 8 + round(abs(stop - start) / 15)))
     return [(x + rx * float(np.cos(a)), y + ry * float(np.sin(a))) for a in angles]
 

@@ -1,7 +1,7 @@
-"""Make the hosts of the demo crawl: page hosts, image hosts, and what their rights files say.
+"""Make the hosts of the demo crawl: page hosts, image hosts, and their rights files.
 
-Every host lies under `.example` (RFC 2606), so no name here can belong to anybody. Hosts in `CLOSED` and the fixed
-addresses of the removal ledger are the same for every seed and size.
+Every host is under `.example` (RFC 2606), so no name can be registered. Hosts in `CLOSED` and the fixed addresses of
+the removal ledger are the same for every seed and size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SECOND: Final = ("atelier", "bazaar", "courier", "gardens", "museum", "notes", 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One web site: host of its pages, host of its pictures (often the same), scheme, how it shows its logo."""
+    """One web site: host of its pages, host of its pictures (often the same), scheme, style of its logo."""
 
     name: str
     scheme: str
@@ -57,7 +57,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """An image host with a rights file: the folders of pictures that it refuses, and of those that it gives."""
+    """An image host with a rights file that refuses some or all folders."""
 
     root: str
     path: str
@@ -66,7 +66,7 @@ class Closed:
 
     @property
     def answer(self) -> HostAnswer:
-        """What the address of the rights file answers."""
+        """The response with the rights file."""
         kind = "application/json" if self.path.endswith(".json") else "text/plain; charset=utf-8"
         return HostAnswer(self.root + self.path, status=self.status, content_type=kind, text=self.text)
 
@@ -75,7 +75,7 @@ def _rules(*rules: tuple[str, int]) -> str:
     return json.dumps([{"location": location, "tdm-reservation": value} for location, value in rules], indent=1)
 
 
-# Label of the links -> the host that makes them so. `media.partly` and `images.reserved` also have open folders.
+# Label of the links -> their host. `media.partly` and `images.reserved` also have open folders.
 CLOSED: Final[dict[str, Closed]] = {
     "robots_all": Closed("https://images.quiet.example/", "robots.txt", "User-agent: *\nDisallow: /\n"),
     "robots_ccbot": Closed(
@@ -102,12 +102,12 @@ CLOSED: Final[dict[str, Closed]] = {
     ),
 }
 
-# Removals: constant for every seed and size, so that the tracked removals.csv can name them.
+# Removals are the same for every seed and size, since the tracked removals.csv names them.
 REMOVED_DOMAIN: Final = "takedown.example"
 REMOVED_DOMAIN_ROOT: Final = f"https://images.{REMOVED_DOMAIN}/"
 HARBOR: Final = "https://images.harbor.example/"
 REMOVED_URLS: Final = tuple(f"{HARBOR}withdrawn/{number:04d}.jpg" for number in range(1, 17))
-# Address and text of pairs that are removed by uid; the words after them are the thing and the color to draw.
+# Pairs that are removed by uid: address, text, thing and color.
 REMOVED_PAIRS: Final = (
     (f"{HARBOR}archive/boat-01.jpg", "A small red boat by the sea", "boat", "red"),
     (f"{HARBOR}archive/house-02.jpg", "A large white house in the snow", "house", "white"),
@@ -115,7 +115,7 @@ REMOVED_PAIRS: Final = (
     (f"{HARBOR}archive/car-04.jpg", "A small yellow car in the desert", "car", "yellow"),
     (f"{HARBOR}archive/star-05.jpg", "A small blue star in the night sky", "star", "blue"),
 )
-# No WARC holds anything of this host: names that no longer exist.
+# A host that no longer exists: no WARC has a response of it.
 GONE_ROOT: Final = "https://images.gone.example/"
 
 _OPEN_ROBOTS: Final = (
@@ -127,15 +127,15 @@ _OPEN_ROBOTS: Final = (
 
 
 def uid(text: str, url: str) -> str:
-    """Return the identity of a pair: md5 of text + url, the rule of cc2dataset and DataComp."""
+    """Return the uid of a pair: md5 of text + url, as in cc2dataset and DataComp."""
     return md5((text + url).encode(), usedforsecurity=False).hexdigest()
 
 
 def make_sites(rng: np.random.Generator, pages: int) -> tuple[Site, ...]:
-    """Return 12 sites for a small crawl, 64 from 3,000 pages on; two thirds use https, half have an own image host."""
+    """Return 12 sites for a small crawl, 64 from 3,000 pages on; two thirds use https, half have an image host."""
     count = min(64, max(12, pages // 46))
     names = [f"{first}-{second}" for first in _FIRST for second in _SECOND]
-    # One name outside ASCII: its hosts are written in punycode.
+    # One name outside ASCII, in punycode.
     chosen = [*rng.permutation(names).tolist()[: count - 1], "xn--bcherstube-9db"]
     styles: tuple[LogoStyle, ...] = ("pair", "no_alt", "pair", "svg", "no_alt")
     sites = []
@@ -148,7 +148,7 @@ def make_sites(rng: np.random.Generator, pages: int) -> tuple[Site, ...]:
 
 
 def rights_files(sites: tuple[Site, ...]) -> list[HostAnswer]:
-    """Return the answers for robots.txt and tdmrep.json of all hosts; every fifth site has no robots.txt at all."""
+    """Return the responses for robots.txt and tdmrep.json of all hosts; every fifth site has no robots.txt."""
     answers = [closed.answer for closed in CLOSED.values()]
     answers += [
         HostAnswer(root + "robots.txt", text=_OPEN_ROBOTS[0], content_type="text/plain")

@@ -1,12 +1,11 @@
 """Evaluate the small CLIP on held-out scenes.
 
-The folder is read as anybody would read it, by plain open_clip (a path without a colon in it)::
+The folder can be loaded by plain open_clip (if its path has no colon)::
 
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:" + folder)
     tokenizer = open_clip.get_tokenizer("local-dir:" + folder, bpe_path=folder + "/bpe.txt.gz")
 
-Its heads are read by `laion_dask.score.heads`: ``aesthetics`` gives 1 to 10, ``unsafe`` and ``watermark``
-a probability.
+`laion_dask.score.heads` reads its heads: ``aesthetics`` scores 1 to 10, ``unsafe`` and ``watermark`` a probability.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ if TYPE_CHECKING:
 MODEL = packaged.file("demo", "model")
 HEADS = ("aesthetics", "unsafe", "watermark")
 NOLANG = "nolang"
-# Training starts its generators from [seed, chunk], [seed, 1, 1] and [seed, 2, 2]: these scenes are never seen there.
+# Training seeds its generators with [seed, chunk], [seed, 1, 1] and [seed, 2, 2], so it never sees these scenes.
 HELD_OUT_SEED = (20_260_101, 7, 7)
-# The share of wrong captions for which a threshold is recommended.
+# The assumed share of wrong captions for recommended thresholds.
 WRONG_SHARE = 0.2
 
 
 class SmallClip(NamedTuple):
-    """A loaded folder: the model, its transforms of pictures and texts, and where it lies."""
+    """A loaded folder: the model, its transforms of pictures and texts, and its path."""
 
     model: Any
     preprocess: Callable[[Image.Image], Any]
@@ -53,7 +52,7 @@ class SmallClip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SceneSplit:
-    """How well wrong captions are found in one split at the threshold that balances precision and recall."""
+    """Detection of wrong captions in one split, at the threshold that balances precision and recall."""
 
     threshold: float
     precision: float
@@ -62,7 +61,7 @@ class SceneSplit:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is asserted or printed about a folder; ``auc_hard`` pairs a picture with its thing in another color."""
+    """The metrics of a folder; for ``auc_hard`` a wrong caption has the same thing in another color."""
 
     auc: dict[str, float]
     auc_hard: dict[str, float]
@@ -73,7 +72,7 @@ class Evaluation:
 
 
 def as_downloaded(scene: Scene, rng: np.random.Generator, min_side_px: int = 32) -> Image.Image:
-    """Return ``scene`` as the pipeline sees it: drawn at a web size, encoded, at most 256 px, and JPEG once more."""
+    """Return ``scene`` as the pipeline sees it: drawn at a web size, encoded, resized to 256 px, encoded as JPEG."""
     kind = rng.random()
     low, high = (100, 500) if kind < 0.8 else (500, 1600) if kind < 0.92 else (min_side_px, 160)
     longest = int(rng.integers(low, high + 1))
@@ -98,7 +97,7 @@ def _through(picture: Image.Image, form: str, **options: int) -> Image.Image:
 
 
 def load(folder: Path = MODEL) -> SmallClip:
-    """Return the model in ``folder``, ready for inference on the CPU."""
+    """Load the model in ``folder`` for inference on the CPU."""
     import open_clip  # noqa: PLC0415 - importing it takes seconds
 
     name = f"local-dir:{folder}"
@@ -126,36 +125,36 @@ def embed_texts(clip: SmallClip, texts: Sequence[str]) -> Array:
 
 
 def head_scores(folder: Path, embeddings: Array) -> dict[str, Array]:
-    """Return for every head one score an image, as the pipeline computes it: beauty 1 to 10, or a probability."""
+    """Return each head's scores of the images, as the pipeline computes them: beauty 1 to 10, or a probability."""
     loaded = heads.demo(tensors.read(folder / "heads.safetensors"))
     return {name: head.score(embeddings) for name, head in zip(HEADS, loaded, strict=True)}
 
 
 def write(scene: Scene, language: str, rng: np.random.Generator) -> str:
-    """Return a caption in ``language``, or a code that names the scene for "nolang"."""
+    """Return a caption in ``language``; for "nolang" a file name that describes the scene."""
     return code_caption(scene, rng) if language == NOLANG else caption(scene, language, rng)
 
 
 def balance(right: Array, wrong: Array, wrong_share: float = WRONG_SHARE) -> SceneSplit:
-    """Return the threshold below which a caption is called wrong with precision and recall as equal as can be."""
-    best, found = -1.0, SceneSplit(0.0, 0.0, 0.0)
+    """Return the threshold for wrong captions with the highest minimum of precision and recall."""
+    best, split = -1.0, SceneSplit(0.0, 0.0, 0.0)
     for threshold in np.quantile(np.concatenate([right, wrong]), np.linspace(0.01, 0.99, 491)):
         recall = float((wrong < threshold).mean())
         lost = float((right < threshold).mean())
         called = wrong_share * recall + (1 - wrong_share) * lost
         precision = wrong_share * recall / called if called else 1.0
         if min(precision, recall) > best:
-            best, found = min(precision, recall), SceneSplit(float(threshold), precision, recall)
-    return found
+            best, split = min(precision, recall), SceneSplit(float(threshold), precision, recall)
+    return split
 
 
-def _precision_recall(truth: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    hits = int((truth & said).sum())
-    return hits / max(1, int(said.sum())), hits / max(1, int(truth.sum()))
+def _precision_recall(truth: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    hits = int((truth & predicted).sum())
+    return hits / max(1, int(predicted.sum())), hits / max(1, int(truth.sum()))
 
 
 def _others(scenes: Sequence[Scene], rng: np.random.Generator) -> list[Scene]:
-    """Return for every scene another one of the list that shows another thing in another color."""
+    """Return for every scene another one from the list, with another thing in another color."""
     others = []
     for scene in scenes:
         other = scene
@@ -173,7 +172,7 @@ def _recolored(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _images_per_s(clip: SmallClip, image: Image.Image) -> float:
-    """Return the rate of the image tower alone, on one thread, at batch 64."""
+    """Measure the speed of the image tower alone, on one thread, with batches of 64."""
     import torch  # noqa: PLC0415
 
     threads = torch.get_num_threads()
@@ -189,14 +188,14 @@ def _images_per_s(clip: SmallClip, image: Image.Image) -> float:
 
 
 def evaluate(clip: SmallClip, scenes: int = 1500) -> Evaluation:
-    """Measure ``clip`` on held-out scenes: one in ten unsafe, one in ten watermarked, sides of 96 to 1,600 px."""
+    """Evaluate ``clip`` on held-out scenes: one in ten unsafe, one in ten watermarked, sides of 96 to 1,600 px."""
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415
 
     rng = np.random.default_rng(HELD_OUT_SEED)
     marked = rng.random((scenes, 2)) < 0.1
     truth = [random_scene(rng, watermark=bool(w), unsafe=bool(u)) for w, u in marked]
     images = [as_downloaded(scene, rng, min_side_px=96) for scene in truth]
-    seen = embed_images(clip, images)
+    embedded = embed_images(clip, images)
     right: dict[str, Array] = {}
     wrong: dict[str, Array] = {}
     auc, auc_hard = {}, {}
@@ -205,19 +204,19 @@ def evaluate(clip: SmallClip, scenes: int = 1500) -> Evaluation:
         other = [write(s, language, rng) for s in _others(truth, rng)]
         hard = [write(_recolored(s, rng), language, rng) for s in truth]
         right[language], wrong[language], close = (
-            (seen * embed_texts(clip, t)).sum(axis=1) for t in (texts, other, hard)
+            (embedded * embed_texts(clip, t)).sum(axis=1) for t in (texts, other, hard)
         )
         labels = np.repeat([1, 0], scenes)
         auc[language] = float(roc_auc_score(labels, np.concatenate([right[language], wrong[language]])))
         auc_hard[language] = float(roc_auc_score(labels, np.concatenate([right[language], close])))
     members = {"en": ["en"], "multi": [x for x in LANGUAGES if x != "en"], NOLANG: [NOLANG]}
-    scores = head_scores(clip.folder, seen)
+    scores = head_scores(clip.folder, embedded)
     return Evaluation(
         auc=auc,
         auc_hard=auc_hard,
         splits={
-            split: balance(np.concatenate([right[x] for x in of]), np.concatenate([wrong[x] for x in of]))
-            for split, of in members.items()
+            split: balance(np.concatenate([right[x] for x in languages]), np.concatenate([wrong[x] for x in languages]))
+            for split, languages in members.items()
         },
         marks={m: _precision_recall(np.array([getattr(s, m) for s in truth]), scores[m] > 0.5) for m in HEADS[1:]},
         aesthetics_correlation=float(np.corrcoef([s.beauty for s in truth], scores["aesthetics"])[0, 1]),

@@ -1,9 +1,9 @@
-"""Train the small detector of drawn faces, write it as ONNX with SCRFD's outputs, and measure what it finds.
+"""Train the small detector of drawn faces, write it as ONNX with SCRFD's outputs, and evaluate it.
 
     python -m laion_dask.demo.training.faces --out faces.onnx
 
-The faces are drawn: an oval with two eyes and a mouth, on scenes of the demo, among ovals without any. No photo and no
-person is behind them, and of real faces the detector knows nothing: it shows the way of the boxes.
+The faces are drawn: an oval with two eyes and a mouth, on scenes of the demo, among ovals without any. No photo of a
+person is used, and the detector does not find real faces: it only demonstrates the handling of boxes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from laion_dask.score import faces
 SIDE_PX: Final = 224
 ANCHORS: Final = 2
 STRIDES: Final = (8, 16, 32)
-# Longer side of the faces, in px of the square, that each stride looks for; halves belong to one anchor each.
+# Range of the faces' longer side, in px of the square, for each stride; each anchor has one half of the range.
 REACH: Final = ((10.0, 40.0), (40.0, 90.0), (90.0, 224.0))
 _CHANNELS: Final = (3, 8, 16, 24, 24, 32, 32, 48, 48)
 _STEPS: Final = (2, 2, 2, 1, 2, 1, 2, 1)
-# Layers behind which a head looks.
+# Layers whose outputs have heads.
 _LEVELS: Final = (3, 5, 7)
 _SKINS: Final = ((246, 215, 190), (224, 172, 130), (176, 120, 80), (120, 76, 50), (255, 224, 60), (150, 205, 120))
 
@@ -41,7 +41,7 @@ Truth = list[tuple[float, float, float, float]]
 
 
 def picture(rng: np.random.Generator, *, most: int = 3) -> tuple[Image.Image, Truth]:
-    """Return a scene with up to `most` drawn faces and some ovals without a face, and where the faces are."""
+    """Return a scene with up to `most` drawn faces and some ovals without a face, and the boxes of the faces."""
     width, height = (int(side) for side in rng.integers(160, 321, 2))
     image = draw_scene(random_scene(rng), width, height)
     pen, taken, truth = ImageDraw.Draw(image), Truth(), Truth()
@@ -77,7 +77,7 @@ def face(pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], rng: 
 
 
 class Network(nn.Module):
-    """Convolutions down to strides of 8, 16 and 32 px, with a head at each: scores and distances of two anchors."""
+    """Convolutions with strides of 8, 16 and 32 px, and heads at each: scores and distances of two anchors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,26 +89,26 @@ class Network(nn.Module):
             nn.Conv2d(_CHANNELS[level + 1], count * ANCHORS, 3, padding=1) for count in (1, 4) for level in _LEVELS
         )
         for head in self.heads[: len(_LEVELS)]:
-            # Nearly every place has no face: the first steps need not learn that.
+            # Nearly every place has no face, so training starts with low scores.
             nn.init.constant_(head.bias, -4.0)  # type: ignore[arg-type]
 
     def forward(self, images: Any) -> list[Any]:  # noqa: ANN401 - torch tensors
-        """Return logits (rows, places, 1) of each stride, then distances (rows, places, 4), of normalised images."""
-        seen = []
+        """Map normalised images to logits (rows, places, 1) of each stride, then distances (rows, places, 4)."""
+        levels = []
         for number, layer in enumerate(self.layers):
             images = layer(images).relu()
             if number in _LEVELS:
-                seen.append(images)
-        found = []
+                levels.append(images)
+        outputs = []
         for number, head in enumerate(self.heads):
             last = 4 if number >= len(_LEVELS) else 1
-            values = head(seen[number % len(_LEVELS)]).permute(0, 2, 3, 1)
-            found.append(values.reshape(len(values), -1, last))
-        return found
+            values = head(levels[number % len(_LEVELS)]).permute(0, 2, 3, 1)
+            outputs.append(values.reshape(len(values), -1, last))
+        return outputs
 
 
 def export(network: Network) -> bytes:
-    """Return the ONNX file: scores of each stride (places, 1), then distances (places, 4), of one image."""
+    """Return the ONNX file; its outputs are scores (places, 1) of each stride, then distances (places, 4)."""
     nodes: list[onnx.NodeProto] = []
     weights: dict[str, np.ndarray] = {}
     outputs: dict[str, tuple[int, ...]] = {}
@@ -117,21 +117,21 @@ def export(network: Network) -> bytes:
         weights[f"{name}.w"], weights[f"{name}.b"] = layer.weight.detach().numpy(), layer.bias.detach().numpy()
         attributes = {"strides": layer.stride, "pads": (1, 1, 1, 1), "kernel_shape": (3, 3)}
         node = helper.make_node("Conv", [source, f"{name}.w", f"{name}.b"], [name])
-        # Given to make_node, they would be sorted by name, and the committed file has them in this order.
+        # make_node would sort them by name; the committed file has this order.
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         nodes.append(node)
         return name
 
-    seen, last = [], "input"
+    levels, last = [], "input"
     for number, layer in enumerate(network.layers):
         source, last = conv(f"conv{number}", last, layer), f"relu{number}"
         nodes.append(helper.make_node("Relu", [source], [last]))
         if number in _LEVELS:
-            seen.append(last)
+            levels.append(last)
     for number, head in enumerate(network.heads):
         level, kind = number % len(_LEVELS), "bbox" if number >= len(_LEVELS) else "score"
         name, columns = f"{kind}_{STRIDES[level]}", 4 if kind == "bbox" else 1
-        places = conv(f"{name}.conv", seen[level], head)
+        places = conv(f"{name}.conv", levels[level], head)
         nodes.append(helper.make_node("Transpose", [places], [f"{name}.rows"], perm=(0, 2, 3, 1)))
         weights[f"{name}.shape"] = np.array([-1, columns], np.int64)
         whole = f"{name}.logits" if kind == "score" else name
@@ -149,9 +149,9 @@ def onnx_model(
     inputs: Mapping[str, Sequence[int | str]],
     outputs: Mapping[str, Sequence[int | str]],
 ) -> bytes:
-    """Return an ONNX file of float32 inputs and outputs by name, with their sizes; a text names a free one.
+    """Return an ONNX file with float32 inputs and outputs; a text in a shape names a dynamic axis.
 
-    Version 8 of the format and 17 of its operators, as the committed file has them.
+    IR version 8 and opset 17, as in the committed file.
     """
     inputs_, outputs_ = (
         [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
@@ -164,12 +164,12 @@ def onnx_model(
 
 
 def targets(truth: Truth, size: tuple[int, int]) -> list[np.ndarray]:
-    """Return for each stride (places, 5): 1 where an anchor stands for a face, and its distances, in strides."""
+    """Return for each stride (places, 5): 1 if the anchor has a face, and its distances, in strides."""
     scale = SIDE_PX / max(size)
-    found = []
+    by_stride = []
     for stride, (least, most) in zip(STRIDES, REACH, strict=True):
         cells = SIDE_PX // stride
-        wanted = np.zeros((cells, cells, ANCHORS, 5), np.float32)
+        target = np.zeros((cells, cells, ANCHORS, 5), np.float32)
         y, x = (values * float(stride) for values in np.mgrid[:cells, :cells])
         for box in truth:
             x1, y1, x2, y2 = (share * side * scale for share, side in zip(box, size * 2, strict=True))
@@ -180,19 +180,19 @@ def targets(truth: Truth, size: tuple[int, int]) -> list[np.ndarray]:
             off = np.maximum(np.abs(x - (x1 + x2) / 2) / (x2 - x1), np.abs(y - (y1 + y2) / 2) / (y2 - y1))
             near = (off < 0.25) | (off == off.min())
             reach = np.stack([x - x1, y - y1, x2 - x, y2 - y], axis=-1) / stride
-            wanted[:, :, anchor][near] = np.concatenate([np.ones_like(reach[..., :1]), reach], axis=-1)[near]
-        found.append(wanted.reshape(-1, 5))
-    return found
+            target[:, :, anchor][near] = np.concatenate([np.ones_like(reach[..., :1]), reach], axis=-1)[near]
+        by_stride.append(target.reshape(-1, 5))
+    return by_stride
 
 
 def train(seed: int, pictures: int, rounds: int, batch: int = 8) -> Network:
-    """Draw pictures and learn from them, `rounds` times each; the loss goes to the terminal."""
+    """Train on drawn pictures for `rounds` epochs; prints the loss."""
     rng = np.random.default_rng([seed, 1])
     torch.manual_seed(seed)
     drawn = [picture(rng) for _ in range(pictures)]
-    seen = torch.from_numpy(np.stack([np.asarray(faces.square(image, side_px=SIDE_PX)) for image, _ in drawn]))
+    inputs = torch.from_numpy(np.stack([np.asarray(faces.square(image, side_px=SIDE_PX)) for image, _ in drawn]))
     by_picture = [targets(truth, image.size) for image, truth in drawn]
-    wanted = [torch.from_numpy(np.stack(level)) for level in zip(*by_picture, strict=True)]
+    by_stride = [torch.from_numpy(np.stack(level)) for level in zip(*by_picture, strict=True)]
     network = Network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4)
     steps = rounds * -(-pictures // batch)
@@ -201,8 +201,8 @@ def train(seed: int, pictures: int, rounds: int, batch: int = 8) -> Network:
         order, total = torch.from_numpy(rng.permutation(pictures)), 0.0
         for first in range(0, pictures, batch):
             rows = order[first : first + batch]
-            images = _normalised(seen[rows])
-            loss = _loss(network(images), [level[rows] for level in wanted])
+            images = _normalised(inputs[rows])
+            loss = _loss(network(images), [level[rows] for level in by_stride])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -213,7 +213,7 @@ def train(seed: int, pictures: int, rounds: int, batch: int = 8) -> Network:
 
 
 def evaluate(detector: faces.FaceDetector, seed: int, pictures: int) -> tuple[int, int, int]:
-    """Return how many drawn faces there are, how many were found (half of the joint area shared), and all boxes."""
+    """Return the numbers of drawn faces, of found ones (IoU of at least 0.5), and of all boxes."""
     rng = np.random.default_rng([seed, 2])
     there = found = boxes = 0
     for _ in range(pictures):
@@ -226,7 +226,7 @@ def evaluate(detector: faces.FaceDetector, seed: int, pictures: int) -> tuple[in
 
 
 def shared(one: Sequence[float], two: Sequence[float]) -> float:
-    """Return the shared area of two boxes as a share of their joint one."""
+    """Return the intersection over union of two boxes."""
     sides = [min(one[2 + axis], two[2 + axis]) - max(one[axis], two[axis]) for axis in (0, 1)]
     common = max(sides[0], 0.0) * max(sides[1], 0.0)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
@@ -238,7 +238,7 @@ def _normalised(images: Any) -> Any:  # noqa: ANN401 - torch tensors
 
 
 def _loss(found: Sequence[Any], wanted: Sequence[Any]) -> Any:  # noqa: ANN401 - torch tensors
-    """Focal loss of the scores, and one less the shared share of the boxes where there is a face."""
+    """Return the focal loss of the scores plus 1 - IoU of the boxes of faces."""
     levels = len(wanted)
     logits = torch.cat([one[..., 0] for one in found[:levels]], dim=1)
     boxes = torch.cat(list(found[levels:]), dim=1)
@@ -262,8 +262,8 @@ def main(
     pictures: int = 1_000,
     rounds: int = 16,
 ) -> None:
-    """Train the detector, write it, and say what it finds on pictures that it has not seen."""
-    # The order of sums, and so the file, would depend on the number of threads.
+    """Train the detector, write it, and print its results on held-out pictures."""
+    # One thread, since the number of threads changes the order of sums, and so the file.
     torch.set_num_threads(1)
     out.write_bytes(export(train(seed, pictures, rounds)))
     there, found, boxes = evaluate(faces.load(Faces(file=str(out))), seed, 400)

@@ -1,7 +1,7 @@
-"""Train the small CLIP from a seed; write weights, vocabulary and heads, and how well they do on held-out scenes.
+"""Train the small CLIP from a seed; write weights, vocabulary and heads, and evaluate them on held-out scenes.
 
-Three parts: a byte-pair vocabulary is learned from captions in every language; pictures are drawn once and kept as
-64 px arrays; then both towers and the heads are trained together, so that the embedding keeps what the heads ask for.
+Three steps: a byte-pair vocabulary is learned from captions in every language; pictures are drawn once and kept as
+64 px arrays; then both towers and the heads are trained together, so that the embedding has the heads' features.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SIDE_PX = 64
 FEATURES = 128
 CONTEXT = 32
 MERGES = 1400
-# A merged token may stand for so many bytes: a Latin word, half a Russian one, four Chinese characters.
+# Most bytes of a merged token: a Latin word, half a Russian one, four Chinese characters.
 TOKEN_BYTES = 12
 CHUNK = 250
 BATCH = 256
-# English more often than each other language: it has the higher bar. Codes are last.
+# English is more frequent than other languages, since its threshold is higher. Codes are last.
 SHARES = np.array([0.16, *[0.105] * (len(LANGUAGES) - 1), 0.105])
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "resize_mode": "shortest"}
 
@@ -55,7 +55,7 @@ def model_config(vocab_size: int) -> dict[str, Any]:
 
 
 def _draw_chunk(seed: int, chunk: int) -> tuple[list[Scene], npt.NDArray[np.uint8]]:
-    """Draw ``CHUNK`` scenes as the image tower will see them: shorter side to 64 px, middle square."""
+    """Draw ``CHUNK`` scenes as inputs of the image tower: shorter side resized to 64 px, centre crop."""
     rng = np.random.default_rng([seed, chunk])
     scenes, pixels = [], np.empty((CHUNK, SIDE_PX, SIDE_PX, 3), np.uint8)
     for i in range(CHUNK):
@@ -77,8 +77,8 @@ def draw_pool(seed: int, count: int) -> tuple[list[Scene], torch.Tensor]:
     pixels: list[npt.NDArray[np.uint8]] = []
     start = time.monotonic()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for done, (some, array) in enumerate(pool.map(_draw_chunk, [seed] * chunks, range(chunks)), 1):
-            scenes += some
+        for done, (drawn, array) in enumerate(pool.map(_draw_chunk, [seed] * chunks, range(chunks)), 1):
+            scenes += drawn
             pixels.append(array)
             if done % 10 == 0 or done == chunks:
                 _progress("drawing", done * CHUNK, chunks * CHUNK, start, "pictures")
@@ -142,7 +142,7 @@ def write_vocabulary(path: Path, seed: int) -> None:
             symbols = [splitter.byte_encoder[b] for b in word.encode()]
             words[(*symbols[:-1], symbols[-1] + "</w>")] += 1
     lines = ["#version: 0.2", *(" ".join(m) for m in learn_merges(words, MERGES))]
-    # No newline at the end: the reader would take it for one more merge, of nothing.
+    # No newline at the end: open_clip would read it as an empty merge.
     path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
@@ -150,7 +150,7 @@ def write_vocabulary(path: Path, seed: int) -> None:
 
 
 class Heads(nn.Module):
-    """Two layers a head on the image embedding; ``arrays`` folds the scale of beauty into the last one."""
+    """Heads of two layers on the image embedding; ``arrays`` folds the scale of beauty into the last layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,15 +163,15 @@ class Heads(nn.Module):
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the weights under the names and in the shapes ``(out, in)`` that `laion_dask.score.heads` reads."""
-        found: dict[str, npt.NDArray[np.float32]] = {}
+        weights: dict[str, npt.NDArray[np.float32]] = {}
         for head in HEADS:
             state = {k: v.detach().numpy() for k, v in self.heads[head].state_dict().items()}
             scale, offset = (2.6, 5.5) if head == "aesthetics" else (1.0, 0.0)
-            found[f"{head}.w0"] = state["0.weight"]
-            found[f"{head}.b0"] = state["0.bias"]
-            found[f"{head}.w1"] = state["2.weight"] * scale
-            found[f"{head}.b1"] = state["2.bias"] * scale + offset
-        return found
+            weights[f"{head}.w0"] = state["0.weight"]
+            weights[f"{head}.b0"] = state["0.bias"]
+            weights[f"{head}.w1"] = state["2.weight"] * scale
+            weights[f"{head}.b1"] = state["2.bias"] * scale + offset
+        return weights
 
 
 def _labels(scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,7 +185,7 @@ def _labels(scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _augment(pixels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Shift by up to 3 px, change brightness and contrast a little, and scale as the transform of open_clip does."""
+    """Shift by up to 3 px, vary brightness and contrast slightly, and normalise like open_clip's transform."""
     x = nn.functional.pad(pixels.float() / 255, (3, 3, 3, 3), mode="replicate")
     left, top = torch.randint(7, (2,), generator=rng).tolist()
     x = x[:, :, top : top + SIDE_PX, left : left + SIDE_PX]
@@ -198,8 +198,8 @@ def contrast(
 ) -> torch.Tensor:
     """Return the loss of a batch of pairs.
 
-    Half is CLIP's, without the pairs that are equal by chance. Half asks of every pair by itself whether thing and
-    color agree, as SigLIP does (arXiv:2303.15343): it makes one threshold right for all pictures and languages.
+    One half is CLIP's loss, without pairs that are equal by chance. The other is a binary loss of every pair on whether
+    thing and color agree, as in SigLIP (arXiv:2303.15343), so that one threshold suits all pictures and languages.
     """
     similarity = image @ text.T
     equal = (names[:, None] == names[None, :]).all(-1)
@@ -260,7 +260,7 @@ def train(folder: Path, seed: int, steps: int, pictures: int) -> None:
     save_file({k: v.contiguous() for k, v in half.items()}, folder / "open_clip_model.safetensors")
     save_arrays(heads.arrays(), folder / "heads.safetensors")
     for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # safetensors writes files that only their owner can read
+        path.chmod(0o644)  # safetensors writes files readable only by their owner
 
 
 app = typer.Typer(add_completion=False)
@@ -279,11 +279,11 @@ def main(
     *,
     evaluate_only: Annotated[bool, typer.Option("--evaluate", help="Only measure what is in the folder.")] = False,
 ) -> None:
-    """Train the small CLIP of the demo and print how well it does.
+    """Train the small CLIP of the demo and print its evaluation.
 
-    It learns to compare drawn pictures with captions in eight languages and with file names, and to see beauty,
-    watermarks and the unsafe mark. It knows these drawings and nothing else: for a real crawl, name a pretrained model
-    in params.yaml.
+    It learns to compare drawn pictures with captions in eight languages and with file names, and to detect beauty,
+    watermarks and the unsafe mark. It only works for these drawings: for a real crawl, name a pretrained model in
+    params.yaml.
     """
     if not evaluate_only:
         train(out, seed, steps, pictures)

@@ -1,6 +1,6 @@
 """Search a file of any kind for traces, in its bytes and in everything packed inside, at any depth.
 
-What is read is counted (`Seen`), and a file or member that cannot be read is named there: nothing is proved of it.
+`Seen` counts what is read, and names each file or member that cannot be read: nothing is proved about those.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from laion_dask.removals.traces.trace_search import Search, Stream
 from laion_dask.removals.traces.trace_values import Traces
 
 MAX_DEPTH: Final = 8
-"""Containers inside of containers that are opened."""
+"""Levels of nested containers that are opened."""
 _MAX_GROWTH: Final = 5_000
 _FREE_GROWTH: Final = 1 << 30
-"""What a file of a few bytes may unpack to; a larger one to so many times its size."""
+"""Bytes that any file may unpack to, besides `_MAX_GROWTH` times its size."""
 _SPOOL: Final = 1 << 24
 _READ: Final = 1 << 20
 _GUESS: Final = 4096
-"""Bytes that come out of what only looks packed, before it is certain that it was."""
+"""Unpacked bytes from which on a guessed packing is certain."""
 _JSON: Final = 1 << 20
 
 
 @dataclass
 class Seen:
-    """What was looked into."""
+    """Counts of what was searched."""
 
     files: int = 0
     bytes: int = 0
@@ -46,10 +46,10 @@ class Seen:
     """Files inside of files."""
     kinds: Counter[str] = field(default_factory=Counter)
     unread: dict[str, str] = field(default_factory=dict)
-    """What could not be read, and why."""
+    """Files and members that could not be read, with the reason."""
 
     def add(self, other: Seen) -> None:
-        """Take over what another one has counted."""
+        """Add the counts of another one."""
         self.files += other.files
         self.bytes += other.bytes
         self.members += other.members
@@ -58,7 +58,7 @@ class Seen:
 
 
 def look(path: Path, traces: Traces, seen: Seen) -> str:
-    """Say what of the pairs a file holds, empty if nothing; count it in `seen`."""
+    """Return the kind of the first trace in a file, empty if there is none; count the file in `seen`."""
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -71,16 +71,16 @@ def look(path: Path, traces: Traces, seen: Seen) -> str:
 
 
 def look_at(name: str, content: bytes, traces: Traces, seen: Seen) -> str:
-    """Say what of the pairs some bytes hold that are no file, such as an object of Git."""
+    """Return the kind of the first trace in bytes that are not a file, such as a Git object; empty if none."""
     seen.files += 1
     seen.bytes += len(content)
     return _Reader(traces, seen, len(content)).entry(name, io.BytesIO(content))
 
 
 def look_at_name(path: Path, traces: Traces) -> str:
-    """Say what of the pairs stands in the name of a file or of its folders, empty if nothing.
+    """Return the kind of the first trace in a file's path, empty if there is none.
 
-    Not texts of one word: folders are called by such.
+    Texts of one word do not count: they are common names of folders.
     """
     kinds = (kind for kind, sure, _ in _search_of(traces).found(os.fsencode(path)) if sure and kind is not Kind.WORD)
     return next((f"{kind.value.strip()} in its name" for kind in kinds), "")
@@ -95,7 +95,7 @@ def _search_of(traces: Traces) -> Search:
 
 
 class _Reader:
-    """Looks into one file, and counts what it unpacks to."""
+    """Searches one file, and limits the bytes that it unpacks to."""
 
     def __init__(self, traces: Traces, seen: Seen, size: int) -> None:
         self._traces, self._seen = traces, seen
@@ -105,41 +105,41 @@ class _Reader:
         self._errors = trace_openers.errors()
 
     def entry(self, name: str, stream: IO[bytes], *, depth: int = 0, path: Path | None = None) -> str:
-        """Look into a stream; `path` where it is a file of its own."""
+        """Search a stream; `path` if it is a file on disk."""
         head = _exactly(stream, trace_formats.HEAD_BYTES)
         kind = trace_formats.kind_of(head, name, _tail(stream) if path else b"")
         leaf = _Leaf(self._search, self._pictures, text=kind == "parquet")
         source = _Source(head, stream, leaf, self)
         unread = trace_formats.opaque(head)
         before = self._left
-        found = ""
+        trace = ""
         try:
             if kind and depth >= MAX_DEPTH:
                 unread = f"more than {MAX_DEPTH} containers lie inside of each other"
             elif kind in trace_openers.STREAMED:
-                found = self._inside(trace_openers.STREAMED[kind](io.BufferedReader(source)), name, depth)
+                trace = self._inside(trace_openers.STREAMED[kind](io.BufferedReader(source)), name, depth)
             elif kind:
-                found = self._whole(kind, source, name, depth, path)
+                trace = self._whole(kind, source, name, depth, path)
         except self._errors as error:
             certain = before - self._left - len(head) > _GUESS or name.endswith(trace_formats.GUESSED.get(kind, ("",)))
             unread = _why(error) if certain else ""
             kind = kind if certain else ""
-        # What lies behind or between the members is read too.
+        # Bytes behind or between the members are read too.
         unread = source.drain(self._errors) or unread
         if unread:
             self._seen.unread[name] = unread
         self._seen.kinds[kind or ("bytes" if leaf.is_binary else "text")] += 1
-        found = leaf.picture() or found or leaf.end()
-        return found or (self._of_json(leaf.begin) if depth and name.endswith(".json") else "")
+        trace = leaf.picture() or trace or leaf.end()
+        return trace or (self._of_json(leaf.begin) if depth and name.endswith(".json") else "")
 
     def grow(self, size: int) -> None:
-        """Count bytes that were read; raise where a file unpacks to more than any real one."""
+        """Count bytes that were read; raise if a file unpacks to more than any real one."""
         self._left -= size
         if self._left < 0:
             raise trace_openers.UnreadError("unpacks to more than 5,000 times its size")
 
     def _whole(self, kind: str, source: _Source, name: str, depth: int, path: Path | None) -> str:
-        """Look into a kind of file that is not read from beginning to end."""
+        """Search a kind of file that needs seeking."""
         with _at_hand(source, path, named=kind in trace_openers.BY_PATH) as (file, where):
             if kind in trace_openers.BY_PATH:
                 return self._inside(trace_openers.BY_PATH[kind](where), name, depth)
@@ -148,14 +148,14 @@ class _Reader:
     def _inside(self, contents: trace_openers.Opened, name: str, depth: int) -> str:
         for place, content in contents:
             if isinstance(content, pa.RecordBatch):
-                told = self._in_rows(content, f"{name} {place}", depth)
+                trace = self._in_rows(content, f"{name} {place}", depth)
             elif isinstance(content, bytes):
-                told = self._in_lines(content, text=place != "pages")
+                trace = self._in_lines(content, text=place != "pages")
             else:
                 self._seen.members += 1
-                told = self.entry(f"{name}: {place}", content, depth=depth + 1)
-            if told:
-                return f"{told} in {place}" if place else told
+                trace = self.entry(f"{name}: {place}", content, depth=depth + 1)
+            if trace:
+                return f"{trace} in {place}" if place else trace
         return ""
 
     def _in_lines(self, lines: bytes, *, text: bool = True) -> str:
@@ -169,25 +169,25 @@ class _Reader:
         for place, content, own in trace_tables.pieces(batch):
             if own:
                 self._seen.members += 1
-            told = (
+            trace = (
                 self.entry(f"{name} {place}", io.BytesIO(content), depth=depth + 1) if own else self._in_lines(content)
             )
-            if told:
-                return f"{told} in {place}"
+            if trace:
+                return f"{trace} in {place}"
         return ""
 
     def _of_json(self, begin: bytes) -> str:
-        """Tell whether this is what a tar says of a removed pair."""
+        """Return the kind of trace if this is a tar member's JSON about a removed pair."""
         try:
-            known = json.loads(begin)
+            value = json.loads(begin)
         except ValueError:
             return ""
-        named = isinstance(known, dict) and isinstance(known.get("uid"), str) and known["uid"] in self._traces.uids
-        return "values beside their uid" if named else ""
+        removed = isinstance(value, dict) and isinstance(value.get("uid"), str) and value["uid"] in self._traces.uids
+        return "values beside their uid" if removed else ""
 
 
 class _Leaf(Stream):
-    """The bytes of one file as they are, searched and digested."""
+    """The bytes of one file, searched and digested."""
 
     def __init__(self, search: Search, pictures: frozenset[str], *, text: bool) -> None:
         super().__init__(search, text=text)
@@ -203,13 +203,13 @@ class _Leaf(Stream):
             self.begin += data[: _JSON - len(self.begin)]
 
     def picture(self) -> str:
-        """Say whether the whole is a removed picture, as stored or as it came."""
+        """Return the kind of trace if the file is a removed picture, as stored or as received."""
         same = any(digest.hexdigest() in self._pictures for digest in self._digests)
         return "a picture" if same else ""
 
 
 class _Source(io.RawIOBase):
-    """A stream whose bytes pass a leaf on their way to whoever opens it."""
+    """A stream that feeds a leaf with all bytes that an opener reads."""
 
     def __init__(self, head: bytes, stream: IO[bytes], leaf: _Leaf, reader: _Reader) -> None:
         self._head, self._stream, self._leaf, self._reader = head, stream, leaf, reader
@@ -233,7 +233,7 @@ class _Source(io.RawIOBase):
         return len(data)
 
     def drain(self, errors: tuple[type[Exception], ...] = ()) -> str:
-        """Read what nobody asked for; say why that cannot be done, if it is one of these errors."""
+        """Read the rest of the stream; return one of these errors as text, empty if there is none."""
         buffer = bytearray(_READ)
         try:
             while self.readinto(buffer):
@@ -265,7 +265,7 @@ def _tail(stream: IO[bytes]) -> bytes:
 
 @contextmanager
 def _at_hand(source: _Source, path: Path | None, *, named: bool) -> Iterator[tuple[IO[bytes], Path]]:
-    """Yield a stream as a file in which readers go to and fro, all of its bytes read once before."""
+    """Yield a stream as a seekable file, after all of its bytes were searched."""
     if path is not None:
         source.drain()
         with path.open("rb") as file:

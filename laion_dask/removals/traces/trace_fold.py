@@ -2,8 +2,8 @@ r"""Bring bytes that were escaped (JSON, HTML, URLs, CSV) or written as UTF-16 i
 
 The same text is written in many ways: `\/` and `\u00e9` in JSON, `&amp;` in HTML, `%C3%A9` in queries, with a zero
 byte beside each letter in UTF-16, with each quote twice in CSV and SQL, in base64 that is broken into lines. `fold`
-undoes these, one inside the other too. What is searched for is folded by the same function, so that both sides have
-the same form even where a value itself has what looks like an escape.
+undoes these, nested ones too. Traces are folded by the same function, so that both sides have the same form even if a
+value itself contains what looks like an escape.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 from typing import Final
 
 _ROUNDS: Final = 4
-"""Escapes inside of escapes that are undone: HTML in JSON in a query has three."""
-# Each begins with one plain character: Python then looks for that at a hundred times the speed.
+"""Levels of nested escapes that are undone: HTML in JSON in a query has three."""
+# Each begins with one plain character: Python finds that a hundred times as fast.
 _BACKSLASH: Final = re.compile(
     rb"\\(?:u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*|u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8}"
     rb"|x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*|[0-3][0-7]{2}(?:\\[0-3][0-7]{2})*|[/\"'\\nrt])"
@@ -22,17 +22,17 @@ _BACKSLASH: Final = re.compile(
 _ENTITY: Final = re.compile(rb"&(?:#[0-9]{1,7};?|#[xX][0-9a-fA-F]{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};)")
 _PERCENT: Final = re.compile(rb"%[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*")
 _CAPITALS_IN_HOST: Final = re.compile(rb"//[a-z0-9.@:_-]*[A-Z][A-Za-z0-9.@:_-]*")
-# Base64 is broken into lines of 60 to 76 signs in mails, notebooks and keys.
+# Base64 is broken into lines of 60 to 76 characters in mails, notebooks and keys.
 _BROKEN: Final = re.compile(
     rb"\n(?:(?<=[A-Za-z0-9+/]{60}\n)|(?<=[A-Za-z0-9_-]{60}\n))(?=[A-Za-z0-9+/_-])(?!https?:)", re.IGNORECASE
 )
 _PLAIN: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-# A form writes a blank as a plus sign.
+# Forms encode a space as a plus sign.
 _BLANKS: Final = bytes.maketrans(b"+\t", b"  ")
 
 
 def fold(block: bytes) -> bytes:
-    """Return the block without zero bytes and escapes; blanks are of one kind, quotes single, hosts in lower case."""
+    """Return the block without zero bytes and escapes, with equal blanks, single quotes and hosts in lower case."""
     text = block.replace(b"\0", b"") if b"\0" in block else block
     for _ in range(_ROUNDS):
         before = text

@@ -53,7 +53,7 @@ OPAQUE: Final = (
     (b"-----BEGIN PGP MESSAGE", "encrypted by PGP"),
     (b"LUKS\xba\xbe", "an encrypted disk"),
 )
-"""Kinds whose content cannot be read: such a file is told, and nothing is proved of it."""
+"""Kinds whose content cannot be read: such a file is reported, and nothing is proved about it."""
 
 GUESSED: Final = {
     "arrow stream": (".arrows", ".arrow"),
@@ -61,18 +61,18 @@ GUESSED: Final = {
     "orc": (".orc",),
     "zlib": (".zz", ".zlib"),
 }
-"""Kinds whose first bytes other files have too, with the names that make them certain."""
+"""Kinds whose first bytes other files may have too, with the extensions that make them certain."""
 
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
-"""Of a frame of zstd or LZ4 that decoders skip, behind a byte 0x50 to 0x5f."""
+"""Magic of a skippable frame of zstd or LZ4, behind a byte 0x50 to 0x5f."""
 _TAR_BLOCK: Final = 512
 _ZIP_END_BYTES: Final = 22
 TAIL_BYTES: Final = (1 << 16) + _ZIP_END_BYTES
-"""In so many last bytes of a file a zip may end: its comment may be 64 KiB long."""
+"""Last bytes of a file that may have a zip's end record: its comment may be 64 KiB long."""
 
 
 def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
-    """Return the kind of a file by its first bytes, and its last ones where they are known; empty: bytes or text."""
+    """Return the kind of a file by its first bytes, and its last ones if given; empty for other bytes or text."""
     kind = next((kind for magic, kind in _BY_MAGIC if head.startswith(magic)), "")
     if kind:
         return kind
@@ -81,7 +81,7 @@ def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
         ("zstd", head[1:4] == _SKIPPABLE and 0x50 <= head[0] <= 0x5F),
         ("duckdb", head[8:12] == b"DUCK"),
         ("tar", _is_tar(head)),
-        ("zip", _ends_as_zip(tail)),  # something stands before its first member, or behind its last
+        ("zip", _ends_as_zip(tail)),  # with other bytes before its first member, or behind its last
         ("brotli", name.endswith(".br")),
         ("zlib", head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0 and not head[1] & 0x20),
     )
@@ -89,20 +89,20 @@ def kind_of(head: bytes, name: str, tail: bytes = b"") -> str:
 
 
 def opaque(head: bytes) -> str:
-    """Say what a file is that cannot be read; empty for all others."""
+    """Return the format of a file that cannot be read; empty for all others."""
     return next((what for magic, what in OPAQUE if head.startswith(magic)), "")
 
 
 def _ends_as_zip(tail: bytes) -> bool:
-    """Tell whether the directory of a zip ends here, with a comment or anything else behind it."""
+    """Tell whether a zip's end record is here, with a comment or anything else behind it."""
     at = tail.rfind(b"PK\x05\x06")
     record = tail[at : at + _ZIP_END_BYTES] if at >= 0 else b""
-    # On one disk, which has as many members as all, and at least one.
+    # One disk, with all members, and at least one member.
     return len(record) == _ZIP_END_BYTES and not any(record[4:8]) and record[8:10] == record[10:12] != b"\0\0"
 
 
 def _is_tar(head: bytes) -> bool:
-    """Tell whether the bytes are the header of a tar member: its checksum is right, with or without a magic."""
+    """Tell whether the bytes are the header of a tar member, by its checksum: old tars have no magic."""
     block = head[:_TAR_BLOCK]
     written = block[148:156].strip(b" \0")
     if len(block) < _TAR_BLOCK or not written or not all(48 <= byte < 56 for byte in written):

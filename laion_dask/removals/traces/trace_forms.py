@@ -1,4 +1,4 @@
-"""Every form in which a trace may stand in a file, beside the escapes that `trace_fold` undoes."""
+"""Every form that a trace may have in a file, besides the escapes that `trace_fold` undoes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from laion_dask.removals.traces.trace_fold import fold
 from laion_dask.web.urls import address_key
 
 LONGEST: Final = 4096
-"""Bytes of a trace that are looked for: no two addresses or texts of a crawl have so much in common by chance."""
+"""Bytes of a trace that are searched for: no two addresses or texts of a crawl share so many by chance."""
 MIN_TEXT: Final = 8
-"""Shorter texts are no traces: many pages have them."""
+"""Characters; shorter texts do not count as traces, since many pages have them."""
 SAMPLE_BYTES: Final = 33
-"""Out of the middle of a picture: whole groups of three in base64, however it is shifted."""
+"""From the middle of a picture: whole groups of three for base64 at any shift."""
 _TELLING_BYTES: Final = 20
 _TELLING_DIGEST: Final = 8
 _UUID_BYTES: Final = 16
@@ -29,28 +29,28 @@ _ENDS_OF_HOST: Final = ("", ".", ":80", ":443")
 
 
 class Kind(Enum):
-    """What a pattern is a trace of, which decides what may stand beside it."""
+    """The kind of a trace, which decides what may be next to a match."""
 
     ADDRESS = "an address"
     SITE = "an address "
-    """Of a host without a path: the beginning of every other address there."""
+    """A host without a path: the beginning of every other address there."""
     DOMAIN = "an address on a removed domain"
     TEXT = "a text"
     WORD = "a text "
-    """One that stands in other texts too: it counts where it stands alone."""
+    """One that other texts contain too: it counts only if it stands alone."""
     DIGEST = "a digest"
     BODY = "a part of a picture"
 
 
 def of_address(url: str) -> Iterator[tuple[bytes, Kind]]:
-    """Yield the address without scheme and user, in all spellings that mean the same."""
+    """Yield the address without scheme and user, in all equivalent spellings."""
     places: dict[tuple[str, str], None] = {}
     for spelling in (url, *address_key.spellings(url)):
-        found = _ADDRESS.match(spelling)
-        if found is None:
+        parts = _ADDRESS.match(spelling)
+        if parts is None:
             yield from ((form, Kind.ADDRESS) for form in encodings(spelling))
         else:
-            places[_PORT.sub("", found[1]).rstrip("."), found[2].removesuffix("?")] = None
+            places[_PORT.sub("", parts[1]).rstrip("."), parts[2].removesuffix("?")] = None
     for host, rest in places:
         if rest in {"", "/"}:
             yield from ((form, Kind.SITE) for form in encodings(host))
@@ -59,13 +59,13 @@ def of_address(url: str) -> Iterator[tuple[bytes, Kind]]:
 
 
 def of_text(text: str) -> Iterator[tuple[bytes, Kind]]:
-    """Yield a caption in the encodings that files of this field have."""
+    """Yield a caption in the encodings of `encodings`."""
     kind = Kind.TEXT if _is_telling(text) else Kind.WORD
     yield from ((form, kind) for form in encodings(text.strip()))
 
 
 def of_digest(digest: str) -> Iterator[tuple[bytes, Kind]]:
-    """Yield a digest in hex; as bytes and in base64 too, unless files have such bytes by chance, as zeros."""
+    """Yield a digest in hex, and as bytes and base64 unless files may have these by chance, such as zeros."""
     plain = bytes.fromhex(digest)
     if len(set(plain)) == 1 and plain[0] in {0, 255}:
         return
@@ -89,12 +89,12 @@ def of_body(sample: str) -> Iterator[tuple[bytes, Kind]]:
 
 
 def _in_base64(plain: bytes) -> tuple[bytes, bytes]:
-    """Return both alphabets of base64, without what fills the end."""
+    """Return both alphabets of base64, without padding."""
     return base64.b64encode(plain).rstrip(b"="), base64.urlsafe_b64encode(plain).rstrip(b"=")
 
 
 def sample_of(picture: bytes) -> str:
-    """Return the bytes by which a picture is found inside other files, hex; empty where they are too much alike."""
+    """Return bytes that find a picture inside other files, hex; empty if they vary too little."""
     places = (len(picture) * part // 8 for part in (4, 5, 3, 6))
     samples = [picture[place : place + SAMPLE_BYTES] for place in places]
     best = max(samples, key=lambda sample: len(set(sample)))
@@ -109,9 +109,9 @@ def encodings(value: str) -> Iterator[bytes]:
     if not value.isascii():
         wide = [value.encode(name, "surrogatepass") for name in ("utf-16-le", "utf-16-be")]
         others = [form.replace(b"\0", b"") for form in wide]
-        # Some file systems and programs write letters and their accents apart, or together.
+        # Some file systems and programs decompose or compose accented letters.
         others += [unicodedata.normalize(form, value).encode("utf-8", "surrogatepass") for form in ("NFC", "NFD")]
-        # Latin-1, or what Windows has instead.
+        # Windows-1252, where the value has no other characters.
         with contextlib.suppress(UnicodeEncodeError):
             others.append(value.encode("cp1252"))
         narrow = value.encode("latin-1", "ignore")
@@ -122,6 +122,6 @@ def encodings(value: str) -> Iterator[bytes]:
 
 
 def _is_telling(text: str) -> bool:
-    """Tell whether a text stands nowhere by chance: three words, two long ones, or signs of another script."""
+    """Tell whether a text is too long to occur by chance: three words, two long ones, or other scripts."""
     words, other = len(text.split()), sum(not character.isascii() for character in text)
     return words + other // 2 >= 3 or (words == 2 and len(text) >= 2 * MIN_TEXT)

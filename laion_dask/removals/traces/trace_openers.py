@@ -1,7 +1,7 @@
 """Open files that hold other files or packed texts: each opener yields what is inside, one after the other.
 
 An opener yields (place, content). A content is a table's batch of rows, the lines of some values, or a stream: a file
-of its own, whatever kind it is. Openers raise what their libraries raise; the caller says that the file is unread.
+of any kind. Openers raise their libraries' errors; the caller records the file as unread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow as pa
 from laion_dask.removals.traces import trace_sqlite, trace_tables
 
 Opened = Iterator[tuple[str, Any]]
-"""Place and content: bytes, a stream, or a batch of Arrow, which has no types."""
+"""Place and content: bytes, a stream, or a batch of Arrow, whose package has no types."""
 
 _UNPACKED: Final = "unpacked"
 _CHUNK: Final = 1 << 16
@@ -34,7 +34,7 @@ _STREAM: Final = re.compile(rb"\bstream\r?\n")
 
 
 class UnreadError(Exception):
-    """What a file holds cannot be read; the message says why."""
+    """The content of a file cannot be read; the message says why."""
 
 
 def _gzip(source: IO[bytes]) -> Opened:
@@ -46,7 +46,7 @@ def _bzip2(source: IO[bytes]) -> Opened:
 
 
 def _xz(source: IO[bytes]) -> Opened:
-    yield _UNPACKED, lzma.LZMAFile(source)  # noqa: SIM115 - its reader is done with it first
+    yield _UNPACKED, lzma.LZMAFile(source)  # noqa: SIM115 - the caller reads it to its end
 
 
 def _by_arrow(codec: str) -> Callable[[IO[bytes]], Opened]:
@@ -84,7 +84,7 @@ class _Inflated(io.RawIOBase):
 
 
 def _tar(source: IO[bytes]) -> Opened:
-    # Tars may be put one behind the other; a reader that stops at zeros sees the first only.
+    # Tars may be concatenated; a reader that stops at zeros reads only the first.
     with tarfile.open(fileobj=source, mode="r|", ignore_zeros=True) as members:
         for member in members:
             content = members.extractfile(member) if member.isfile() else None
@@ -93,10 +93,10 @@ def _tar(source: IO[bytes]) -> Opened:
 
 
 def _warc(source: IO[bytes]) -> Opened:
-    from warcio.archiveiterator import ArchiveIterator  # noqa: PLC0415 - only archives pay for it
+    from warcio.archiveiterator import ArchiveIterator  # noqa: PLC0415 - only archives need it
 
     for record in ArchiveIterator(source):
-        # Without what the server packed it in; the record as it stands is read beside this.
+        # Decoded from its Content-Encoding; the raw record is searched as well.
         if record.rec_type == "response" and record.http_headers is not None:
             yield f"record of {record.rec_headers.get_header('WARC-Record-ID')}", record.content_stream()
 
@@ -114,7 +114,7 @@ def _zip(file: IO[bytes]) -> Opened:
 def _zstd(file: IO[bytes]) -> Opened:
     frames, end = _zstd_frames(file)
     rest = file.seek(0, io.SEEK_END) - end
-    # A shard of Zarr is frames, then the place of each (two numbers of 8 bytes) and a checksum.
+    # A Zarr shard is frames, then offset and size of each (8 bytes each) and a checksum.
     if rest and (rest % 16 != 4 or rest // 16 < frames):
         raise UnreadError(f"{rest} bytes behind the last frame of zstd are something else")
     file.seek(0)
@@ -189,7 +189,7 @@ def _pdf(file: IO[bytes]) -> Opened:
         try:
             unpacked = inflate.decompress(content[place.end() :][:_MAX_PIECE], _MAX_PIECE)
         except zlib.error:
-            continue  # packed in another way, such as the JPEG that it is, or not at all
+            continue  # not deflated, for example a JPEG
         yield f"stream at {place.start()}", io.BytesIO(unpacked)
 
 
@@ -207,7 +207,7 @@ def _batches(batches: Callable[[IO[bytes]], Iterator[pa.RecordBatch]]) -> Callab
 
 
 def _duckdb(path: Path) -> Opened:
-    import duckdb  # noqa: PLC0415 - only its files pay for it
+    import duckdb  # noqa: PLC0415 - only its files need it
 
     with duckdb.connect(str(path), read_only=True) as connection:
         names = connection.execute("select schema_name, table_name from duckdb_tables() where not internal").fetchall()
@@ -234,7 +234,7 @@ STREAMED: Final[dict[str, Callable[[IO[bytes]], Opened]]] = {
     "warc": _warc,
     "arrow stream": _batches(lambda file: trace_tables.of_arrow(file, stream=True)),
 }
-"""Kinds that are read from their beginning to their end."""
+"""Kinds that are read in one pass."""
 SEEKED: Final[dict[str, Callable[[IO[bytes]], Opened]]] = {
     "zip": _zip,
     "zstd": _zstd,
@@ -244,13 +244,13 @@ SEEKED: Final[dict[str, Callable[[IO[bytes]], Opened]]] = {
     "arrow": _batches(lambda file: trace_tables.of_arrow(file, stream=False)),
     "orc": _batches(trace_tables.of_orc),
 }
-"""Kinds in which readers go to and fro."""
+"""Kinds whose readers seek."""
 BY_PATH: Final[dict[str, Callable[[Path], Opened]]] = {"sqlite": _sqlite, "duckdb": _duckdb}
 """Kinds whose library opens a path."""
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """Return what openers raise where a file is damaged, encrypted, or of a form that its library does not know."""
+    """Return the errors of openers for a file that is damaged, encrypted or of an unknown variant."""
     import duckdb  # noqa: PLC0415
     from warcio.exceptions import ArchiveLoadFailed  # noqa: PLC0415
 

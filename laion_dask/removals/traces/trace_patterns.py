@@ -1,8 +1,8 @@
 """Search for many byte strings at once.
 
-Each eighth byte of a file begins a window of eight bytes. Whatever is 15 bytes long has one of these windows inside,
-at one of eight places; so all windows of 15 bytes of each pattern are put into a table, and a file is read by numpy,
-one number for eight bytes. What is shorter is left to an automaton (Aho and Corasick); such patterns are few.
+Every eighth byte of a file begins a window of eight bytes, and any 15 bytes contain one whole window, at one of eight
+offsets. So a hash table has the eight windows in 15 bytes of each pattern, and numpy looks up a file's windows as
+64-bit integers. Shorter patterns, which are few, are found by an Aho-Corasick automaton.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import numpy as np
 _WINDOW: Final = 8
 _LONG: Final = 2 * _WINDOW - 1
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
-"""Of Fibonacci hashing: spreads neighbouring numbers over the table."""
+"""Constant of Fibonacci hashing, which spreads neighbouring numbers over the table."""
 _BITS: Final = range(16, 28)
 """Size of the table, as a power of two; 128 million bytes at most."""
 _ROOM: Final = 16
-"""Places in the table for each entry, as far as its size allows."""
+"""Slots of the table for each entry, as far as its size allows."""
 _SMALL: Final = 2_000
-"""So many short patterns fit a table of all states, which is the fastest form of the automaton."""
+"""Up to so many short patterns the automaton is a DFA, its fastest form, which takes the most memory."""
 
 
 class Patterns:
-    """Byte strings, none empty, that are looked for together."""
+    """Non-empty byte strings that are searched for together."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
-        known = set(patterns)
-        self._long = {pattern for pattern in known if len(pattern) >= _LONG}
+        unique = set(patterns)
+        self._long = {pattern for pattern in unique if len(pattern) >= _LONG}
         self._windows, self._shifts, self._lengths = _windows_of(self._long)
         bits = next((bits for bits in _BITS if 2**bits >= _ROOM * len(self._windows)), _BITS[-1])
         self._down = np.uint64(64 - bits)
         self._table = np.zeros(2**bits, bool)
         self._table[self._hashed(self._windows)] = True
-        self._short = sorted(known - self._long)
+        self._short = sorted(unique - self._long)
         kind = ahocorasick_rs.Implementation.DFA if len(self._short) <= _SMALL else None
         self._automaton = (
             ahocorasick_rs.BytesAhoCorasick(self._short, ahocorasick_rs.MatchKind.Standard, kind)
@@ -45,7 +45,7 @@ class Patterns:
         )
 
     def find(self, block: bytes) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of every place where a pattern stands; a long one may come twice."""
+        """Yield (start, end) of every match of a pattern; a match of a long one may be repeated."""
         if self._automaton is not None:
             for _, start, end in self._automaton.find_matches_as_indexes(block, overlapping=True):
                 yield start, end
@@ -55,8 +55,8 @@ class Patterns:
         places = np.flatnonzero(self._table[self._hashed(windows)])
         if not places.size:
             return
-        found = windows[places]
-        begins, ends = (np.searchsorted(self._windows, found, side) for side in ("left", "right"))
+        candidates = windows[places]
+        begins, ends = (np.searchsorted(self._windows, candidates, side) for side in ("left", "right"))
         for at in np.flatnonzero(begins < ends).tolist():
             for entry in range(begins[at], ends[at]):
                 start = int(places[at]) * _WINDOW - int(self._shifts[entry])
@@ -69,10 +69,9 @@ class Patterns:
 
 
 def _windows_of(patterns: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the windows of patterns, sorted, with their places in them and the lengths of these.
+    """Return the windows of patterns, sorted, with the offset of each and the length of its pattern.
 
-    The end of an address or text tells more than its beginning, which its neighbours share; so the windows are those of
-    the last 15 bytes.
+    They are taken from the last 15 bytes: addresses and texts share their beginning more often than their end.
     """
     by_length: dict[int, list[bytes]] = {}
     for pattern in patterns:

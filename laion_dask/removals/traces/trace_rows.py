@@ -1,4 +1,4 @@
-"""Rows of removed pairs in tables: find those that hold more than uid and fate, and write the table without that."""
+"""Rows of removed pairs in tables: find those with more than uid and verdict, and blank the rest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from laion_dask.removals.traces import trace_tables
 NAMES: Final = frozenset(
     {"uid", "uid_sha256", "key", "slot", "shard", "split", "status", "reason", "rules", "since", "stays", "image"}
 )
-"""Columns that name a pair, or say what became of it: they stay, so that a version can be verified."""
+"""Columns that identify a pair, or have its verdict: they stay, so that a version can be verified."""
 
 
 def has_more(batch: pa.RecordBatch, uids: frozenset[str]) -> bool:
-    """Tell whether rows of these uids hold anything but what names them, however the uids are written there."""
+    """Tell whether rows of these uids, in any spelling, have values in other columns than `NAMES`."""
     names = ["uid" if name.strip().lower() == "uid" else name for name in batch.schema.names]
     if names.count("uid") != 1 or set(names) <= NAMES:
         return False
@@ -26,9 +26,9 @@ def has_more(batch: pa.RecordBatch, uids: frozenset[str]) -> bool:
 
 
 def blanked(table: pa.Table, uids: frozenset[str]) -> pa.Table | None:
-    """Return a table in which rows of these uids keep what names them and nothing else; None if none had more.
+    """Blank all columns but `NAMES` in rows of these uids; None if they already are blank.
 
-    Texts become empty, whole numbers 0, others not a number; types and order stay.
+    Texts become empty, integers 0, floats NaN; types and order stay.
     """
     rows = rows_of(table, uids)
     if not rows.any():
@@ -47,20 +47,20 @@ def blanked(table: pa.Table, uids: frozenset[str]) -> pa.Table | None:
 
 
 def rows_of(table: pa.Table, uids: frozenset[str]) -> np.ndarray:
-    """Return bool (rows,): the row's uid is one of them."""
+    """Return bool (rows,): whether the row's uid is one of them."""
     column = table["uid"].combine_chunks()
     names = trace_tables.strings(column)
     if names is None:
         return _rows_of_bytes(column, uids)
-    known = pc.is_in(names, value_set=pa.array(sorted(uids), pa.large_string()))
+    matches = pc.is_in(names, value_set=pa.array(sorted(uids), pa.large_string()))
     if not pc.all(pc.fill_null(pc.match_substring_regex(names, "^[0-9a-f]{32}$"), True)).as_py():
         plain = pc.replace_substring(pc.utf8_lower(pc.utf8_trim_whitespace(names)), "-", "")
-        known = pc.is_in(plain, value_set=pa.array(sorted(uids), pa.large_string()))
-    return np.asarray(known.to_numpy(False))
+        matches = pc.is_in(plain, value_set=pa.array(sorted(uids), pa.large_string()))
+    return np.asarray(matches.to_numpy(False))
 
 
 def _rows_of_bytes(column: pa.Array, uids: frozenset[str]) -> np.ndarray:
-    """Return the same as `rows_of` for uids that are bytes: 16 of them, or their hex digits; of other types none."""
+    """Return the same as `rows_of` for uids that are bytes: 16 of them, or their hex digits."""
     kind = column.type
     tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
     if isinstance(column, pa.ExtensionArray):
@@ -69,8 +69,8 @@ def _rows_of_bytes(column: pa.Array, uids: frozenset[str]) -> np.ndarray:
         return np.zeros(len(column), bool)
     forms = [form for uid in sorted(uids) for form in (uid.encode(), _packed(uid)) if form]
     plain = column.cast(pa.binary()) if pa.types.is_fixed_size_binary(kind) else column
-    known = pc.is_in(plain.cast(pa.large_binary()), value_set=pa.array(forms, pa.large_binary()))
-    return np.asarray(known.to_numpy(False))
+    matches = pc.is_in(plain.cast(pa.large_binary()), value_set=pa.array(forms, pa.large_binary()))
+    return np.asarray(matches.to_numpy(False))
 
 
 def _packed(uid: str) -> bytes:
@@ -85,7 +85,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_blank(column: pa.ChunkedArray, rows: np.ndarray) -> bool:
-    """Tell whether these rows of a column are empty already: missing, no text, zero, false or not a number."""
+    """Tell whether these rows of a column are blank already: null, empty, zero, false or NaN."""
     values = column.take(pa.array(np.flatnonzero(rows))).to_pylist()
     return all(
         value is None or value in ("", b"", 0) or (isinstance(value, float) and isnan(value)) for value in values

@@ -1,9 +1,9 @@
 """Search blocks of bytes for traces, leaving out those inside a value that a remaining pair has too.
 
-A removed address may be the beginning of one that is kept, a removed text a part of another. Word borders cannot tell
-these apart, since files put values side by side without any. So the values of kept pairs that have a trace inside are
-known (`Traces.kept`), and a trace counts unless one of them stands around it. Where a file is text, an address that
-goes on with a letter, digit, path or query is another address; behind any other sign it has ended.
+A removed address may be the beginning of a kept one, a removed text a part of another. Word boundaries cannot separate
+these, since files may store values without separators. So `Traces.kept` has the values of kept pairs that contain a
+trace, and a trace does not count inside one of them. In a text file an address that continues with a letter, digit,
+path or query is another address; any other character ends it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from laion_dask.removals.traces.trace_values import Traces
 
 BLOCK: Final = 1 << 22
 _BEFORE: Final = 2048
-"""Bytes of a kept value before a trace in it that are compared."""
+"""Compared bytes of a kept value before the trace in it."""
 _EDGE: Final = _BEFORE + 2 * trace_forms.LONGEST
-"""A trace with all that is compared around it is shorter."""
+"""Upper limit of a trace with the compared bytes around it."""
 _CARRY: Final = 12 * _EDGE
-"""Bytes of a block that come again with the next one: escapes make a value up to twelve times as long."""
+"""Overlap of consecutive blocks in bytes: escapes make a value up to twelve times as long."""
 _SURE, _IF_BINARY, _NO = 2, 1, 0
-# All that text has: control characters make a file a binary one.
+# The bytes of text files: other control characters make a file binary.
 _OF_TEXT: Final = bytes({*range(32, 256), 9, 10, 12, 13, 27} - {127})
 _OF_HOST: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _GOES_ON: Final = re.compile(rb"(?!https?:)[A-Za-z0-9]|[/?][A-Za-z0-9%_~.&=/-]")
@@ -40,7 +40,7 @@ _BEGINS: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?")
 
 
 class Search:
-    """The patterns of all traces, and the kept values around which they do not count."""
+    """The patterns of all traces, and the kept values inside which they do not count."""
 
     def __init__(self, traces: Traces) -> None:
         self._kinds: dict[bytes, set[Kind]] = {}
@@ -64,7 +64,7 @@ class Search:
                 self._keep(form)
 
     def found(self, block: bytes, *, first: bool = True, last: bool = True) -> Iterator[tuple[Kind, bool, int]]:
-        """Yield (kind, whether it counts in text too, place) of traces; what lies at an edge is the next block's."""
+        """Yield (kind, whether it counts in text too, place) of traces; those at an edge are left to the next block."""
         folded = fold(block)
         for text in (block, folded) if folded != block else (block,):
             for start, end in self._patterns.find(text):
@@ -72,7 +72,7 @@ class Search:
                     yield from ((kind, sure, start) for kind, sure in self._judged(text, start, end))
 
     def values(self, lines: bytes) -> Iterator[tuple[bytes, bytes, Kind]]:
-        """Yield (folded line, folded trace, kind) for each trace that stands in a line, whatever it is a part of."""
+        """Yield (folded line, folded trace, kind) for each trace in a line, also as a part of something longer."""
         for text in {lines, fold(lines)}:
             for start, end in self._patterns.find(text):
                 behind = text.find(b"\n", end)
@@ -97,7 +97,7 @@ class Search:
                 yield kind, counts == _SURE
 
     def _is_kept(self, before: bytes, trace: bytes, after: bytes) -> bool:
-        """Tell whether a value of a pair that stays stands around the trace."""
+        """Tell whether the trace is inside a value of a kept pair."""
         trace = trace if trace in self._kept else fold(trace)
         shapes = self._kept.get(trace)
         if not shapes:
@@ -112,7 +112,7 @@ class Search:
 
 
 def _counts(kind: Kind, before: bytes, after: bytes) -> int:
-    """Say whether a trace counts, by what stands beside it: always, in files that are no text, or never."""
+    """Return whether a trace counts, by the bytes next to it: always, only in binary files, or never."""
     if kind is Kind.ADDRESS:
         if before and before[-1] in _OF_HOST:
             return _NO  # another host
@@ -128,7 +128,7 @@ def _counts(kind: Kind, before: bytes, after: bytes) -> int:
 
 
 class Stream:
-    """One file, or one member of another, given block by block; tells the first trace in it."""
+    """Searches one file or member block by block, for its first trace."""
 
     def __init__(self, search: Search, *, text: bool = False) -> None:
         self._search = search
@@ -142,7 +142,7 @@ class Stream:
         self.found = ""
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Search the next bytes."""
         if self.found or not data:
             return
         self._pieces.append(data)
@@ -151,14 +151,14 @@ class Stream:
             self._look(last=False)
 
     def end(self) -> str:
-        """Say what was found in the whole file; empty if nothing."""
+        """Search the remaining bytes; return the kind of the first trace, empty if there is none."""
         if not self.found:
             self._look(last=True)
         return self.found
 
     @property
     def is_binary(self) -> bool:
-        """Whether the bytes so far are no text."""
+        """Whether the bytes so far are not text."""
         return self._binary
 
     def _look(self, *, last: bool) -> None:

@@ -1,8 +1,8 @@
 """Read the values of a SQLite database, deleted ones in its pages included.
 
-Searching the file's bytes finds whatever lies in one page, used or free. A value that is longer than its page goes on
-in others, which need not follow it: the rows of tables are asked of SQLite, and of pages that no table has any more
-the end of each is joined to the beginning of the next one of its chain (sqlite.org/fileformat.html, 1.6).
+A search of the file's bytes finds values inside one page, used or free. Longer values continue in overflow pages, which
+need not be adjacent: so SQLite reads the rows of tables, and for deleted rows the end of each page is joined to the
+beginning of the next one of its chain (sqlite.org/fileformat.html, 1.6).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _MAX_CELLS: Final = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A binary value, which may be a file of its own."""
+    """A binary value, which may be a file of any kind."""
 
     blob: bytes
 
 
 def contents(path: Path) -> Iterator[tuple[str, bytes | Blob]]:
-    """Yield (place, values as lines or one binary value) of all tables, then what stands in chains of pages."""
+    """Yield (place, values as lines or one binary value) of all tables, then the joints of page chains."""
     with path.open("rb") as file:
         head = file.read(100)
-    # As it lies there: nothing is written, and no log beside it is taken over.
+    # immutable: nothing is written, and a write-ahead log beside it is not replayed.
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True)
     connection.text_factory = lambda text: text
@@ -75,7 +75,7 @@ def _described(connection: sqlite3.Connection, quoted: str) -> list[tuple[Any, .
 
 
 def _joints(path: Path, size: int, reserved: int) -> Iterator[bytes]:
-    """Yield, for each page that goes on in another one, its end with the beginning of that."""
+    """Yield, for each page that continues in another one, its end joined to the beginning of that one."""
     usable, pages = size - reserved, path.stat().st_size // size if size else 0
     with path.open("rb") as file:
         for number in range(1, pages + 1):
@@ -91,7 +91,7 @@ def _joints(path: Path, size: int, reserved: int) -> Iterator[bytes]:
 
 
 def _ends_of_cells(page: bytes, usable: int) -> Iterator[tuple[int, int]]:
-    """Yield where the local part of each long row ends in a leaf of a table, and the page on which it goes on."""
+    """Yield where the local part of each long row ends in a leaf page, and its overflow page."""
     cells = min(int.from_bytes(page[3:5], "big"), _MAX_CELLS, (usable - 8) // 2)
     least = (usable - 12) * 32 // 255 - 23
     for place in range(cells):
@@ -107,7 +107,7 @@ def _ends_of_cells(page: bytes, usable: int) -> Iterator[tuple[int, int]]:
 
 
 def _number(page: bytes, at: int) -> tuple[int, int]:
-    """Return a number of variable length, and where it ends."""
+    """Return a varint, and where it ends."""
     value = 0
     for place in range(at, min(at + 9, len(page))):
         byte = page[place]

@@ -1,4 +1,4 @@
-"""Read the values of tables: columns of every Arrow type, and the texts beside the columns."""
+"""Read the values of tables: columns of every Arrow type, metadata and statistics."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from laion_dask.removals.traces import trace_formats
 
 _ROWS: Final = 10_000
 _MIN_BYTES: Final = 64
-"""Binary values from this size on are looked into as files: a picture, a text that is packed."""
+"""Binary values from this size on are searched as files, such as a picture or a packed text."""
 
 Piece = tuple[str, bytes, bool]
-"""Place, content, and whether it is a file of its own rather than lines of values."""
+"""Place, content, and whether it is a file rather than lines of values."""
 Text = tuple[str, bytes]
 
 
@@ -27,11 +27,11 @@ def of_parquet(file: IO[bytes]) -> Iterator[pa.RecordBatch]:
 
 
 def parquet_texts(file: IO[bytes]) -> Iterator[Text]:
-    """Yield what a Parquet file says beside its columns: metadata of file and fields, statistics of columns."""
+    """Yield the texts of a Parquet file besides its rows: metadata of file and fields, statistics of columns."""
     with pq.ParquetFile(file) as table:
         yield from _texts_of(table.schema_arrow)
-        told = table.metadata.metadata or {}
-        yield from ((f"metadata {_name(key)}", key + b"\n" + value) for key, value in told.items())
+        footer = table.metadata.metadata or {}
+        yield from ((f"metadata {_name(key)}", key + b"\n" + value) for key, value in footer.items())
         for group in range(table.metadata.num_row_groups):
             lines = list(_statistics(table.metadata.row_group(group)))
             yield "column statistics", b"\n".join(lines)
@@ -66,14 +66,14 @@ def of_orc(file: IO[bytes]) -> Iterator[pa.RecordBatch]:
 
 
 def pieces(batch: pa.RecordBatch) -> Iterator[Piece]:
-    """Yield the values of every column, at whatever depth they lie."""
+    """Yield the values of every column, nested ones too."""
     yield from ((place, text, False) for place, text in _texts_of(batch.schema))
     for field, column in zip(batch.schema, batch.columns, strict=True):
         yield from ((f"column {field.name}", content, own) for content, own in _values(column))
 
 
 def strings(column: pa.Array | pa.ChunkedArray) -> pa.Array | None:
-    """Return a column of texts as one plain array of strings; None where it holds none."""
+    """Return a column of texts as one plain array of strings; None for other types."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -96,7 +96,7 @@ def _name(key: bytes) -> str:
 
 
 def _values(array: pa.Array) -> Iterator[tuple[bytes, bool]]:
-    """Yield the contents of an array, lists and structures taken apart."""
+    """Yield the contents of an array, with lists and structs flattened."""
     kind = array.type
     if _is_list(kind):
         yield from _of_list(array, kind)
@@ -112,11 +112,11 @@ def _values(array: pa.Array) -> Iterator[tuple[bytes, bool]]:
 
 
 def _inner(array: pa.Array, kind: pa.DataType) -> list[pa.Array]:
-    """Return the arrays of which one is made up; none of numbers."""
+    """Return the child arrays of an array; none for numbers."""
     if isinstance(array, pa.ExtensionArray):
         return [array.storage]
     if pa.types.is_dictionary(kind):
-        # All of the dictionary: a value that no row names any more is stored all the same.
+        # The whole dictionary: it may store values that no row uses any more.
         return [array.dictionary]
     if pa.types.is_run_end_encoded(kind):
         return [array.values]
@@ -133,7 +133,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _of_list(array: pa.Array, kind: pa.DataType) -> Iterator[tuple[bytes, bool]]:
     values = array.values if hasattr(array, "values") else array.flatten()
     if kind.value_type in {pa.uint8(), pa.int8()}:
-        # Bytes as a list of small numbers: each row may be a picture.
+        # Bytes as a list of 8-bit numbers: each row may be a picture.
         for row in array:
             if row.is_valid and len(row.values):
                 yield bytes(row.values.cast(pa.uint8(), safe=False).to_numpy(zero_copy_only=False).astype("u1")), True
@@ -142,7 +142,7 @@ def _of_list(array: pa.Array, kind: pa.DataType) -> Iterator[tuple[bytes, bool]]
 
 
 def _of_binary(array: pa.Array) -> Iterator[tuple[bytes, bool]]:
-    """Yield small values as lines; large ones, and small ones that begin as packed files do, each as a file."""
+    """Yield small values as lines; large ones, and small ones with the magic of a known format, each as a file."""
     lines = []
     for value in pc.unique(array.drop_null()).to_pylist():
         if len(value) >= _MIN_BYTES or trace_formats.kind_of(value[:64], ""):
@@ -153,6 +153,6 @@ def _of_binary(array: pa.Array) -> Iterator[tuple[bytes, bool]]:
 
 
 def _joined(array: pa.Array) -> bytes:
-    """Return the different values as lines."""
+    """Return the distinct values as lines."""
     different: Iterable[bytes] = pc.unique(array.drop_null()).to_pylist()
     return b"\n".join(different)

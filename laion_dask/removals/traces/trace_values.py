@@ -1,4 +1,4 @@
-"""The values by which removed pairs are known, and the kept values that contain one of them."""
+"""The values that identify removed pairs, and the kept values that contain one of them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Traces:
-    """What must not be found any more."""
+    """Values that must not be in any file after a purge."""
 
     uids: frozenset[str] = frozenset()
     urls: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     digests: frozenset[str] = frozenset()
-    """md5, sha256 and pdq of images as they came, hex."""
+    """md5, sha256 and pdq of images as received, hex."""
     pictures: frozenset[str] = frozenset()
     """sha256 of images as they are stored, hex."""
     bodies: frozenset[str] = frozenset()
-    """A few bytes out of the middle of each of these pictures, hex: they find the picture inside other files."""
+    """A few bytes from the middle of each of these pictures, hex, to find it inside other files."""
     domains: frozenset[str] = frozenset()
-    """Hosts of the ledger: an address on one of them, or below it, is a trace whatever its path is."""
+    """Domains of the ledger: any address on one of them or a subdomain is a trace."""
     kept: frozenset[str] = frozenset()
-    """Values of pairs that stay in which one of the above stands: such a value as a whole is no trace."""
+    """Values of kept pairs that contain one of the above: a trace inside such a value does not count."""
     made: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """What is derived from the values once and used for every file: the search, the values as columns."""
+    """Objects that are built from the values once and used for every file, such as the search."""
 
     def __or__(self, other: Traces) -> Traces:
-        """Return what either of two is known by."""
+        """Return the union of each set."""
         return Traces(**{name: getattr(self, name) | getattr(other, name) for name in NAMES})
 
 

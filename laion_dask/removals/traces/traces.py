@@ -1,9 +1,9 @@
 """Say whether a file still holds a trace of removed pairs: tables, archives, pages, any file.
 
-A trace of a pair is its address, its text, a digest of its image or the image as stored, each only where no pair that
-stays has the same; and any value beside its uid in a table. A uid alone is none: it is the name under which versions
-say that the pair is gone. The parts: `trace_values` what is known, `trace_forms` as which bytes it stands in files,
-`trace_search` where it stands, `trace_files` and `trace_openers` what a file has inside.
+A trace of a pair is its address, its text, a digest of its image or the stored image, each only if no remaining pair
+has the same; and any value beside its uid in a table. A uid alone is not a trace: versions record the removal by it.
+The parts: `trace_values` has the values, `trace_forms` their forms as bytes, `trace_search` finds these in bytes,
+`trace_files` and `trace_openers` read files and what is packed inside.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["NAMES", "Seen", "Traces", "blanked", "found_in", "look", "look_at", 
 
 
 def found_in(path: Path, traces: Traces) -> str:
-    """Say what of the pairs a file holds, empty if nothing; `OSError` where it, or a part of it, cannot be read."""
+    """Return the kind of the first trace in a file, empty if none; `OSError` if a part of it cannot be read."""
     seen = Seen()
-    found = look(path, traces, seen)
-    if seen.unread and not found:
+    trace = look(path, traces, seen)
+    if seen.unread and not trace:
         name, why = next(iter(seen.unread.items()))
-        raise OSError(f"{name} cannot be read: {why}. Remedy: mend or delete it")
-    return found
+        raise OSError(f"{name} cannot be read: {why}. Remedy: repair or delete it")
+    return trace
