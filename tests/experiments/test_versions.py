@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Repository:
-    """Version A, a commit without a version, B with another threshold, C out of the cache, D with lists of words on C."""
+    """Version A, a commit without a version, B with another threshold, C out of the cache, D with word lists on C."""
 
     def __init__(self, root: Path, settings: Params) -> None:
         self.root = root

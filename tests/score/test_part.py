@@ -251,32 +251,35 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def project_of(shards: Path, folder: Path, folders: Mapping[str, Path]) -> Project:
+    listed = [
+        {"name": name, "model": f"local-dir:{path}", "splits": ["en"] if name == "english" else "all"}
+        for name, path in folders.items()
+    ]
+    small = SMALL | {"catalog.shard_rows": 64, "score.models": listed, "score.heads": None}
+    project = Project.create(folder, small)
+    shutil.copytree(shards / "data", project.folder / "data")
+    shutil.copytree(shards / "metrics", project.folder / "metrics")
+    return project
+
+
+def scored(project: Project, workers: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """Run the stage to its end, and return the digests of its files and its counts."""
+    said = project.run("score", workers=workers)
+    assert "score         195 images seen, 194 kept" in said
+    assert "(dropped: unreadable_image 1)" in said
+    return project.digests("score"), project.metrics("score")
+
+
+@pytest.fixture(scope="module")
+def of_one_worker(
+    shards: Path, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, str], dict[str, Any]]:
+    return scored(project_of(shards, tmp_path_factory.mktemp("one") / "p", folders), 1)
+
+
 class TestTheStage:
     """Real processes on a folder of shards."""
-
-    def project(self, shards: Path, folder: Path, folders: Mapping[str, Path]) -> Project:
-        listed = [
-            {"name": name, "model": f"local-dir:{path}", "splits": ["en"] if name == "english" else "all"}
-            for name, path in folders.items()
-        ]
-        small = SMALL | {"catalog.shard_rows": 64, "score.models": listed, "score.heads": None}
-        project = Project.create(folder, small)
-        shutil.copytree(shards / "data", project.folder / "data")
-        shutil.copytree(shards / "metrics", project.folder / "metrics")
-        return project
-
-    def scored(self, project: Project, workers: int) -> tuple[dict[str, str], dict[str, Any]]:
-        """Run the stage to its end, and return the digests of its files and its counts."""
-        said = project.run("score", workers=workers)
-        assert "score         195 images seen, 194 kept" in said
-        assert "(dropped: unreadable_image 1)" in said
-        return project.digests("score"), project.metrics("score")
-
-    @pytest.fixture(scope="class")
-    def of_one_worker(
-        self, shards: Path, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-    ) -> tuple[dict[str, str], dict[str, Any]]:
-        return self.scored(self.project(shards, tmp_path_factory.mktemp("one") / "p", folders), 1)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("before", [0, 1], ids=["from the start", "after one that was killed"])
@@ -288,12 +291,12 @@ class TestTheStage:
         of_one_worker: tuple[dict[str, str], dict[str, Any]],
         before: int,
     ) -> None:
-        project = self.project(shards, tmp_path / "p", folders)
+        project = project_of(shards, tmp_path / "p", folders)
         if before:
             status, said = project.interrupt("score", signal.SIGKILL, workers=before)
             assert status == -signal.SIGKILL, said
             assert not (project.folder / "data" / "score").exists()
-        assert self.scored(project, 4) == of_one_worker
+        assert scored(project, 4) == of_one_worker
 
     @pytest.mark.slow
     def test_two_workers_write_the_arrays_and_tables_of_one(
@@ -303,7 +306,7 @@ class TestTheStage:
         tmp_path: Path,
         of_one_worker: tuple[dict[str, str], dict[str, Any]],
     ) -> None:
-        found = self.scored(self.project(shards, tmp_path / "p", folders), 2)
+        found = scored(project_of(shards, tmp_path / "p", folders), 2)
         assert found == of_one_worker
         files, metrics = found
         assert sum("/c/" in name for name in files) == 5 * 4
@@ -317,7 +320,7 @@ class TestTheStage:
     def test_weights_that_are_not_the_expected_stop_the_stage_with_one_message(
         self, shards: Path, folders: dict[str, Path], tmp_path: Path
     ) -> None:
-        project = self.project(shards, tmp_path / "p", folders)
+        project = project_of(shards, tmp_path / "p", folders)
         text = (project.folder / "params.yaml").read_text()
         changed = text.replace("name: english", f"name: english\n    expect_sha256: {'a' * 64}", 1)
         assert changed != text
