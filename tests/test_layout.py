@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import programs
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -57,11 +57,9 @@ NAMED = ("dask", "distributed", "dask-cuda", "warcio", "fasttext", "torch", "ope
 
 
 def tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
+    listed = programs.finished(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
         check=True,
     )
     return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
@@ -328,7 +326,7 @@ class TestImports:
             "print([name for name in ('torch', 'mlflow', 'open_clip', 'dask_cuda', 'distributed', 'matplotlib',"
             " 'pyarrow') if name in sys.modules])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        done = programs.finished([sys.executable, "-c", code], check=True, cwd=ROOT)
         assert done.stdout.strip() == "[]"
 
     @pytest.mark.parametrize("stage", STAGES)

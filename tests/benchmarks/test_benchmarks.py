@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import programs
 import pytest
 from places import ROOT
 
@@ -23,13 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return programs.finished(
         [sys.executable, "-m", f"benchmarks.bench_{name}", *options],
         cwd=ROOT,
+        within_s=1_100,
         env={**os.environ, "LAION_DASK_BENCH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
 

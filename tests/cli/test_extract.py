@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import dask
+import programs
 import pyarrow.parquet as pq
 import pytest
 from dask_clients import threads_of_this_process
@@ -133,9 +133,7 @@ def test_the_line_that_shows_how_to_look_at_it_works_as_printed(here: Path) -> N
     _, said, _ = run("../wats", "--out", here / "o [red]")
     (line,) = [line for line in said.splitlines() if line.startswith("look")]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shown = subprocess.run(
-        ["bash", "-c", line.removeprefix("look")], capture_output=True, text=True, check=True, env={"PATH": path}
-    )
+    shown = programs.finished(["bash", "-c", line.removeprefix("look")], check=True, env={"PATH": path})
     assert "a red fox number 0" in shown.stdout
 
 
@@ -340,27 +338,18 @@ def test_ctrl_c_ends_with_130_leaves_no_process_and_the_same_command_goes_on(her
     (here / "wats" / "99.warc.wat.gz").write_bytes(wat("cat", pages=6_000))
     command = [sys.executable, "-m", "laion_dask.cli.main", "extract", "wats", "--workers", "1", "--out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    first = subprocess.Popen(
-        [*command, "o"],
-        cwd=here,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any((here / "o" / WORK).glob("parts/*/counts.json")):
-        time.sleep(0.01)
+    first = programs.start([*command, "o"], cwd=here, env=environment)
+    parts = here / "o" / WORK / "parts"
+    programs.until(lambda: any(parts.glob("*/counts.json")), "a part is finished", first)
     os.killpg(first.pid, signal.SIGINT)
-    said, _ = first.communicate(timeout=120)
+    said = programs.ended(first)
     assert first.returncode == 130, said
     assert "extract: interrupted. Finished WATs are kept; the same command goes on from here." in said
     assert "Traceback" not in said
     assert left_behind(here) == []
     finished = {path: path.stat().st_ino for path in (here / "o" / WORK / "parts").glob("*/pairs.parquet")}
     assert 0 < len(finished) < 13
-    again = subprocess.run([*command, "o"], cwd=here, env=environment, capture_output=True, text=True, check=False)
+    again = programs.finished([*command, "o"], cwd=here, env=environment)
     assert again.returncode == 0, again.stderr
     assert "going on" in again.stderr
     assert run("wats", "--out", "fresh")[0] == 0

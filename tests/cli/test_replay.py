@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import programs
 import pyarrow.parquet as pq
 import pytest
 from odd_pictures import JPEG, LONG, TRANSPARENT, WEBP, riff
@@ -17,18 +18,12 @@ from laion_dask import params
 from laion_dask.download.answers import archives
 from laion_dask.runner.stage import StageError
 
-TIMEOUT_S = 300
-
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return programs.finished(
         [sys.executable, "-m", "laion_dask.cli.main", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "DASK_LAION_DASK__CLUSTER__WORKERS": "1", "LAION_DASK_HOME": str(folder / "home")},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
     )
 
 

@@ -6,13 +6,13 @@ import gzip
 import json
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import programs
 import pyarrow.parquet as pq
 import pytest
 import tables
@@ -262,7 +262,7 @@ def test_what_git_keeps_beside_its_objects_is_looked_into(
     (project / ".git" / "lfs" / "objects" / "ab").write_text(text(*GONE))
     (project / ".git" / "COMMIT_EDITMSG").write_text(f"take out {url(*GONE)}\n")
     blob = ("git", f"--git-dir={project / 'backup.git'}", "hash-object", "-w", "--stdin")
-    subprocess.run(blob, input=text(*GONE).encode(), check=True, capture_output=True)
+    programs.finished(blob, input=text(*GONE), check=True)
     status, _, told = purged(project, monkeypatch)
     assert status == 1
     assert [name.rpartition(" object ")[0] or name for name in told["left"]] == [

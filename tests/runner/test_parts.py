@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from distributed import Client
 from hypothesis import given, settings
@@ -113,7 +113,7 @@ def killed(out):
 
 finish_part(killed, {str(tmp_path / part.key)!r}, {{}})
 """
-    died = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    died = programs.finished([sys.executable, "-c", code])
     assert died.returncode == -9
     (leftover,) = tmp_path.glob("*.tmp")
     assert leftover.name.startswith(part.key)

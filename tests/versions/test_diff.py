@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import programs
 import published
 import pytest
 import sample_version
@@ -212,9 +212,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, small: params.Params) -> P
 def call(folder: Path, *command: str) -> str:
     people = {f"GIT_{who}_{what}": "t@t.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **people, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    done = programs.finished(command, cwd=folder, env={**os.environ, **people, "PATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

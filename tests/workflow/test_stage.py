@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import programs
 import pytest
 from dask_clients import threads_of_this_process
 from places import ROOT
@@ -230,8 +231,7 @@ def test_a_second_run_of_the_same_stage_waits_for_the_first_and_says_so(capsys: 
     with frame.in_turn(Path("work"), "square"), frame.in_turn(Path("work"), "another stage"):
         waiting = threading.Thread(target=second)
         waiting.start()
-        while "this one waits for its end" not in capsys.readouterr().err:
-            assert waiting.is_alive()
+        programs.until(lambda: "this one waits for its end" in capsys.readouterr().err, "the second says that it waits")
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]
