@@ -73,7 +73,7 @@ def _communicated(run: subprocess.Popen[str], within_s: float, given: str | None
     try:
         said, complained = run.communicate(given, timeout=within_s)
     except subprocess.TimeoutExpired:
-        fail(run, f"did not end within {within_s:.0f} s")
+        fail(run, f"did not end within {within_s:g} s")
     except BaseException:
         kill(run)
         raise
@@ -103,7 +103,7 @@ def until(holds: Callable[[], bool], what: str, run: subprocess.Popen[str] | Non
         if run is not None and run.poll() is not None and not holds():
             fail(run, f"ended before this: {what}")
         if time.monotonic() > deadline:
-            message = f"not within {PATIENCE_S:.0f} s: {what}"
+            message = f"not within {PATIENCE_S:g} s: {what}"
             if run is not None:
                 fail(run, message)
             pytest.fail(message)
