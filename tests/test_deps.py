@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tomllib
 
 import pytest
 from made.checkout import DVC, STAGES, closure, imports, lines, modules, sources
 from made.places import ROOT
+from made.processes import programs
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
@@ -72,7 +72,7 @@ class TestImports:
             "print([name for name in ('torch', 'mlflow', 'open_clip', 'dask_cuda', 'distributed', 'matplotlib',"
             " 'pyarrow') if name in sys.modules])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        done = programs.finished([sys.executable, "-c", code], check=True, cwd=ROOT)
         assert done.stdout.strip() == "[]"
 
     @pytest.mark.parametrize("stage", STAGES)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 
 MODULES = {
     (path.parent.name + path.stem.removeprefix("bench")).replace("_", "-"): f"benchmarks.{path.parent.name}.{path.stem}"
@@ -26,13 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return programs.finished(
         [sys.executable, "-m", MODULES[name], *options],
         cwd=ROOT,
+        within_s=1_100,
         env={**os.environ, "LAION_DASK_BENCH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
 

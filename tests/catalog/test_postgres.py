@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from made.places import ROOT
-from made.processes import users
+from made.processes import programs, users
 
 from laion_dask.catalog import database, postgres_account
 from laion_dask.catalog.database import CatalogError
@@ -67,29 +67,16 @@ def process_of(folder: Path) -> int:
     return int((folder / "postmaster.pid").read_text().split()[0])
 
 
-def is_there(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
 def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    run = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
+    run = programs.start(
+        [sys.executable, "-c", RUN, str(folder)], cwd=ROOT, stdin=subprocess.PIPE, stderr=None, encoding="utf-8"
     )
-    assert run.stdout is not None
-    return run, run.stdout.readline().strip()
+    return run, programs.line_of(run).strip()
 
 
 def ended(run: subprocess.Popen[str]) -> None:
-    run.communicate()
-    assert run.returncode == 0
+    said = programs.ended(run)
+    assert run.returncode == 0, said
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -99,7 +86,7 @@ def test_it_starts_in_a_folder_of_any_name_and_nowhere_else(name: str, tmp_path:
         assert ask(dsn, "select 1") == 1
         assert len(str(socket_of(dsn))) <= 100
         process = process_of(folder)
-    assert not is_there(process)
+    assert not programs.is_there(process)
     assert not socket_of(dsn).parent.exists()
     assert {path.name for path in folder.parent.iterdir()} == {
         "postgresql",
@@ -157,7 +144,7 @@ class TestWhoComesIn:
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o700)
         for path in (found, found.with_name(f"{found.name}.libs")):
-            subprocess.run(["cp", "-r", str(path), str(closed / path.name)], check=True)
+            programs.finished(["cp", "-r", str(path), str(closed / path.name)], check=True)
         monkeypatch.setattr(postgres_account, "installed", lambda: closed / found.name)
         with database.server(None, tmp_path / "pg") as dsn:
             assert ask(dsn, "select upper('ä')") == "Ä"
@@ -194,7 +181,7 @@ class TestHowItEnds:
         ended(first)
         assert ask(same, "select 1") == 1
         ended(second)
-        assert not is_there(process)
+        assert not programs.is_there(process)
 
     @pytest.mark.slow
     def test_the_server_of_a_killed_run_is_ended_by_the_next(self, tmp_path: Path) -> None:
@@ -202,12 +189,12 @@ class TestHowItEnds:
         with psycopg.connect(address) as connection:
             connection.execute("create table kept as select 7 as number")
         killed.kill()
-        killed.communicate()
+        programs.ended(killed)
         process = process_of(tmp_path / "pg")
-        assert is_there(process)
+        assert programs.is_there(process)
         with database.server(None, tmp_path / "pg") as dsn:
             assert ask(dsn, "select number from kept") == 7
-            assert not is_there(process)
+            assert not programs.is_there(process)
             assert not socket_of(address).parent.exists()
 
     @pytest.mark.slow
@@ -215,7 +202,7 @@ class TestHowItEnds:
         killed, _ = started(tmp_path / "pg")
         process = process_of(tmp_path / "pg")
         killed.kill()
-        killed.communicate()
+        programs.ended(killed)
         os.kill(process, signal.SIGKILL)
         with database.server(None, tmp_path / "pg") as dsn:
             assert ask(dsn, "select 1") == 1
@@ -225,31 +212,22 @@ class TestHowItEnds:
         # As after a restart of the machine, when the number belongs to another program.
         with database.server(None, tmp_path / "pg"):
             lines = (tmp_path / "pg" / "postmaster.pid").read_text().splitlines()
-        other = subprocess.Popen(["sleep", "600"])
-        (tmp_path / "pg" / "postmaster.pid").write_text("\n".join([str(other.pid), *lines[1:]]))
-        with database.server(None, tmp_path / "pg") as dsn:
-            assert ask(dsn, "select 1") == 1
-        assert other.poll() is None
-        other.kill()
-        other.wait()
+        with programs.running(["sleep", "3600"]) as other:
+            (tmp_path / "pg" / "postmaster.pid").write_text("\n".join([str(other.pid), *lines[1:]]))
+            with database.server(None, tmp_path / "pg") as dsn:
+                assert ask(dsn, "select 1") == 1
+            assert other.poll() is None
 
     @pytest.mark.slow
     @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4, 0.6, 0.8])
     def test_an_interruption_while_it_starts_leaves_no_server(self, after_s: float, tmp_path: Path) -> None:
         code = RUN.replace("with database", "print('begins', flush=True)\nwith database")
-        run = subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "pg")],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert run.stdout is not None
-        assert run.stdout.readline() == "begins\n"
+        command = [sys.executable, "-c", code, str(tmp_path / "pg")]
+        run = programs.start(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert programs.line_of(run) == "begins\n"
         time.sleep(after_s)
         run.send_signal(signal.SIGINT)
-        run.communicate()
+        programs.ended(run)
         assert run.returncode != 0
         assert [path for path in Path("/proc").glob("[0-9]*/cwd") if _is_in(path, tmp_path)] == []
 
@@ -259,8 +237,7 @@ class TestHowItEnds:
         run, _ = started(tmp_path / "pg")
         process = process_of(tmp_path / "pg")
         os.kill(process, signal.SIGKILL)
-        while is_there(process):
-            time.sleep(0.05)
+        programs.until(lambda: not programs.is_there(process), "the server ends")
         with (
             pytest.raises(CatalogError, match="another run uses it, and that run's server is not on this machine"),
             database.server(None, tmp_path / "pg"),
@@ -389,7 +366,7 @@ def _mounted(mount: str, folder: Path) -> str:
         "    print('done')\n"
     )
     command = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", code, str(folder)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    run = programs.finished(command, cwd=ROOT)
     if "mount" in run.stderr and "Traceback" not in run.stderr:
         pytest.skip(f"nothing can be mounted here: {run.stderr.strip()}")
     return run.stdout + run.stderr

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import pytest
 import typer
 from aiohttp import web
 from made.places import ROOT
+from made.processes import programs
 from made.processes.dask_clients import threads_of_this_process
 from made.servers.downloads import JPEG, Response, picture, write_warc
 from PIL import Image
@@ -132,9 +132,7 @@ def test_the_line_that_shows_how_to_look_at_it_works_as_printed(here: Path) -> N
     _, said, _ = run(write(here / "t.parquet"), "--out", here / "o [red]", "--replay", "../a.warc.gz")
     (line,) = [line for line in said.splitlines() if line.startswith("look")]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shown = subprocess.run(
-        ["bash", "-c", line.removeprefix("look")], capture_output=True, text=True, check=True, env={"PATH": path}
-    )
+    shown = programs.finished(["bash", "-c", line.removeprefix("look")], check=True, env={"PATH": path})
     assert "http://h0.example/gone.jpg" in shown.stdout
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-m", "laion_dask.cli.main"]
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word() -> None:
     read, write = os.pipe()
     os.close(read)
-    run = subprocess.run([*COMMAND, "columns"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    run = programs.finished([*COMMAND, "columns"], cwd=ROOT, stdout=write)
     os.close(write)
     assert run.returncode == 1
     assert run.stderr == ""
@@ -29,7 +29,7 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word() -> None:
 @pytest.mark.parametrize("command", ["columns", "params"])
 def test_a_full_disk_is_one_line(command: str) -> None:
     with Path("/dev/full").open("w") as full:
-        run = subprocess.run([*COMMAND, command], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        run = programs.finished([*COMMAND, command], cwd=ROOT, stdout=full)
     assert run.returncode == 1
     assert "No space left on device" in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1

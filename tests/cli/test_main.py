@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +16,7 @@ from threading import Thread
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 from typer.testing import CliRunner
 
 from laion_dask import params
@@ -227,7 +227,7 @@ def test_a_recipe_whose_files_are_missing_is_refused_before_anything_is_written(
 
 def git(folder: Path, *command: str) -> None:
     identity = ("-c", "user.name=t", "-c", "user.email=t@t.example")
-    subprocess.run(["git", *identity, *command], cwd=folder, check=True, capture_output=True)
+    programs.finished(["git", *identity, *command], cwd=folder, check=True)
 
 
 @pytest.mark.slow
@@ -302,11 +302,8 @@ def test_the_help_of_params_explains_every_text_step() -> None:
 
 @pytest.mark.parametrize("command", [[], ["extract"], ["crawls"], ["params"], ["recipes"]])
 def test_help_answers_at_once_and_fits_a_narrow_terminal(command: list[str]) -> None:
-    done = subprocess.run(
+    done = programs.finished(
         [sys.executable, "-m", "laion_dask.cli.main", *command, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
         check=True,
         env={**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT)},
     )
@@ -316,5 +313,5 @@ def test_help_answers_at_once_and_fits_a_narrow_terminal(command: list[str]) -> 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
     code = f"cd {ROOT} && {sys.executable} -m laion_dask.cli.main columns | head -n 1"
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = programs.finished(["bash", "-c", code])
     assert "Traceback" not in done.stderr

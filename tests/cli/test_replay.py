@@ -12,23 +12,18 @@ import pytest
 from made.crawls.odd_records import CODINGS, GIF, LEFT_OUT, ORIGINAL, PNG, chunked
 from made.crawls.warcs import IDENTICAL, NOT_MODIFIED, PACKED, answer, by_record, record, response
 from made.images.odd_pictures import JPEG, LONG, TRANSPARENT, WEBP, riff
+from made.processes import programs
 
 from laion_dask import params
 from laion_dask.download.answers import archives
 from laion_dask.runner.stage import StageError
 
-TIMEOUT_S = 300
-
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return programs.finished(
         [sys.executable, "-m", "laion_dask.cli.main", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "DASK_LAION_DASK__CLUSTER__WORKERS": "1", "LAION_DASK_HOME": str(folder / "home")},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made.processes import programs
 
 from laion_dask.clip import devices
 from laion_dask.clip.devices import Slices
@@ -34,7 +34,7 @@ print(slices.rows)
 @pytest.mark.slow
 def test_a_forward_pass_without_memory_is_halved_until_it_fits_and_that_is_remembered() -> None:
     """The processor's memory is limited to 100 MB more than is used; 64 rows at once would take 256 MB."""
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False, timeout=120)
+    done = programs.finished([sys.executable, "-c", LIMITED])
     assert done.returncode == 0, done.stderr
     first, second = (int(line) for line in done.stdout.split())
     assert first == second

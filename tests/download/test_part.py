@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from made.images import marked
+from made.processes.deadlines import LONG_S
 from made.servers.downloads import JPEG, Response, picture, run, write_warc, write_work
 from PIL import Image
 from warcio.archiveiterator import ArchiveIterator
@@ -30,7 +31,7 @@ REMOTE = marked.packet(attributes='xmlns:d="http://purl.org/dc/terms/" d:provena
 
 @pytest.fixture
 def settings(defaults: params.Params) -> params.Download:
-    quick = {"timeout_s": 5.0, "retries": 1, "connections": 8, "max_bytes": 200_000, "max_pixels": 1_000_000}
+    quick = {"timeout_s": LONG_S, "retries": 1, "connections": 8, "max_bytes": 200_000, "max_pixels": 1_000_000}
     return defaults.download.model_copy(update=quick)
 
 

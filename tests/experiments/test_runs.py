@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 
 from experiments import ask, runs, study, values
 from laion_dask import params
@@ -82,9 +82,7 @@ def test_on_the_demo_every_recipe_is_laid_without_weights_that_have_to_be_fetche
 
 @pytest.mark.parametrize("module", ["sweep", "compare", "study", "rebuild_mlflow"])
 def test_help_teaches_without_heavy_imports(module: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    done = programs.finished([sys.executable, "-m", f"experiments.{module}", "--help"], check=True, cwd=ROOT)
     assert len(done.stdout.splitlines()) > 12
     assert module == "rebuild_mlflow" or f"python -m experiments.{module}" in done.stdout
 

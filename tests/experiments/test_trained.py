@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import webdataset
 from made.images.small_clips import shard
 from made.places import ROOT
+from made.processes import programs
 from typer.testing import CliRunner
 
 from experiments import held_out, kept_pairs, scales, scores, train, trained, zero_shot
@@ -216,7 +216,7 @@ class TestTraining:
 class TestCommand:
     def test_the_help_teaches_without_torch(self) -> None:
         code = "import sys; from experiments import train; print('torch' in sys.modules, 'open_clip' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = programs.finished([sys.executable, "-c", code], cwd=ROOT, check=True)
         assert done.stdout.split() == ["False", "False"]
         said = CliRunner().invoke(train.app, ["--help"]).output
         assert "python -m experiments.train no-similarity data" in said

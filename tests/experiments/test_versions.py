@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Repository:
-    """Version A, a commit without a version, B with another threshold, C out of the cache, experiment D on C."""
+    """Version A, a commit without a version, B with another threshold, C out of the cache, D with word lists on C."""
 
     def __init__(self, root: Path, settings: Params) -> None:
         self.root = root
@@ -36,6 +36,8 @@ class Repository:
         self.b = self.commit(settings, 0.5)
         self.c = self.commit(settings, 0.6, cached=False)
         values = self.values(settings, 0.7)
+        # Files that users write are in no version; those that these name are gone when the run is restored.
+        values["filter"] |= {"text_entities": "words.txt", "keywords": {"file": "keywords.txt", "above_punsafe": 0.95}}
         (self.data / "report" / "threshold.txt").write_text("0.7")
         self.d = history.experiment(root, "laion-5b-0a1b2c3d", values, self.data, self.metrics)
 
@@ -186,6 +188,10 @@ def test_every_version_of_the_history_gets_its_run_again_and_none_twice(
     assert [run.tags["dvc.rev"] for run in (a, b, d)] == [*made]
     assert "laion_dask.parent" not in a.tags
     assert b.tags["laion_dask.parent"] == a.tags["laion_dask.version"]
+    # An experiment with lists of words is restored without their files.
+    assert (d.params["filter.text_entities"], d.params["filter.keywords.file"]) == ("words.txt", "keywords.txt")
+    assert d.params["filter.keywords.above_punsafe"] == "0.95"
+    assert (a.params["filter.text_entities"], a.params["filter.keywords"]) == ("null", "null")
     assert d.tags["dvc.experiment"] == "laion-5b-0a1b2c3d"
     assert d.tags["laion_dask.recipe"] == "laion-5b"
     assert d.tags["mlflow.source.git.commit"] == repository.c

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 from made.images import marked
 from made.images.pictures import RULES, encoded, photo, prepared, rules
 from made.places import ROOT, TESTS
+from made.processes import programs
 from PIL import Image
 
 from laion_dask import params
@@ -296,11 +296,8 @@ def test_a_decoder_ends_when_its_owner_is_gone() -> None:
         "one = One(RULES, timeout_s=30, memory_bytes=2_000_000_000); one.prepare(b''); print(one.pid, flush=True);"
         "os._exit(1)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    deadline = time.monotonic() + 120
-    while alive(int(done.stdout)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(int(done.stdout))
+    done = programs.finished([sys.executable, "-c", code], cwd=ROOT)
+    programs.until(lambda: not alive(int(done.stdout)), "the decoder ends")
 
 
 def test_what_a_library_prints_does_not_land_between_the_answers(shared_data: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 
 from laion_dask import params
 from laion_dask.inputs import part
@@ -186,9 +187,7 @@ def test_a_damaged_cache_is_as_none(defaults: params.Params, body: str) -> None:
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    return programs.finished([sys.executable, *arguments], cwd=folder, env=environment)
 
 
 def test_the_stage_needs_none_of_the_libraries_that_take_long_to_load(here: Path) -> None:

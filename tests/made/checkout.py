@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from made.places import ROOT
+from made.processes import programs
 from ruamel.yaml import YAML
 
 STAGES = ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
@@ -42,12 +42,8 @@ FLOORS = (
 
 
 def tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+    listed = programs.finished(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns], cwd=ROOT, check=True
     )
     return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from made.processes import programs
 from made.versions import published
 from ruamel.yaml import YAML
 
@@ -107,13 +107,10 @@ def test_each_line_of_the_card_loads_the_split(built: Path, library: str, tmp_pa
     (line,) = [line for line in lines(built) if re.search(rf"import .*\b{library}\b", line)]
     code = f"{line}\nprint(len(pairs), sorted(pairs['uid'])[0])"
     environment = {"PATH": "", "HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    done = programs.finished(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=built,
         env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["10", f"{0:032x}"]
@@ -128,13 +125,10 @@ def test_every_configuration_loads_with_its_splits(built: Path, tmp_path: Path) 
         "    print(name, *(f'{split}={len(loaded[split])}' for split in loaded))\n"
     )
     environment = {"PATH": "", "HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    done = programs.finished(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=built,
         env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.splitlines()

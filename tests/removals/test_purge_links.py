@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from made.processes import programs
 from made.projects.dvc_projects import dvc, under_dvc
 from made.projects.removed_pairs import GONE, ROWS, build, text, uid, url
 from typer.testing import CliRunner
@@ -85,9 +85,7 @@ def test_links_of_every_kind_keep_what_is_kept(tmp_path: Path, monkeypatch: pyte
 
 def can_reflink(folder: Path) -> bool:
     (folder / "one").write_bytes(b"x" * 4096)
-    done = subprocess.run(
-        ("cp", "--reflink=always", str(folder / "one"), str(folder / "two")), capture_output=True, check=False
-    )
+    done = programs.finished(("cp", "--reflink=always", str(folder / "one"), str(folder / "two")))
     return done.returncode == 0
 
 

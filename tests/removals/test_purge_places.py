@@ -6,7 +6,6 @@ import gzip
 import json
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
+from made.processes import programs
 from made.projects.dvc_projects import call, dvc, under_dvc
 from made.projects.removed_pairs import body, build, text, uid, url
 from made.texts import trace_cases
@@ -262,7 +262,7 @@ def test_what_git_keeps_beside_its_objects_is_looked_into(
     (project / ".git" / "lfs" / "objects" / "ab").write_text(text(*GONE))
     (project / ".git" / "COMMIT_EDITMSG").write_text(f"take out {url(*GONE)}\n")
     blob = ("git", f"--git-dir={project / 'backup.git'}", "hash-object", "-w", "--stdin")
-    subprocess.run(blob, input=text(*GONE).encode(), check=True, capture_output=True)
+    programs.finished(blob, input=text(*GONE), check=True)
     status, _, told = purged(project, monkeypatch)
     assert status == 1
     assert [name.rpartition(" object ")[0] or name for name in told["left"]] == [

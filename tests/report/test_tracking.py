@@ -7,13 +7,13 @@ import json
 import logging
 import shutil
 import stat
-import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from made.processes import programs
 from made.versions import sample_version
 from ruamel.yaml import YAML
 
@@ -262,7 +262,7 @@ def test_a_copy_that_dvc_runs_an_experiment_in_belongs_to_the_real_repository(tm
     assert identity.project_root(copy / "dvc.lock") == tmp_path.resolve()
     git = shutil.which("git")
     if git:
-        subprocess.run([git, "init", "-q", str(tmp_path)], check=True)
+        programs.finished([git, "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "deep").mkdir()
     assert identity.project_root(tmp_path / "deep" / "dvc.lock") == (tmp_path if git else tmp_path / "deep").resolve()
 

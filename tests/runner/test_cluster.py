@@ -9,6 +9,8 @@ from pathlib import Path
 
 import dask
 import pytest
+from made.places import ROOT
+from made.processes import programs
 
 from laion_dask.runner import cluster
 from laion_dask.runner.cluster import ClusterError, open_client
@@ -130,3 +132,38 @@ def test_workers_have_no_profiler_that_could_stop_them() -> None:
     (callbacks,) = found.values()
     assert "heartbeat" in callbacks
     assert [name for name in callbacks if name.startswith("profile")] == []
+
+
+# Dask's own silence is over when the base class of its clusters closes, and when the program of a worker ends.
+BREAKS_LATE = """
+import atexit, logging, sys
+from distributed.deploy.cluster import Cluster
+from laion_dask.runner.cluster import open_client
+
+ends = Cluster._close
+
+def breaks():
+    logging.getLogger("distributed.core").error("a connection broke")
+
+async def breaks_and_ends(cluster):
+    breaks()
+    await ends(cluster)
+
+if __name__ == "__main__":
+    if sys.argv[1] == "driver":
+        Cluster._close = breaks_and_ends
+    with open_client() as client:
+        if sys.argv[1] == "worker":
+            client.run(atexit.register, breaks)
+    print("closed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["driver", "worker"])
+def test_a_connection_that_breaks_while_a_cluster_closes_is_no_news(where: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(BREAKS_LATE)
+    settings = {"PYTHONPATH": str(ROOT), "DASK_LAION_DASK__CLUSTER__WORKERS": "1"}
+    done = programs.finished([sys.executable, program, where], env={**os.environ, **settings})
+    assert (done.stdout, done.stderr) == ("closed\n", "")

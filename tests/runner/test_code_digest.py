@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 from ruamel.yaml import YAML
 
 from laion_dask.runner import code_digest
@@ -104,7 +104,7 @@ def installed(tmp_path: Path) -> Path:
 
 def asked(folder: Path, what: str) -> str:
     code = f"import sys; sys.path.insert(0, {str(folder)!r}); from laion_dask.runner import code_digest; print({what})"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    done = programs.finished([sys.executable, "-I", "-c", code], check=True, cwd=folder)
     return done.stdout.strip()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made.processes import programs
 from made.processes.squares import calls, numbers, run, square, tree
 
 from laion_dask import params
@@ -113,7 +113,7 @@ def killed(out):
 
 finish_part(killed, {str(tmp_path / part.key)!r}, {{}})
 """
-    died = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    died = programs.finished([sys.executable, "-c", code])
     assert died.returncode == -9
     (leftover,) = tmp_path.glob("*.tmp")
     assert leftover.name.startswith(part.key)

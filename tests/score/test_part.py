@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 import zarr
 from made.images import small_clips
 from made.places import ROOT
+from made.processes import programs
 from made.projects.project import SMALL, Project
 
 from laion_dask import params, schema
@@ -250,33 +251,64 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def project_of(shards: Path, folder: Path, folders: Mapping[str, Path]) -> Project:
+    listed = [
+        {"name": name, "model": f"local-dir:{path}", "splits": ["en"] if name == "english" else "all"}
+        for name, path in folders.items()
+    ]
+    small = SMALL | {"catalog.shard_rows": 64, "score.models": listed, "score.heads": None}
+    project = Project.create(folder, small)
+    shutil.copytree(shards / "data", project.folder / "data")
+    shutil.copytree(shards / "metrics", project.folder / "metrics")
+    return project
+
+
+def scored(project: Project, workers: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """Run the stage to its end, and return the digests of its files and its counts."""
+    said = project.run("score", workers=workers)
+    assert "score         195 images seen, 194 kept" in said
+    assert "(dropped: unreadable_image 1)" in said
+    return project.digests("score"), project.metrics("score")
+
+
+@pytest.fixture(scope="module")
+def of_one_worker(
+    shards: Path, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, str], dict[str, Any]]:
+    return scored(project_of(shards, tmp_path_factory.mktemp("one") / "p", folders), 1)
+
+
 class TestTheStage:
     """Real processes on a folder of shards."""
 
-    def project(self, shards: Path, folder: Path, folders: Mapping[str, Path]) -> Project:
-        listed = [
-            {"name": name, "model": f"local-dir:{path}", "splits": ["en"] if name == "english" else "all"}
-            for name, path in folders.items()
-        ]
-        small = SMALL | {"catalog.shard_rows": 64, "score.models": listed, "score.heads": None}
-        project = Project.create(folder, small)
-        shutil.copytree(shards / "data", project.folder / "data")
-        shutil.copytree(shards / "metrics", project.folder / "metrics")
-        return project
+    @pytest.mark.slow
+    @pytest.mark.parametrize("before", [0, 1], ids=["from the start", "after one that was killed"])
+    def test_four_workers_write_the_arrays_and_tables_of_one(
+        self,
+        shards: Path,
+        folders: dict[str, Path],
+        tmp_path: Path,
+        of_one_worker: tuple[dict[str, str], dict[str, Any]],
+        before: int,
+    ) -> None:
+        project = project_of(shards, tmp_path / "p", folders)
+        if before:
+            status, said = project.interrupt("score", signal.SIGKILL, workers=before)
+            assert status == -signal.SIGKILL, said
+            assert not (project.folder / "data" / "score").exists()
+        assert scored(project, 4) == of_one_worker
 
     @pytest.mark.slow
-    def test_one_two_and_four_workers_write_identical_arrays_and_tables(
-        self, shards: Path, folders: dict[str, Path], tmp_path: Path
+    def test_two_workers_write_the_arrays_and_tables_of_one(
+        self,
+        shards: Path,
+        folders: dict[str, Path],
+        tmp_path: Path,
+        of_one_worker: tuple[dict[str, str], dict[str, Any]],
     ) -> None:
-        found = []
-        for workers in (1, 2, 4):
-            project = self.project(shards, tmp_path / str(workers), folders)
-            said = project.run("score", workers=workers)
-            assert "score         195 images seen, 194 kept" in said
-            assert "(dropped: unreadable_image 1)" in said
-            found.append((project.digests("score"), project.metrics("score")))
-        assert found[0] == found[1] == found[2]
-        files, metrics = found[0]
+        found = scored(project_of(shards, tmp_path / "p", folders), 2)
+        assert found == of_one_worker
+        files, metrics = found
         assert sum("/c/" in name for name in files) == 5 * 4
         assert "seconds" not in metrics
         assert metrics["dimensions"] == {"english": 32, "others": 24}
@@ -288,13 +320,13 @@ class TestTheStage:
     def test_weights_that_are_not_the_expected_stop_the_stage_with_one_message(
         self, shards: Path, folders: dict[str, Path], tmp_path: Path
     ) -> None:
-        project = self.project(shards, tmp_path / "p", folders)
+        project = project_of(shards, tmp_path / "p", folders)
         text = (project.folder / "params.yaml").read_text()
         changed = text.replace("name: english", f"name: english\n    expect_sha256: {'a' * 64}", 1)
         assert changed != text
         (project.folder / "params.yaml").write_text(changed)
         process = project.start("score")
-        said, _ = process.communicate(timeout=120)
+        said = programs.ended(process)
         assert process.returncode == 1
         assert f"expected is {'a' * 64}" in said
         assert "Traceback" not in said
@@ -310,5 +342,5 @@ def test_no_stage_imports_networks_before_it_computes_with_them() -> None:
         "demo = params.Model(name='demo', model='demo'); weights.fetch_tokenizer(demo); weights.identify(demo); "
         "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'open_clip') if name in sys.modules])"
     )
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = programs.finished([sys.executable, "-c", program], cwd=ROOT, check=True)
     assert ended.stdout.strip() == "[]"

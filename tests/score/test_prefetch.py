@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from made.images import small_clips
+from made.processes import programs
 
 from laion_dask import params
 from laion_dask.clip import models
@@ -102,10 +101,7 @@ def test_on_a_cpu_threads_decode() -> None:
 def test_processes_end_with_the_one_that_asked_for_them_however_it_ends(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(ORPHANS)
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False, timeout=120)
+    done = programs.finished([sys.executable, program])
     started = [int(pid) for pid in done.stdout.split()]
     assert started, done.stderr
-    deadline = time.monotonic() + 120
-    while any(psutil.pid_exists(pid) for pid in started) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [pid for pid in started if psutil.pid_exists(pid)]
+    programs.until(lambda: not any(map(psutil.pid_exists, started)), f"the processes {started} end")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made.processes import programs
 from made.versions import published, sample_version, tables
 from typer.testing import CliRunner
 
@@ -210,9 +210,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, small: params.Params) -> P
 def call(folder: Path, *command: str) -> str:
     people = {f"GIT_{who}_{what}": "t@t.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **people, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    done = programs.finished(command, cwd=folder, env={**os.environ, **people, "PATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from made.processes import browser
+from made.processes import browser, programs
 from made.versions import sample_version
 
 from laion_dask.audit import audit_page, audit_sample, audit_score, labels, questions
@@ -16,12 +16,11 @@ pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on 
 
 
 async def saved(folder: Path) -> Path:
-    for _ in range(200):
-        found = await asyncio.to_thread(lambda: list(folder.glob("labels-*.csv")))
-        if found:
-            return found[0]
-        await asyncio.sleep(0.05)
-    raise TimeoutError(folder)
+    def found() -> list[Path]:
+        return list(folder.glob("labels-*.csv"))
+
+    await asyncio.to_thread(programs.until, lambda: bool(found()), "the labels are saved")
+    return (await asyncio.to_thread(found))[0]
 
 
 async def label(tab: browser.Tab, page: str, downloads: Path) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from made.processes import browser
+from made.processes import browser, programs
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
     places = ["--config-file", str(config), "--site-dir", str(site)]
     command = [sys.executable, "-c", OFFLINE, *options[1].split(), *places]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=config.parent)
+    return programs.finished(command, env=environment, cwd=config.parent)
 
 
 def pages(site: Path) -> dict[Path, Html]:

@@ -10,10 +10,8 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from made.processes import programs
 from made.processes.elsewhere import scheduler, worker
 from made.projects.built import ENVIRONMENT, call
 from made.projects.project import Project
@@ -245,11 +244,11 @@ def test_a_purge_that_was_killed_and_run_again_leaves_no_byte_of_a_pair_gone_fro
     assert "would be written anew" in call(clone, "laion-dask", "purge", "--dry-run")
     assert [name for name in holders(clone, *gone.needles) if name.startswith("data/download/")]
     # Killed as soon as it has said what it will do: nothing is lost of what it knew.
-    killed = subprocess.Popen(("laion-dask", "purge", "--remote", "store"), cwd=clone, env=ENVIRONMENT)
-    while not (clone / "purges.json").is_file() and killed.poll() is None:
-        time.sleep(0.01)
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL
+    with programs.running(("laion-dask", "purge", "--remote", "store"), cwd=clone, env=ENVIRONMENT) as killed:
+        programs.until((clone / "purges.json").is_file, "it has said what it will do", killed)
+        killed.kill()
+        said = programs.ended(killed)
+    assert killed.returncode == -signal.SIGKILL, said
     (begun,) = json.loads((clone / "purges.json").read_text())
     assert begun["files"]
     assert begun["proof"] is None

@@ -11,6 +11,7 @@ import dask
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
+from made.processes import programs
 from made.processes.elsewhere import copy_of_code, mounts, scheduler, worker
 from made.processes.squares import numbers, run, tree
 from made.projects.project import SMALL, Project
@@ -133,7 +134,7 @@ def test_a_stage_whose_workers_do_not_see_the_project_publishes_nothing(tmp_path
     hidden = ["-t", "tmpfs", "tmpfs", str(project.folder)]
     with worker(address, tmp_path / "w", mount=hidden):
         process = project.start("crawl", DASK_LAION_DASK__CLUSTER__KIND=address)
-        said, _ = process.communicate(timeout=300)
+        said = programs.ended(process)
     assert process.returncode == 1
     assert "crawl: a worker on " in said
     assert "Traceback" not in said
@@ -154,7 +155,7 @@ def test_a_worker_that_sees_another_file_under_the_same_path_is_refused(
     other = ["--bind", str(tmp_path / "theirs"), str(project.folder / "data")]
     with worker(address, tmp_path / "w", mount=other):
         process = project.start("extract", DASK_LAION_DASK__CLUSTER__KIND=address)
-        said, _ = process.communicate(timeout=300)
+        said = programs.ended(process)
     assert process.returncode == 1
     assert "is missing there, or another file than the driver's. Remedy: " in said
     assert not (project.folder / "data" / "extract").exists()

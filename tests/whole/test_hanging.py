@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
-from places import ROOT
+from made.places import ROOT
+from made.processes import programs
 
 # The event loop catches what the limit of time raises in one of its callbacks, and goes on waiting.
 HANGS = """
@@ -33,26 +33,8 @@ def test_after_it():
 def test_a_test_that_its_time_limit_cannot_end_is_ended_with_its_process_and_named(tmp_path: Path) -> None:
     (tmp_path / "test_hang.py").write_text(HANGS)
     limits = ("-o", "timeout=1", "-o", "faulthandler_timeout=4")
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-c",
-            ROOT / "pyproject.toml",
-            "--rootdir",
-            tmp_path,
-            "-n",
-            "1",
-            *limits,
-            tmp_path,
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    where = ("-c", ROOT / "pyproject.toml", "--rootdir", tmp_path, tmp_path)
+    run = programs.finished([sys.executable, "-m", "pytest", "-n", "1", *limits, *where], within_s=600, cwd=tmp_path)
     assert "crashed while running 'test_hang.py::test_that_hangs'" in run.stdout, run.stdout + run.stderr
     assert "1 failed, 2 passed" in run.stdout
     assert "in forever" in run.stderr

@@ -7,33 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 from made.projects.project import SMALL, Project
 
 from laion_dask.runner import interrupts
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-def family(process: int) -> list[int]:
-    """List a process and all below it."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if words[0] not in "ZX":
-            parents[int(path.parent.name)] = int(words[1])
-    found = [process]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found
 
 
 def hears(process: int) -> bool:
@@ -47,7 +31,7 @@ def hears(process: int) -> bool:
 
 
 def processes(number: int) -> Callable[[int, Path], bool]:
-    return lambda process, _: len(family(process)) >= number
+    return lambda process, _: len(programs.family(process)) >= number
 
 
 MOMENTS: dict[str, Callable[[int, Path], bool]] = {
@@ -60,26 +44,24 @@ MOMENTS: dict[str, Callable[[int, Path], bool]] = {
 
 def ended_at(run: subprocess.Popen[str], folder: Path, moment: str, number: signal.Signals, *, group: bool) -> str:
     """Send a signal at a moment, and return what the run has said; nothing of it may be left."""
-    while not MOMENTS[moment](run.pid, folder) and run.poll() is None:
-        time.sleep(0.01)
-    below = family(run.pid)
+    programs.until(lambda: MOMENTS[moment](run.pid, folder) or run.poll() is not None, moment, run)
+    below = programs.family(run.pid)
     (os.killpg if group else os.kill)(run.pid, number)
-    said, _ = run.communicate()
+    said = programs.ended(run)
     assert run.returncode == STATUS[number], said
-    for process in below:
-        for _ in range(600):
-            if not _is_there(process):
-                break
-            time.sleep(0.1)
-        assert not _is_there(process), f"{process} is left"
+    all_gone(below, said)
     return said
 
 
-def _is_there(process: int) -> bool:
+def all_gone(processes: list[int], said: str) -> None:
+    """Wait until none of these processes is left."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+        programs.until(
+            lambda: not any(map(programs.is_there, processes)), f"processes {processes} end; their run said:\n{said}"
+        )
+    finally:
+        for process in filter(programs.is_there, processes):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -99,14 +81,10 @@ def test_a_stage_ends_in_order_at_any_moment(moment: str, number: signal.Signals
 
 @pytest.mark.parametrize("moment", ["while it imports", "while the workers connect"])
 def test_a_command_ends_like_a_stage(moment: str, tmp_path: Path) -> None:
-    run = subprocess.Popen(
+    run = programs.start(
         [sys.executable, "-m", "laion_dask.cli.main", "crawl"],
         cwd=Project.create(tmp_path / "p", SMALL).folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_LAION_DASK__CLUSTER__WORKERS": "2"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
     )
     said = ended_at(run, tmp_path / "p", moment, signal.SIGTERM, group=False)
     assert "Traceback" not in said
@@ -119,23 +97,20 @@ def test_a_stage_ends_when_dvc_that_started_it_is_gone(tmp_path: Path) -> None:
         f"run = subprocess.Popen(['sh', '-c', {sys.executable!r} + ' -m workflow.crawl; true'])\n"
         "print(run.pid, flush=True)\nrun.wait()"
     )
-    dvc = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_STAGE": "crawl", "DASK_LAION_DASK__CLUSTER__WORKERS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert dvc.stdout is not None
-    shell = int(dvc.stdout.readline())
-    while len(below := family(shell)) < 4:
-        time.sleep(0.05)
-    dvc.terminate()
-    dvc.communicate()
-    for process in below:
-        while _is_there(process):
-            time.sleep(0.1)
+    with (tmp_path / "said.txt").open("w+") as said:
+        dvc = programs.start(
+            [sys.executable, "-c", code],
+            cwd=project.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_STAGE": "crawl", "DASK_LAION_DASK__CLUSTER__WORKERS": "1"},
+            stderr=said,
+        )
+        shell = int(programs.line_of(dvc))
+        programs.until(lambda: len(programs.family(shell)) >= 4, "a worker of the stage has started", dvc)
+        below = programs.family(shell)
+        dvc.terminate()
+        # What the stage says on its way out comes through the pipe of the program that has started it.
+        programs.ended(dvc)
+        all_gone(below, (tmp_path / "said.txt").read_text())
 
 
 def held_while(number: signal.Signals, work: Callable[[], object]) -> None:
@@ -195,5 +170,4 @@ class TestHeld:
 
 def test_a_program_that_only_imports_us_keeps_its_handlers() -> None:
     code = "import signal, workflow.program; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "True"
+    assert programs.finished([sys.executable, "-c", code], cwd=ROOT, check=True).stdout.strip() == "True"

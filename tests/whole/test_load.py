@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from made.processes import programs
 from made.projects.project import SMALL, Project
 from made.servers.downloads import JPEG, Response, picture, write_warc, write_work
 
@@ -184,16 +185,17 @@ def test_the_demo_has_the_same_bytes_where_the_machine_stands_still_again_and_ag
     busy.adopt(small, "crawl", "extract", "catalog")
     process = busy.start("download", workers=1)
     parts = busy.folder / ".laion_dask" / "parts" / "download"
-    while not any(parts.glob("*")) and process.poll() is None:
-        time.sleep(0.01)
+    programs.until(lambda: any(parts.glob("*")), "a part is under way", process)
     # Stopped for longer than any deadline of a host, with all its workers: servers, clients, decoders.
     stops = 0
-    while process.poll() is None:
+    deadline = time.monotonic() + programs.PATIENCE_S
+    # It stands still every other half second; when the time is up it runs on, and has as long once more to end.
+    while process.poll() is None and time.monotonic() < deadline:
         for number in (signal.SIGSTOP, signal.SIGCONT):
             _signal_group(process.pid, number)
             time.sleep(0.5)
         stops += 1
-    said, _ = process.communicate()
+    said = programs.ended(process)
     assert process.returncode == 0, said
     assert stops > 0
     assert busy.digests("download") == small.digests("download")

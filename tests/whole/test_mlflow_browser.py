@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from made.processes import browser
+from made.processes import browser, programs
 from made.versions import sample_version
 
 from laion_dask.params import Params
@@ -53,7 +52,7 @@ SHOWN = f"""(() => {{
 class Server:
     """MLflow's server as docs/mlflow.md starts it, with the database in `root`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     port: int
     log: Path
 
@@ -66,7 +65,7 @@ class Server:
             time.sleep(0.1)
 
     def _answers(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
@@ -86,16 +85,12 @@ def started(root: Path) -> Iterator[Server]:
     # Its workers for jobs of language models are not what is looked at here.
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = root / "server.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=root, env=os.environ | settings, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
+    # Its own group is killed at the end, with the process that answers.
+    with (
+        log.open("wb") as out,
+        programs.running(command, cwd=root, env=os.environ | settings, stdout=out, stderr=out) as process,
+    ):
         yield Server(process, port, log)
-    finally:
-        # Its own group, with the process that answers.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def file(root: Path, settings: Params, threshold: float) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pytest.skip("uv, which builds the wheel, is not installed")
     folder = tmp_path_factory.mktemp("wheel")
     command = [uv, "build", "--wheel", "--offline", "--out-dir", folder, ROOT]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    built = programs.finished(command)
     if built.returncode and "hatchling" in built.stderr:
         pytest.skip("the build backend, hatchling, is not in uv's cache")
     assert built.returncode == 0, built.stderr

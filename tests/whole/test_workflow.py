@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from made.processes import programs
 from made.projects.project import SMALL, STAGES, Project, left_behind
 from made.texts.listing import stored
 from warcio.archiveiterator import ArchiveIterator
 
 from laion_dask import schema
+from laion_dask.catalog import database
 from laion_dask.images import metadata
 from laion_dask.release import exports
 from laion_dask.schema import groups
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 # Where the fixture `small` has two: the workers that are killed with their stage (0: it is not), and those after them.
-# Of four workers that score, each of which imports torch for seconds, test_score.py has a test.
+# Of four workers that score, each of which imports torch for seconds, score/test_part.py has a test.
 WORKERS = {
     "extract": (1, 4),
     "catalog": (0, 1),
@@ -49,7 +51,7 @@ def killed(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.adopt(small, "crawl")
     for stage, (before, after) in WORKERS.items():
         if before:
-            status, said, _ = project.interrupt(stage, signal.SIGKILL, workers=before)
+            status, said = project.interrupt(stage, signal.SIGKILL, workers=before)
             assert status == -signal.SIGKILL, said
             assert not (project.folder / "data" / stage).exists()
         project.run(stage, workers=after)
@@ -58,6 +60,13 @@ def killed(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def read(project: Project, pattern: str) -> pa.Table:
     return pa.concat_tables(pq.read_table(path) for path in sorted((project.folder / "data").glob(pattern)))
+
+
+def rows_of(dsn: str) -> int:
+    """Count the pairs that a database holds."""
+    with psycopg.connect(dsn) as connection:
+        ((count,),) = connection.execute("select count(*) from laion_dask.pairs").fetchall()
+    return int(count)
 
 
 def reasons(path: Path) -> list[str]:
@@ -238,19 +247,37 @@ class TestArchive:
 
 
 class TestInterruption:
-    def test_ctrl_c_ends_within_ten_seconds_leaves_nothing_running_and_resumes(
+    def test_ctrl_c_ends_before_the_work_is_done_leaves_nothing_running_and_resumes(
         self, small: Project, tmp_path: Path
     ) -> None:
         project = Project.create(tmp_path / "p", SMALL)
         project.adopt(small, "crawl", "extract", "catalog")
-        status, said, seconds = project.interrupt("download", signal.SIGINT)
+        status, said = project.interrupt("download", signal.SIGINT)
         assert status == 130, said
-        assert seconds < 10
+        shards = len([*(small.folder / "data" / "download").glob("*.parquet")])
+        assert 0 < len([*(project.folder / ".laion_dask" / "parts" / "download").glob("*/counts.json")]) < shards
         assert "interrupted" in said
         assert "Traceback" not in said
         assert left_behind(project.folder) == []
         project.run("download", workers=1)
         assert project.digests("download") == small.digests("download")
+
+    def test_a_catalog_whose_database_was_deleted_between_two_runs_is_made_again_from_the_files(
+        self, small: Project, tmp_path: Path
+    ) -> None:
+        project = Project.create(tmp_path / "p", SMALL)
+        project.adopt(small, "crawl", "extract")
+        project.run("catalog", workers=1)
+        database_folder = project.folder / ".laion_dask" / "postgresql"
+        shutil.rmtree(database_folder)
+        shutil.rmtree(project.folder / "data" / "catalog")
+        # Its finished parts are still there: without a look into the database the run would end with nothing in it.
+        assert [*(project.folder / ".laion_dask" / "parts" / "catalog").glob("*/counts.json")]
+        project.run("catalog", workers=2)
+        assert project.digests("catalog") == small.digests("catalog")
+        assert project.metrics("catalog") == small.metrics("catalog")
+        with database.server(None, database_folder) as dsn:
+            assert rows_of(dsn) == small.metrics("extract")["links"]["kept"]
 
 
 class TestBadInput:
@@ -259,7 +286,7 @@ class TestBadInput:
         with (project.folder / "params.yaml").open("a") as stream:
             stream.write("fliter: 3\n")
         process = project.start("crawl", workers=1)
-        said, _ = process.communicate(timeout=300)
+        said = programs.ended(process)
         assert process.returncode == 1
         assert "fliter = 3" in said
         assert "Remedy" in said
@@ -285,7 +312,7 @@ class TestBadInput:
     def test_a_stage_without_its_input_says_what_to_run(self, tmp_path: Path) -> None:
         project = Project.create(tmp_path / "p", SMALL)
         process = project.start("score", workers=1)
-        said, _ = process.communicate(timeout=300)
+        said = programs.ended(process)
         assert process.returncode == 1
         assert "dvc repro" in said
 
@@ -296,12 +323,10 @@ def test_a_lost_database_is_a_clear_error_and_a_server_that_the_environment_name
     project = Project.create(tmp_path / "p", SMALL)
     project.adopt(small, "crawl", "extract")
     process = project.start("catalog", LAION_DASK_DSN="postgresql://nobody@127.0.0.1:9/none", workers=1)
-    said, _ = process.communicate(timeout=300)
+    said = programs.ended(process)
     assert process.returncode == 1
     assert "LAION_DASK_DSN" in said
     project.run("catalog", LAION_DASK_DSN=dsn, workers=1)
     assert project.digests("catalog") == small.digests("catalog")
     assert not (project.folder / ".laion_dask" / "postgresql").exists()
-    with psycopg.connect(dsn) as connection:
-        found = connection.execute("select count(*) from laion_dask.pairs").fetchone()
-    assert found == (small.metrics("extract")["links"]["kept"],)
+    assert rows_of(dsn) == small.metrics("extract")["links"]["kept"]

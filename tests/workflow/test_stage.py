@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from made.places import ROOT
+from made.processes import programs
 from made.processes.dask_clients import threads_of_this_process
 
 from laion_dask import params
@@ -230,8 +231,7 @@ def test_a_second_run_of_the_same_stage_waits_for_the_first_and_says_so(capsys: 
     with frame.stage_lock(Path("work"), "square"), frame.stage_lock(Path("work"), "another stage"):
         waiting = threading.Thread(target=second)
         waiting.start()
-        while "waiting for it to end" not in capsys.readouterr().err:
-            assert waiting.is_alive()
+        programs.until(lambda: "waiting for it to end" in capsys.readouterr().err, "the second says that it waits")
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]

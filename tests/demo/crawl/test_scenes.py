@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from made.processes import programs
 
 from laion_dask.demo.crawl.scenes import COLORS, SETTINGS, SIZES, THINGS, Scene, draw, random_scene
 
@@ -97,4 +97,4 @@ def test_a_picture_is_nearly_the_same_at_another_size() -> None:
 
 def test_drawing_and_writing_need_no_torch() -> None:
     code = "import sys, laion_dask.demo.crawl.scenes, laion_dask.demo.crawl.captions; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    programs.finished([sys.executable, "-c", code], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
 import sys
 import time
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from made.crawls.wat_bytes import READERS, image, members, page_json, record, wats
+from made.processes import programs
 
 from laion_dask.extract.wat import gzip_members, wat_damage
 from laion_dask.extract.wat.blocks import Stored, TransferError
@@ -235,9 +235,7 @@ def test_a_bomb_costs_neither_memory_nor_much_time(tmp_path: Path) -> None:
         path = tmp_path / "bomb.wat.gz"
         path.write_bytes(GZIPPED[0] + bomb + GZIPPED[1])
         command = [sys.executable, "-c", MEASURE, str(path), str(good)]
-        *items, grown_mib = subprocess.run(
-            command, capture_output=True, check=True, timeout=60, text=True
-        ).stdout.split()
+        *items, grown_mib = programs.finished(command, check=True).stdout.split()
         assert items == ["metadata", "too_large", "metadata"] * 2, name
         assert int(grown_mib) < 32
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-import os
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from made.processes import programs
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((found for name in _NAMES if (found := shutil.which(name))), None)
@@ -40,7 +38,7 @@ class Tab:
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": values})
         while True:
-            answer = await self._socket.receive_json(timeout=30)
+            answer = await self._socket.receive_json(timeout=programs.PATIENCE_S)
             if answer.get("id") == number:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
@@ -53,7 +51,7 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def until(self, script: str, within_s: float = 60) -> None:
+    async def until(self, script: str, within_s: float = programs.PATIENCE_S) -> None:
         """Evaluate an expression until it is true; fails where that takes longer."""
         deadline = time.monotonic() + within_s
         while not await self.value(script):
@@ -126,20 +124,11 @@ def started(profile: Path) -> Iterator[int]:
     assert PROGRAM is not None
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
     command = [PROGRAM, *options, _LOOPBACK, "--remote-debugging-port=0", f"--user-data-dir={profile}"]
-    browser = subprocess.Popen(
-        [*command, "--window-size=1100,960", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
+    # Its own group is killed at the end, with every process that it started.
+    with (
+        (profile.parent / f"{profile.name}.log").open("w") as log,
+        programs.running([*command, "--window-size=1100,960", "about:blank"], stdout=log, stderr=log) as browser,
+    ):
         port = profile / "DevToolsActivePort"
-        deadline = time.monotonic() + 60
-        while not port.is_file() or not port.read_text().strip():
-            assert time.monotonic() < deadline, "the browser did not start"
-            time.sleep(0.05)
+        programs.until(lambda: port.is_file() and bool(port.read_text().strip()), "the browser starts", browser)
         yield int(port.read_text().split()[0])
-    finally:
-        # Its own group, with every process that it started.
-        os.killpg(browser.pid, signal.SIGKILL)
-        browser.wait()

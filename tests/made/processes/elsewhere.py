@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,14 @@ from pathlib import Path
 import pytest
 from distributed import Client
 from made.places import ROOT, TESTS
+from made.processes import programs
+
+_ENDS_S = 120.0
 
 
 def _can_mount() -> bool:
     unshare = shutil.which("unshare")
-    return (
-        bool(unshare) and subprocess.run([str(unshare), "-m", "true"], capture_output=True, check=False).returncode == 0
-    )
+    return bool(unshare) and programs.finished([str(unshare), "-m", "true"]).returncode == 0
 
 
 mounts = pytest.mark.skipif(not _can_mount(), reason="needs the right to mount, as root has it")
@@ -34,17 +34,15 @@ def scheduler(folder: Path) -> Iterator[str]:
     file = folder / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     command += ["--host", "127.0.0.1", "--scheduler-file", str(file)]
-    with _running(command, folder, {"PYTHONPATH": str(TESTS)}):
-        yield _address(file)
+    with _running(command, folder, {"PYTHONPATH": str(TESTS)}) as process:
+        programs.until(lambda: _address(file) is not None, "the scheduler starts", process)
+        yield str(_address(file))
 
 
-def _address(file: Path) -> str:
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError, ValueError):
-            return str(json.loads(file.read_text())["address"])
-        time.sleep(0.1)
-    raise TimeoutError("the scheduler did not start")
+def _address(file: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError):
+        return str(json.loads(file.read_text())["address"])
+    return None
 
 
 @contextmanager
@@ -58,26 +56,21 @@ def worker(address: str, folder: Path, code: Path = ROOT, *, mount: Sequence[str
     # The folder of a program's module comes first on the path: it must not be the checkout.
     settings = {"PYTHONPATH": f"{code}{os.pathsep}{TESTS}", "PYTHONSAFEPATH": "1"}
     with _running(command, folder, settings), Client(address) as client:
-        client.wait_for_workers(1, timeout=120)
+        client.wait_for_workers(1, timeout=programs.PATIENCE_S)
         yield
 
 
 @contextmanager
-def _running(command: Sequence[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
+def _running(command: Sequence[str], folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with (folder / "log.txt").open("a") as log:
+        given = {"cwd": folder, "env": {**os.environ, **environment}, "stdout": log}
+        # What does not end in order within this time is killed.
+        with programs.running(command, **given) as process:
+            yield process
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_ENDS_S)
 
 
 def copy_of_code(folder: Path) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from made.places import ROOT
+from made.processes import programs
 from made.projects.project import SMALL, Project
 
 # DVC's own start takes a second; what is silenced are its libraries' deprecations, not ours.
@@ -22,13 +22,15 @@ ENVIRONMENT = {
     "GIT_COMMITTER_NAME": "t",
     "GIT_COMMITTER_EMAIL": "t@t.example",
 }
+# A whole run of the demo is among what is called: somewhat less than the limit of a test.
+_RUN_S = 1_100
 # What the stages leave in a project's folder beside params.yaml and removals.csv.
 _LEFT = ("data", "metrics", "mlruns", ".laion_dask")
 
 
 def call(folder: Path, *command: str) -> str:
     """Run a program in a folder, and return its output; it must end with status 0."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = programs.finished(command, within_s=_RUN_S, cwd=folder, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

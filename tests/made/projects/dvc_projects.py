@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+from made.processes import programs
 
 STAGES: Final = ("extract", "download", "score", "filter")
 ENVIRONMENT: Final = {
@@ -17,7 +18,7 @@ ENVIRONMENT: Final = {
 
 def call(folder: Path, *command: str) -> str:
     """Run a command in a folder and return what it writes; a failure of the command fails the test."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = programs.finished(command, cwd=folder, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from made.places import ROOT
+from made.processes import programs
 from ruamel.yaml import YAML
 
 STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 SMALL = {"crawl.demo_pages": 240, "crawl.demo_wats": 4, "catalog.shard_rows": 64, "catalog.buckets": 2}
 
+_STAGE_S = 900.0
 _SEVERAL = """
 import sys
 from importlib import import_module
@@ -59,21 +61,17 @@ class Project:
             "PYTHONWARNINGS": "ignore",
         }
         program = ("-m", f"workflow.{stages[0]}") if len(stages) == 1 else ("-c", _SEVERAL, *stages)
-        return subprocess.Popen(
+        return programs.start(
             [sys.executable, *program],
             cwd=self.folder,
             env={**os.environ, **settings, **environment, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
         )
 
     def run(self, *stages: str, workers: int = 2, **environment: str) -> str:
         output = ""
         for stage in stages:
             process = self.start(stage, workers=workers, **environment)
-            said, _ = process.communicate(timeout=900)
+            said = programs.ended(process, _STAGE_S)
             output += said
             assert process.returncode == 0, said
         return output
@@ -81,26 +79,21 @@ class Project:
     def run_in_one_process(self, *stages: str, workers: int = 1, **environment: str) -> None:
         """Run stages where it is of no matter that each is a program: their imports take seconds."""
         process = self.start(*stages, workers=workers, **environment)
-        said, _ = process.communicate(timeout=900)
+        said = programs.ended(process, _STAGE_S)
         assert process.returncode == 0, said
 
-    def interrupt(self, stage: str, how: signal.Signals, *, workers: int = 2) -> tuple[int, str, float]:
-        """Start a stage, stop it when its first part is finished, and return its status, output and seconds to end."""
+    def interrupt(self, stage: str, how: signal.Signals, *, workers: int = 2) -> tuple[int, str]:
+        """Start a stage, stop it when its first part is finished, and return its status and output."""
         process = self.start(stage, workers=workers)
         work = self.folder / ".laion_dask" / "parts" / stage
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline and process.poll() is None:
-            if any(work.glob("*/counts.json")):
-                break
-            time.sleep(0.01)
-        began = time.monotonic()
+        programs.until(lambda: any(work.glob("*/counts.json")), f"a part of {stage} is finished", process)
         # Ctrl-C reaches every process of the terminal's group; kill -9 only the one that is named.
         if how == signal.SIGINT:
             os.killpg(process.pid, how)
         else:
             process.send_signal(how)
-        said, _ = process.communicate(timeout=300)
-        return process.returncode, said, time.monotonic() - began
+        said = programs.ended(process)
+        return process.returncode, said
 
     def metrics(self, stage: str) -> dict[str, Any]:
         return dict(json.loads((self.folder / "metrics" / f"{stage}.json").read_text()))
@@ -120,8 +113,8 @@ class Project:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """List the command lines of processes that work in a folder or name it, and do not end within twenty seconds."""
-    deadline = time.monotonic() + 20
+    """List the command lines of processes that work in a folder or name it, and do not end within two minutes."""
+    deadline = time.monotonic() + 120
     while (found := _processes_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found

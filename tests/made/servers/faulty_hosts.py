@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 from aiohttp import web
+from made.processes.deadlines import LONG_S
 from PIL import Image
 
 from laion_dask.web.archive.replay import Handler
@@ -66,9 +67,14 @@ ROWS: Final = [
     # One address for rows side by side, and every other answer is a failure: who gets which is a matter of chance.
     *((f"http://same.example/every-other#{row}", "") for row in range(6)),
 ]
-"""Address and reason of each row, with one more try and the limits of `QUICK`."""
+"""Address and reason of each row, with one more try, the limits of `QUICK`, and a short deadline for `hangs`."""
 
-QUICK: Final = {"timeout_s": 1.0, "retries": 1, "connections": 8, "max_bytes": 200_000, "max_pixels": 1_000_000}
+QUICK: Final = {"timeout_s": LONG_S, "retries": 1, "connections": 8, "max_bytes": 200_000, "max_pixels": 1_000_000}
+
+
+def hangs(url: str) -> bool:
+    """Say whether a request for an address ends by its deadline alone."""
+    return url == "http://a.example/drip"
 
 
 def picture(seed: int, kind: str = "JPEG") -> bytes:

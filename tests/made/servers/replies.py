@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from made.processes.deadlines import LONG_S
+
 from laion_dask import params
 from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.exchange import ExchangeLimits, Reply, open_session
@@ -14,7 +16,7 @@ from laion_dask.web.fetch.outcome import Fetched
 from laion_dask.web.fetch.replay_address import ReplayAddress
 
 BODY = b"\x89PNG pretended image"
-LIMITS = ExchangeLimits(timeout_s=5.0, max_bytes=10_000_000)
+LIMITS = ExchangeLimits(timeout_s=LONG_S, max_bytes=10_000_000)
 
 
 def fetch(
@@ -24,8 +26,8 @@ def fetch(
     limit_server: LimitServerAddress | None = None,
     **changes: object,
 ) -> list[Fetched]:
-    """Fetch all URLs at once, with short limits and `changes` to the settings of the download."""
-    quick: dict[str, Any] = {"timeout_s": 2.0, "retries": 1, "max_bytes": 100_000, "max_redirects": 3, **changes}
+    """Fetch all URLs at once, with low limits and `changes` to the settings of the download."""
+    quick: dict[str, Any] = {"timeout_s": LONG_S, "retries": 1, "max_bytes": 100_000, "max_redirects": 3, **changes}
     settings = defaults.download.model_copy(update=quick)
 
     async def run() -> list[Fetched]:

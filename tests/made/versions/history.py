@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from made.processes import programs
 from ruamel.yaml import YAML
 
 from laion_dask.versions import identity
@@ -25,9 +25,7 @@ NAMES = {
 
 
 def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=root, env={**os.environ, **NAMES}, capture_output=True, text=True, check=False
-    )
+    done = programs.finished(["git", *arguments], cwd=root, env={**os.environ, **NAMES})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,4 +1,4 @@
-"""Servers that do wrong: every fault ends in its reason, within its deadline, and costs no memory and no other row."""
+"""Servers that do wrong: every fault ends in its reason, and costs no memory and no other row."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
+from made.processes import deadlines
+from made.processes.deadlines import LONG_S
 from made.servers.downloads import write_work
 from made.servers.faulty import FAULTS, MOVED, OK, READ, TLS_FAULTS, Faulty
 
@@ -20,8 +22,6 @@ from laion_dask.download.part import download
 from laion_dask.storage import shards
 from laion_dask.web.fetch.fetcher import open_fetcher
 from laion_dask.web.fetch.outcome import Fetched
-
-TIMEOUT_S: Final = 1.0
 
 # Fault, how its URL ends, the status that is recorded.
 TABLE: Final[dict[str, tuple[str, int]]] = {
@@ -106,7 +106,7 @@ def settings(defaults: params.Params) -> params.Download:
 
 def quick(defaults: params.Params, **changes: object) -> params.Download:
     # rights: these servers have no robots.txt that could end a row before its fault does.
-    given: dict[str, Any] = {"timeout_s": TIMEOUT_S, "retries": 0, "max_bytes": 1_000_000, "rights": (), **changes}
+    given: dict[str, Any] = {"timeout_s": LONG_S, "retries": 0, "max_bytes": 1_000_000, "rights": (), **changes}
     return defaults.download.model_copy(update=given)
 
 
@@ -123,10 +123,17 @@ def address(fault: str) -> str:
     return f"https://{fault}.example/ok" if fault in TLS_FAULTS else f"http://{fault}.example/{fault}"
 
 
+def hangs(url: str) -> bool:
+    """Say whether a host ends what it is asked by the deadline alone: it says nothing, or drips for ever."""
+    host = urlsplit(url).netloc
+    return TABLE.get(host.removesuffix(".example"), ("", 0))[0] == "timeout"
+
+
 @pytest.fixture(scope="module")
 def ends(defaults: params.Params, server: Faulty) -> dict[str, Fetched]:
     """All faults at once, each on a host of its own."""
-    return dict(zip(TABLE, fetch(quick(defaults), server, [address(fault) for fault in TABLE]), strict=True))
+    with deadlines.short_for(hangs):
+        return dict(zip(TABLE, fetch(quick(defaults), server, [address(fault) for fault in TABLE]), strict=True))
 
 
 def test_the_table_has_every_fault() -> None:
@@ -135,32 +142,24 @@ def test_the_table_has_every_fault() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", TABLE)
-def test_every_fault_ends_in_its_reason_within_its_deadline(ends: dict[str, Fetched], fault: str) -> None:
+def test_every_fault_ends_in_its_reason(ends: dict[str, Fetched], fault: str) -> None:
     fetched = ends[fault]
     assert (fetched.reason, fetched.status) == TABLE[fault], fetched
     assert (fetched.message is None) == (fetched.reason == "keep")
-    # The deadline is of one exchange, and robots.txt is one; a busy machine, server and all, is late to notice it.
-    assert sum(fetched.seconds) < 2 * TIMEOUT_S + 6.0
     if fault in TLS_FAULTS and fetched.reason != "timeout" and fault != "tls-reset":
         assert fetched.message == "TLS failed"
     assert bool(fetched.body) == (fetched.reason == "keep" and fault != "zero-bytes")
 
 
-@pytest.fixture
-def patient(settings: params.Download) -> params.Download:
-    """Settings under which a busy machine cannot be too late."""
-    return settings.model_copy(update={"timeout_s": 60.0})
-
-
-def test_what_browsers_read_is_read_with_every_byte(patient: params.Download, server: Faulty) -> None:
-    found = fetch(patient, server, [f"http://{name}.example/{name}" for name in READ])
+def test_what_browsers_read_is_read_with_every_byte(settings: params.Download, server: Faulty) -> None:
+    found = fetch(settings, server, [f"http://{name}.example/{name}" for name in READ])
     assert {name: one for name, one in zip(READ, found, strict=True) if (one.reason, one.body) != ("keep", OK)} == {}
 
 
 def test_a_length_that_was_said_twice_leaves_the_connection_for_the_next_request(
-    patient: params.Download, server: Faulty
+    settings: params.Download, server: Faulty
 ) -> None:
-    one_by_one = patient.model_copy(update={"connections_per_host": 1})
+    one_by_one = settings.model_copy(update={"connections_per_host": 1})
     names = [name for name in READ for name in (name, "ok")]
     assert {fetched.body for fetched in fetch(one_by_one, server, [f"http://kept.example/{n}" for n in names])} == {OK}
 
@@ -193,10 +192,10 @@ def test_a_length_that_was_said_twice_leaves_the_connection_for_the_next_request
     ],
 )
 def test_a_redirect_is_followed_to_where_a_browser_goes(
-    patient: params.Download, server: Faulty, location: bytes, final: str | None
+    settings: params.Download, server: Faulty, location: bytes, final: str | None
 ) -> None:
     start = f"http://m.example{MOVED}{quote(location, safe='')}"
-    (fetched,) = fetch(patient, server, [start])
+    (fetched,) = fetch(settings, server, [start])
     if final is None:
         assert (fetched.reason, fetched.status, fetched.final_url) == ("redirects", 302, start)
     elif "/moved/" not in final:
@@ -252,7 +251,8 @@ def test_no_fault_costs_another_row_and_a_dead_host_is_left_alone(
     faults = [address(fault) for fault in TABLE]
     dead = [f"http://dead.example/reset?{place}" for place in range(20)]
     away = [f"http://away.example/429-in-an-hour?{place}" for place in range(20)]
-    rows = shard(tmp_path / "s", settings, server, [*dead, *away, *faults])
+    with deadlines.short_for(hangs):
+        rows = shard(tmp_path / "s", settings, server, [*dead, *away, *faults])
     assert [row["reason"] for row in rows[40:]] == [
         "not_an_image" if reason == "keep" else reason for reason, _ in TABLE.values()
     ]
@@ -275,7 +275,7 @@ def test_thousands_of_bad_rows_do_not_make_the_process_grow(
     }
     faults = [fault for fault in TABLE if fault not in slow]
     urls = [f"http://h{place % 97}.example/{faults[place % len(faults)]}" for place in range(800)]
-    patient = settings.model_copy(update={"host_failures": 1_000, "timeout_s": 10.0, "connections_per_domain": 64})
+    patient = settings.model_copy(update={"host_failures": 1_000, "connections_per_domain": 64})
     grown = []
     for number in range(3):
         rows = shard(tmp_path / f"s{number}", patient, server, urls)

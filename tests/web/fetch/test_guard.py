@@ -15,6 +15,7 @@ from laion_dask.web.fetch import guard
 from laion_dask.web.fetch.cache import SharedCache
 from laion_dask.web.fetch.guard import LookupResult, PrivateAddressError, PublicResolver
 
+ENOUGH_S = 120.0
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
@@ -109,20 +110,20 @@ def test_names_that_never_answer_do_not_hold_up_others() -> None:
     def names(host: str, family: socket.AddressFamily) -> LookupResult:
         del family
         if host.startswith("stuck"):
-            stuck.wait(10)
+            stuck.wait(ENOUGH_S)
         return found("8.8.8.8")
 
-    async def run() -> float:
+    async def run() -> None:
         resolver = PublicResolver(names)
         waiting = [asyncio.ensure_future(resolver.resolve(f"stuck{place}.example")) for place in range(40)]
-        began = time.monotonic()
         await resolver.resolve("quick.example")
-        took = time.monotonic() - began
+        # All that were asked before still wait.
+        assert not stuck.is_set()
+        assert not any(one.done() for one in waiting)
         stuck.set()
         await asyncio.gather(*waiting)
-        return took
 
-    assert asyncio.run(run()) < 5
+    asyncio.run(run())
 
 
 def test_the_system_says_what_localhost_is_and_refuses_what_is_no_name() -> None:
