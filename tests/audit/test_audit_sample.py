@@ -189,7 +189,7 @@ def test_a_folder_without_a_whole_sample_is_refused_with_the_remedy(
     ("text", "message"),
     [
         ("questions: []", "at least 1"),
-        ("questions: [{name: a, ask: Is it so?, decision: ugly, fires: 'yes'}]", "no reason of the filter"),
+        ("questions: [{name: a, ask: Is it so?, decision: ugly, fires: 'yes'}]", "not a reason of the filter"),
         ("questions: [{name: a b, ask: Is it so?, decision: unsafe, fires: 'yes'}]", "name"),
         ("questions: [{name: a, ask: Is it so?, decision: unsafe, fires: unsure}]", "fires"),
         ("questions: [{name: a, ask: Is it so?, decision: unsafe, fires: 'yes', html: x}]", "html"),

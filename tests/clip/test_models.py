@@ -187,7 +187,7 @@ def test_without_a_network_the_error_names_file_tag_and_the_command_that_fetches
     for words in (
         "are not on this machine and cannot be fetched",
         f"{refused_without_a_hub['hub']} gave no answer: ",
-        f"bring what it fetched to {refused_without_a_hub['cache']} here",
+        f"copy the files to {refused_without_a_hub['cache']} here",
         *named,
     ):
         assert words in message

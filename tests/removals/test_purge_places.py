@@ -184,7 +184,7 @@ def test_a_folder_elsewhere_is_looked_into_when_it_is_named(
     assert (status, told["left"]) == (1, ["../audit/audit.html"])
     status, said, _ = purged(project, monkeypatch, "--also", "../absent")
     assert status == 1
-    assert "Remedy: name one that exists" in said
+    assert "Remedy: name an existing folder" in said
 
 
 def test_inputs_and_lists_that_parameters_name_stand_for_the_web_and_are_left(

@@ -223,13 +223,13 @@ class TestWhatIsRefused:
         [
             ("aesthetic_v1", DEEP, "2 layers, not one"),
             ("aesthetic_v1", {"values": np.zeros(3)}, "it has values, but no weight"),
-            ("aesthetic_v2", {"weight": np.zeros((2, 8)), "bias": np.zeros(2)}, "no linear layers"),
+            ("aesthetic_v2", {"weight": np.zeros((2, 8)), "bias": np.zeros(2)}, "not consecutive linear layers"),
             (
                 "layers",
                 {"w0": np.zeros((4, 8)), "b0": np.zeros(4), "w1": np.zeros((1, 5)), "b1": np.zeros(1)},
-                "no linear",
+                "not consecutive linear",
             ),
-            ("layers", {**LINEAR, "norm": np.zeros(2)}, "no linear layers"),
+            ("layers", {**LINEAR, "norm": np.zeros(2)}, "not consecutive linear layers"),
             ("layers", {"weight": np.zeros((1, 8))}, "'bias'"),
             ("nsfw_laion", LINEAR, "'mean'"),
             ("violence", LINEAR, "'array'"),

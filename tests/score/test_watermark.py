@@ -49,5 +49,5 @@ def test_the_detector_gives_the_first_class_of_the_published_network(tmp_path: P
 def test_weights_of_another_network_are_refused_with_a_remedy(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", weight=np.zeros((2, 2)))
     assert set(tensors.read(tmp_path / "other.npz")) == {"weight"}
-    with pytest.raises(ModelError, match=r"no state dict of LAION's watermark detector: .*Missing key.*Remedy: "):
+    with pytest.raises(ModelError, match=r"not a state dict of LAION's watermark detector: .*Missing key.*Remedy: "):
         watermark.load(Head(kind="watermark", file=str(tmp_path / "other.npz")))

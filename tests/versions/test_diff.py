@@ -177,7 +177,7 @@ def test_the_command_prints_tables_and_json_and_lists_each_pair(both: tuple[Path
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nothing", "no Git revision and no DVC experiment"), (".", "has no manifest")]
+    ("name", "message"), [("nothing", "a Git revision or a DVC experiment"), (".", "has no manifest")]
 )
 def test_what_is_no_version_is_refused_with_the_remedy(
     both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
