@@ -136,6 +136,8 @@ def _types(table: schema.Table) -> dict[str, pa.DataType]:
 
 
 def _same(kind: pa.DataType, rows: int) -> pa.Array:
+    if pa.types.is_list(kind):
+        return pa.nulls(rows, kind)
     value = {"string": "x", "bool": False}.get(str(kind), 1)
     return pa.repeat(pa.scalar(value, kind), rows)
 

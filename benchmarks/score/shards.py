@@ -139,10 +139,8 @@ def _shard(folder: Path, first: int, count: int, shard_rows: int, seed: int, pic
 
     rng = np.random.default_rng([seed, first])
     name = f"{first // shard_rows:05d}"
-    blank = {
-        field.name: "" if field.type == pa.string() else False if field.type == pa.bool_() else 0
-        for field in schema.IMAGES.schema
-    }
+    values = {pa.string(): "", pa.bool_(): False, pa.int32(): 0, pa.int64(): 0}
+    blank = {field.name: values.get(field.type) for field in schema.IMAGES.schema}
 
     def rows() -> Iterator[tuple[dict[str, Any], bytes]]:
         for number in range(first, first + count):
