@@ -40,6 +40,7 @@ from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.catalog import pairs as synthetic
 from benchmarks.environments import BENCH, ROOT
+from benchmarks.memory import workers_of
 from laion_dask.catalog import copy_binary, database, part
 
 WORKERS: Final = 2
@@ -148,7 +149,7 @@ def killed(folder: Path, buckets: int) -> tuple[int, int]:
 def _watch(driver: psutil.Popen, folder: Path, run: Run) -> None:
     """Note the peak memory and the time of every process so far; one that ends in between has told enough before."""
     try:
-        workers = [child for child in driver.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+        workers = workers_of(driver)
     except psutil.Error:
         return
     found = [("driver", driver, False), *(("workers", worker, False) for worker in workers)]

@@ -33,6 +33,7 @@ from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.environments import BENCH, ROOT
 from benchmarks.group import alike
+from benchmarks.memory import workers_of
 from laion_dask import params
 from laion_dask.filter import duplicates
 from laion_dask.group.part import ROWS, VECTORS
@@ -101,7 +102,7 @@ def stage(folder: Path, run: Run) -> None:
 def _watch(driver: psutil.Popen, run: Run) -> None:
     """Note the memory of driver and workers that files do not lend: mapped arrays are the page cache's."""
     try:
-        workers = [child for child in driver.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+        workers = workers_of(driver)
         for name, process in [("driver", driver), *(("worker", worker) for worker in workers)]:
             memory = process.memory_info()
             run.peak_mb[name] = max(run.peak_mb.get(name, 0.0), (memory.rss - memory.shared) / _MB)

@@ -25,7 +25,7 @@ class Attempt:
     listed_by: tuple[str, ...] = ()
     """Names of the lists of known content that have the address, the bytes or the picture."""
     compared: str | None = None
-    """The class of the picture beside an earlier version's (`schema.comparison`); None where nothing was compared."""
+    """The class (`schema.comparison`) of a picture that was refused beside an earlier version's; else None."""
 
     @classmethod
     def undecoded(cls, fetched: Fetched, listed_by: tuple[str, ...] = ()) -> Attempt:

@@ -73,6 +73,8 @@ def _compared(attempt: Attempt, before: earlier.Before, mode: earlier.Mode) -> A
     pdq = (prepared.pdq or hashes.pdq_as_stored(prepared.picture).hex) if sha256 != before.sha256 else None
     found = earlier.compare(before, sha256, pdq)
     message = earlier.refusal(found, mode)
-    if message is not None:
-        prepared = replace(prepared, reason=earlier.CHANGED_BYTES, message=message, picture=b"", width=0, height=0)
+    if message is None:
+        # Its row is that of a download without a comparison: a rebuild that is verified has the same bytes.
+        return attempt
+    prepared = replace(prepared, reason=earlier.CHANGED_BYTES, message=message, picture=b"", width=0, height=0)
     return replace(attempt, prepared=prepared, compared=found)

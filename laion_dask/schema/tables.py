@@ -141,7 +141,7 @@ IMAGES: Final = Table(
         Column(
             "compared",
             pa.string(),
-            "same_bytes, same_picture or changed beside the version of download.verify; null without one",
+            "where reason is changed_bytes: same_picture or changed, beside the version of download.verify",
         ),
         Column("http_status", pa.int32(), "status of the last response; 0 where there was none"),
         Column(

@@ -19,7 +19,18 @@ FRAME = {
     *(f"params/{name}" for name in ("model", "section", "types", "crawl", "extract", "catalog", "download", "score")),
     *(
         f"runner/{name}"
-        for name in ("absolute", "cluster", "code_digest", "part", "part_files", "parts", "progress", "stage", "tasks")
+        for name in (
+            "absolute",
+            "cluster",
+            "code_digest",
+            "fork_server",
+            "part",
+            "part_files",
+            "parts",
+            "progress",
+            "stage",
+            "tasks",
+        )
     ),
     "runner/worker_checks",
     *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger", "values")),

@@ -36,7 +36,7 @@ def values() -> dict[str, Any]:
         ("heads", [V1 | {"column": "Beauty"}], "column Beauty"),
         ("heads", [V1 | {"column": "similarity_demo"}], "column similarity_demo"),
         ("heads", [V1 | {"model": "other"}], "there is no model other"),
-        ("heads", [{"kind": "demo"}, V1], "heads fill aesthetic twice"),
+        ("heads", [{"kind": "demo"}, V1], "heads write aesthetic twice"),
         ("heads", [V1 | {"mode": True}], "True is refused"),
         ("tags", [{"kind": "zero_shot"}], "score.tags.0.file is missing"),
         ("tags", [{"kind": "zero_shot", "file": "demo", "rule": "code"}], "rule code with kind zero_shot"),

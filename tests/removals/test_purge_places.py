@@ -201,8 +201,8 @@ def test_inputs_and_lists_that_parameters_name_stand_for_the_web_and_are_left(
         (project / name).write_text(f"{url(*GONE)}\n")
     status, said, _ = purged(project, monkeypatch)
     assert status == 0, said
-    assert "not looked into: wats/1.wat" in said
-    assert "not looked into: lists/partner.txt" in said
+    assert "not searched: wats/1.wat" in said
+    assert "not searched: lists/partner.txt" in said
 
 
 def test_objects_of_git_are_looked_into_but_for_the_ledger(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import dask
@@ -125,6 +127,42 @@ def test_auto_without_a_gpu_opens_local_processes_and_ends_them() -> None:
 
 
 @pytest.mark.slow
+def parent_command() -> tuple[int, str]:
+    """Return the process above the one that calls this, and its command line."""
+    parent = os.getppid()
+    return parent, Path(f"/proc/{parent}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_workers_are_forked_by_one_process_that_a_sigterm_to_the_whole_run_does_not_end() -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 2}),
+        open_client() as client,
+    ):
+        ((server, command),) = {*client.run(parent_command).values()}
+        assert "multiprocessing.forkserver" in command
+        assert server != os.getpid()
+        os.kill(server, signal.SIGTERM)
+        client.restart()
+        assert {*client.run(parent_command).values()} == {(server, command)}
+        # Workers themselves end of it, as Dask wants them to.
+        assert {*client.run(lambda: signal.getsignal(signal.SIGTERM) is signal.SIG_IGN).values()} == {False}
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_workers_start_on_their_own_where_the_temporary_folder_is_too_deep_for_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("deep" * 20)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 1}),
+        open_client() as client,
+    ):
+        assert [parent for parent, _ in client.run(parent_command).values()] == [os.getpid()]
+
+
 def test_workers_have_no_profiler_that_could_stop_them() -> None:
     local = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 1}
     with dask.config.set(local), open_client() as client:

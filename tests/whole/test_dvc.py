@@ -241,7 +241,7 @@ def test_a_removed_pair_is_gone_from_every_output_without_a_new_download_and_why
 def test_a_purge_that_was_killed_and_run_again_leaves_no_byte_of_a_pair_gone_from_every_output(
     clone: Path, gone: Gone
 ) -> None:
-    assert "would be written anew" in call(clone, "laion-dask", "purge", "--dry-run")
+    assert "would be rewritten" in call(clone, "laion-dask", "purge", "--dry-run")
     assert [name for name in holders(clone, *gone.needles) if name.startswith("data/download/")]
     # Killed as soon as it has said what it will do: nothing is lost of what it knew.
     with programs.running(("laion-dask", "purge", "--remote", "store"), cwd=clone, env=ENVIRONMENT) as killed:

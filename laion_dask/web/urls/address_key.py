@@ -29,7 +29,9 @@ _UNRESERVED: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 _BARE_IN_PATH: Final = frozenset(_UNRESERVED + "!$&'()*+,=:@")
 _BARE_IN_QUERY: Final = frozenset(_UNRESERVED + "!$'()*,:@/?")
 _LEFT: Final = frozenset("/;&=+?")
-_PIECE: Final = re.compile(r"%([0-9A-Fa-f]{2})|[^A-Za-z0-9._~%-]")
+# A percent sign without two hex digits is one that was left unencoded: kept as it is, it would make an escape of what
+# is decoded behind it.
+_PIECE: Final = re.compile(r"%([0-9A-Fa-f]{2})|[^A-Za-z0-9._~-]")
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PARTS: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://(?:([^/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(:\d*)?([^?#]*)(\?[^#]*)?(#.*)?\Z", re.DOTALL

@@ -7,7 +7,7 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from laion_dask.web.urls import address_key
@@ -57,6 +57,8 @@ def test_every_spelling_of_one_picture_has_one_key(spelling: str) -> None:
         ("http://a.example/x?u=http%3A%2f%2fb.example%2F", "http://a.example/x?u=http://b.example/"),
         ("ftp://U@A.example:21/1%7e.jpg", "ftp://a.example/1~.jpg#x"),
         ("http://a.example/1.jpg", "//a.example/1.jpg"),
+        ("http://a.example/100%.jpg?%", "http://a.example/100%25.jpg?%25"),
+        ("http://a.example/%%41a", "http://a.example/%25Aa"),
     ],
 )
 def test_what_is_written_in_another_way_is_the_same(one: str, other: str) -> None:
@@ -133,6 +135,7 @@ ADDRESSES = st.builds(
 
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None)
+@example("http://a.example/%%41a")
 @given(ADDRESSES)
 def test_all_spellings_have_the_key_of_their_address_and_a_key_is_its_own(url: str) -> None:
     key = address_key.key(url)
