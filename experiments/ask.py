@@ -21,10 +21,10 @@ _INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DvcAnswer:
     """What came out of a question."""
 
-    versions: Sequence[versions.Version]
+    versions: Sequence[versions.ComparedVersion]
     rows: Sequence[results.Row]
     overlap: results.Overlap | None
     figures: Sequence[Mapping[str, Any]]
@@ -38,7 +38,7 @@ def ask(
     *,
     key: str | None = None,
     mlflow: bool = True,
-) -> Answer:
+) -> DvcAnswer:
     """Run experiments of (label, changes), file them in MLflow, and write figures, table.csv and README.md to `out`.
 
     `key` is the one that moves, where only one does and its values are numbers: then curves are drawn along it.
@@ -64,7 +64,7 @@ def ask(
         rebuild_mlflow.restore(root, commits, lambda _: None)
         by_label = {version.name: version.rev for version in found}
         tracking.log_comparison(root, name, out, by_label, str(found[0].params["report"]["experiment"]))
-    return Answer(found, rows, shared, told)
+    return DvcAnswer(found, rows, shared, told)
 
 
 def picture(figure: Mapping[str, Any], folder: str = "") -> str:
@@ -86,7 +86,7 @@ def recipe(name: str, base: Mapping[str, Any], *, demo: bool) -> dict[str, Any]:
     return {key: value for key, value in values.flat(laid) if before.get(key, ...) != value}
 
 
-def show(answer: Answer, out: Path) -> None:
+def show(answer: DvcAnswer, out: Path) -> None:
     """Print the table and where the figures are."""
     print(results.markdown(results.table(answer.rows)))  # noqa: T201 - this is what people read
     for figure in answer.figures:
@@ -104,7 +104,7 @@ def told(name: str) -> Iterator[None]:
     except (
         values.ValuesError,
         runs.RunError,
-        versions.VersionError,
+        versions.ComparedVersionError,
         params.ParamsError,
         recipes.RecipeError,
     ) as error:

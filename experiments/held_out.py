@@ -40,7 +40,7 @@ class HeldOutError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class HeldOutPart:
     """One of the two sets: pictures as they lie in the tars, in their order."""
 
     pictures: Sequence[bytes]
@@ -57,8 +57,8 @@ class Part:
 class HeldOut:
     """A whole set; a part that its folder lacks is None."""
 
-    classification: Part | None
-    retrieval: Part | None
+    classification: HeldOutPart | None
+    retrieval: HeldOutPart | None
     sha256: str
     """Over all pictures and what belongs to them: the same digest, the same questions."""
 
@@ -134,7 +134,7 @@ def read(folder: Path, split: str = "test") -> HeldOut:
     return HeldOut(parts.get(CLASSIFICATION), parts.get(RETRIEVAL), digest.hexdigest())
 
 
-def _part(folder: Path, kind: str, split: str, digest: hashlib._Hash) -> Part:
+def _part(folder: Path, kind: str, split: str, digest: hashlib._Hash) -> HeldOutPart:
     pictures: list[bytes] = []
     targets: list[int] = []
     sentences: list[list[str]] = []
@@ -160,7 +160,7 @@ def _part(folder: Path, kind: str, split: str, digest: hashlib._Hash) -> Part:
             f"{folder}: labels go beyond the {len(classes)} lines of classnames.txt. Remedy: a line a class"
         )
     digest.update("\n".join([*classes, *templates]).encode())
-    return Part(pictures, targets, sentences, classes, templates)
+    return HeldOutPart(pictures, targets, sentences, classes, templates)
 
 
 def _members(folder: Path) -> Iterator[dict[str, bytes]]:

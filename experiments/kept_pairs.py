@@ -63,8 +63,8 @@ def find(name: str, root: Path = Path(), label: str | None = None) -> Kept:
     """Find what a version keeps: of a folder, or of a revision or experiment of the repository in `root`.
 
     It is called `label` where one is given, or else by its name.
-    Raises `PairsError` where there are no shards, no verdicts or no kept pairs, `versions.VersionError` where Git or
-    DVC's cache lacks them.
+    Raises `PairsError` where there are no shards, no verdicts or no kept pairs, `versions.ComparedVersionError` where
+    Git or DVC's cache lacks them.
     """
     folder = Path(name)
     if folder.is_dir():

@@ -13,7 +13,7 @@ from typing import Any, Final
 import duckdb
 
 from experiments import versions
-from experiments.versions import Version
+from experiments.versions import ComparedVersion
 from laion_dask.schema import reasons
 from laion_dask.storage import duckdb_connection
 
@@ -22,12 +22,12 @@ _LABELS: Final = """create table labels (wat varchar, page_url varchar, link_ind
 
 
 @contextmanager
-def of(root: Path, version: Version) -> Iterator[duckdb.DuckDBPyConnection]:
+def of(root: Path, version: ComparedVersion) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database with the table `pairs`: a row for each downloaded image.
 
     Columns: uid, split, verdict, similarity, punsafe, pwatermark, width and height of the original, words, rules (names
     of all rules that would drop it), and the labels expected, matching, unsafe, watermark, null without labels. Raises
-    `versions.VersionError` where a table is not in the cache.
+    `versions.ComparedVersionError` where a table is not in the cache.
     """
     cache = versions.cache_folder(root)
     names = {
@@ -73,7 +73,7 @@ def rules(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, ...], int]:
     return dict(sorted(((tuple(names), int(count)) for names, count in counted), key=lambda item: (-item[1], item[0])))
 
 
-def _rules(version: Version, *, has_mask: bool) -> str:
+def _rules(version: ComparedVersion, *, has_mask: bool) -> str:
     """Return SQL for the names of all rules that drop a pair: out of the verdicts' bits, or worked out anew.
 
     Worked out, a hash list names what it lists (it comes first), and of equal images those that nothing else drops.

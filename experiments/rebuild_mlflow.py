@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 
 from experiments import versions
-from experiments.versions import Version, VersionError
+from experiments.versions import ComparedVersion, ComparedVersionError
 from laion_dask.versions import identity
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -82,19 +82,19 @@ def restore(
                 )
                 known.add(name)
                 say(f"{label}: run {made[commit]}")
-        except (VersionError, OSError, KeyError) as error:
+        except (ComparedVersionError, OSError, KeyError) as error:
             # A version of long ago may lack what today's report has; the others must not wait for it.
             say(f"{label}: left out, {type(error).__name__}: {error}")
     return made
 
 
-def _origin(root: Path, version: Version, experiment: str) -> identity.Origin:
+def _origin(root: Path, version: ComparedVersion, experiment: str) -> identity.Origin:
     # The commit of an experiment hangs on the one that it began from.
     began = versions.git(root, "rev-parse", f"{version.rev}~1").decode().strip() if experiment else version.rev
     return identity.Origin(root, began, experiment, version.rev)
 
 
-def _lay_out(version: Version, folder: Path) -> None:
+def _lay_out(version: ComparedVersion, folder: Path) -> None:
     for name, body in version.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def main(
     root = Path.cwd()
     try:
         made = restore(root, history(root), typer.echo, uri)
-    except VersionError as error:
+    except ComparedVersionError as error:
         sys.exit(f"rebuild_mlflow: {error}")
     typer.echo(f"{len(made)} runs restored")
 

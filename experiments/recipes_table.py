@@ -42,7 +42,7 @@ REAL: Final = ("aut__example", "node-warc__books.toscrape", "ukwa__main-page")
 Change = Callable[[dict[str, Any]], None]
 
 
-class TableError(Exception):
+class RecipesTableError(Exception):
     """A stage failed for a recipe; the message has both, and what the stage said."""
 
 
@@ -110,7 +110,7 @@ def _stage(stage: str, laid: Mapping[str, Any], outs: Mapping[str, Path], place:
     process.start()
     process.join()
     if process.exitcode:
-        raise TableError(f"{stage}, {', '.join(laid['recipe'])}: {told.read_text()[-2_000:]}")
+        raise RecipesTableError(f"{stage}, {', '.join(laid['recipe'])}: {told.read_text()[-2_000:]}")
     place.mkdir(parents=True)
     (project / "data" / stage).rename(place / "out")
     # Written last: it says that the stage is complete.

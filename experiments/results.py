@@ -11,7 +11,7 @@ from typing import Any, Final
 import duckdb
 
 from experiments import versions
-from experiments.versions import Version
+from experiments.versions import ComparedVersion
 from laion_dask.storage import duckdb_connection, sheets
 
 SPLITS: Final = ("en", "multi", "nolang")
@@ -38,7 +38,7 @@ class Row:
     """Share of kept pairs with its 95 % interval: (share, low, high)."""
 
 
-def row(version: Version, changes: Mapping[str, Any]) -> Row:
+def row(version: ComparedVersion, changes: Mapping[str, Any]) -> Row:
     """Read the numbers of one version out of its metrics."""
 
     def share(split: str) -> float | None:
@@ -82,13 +82,16 @@ class Overlap:
         return self.shared[one][other] / union if union else 1.0
 
 
-def overlap(root: Path, found: Sequence[Version]) -> Overlap:
+def overlap(root: Path, found: Sequence[ComparedVersion]) -> Overlap:
     """Compare what versions keep, out of their tables in DVC's cache; DuckDB counts, out of core.
 
-    Raises `versions.VersionError` where a table is not in the cache, or for more than 62 versions (bits of a number).
+    Raises `versions.ComparedVersionError` where a table is not in the cache, or for more than 62 versions (the bits of
+    a number).
     """
     if len(found) > _MAX_SETS:
-        raise versions.VersionError(f"{len(found)} versions are more than {_MAX_SETS}. Remedy: compare fewer at once")
+        raise versions.ComparedVersionError(
+            f"{len(found)} versions are more than {_MAX_SETS}. Remedy: compare fewer at once"
+        )
     cache = versions.cache_folder(root)
     rules = {version.params.get("extract", {}).get("uid") for version in found}
     identity = "uid" if len(rules) <= 1 else "url"

@@ -66,7 +66,9 @@ def plan(root: Path, wanted: Sequence[tuple[str, Mapping[str, Any]]], upto: str 
     return trials
 
 
-def run(root: Path, trials: Sequence[Trial], say: Callable[[str], None] | None = None) -> list[versions.Version]:
+def run(
+    root: Path, trials: Sequence[Trial], say: Callable[[str], None] | None = None
+) -> list[versions.ComparedVersion]:
     """Run what is not there yet, one after the other, and return all versions in the order of the trials.
 
     Raises `RunError` at the end if any failed; the others are kept. Ctrl-C ends the one that runs and keeps the rest:
@@ -142,7 +144,7 @@ def _project_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def _result(version: versions.Version, upto: str | None) -> str:
+def _result(version: versions.ComparedVersion, upto: str | None) -> str:
     words = []
     kept = version.number(f"{upto or 'release'}.pairs.kept")
     if kept is not None:

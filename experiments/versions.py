@@ -23,12 +23,12 @@ _EXPERIMENTS: Final = "refs/exps/"
 _REF_PARTS: Final = 5
 
 
-class VersionError(Exception):
+class ComparedVersionError(Exception):
     """A revision holds no version, or its files are not in the cache; the message has the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class ComparedVersion:
     """One version by its tracked files; `name` is that of the experiment, or of the revision."""
 
     name: str
@@ -57,10 +57,10 @@ class Version:
 
 
 def git(root: Path, *arguments: str) -> bytes:
-    """Run Git and return what it prints; `VersionError` with what it says where it fails."""
+    """Run Git and return what it prints; `ComparedVersionError` with what it says where it fails."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)  # noqa: S607 - as users do
     if done.returncode:
-        raise VersionError(f"git {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
+        raise ComparedVersionError(f"git {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
 
 
@@ -76,14 +76,17 @@ def experiments(root: Path) -> dict[str, str]:
     return found
 
 
-def read(root: Path, rev: str, name: str | None = None) -> Version:
-    """Read the version of a revision (commit, branch, or name of an experiment); `VersionError` if it holds none."""
+def read(root: Path, rev: str, name: str | None = None) -> ComparedVersion:
+    """Read the version of a revision (commit, branch, or name of an experiment).
+
+    Raises `ComparedVersionError` if the revision holds none.
+    """
     rev = experiments(root).get(rev, rev)
     commit = git(root, "rev-parse", "--verify", f"{rev}^{{commit}}").decode().strip()
     listed = set(git(root, "ls-tree", "--name-only", commit, *_TRACKED).decode().split())
     if not set(_TRACKED) <= listed:
         missing = ", ".join(sorted(set(_TRACKED) - listed))
-        raise VersionError(f"{rev} has no {missing}: no version was built there")
+        raise ComparedVersionError(f"{rev} has no {missing}: no version was built there")
     files: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(git(root, "archive", commit, *_TRACKED))) as archive:
         for member in archive:
@@ -92,38 +95,38 @@ def read(root: Path, rev: str, name: str | None = None) -> Version:
                 files[member.name] = body.read()
     yaml = YAML(typ="safe", pure=True)
     metrics = {Path(path).stem: json.loads(body) for path, body in files.items() if path.startswith("metrics/")}
-    return Version(
+    return ComparedVersion(
         name or rev, commit, yaml.load(files["params.yaml"]), yaml.load(files["dvc.lock"]) or {}, metrics, files
     )
 
 
-def cached(cache: Path, version: Version, out: str) -> dict[str, Path]:
+def cached(cache: Path, version: ComparedVersion, out: str) -> dict[str, Path]:
     """Return the files of an out as they lie in DVC's cache, by their path inside it.
 
-    Raises `VersionError` where the version has no such out, or a file is not in the cache of this machine.
+    Raises `ComparedVersionError` where the version has no such out, or a file is not in the cache of this machine.
     """
     digest = version.outs.get(out, "")
     if not digest:
-        raise VersionError(f"{version.name} has no out {out} in its dvc.lock")
+        raise ComparedVersionError(f"{version.name} has no out {out} in its dvc.lock")
     listing = _object(cache, digest, version)
     entries = json.loads(listing.read_text())
     return {entry["relpath"]: _object(cache, entry["md5"], version) for entry in entries}
 
 
 def cache_folder(root: Path) -> Path:
-    """Return the folder of DVC's cache; `VersionError` outside of a DVC project."""
+    """Return the folder of DVC's cache; `ComparedVersionError` outside of a DVC project."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise VersionError(f"dvc cache dir: {done.stderr.strip()}")
+        raise ComparedVersionError(f"dvc cache dir: {done.stderr.strip()}")
     return root / done.stdout.strip()
 
 
-def _object(cache: Path, digest: str, version: Version) -> Path:
+def _object(cache: Path, digest: str, version: ComparedVersion) -> Path:
     path = cache / "files" / "md5" / digest[:2] / digest[2:]
     if not path.is_file():
-        raise VersionError(
+        raise ComparedVersionError(
             f"{version.name}: {digest} is not in the cache {cache}."
             f" Remedy: `dvc fetch` it from a remote, or build the version again"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.held_out import HeldOut, Part, image
+from experiments.held_out import HeldOut, HeldOutPart, image
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -75,7 +75,7 @@ def evaluate(
     return scores
 
 
-def _classes(model: Any, tokenizer: Callable[[list[str]], Any], part: Part) -> Array:  # noqa: ANN401 - as above
+def _classes(model: Any, tokenizer: Callable[[list[str]], Any], part: HeldOutPart) -> Array:  # noqa: ANN401 - as above
     """Return one embedding a class, (features, classes), made by open_clip of the mean over all templates."""
     import open_clip  # noqa: PLC0415 - seconds
 
@@ -84,7 +84,7 @@ def _classes(model: Any, tokenizer: Callable[[list[str]], Any], part: Part) -> A
     return np.asarray(found.float().cpu().numpy(), np.float32)
 
 
-def _see(model: Any, transform: Callable[[Any], Any], part: Part) -> Array:  # noqa: ANN401 - as above
+def _see(model: Any, transform: Callable[[Any], Any], part: HeldOutPart) -> Array:  # noqa: ANN401 - as above
     import torch  # noqa: PLC0415 - seconds
 
     rows = []

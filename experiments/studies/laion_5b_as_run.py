@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments import ask, results
-from experiments.versions import Version
+from experiments.versions import ComparedVersion
 from laion_dask import params
 from laion_dask.schema.reasons import FUNNEL
 
@@ -36,7 +36,7 @@ def answer(root: Path, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _drops(version: Version) -> dict[tuple[str, str], int]:
+def _drops(version: ComparedVersion) -> dict[tuple[str, str], int]:
     rows: dict[tuple[str, str], int] = {}
     for stage, ledger in FUNNEL:
         counts: Mapping[str, Any] = version.metrics.get(stage, {}).get(ledger, {})
@@ -45,7 +45,7 @@ def _drops(version: Version) -> dict[tuple[str, str], int]:
     return rows
 
 
-def _funnels(written: Version, run: Version) -> str:
+def _funnels(written: ComparedVersion, run: ComparedVersion) -> str:
     one, other = _drops(written), _drops(run)
     order = {stage: place for place, (stage, _) in enumerate(FUNNEL)}
     names = sorted({*one, *other}, key=lambda name: (order[name[0]], name[1] != "seen", name[1]))
@@ -58,7 +58,7 @@ def _funnels(written: Version, run: Version) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _text(written: Version, run: Version, shared: results.Overlap | None) -> str:
+def _text(written: ComparedVersion, run: ComparedVersion, shared: results.Overlap | None) -> str:
     one, other = _drops(written), _drops(run)
 
     def both(stage: str, reason: str) -> str:

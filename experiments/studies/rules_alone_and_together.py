@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments import ask, figures, pairs, results
-from experiments.versions import Version
+from experiments.versions import ComparedVersion
 
 TITLE: Final = "What each rule catches, alone and together"
 QUESTION: Final = (
@@ -55,7 +55,7 @@ def answer(root: Path, folder: Path) -> str:
     return "\n\n".join([*parts, _text(counts)])
 
 
-def _count(root: Path, version: Version) -> dict[str, Any]:
+def _count(root: Path, version: ComparedVersion) -> dict[str, Any]:
     with pairs.of(root, version) as database:
         exactly = pairs.rules(database)
         rows = database.sql(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from experiments import ask, figures, held_out, kept_pairs, pairs, runs, scales, scores, train
-from experiments.versions import Version
+from experiments.versions import ComparedVersion
 from laion_dask.report.figures import DROPPED, INK, KEPT, QUIET
 
 TITLE: Final = "A better filter, a better model"
@@ -86,7 +86,7 @@ def _chance(questions: held_out.HeldOut) -> str:
     return " and ".join(said)
 
 
-def _kinds(root: Path, version: Version) -> dict[str, int]:
+def _kinds(root: Path, version: ComparedVersion) -> dict[str, int]:
     """Count the pairs that a version keeps by what the labels say of them."""
     with pairs.of(root, version) as database:
         rows = database.execute(

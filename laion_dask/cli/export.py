@@ -41,10 +41,10 @@ def export(
         from laion_dask.release import exports
 
         if source is not None:
-            chosen = exports.Source(source / "images", source / "score")
+            chosen = exports.DatasetFolders(source / "images", source / "score")
         else:
             data = Path("data")
-            chosen = exports.Source(data / "download", data / "score", None if everything else data / "filter")
+            chosen = exports.DatasetFolders(data / "download", data / "score", None if everything else data / "filter")
         if out.exists() and any(out.iterdir()) and not overwrite:
             console.fail(f"export: {out} is not empty. Remedy: --overwrite replaces it, or give another folder")
         fresh = out.with_name(f".{out.name}.new")

@@ -19,11 +19,11 @@ from laion_dask.web.urls.resolver import registrable_domain
 @dataclass(slots=True)
 class _Domain:
     running: int = 0
-    waiting: deque[_Host] = field(default_factory=deque)
+    waiting: deque[_QueuedHost] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
-class _Host:
+class _QueuedHost:
     domain: _Domain
     rows: deque[int] = field(default_factory=deque)
     running: int = 0
@@ -40,10 +40,10 @@ class HostQueue:
         self._per_host = settings.connections_per_host
         self._per_domain = settings.connections_per_domain
         self._max_failures = settings.host_failures
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, _QueuedHost] = {}
         self._names = hosts
-        self._ready: deque[_Host] = deque()
-        self._open: list[_Host] = []
+        self._ready: deque[_QueuedHost] = deque()
+        self._open: list[_QueuedHost] = []
         self._running = 0
         self._given_up: deque[int] = deque()
         domains: dict[str, _Domain] = {}
@@ -51,7 +51,7 @@ class HostQueue:
             host = self._hosts.get(name)
             if host is None:
                 domain = domains.setdefault(registrable_domain(name) or name, _Domain())
-                host = self._hosts[name] = _Host(domain)
+                host = self._hosts[name] = _QueuedHost(domain)
             host.rows.append(row)
             self._offer(host)
 
@@ -107,12 +107,12 @@ class HostQueue:
         self._offer(host)
         self._next_of(host.domain)
 
-    def _may_start(self, host: _Host) -> bool:
+    def _may_start(self, host: _QueuedHost) -> bool:
         if not host.rows or (host.failures >= self._max_failures and not host.half_open):
             return False
         return host.running < (self._per_host if host.answered else 1)
 
-    def _offer(self, host: _Host) -> None:
+    def _offer(self, host: _QueuedHost) -> None:
         """Put a host into the queue, once, if one of its rows may begin."""
         if not host.queued and self._may_start(host):
             host.queued = True

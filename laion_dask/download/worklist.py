@@ -152,7 +152,7 @@ def as_expected(body: bytes, expected: str | None) -> bool:
     return hashlib.new(HASH_CHARS[len(expected)], body, usedforsecurity=False).hexdigest() == expected
 
 
-class _Table(NamedTuple):
+class _InputTable(NamedTuple):
     """A table as DuckDB's SQL sees it."""
 
     path: Path
@@ -205,25 +205,25 @@ def _rows(path: Path) -> str:
     return f"read_parquet({_text(*duckdb_connection.names([path]))}, hive_partitioning = false)"
 
 
-def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _Table:
+def _parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> _InputTable:
     source = _rows(path)
     try:
         types = {name: str(type_) for name, type_, *_ in connection.sql(f"describe from {source}").fetchall()}
     except duckdb.Error as error:
         raise _read_error([path], error) from error
-    return _Table(path, source, {name: _quoted(name) for name in types}, types, lambda _: "null::varchar", types)
+    return _InputTable(path, source, {name: _quoted(name) for name in types}, types, lambda _: "null::varchar", types)
 
 
-def _text_table(table: url_tables.TextTable, path: Path) -> _Table:
+def _text_table(table: url_tables.TextTable, path: Path) -> _InputTable:
     columns = {name: f"{mine}::{table.types[name]}" for name, mine in table.columns.items()}
 
     def fault(used: Sequence[str]) -> str:
         return f"coalesce({', '.join([url_tables.LINE_FAULT, *(table.faults[name] for name in used)])}, null)"
 
-    return _Table(path, _rows(table.file), columns, table.types, fault, table.seen)
+    return _InputTable(path, _rows(table.file), columns, table.types, fault, table.seen)
 
 
-def _columns(table: _Table, asked: ColumnNames) -> str:
+def _columns(table: _InputTable, asked: ColumnNames) -> str:
     path, expressions = table.path, table.columns
     url = _column(table, asked.url, URL_COLUMNS, "--url-col")
     if url is None:
@@ -259,13 +259,13 @@ def _columns(table: _Table, asked: ColumnNames) -> str:
     return ", ".join([*own, f"{table.fault(used)} as {FAULT}"])
 
 
-def _column(table: _Table, name: str | None, usual: Iterable[str], option: str) -> str | None:
+def _column(table: _InputTable, name: str | None, usual: Iterable[str], option: str) -> str | None:
     if name is not None and name not in table.columns:
         raise TableError(f"{table.path} has no column {name!r}, but {_listed(table.seen)}. Remedy: correct {option}")
     return name if name is not None else next((name for name in usual if name in table.columns), None)
 
 
-def _refuse_other_type(table: _Table, name: str, *, is_url: bool) -> None:
+def _refuse_other_type(table: _InputTable, name: str, *, is_url: bool) -> None:
     """Refuse a column of another type than text; captions and uids may be any single value."""
     kind = table.types[name]
     text = kind == "VARCHAR" or kind.startswith("ENUM")

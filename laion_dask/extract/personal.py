@@ -129,7 +129,7 @@ def _in_url(url: str) -> Iterator[str]:
 _AUTHORITY: Final = re.compile(r"[^:/?#]*:?//[^/?#]*")
 
 
-class _Rule(NamedTuple):
+class _Pattern(NamedTuple):
     """A kind of finding, a character that it must contain, its pattern, and a check of matches."""
 
     kind: str
@@ -138,7 +138,7 @@ class _Rule(NamedTuple):
     is_valid: Callable[[re.Match[str]], bool]
 
 
-def _findings(text: str, rules: Iterable[_Rule]) -> Iterator[str]:
+def _findings(text: str, rules: Iterable[_Pattern]) -> Iterator[str]:
     for rule in rules:
         if rule.mark in text:
             spans = [
@@ -290,18 +290,18 @@ def _is_number(text: str, region: str | None) -> bool:
 
 
 _TEXT_RULES: Final = (
-    _Rule("emails", "@", _EMAIL, _is_email),
-    _Rule("accounts", "", _IBAN, _is_iban),
-    _Rule("cards", "", _CARD, _is_card),
-    _Rule("ips", ".", _IPV4, _is_public_ip),
-    _Rule("ips", ":", _IPV6, _is_public_ip),
-    _Rule("phones", "+", _INTERNATIONAL, _is_international),
-    _Rule("phones", "", _AMERICAN, _is_american),
-    _Rule("phones", "", _NATIONAL, _is_national),
+    _Pattern("emails", "@", _EMAIL, _is_email),
+    _Pattern("accounts", "", _IBAN, _is_iban),
+    _Pattern("cards", "", _CARD, _is_card),
+    _Pattern("ips", ".", _IPV4, _is_public_ip),
+    _Pattern("ips", ":", _IPV6, _is_public_ip),
+    _Pattern("phones", "+", _INTERNATIONAL, _is_international),
+    _Pattern("phones", "", _AMERICAN, _is_american),
+    _Pattern("phones", "", _NATIONAL, _is_national),
 )
 _URL_RULES: Final = (
-    _Rule("emails", "@", _EMAIL, _is_email),
-    _Rule("accounts", "", _IBAN_IN_URL, _is_iban),
-    _Rule("cards", "", _CARD_IN_URL, _is_card),
-    _Rule("phones", "+", _INTERNATIONAL_IN_URL, _is_international),
+    _Pattern("emails", "@", _EMAIL, _is_email),
+    _Pattern("accounts", "", _IBAN_IN_URL, _is_iban),
+    _Pattern("cards", "", _CARD_IN_URL, _is_card),
+    _Pattern("phones", "+", _INTERNATIONAL_IN_URL, _is_international),
 )

@@ -175,7 +175,7 @@ def _between_images(
     return a[order], b[order], apart[order]
 
 
-class _Stored:
+class _StoredEmbeddings:
     """A .npy that is memory-mapped only while rows are read.
 
     Otherwise every shard would be an open file, and every page read would count as memory of the worker.
@@ -200,7 +200,7 @@ class ImageEmbeddings:
     def __init__(self, united: Path, parts: Sequence[Path]) -> None:
         with np.load(united / "images.npz") as arrays:
             self._shard, self._place = arrays["shard"], arrays["place"]
-        self._arrays = [_Stored(part / VECTORS) for part in parts]
+        self._arrays = [_StoredEmbeddings(part / VECTORS) for part in parts]
         self.uids = pq.read_table(united / "images.parquet")["uid"].combine_chunks()
 
     def __len__(self) -> int:

@@ -48,7 +48,7 @@ class ExportError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DatasetFolders:
     """The folders of an export: images tables, scores with their arrays, and verdicts, if they are to be applied."""
 
     images: Path
@@ -89,7 +89,7 @@ class Source:
             yield path.stem, joined
 
 
-def clip_retrieval(source: Source, out: Path, model: str | None) -> int:
+def clip_retrieval(source: DatasetFolders, out: Path, model: str | None) -> int:
     """Write `img_emb`, `text_emb` and `metadata` with a file for each shard that has rows; return the number of rows.
 
     Embeddings are float16 (rows, features), unit length, row i of every file for the same pair; rows without a text
@@ -112,7 +112,7 @@ def clip_retrieval(source: Source, out: Path, model: str | None) -> int:
     return total
 
 
-def datacomp(source: Source, out: Path, model: str | None) -> int:
+def datacomp(source: DatasetFolders, out: Path, model: str | None) -> int:
     """Write `<shard>.npz` and `<shard>.parquet` with DataComp's names, in the same order; return the number of rows.
 
     Arrays `<key>_img` and `<key>_txt`, float16; the key is b32 and l14 for OpenAI's architectures, else the name of the
@@ -136,7 +136,7 @@ def datacomp(source: Source, out: Path, model: str | None) -> int:
     return total
 
 
-def subset(source: Source, out: Path, _: str | None) -> int:
+def subset(source: DatasetFolders, out: Path, _: str | None) -> int:
     """Write `subset.npy`, the two halves of each uid, sorted, dtype u8,u8; return the number of rows."""
     all_halves = [halves(rows["uid"]) for _, rows in source.rows()]
     joined = np.concatenate(all_halves)
@@ -162,7 +162,7 @@ def halves(uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return result
 
 
-def blurred(source: Source, out: Path, _: str | None) -> int:
+def blurred(source: DatasetFolders, out: Path, _: str | None) -> int:
     """Write copies of the shards of scored images, with `face_bboxes` blurred, and return the number of images.
 
     The tables have the additional column `face_bboxes`. Pictures without a box are copied byte for byte, others are
@@ -198,7 +198,7 @@ def _without_faces(body: bytes, boxes: list[list[float]]) -> tuple[bytes, str]:
     return out.getvalue(), "jpg"
 
 
-FORMATS: Final[Mapping[str, Callable[[Source, Path, str | None], int]]] = {
+FORMATS: Final[Mapping[str, Callable[[DatasetFolders, Path, str | None], int]]] = {
     "clip-retrieval": clip_retrieval,
     "datacomp": datacomp,
     "subset": subset,
@@ -206,7 +206,7 @@ FORMATS: Final[Mapping[str, Callable[[Source, Path, str | None], int]]] = {
 }
 
 
-def _read(source: Source, models: list[str]) -> Iterator[tuple[str, pa.Table, list[np.ndarray]]]:
+def _read(source: DatasetFolders, models: list[str]) -> Iterator[tuple[str, pa.Table, list[np.ndarray]]]:
     """Yield name, rows and arrays (image, text of each model) of each shard that has rows with all of them."""
     group = zarr.open_group(source.store, mode="r")
     stored = [embeddings.array(group, f"{model}/{kind}") for model in models for kind in ("image", "text")]
@@ -222,7 +222,7 @@ def _read(source: Source, models: list[str]) -> Iterator[tuple[str, pa.Table, li
             yield name, rows.filter(pa.array(whole)), [values[whole] for values in arrays]
 
 
-def _models(source: Source, wanted: list[str] | None, *, only: bool = False) -> list[str]:
+def _models(source: DatasetFolders, wanted: list[str] | None, *, only: bool = False) -> list[str]:
     stored = sorted(embeddings.about(source.store))
     if not stored:
         message = f"{source.store} has no embeddings. Remedy: run score first, or give its output folder"

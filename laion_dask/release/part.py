@@ -59,9 +59,9 @@ def release(
     rows = _count(split, verdicts)
     limit = max(settings.rows_per_file, -(-rows // MAX_FILES))
     subsets_ = _subset_rules(settings)
-    own = {name: _Files(out / name, split, limit, schema.RELEASE.schema) for name in (MAIN, *subsets_)}
+    own = {name: _WrittenFiles(out / name, split, limit, schema.RELEASE.schema) for name in (MAIN, *subsets_)}
     views = {name: layouts.layout(name, models) for name in settings.tables}
-    others = {name: _Files(out / name, split, limit, view.table.schema) for name, view in views.items()}
+    others = {name: _WrittenFiles(out / name, split, limit, view.table.schema) for name, view in views.items()}
     ledger = Ledger()
     for batch in _kept(split, images, scores, verdicts):
         further = _with_hash(batch)
@@ -128,7 +128,7 @@ def _with_hash(batch: pa.RecordBatch) -> pa.Table:
     return table.select(columns.names).cast(columns)
 
 
-class _Files:
+class _WrittenFiles:
     """Writes rows of one table into files of equal length named `<folder>/<split>-<number>.parquet`.
 
     Rows are buffered into full row groups, since batches of a subset are small.

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from laion_dask.report import reference, reference_figures
 from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics.summary import ALL, FunnelStep, Histogram, Statistics
-from laion_dask.statistics.truth import Decision
+from laion_dask.statistics.truth import DecisionScore
 
 KEPT: Final = "#0072B2"
 DROPPED: Final = "#D9822B"
@@ -68,7 +68,7 @@ class FigureFiles:
 
 
 def write(
-    folder: Path, steps: Sequence[FunnelStep], statistics: Statistics, decisions: Sequence[Decision]
+    folder: Path, steps: Sequence[FunnelStep], statistics: Statistics, decisions: Sequence[DecisionScore]
 ) -> list[FigureFiles]:
     """Draw every figure that has data into `folder`, and return them in the order of the report."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -294,7 +294,7 @@ def _safety(statistics: Statistics) -> Figure:
     return figure
 
 
-def _truth(decisions: Sequence[Decision]) -> Figure:
+def _truth(decisions: Sequence[DecisionScore]) -> Figure:
     figure, (axes,) = _frame(0.95 + 0.25 * len(decisions))
     _rows(axes, [_plain(decision.name) for decision in decisions])
     for place, decision in enumerate(decisions):

@@ -129,7 +129,7 @@ def _changes(out: Path, data: Path, against: str | None, project: Path) -> dict[
     return diff.for_page(changes)
 
 
-def headline(numbers: summary.Statistics, decisions: list[truth.Decision]) -> dict[str, dict[str, Any]]:
+def headline(numbers: summary.Statistics, decisions: list[truth.DecisionScore]) -> dict[str, dict[str, Any]]:
     """Return the numbers for comparing versions: safety, truth and kept, rounded to six digits."""
     safety: dict[str, dict[str, Any]] = {}
     for rate in numbers.safety:

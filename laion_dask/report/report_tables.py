@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from laion_dask.statistics.summary import PERCENTILES, FunnelStep, Statistics
-from laion_dask.statistics.truth import Decision
+from laion_dask.statistics.truth import DecisionScore
 from laion_dask.storage import sheets
 
 
-def write(folder: Path, steps: Sequence[FunnelStep], numbers: Statistics, decisions: Sequence[Decision]) -> list[Path]:
+def write(
+    folder: Path, steps: Sequence[FunnelStep], numbers: Statistics, decisions: Sequence[DecisionScore]
+) -> list[Path]:
     """Write funnel, kept, safety, truth, languages, hosts and sizes as `<name>.csv`; shares have six digits.
 
     A share without a denominator is empty. Without truth labels there is no truth.csv.
@@ -53,7 +55,7 @@ def _funnel(steps: Sequence[FunnelStep]) -> Iterable[Sequence[Any]]:
         yield step.stage, step.ledger, "kept", step.kept, step.kept / step.seen if step.seen else None
 
 
-def _decision(row: Decision) -> Sequence[Any]:
+def _decision(row: DecisionScore) -> Sequence[Any]:
     counts = (row.judged, row.true_positives, row.false_positives, row.false_negatives)
     return row.name, row.stage, *counts, row.precision, row.recall
 

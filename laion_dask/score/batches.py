@@ -19,7 +19,7 @@ from laion_dask.clip import devices
 from laion_dask.clip.clip import Clip
 from laion_dask.clip.preprocess import Preparation
 from laion_dask.score import prefetch
-from laion_dask.score.prefetch import BODIES_AT_ONCE, Ahead, Room
+from laion_dask.score.prefetch import BODIES_AT_ONCE, PixelBuffer, Prefetcher
 
 # Batches that are decoded ahead of the one in the forward pass.
 _AHEAD: Final = 2
@@ -56,10 +56,10 @@ class Stopwatch:
 
 
 @dataclass(slots=True)
-class _Tray:
+class _PendingBatch:
     """One batch while it is decoded: its buffer, and the futures of what fills it."""
 
-    room: Room
+    room: PixelBuffer
     rows: list[int] = field(default_factory=list)
     decoded: list[Future[list[bool]]] = field(default_factory=list)
     texts: list[tuple[np.ndarray, Future[Any] | None]] = field(default_factory=list)
@@ -86,7 +86,7 @@ def batches(
     size = settings.batch or max(model.image_slices.rows for model in models.values())
     needed = max(one.needed_px for one in preparations.values()) if settings.decode == "reduced" else None
     fill = _Filling(first.device, preparations, size, needed, iter(images), row_of)
-    filling: deque[_Tray] = deque()
+    filling: deque[_PendingBatch] = deque()
     try:
         while True:
             with watch.measure("decode"):
@@ -125,14 +125,14 @@ class _Filling:
         source: Iterator[tuple[str, bytes]],
         row_of: Mapping[str, int],
     ) -> None:
-        self.ahead: Ahead = prefetch.start(device)
+        self.ahead: Prefetcher = prefetch.start(device)
         self._preparations = [*preparations.values()]
         self._size, self._needed_px = size, needed_px
         self._source, self._row_of = source, row_of
 
-    def next(self) -> _Tray | None:
+    def next(self) -> _PendingBatch | None:
         """Submit the images of one batch to the decoders; None where no images are left."""
-        pending = _Tray(self.ahead.room(self._size, self._preparations))
+        pending = _PendingBatch(self.ahead.room(self._size, self._preparations))
         source = islice(self._source, self._size)
         while chunk := list(islice(source, BODIES_AT_ONCE)):
             bodies = [body for _, body in chunk]
@@ -146,7 +146,7 @@ class _Filling:
         return pending
 
 
-def _batch(pending: _Tray, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], device: str) -> Batch:
+def _batch(pending: _PendingBatch, good: np.ndarray, texts: list[tuple[np.ndarray, Any]], device: str) -> Batch:
     """Copy a decoded batch to the device, without the rows of images that could not be decoded."""
     import torch  # noqa: PLC0415
 

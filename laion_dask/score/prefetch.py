@@ -34,7 +34,7 @@ _Address = tuple[int, int, int]
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
-class Room(Protocol):
+class PixelBuffer(Protocol):
     """A buffer for the pixels of one batch."""
 
     @property
@@ -42,10 +42,10 @@ class Room(Protocol):
         """For each preparation uint8 (rows, height, width, 3), pinned where a GPU reads it."""
 
 
-class Ahead(Protocol):
+class Prefetcher(Protocol):
     """Decodes the images of one part ahead of its forward passes."""
 
-    def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
+    def room(self, rows: int, preparations: Sequence[Preparation]) -> PixelBuffer:
         """Return a buffer for a batch."""
 
     def decode(
@@ -53,7 +53,7 @@ class Ahead(Protocol):
         bodies: Sequence[bytes],
         needed_px: int | None,
         preparations: Sequence[Preparation],
-        room: Room,
+        room: PixelBuffer,
         first: int,
     ) -> Future[list[bool]]:
         """Decode bodies into the buffer from row `first` on; the result says for each whether it could be decoded."""
@@ -61,14 +61,14 @@ class Ahead(Protocol):
     def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
         """Tokenize texts: int64 (rows, context)."""
 
-    def uploaded(self, room: Room) -> None:
+    def uploaded(self, room: PixelBuffer) -> None:
         """Release a buffer whose copy to the device has been started."""
 
     def close(self) -> None:
         """End the threads that were started for this part."""
 
 
-def start(device: str) -> Ahead:
+def start(device: str) -> Prefetcher:
     """Start the decoders of a part: processes for a GPU, where this process may have children; else threads."""
     number = devices.decoders(device)
     # Dask's workers are daemons, which may not have children, unless cluster.py configures them otherwise.
@@ -107,7 +107,7 @@ class Threads:
         self._device = device
         self._pool = ThreadPoolExecutor(number)
 
-    def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
+    def room(self, rows: int, preparations: Sequence[Preparation]) -> PixelBuffer:
         """Return a buffer in this process's memory."""
         return _Own(rows, preparations, self._device)
 
@@ -116,18 +116,18 @@ class Threads:
         bodies: Sequence[bytes],
         needed_px: int | None,
         preparations: Sequence[Preparation],
-        room: Room,
+        room: PixelBuffer,
         first: int,
     ) -> Future[list[bool]]:
-        """As `Ahead.decode`."""
+        """As `Prefetcher.decode`."""
         rooms = [room.tensors[one.key].numpy()[first:] for one in preparations]
         return self._pool.submit(decode, bodies, needed_px, preparations, rooms)
 
     def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
-        """As `Ahead.read`."""
+        """As `Prefetcher.read`."""
         return self._pool.submit(tokenizer, list(texts))
 
-    def uploaded(self, room: Room) -> None:
+    def uploaded(self, room: PixelBuffer) -> None:
         """Do nothing: torch tracks when pinned memory can be reused."""
 
     def close(self) -> None:
@@ -189,7 +189,7 @@ class Processes:
         self._lock = threading.Lock()
         self._pickled: dict[int, tuple[Tokenizer, _Nameless]] = {}
 
-    def room(self, rows: int, preparations: Sequence[Preparation]) -> Room:
+    def room(self, rows: int, preparations: Sequence[Preparation]) -> PixelBuffer:
         """Return a released buffer, or a new one."""
         shapes = tuple((one.key, (rows, *one.side, 3)) for one in preparations)
         with self._lock:
@@ -204,15 +204,15 @@ class Processes:
         bodies: Sequence[bytes],
         needed_px: int | None,
         preparations: Sequence[Preparation],
-        room: Room,
+        room: PixelBuffer,
         first: int,
     ) -> Future[list[bool]]:
-        """As `Ahead.decode`."""
+        """As `Prefetcher.decode`."""
         shared = _shared(room)
         return self._pool.submit(_decode, bodies, needed_px, preparations, shared.address, shared.shapes, first)
 
     def read(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Future[Any]:
-        """As `Ahead.read`; a tokenizer is pickled once, and unpickled once in each process."""
+        """As `Prefetcher.read`; a tokenizer is pickled once, and unpickled once in each process."""
         with self._lock:
             if id(tokenizer) not in self._pickled:
                 # The tokenizer is kept too, so that its id is not reused.
@@ -220,7 +220,7 @@ class Processes:
             address = self._pickled[id(tokenizer)][1].address
         return self._threads.submit(lambda: _tensor(self._pool.submit(_read, address, list(texts)).result()))
 
-    def uploaded(self, room: Room) -> None:
+    def uploaded(self, room: PixelBuffer) -> None:
         """Release the buffer; its next user waits for the copy."""
         shared = _shared(room)
         if hasattr(shared, "copied"):
@@ -242,7 +242,7 @@ def _processes(number: int) -> Processes:
     return Processes(number)
 
 
-def _shared(room: Room) -> _Shared:
+def _shared(room: PixelBuffer) -> _Shared:
     if not isinstance(room, _Shared):
         raise TypeError("a buffer of another kind of decoder")
     return room

@@ -149,7 +149,7 @@ def collect(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[s
     The safety rates are those of `rate_queries`, over all found pairs, also those that another rule dropped. Rates of
     kept pairs use LAION-5B's 0.5 and 0.8 instead of the version's limits, so that versions compare.
     """
-    tally = _Tally(settings)
+    tally = _ReasonTally(settings)
     columns = ["split", "language", "host", "caption", "original_width", "original_height"]
     for shard in outcomes.attempts(data, columns, ["similarity", "aesthetic"]):
         tally.add(shard.table)
@@ -167,7 +167,7 @@ def safety(counted: Sequence[rate_queries.Counted]) -> tuple[Rate, ...]:
     )
 
 
-class _Tally:
+class _ReasonTally:
     """Counts over shards; memory grows with hosts, languages and distinct sizes, not with pairs."""
 
     def __init__(self, settings: params.Params) -> None:

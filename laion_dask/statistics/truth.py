@@ -36,7 +36,7 @@ _MEANINGS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class DecisionScore:
     """Precision and recall of one decision over `judged` rows; a share without a denominator is None."""
 
     name: str
@@ -53,7 +53,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class _Link:
+class _LabelledLink:
     """One labelled link: its truth, its pair (None if dropped), its attempt (None if not tried), its verdict."""
 
     truth: Mapping[str, Any]
@@ -62,7 +62,7 @@ class _Link:
     fate: str
 
 
-def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[str, Any]]) -> list[Decision]:
+def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping[str, Any]]) -> list[DecisionScore]:
     """Judge every decision in the labels or in the version, in the order of the stages; [] without labels.
 
     Reasons of `extract` have no row for each link: its counts in `metrics` are compared with the labelled links without
@@ -92,7 +92,7 @@ def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping
     return judged
 
 
-def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
+def _links(labels: list[dict[str, Any]], data: Path) -> list[_LabelledLink]:
     order = ("crawl", "wat_order", "record_offset", "link_index")
     pairs: dict[tuple[Any, ...], dict[str, Any]] = {}
     survivor: dict[str, tuple[Any, ...]] = {}
@@ -120,15 +120,15 @@ def _links(labels: list[dict[str, Any]], data: Path) -> list[_Link]:
         place = tuple(label[name] for name in _PLACE)
         pair = pairs.get(place)
         if pair is None:
-            links.append(_Link(label, None, None, "extract"))
+            links.append(_LabelledLink(label, None, None, "extract"))
         elif survivor[pair["uid"]] != place:
-            links.append(_Link(label, pair, None, "duplicate_pair"))
+            links.append(_LabelledLink(label, pair, None, "duplicate_pair"))
         else:
-            links.append(_Link(label, pair, attempts.get(pair["uid"]), fates.get(pair["uid"], "lost")))
+            links.append(_LabelledLink(label, pair, attempts.get(pair["uid"]), fates.get(pair["uid"], "lost")))
     return links
 
 
-def _of_extract(links: list[_Link], metrics: Mapping[str, Mapping[str, Any]]) -> list[Decision]:
+def _of_extract(links: list[_LabelledLink], metrics: Mapping[str, Mapping[str, Any]]) -> list[DecisionScore]:
     dropped = metrics.get("extract", {}).get("links", {}).get("dropped", {})
     expected = Counter(link.truth["expected"] for link in links)
     without_pair = Counter(link.truth["expected"] for link in links if link.pair is None)
@@ -144,7 +144,7 @@ def _of_extract(links: list[_Link], metrics: Mapping[str, Mapping[str, Any]]) ->
     return decisions
 
 
-def _of_detector(reason: str, pairs: list[_Link], settings: params.Params) -> list[Decision]:
+def _of_detector(reason: str, pairs: list[_LabelledLink], settings: params.Params) -> list[DecisionScore]:
     rules = settings.filter
     tests: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any]], bool]]] = {
         "unsafe": ("punsafe", lambda truth: truth["unsafe"], lambda row: row["punsafe"] > rules.max_punsafe),
@@ -171,7 +171,7 @@ def _of_detector(reason: str, pairs: list[_Link], settings: params.Params) -> li
     return [_decision(reason, "filter", rows)] if rows else []
 
 
-def _of_duplicate_images(pairs: list[_Link]) -> list[Decision]:
+def _of_duplicate_images(pairs: list[_LabelledLink]) -> list[DecisionScore]:
     downloaded = [link for link in pairs if link.attempt is not None and link.attempt["downloaded"]]
     copies = Counter(link.attempt["sha256"] for link in downloaded if link.attempt is not None)
     lowest: dict[str, str] = {}
@@ -188,7 +188,7 @@ def _of_duplicate_images(pairs: list[_Link]) -> list[Decision]:
     return [_decision("duplicate_image", "filter", rows)] if any(any(row) for row in rows) else []
 
 
-def _of_near_duplicates(pairs: list[_Link]) -> list[Decision]:
+def _of_near_duplicates(pairs: list[_LabelledLink]) -> list[DecisionScore]:
     bytes_of = {link.truth["url"]: link.attempt["sha256"] for link in pairs if link.attempt is not None}
     candidates = []
     for link in pairs:
@@ -207,7 +207,7 @@ def _of_near_duplicates(pairs: list[_Link]) -> list[Decision]:
     return [_decision("near_duplicate", "filter", rows)] if any(any(row) for row in rows) else []
 
 
-def _of_text(links: list[_Link]) -> list[Decision]:
+def _of_text(links: list[_LabelledLink]) -> list[DecisionScore]:
     identity, language = Counter[str](), Counter[str]()
     splits: list[tuple[str, str]] = []
     for link in links:
@@ -242,14 +242,14 @@ def _split(language: str) -> str:
     return "en" if language == "en" else "multi"
 
 
-def _decision(name: str, stage: str, rows: Iterable[tuple[bool, bool]]) -> Decision:
+def _decision(name: str, stage: str, rows: Iterable[tuple[bool, bool]]) -> DecisionScore:
     counts = Counter((bool(actual), bool(predicted)) for actual, predicted in rows)
     return _from_counts(name, stage, counts.total(), (counts[True, True], counts[False, True], counts[True, False]))
 
 
-def _from_counts(name: str, stage: str, judged: int, counts: tuple[int, int, int]) -> Decision:
+def _from_counts(name: str, stage: str, judged: int, counts: tuple[int, int, int]) -> DecisionScore:
     true, false, missed = counts
-    return Decision(
+    return DecisionScore(
         name,
         stage,
         _MEANINGS[name],

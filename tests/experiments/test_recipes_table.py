@@ -43,5 +43,5 @@ def test_what_a_stage_says_when_it_fails_is_in_the_error(tmp_path: Path, monkeyp
     monkeypatch.setattr(recipes_table, "STAGES", ("crawl",))
     laid = recipes_table.values("laion-5b", recipes_table.demo(24))
     laid["crawl"] |= {"source": "files", "files": [str(tmp_path / "none.warc.wat.gz")]}
-    with pytest.raises(recipes_table.TableError, match=r"crawl, laion-5b, demo: [\s\S]*none\.warc\.wat\.gz"):
+    with pytest.raises(recipes_table.RecipesTableError, match=r"crawl, laion-5b, demo: [\s\S]*none\.warc\.wat\.gz"):
         recipes_table.run(laid, tmp_path)

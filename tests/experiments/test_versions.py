@@ -100,13 +100,13 @@ def test_a_revision_without_a_version_and_a_cache_without_its_files_are_told(
     history.create(tmp_path / "empty")
     history.git(tmp_path / "empty", "add", "-A")
     history.git(tmp_path / "empty", "commit", "-qm", "nothing")
-    with pytest.raises(versions.VersionError, match=r"no dvc\.lock, metrics, params\.yaml"):
+    with pytest.raises(versions.ComparedVersionError, match=r"no dvc\.lock, metrics, params\.yaml"):
         versions.read(tmp_path / "empty", "HEAD")
-    with pytest.raises(versions.VersionError, match="rev-parse"):
+    with pytest.raises(versions.ComparedVersionError, match="rev-parse"):
         versions.read(repository.root, "no-such-thing")
     cache = versions.cache_folder(repository.root)
     gone = versions.read(repository.root, repository.c)
-    with pytest.raises(versions.VersionError, match="dvc fetch"):
+    with pytest.raises(versions.ComparedVersionError, match="dvc fetch"):
         versions.cached(cache, gone, "data/report")
 
 

@@ -152,7 +152,7 @@ def exported(images: Path, score: Path, out: Path) -> None:
     assert isinstance(group, zarr.Group)
     for name in ("image", "text"):
         embeddings.array(group, f"b32/{name}")[:] = 0.5
-    source = exports.Source(images, score)
+    source = exports.DatasetFolders(images, score)
     for view in (exports.clip_retrieval, exports.datacomp, exports.subset):
         assert view(source, out / view.__name__, None) > 20
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from laion_dask.cli.main import app
 from laion_dask.release import exports
-from laion_dask.release.exports import ExportError, Source
+from laion_dask.release.exports import DatasetFolders, ExportError
 from laion_dask.storage import embeddings
 
 ROWS = 16
@@ -61,8 +61,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-def source(data: Path, *, verdicts: bool = True) -> Source:
-    return Source(data / "download", data / "score", data / "filter" if verdicts else None)
+def source(data: Path, *, verdicts: bool = True) -> DatasetFolders:
+    return DatasetFolders(data / "download", data / "score", data / "filter" if verdicts else None)
 
 
 def kept(shard: int) -> list[int]:
@@ -141,9 +141,9 @@ def test_what_cannot_be_exported_is_named_with_the_remedy(data: Path, tmp_path: 
         with pytest.raises(ExportError, match=told):
             exports.clip_retrieval(source(data), tmp_path / "out", model)
     with pytest.raises(ExportError, match="has no scores"):
-        exports.subset(Source(tmp_path, tmp_path), tmp_path / "out", None)
+        exports.subset(DatasetFolders(tmp_path, tmp_path), tmp_path / "out", None)
     with pytest.raises(ExportError, match=r"00000\.parquet is missing"):
-        exports.subset(Source(tmp_path, data / "score"), tmp_path / "out", None)
+        exports.subset(DatasetFolders(tmp_path, data / "score"), tmp_path / "out", None)
 
 
 def test_the_command_exports_the_version_of_the_folder_and_replaces_only_when_told(

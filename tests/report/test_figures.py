@@ -15,7 +15,7 @@ from laion_dask.report import figures
 from laion_dask.report.figures import FigureFiles
 from laion_dask.statistics import summary, truth
 from laion_dask.statistics.summary import FunnelStep, Statistics
-from laion_dask.statistics.truth import Decision
+from laion_dask.statistics.truth import DecisionScore
 
 NAMES = ["funnel", "similarity", "languages", "safety", "truth", "sizes", "shares", "aesthetics"]
 
@@ -23,7 +23,7 @@ NAMES = ["funnel", "similarity", "languages", "safety", "truth", "sizes", "share
 @pytest.fixture(scope="module")
 def numbers(
     tmp_path_factory: pytest.TempPathFactory, defaults: Params
-) -> tuple[list[FunnelStep], Statistics, list[Decision]]:
+) -> tuple[list[FunnelStep], Statistics, list[DecisionScore]]:
     data, metrics = sample_version.write(tmp_path_factory.mktemp("version"), links=120, shards=1)
     counts = sample_version.load_metrics(metrics)
     return (
@@ -35,7 +35,7 @@ def numbers(
 
 @pytest.fixture(scope="module")
 def drawn(
-    numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path_factory: pytest.TempPathFactory
+    numbers: tuple[list[FunnelStep], Statistics, list[DecisionScore]], tmp_path_factory: pytest.TempPathFactory
 ) -> list[FigureFiles]:
     return figures.write(tmp_path_factory.mktemp("figures"), *numbers)
 
@@ -59,7 +59,7 @@ def test_every_figure_is_written_twice_with_a_title_and_a_caption(drawn: list[Fi
 
 @pytest.mark.slow
 def test_the_same_numbers_give_the_same_bytes(
-    drawn: list[FigureFiles], numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path: Path
+    drawn: list[FigureFiles], numbers: tuple[list[FunnelStep], Statistics, list[DecisionScore]], tmp_path: Path
 ) -> None:
     figures.write(tmp_path, *numbers)
     for path in drawn[0].svg.parent.iterdir():
@@ -68,7 +68,7 @@ def test_the_same_numbers_give_the_same_bytes(
 
 
 def test_a_figure_with_nothing_to_show_is_left_out(
-    numbers: tuple[list[FunnelStep], Statistics, list[Decision]], tmp_path: Path
+    numbers: tuple[list[FunnelStep], Statistics, list[DecisionScore]], tmp_path: Path
 ) -> None:
     _, collected, _ = numbers
     empty = replace(collected, splits=(), languages=(), safety=(), sizes=())

@@ -355,9 +355,9 @@ def test_shards_are_exported_with_their_faces_blurred_and_datacomp_gets_the_boxe
     table = scored(shard, tmp_path / "scored", rules(faces=detector(shard, threshold=0.45)))
     plain = scored(shard, tmp_path / "none", rules(faces=detector(shard, threshold=0.9)))
     boxes = dict(zip(table["uid"].to_pylist(), table["face_bboxes"].to_pylist(), strict=True))
-    source = exports.Source(shard, tmp_path / "scored")
-    assert exports.blurred(source, tmp_path / "out", None) == 4
-    assert exports.blurred(exports.Source(shard, tmp_path / "none"), tmp_path / "same", None) == plain.num_rows - 2
+    some, none = (exports.DatasetFolders(shard, tmp_path / name) for name in ("scored", "none"))
+    assert exports.blurred(some, tmp_path / "out", None) == 4
+    assert exports.blurred(none, tmp_path / "same", None) == plain.num_rows - 2
     before, after, same = (
         dict(shards.read_shard(folder / "00000.tar")) for folder in (shard, tmp_path / "out", tmp_path / "same")
     )
@@ -369,7 +369,7 @@ def test_shards_are_exported_with_their_faces_blurred_and_datacomp_gets_the_boxe
         wanted = blur(prepare.upright(before[row["key"]]), row["face_bboxes"])
         off = np.abs(np.asarray(wanted).astype(int) - np.asarray(prepare.upright(after[row["key"]])).astype(int))
         assert off.mean() < 4, "JPEG, of noise"
-    exports.datacomp(source, tmp_path / "datacomp", None)
+    exports.datacomp(some, tmp_path / "datacomp", None)
     found = pq.read_table(tmp_path / "datacomp" / "00000.parquet")
     assert found["face_bboxes"].to_pylist() == [boxes[uid] for uid in found["uid"].to_pylist()]
 
@@ -377,7 +377,7 @@ def test_shards_are_exported_with_their_faces_blurred_and_datacomp_gets_the_boxe
 def test_where_no_faces_were_looked_for_no_shards_without_faces_can_be_written(shard: Path, tmp_path: Path) -> None:
     scored(shard, tmp_path / "scored", rules())
     with pytest.raises(exports.ExportError, match=r"has no face_bboxes\. Remedy: name a detector in score.faces"):
-        exports.blurred(exports.Source(shard, tmp_path / "scored"), tmp_path / "out", None)
+        exports.blurred(exports.DatasetFolders(shard, tmp_path / "scored"), tmp_path / "out", None)
 
 
 def test_a_filter_can_ask_for_faces_where_they_are_looked_for(defaults: params.Params) -> None:

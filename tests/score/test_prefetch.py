@@ -16,7 +16,7 @@ from laion_dask import params
 from laion_dask.clip import models
 from laion_dask.clip.preprocess import Preparation
 from laion_dask.score import prefetch
-from laion_dask.score.prefetch import Ahead, Processes, Threads
+from laion_dask.score.prefetch import Prefetcher, Processes, Threads
 
 BODIES = [small_clips.jpeg(1), b"no image", small_clips.jpeg(2, (300, 40)), small_clips.jpeg(3, (20, 20))]
 
@@ -44,7 +44,7 @@ def processes() -> Iterator[Processes]:
     started.end()
 
 
-def pixels(decoders: Ahead, preparations: list[Preparation], first: int) -> tuple[list[bool], np.ndarray]:
+def pixels(decoders: Prefetcher, preparations: list[Preparation], first: int) -> tuple[list[bool], np.ndarray]:
     room = decoders.room(8, preparations)
     (key,) = (one.key for one in preparations)
     room.tensors[key].fill_(7)

@@ -12,15 +12,15 @@ from made.versions import sample_version
 from laion_dask.params import Params
 from laion_dask.schema.reasons import REASON_STAGE
 from laion_dask.statistics import truth
-from laion_dask.statistics.truth import Decision
+from laion_dask.statistics.truth import DecisionScore
 
 
-def judge(data: Path, metrics: Path, settings: Params) -> dict[str, Decision]:
+def judge(data: Path, metrics: Path, settings: Params) -> dict[str, DecisionScore]:
     found = truth.decisions(data, settings, sample_version.load_metrics(metrics))
     return {decision.name: decision for decision in found}
 
 
-def counts(decision: Decision) -> tuple[int, int, int]:
+def counts(decision: DecisionScore) -> tuple[int, int, int]:
     return decision.true_positives, decision.false_positives, decision.false_negatives
 
 

@@ -139,7 +139,7 @@ class TestTables:
 
     def test_no_picture_that_was_written_carries_metadata(self, small: Project, tmp_path: Path) -> None:
         written = [small.folder / "data" / stage for stage in STAGES[1:]]
-        source = exports.Source(*(small.folder / "data" / stage for stage in ("download", "score", "filter")))
+        source = exports.DatasetFolders(*(small.folder / "data" / stage for stage in ("download", "score", "filter")))
         for view in (exports.clip_retrieval, exports.datacomp, exports.subset):
             assert view(source, tmp_path / view.__name__, None) > 0
         found = metadata.scan(*written, small.folder / "mlruns", tmp_path)

@@ -36,14 +36,14 @@ class TransferError(Exception):
     """The host refused, the connection was lost, or the object changed, and no retry is left."""
 
 
-class Version(NamedTuple):
+class WarcVersion(NamedTuple):
     """Size in bytes and the server's ETag, which must not change between requests."""
 
     size: int
     etag: str
 
 
-class _Origin(Protocol):
+class _ByteOrigin(Protocol):
     """A source of bytes; `read` returns those from `start` up to `end` or the end of the file."""
 
     block_bytes: int
@@ -51,12 +51,12 @@ class _Origin(Protocol):
 
     def read(self, start: int, end: int) -> bytes: ...
 
-    def version(self) -> Version: ...
+    def version(self) -> WarcVersion: ...
 
     def close(self) -> None: ...
 
 
-class Stored:
+class StoredBlock:
     """The bytes of a file as stored, by offset, with a cache of a few blocks.
 
     Every block is hashed when it is first read; `sha256` reads the remaining ones.
@@ -142,7 +142,7 @@ class Stored:
         return self._pool.submit(self._origin.read, index * self._step, (index + 1) * self._step)
 
 
-def _open(location: str) -> _Origin:
+def _open(location: str) -> _ByteOrigin:
     if "://" not in location:
         return _Local(Path(location))
     from fsspec.core import url_to_fs  # noqa: PLC0415 - only remote WATs need it
@@ -194,7 +194,7 @@ class _Local:
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
             raise LocationError(f"{path} is no regular file. Remedy: write it to disk first")
-        self._version = Version(status.st_size, "")
+        self._version = WarcVersion(status.st_size, "")
 
     def read(self, start: int, end: int) -> bytes:
         data = os.pread(self._file.fileno(), end - start, start)
@@ -202,7 +202,7 @@ class _Local:
             raise TransferError(f"{self._file.name} has become shorter while it was read. Remedy: run again")
         return data
 
-    def version(self) -> Version:
+    def version(self) -> WarcVersion:
         return self._version
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class _Remote:
         self.requests = 0
         self._url = url
         self._get = get
-        self._version: Version | None = None
+        self._version: WarcVersion | None = None
         self._closing = threading.Event()
 
     def read(self, start: int, end: int) -> bytes:
@@ -243,7 +243,7 @@ class _Remote:
             return error
         return None
 
-    def version(self) -> Version:
+    def version(self) -> WarcVersion:
         if self._version is None:
             raise TransferError(f"{self._url} has not been asked for yet")
         return self._version
@@ -258,7 +258,7 @@ class _Remote:
 
     def _see(self, size: int, etag: str) -> None:
         """Compare the first answer's size and ETag with every later one."""
-        version = Version(size, etag)
+        version = WarcVersion(size, etag)
         if self._version is None:
             self._version = version
         elif version != self._version:

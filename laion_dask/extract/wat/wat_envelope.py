@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 
 
-class _Head(msgspec.Struct):
+class _EnvelopeHead(msgspec.Struct):
     base: Any = msgspec.field(name="Base", default=None)
 
 
 class _Html(msgspec.Struct):
-    head: _Head | None = msgspec.field(name="Head", default=None)
+    head: _EnvelopeHead | None = msgspec.field(name="Head", default=None)
     links: msgspec.Raw = msgspec.field(name="Links", default_factory=msgspec.Raw)
 
 

@@ -109,7 +109,7 @@ class _Reader:
         head = _exactly(stream, trace_formats.HEAD_BYTES)
         kind = trace_formats.kind_of(head, name, _tail(stream) if path else b"")
         leaf = _Leaf(self._search, self._pictures, text=kind == "parquet")
-        source = _Source(head, stream, leaf, self)
+        source = _FileStream(head, stream, leaf, self)
         unread = trace_formats.opaque(head)
         before = self._left
         trace = ""
@@ -138,7 +138,7 @@ class _Reader:
         if self._left < 0:
             raise trace_openers.UnreadError("unpacks to more than 5,000 times its size")
 
-    def _whole(self, kind: str, source: _Source, name: str, depth: int, path: Path | None) -> str:
+    def _whole(self, kind: str, source: _FileStream, name: str, depth: int, path: Path | None) -> str:
         """Search a kind of file that needs seeking."""
         with _at_hand(source, path, named=kind in trace_openers.BY_PATH) as (file, where):
             if kind in trace_openers.BY_PATH:
@@ -208,7 +208,7 @@ class _Leaf(Stream):
         return "a picture" if same else ""
 
 
-class _Source(io.RawIOBase):
+class _FileStream(io.RawIOBase):
     """A stream that feeds a leaf with all bytes that an opener reads."""
 
     def __init__(self, head: bytes, stream: IO[bytes], leaf: _Leaf, reader: _Reader) -> None:
@@ -264,7 +264,7 @@ def _tail(stream: IO[bytes]) -> bytes:
 
 
 @contextmanager
-def _at_hand(source: _Source, path: Path | None, *, named: bool) -> Iterator[tuple[IO[bytes], Path]]:
+def _at_hand(source: _FileStream, path: Path | None, *, named: bool) -> Iterator[tuple[IO[bytes], Path]]:
     """Yield a stream as a seekable file, after all of its bytes were searched."""
     if path is not None:
         source.drain()
@@ -280,7 +280,7 @@ def _at_hand(source: _Source, path: Path | None, *, named: bool) -> Iterator[tup
             yield spooled, Path()
 
 
-def _copy(source: _Source, file: Any) -> None:  # noqa: ANN401 - a file of tempfile has types of its own
+def _copy(source: _FileStream, file: Any) -> None:  # noqa: ANN401 - a file of tempfile has types of its own
     while data := source.read(_READ):
         file.write(data)
     file.flush()

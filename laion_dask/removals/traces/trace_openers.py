@@ -118,10 +118,10 @@ def _zstd(file: IO[bytes]) -> Opened:
     if rest and (rest % 16 != 4 or rest // 16 < frames):
         raise UnreadError(f"{rest} bytes behind the last frame of zstd are something else")
     file.seek(0)
-    yield _UNPACKED, pa.CompressedInputStream(pa.PythonFile(_Window(file, end), "r"), "zstd")
+    yield _UNPACKED, pa.CompressedInputStream(pa.PythonFile(_StreamWindow(file, end), "r"), "zstd")
 
 
-class _Window(io.RawIOBase):
+class _StreamWindow(io.RawIOBase):
     """The first bytes of a file."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:

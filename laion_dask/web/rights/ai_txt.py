@@ -46,7 +46,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _AgentGroup:
     """The rules of the groups with the same names: by path, and by file type for patterns such as `*.jpg`."""
 
     by_path: PathRules[Rule]
@@ -66,7 +66,7 @@ class _Group:
 class AiTxt:
     """A host's ai.txt: the groups for each of our tokens, its address and Date."""
 
-    asked: tuple[tuple[_Group, ...], ...] = ()
+    asked: tuple[tuple[_AgentGroup, ...], ...] = ()
     cut: bool = False
     """The file is longer than MAX_FILE_BYTES, and its end was not read."""
     source: str = ""
@@ -115,7 +115,7 @@ def parse_ai_txt(status: int, body: bytes, tokens: Sequence[str], source: str = 
     return AiTxt(tuple({tuple(map(id, some)): some for some in chosen if some}.values()), cut, source, time)
 
 
-def _group(lines: Iterable[agent_groups.Line]) -> _Group:
+def _group(lines: Iterable[agent_groups.Line]) -> _AgentGroup:
     rules: dict[str, Rule] = {}
     by_type: dict[str, tuple[int, Rule]] = {}
     for line in lines:
@@ -128,7 +128,7 @@ def _group(lines: Iterable[agent_groups.Line]) -> _Group:
         if kind := _TYPE.fullmatch(pattern):
             here = (len(pattern), rule)
             by_type[kind[1]] = max(by_type.get(kind[1], here), here, key=lambda it: (it[0], it[1].refuses))
-    return _Group(PathRules(rules), by_type)
+    return _AgentGroup(PathRules(rules), by_type)
 
 
 def _completed(pattern: str) -> str:

@@ -100,7 +100,7 @@ def _strictest(terms: Iterable[Terms]) -> Terms:
 
 
 @dataclass(slots=True)
-class _License:
+class _LicenseElement:
     """One license element: its uses, and the first condition that a data set cannot meet."""
 
     permitted: list[str] | None = None
@@ -126,7 +126,7 @@ class _Content:
 
     url: str
     condition: str
-    licenses: list[_License] = field(default_factory=list)
+    licenses: list[_LicenseElement] = field(default_factory=list)
 
     def terms(self) -> Terms:
         """Decide by all licences of the content: the strictest counts."""
@@ -153,7 +153,7 @@ class _Document:
 
     def __init__(self) -> None:
         self.contents: list[_Content] = []
-        self._license: _License | None = None
+        self._license: _LicenseElement | None = None
         self._kind = ""
         self._text = ""
 
@@ -177,12 +177,12 @@ class _Document:
             self.contents.append(_Content(attributes.get("url", "").strip(), f"server: {server}" if server else ""))
             self._license = None
         elif name == "license" and self.contents:
-            self._license = _License()
+            self._license = _LicenseElement()
             self.contents[-1].licenses.append(self._license)
         elif self.contents and name in {"permits", "prohibits", "payment", "reporting"}:
             if self._license is None and name in {"permits", "prohibits"}:
                 # Terms outside of a license element: the author means them, so they count.
-                self._license = _License()
+                self._license = _LicenseElement()
                 self.contents[-1].licenses.append(self._license)
             self._kind = kind
             if name == "payment" and kind != "free":

@@ -34,7 +34,7 @@ def names(headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(word for word in found if word not in {"", "identity"})
 
 
-class _Stage(Protocol):
+class _Decoder(Protocol):
     """Decodes one coding, at most `_PIECE_BYTES` a call; with `more`, a call without bytes returns more.
 
     `ended`: the end of the coding was reached; `left`: bytes follow that end.
@@ -175,7 +175,7 @@ class BodyDecoder:
 
     def __init__(self, codings: Sequence[str], most: int) -> None:
         known = len(codings) <= _MAX_CODINGS and all(name in _STAGES for name in codings)
-        self._stages: list[_Stage] = [_STAGES[name]() for name in reversed(codings)] if known else []
+        self._stages: list[_Decoder] = [_STAGES[name]() for name in reversed(codings)] if known else []
         self._most = most
         # Without this limit, encoded bytes that decode to nothing could come for ever.
         self._most_packed = most + most // 16 + _PIECE_BYTES

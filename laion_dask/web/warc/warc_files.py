@@ -101,7 +101,7 @@ class WarcFile:
         named = _Named(self._path)
         place, end = 0, self._path.stat().st_size if self._split is None else self._split
         while place < end:
-            member = _Member(stream, place)
+            member = _GzipMember(stream, place)
             try:
                 record = _member_record(named, member, place)
             except _PackedError:
@@ -130,7 +130,7 @@ class WarcFile:
     def _unpack_gzip(self, stream: BinaryIO, place: int, out: BinaryIO) -> None:
         size = self._path.stat().st_size
         while place < size:
-            member = _Member(stream, place)
+            member = _GzipMember(stream, place)
             try:
                 shutil.copyfileobj(io.BufferedReader(member, _PIECE_BYTES), out)
             except (zlib.error, EOFError) as error:
@@ -178,10 +178,10 @@ def _source(path: Path, offset: int) -> Iterator[io.BufferedReader]:
     with path.open("rb") as stream:
         stream.seek(offset)
         packed = stream.peek(2)[:2] == GZIP_MAGIC
-        yield io.BufferedReader(_Member(stream, offset), _PIECE_BYTES) if packed else stream
+        yield io.BufferedReader(_GzipMember(stream, offset), _PIECE_BYTES) if packed else stream
 
 
-class _Member(io.RawIOBase):
+class _GzipMember(io.RawIOBase):
     """The content of one gzip member; after reading, `end` is the byte after it. `EOFError` where it is cut."""
 
     def __init__(self, stream: BinaryIO, place: int) -> None:
@@ -211,7 +211,7 @@ class _Member(io.RawIOBase):
         return 0
 
 
-def _member_record(named: _Named, member: _Member, place: int) -> WarcRecord | None:
+def _member_record(named: _Named, member: _GzipMember, place: int) -> WarcRecord | None:
     """Return the single record of a gzip member; None for an empty member.
 
     `_PackedError` where it has a part of a record, or several records: such a file has to be unpacked.
