@@ -37,7 +37,8 @@ repro: $(READY)  ## run what has changed, from crawl to report; RECIPE=laion-5b 
 # Types are checked beside the tests, which need minutes more; what mypy says stands whole after them. Whatever failed has
 # its log in .laion_dask/tests: pytest.xml with the output of each failed test, mypy.txt.
 LOGS := .laion_dask/tests
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --junitxml $(LOGS)/pytest.xml
+# One process more than two cores: many tests wait, for a lease that ends or for a program.
+PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --junitxml $(LOGS)/pytest.xml
 
 test: $(READY) lint  ## lint, types and all tests
 	@mkdir -p $(LOGS)

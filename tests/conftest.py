@@ -98,12 +98,14 @@ SLOW_FILES = {
     *("report/test_tracking.py", "versions/test_diff.py", "web/archive/test_exchanges.py"),
 }
 assert all((ROOT / "tests" / name).is_file() for name in SLOW_FILES), "SLOW_FILES names a file that is not there"
+# Its tests need the small demo first, and take longest.
+BUILDS = "test_dvc.py"
 # Files whose tests share nothing that takes time to make: each test may run in another process.
 ONE_BY_ONE = {"tests/benchmarks/test_benchmarks.py", "tests/images/test_decoders.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder and fixtures, and begin with the slow ones, so that no process waits for them."""
+    """Mark tests by their folder and fixtures, and put files into an order in which no process waits for another."""
     for item in items:
         folder, fixtures = item.path.parent.name, getattr(item, "fixturenames", ())
         file = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
@@ -114,7 +116,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = vars(item.module) if isinstance(item, pytest.Function) else {}
         if "client" in fixtures or STARTS_A_CLUSTER & set(names):
             item.add_marker("cluster")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    # The file that builds the small demo comes first, those that read it come after the other slow ones.
+    reads = {item.path for item in items if "built" in getattr(item, "fixturenames", ())}
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name == BUILDS:
+            return 0
+        if item.get_closest_marker("slow") is None and item.path not in reads:
+            return 3
+        return 2 if item.path in reads else 1
+
+    items.sort(key=place)
 
 
 class FilesAndTests(LoadFileScheduling):

@@ -45,7 +45,7 @@ from laion_dask.catalog import copy_binary, database, part
 
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
-QUICK: Final = (200_000, 100_000, 4, 16)
+QUICK: Final = (40_000, 20_000, 4, 16)
 """Pairs, pairs of the smaller runs, WATs, buckets of a short run."""
 _MB: Final = 1_000_000
 _EVERY_S: Final = 0.1
@@ -298,7 +298,7 @@ def main() -> None:
     arguments.add_argument("--wats", type=int, default=24)
     arguments.add_argument("--buckets", type=int, default=32)
     arguments.add_argument("--profile", action="store_true", help="print where the time of one bucket goes")
-    arguments.add_argument("--quick", action="store_true", help="200,000 pairs: to see that all of it runs")
+    arguments.add_argument("--quick", action="store_true", help="40,000 pairs: to see that all of it runs")
     given = arguments.parse_args()
     pairs, few, wats, buckets = given.pairs, given.pairs // 10, given.wats, given.buckets
     if given.quick:

@@ -49,7 +49,7 @@ class Sizes:
     small_wats: int = 100
 
 
-QUICK: Final = Sizes(gb=0.03, rounds=1, files=2, small_wats=12)
+QUICK: Final = Sizes(gb=0.01, rounds=1, files=2, small_wats=12)
 # A WAT of a general crawl of 2022, and the crawl of that size.
 _WAT_RAW_MB: Final = 1_200
 _CRAWL_WATS: Final = 90_000
@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extract.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=1.0, help="size of the corpus, unpacked (default 1.0)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each reader runs (default 5)")
-    parser.add_argument("--quick", action="store_true", help="0.03 GB, one round: to see that all of it runs")
+    parser.add_argument("--quick", action="store_true", help="0.01 GB, one round: to see that all of it runs")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     wanted = parser.parse_args()
     sizes = QUICK if wanted.quick else Sizes(wanted.gb, wanted.rounds)

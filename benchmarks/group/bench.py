@@ -41,7 +41,7 @@ from laion_dask.schema.values import PDQ_DISTANCE
 
 WORKERS: Final = 2
 SIZES: Final = (100_000, 300_000, 1_000_000)
-QUICK: Final = (4_000, 12_000)
+QUICK: Final = (2_000, 6_000)
 _ASKED: Final = 1_000  # images of the sample that is compared with all
 _MB: Final = 1_000_000
 _EVERY_S: Final = 0.5
@@ -194,7 +194,7 @@ def main() -> None:
     """Run every size and print the bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--quick", action="store_true", help="4,000 and 12,000 images: to see that all of it runs")
+    parser.add_argument("--quick", action="store_true", help="2,000 and 6,000 images: to see that all of it runs")
     wanted = parser.parse_args()
     BENCH.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=BENCH, prefix="group-"))

@@ -49,7 +49,7 @@ def opened(settings: params.Score) -> Iterator[Client]:
     workers = len(os.sched_getaffinity(0))
     with (
         dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": workers}),
-        cluster.open_client() as client,
+        cluster.open_client(gpu=True) as client,
     ):
         each(client, score.about, settings)
         yield client

@@ -33,11 +33,38 @@ def load(spec: params.Model, compiled: str = "none") -> Clip:
 
 @functools.cache
 def _load(spec: params.Model, compiled: str) -> Clip:
-    import open_clip  # noqa: PLC0415 - seconds
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 - seconds
 
     digest = weights.identify(spec)
     device = devices.find()
+    network, preparation, tokenizer = _network(spec, device)
+    # Tested in full precision: in half precision sums in another order differ by more than the tolerance.
+    cut_texts = text_tower.can_be_cut(network.eval(), tokenizer)
+    network.to(devices.dtype(spec.precision)).requires_grad_(requires_grad=False)
+    if device == "cuda":
+        network = network.to(memory_format=torch.channels_last)
+    model = _sized(
+        Clip(
+            name=_known_as(spec),
+            weights_sha256=digest,
+            dimension=0,
+            preparation=preparation,
+            precision=spec.precision,
+            device=device,
+            network=network,
+            tokenizer=tokenizer,
+            cut_texts=cut_texts,
+            image_slices=Slices(1),
+            text_slices=Slices(1),
+        )
+    )
+    return model if compiled == "none" else _compiled(model, compiled)
+
+
+def _network(spec: params.Model, device: str) -> tuple[Any, preprocess.Preparation, Any]:
+    """Make the network, its preparation of images and its tokenizer, as open_clip knows them. Raises `ModelError`."""
+    import open_clip  # noqa: PLC0415 - seconds
+
     name = f"{weights.LOCAL}{DEMO_MODEL}" if spec.model == "demo" else spec.model
     # A local model may have its own vocabulary beside the weights.
     merges = Path(name.removeprefix(weights.LOCAL)) / "bpe.txt.gz"
@@ -73,27 +100,7 @@ def _load(spec: params.Model, compiled: str) -> Clip:
         raise ModelError(
             f"{weights.where(spec)}: the hub delivered newer weights than {file}. Remedy: run again to use them"
         )
-    # Tested in full precision: in half precision sums in another order differ by more than the tolerance.
-    cut_texts = text_tower.can_be_cut(network.eval(), tokenizer)
-    network.to(devices.dtype(spec.precision)).requires_grad_(requires_grad=False)
-    if device == "cuda":
-        network = network.to(memory_format=torch.channels_last)
-    model = _sized(
-        Clip(
-            name=_known_as(spec),
-            weights_sha256=digest,
-            dimension=0,
-            preparation=preparation,
-            precision=spec.precision,
-            device=device,
-            network=network,
-            tokenizer=tokenizer,
-            cut_texts=cut_texts,
-            image_slices=Slices(1),
-            text_slices=Slices(1),
-        )
-    )
-    return model if compiled == "none" else _compiled(model, compiled)
+    return network, preparation, tokenizer
 
 
 def _known_as(spec: params.Model) -> str:
