@@ -117,12 +117,24 @@ def _compiled(model: Clip, mode: str) -> Clip:
 
     import torch  # noqa: PLC0415
 
-    _check_compiled()
+    _check_cache()
+    if model.device == "cpu" and " " in (package := _folder_of_torch()):
+        message = (
+            f"score.compile = {mode} needs torch in a path without spaces, because torch passes its folders to the C++ "
+            f"compiler unquoted: {package}. Remedy: compile: none, or the environment in another folder"
+        )
+        raise ModelError(message)
     model.network.encode_image = torch.compile(model.network.encode_image, mode=mode, dynamic=False)
     return replace(model, image_slices=Slices(model.image_slices.rows, fixed=True))
 
 
-def _check_compiled() -> None:
+def _folder_of_torch() -> str:
+    import torch  # noqa: PLC0415
+
+    return str(Path(torch.__file__).parent)
+
+
+def _check_cache() -> None:
     """Raise `ModelError` where another user can write to torch's compile cache, whose code torch runs.
 
     The default cache has a predictable name in the temporary folder, and torch does not check who owns it.

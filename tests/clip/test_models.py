@@ -351,16 +351,6 @@ def test_half_precision_stays_near_full_precision(folder: Path, precision: str) 
     assert clip.DEMO_MODEL.is_dir()
 
 
-@pytest.mark.slow
-# torch's own compiler warns of torch's own deprecations.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_model_gives_the_same_embeddings(folder: Path) -> None:
-    picture = [Image.new("RGB", (60, 90), "red")]
-    plain = models.load(spec(f"local-dir:{folder}")).embed(picture, ["a"])
-    compiled = models.load(spec(f"local-dir:{folder}"), "default").embed(picture, ["a"])
-    assert all(np.allclose(one, two, atol=1e-5) for one, two in zip(plain, compiled, strict=True))
-
-
 @pytest.fixture(scope="module", params=["ViT-B-32-like", "demo"])
 def model(request: pytest.FixtureRequest, folder: Path) -> clip.Clip:
     return models.load(spec("demo" if request.param == "demo" else f"local-dir:{folder}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,12 +52,12 @@ def worker(address: str, folder: Path, code: Path = ROOT, *, mount: Sequence[str
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nworkers", "1", "--nthreads", "1"]
     command += ["--no-nanny", "--no-dashboard", "--local-directory", str(folder / "scratch")]
     if mount:
-        inner = " ".join(["mount", *mount, "&&", "exec", *command])
+        inner = f"{shlex.join(['mount', *mount])} && exec {shlex.join(command)}"
         command = ["unshare", "-m", "--propagation", "private", "sh", "-c", inner]
     # The folder of a program's module comes first on the path: it must not be the checkout.
     settings = {"PYTHONPATH": f"{code}{os.pathsep}{TESTS}", "PYTHONSAFEPATH": "1"}
-    with _running(command, folder, settings), Client(address) as client:
-        client.wait_for_workers(1, timeout=programs.PATIENCE_S)
+    with _running(command, folder, settings) as process, Client(address) as client:
+        programs.until(lambda: bool(client.scheduler_info(n_workers=-1)["workers"]), "the worker joins", process)
         yield
 
 
