@@ -1,15 +1,23 @@
-"""Project folders for benchmarks of whole stages: params.yaml with other values, and the outs that the stage reads."""
+"""Whole stages for benchmarks: a project folder with the outs that a stage reads, and the stage as a program in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
+import psutil
 from ruamel.yaml import YAML
 
+from benchmarks.bars import BenchError
 from benchmarks.environments import ROOT
+
+_EVERY_S: Final = 0.05
 
 
 def make(
@@ -37,3 +45,43 @@ def make(
     for section, changes in values.items():
         params[section] |= dict(changes)
     yaml.dump(params, folder / "params.yaml")
+
+
+def start(stage: str, folder: Path, workers: int, log: IO[str]) -> psutil.Popen:
+    """Start a stage as its users run it, with so many local workers, in a process group of its own."""
+    settings = {
+        "DASK_LAION_DASK__CLUSTER__KIND": "local",
+        "DASK_LAION_DASK__CLUSTER__WORKERS": str(workers),
+        "LAION_DASK_HOME": ".laion_dask",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
+    # The embedded PostgreSQL, whatever else the environment names.
+    environment = {name: value for name, value in os.environ.items() if name != "LAION_DASK_DSN"}
+    return psutil.Popen(
+        [sys.executable, "-m", f"workflow.{stage}"],
+        cwd=folder,
+        env={**environment, **settings},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def run(stage: str, folder: Path, workers: int, look: Callable[[psutil.Popen], object]) -> float:
+    """Run a stage to its end, call `look` twenty times a second meanwhile, and return its seconds.
+
+    Raises `BenchError` with what the stage has said where it fails.
+    """
+    began = time.monotonic()
+    with (folder / "log").open("w+") as log:
+        driver = start(stage, folder, workers, log)
+        while driver.poll() is None:
+            look(driver)
+            time.sleep(_EVERY_S)
+        seconds = time.monotonic() - began
+        if driver.returncode:
+            log.seek(0)
+            message = f"the stage {stage} failed:\n{log.read()}"
+            raise BenchError(message)
+    return seconds

@@ -20,8 +20,6 @@ import os
 import pstats
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import psutil
 import psycopg
@@ -39,7 +37,7 @@ import pyarrow.parquet as pq
 from benchmarks import projects
 from benchmarks.bars import Bar, BenchError, report
 from benchmarks.catalog import pairs as synthetic
-from benchmarks.environments import BENCH, ROOT
+from benchmarks.environments import BENCH
 from benchmarks.memory import workers_of
 from laion_dask.catalog import copy_binary, database, part
 
@@ -82,17 +80,8 @@ def stage(folder: Path, workers: int, *, fresh: bool = True) -> Run:
     """Run the stage in a folder, from nothing if `fresh`, and watch its processes; `BenchError` where it fails."""
     if fresh:
         _forget(folder)
-    run, began = Run(), time.monotonic()
-    with (folder / "log").open("w+") as log:
-        driver = _started(folder, workers, log)
-        while driver.poll() is None:
-            _watch(driver, folder, run)
-            time.sleep(_EVERY_S)
-        run.seconds = time.monotonic() - began
-        if driver.returncode:
-            log.seek(0)
-            message = f"the stage failed:\n{log.read()}"
-            raise BenchError(message)
+    run = Run()
+    run.seconds = projects.run("catalog", folder, workers, lambda driver: _watch(driver, folder, run))
     return run
 
 
@@ -101,25 +90,11 @@ def _forget(folder: Path) -> None:
         shutil.rmtree(folder / old, ignore_errors=True)
 
 
-def _started(folder: Path, workers: int, log: IO[str]) -> psutil.Popen:
-    """Start the stage as a program, in a group of processes of its own."""
-    settings = {"DASK_LAION_DASK__CLUSTER__WORKERS": str(workers), "LAION_DASK_HOME": ".laion_dask"}
-    environment = {name: value for name, value in os.environ.items() if name != "LAION_DASK_DSN"}
-    return psutil.Popen(
-        [sys.executable, "-m", "workflow.catalog"],
-        cwd=folder,
-        env={**environment, **settings, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
 def killed(folder: Path, buckets: int) -> tuple[int, int]:
     """Kill driver, workers and server when a quarter of the buckets is finished; return whole and half buckets."""
     _forget(folder)
     with (folder / "log").open("w+") as log:
-        driver = _started(folder, WORKERS, log)
+        driver = projects.start("catalog", folder, WORKERS, log)
         parts = folder / ".laion_dask" / "parts" / "catalog"
         while len(list(parts.glob("*/counts.json"))) < buckets // 4:
             if driver.poll() is not None:

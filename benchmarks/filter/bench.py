@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -31,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import projects
-from benchmarks.bars import Bar, BenchError, report
+from benchmarks.bars import Bar, report
 from benchmarks.environments import BENCH, ROOT
 from benchmarks.filter import scored
 from laion_dask import params, schema
@@ -97,37 +94,18 @@ class Used:
 def stage(folder: Path) -> Used:
     """Run the stage from its beginning."""
     shutil.rmtree(folder / ".laion_dask", ignore_errors=True)
-    environment = {
-        "DASK_LAION_DASK__CLUSTER__KIND": "local",
-        "DASK_LAION_DASK__CLUSTER__WORKERS": str(WORKERS),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore",
-    }
-    began, before = time.monotonic(), psutil.cpu_times()
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with (folder / "said.txt").open("w") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workflow.filter"],
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdout=said,
-            stderr=said,
-        )
-        peak = 0.0
-        while process.poll() is None:
-            peak = max(peak, memory(process.pid))
-            time.sleep(_EVERY_S)
-    seconds, after = time.monotonic() - began, psutil.cpu_times()
-    if process.returncode:
-        raise BenchError((folder / "said.txt").read_text()[-2_000:])
-    # Workers are waited for by the stage, and the stage by this process.
+    before, spent = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    peaks = [0.0]
+    seconds = projects.run("filter", folder, WORKERS, lambda driver: peaks.append(memory(driver.pid)))
+    after = psutil.cpu_times()
+    # The fork server waits for the workers, the stage for the fork server, and this process for the stage.
     total = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = sum(getattr(after, name) - getattr(before, name) for name in ("user", "nice", "system", "steal"))
     return Used(
         seconds,
         total.ru_utime + total.ru_stime - spent.ru_utime - spent.ru_stime,
         (after.steal - before.steal) / max(busy, 1e-9),
-        peak,
+        max(peaks),
     )
 
 

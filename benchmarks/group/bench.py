@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -30,8 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import projects
-from benchmarks.bars import Bar, BenchError, report
-from benchmarks.environments import BENCH, ROOT
+from benchmarks.bars import Bar, report
+from benchmarks.environments import BENCH
 from benchmarks.group import alike
 from benchmarks.memory import workers_of
 from laion_dask import params
@@ -78,24 +75,7 @@ def project(folder: Path, made: Path, images: int) -> params.Params:
 
 def stage(folder: Path, run: Run) -> None:
     """Run the stage in a folder and watch its processes; `BenchError` where it fails."""
-    settings = {"DASK_LAION_DASK__CLUSTER__WORKERS": str(WORKERS), "LAION_DASK_HOME": ".laion_dask"}
-    began = time.monotonic()
-    with (folder / "log").open("w+") as log:
-        driver = psutil.Popen(
-            [sys.executable, "-m", "workflow.group"],
-            cwd=folder,
-            env={**os.environ, **settings, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        while driver.poll() is None:
-            _watch(driver, run)
-            time.sleep(_EVERY_S)
-        run.seconds = time.monotonic() - began
-        if driver.returncode:
-            log.seek(0)
-            message = f"the stage failed:\n{log.read()}"
-            raise BenchError(message)
+    run.seconds = projects.run("group", folder, WORKERS, lambda driver: _watch(driver, run))
     run.counts = json.loads((folder / "metrics" / "group.json").read_text())
 
 
