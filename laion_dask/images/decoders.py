@@ -106,7 +106,13 @@ class DecoderProcess:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             # Threads of BLAS would reserve the memory that the pictures need.
-            env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "PYTHONSAFEPATH": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
             # Ctrl-C goes to the owner only, which closes the pipe.
             process_group=0,
         )

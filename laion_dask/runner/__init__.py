@@ -3,8 +3,8 @@
 - absolute: Make the paths in a task's arguments absolute: a worker may have another working directory.
 - cluster: Open a Dask client: of local processes, of one process for each GPU, or of a running scheduler.
 - code_digest: Digest code: that of one stage, for the keys of its parts; all of it, to compare workers.
-- fork_server: Keep SIGTERM from ending the process that forks a local cluster's workers; the first module that it
-  imports.
+- fork_server: Fork the workers of a local cluster from one process that has imported the code; how that process
+  starts and ends.
 - interrupts: End a run cleanly on Ctrl-C, SIGTERM and SIGHUP: stop its processes first, print no traceback.
 - part: The unit of work of a stage, and its result.
 - part_files: The files of a finished part: their sizes and digests are written last, with the counts, and checked

@@ -18,7 +18,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 _MOST_WORKERS = 4096
 _MOST_PORTS = 65_535
-# The address of a Unix socket has at most 107 bytes; multiprocessing adds some 35 to the temporary folder.
-_LONGEST_TEMPORARY_FOLDER = 64
 _KINDS = "auto, local, cuda, or a scheduler's address such as tls://host:8786"
 # One compute thread per process, so that a forward pass gives the same result with any number of workers.
 _WORKER_ENV = {
@@ -135,8 +132,26 @@ def open_client(*, gpu: bool = False) -> Iterator[Client]:
     # removed again at its end, and this process could not start a second cluster.
     import distributed  # noqa: F401, PLC0415 - so that `laion-dask --help` answers at once
 
-    with _private_scratch(), dask.config.set(_DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}):
+    settings = _DASK if setting("dashboard") else {**_DASK, **_NO_PAGES}
+    with _safe_path(), _private_scratch(), dask.config.set(settings):
         yield from _opened(gpu=gpu)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keep the working directory out of the module path of the Python processes that a run starts.
+
+    They are started with `-c` or `-m`, which put it first: a numpy.py in a folder of downloads would be run.
+    """
+    previous = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if previous is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = previous
 
 
 @contextmanager
@@ -162,7 +177,8 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if gpu and visible_gpus() else "local"
     if kind == "local":
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV, **_start_method(networks=gpu)}):
+        start = fork_server.configuration(networks=gpu)
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENV}), dask.config.set(start):
             # The driver reports a task's error once, with the traceback in a file.
             options = {"n_workers": workers(), "threads_per_worker": 1, "silence_logs": "CRITICAL", **_access()}
             with _started(LocalCluster, options) as client:
@@ -191,30 +207,6 @@ def _opened(*, gpu: bool) -> Iterator[Client]:
     else:
         message = f"laion-dask.cluster.kind = {kind!r} is not known. Remedy: use {_KINDS}"
         raise ClusterError(message)
-
-
-def _start_method(*, networks: bool) -> dict[str, str]:
-    """Return the Dask configuration by which local workers start: forked from one process that has imported the code.
-
-    An import of Dask, NumPy, Arrow and the modules of a stage takes seconds of processor time; with `spawn` each worker
-    and each restart would pay them. The process that forks (multiprocessing's fork server) has one thread and no part.
-    With `networks`, it imports what computes them too.
-    """
-    from distributed.utils import get_mp_context  # noqa: PLC0415 - with a cluster, distributed is loaded anyway
-
-    method = {"distributed.worker.multiprocessing-method": "forkserver"}
-    # The fork server listens on a Unix socket in a folder that it makes there.
-    if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY_FOLDER:
-        return {"distributed.worker.multiprocessing-method": "spawn"}
-    with dask.config.set(method):
-        # Its first call sets what Dask wants to have imported; what is set here replaces that.
-        get_mp_context()
-    ours = [name for name in sys.modules if name.startswith("laion_dask.") and name != fork_server.__name__]
-    heavy = ["torch", "open_clip"] if networks else []
-    multiprocessing.set_forkserver_preload(
-        [fork_server.__name__, "distributed", "numpy", "pandas", "pyarrow", *heavy, *ours]
-    )
-    return method
 
 
 @contextmanager

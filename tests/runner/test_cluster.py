@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -150,17 +151,49 @@ def test_workers_are_forked_by_one_process_that_a_sigterm_to_the_whole_run_does_
 
 
 @pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("name", ["deep" * 20, "ü" * 40], ids=["by characters", "by bytes"])
 def test_workers_start_on_their_own_where_the_temporary_folder_is_too_deep_for_a_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deep = tmp_path / ("deep" * 20)
-    deep.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        deep = Path(folder) / name
+        deep.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(deep))
+        assert not forked()
+        monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_workers_start_on_their_own_where_a_module_path_has_a_colon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, "/opt/a:b"])
+    assert not forked()
+
+
+def forked() -> bool:
+    """Open a cluster of one worker, and say whether another process than this one has started the worker."""
     with (
         dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 1}),
         open_client() as client,
     ):
-        assert [parent for parent, _ in client.run(parent_command).values()] == [os.getpid()]
+        ((parent, _),) = client.run(parent_command).values()
+    return parent != os.getpid()
+
+
+def test_the_processor_time_of_workers_counts_as_that_of_the_program_that_started_them(tmp_path: Path) -> None:
+    code = (
+        "import dask, time\n"
+        "from laion_dask.runner.cluster import open_client\n"
+        "def work():\n"
+        "    began = time.process_time()\n"
+        "    while time.process_time() < began + 3: pass\n"
+        "with dask.config.set({'laion-dask.cluster.kind': 'local', 'laion-dask.cluster.workers': 1}):\n"
+        "    with open_client() as client: client.submit(work).result()\n"
+    )
+    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    programs.finished([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+    # Of user and system.
+    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before > 3
 
 
 def test_workers_have_no_profiler_that_could_stop_them() -> None:
