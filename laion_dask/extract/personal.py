@@ -129,7 +129,7 @@ def _in_url(url: str) -> Iterator[str]:
 _AUTHORITY: Final = re.compile(r"[^:/?#]*:?//[^/?#]*")
 
 
-class _Pattern(NamedTuple):
+class _PersonalRule(NamedTuple):
     """A kind of finding, a character that it must contain, its pattern, and a check of matches."""
 
     kind: str
@@ -138,7 +138,7 @@ class _Pattern(NamedTuple):
     is_valid: Callable[[re.Match[str]], bool]
 
 
-def _findings(text: str, rules: Iterable[_Pattern]) -> Iterator[str]:
+def _findings(text: str, rules: Iterable[_PersonalRule]) -> Iterator[str]:
     for rule in rules:
         if rule.mark in text:
             spans = [
@@ -290,18 +290,18 @@ def _is_number(text: str, region: str | None) -> bool:
 
 
 _TEXT_RULES: Final = (
-    _Pattern("emails", "@", _EMAIL, _is_email),
-    _Pattern("accounts", "", _IBAN, _is_iban),
-    _Pattern("cards", "", _CARD, _is_card),
-    _Pattern("ips", ".", _IPV4, _is_public_ip),
-    _Pattern("ips", ":", _IPV6, _is_public_ip),
-    _Pattern("phones", "+", _INTERNATIONAL, _is_international),
-    _Pattern("phones", "", _AMERICAN, _is_american),
-    _Pattern("phones", "", _NATIONAL, _is_national),
+    _PersonalRule("emails", "@", _EMAIL, _is_email),
+    _PersonalRule("accounts", "", _IBAN, _is_iban),
+    _PersonalRule("cards", "", _CARD, _is_card),
+    _PersonalRule("ips", ".", _IPV4, _is_public_ip),
+    _PersonalRule("ips", ":", _IPV6, _is_public_ip),
+    _PersonalRule("phones", "+", _INTERNATIONAL, _is_international),
+    _PersonalRule("phones", "", _AMERICAN, _is_american),
+    _PersonalRule("phones", "", _NATIONAL, _is_national),
 )
 _URL_RULES: Final = (
-    _Pattern("emails", "@", _EMAIL, _is_email),
-    _Pattern("accounts", "", _IBAN_IN_URL, _is_iban),
-    _Pattern("cards", "", _CARD_IN_URL, _is_card),
-    _Pattern("phones", "+", _INTERNATIONAL_IN_URL, _is_international),
+    _PersonalRule("emails", "@", _EMAIL, _is_email),
+    _PersonalRule("accounts", "", _IBAN_IN_URL, _is_iban),
+    _PersonalRule("cards", "", _CARD_IN_URL, _is_card),
+    _PersonalRule("phones", "+", _INTERNATIONAL_IN_URL, _is_international),
 )

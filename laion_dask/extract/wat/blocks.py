@@ -36,7 +36,7 @@ class TransferError(Exception):
     """The host refused, the connection was lost, or the object changed, and no retry is left."""
 
 
-class WarcVersion(NamedTuple):
+class FileVersion(NamedTuple):
     """Size in bytes and the server's ETag, which must not change between requests."""
 
     size: int
@@ -51,12 +51,12 @@ class _ByteOrigin(Protocol):
 
     def read(self, start: int, end: int) -> bytes: ...
 
-    def version(self) -> WarcVersion: ...
+    def version(self) -> FileVersion: ...
 
     def close(self) -> None: ...
 
 
-class StoredBlock:
+class StoredFile:
     """The bytes of a file as stored, by offset, with a cache of a few blocks.
 
     Every block is hashed when it is first read; `sha256` reads the remaining ones.
@@ -194,7 +194,7 @@ class _Local:
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
             raise LocationError(f"{path} is no regular file. Remedy: write it to disk first")
-        self._version = WarcVersion(status.st_size, "")
+        self._version = FileVersion(status.st_size, "")
 
     def read(self, start: int, end: int) -> bytes:
         data = os.pread(self._file.fileno(), end - start, start)
@@ -202,7 +202,7 @@ class _Local:
             raise TransferError(f"{self._file.name} has become shorter while it was read. Remedy: run again")
         return data
 
-    def version(self) -> WarcVersion:
+    def version(self) -> FileVersion:
         return self._version
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class _Remote:
         self.requests = 0
         self._url = url
         self._get = get
-        self._version: WarcVersion | None = None
+        self._version: FileVersion | None = None
         self._closing = threading.Event()
 
     def read(self, start: int, end: int) -> bytes:
@@ -243,7 +243,7 @@ class _Remote:
             return error
         return None
 
-    def version(self) -> WarcVersion:
+    def version(self) -> FileVersion:
         if self._version is None:
             raise TransferError(f"{self._url} has not been asked for yet")
         return self._version
@@ -258,7 +258,7 @@ class _Remote:
 
     def _see(self, size: int, etag: str) -> None:
         """Compare the first answer's size and ETag with every later one."""
-        version = WarcVersion(size, etag)
+        version = FileVersion(size, etag)
         if self._version is None:
             self._version = version
         elif version != self._version:

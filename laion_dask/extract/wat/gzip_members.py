@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from laion_dask.extract.wat.blocks import StoredBlock
+from laion_dask.extract.wat.blocks import StoredFile
 
 MAX_SKIP_BYTES: Final = 2**28
 """Decompressed bytes without a record after which a gzip member is abandoned as a decompression bomb."""
@@ -90,7 +90,7 @@ class Window:
 class GzipMember:
     """One gzip member: its decompressed bytes, its problem, and where it ends."""
 
-    def __init__(self, stored: StoredBlock, at: int) -> None:
+    def __init__(self, stored: StoredFile, at: int) -> None:
         self.start = at
         self._stored = stored
         self._left = b""
@@ -156,7 +156,7 @@ class GzipMember:
         self.problem, self.detail = problem, detail
 
 
-def reader(stored: StoredBlock, at: int) -> Callable[[], bytes]:
+def reader(stored: StoredFile, at: int) -> Callable[[], bytes]:
     """Return a function that returns the stored bytes from `at` on in chunks."""
     place = at
 

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import Final, NamedTuple
 
 from laion_dask.extract.wat import zstd_frames
-from laion_dask.extract.wat.blocks import StoredBlock
+from laion_dask.extract.wat.blocks import StoredFile
 from laion_dask.extract.wat.gzip_members import (
     BLANK,
     CHUNK_BYTES,
@@ -84,7 +84,7 @@ class CarefulReader:
     records after it too.
     """
 
-    def __init__(self, stored: StoredBlock) -> None:
+    def __init__(self, stored: StoredFile) -> None:
         self._stored = stored
         self._budget = 4 * stored.size + CHUNK_BYTES
         self._resumed = 0

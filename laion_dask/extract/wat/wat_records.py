@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
-from laion_dask.extract.wat.blocks import StoredBlock, TransferError
+from laion_dask.extract.wat.blocks import StoredFile, TransferError
 from laion_dask.extract.wat.ranges import LocationError
 from laion_dask.extract.wat.wat_damage import MAX_RECORD_BYTES, CarefulReader, Damage, WatRecord
 
@@ -64,7 +64,7 @@ def records(location: str, reader: str, reading: Reading) -> Iterator[WatRecord 
     as complete. `reading` is filled in as far as reading gets.
     """
     try:
-        stored = StoredBlock(location)
+        stored = StoredFile(location)
     except LocationError as error:
         raise UnreadableWatError(str(error)) from error
     reading.size, reading.etag, reading.reader = stored.size, stored.etag, reader
@@ -83,7 +83,7 @@ def _refuse_lz4(location: str, head: bytes) -> None:
         raise UnreadableWatError(f"{location} is packed with lz4. Remedy: pack it with gzip or zstd")
 
 
-def _read(stored: StoredBlock, reader: str, reading: Reading) -> Iterator[WatRecord | Damage]:
+def _read(stored: StoredFile, reader: str, reading: Reading) -> Iterator[WatRecord | Damage]:
     careful = CarefulReader(stored)
     place, given, refused = 0, 0, False
     while place < stored.size:
@@ -99,7 +99,7 @@ def _read(stored: StoredBlock, reader: str, reading: Reading) -> Iterator[WatRec
 
 
 def _fastwarc(
-    careful: CarefulReader, stored: StoredBlock, start: int
+    careful: CarefulReader, stored: StoredFile, start: int
 ) -> Generator[WatRecord, None, tuple[int, int, bool]]:
     """Yield records that are certain: complete ones, followed by another.
 
@@ -150,7 +150,7 @@ def _fastwarc(
 
 
 def _carefully(
-    careful: CarefulReader, stored: StoredBlock, place: int, given: int, *, forever: bool
+    careful: CarefulReader, stored: StoredFile, place: int, given: int, *, forever: bool
 ) -> Generator[WatRecord | Damage, None, tuple[int, bool]]:
     """Yield from units until enough of them had no defect, without the first `given` records.
 
@@ -180,7 +180,7 @@ def _carefully(
 class _RecordStream:
     """The stored bytes from an offset on as a stream; records errors, which the reader might swallow."""
 
-    def __init__(self, stored: StoredBlock, place: int) -> None:
+    def __init__(self, stored: StoredFile, place: int) -> None:
         self._stored = stored
         self._place = place
         self.error: Exception | None = None

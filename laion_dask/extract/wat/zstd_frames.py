@@ -12,7 +12,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from laion_dask.extract.wat.blocks import StoredBlock
+from laion_dask.extract.wat.blocks import StoredFile
 
 FRAME_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 """Magic number of a frame with data (RFC 8878 3.1.1)."""
@@ -74,7 +74,7 @@ class _Block:
 class _OneFrame(io.RawIOBase):
     """The stored bytes of one frame as a file, block by block; `problem` is the reason for an early end."""
 
-    def __init__(self, stored: StoredBlock, at: int) -> None:
+    def __init__(self, stored: StoredFile, at: int) -> None:
         super().__init__()
         self._stored = stored
         self._buffer = b""
@@ -138,7 +138,7 @@ class Frames:
     Has the interface of `gzip_members.GzipMember`.
     """
 
-    def __init__(self, stored: StoredBlock, at: int) -> None:
+    def __init__(self, stored: StoredFile, at: int) -> None:
         self.start = at
         self._stored = stored
         self._next = at

@@ -18,7 +18,7 @@ from fsspec.config import conf
 from made.crawls.wat_bytes import image, members, page_json, record
 
 from laion_dask.extract.wat import blocks, ranges
-from laion_dask.extract.wat.blocks import StoredBlock, TransferError
+from laion_dask.extract.wat.blocks import StoredFile, TransferError
 from laion_dask.extract.wat.ranges import LocationError
 from laion_dask.extract.wat.wat_records import Reading, UnreadableWatError, records
 
@@ -148,9 +148,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return noted
 
 
-def read_all(location: str) -> tuple[bytes, StoredBlock]:
+def read_all(location: str) -> tuple[bytes, StoredFile]:
     """Read a file from its first byte to its last, in steps that fit no block."""
-    stored = StoredBlock(location)
+    stored = StoredFile(location)
     try:
         data = b""
         while part := stored.at(len(data), 777):
@@ -190,7 +190,7 @@ def test_a_local_file_is_read_alike_and_makes_no_request(tmp_path: Path, monkeyp
 
 def test_the_digest_is_that_of_the_whole_file_also_where_reading_jumps(shelf: Shelf) -> None:
     shelf.content = random.Random(1).randbytes(6 * BLOCK + 9)
-    stored = StoredBlock(shelf.url("http"))
+    stored = StoredFile(shelf.url("http"))
     assert stored.exactly(4 * BLOCK + 990, 20) == shelf.content[4 * BLOCK + 990 :][:20]
     assert stored.at(10, 5) == shelf.content[10:15]
     assert stored.at(len(shelf.content), 5) == b""
@@ -315,7 +315,7 @@ def test_a_host_that_cannot_be_reached_has_an_end(waits: list[float]) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
         with pytest.raises(TransferError, match=r"127\.0\.0\.1.*Remedy"):
-            StoredBlock(url)
+            StoredFile(url)
     assert waits == list(blocks.WAITS_S)
 
 

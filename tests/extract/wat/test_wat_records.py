@@ -15,7 +15,7 @@ from made.crawls.wat_bytes import READERS, image, members, page_json, record, wa
 from made.processes import programs
 
 from laion_dask.extract.wat import gzip_members, wat_damage
-from laion_dask.extract.wat.blocks import StoredBlock, TransferError
+from laion_dask.extract.wat.blocks import StoredFile, TransferError
 from laion_dask.extract.wat.wat_records import Damage, Reading, UnreadableWatError, WatRecord, records
 
 PAGES = tuple(record(page_json([image(url=f"{i}.jpg")])) for i in range(5))
@@ -273,16 +273,16 @@ def test_an_error_in_the_middle_never_passes_for_the_end(
 ) -> None:
     path = tmp_path / "x.warc.wat.gz"
     path.write_bytes(b"".join(GZIPPED))
-    give = StoredBlock.at
+    give = StoredFile.at
 
-    def broken(stored: StoredBlock, offset: int, count: int) -> bytes:
+    def broken(stored: StoredFile, offset: int, count: int) -> bytes:
         if offset + count > 2 * START:
             count = 2 * START - offset
         if count <= 0:
             raise TransferError("connection lost")
         return give(stored, offset, count)
 
-    monkeypatch.setattr(StoredBlock, "at", broken)
+    monkeypatch.setattr(StoredFile, "at", broken)
     reading = Reading()
     with pytest.raises(TransferError, match="connection lost"):
         list(records(str(path), reader, reading))

@@ -12,7 +12,7 @@ import pytest
 from made.crawls.wat_bytes import READERS, image, page_json, read, record
 
 from laion_dask.extract.wat import zstd_frames
-from laion_dask.extract.wat.blocks import StoredBlock
+from laion_dask.extract.wat.blocks import StoredFile
 
 LINKS = [image(f"caption {random.Random(7).getrandbits(64):x}", f"{number}.jpg") for number in range(40)]
 RECORDS = [record(page_json([image(f"caption number {number}", f"{number}.jpg"), *LINKS])) for number in range(120)]
@@ -72,7 +72,7 @@ def test_every_record_is_read_the_last_one_too(packed: bytes, reader: str, tmp_p
 def test_a_record_is_placed_at_the_frame_in_which_it_begins(packed: bytes, tmp_path: Path) -> None:
     path = written(tmp_path, packed)
     pages, _ = read(path)
-    with contextlib.closing(StoredBlock(str(path))) as stored:
+    with contextlib.closing(StoredFile(str(path))) as stored:
         for page in pages[::10]:
             frames = zstd_frames.Frames(stored, page.offset)
             unpacked = b"".join(iter(frames.more, b""))
