@@ -70,7 +70,7 @@ def score(
 ) -> None:
     """Estimate precision, recall and missed pairs for the whole version, with 95 % intervals."""
     if bool(files) == truth:
-        console.fail("audit score: give either label files or --truth. Remedy: give one of them")
+        console.fail("audit score: neither label files nor --truth, or both of them. Remedy: give one of them")
     with console.report_errors("audit score"):
         from laion_dask.audit import audit_page, audit_score, labels
 

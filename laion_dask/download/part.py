@@ -205,7 +205,7 @@ class _Shard:
             self._left[work["host"]] = fetched.left
         self._queue.end(row, failed=fetched.host_failed, paused=fetched.host_paused or bool(fetched.left))
         self._changed.set()
-        attempt = Attempt.undecoded(fetched, self._lists_of(fetched))
+        attempt = Attempt.undecoded(fetched, self._lists_of(row, fetched))
         if fetched.reason == KEEP:
             self._body_bytes += len(fetched.body)
             loop = asyncio.get_running_loop()
@@ -229,11 +229,11 @@ class _Shard:
         self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
         return fetched
 
-    def _lists_of(self, fetched: Fetched) -> tuple[str, ...]:
-        """Name the lists that have the address, the row's own or that of a redirect, that was not asked for."""
+    def _lists_of(self, row: int, fetched: Fetched) -> tuple[str, ...]:
+        """Name the lists that have the address of the row, or that of its redirect, which was not requested."""
         if fetched.reason != known_content.LISTED_ADDRESS:
             return ()
-        return self._gate.of_urls([fetched.final_url])[0]
+        return self._listed.get(row) or self._gate.of_urls([fetched.final_url]).get(0, ())
 
     def _end(self, row: int, attempt: Attempt) -> None:
         """Add a finished row to the reorder buffer, and write the rows that are ready."""
