@@ -54,7 +54,7 @@ def _end() -> None:
     """End the fork server, and wait for it: only then does the system count its workers' time as this process's."""
     from multiprocessing import forkserver  # noqa: PLC0415
 
-    server: Any = forkserver._forkserver
+    server: Any = forkserver._forkserver  # noqa: SLF001 - there is no other way
     process = server._forkserver_pid  # noqa: SLF001
     if process is None:
         return
