@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
 unexport CFLAGS CXXFLAGS CPPFLAGS
 
-.PHONY: help setup repro test test-fast lint check docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals fuzz
+.PHONY: help setup repro test test-fast lint check docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals bench-translate bench-caption fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -94,6 +94,12 @@ bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a 
 
 bench-group: $(READY)  ## near-duplicates among a million images, beside all with all
 	@python -m benchmarks.group.bench
+
+bench-translate: $(READY)  ## translations beside CTranslate2 alone, transformers and EasyNMT's way
+	@python -m benchmarks.translate.bench
+
+bench-caption: $(READY)  ## captions beside transformers' generate as Data-Juicer and LAION's worker call it
+	@python -m benchmarks.caption.bench
 
 bench-removals: $(READY)  ## 100,000 removals from 10 million pairs, beside a bare reading
 	@python -m benchmarks.removals.bench

@@ -18,7 +18,7 @@ from laion_dask.schema import reasons
 from laion_dask.storage import duckdb_connection
 
 _LABELS: Final = """create table labels (wat varchar, page_url varchar, link_index integer, expected varchar,
-    matching boolean, unsafe boolean, watermark boolean)"""
+    matching boolean, unsafe boolean, watermark boolean, thing varchar, color varchar)"""
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def of(root: Path, version: ComparedVersion) -> Iterator[duckdb.DuckDBPyConnecti
     """Open a database with the table `pairs`: a row for each downloaded image.
 
     Columns: uid, split, verdict, similarity, punsafe, pwatermark, width and height of the original, words, rules (names
-    of all rules that would drop it), and the labels expected, matching, unsafe, watermark, null without labels. Raises
-    `versions.ComparedVersionError` where a table is not in the cache.
+    of all rules that would drop it), and the labels expected, matching, unsafe, watermark, thing and color of the
+    picture, null without labels. Raises `versions.ComparedVersionError` where a table is not in the cache.
     """
     cache = versions.cache_folder(root)
     names = {
@@ -47,8 +47,8 @@ def of(root: Path, version: ComparedVersion) -> Iterator[duckdb.DuckDBPyConnecti
         connection.execute(_LABELS)
         if labels is not None:
             connection.execute(
-                "insert into labels by name select wat, page_url, link_index, expected, matching, unsafe, watermark"
-                " from read_parquet($1, hive_partitioning = false)",
+                "insert into labels by name select wat, page_url, link_index, expected, matching, unsafe, watermark,"
+                " thing, color from read_parquet($1, hive_partitioning = false)",
                 duckdb_connection.names([labels]),
             )
         connection.execute(
@@ -57,7 +57,7 @@ def of(root: Path, version: ComparedVersion) -> Iterator[duckdb.DuckDBPyConnecti
                 original_width as width, original_height as height,
                 len(regexp_split_to_array(trim(caption), '\\s+')) as words,
                 {_rules(version, has_mask="rules" in columns)} as rules,
-                expected, matching, unsafe, watermark
+                expected, matching, unsafe, watermark, thing, color
             from (select * from read_parquet($images, hive_partitioning = false) where reason = 'keep') images
             join read_parquet($scores, hive_partitioning = false) scores using (uid)
             join read_parquet($verdicts, hive_partitioning = false) verdicts using (uid)

@@ -30,11 +30,14 @@ from ruamel.yaml import YAML
 from laion_dask import params
 from laion_dask.params import recipes
 from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.reasons import NEW_TEXTS
 from laion_dask.storage.files import digest
 from workflow.program import main as stage_main
 
 ROOT: Final = Path(__file__).parents[1]
 STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter")
+WRITING: Final = ("translate", "caption")
+"""Stages that follow for recipes that write new texts."""
 OVERLAY: Final = "demo"
 # Pages, texts and images lie in one WARC each (shared/data/README.md).
 REAL: Final = ("aut__example", "node-warc__books.toscrape", "ukwa__main-page")
@@ -78,11 +81,11 @@ def real(folder: Path) -> Change:
     return change
 
 
-def run(laid: Mapping[str, Any], work: Path) -> dict[str, Any]:
-    """Run the stages from crawl to filter, as far as they are not there yet, and return the counts of each."""
+def run(laid: Mapping[str, Any], work: Path, stages: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the stages from crawl to filter, or these, as far as they are not there yet; return the counts of each."""
     key, counts = "", {}
     outs: dict[str, Path] = {}
-    for stage in STAGES:
+    for stage in stages or STAGES:
         key = digest(key, laid[stage], laid["catalog"])
         place = work / f"{stage}-{key}"
         if not (place / "metrics.json").is_file():
@@ -123,7 +126,8 @@ def _forks() -> multiprocessing.context.ForkServerContext:
     # As in the workers of a stage's own cluster; read when torch is loaded.
     os.environ["OMP_NUM_THREADS"] = "1"
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload([*(f"workflow.{stage}" for stage in STAGES), "distributed", "torch", "open_clip"])
+    ours = [f"workflow.{stage}" for stage in (*STAGES, *WRITING)]
+    forks.set_forkserver_preload([*ours, "distributed", "torch", "open_clip"])
     return forks
 
 
@@ -162,6 +166,21 @@ def table(names: Sequence[str], change: Change, work: Path) -> list[str]:
     return lines
 
 
+def texts_table(names: Sequence[str], change: Change, work: Path) -> list[str]:
+    """Return the table of new texts of those recipes that write some, in Markdown."""
+    lines = ["| recipe | kept | new texts | without, by reason |", "|---|---|---|---|"]
+    for name in names:
+        laid = values(name, change)
+        writing = [stage for stage in WRITING if laid[stage] is not None]
+        counts = run(laid, work, (*STAGES, *writing)) if writing else {}
+        for stage, unit in NEW_TEXTS:
+            if stage in counts:
+                ledger = Ledger.from_dict(counts[stage][unit])
+                reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger.dropped.most_common())
+                lines.append(f"| `{name}` | {ledger.seen:,} | {ledger.kept:,} {unit} | {reasons or '-'} |")
+    return lines
+
+
 def main() -> None:
     """Read the arguments and print the tables."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,6 +192,7 @@ def main() -> None:
     work = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     lines = [f"On the demo, {given.pages:,} pages:", "", *table(given.only, demo(given.pages), work)]
+    lines += ["", "New texts on the demo:", "", *texts_table(given.only, demo(given.pages), work)]
     if given.real:
         lines += ["", f"On {len(REAL)} real WATs and WARCs:", "", *table(given.only, real(given.real), work)]
     sys.stdout.write("\n".join(lines) + "\n")

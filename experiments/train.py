@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import typer
 
@@ -38,6 +38,10 @@ python -m experiments.train no-similarity data
 How sure is it? More seeds; the spread is printed, and whether the difference is more than chance:
 python -m experiments.train no-similarity data --seeds 1,2,3,4,5
 
+\b
+Do captions teach more than alt texts? A model for each kind of text, of the same pairs:
+python -m experiments.train data --texts alt,translation,caption,mix --seeds 1,2,3,4,5
+
 Results: a table; scores.csv, scores.json (seeds, mean, spread, the filter's numbers) and scores.png in --out; one
 MLflow run a version. Runs that are finished are kept there: after Ctrl-C the same command goes on with the next seed.
 """
@@ -53,6 +57,8 @@ def main(
     seeds: Annotated[str, typer.Option(help="One run for each, separated by commas.")] = "1,2,3",
     held: Annotated[Path | None, typer.Option("--held-out", help="What is asked; drawn without it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = OUT,
+    texts: Annotated[str, typer.Option(help="alt, translation, caption or mix, separated by commas.")] = "alt",
+    caption_share: Annotated[float, typer.Option(min=0, max=1, help="Of mix: pairs that have their caption.")] = 0.5,
     samples: Annotated[int | None, typer.Option(min=1, help="Pairs seen, in the place of the scale's.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode; part of what makes a run equal.")] = 0,
     mlflow: Annotated[bool, typer.Option(help="File the scores in MLflow.")] = True,  # noqa: FBT002 - a flag
@@ -60,7 +66,9 @@ def main(
     """Train and score every version."""
     with ask.told("train"):
         try:
-            _train(names or ["data"], scales.load(scale, samples), _seeds(seeds), held, out, workers, mlflow=mlflow)
+            kinds = [kept_pairs.Texts(cast("kept_pairs.TextKind", kind), caption_share) for kind in texts.split(",")]
+            asked = [(name, kind) for name in names or ["data"] for kind in kinds]
+            _train(asked, scales.load(scale, samples), _seeds(seeds), held, out, workers, mlflow=mlflow)
         except (scales.ScaleError, kept_pairs.PairsError, held_out.HeldOutError, ShardError) as error:
             sys.exit(f"train: {error}")
 
@@ -73,14 +81,21 @@ def _seeds(text: str) -> list[int]:
 
 
 def _train(
-    names: list[str], scale: scales.Scale, seeds: list[int], held: Path | None, out: Path, workers: int, *, mlflow: bool
+    names: Sequence[tuple[str, kept_pairs.Texts]],
+    scale: scales.Scale,
+    seeds: list[int],
+    held: Path | None,
+    out: Path,
+    workers: int,
+    *,
+    mlflow: bool,
 ) -> None:
     if held is None and scale.name != scales.DEMO:
         raise scales.ScaleError(
             f"{scale.name} is not scored by drawn shapes. Remedy: --held-out with a set of clip_benchmark's, such as "
             "wds_imagenet1k"
         )
-    found = [kept_pairs.find(name, Path.cwd()) for name in names]
+    found = [kept_pairs.find(name, Path.cwd(), texts=texts) for name, texts in names]
     questions = asked(held)
     scored = compare(found, scale, seeds, questions, out / "runs", workers)
     scores.write(out, scored, scale, questions.sha256)
@@ -158,6 +173,7 @@ def _digest(kept: kept_pairs.Kept, scale: scales.Scale, questions: held_out.Held
         {name: version(name) for name in ("torch", "open_clip_torch")},
         questions.sha256,
         workers,
+        *([{shard: sorted(texts.items()) for shard, texts in kept.texts.items()}] if kept.texts else []),
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

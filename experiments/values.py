@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
@@ -66,6 +66,12 @@ def grid(arguments: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
+# Sections that null switches off.
+_MAY_BE_NULL: Final = frozenset(
+    name for name, field in params.Params.model_fields.items() if type(None) in get_args(field.annotation)
+)
+
+
 def lay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values of params.yaml with the changes in place; `ValuesError` for an unknown key."""
     laid = {**values}
@@ -83,7 +89,7 @@ def _laid(values: Mapping[str, Any], path: Sequence[str], value: Any, key: str) 
         raise ValuesError(f"params.yaml has no key {key}. Remedy: {remedy}")
     if rest and isinstance(below, Mapping):
         return {**values, head: _laid(below, rest, value, key)}
-    if isinstance(below, Mapping) and not isinstance(value, Mapping):
+    if isinstance(below, Mapping) and not isinstance(value, Mapping) and not (value is None and key in _MAY_BE_NULL):
         raise ValuesError(f"{key} is a section of params.yaml. Remedy: name one of {', '.join(below)} below it")
     return {**values, head: value}
 

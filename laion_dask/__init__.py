@@ -11,14 +11,15 @@ A package imports only from those above it in this list; stages never import eac
 - blocklists: What is kept out: the ledger of removals and the lists of known content.
 - statistics: Counts of a version as numbers with intervals.
 - clip: A loaded CLIP model.
-- inputs, crawl, extract, catalog, download, score, group, filter, release: The stages.
+- texts: What is asked of every text of an image, whoever wrote it.
+- inputs, crawl, extract, catalog, download, score, group, filter, translate, caption, release: The stages.
 - versions: Versions beside each other: compared, identified, and the history of a pair.
 - report: The last stage: figures, one HTML page, and the run in MLflow.
 - audit: People's labels, and what they say about a version.
 - removals: Removal requests, and the purge that proves what is gone.
 - demo: The labelled demo crawl and its small models.
 - preflight: Checks that all is there before a stage takes hours.
-- standalone: The runs of extract, download and score on files, without a project.
+- standalone: The runs of extract, download, score, translate and caption on files, without a project.
 - cli: The command line, a module for each command.
 """
 

@@ -58,6 +58,12 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
+def translator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where `made.texts.translators` makes its tiny models, once for each family."""
+    return tmp_path_factory.mktemp("translators")
+
+
+@pytest.fixture(scope="session")
 def dsn() -> Iterator[str]:
     """A real PostgreSQL, started once; each test makes its own tables."""
     # The path of a Unix socket has about 100 characters: pytest's own folders may be too deep for that.

@@ -99,6 +99,14 @@ class TestImports:
         assert missing == []
 
 
+def test_no_pattern_repeats_a_group_possessively_which_python_before_3_11_5_does_wrongly() -> None:
+    # Not the brackets in a set of signs, "()*+", nor one that stands for itself.
+    repeats = re.compile(r"(?<![(\\])\)[*+?]\+")
+    lines = [(path.name, line) for path in sources() for line in path.read_text().splitlines()]
+    assert [found for found in lines if repeats.search(found[1])] == []
+    assert repeats.search('r"[a-z]*(?:x|y)*+"')
+
+
 class TestVersions:
     def lock(self) -> dict[str, str]:
         lines = (ROOT / "requirements.lock").read_text().splitlines()

@@ -11,13 +11,13 @@ from laion_dask.release import part, publication
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Stage, data, metrics, total
-from laion_dask.schema.reasons import FUNNEL
+from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS
 from laion_dask.schema.values import SPLITS
 from laion_dask.storage import embeddings
 from laion_dask.storage.files import digest
 from workflow.program import main
 
-_BEFORE = ("crawl", *(stage for stage, _ in FUNNEL if stage != "release"))
+_BEFORE = ("crawl", *(stage for stage, _ in FUNNEL if stage != "release"), *(stage for stage, _ in NEW_TEXTS))
 
 
 def splits(settings: Params, _: Resources) -> list[Part]:
@@ -26,8 +26,11 @@ def splits(settings: Params, _: Resources) -> list[Part]:
     scores = [data("score") / path.name for path in images]
     verdicts = [data("filter") / path.name for path in images]
     models = embeddings.about(data("score") / embeddings.STORE)
-    inputs = digest(*images, *scores, *verdicts, settings.release, models)
-    common = {"images": images, "scores": scores, "verdicts": verdicts, "settings": settings.release, "models": models}
+    new_texts = {stage: sorted(data(stage).glob("*.parquet")) for stage, _ in NEW_TEXTS}
+    written = [path for paths in new_texts.values() for path in paths]
+    inputs = digest(*images, *scores, *verdicts, *written, settings.release, models)
+    common: dict[str, Any] = {"images": images, "scores": scores, "verdicts": verdicts, "new_texts": new_texts}
+    common |= {"settings": settings.release, "models": models}
     return [Part(split, digest(split, inputs), {"split": split, **common}) for split in SPLITS]
 
 

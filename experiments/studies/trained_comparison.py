@@ -57,7 +57,7 @@ def answer(root: Path, folder: Path) -> str:
                 "name": "scores",
                 "title": "Zero-shot scores by filter",
                 "caption": f"A mark is one model, {len(SEEDS)} seeds each; upright line and number: their mean; bar:"
-                f" one standard deviation to each side. Chance is {_chance(questions)}.",
+                f" one standard deviation to each side. Chance is {chance(questions)}.",
             },
             f"{folder.name}/",
         ),
@@ -76,7 +76,7 @@ def answer(root: Path, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _chance(questions: held_out.HeldOut) -> str:
+def chance(questions: held_out.HeldOut) -> str:
     """Say what scores a model has that knows nothing."""
     said = []
     if questions.classification is not None:
@@ -136,6 +136,7 @@ def _text(scored: Sequence[scores.Scored], scale: scales.Scale, kinds: Mapping[s
     told = "\n".join(f"- {line}" for line in scores.differences(scored))
     passes = " and ".join(f"{scale.steps * scale.batch / one.kept.pairs:.1f}" for one in scored)
     shares = " and ".join(f"{share:.1%} with {name}" for name, share in wrong.items())
+    side_px = size_px()
     return f"""## Answer
 
 {verdict}. Pairs with a wrong text: {shares}. All models see {scale.steps * scale.batch:,} pairs, so they see
@@ -148,7 +149,7 @@ filters:
 **What this does not say.** The world of the demo is drawn shapes: fourteen things in eight colors, one in each picture.
 Its wrong texts are wholly wrong, and the CLIP of the filter was trained on such drawings and separates them almost
 without error. On the web neither holds, and a filter gains less. The models are small ({scale.steps:,} steps of
-{scale.batch} pairs, pictures of {_size()} pixels a side) and far from their best possible scores. The rules for marks,
+{scale.batch} pairs, pictures of {side_px} pixels a side) and far from their best possible scores. The rules for marks,
 sizes and copies protect people and storage more than scores: a marked picture has a right text. For more certainty,
 give more seeds (`--seeds`). DataComp's scales (`--scale small`, `medium`) answer the same question on a real crawl, on
 a GPU.
@@ -158,6 +159,7 @@ Every score of every seed: [scores.csv](trained_comparison/scores.csv); with rec
 """
 
 
-def _size() -> int:
+def size_px() -> int:
+    """Return the side of the pictures that the models are trained on."""
     config = json.loads((scales.DEMO_CLIP / "open_clip_config.json").read_text(encoding="utf-8"))
     return int(config["model_cfg"]["vision_cfg"]["image_size"])

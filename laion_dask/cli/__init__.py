@@ -9,6 +9,7 @@
 - extract: Extract pairs from WATs that the user names into a folder, or run the step of the project.
 - linkrot: Compare two downloads, and print what became of the pairs of the earlier one.
 - main: The program `laion-dask`: a command for each step of a project, and commands to inspect and correct versions.
+- new_texts: Commands that write new texts for images.
 - params: Print the effective parameters, list recipes, apply one to params.yaml.
 - purge: Delete all stored data of removed pairs, and print the result of the scan that proves it.
 - remove: Check a removal request, add it to removals.csv, and print how many pairs it removes.

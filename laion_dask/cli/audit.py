@@ -98,18 +98,23 @@ def text(
     weights: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the model: config, tokenizer, safetensors.")],
     each: Annotated[int, typer.Option(min=1, help="Captions of each file, drawn without replacement.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 42,
+    column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column with the texts: 'ENG TEXT', top_caption, re_caption.")
+    ] = "TEXT",
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Estimate the share of hateful or toxic captions, as the published audits do, with 95 % intervals.
 
     hate: pysentimiento/bertweet-hate-speech, shares above 0.5 (arXiv 2311.03449). toxicity: Detoxify's multilingual
     model, unitary/multilingual-toxic-xlm-roberta (DataComp: above 0.1). Intervals exclude the models' own errors.
+
+    Texts that models wrote: --column top_caption data/release/laion-coco/*.parquet.
     """
     with console.report_errors("audit text"):
         from laion_dask.audit import text_audit, text_models
 
         tables = files or sorted(Path("data/release").glob("en-*.parquet"))
-        found = text_audit.audit(tables, text_models.load(kind, weights), kind, each=each, seed=seed)
+        found = text_audit.audit(tables, text_models.load(kind, weights), kind, each=each, seed=seed, column=column)
     if as_json:
         import json
 

@@ -27,6 +27,7 @@ from laion_dask.cli import (
     verify,
     why,
 )
+from laion_dask.cli.new_texts import caption, translate
 from laion_dask.runner import interrupts
 from laion_dask.schema.values import SPLITS
 
@@ -54,7 +55,7 @@ app = Program(
     "the questions are answered from the files of the current version.",
 )
 
-# In the order in which they run; three also accept files on the command line.
+# In the order in which they run; several also accept files on the command line.
 _STEPS: Mapping[str, tuple[Callable[..., None], str | None]] = {
     "inputs": (steps.inputs, None),
     "crawl": (steps.crawl, None),
@@ -64,6 +65,8 @@ _STEPS: Mapping[str, tuple[Callable[..., None], str | None]] = {
     "score": (score.score, score.HELP),
     "group": (steps.group, None),
     "filter": (steps.filter_, None),
+    "translate": (translate.translate, translate.HELP),
+    "caption": (caption.caption, caption.HELP),
     "release": (steps.release, None),
     "report": (steps.report, None),
 }
@@ -78,7 +81,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print the funnel of the current version: rows seen, kept and dropped by reason, for each step."""
-    from laion_dask.schema.reasons import FUNNEL
+    from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS
 
     found = {
         name: json.loads(path.read_text()) for name in _STEPS if (path := Path("metrics") / f"{name}.json").is_file()
@@ -94,6 +97,11 @@ def status(
     console.console().print(console.funnel("The funnel of this version", ledgers))
     release = found.get("release", {})
     splits = ", ".join(f"{name} {release.get(f'rows.{name}', 0):,}" for name in SPLITS)
+    for stage, unit in NEW_TEXTS:
+        if written := found.get(stage, {}).get(unit):
+            without = ", ".join(f"{reason} {rows:,}" for reason, rows in written["dropped"].items())
+            said = f"{written['kept']:,} {unit} for {written['seen']:,} kept pairs{f' ({without})' if without else ''}"
+            console.say(f"{stage}: {said if written['seen'] else f'off ({stage}: null)'}")
     console.say(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
     console.say(
         "report: data/report/report.html; versions side by side: mlflow ui --backend-store-uri sqlite:///mlflow.db"

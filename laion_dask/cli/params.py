@@ -72,6 +72,9 @@ def params(
         checked = recipes.load(names, file) if recipe else parameters.load(file)
         console.say(f"recipe = {json.dumps(checked.recipe)}")
         for section, values in checked.model_dump(mode="json", exclude={"recipe"}).items():
+            if values is None:
+                console.say(f"{section} = null")
+                continue
             for name, value in values.items():
                 console.say(f"{section}.{name} = {json.dumps(value, ensure_ascii=False)}")
         try:
@@ -90,7 +93,7 @@ def recipes() -> None:
 
         for name in known.names():
             recipe = known.describe(name)
-            count = sum(len(values) for values in recipe.values.values())
+            count = sum(1 if values is None else len(values) for values in recipe.values.values())
             typer.echo(f"{typer.style(name, bold=True)}: {recipe.title.removeprefix(f'{name}: ')}")
             for line in recipe.notes.splitlines():
                 console.say(f"  {line}".rstrip())
@@ -115,6 +118,10 @@ def write_recipes(file: Path, recipe: str) -> list[str]:
     wanted = recipes.apply(recipe, parameters.parse(values, str(file)).model_dump(mode="json", exclude_unset=True))
     preflight.check(parameters.parse(wanted, f"recipe {recipe!r} over {file}"), weights=False)
     changes: list[str] = []
+    for section in [key for key, value in wanted.items() if value is None and values.get(key) is not None]:
+        base = _emptied(base, section)
+        changes.append(f"{section}: … -> null")
+    values = yaml.load(base)
     _merge(values, wanted, "", changes)
     out = io.StringIO()
     yaml.dump(values, out)
@@ -125,6 +132,19 @@ def write_recipes(file: Path, recipe: str) -> list[str]:
     fresh.chmod(file.stat().st_mode)
     fresh.replace(file)
     return changes
+
+
+def _emptied(text: str, section: str) -> str:
+    """Return the text of a params.yaml with null in the place of a section, and its other lines as they are.
+
+    ruamel would take the comment in front of the next section away too.
+    """
+    lines = text.split("\n")
+    first = lines.index(f"{section}:")
+    last = next((at for at in range(first + 1, len(lines)) if lines[at][:1].strip()), len(lines))
+    while not lines[last - 1].strip():
+        last -= 1
+    return "\n".join([*lines[:first], f"{section}: null", *lines[last:]])
 
 
 def without_recipes(file: Path, wanted: Sequence[str]) -> str:

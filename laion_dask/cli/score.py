@@ -72,7 +72,7 @@ def score(
     if model is None and (params_file is None or pretrained or heads or faces):
         console.fail("score: no model given. Remedy: give --model NAME, with --pretrained TAG where it has several", 2)
     with console.report_errors("score", kept="Finished tars are kept; the same command resumes from here."):
-        from laion_dask.score import tar_folders
+        from laion_dask.images import tar_folders
 
         rules = _rules(params_file, model, pretrained, heads or [], faces)
         tars = tar_folders.find(folder)

@@ -85,6 +85,22 @@ def filter_() -> None:
     main(STAGE)
 
 
+def translate() -> None:
+    """Translate the texts of kept pairs into English, beside the alt texts."""
+    with _in_checkout("translate"):
+        from workflow.program import main
+        from workflow.translate import STAGE
+    main(STAGE)
+
+
+def caption() -> None:
+    """Describe the images of kept pairs: captions beside the alt texts, ranked by CLIP."""
+    with _in_checkout("caption"):
+        from workflow.caption import STAGE
+        from workflow.program import main
+    main(STAGE)
+
+
 def release() -> None:
     """Write LAION's tables, subsets, manifest, Croissant and card from the verdicts."""
     with _in_checkout("release"):

@@ -45,7 +45,7 @@ def _load(spec: params.Model, compiled: str) -> Clip:
         network = network.to(memory_format=torch.channels_last)
     model = _sized(
         Clip(
-            name=_known_as(spec),
+            name=known_as(spec),
             weights_sha256=digest,
             dimension=0,
             preparation=preparation,
@@ -103,7 +103,7 @@ def _network(spec: params.Model, device: str) -> tuple[Any, preprocess.Preparati
     return network, preparation, tokenizer
 
 
-def _known_as(spec: params.Model) -> str:
+def known_as(spec: params.Model) -> str:
     """Return the model's name for the attributes of its arrays, without the local path of its folder."""
     name = spec.model
     if name.startswith(weights.LOCAL):

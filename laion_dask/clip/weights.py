@@ -217,7 +217,7 @@ def _missing(spec: params.Model, file: str, command: str, instead: str, error: E
 def where(spec: params.Model) -> str:
     """Return the beginning of an error message: the parameter that names the model."""
     tag = f", pretrained {spec.pretrained!r}" if spec.pretrained else ""
-    return f"score.models, {spec.name}: model {spec.model!r}{tag}"
+    return f"{spec.PLACE}, {spec.name}: model {spec.model!r}{tag}"
 
 
 @contextmanager

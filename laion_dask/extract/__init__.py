@@ -7,7 +7,6 @@
 - licenses: Find the licence that a page links to, for the page or for each of its images.
 - part: Read one WAT, write a Parquet table of its pairs with their provenance, and return counts that add up.
 - parts: List the parts of an extraction, one for each WAT, and fail if none of them can be read.
-- personal: Count personal data in the text and address of each pair, by kind; no value is ever stored.
 - rates: The progress line of an extraction: pages, pairs and stored bytes per second, over all workers.
 - readings: Publish finished WATs: pairs, listed defects and a row for each WAT; times go to a file outside the
   version.

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
-from laion_dask.extract import language, personal
+from laion_dask.extract import language
 from laion_dask.extract.judge import Judge, Pair, storable
 from laion_dask.extract.sorted_runs import SortedRuns
 from laion_dask.extract.wat.wat_pages import Page, Tally, pages
 from laion_dask.schema.reasons import REASONS
+from laion_dask.texts import personal
 
 # Pairs held as Python objects at once: 30 MB, and large enough batches for the language model.
 _CHUNK: Final = 50_000

@@ -4,7 +4,6 @@
 - clip_losses: Compute filter columns from stored embeddings: negCLIPLoss, NormSim, and the cluster of an image.
 - duplicates: Decide which pairs are duplicates of a kept pair: same bytes, near-duplicates, or the same meaning.
 - filter_checks: Check before anything runs that every column that the section `filter` names will exist.
-- keywords: Find which captions contain a word of a list: whole words, in any case and script.
 - over_all: Decide the rules that need all shards: later removals, top fractions, duplicates, balancing.
 - part: Scores in, verdicts out: the only place where a number meets a threshold.
 - parts: Find the parts of the stage filter, one for each shard, and prepare what their rules read beside the tables.

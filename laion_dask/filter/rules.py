@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
-from laion_dask.filter import balance, clip_losses, keywords, uid_sets, where
+from laion_dask.filter import balance, clip_losses, uid_sets, where
 from laion_dask.params import filters
 from laion_dask.schema import reasons
 from laion_dask.schema.values import SPLITS
+from laion_dask.texts import keywords
 
 Rule = tuple[str, str, np.ndarray]
 

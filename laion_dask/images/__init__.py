@@ -14,6 +14,8 @@
   in others.
 - prepare: Check, turn upright, resize and encode a picture without its metadata, or give the reason why not.
 - received: The work of a decoder: read the rights metadata of a received body, and prepare its picture.
+- tar_folders: Read a folder of tars that others made: img2dataset's and webdataset's layouts.
+- tar_samples: Find which picture and texts of a foreign tar belong to one sample, and which members cannot be used.
 - webp_chunks: Repair the container of a still WebP: keep its one or two picture chunks, ignore wrong chunks around
   them.
 """

@@ -14,7 +14,19 @@ from typing import Final, Literal, NamedTuple
 
 from laion_dask import params
 
-STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
+STAGES: Final = (
+    "crawl",
+    "extract",
+    "catalog",
+    "download",
+    "score",
+    "group",
+    "filter",
+    "translate",
+    "caption",
+    "release",
+    "report",
+)
 """In the order in which they run; `data/<stage>` is the out of each."""
 _LOCAL_DIR: Final = "local-dir:"
 _DEMO: Final = "demo"  # means a file of this package
@@ -57,6 +69,7 @@ def named_files(settings: params.Params) -> list[NamedFile]:
     found = [*_crawl(settings), *_catalog(settings), *_download(settings.download), *_score(settings.score)]
     found += [NamedFile("group", f"group.evaluation.{at}", path) for at, path in enumerate(settings.group.evaluation)]
     found += [NamedFile("filter", f"filter.{key}", path, kind) for key, path, kind in settings.filter.files()]
+    found += [*_translate(settings), *_caption(settings)]
     if settings.release.tombstones is not None:
         found.append(NamedFile("release", "release.tombstones", settings.release.tombstones))
     if settings.report.against is not None and Path(settings.report.against).is_dir():
@@ -89,8 +102,7 @@ def _download(rules: params.Download) -> Iterator[NamedFile]:
 
 def _score(rules: params.Score) -> Iterator[NamedFile]:
     for at, model in enumerate(rules.models):
-        if model.model.startswith(_LOCAL_DIR):
-            yield NamedFile("score", f"score.models.{at}.model", model.model.removeprefix(_LOCAL_DIR), "folder")
+        yield from _folder("score", f"score.models.{at}.model", model.model)
         if model.pretrained is not None and Path(model.pretrained).is_file():
             yield NamedFile("score", f"score.models.{at}.pretrained", model.pretrained)
     named = {f"heads.{at}": head.file for at, head in enumerate(rules.heads or ())}
@@ -99,6 +111,40 @@ def _score(rules: params.Score) -> Iterator[NamedFile]:
     for key, path in named.items():
         if path is not None and path != _DEMO:
             yield NamedFile("score", f"score.{key}.file", path)
+
+
+def _translate(settings: params.Params) -> Iterator[NamedFile]:
+    if settings.translate is None:
+        return
+    yield from _folder("translate", "translate.model", settings.translate.model)
+    yield from _words("translate", settings)
+
+
+def _caption(settings: params.Params) -> Iterator[NamedFile]:
+    rules = settings.caption
+    if rules is None:
+        return
+    yield from _folder("caption", "caption.model", rules.model)
+    if rules.pretrained is not None and Path(rules.pretrained).is_file():
+        yield NamedFile("caption", "caption.pretrained", rules.pretrained)
+    for at, step in enumerate(rules.rank):
+        yield from _folder("caption", f"caption.rank.{at}.model", step.model)
+        if step.pretrained is not None and Path(step.pretrained).is_file():
+            yield NamedFile("caption", f"caption.rank.{at}.pretrained", step.pretrained)
+    if rules.repair is not None:
+        yield from _folder("caption", "caption.repair.model", rules.repair.model)
+    yield from _words("caption", settings)
+
+
+def _folder(stage: str, key: str, model: str) -> Iterator[NamedFile]:
+    if model.startswith(_LOCAL_DIR):
+        yield NamedFile(stage, key, model.removeprefix(_LOCAL_DIR), "folder")
+
+
+def _words(stage: str, settings: params.Params) -> Iterator[NamedFile]:
+    """Yield the list of keywords, which new texts are asked about as alt texts are."""
+    if settings.filter.keywords is not None:
+        yield NamedFile(stage, "filter.keywords.file", settings.filter.keywords.file)
 
 
 def _numbered(stage: str, key: str, paths: Sequence[str], kind: Kind) -> Iterator[NamedFile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -90,7 +90,8 @@ def describe(settings: params.Params, digests: Digests) -> dict[str, list[dict[s
     for one in named:
         if one.made_by() is None:
             found[one.stage].append(_entry(one, digests))
-    remote = [("score", *one) for one in _of_hubs(settings.score)]
+    remote = [("score", *one) for one in _of_hubs("score.models", settings.score.models)]
+    remote += [(key.partition(".")[0], key, name) for key, name in _new_text_models(settings)]
     if settings.report.against is not None and not Path(settings.report.against).is_dir():
         remote.append(("report", "report.against", settings.report.against))  # a revision of Git, which may move
     for stage, key, path in remote:
@@ -131,15 +132,29 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if root in path.parents else path.as_posix()
 
 
-def _of_hubs(rules: params.Score) -> Iterator[tuple[str, str]]:
-    """Yield (key, name) of each model whose weights come from a hub, by name or tag."""
-    for at, model in enumerate(rules.models):
-        if model.model == _DEMO or model.model.startswith(_LOCAL_DIR):
+def _of_hubs(section: str, models: Sequence[params.Model]) -> Iterator[tuple[str, str]]:
+    """Yield (key, name) of each CLIP model whose weights come from a hub, by name or tag."""
+    for at, model in enumerate(models):
+        if not _of_hub(model.model):
             continue
         if model.pretrained is None:
-            yield f"score.models.{at}.model", model.model
+            yield f"{section}.{at}.model", model.model
         elif not Path(model.pretrained).is_file():
-            yield f"score.models.{at}.pretrained", f"{model.model}/{model.pretrained}"
+            yield f"{section}.{at}.pretrained", f"{model.model}/{model.pretrained}"
+
+
+def _new_text_models(settings: params.Params) -> Iterator[tuple[str, str]]:
+    """Yield (key, name) of each model of a hub that translates, captions, ranks captions or repairs them."""
+    named: dict[str, str | None] = {"translate.model": settings.translate.model if settings.translate else None}
+    if (rules := settings.caption) is not None:
+        named["caption.model"] = rules.model if rules.pretrained is None else f"{rules.model}/{rules.pretrained}"
+        named["caption.repair.model"] = rules.repair.model if rules.repair else None
+        yield from _of_hubs("caption.rank", rules.rank)
+    yield from ((key, name) for key, name in named.items() if name and _of_hub(name))
+
+
+def _of_hub(model: str) -> bool:
+    return model != _DEMO and not model.startswith(_LOCAL_DIR)
 
 
 def _is_remote(path: str) -> bool:

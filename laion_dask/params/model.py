@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from laion_dask.params import group as group_params
 from laion_dask.params import section
+from laion_dask.params.caption import Caption
 from laion_dask.params.catalog import Catalog
 from laion_dask.params.crawl import Crawl
 from laion_dask.params.download import Download
@@ -20,6 +21,7 @@ from laion_dask.params.group import Group
 from laion_dask.params.release import Release, Report
 from laion_dask.params.score import Score
 from laion_dask.params.section import Section
+from laion_dask.params.translate import Translate
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -39,6 +41,8 @@ class Params(Section):
     score: Score
     group: Group
     filter: Filter
+    translate: Translate | None
+    caption: Caption | None
     release: Release
     report: Report
 

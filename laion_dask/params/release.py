@@ -10,7 +10,9 @@ from pydantic import Field
 from laion_dask.params.section import Section, Seed
 
 # In the order of laion_dask.release.layouts.NAMES.
-Layout = Literal["laion-400m", "laion-5b", "re-laion", "datacomp", "img2dataset"]
+Layout = Literal[
+    "laion-400m", "laion-5b", "re-laion", "datacomp", "img2dataset", "laion-translated", "laion-coco", "recap-datacomp"
+]
 
 
 class Release(Section):

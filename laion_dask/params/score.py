@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,9 @@ from laion_dask.schema.values import SPLITS, Split
 
 class Model(Section):
     """One CLIP model: its architecture and weights, and the splits whose texts it reads."""
+
+    PLACE: ClassVar[str] = "score.models"
+    """The key of params.yaml that lists such models, for messages."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
     model: Annotated[str, Field(min_length=1)]

@@ -19,8 +19,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 REFUSED: Final = "refused"
 """Type of errors whose message leaves out the value, which pydantic adds."""
-_MAY_REPEAT: Final = frozenset({"text_steps"})  # a step may be repeated
-_MAY_BE_BLANK: Final = frozenset({"refused_substrings"})  # an address with a space
+_MAY_REPEAT: Final = frozenset({"text_steps", "max_tokens"})  # a step or a length may be repeated
+_MAY_BE_BLANK: Final = frozenset({"refused_substrings", "prompt"})  # an address with a space, no prompt
 _SEE: Final = "Remedy: see its comment in params.yaml"
 
 

@@ -150,6 +150,8 @@ def _readers(
         yield "group.evaluation.0", lambda: evaluation_sets.read(paths)
     if "filter" in to_come:
         yield from _filter(settings)
+    if weights:
+        yield from _new_texts(settings, to_come)
 
 
 def _score(rules: params.Score) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -161,10 +163,24 @@ def _score(rules: params.Score) -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"score.models.{at}.model", lambda model=model: weights.find(model)  # type: ignore[misc]
 
 
+def _new_texts(settings: params.Params, to_come: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield what looks for the models that write texts; those of the demo lie in the package."""
+    if "translate" in to_come and (translate := settings.translate) is not None and translate.model != "demo":
+        from laion_dask.translate import models as translators  # noqa: PLC0415
+
+        yield "translate.model", lambda: translators.find(translate)
+    if "caption" in to_come and (caption := settings.caption) is not None:
+        others = [caption.model, *(step.model for step in caption.rank), "" if caption.repair is None else "repair"]
+        if {*others} != {"demo", ""}:
+            from laion_dask.caption import models as captioners  # noqa: PLC0415
+
+            yield "caption.model", lambda: captioners.find(caption)
+
+
 def _filter(settings: params.Params) -> Iterator[tuple[str, Callable[[], object]]]:
     rules = settings.filter
     if rules.keywords is not None:
-        from laion_dask.filter import keywords  # noqa: PLC0415
+        from laion_dask.texts import keywords  # noqa: PLC0415
 
         words = Path(rules.keywords.file)
         yield "filter.keywords.file", lambda: keywords.read(words)

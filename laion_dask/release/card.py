@@ -21,7 +21,7 @@ from laion_dask.release import composition, limitations, rate_lines
 from laion_dask.release.croissant import MAIN, released
 from laion_dask.release.manifest import Made
 from laion_dask.release.part import SUBSET_HIGH_RESOLUTION
-from laion_dask.schema.reasons import FUNNEL, REASON_STAGE, REASONS
+from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS, REASON_STAGE, REASONS
 from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.storage import templates
 
@@ -29,6 +29,7 @@ NAME: Final = "README.md"
 _SIZES: Final = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"),
                  (1e8, "10M<n<100M"), (1e9, "100M<n<1B"), (1e10, "1B<n<10B"), (1e11, "10B<n<100B"))  # fmt: skip
 _RANKED: Final = 10
+_NEW_TEXTS: Final = {"translate": "English texts", "caption": "Captions"}
 _OPT_OUTS: Final = ("page_opt_out", *SIGNALS)
 
 
@@ -103,6 +104,7 @@ def write(
         pages=made.pages,
         opt_outs=_opt_outs(made.counts),
         funnel=FUNNEL,
+        new_texts=[(stage, unit, _NEW_TEXTS[stage]) for stage, unit in NEW_TEXTS],
         counts=made.counts,
         models=made.models,
         lists=made.lists,

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from laion_dask import schema
 from laion_dask.release import composition, croissant_rai, layouts
 from laion_dask.release.manifest import Made
@@ -183,12 +185,15 @@ def _record_set(name: str, table: Table) -> dict[str, Any]:
 
 
 def _field(name: str, column: Column) -> dict[str, Any]:
+    of_list = isinstance(column.type, pa.ListType)
+    kind = str(column.type.value_type if of_list else column.type)
     return {
         "@type": "cr:Field",
-        "@id": f"{name}/{column.name}",
+        "@id": f"{name}/{column.name.replace(' ', '_')}",  # an id has no spaces
         "name": column.name,
         "description": f"{column.meaning} ({column.unit})" if column.unit else column.meaning,
-        "dataType": "sc:URL" if column.name in _URLS else _TYPES[str(column.type)],
+        "dataType": "sc:URL" if column.name in _URLS else _TYPES[kind],
+        **({"isArray": True, "arrayShape": "-1"} if of_list else {}),
         "source": {"fileSet": {"@id": f"{name}-files"}, "extract": {"column": column.name}},
     }
 
@@ -234,7 +239,7 @@ def _provenance(made: Made, merkle_root: Mapping[str, Any]) -> dict[str, Any]:
         "prov:wasGeneratedBy": {
             "@type": "prov:Activity",
             "@id": "build",
-            "prov:label": "laion_dask: crawl, extract, catalog, download, score, filter, release",
+            "prov:label": "laion_dask: crawl, extract, catalog, download, score, filter, translate, caption, release",
             "prov:used": models,
             "prov:generated": f"{merkle_root['leaves']} pairs with Merkle root {merkle_root['root']}",
         },

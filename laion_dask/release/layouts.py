@@ -1,8 +1,9 @@
-"""Write released rows in the columns of other data sets: LAION-400M, LAION-5B, Re-LAION, DataComp, img2dataset.
+"""Write released rows in the columns of other data sets: LAION's, DataComp's, img2dataset's, Recap-DataComp's.
 
 Each layout is one table of `release.tables`, in a folder of its name beside the main tables. Sources of the columns:
 rom1504/laion-prepro for LAION-400M and LAION-5B's joined files, table 8 of DataComp's paper for its metadata,
-img2dataset's examples for its input. Of Re-LAION's columns only url and caption are public.
+img2dataset's examples for its input. Of Re-LAION's columns only url and caption are public. Those of LAION-translated
+are in its announcement, those of LAION-COCO and Recap-DataComp-1B on their pages on the hub.
 """
 
 from __future__ import annotations
@@ -94,8 +95,63 @@ IMG2DATASET: Final = Table(
     (_as("url", _URL), _as("caption", _TEXT), _UID, _MD5, _SHA256),
 )
 
-TABLES: Final = (LAION_400M, LAION_5B, RE_LAION, DATACOMP, IMG2DATASET)
+LAION_TRANSLATED: Final = Table(
+    "laion-translated",
+    "release",
+    "one kept pair with an English text, in the columns of LAION-translated, in their order",
+    (
+        *(_TEXT, _LANGUAGE),
+        Column("ENG TEXT", pa.string(), "the text in English, by the model of translate"),
+        *(_URL, _WIDTH, _HEIGHT, _as("Hash", _HASH), *reversed(_SAFETY), _SIMILARITY),
+        Column("prediction", pa.float64(), "cosine of image and English text; its announcement does not explain it"),
+    ),
+)
+
+LAION_COCO: Final = Table(
+    "laion-coco",
+    "release",
+    "one kept pair with a caption, in the columns of LAION-COCO, in their order",
+    (
+        *(_URL, _TEXT),
+        Column("top_caption", pa.string(), "the caption that ranks first"),
+        Column("all_captions", pa.list_(pa.string()), "all different samples, the best first"),
+        Column("all_similarities", pa.list_(pa.float32()), "their cosines with the image", "-1..1"),
+        *(_WIDTH, _HEIGHT, _SIMILARITY, _HASH, *reversed(_SAFETY)),
+    ),
+)
+
+RECAP_DATACOMP: Final = Table(
+    "recap-datacomp",
+    "release",
+    "one kept pair with a caption, in the columns of Recap-DataComp-1B; nobody rated it by GPT-4V",
+    (
+        _as("url", _URL),
+        Column("re_caption", pa.string(), "the caption that ranks first"),
+        Column("org_caption", pa.string(), "alt text"),
+        *(_SHA256, Column("key", pa.string(), "place in the image shards")),
+        Column("re_clip_score", pa.float32(), "cosine of image and caption", "-1..1"),
+        Column("org_clip_score", pa.float32(), "cosine of image and alt text", "-1..1"),
+        Column("re_length", pa.int32(), "words of the caption, by spaces", "count"),
+        Column("org_length", pa.int32(), "words of the alt text, by spaces", "count"),
+        Column("re_gpt4v_score", pa.float32(), "null: rated there by GPT-4V"),
+        Column("org_gpt4v_score", pa.float32(), "null: rated there by GPT-4V"),
+    ),
+)
+
+TABLES: Final = (
+    *(LAION_400M, LAION_5B, RE_LAION, DATACOMP, IMG2DATASET),
+    *(LAION_TRANSLATED, LAION_COCO, RECAP_DATACOMP),
+)
 NAMES: Final = tuple(table.name for table in TABLES)
+
+HAVING: Final = {LAION_TRANSLATED.name: "english", LAION_COCO.name: "top_caption", RECAP_DATACOMP.name: "top_caption"}
+"""The column that a row must have to stand in a layout; other layouts have all rows."""
+
+NEW: Final = {
+    "translate": ("english", "english_similarity"),
+    "caption": ("top_caption", "caption_similarity", "all_captions", "all_similarities"),
+}
+"""Columns of the stages that write texts, which layouts take."""
 
 # The column of schema.RELEASE for each lower-case name; other columns have the same name in all layouts.
 _FILLED_BY: Final = {
@@ -107,7 +163,16 @@ _FILLED_BY: Final = {
     "height": "HEIGHT",
     "original_width": "WIDTH",
     "original_height": "HEIGHT",
+    "Hash": "hash",
+    "ENG TEXT": "english",
+    "prediction": "english_similarity",
+    "re_caption": "top_caption",
+    "org_caption": "TEXT",
+    "re_clip_score": "caption_similarity",
+    "org_clip_score": "similarity",
 }
+
+_WORDS_OF: Final = {"re_length": "top_caption", "org_length": "TEXT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +183,23 @@ class Layout:
     filled_by: Mapping[str, str]
 
     def rows(self, released: pa.Table) -> pa.Table:
-        """Convert rows to this layout; `released` has schema.RELEASE and the further columns of the scores."""
+        """Convert rows to this layout, without those that lack its text.
+
+        `released` has schema.RELEASE, the further columns of the scores, and those of NEW.
+        """
+        if (needed := HAVING.get(self.table.name)) is not None:
+            if needed not in released.column_names:
+                return self.table.schema.empty_table()  # the stage is switched off
+            released = released.filter(pc.is_valid(released[needed]))
         columns = [self._column(column, released) for column in self.table.columns]
         return self.table.check(pa.table(columns, schema=self.table.schema))
 
     def _column(self, column: Column, released: pa.Table) -> pa.ChunkedArray:
         if column.name == "SAMPLE_ID":
             return sample_ids(released["uid"])
+        if column.name in _WORDS_OF:
+            words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(released[_WORDS_OF[column.name]]))
+            return pc.list_value_length(words)
         source = self.filled_by.get(column.name, column.name)
         if source not in released.column_names:
             return pa.nulls(released.num_rows, column.type)

@@ -32,6 +32,10 @@ _ALWAYS: Final = (
     "Near-duplicates remain, within the set and towards evaluation sets, where the filter was not asked to drop them."
 ).splitlines()
 
+_WRITTEN: Final = (
+    "English texts and captions were written by models: they can be wrong, and name what no image shows. They stand "
+    "beside the alternative text, and licences of the models may bind their use."
+)
 _NOT_LOOKED: Final = "Personal data in texts and addresses were not looked for."
 
 
@@ -47,6 +51,8 @@ def limits(settings: params.Params, numbers: Mapping[str, Any]) -> list[str]:
         sentences.append("No pair has a punsafe score: nothing is known about unsafe images.")
     if not settings.catalog.lists:
         sentences.append("No list of known content was matched.")
+    if settings.translate is not None or settings.caption is not None:
+        sentences.append(_WRITTEN)
     if settings.extract.page_opt_out == "record":
         sentences.append("Opt-outs of pages were recorded, not obeyed.")
     return sentences

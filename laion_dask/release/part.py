@@ -48,13 +48,14 @@ def release(
     images: Sequence[Path],
     scores: Sequence[Path],
     verdicts: Sequence[Path],
+    new_texts: Mapping[str, Sequence[Path]],
     settings: params.Release,
     models: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
     """Write the kept pairs of one split as Parquet, sorted by uid: schema RELEASE, its subsets, and `release.tables`.
 
-    `models` come from `embeddings.about`. Files have `rows_per_file` rows, or more if there would be more than
-    MAX_FILES files.
+    `models` come from `embeddings.about`; `new_texts` are the tables of translate and caption by stage, none where it
+    is off. Files have `rows_per_file` rows, or more if there would be more than MAX_FILES files.
     """
     rows = _count(split, verdicts)
     limit = max(settings.rows_per_file, -(-rows // MAX_FILES))
@@ -63,7 +64,7 @@ def release(
     views = {name: layouts.layout(name, models) for name in settings.tables}
     others = {name: _WrittenFiles(out / name, split, limit, view.table.schema) for name, view in views.items()}
     ledger = Ledger()
-    for batch in _kept(split, images, scores, verdicts):
+    for batch in _kept(split, images, scores, verdicts, new_texts):
         further = _with_hash(batch)
         table = schema.RELEASE.check(further.select(schema.RELEASE.names))
         ledger.keep(table.num_rows)
@@ -73,8 +74,8 @@ def release(
         for name, view in views.items():
             others[name].write(view.rows(further))
     counts = {f"rows.{name or 'all'}": files.close() for name, files in own.items()}
-    for files in others.values():
-        files.close()
+    written = {name: files.close() for name, files in others.items()}
+    counts |= {f"rows.{name}": rows for name, rows in written.items() if name in layouts.HAVING}
     return {"pairs": ledger.as_dict(), f"rows.{split}": ledger.kept, **counts}
 
 
@@ -102,15 +103,25 @@ def _count(split: str, verdicts: Sequence[Path]) -> int:
 
 
 def _kept(
-    split: str, images: Sequence[Path], scores: Sequence[Path], verdicts: Sequence[Path]
+    split: str,
+    images: Sequence[Path],
+    scores: Sequence[Path],
+    verdicts: Sequence[Path],
+    new_texts: Mapping[str, Sequence[Path]],
 ) -> Iterator[pa.RecordBatch]:
     if not images:
         return
     # The similarity of each model, and LAION-400M's tag if there is one.
     stored = pq.read_schema(scores[0]).names
     wanted = [name for name in stored if name.startswith(layouts.OWN) or name == layouts.NSFW]
-    query = _KEPT.format(joined=attempts.joined(whole=False), further="".join(f', scores."{name}"' for name in wanted))
-    values = attempts.bound(images, scores, verdicts) | {"split": split}
+    further = [f'scores."{name}"' for name in wanted]
+    joined, values = attempts.joined(whole=False), attempts.bound(images, scores, verdicts) | {"split": split}
+    for stage, paths in new_texts.items():
+        if paths:
+            joined += f" left join read_parquet(${stage}, hive_partitioning = false) {stage} using (uid)"
+            values[stage] = duckdb_connection.names(paths)
+            further += [f'{stage}."{name}"' for name in layouts.NEW[stage]]
+    query = _KEPT.format(joined=joined, further="".join(f", {column}" for column in further))
     with duckdb_connection.connect() as connection:
         reader = connection.sql(query, params=values).to_arrow_reader(_ROW_GROUP)
         yield from reader

@@ -23,8 +23,8 @@ from typing import IO, Final
 
 from laion_dask.blocklists import removal_ledger
 from laion_dask.blocklists.removal_ledger import COLUMNS, KINDS, Removal
-from laion_dask.extract import personal
 from laion_dask.storage import printable, sheets, strict_rows
+from laion_dask.texts import personal
 from laion_dask.web.urls import address_key
 
 SALT_FILE: Final = "LAION_DASK_SALT_FILE"

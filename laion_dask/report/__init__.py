@@ -3,6 +3,8 @@
 - figures: Draw figures as PNG and SVG: the same numbers give the same bytes.
 - gallery: Draw a seeded sample of pictures for the report; unsafe ones are blurred, reserved ones left out.
 - linkrot_figure: Draw link rot: the share of each result over all pairs, by year and by large host.
+- new_text_figures: Draw the similarities of texts that models wrote beside those of the alt texts.
+- new_text_gallery: Draw a seeded sample of kept pictures with their alt text, English text and caption, for the report.
 - part: Numbers and figures of a version in, one self-contained HTML page out, with the numbers beside it as JSON.
 - reference: Read the published numbers that the report and comparisons of versions draw beside a version's own.
 - reference_figures: Draw numbers of a version beside published ones.

@@ -59,7 +59,7 @@ def gallery(data: Path, settings: params.Params) -> list[Pick]:
             best.setdefault(row["verdict"], []).append((rank, shard.tar, row))
         best = {verdict: sorted(rows, key=lambda row: row[0])[:wanted] for verdict, rows in best.items()}
     chosen = best.pop(KEEP, []) + _in_turn(best, wanted)
-    pictures = _read(chosen)
+    pictures = read(chosen)
     return [
         _pick(row, pictures[str(tar), row["key"]], settings)
         for _, tar, row in chosen
@@ -95,7 +95,8 @@ def _in_turn(
     return [row for _, _, row in sorted(chosen, key=lambda item: (item[1], item[0]))]
 
 
-def _read(chosen: list[tuple[str, Path, dict[str, Any]]]) -> dict[tuple[str, str], bytes]:
+def read(chosen: list[tuple[str, Path, dict[str, Any]]]) -> dict[tuple[str, str], bytes]:
+    """Return the bytes of pictures by tar and key; takes (anything, tar, row) of each."""
     pictures = {}
     for tar in sorted({tar for _, tar, _ in chosen}):
         keys = {row["key"] for _, other, row in chosen if other == tar}
@@ -104,28 +105,36 @@ def _read(chosen: list[tuple[str, Path, dict[str, Any]]]) -> dict[tuple[str, str
 
 
 def _pick(row: Mapping[str, Any], body: bytes, settings: params.Params) -> Pick:
-    punsafe = _known(row["punsafe"])
-    blurred = ""
-    if punsafe is None:
-        blurred = "blurred: no unsafe score"
-    elif punsafe > settings.filter.max_punsafe:
-        blurred = "blurred: unsafe score above the limit"
-    caption = row["caption"] if len(row["caption"]) <= _TEXT_CHARS else row["caption"][: _TEXT_CHARS - 1] + "…"
+    punsafe = number(row["punsafe"])
+    blurred = why_blurred(punsafe, settings)
     image = thumbnail(body, blur=bool(blurred))
     return Pick(
         row["verdict"],
-        caption,
+        shortened(row["caption"]),
         row["host"],
         row["split"],
         row["language"],
-        _known(row["similarity"]),
+        number(row["similarity"]),
         punsafe,
         blurred,
         image,
     )
 
 
-def _known(score: float | None) -> float | None:
+def why_blurred(punsafe: float | None, settings: params.Params) -> str:
+    """Return why a picture is blurred, or an empty text."""
+    if punsafe is None:
+        return "blurred: no unsafe score"
+    return "blurred: unsafe score above the limit" if punsafe > settings.filter.max_punsafe else ""
+
+
+def shortened(text: str) -> str:
+    """Cut a text to what fits under a thumbnail."""
+    return text if len(text) <= _TEXT_CHARS else text[: _TEXT_CHARS - 1] + "…"
+
+
+def number(score: float | None) -> float | None:
+    """Return a score, or None where it is null or NaN."""
     return None if score is None or score != score else score  # noqa: PLR0124 - NaN is not itself
 
 

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from jinja2 import Environment
 
 from laion_dask import params
-from laion_dask.report import gallery, reference, report_tables, tracking
+from laion_dask.report import gallery, new_text_gallery, reference, report_tables, tracking
 from laion_dask.schema import comparison
-from laion_dask.schema.reasons import REASON_STAGE
+from laion_dask.schema.reasons import REASON_STAGE, REASONS
 from laion_dask.schema.values import SIGNALS
-from laion_dask.statistics import domain_classes, rates, summary, truth
+from laion_dask.statistics import domain_classes, new_text_truth, new_texts, rates, summary, truth
 from laion_dask.statistics.summary import ALL
 from laion_dask.storage import templates
 from laion_dask.versions import checkout, diff, linkrot
@@ -63,20 +63,21 @@ def write(
     digests: Mapping[str, str],
     project: Path = Path(),
 ) -> dict[str, dict[str, Any]]:
-    """Write report.html, figures/, tables/, statistics.json, rates.json, truth.json into `out`; return the headline.
+    """Write report.html, figures/, tables/ and the numbers as JSON into `out`; return the headline.
 
-    `metrics` is the folder of the stages' JSON files, `digests` has the hash of each out by its path; relative paths
-    and revisions in the parameters refer to `project`. With download.verify, linkrot.json and linkrot.parquet are
-    written too, with report.against changes.json. The headline has `safety.<name>.<split>`, `truth.<decision>`,
-    `kept.<split>`, `rates.<measure>` and `selection.<language>`, without undefined values.
+    The numbers are statistics.json, new_texts.json, rates.json and truth.json. `metrics` is the folder of the stages'
+    JSON files, `digests` has the hash of each out by its path; relative paths and revisions in the parameters refer to
+    `project`. With download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json.
+    The headline has `safety.<name>.<split>`, `truth.<decision>`,
+    `kept.<split>`, `texts.<stage>`, `rates.<measure>` and `selection.<language>`, without undefined values.
     """
     # matplotlib takes a second to import, and other callers need only numbers.
-    from laion_dask.report import figures, linkrot_figure  # noqa: PLC0415 - see above
+    from laion_dask.report import figures, linkrot_figure, new_text_figures  # noqa: PLC0415 - see above
 
     counts = read_metrics(metrics)
     steps = summary.funnel(counts)
     numbers = summary.collect(data, settings, counts)
-    decisions = truth.decisions(data, settings, counts)
+    decisions = [*truth.decisions(data, settings, counts), *new_text_truth.decisions(data, settings)]
     out.mkdir(parents=True, exist_ok=True)
     pictures = figures.write(out / "figures", steps, numbers, decisions)
     rot = None
@@ -86,6 +87,8 @@ def write(
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
     changes = _changes(out, data, settings.report.against, project)
+    written = new_texts.collect(data)
+    pictures += new_text_figures.write(out / "figures", written)
     grouped = rates.write(out, data, settings, [host.host for host in numbers.hosts], counts)
     page = _environment().get_template("report.html.j2").render(
         settings=settings,
@@ -108,14 +111,20 @@ def write(
         datacomp=[row for row in reference.read("datacomp_table3") if row["scale"] == "large"],
         published={name: reference.rates(name) for name in RATE_NAMES},
         picks=_picks(data, settings),
+        new_texts=written,
+        described=new_text_gallery.sample(data, settings),
+        translated=reference.read("translated"),
+        meanings={reason: meaning for reasons in REASONS.values() for reason, meaning in reasons.items()},
         pictures={picture.name: (picture, _inline(picture.svg)) for picture in pictures},
         sections=_sections(settings),
     )  # fmt: skip
     (out / "report.html").write_text(page, encoding="utf-8")
     _write_json(out / "statistics.json", {"funnel": [asdict(step) for step in steps], **numbers.as_dict()})
+    texts = [one.as_dict() for one in written]
+    _write_json(out / new_texts.NAME, texts)
     _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
     report_tables.write(out / "tables", steps, numbers, decisions)
-    return headline(numbers, decisions) | rates.headline(grouped)
+    return headline(numbers, decisions) | {"texts": new_texts.headline(texts)} | rates.headline(grouped)
 
 
 def _changes(out: Path, data: Path, against: str | None, project: Path) -> dict[str, Any] | None:

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from laion_dask.schema.reasons import FUNNEL, REASONS
-from laion_dask.statistics import rates
+from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS, REASONS
+from laion_dask.statistics import new_texts, rates
 from laion_dask.versions import identity, linkrot
 
 if TYPE_CHECKING:
@@ -170,11 +170,13 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
 
     `<stage>.<ledger>.seen|kept|dropped.<reason>` with zeros for reasons that did not occur, other counts of the stages,
     `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, the names of
-    `rates.metrics`, and after a comparison with an earlier download `linkrot.<class>.rate|low|high` and
-    `linkrot.<year>.<class>.rate`. Seven of them are repeated under `at a glance/`.
+    `rates.metrics` and `new_texts.metrics`, and after a comparison with an earlier download
+    `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`. Seven of them are repeated under `at a glance/`.
     """
     values: dict[str, Any] = {
-        f"{stage}.{ledger}.dropped.{reason}": 0 for stage, ledger in FUNNEL for reason in REASONS.get(stage, {})
+        f"{stage}.{ledger}.dropped.{reason}": 0
+        for stage, ledger in (*FUNNEL, *NEW_TEXTS)
+        for reason in REASONS.get(stage, {})
     }
     values |= dict(identity.flat(identity.stage_metrics(metrics)))
     statistics = json.loads((report / "statistics.json").read_text(encoding="utf-8"))
@@ -183,6 +185,8 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
             values |= {f"safety.{rate['name']}.{rate['split']}.{part}": rate[part] for part in ("rate", "low", "high")}
     values |= {f"kept.{split['split']}": split["kept"] for split in statistics["splits"]}
     values |= rates.metrics(report)
+    if (report / new_texts.NAME).is_file():  # versions of earlier code have none
+        values |= new_texts.metrics(report)
     if (report / "linkrot.json").is_file():
         values |= linkrot.metrics(linkrot.read(report / "linkrot.json"))
     for decision in json.loads((report / "truth.json").read_text(encoding="utf-8")):
@@ -196,13 +200,22 @@ def flat_metrics(report: Path, metrics: Path) -> dict[str, float]:
 
 
 def _weights(metrics: Path) -> dict[str, str]:
-    """Return as tags the sha256 of models by name, of heads by column, of tags by group, and of the face detector."""
-    score = identity.stage_metrics(metrics).get("score", {})
-    return {
-        f"laion_dask.{kind}.{name}": str(digest)
+    """Return as tags the sha256 of models by name or stage, of heads by column, of tags by group, of the face detector.
+
+    For models that write texts also the licence of their weights.
+    """
+    counts = identity.stage_metrics(metrics)
+    found = {
+        f"{kind}.{name}": digest
         for kind in ("weights_sha256", "heads_sha256", "tags_sha256", "faces_sha256")
-        for name, digest in score.get(kind, {}).items()
+        for name, digest in counts.get("score", {}).get(kind, {}).items()
     }
+    for stage, _ in NEW_TEXTS:
+        if model := counts.get(stage, {}).get("model"):
+            found |= {f"weights_sha256.{stage}": model["weights_sha256"], f"licence.{stage}": model["licence"]}
+            steps = model.get("rank", ())
+            found |= {f"weights_sha256.{stage}.rank.{at}": step["weights_sha256"] for at, step in enumerate(steps)}
+    return {f"laion_dask.{name}": str(value) for name, value in found.items()}
 
 
 @contextmanager

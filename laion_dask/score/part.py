@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 
 from laion_dask import params, schema
 from laion_dask.clip import clip, models, self_check
+from laion_dask.clip.decoded import Stopwatch
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
 from laion_dask.score import faces, score_columns
-from laion_dask.score.batches import Batch, Stopwatch, batches
+from laion_dask.score.batches import Batch, batches
 from laion_dask.score.score_columns import Detector, Embedded
 from laion_dask.storage import embeddings
 from laion_dask.storage.shards import read_shard
@@ -48,7 +49,7 @@ def score_rows(
     the table. An image that cannot be decoded drops its row. Counts: the ledger `images`, and under `seconds` the
     waiting times of this run, which are not part of the version.
     """
-    watch = Stopwatch()
+    watch = Stopwatch("decode", "transfer", "forward", "write")
     loaded = load(settings)
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
     embedded = {one: _blank(shard_rows, model) for one, model in loaded.items()}

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from laion_dask import params
+from laion_dask.images import tar_folders
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
-from laion_dask.score import join, required_files, tar_folders
+from laion_dask.score import foreign_tar, join, required_files
 from laion_dask.standalone import on_files
 from laion_dask.standalone.on_files import FilesRun
 from laion_dask.storage.files import digest, link
@@ -56,7 +57,7 @@ def score_folder(
         stage="score",
         unit="images",
         find_parts=find_parts,
-        function=tar_folders.score_tar,
+        function=foreign_tar.score_tar,
         publish=publish,
         outs=outs,
         gpu=True,

@@ -32,6 +32,10 @@ _MEANINGS: Final = {
     "split_multi": "the text is in a language other than English",
     "split_nolang": "the text is in no language",
     "keep": "the pair belongs in the release",
+    "english_right": "the English text is as similar to the picture as filter.similarity.en asks, and names its thing "
+    "and color",
+    "caption_right": "the caption is as similar to the picture as filter.similarity.en asks, and names its thing and "
+    "color",
 }
 
 
@@ -86,9 +90,9 @@ def decisions(data: Path, settings: params.Params, metrics: Mapping[str, Mapping
             judged += _of_near_duplicates(pairs)
         elif REASON_STAGE[reason] != "extract" and reason in used:
             rows = [(link.truth["expected"] == reason, link.fate == reason) for link in links]
-            judged.append(_decision(reason, REASON_STAGE[reason], rows))
+            judged.append(decision(reason, REASON_STAGE[reason], rows))
     judged += _of_text(links)
-    judged.append(_decision("keep", "release", [(link.truth["expected"] == KEEP, link.fate == KEEP) for link in links]))
+    judged.append(decision("keep", "release", [(link.truth["expected"] == KEEP, link.fate == KEEP) for link in links]))
     return judged
 
 
@@ -168,7 +172,7 @@ def _of_detector(reason: str, pairs: list[_LabelledLink], settings: params.Param
         and link.attempt[score] is not None
         and math.isfinite(link.attempt[score])
     ]
-    return [_decision(reason, "filter", rows)] if rows else []
+    return [decision(reason, "filter", rows)] if rows else []
 
 
 def _of_duplicate_images(pairs: list[_LabelledLink]) -> list[DecisionScore]:
@@ -185,7 +189,7 @@ def _of_duplicate_images(pairs: list[_LabelledLink]) -> list[DecisionScore]:
         # A labelled copy whose bytes no other image has is an error of the download.
         alone = link.truth["expected"] == "duplicate_image" and copies[attempt["sha256"]] == 1
         rows.append((alone or lowest[attempt["sha256"]] != attempt["uid"], link.fate == "duplicate_image"))
-    return [_decision("duplicate_image", "filter", rows)] if any(any(row) for row in rows) else []
+    return [decision("duplicate_image", "filter", rows)] if any(any(row) for row in rows) else []
 
 
 def _of_near_duplicates(pairs: list[_LabelledLink]) -> list[DecisionScore]:
@@ -204,7 +208,7 @@ def _of_near_duplicates(pairs: list[_LabelledLink]) -> list[DecisionScore]:
     rows = [
         (lowest[original][1] != picture, link.fate == "near_duplicate") for original, _, picture, link in candidates
     ]
-    return [_decision("near_duplicate", "filter", rows)] if any(any(row) for row in rows) else []
+    return [decision("near_duplicate", "filter", rows)] if any(any(row) for row in rows) else []
 
 
 def _of_text(links: list[_LabelledLink]) -> list[DecisionScore]:
@@ -224,7 +228,7 @@ def _of_text(links: list[_LabelledLink]) -> list[DecisionScore]:
     counts = (language["true"], language["false"], language["missed"])
     decisions.append(_from_counts("language", "extract", len(splits), counts))
     decisions += [
-        _decision(f"split_{name}", "extract", [(true == name, actual == name) for true, actual in splits])
+        decision(f"split_{name}", "extract", [(true == name, actual == name) for true, actual in splits])
         for name in SPLITS
     ]
     return decisions
@@ -242,7 +246,8 @@ def _split(language: str) -> str:
     return "en" if language == "en" else "multi"
 
 
-def _decision(name: str, stage: str, rows: Iterable[tuple[bool, bool]]) -> DecisionScore:
+def decision(name: str, stage: str, rows: Iterable[tuple[bool, bool]]) -> DecisionScore:
+    """Judge a decision by its rows: what is true, and what was decided."""
     counts = Counter((bool(actual), bool(predicted)) for actual, predicted in rows)
     return _from_counts(name, stage, counts.total(), (counts[True, True], counts[False, True], counts[True, False]))
 

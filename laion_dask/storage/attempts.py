@@ -62,6 +62,29 @@ def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> I
         yield JoinedShard(int(path.stem), path.with_suffix(".tar"), pa.table(columns))
 
 
+def kept_uids(verdicts: Path) -> list[str]:
+    """Return the uids that the filter keeps of one shard, sorted: what stages behind it depend on."""
+    judged = pq.read_table(verdicts, columns=["uid", "reason"])
+    return sorted(judged.filter(pc.equal(judged["reason"], KEEP))["uid"].to_pylist())
+
+
+def kept(
+    images: Path, scores: Path, verdicts: Path, columns: Sequence[str], score_columns: Sequence[str] = ()
+) -> pa.Table:
+    """Return uid and columns of the pairs of one shard that the filter keeps, in the order of its images table.
+
+    Takes the shard's three tables; `score_columns` come from the scores.
+    """
+    keeps = pa.array(kept_uids(verdicts), pa.string())
+    table = pq.read_table(images, columns=[*dict.fromkeys(("uid", *columns))])
+    table = table.filter(pc.is_in(table["uid"], value_set=keeps))
+    if score_columns:
+        scored = pq.read_table(scores, columns=["uid", *score_columns])
+        for name in score_columns:
+            table = table.append_column(name, _aligned(table, scored, name))
+    return table
+
+
 def joined(*, whole: bool) -> str:
     """Return the SQL after `from` that joins images, scores and verdicts of all shards by uid; `bound` has its values.
 

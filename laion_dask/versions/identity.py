@@ -21,8 +21,21 @@ from ruamel.yaml import YAML
 
 from laion_dask.params import recipes
 
-STAGES: Final = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release")
+STAGES: Final = (
+    "crawl",
+    "extract",
+    "catalog",
+    "download",
+    "score",
+    "group",
+    "filter",
+    "translate",
+    "caption",
+    "release",
+)
 """The stages whose outs make a version; the report only describes it."""
+_LATER: Final = frozenset({"translate", "caption"})
+"""Stages that versions of earlier code do not have."""
 # Commits that are searched for the previous version.
 _PARENTS: Final = 10
 
@@ -93,6 +106,8 @@ def dataset_digests(lock: Path) -> dict[str, str]:
     stages = (YAML(typ="safe", pure=True).load(lock) or {}).get("stages", {})
     digests: dict[str, str] = {}
     for stage in STAGES:
+        if stage in _LATER and stage not in stages:
+            continue
         outs = {out["path"]: str(out.get("md5", "")) for out in stages.get(stage, {}).get("outs", [])}
         metrics = {path: digest for path, digest in outs.items() if path == f"metrics/{stage}.json"}
         data = {path: digest for path, digest in outs.items() if path not in metrics and digest}

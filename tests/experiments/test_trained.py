@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 from itertools import islice
@@ -19,6 +20,8 @@ from made.processes import programs
 from typer.testing import CliRunner
 
 from experiments import held_out, kept_pairs, scales, scores, train, trained, zero_shot
+from experiments.studies import new_texts
+from experiments.studies.trained_comparison import SEEDS
 
 
 def version(folder: Path, dropped: int = 0, rows: int = 12) -> Path:
@@ -111,6 +114,112 @@ class TestKeptPairs:
         parts = [{key for key, _, _ in islice(kept_pairs.stream(found, 1, 4, part, 2), 60)} for part in (0, 1)]
         assert not parts[0] & parts[1]
         assert len(parts[0] | parts[1]) == found.pairs
+
+
+@pytest.fixture(scope="module")
+def retold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make new texts beside alt texts; the first pair of each shard has no translation, the last no caption."""
+    made = version(tmp_path_factory.mktemp("texts"), rows=40)
+    for table in sorted((made / "download").glob("*.parquet")):
+        uids = pq.read_table(table)["uid"].to_pylist()
+        for stage, column, missing in (("translate", "english", 0), ("caption", "top_caption", len(uids) - 1)):
+            texts = [None if place == missing else f"{stage} {uid}" for place, uid in enumerate(uids)]
+            (made / stage).mkdir(exist_ok=True)
+            pq.write_table(pa.table({"uid": uids, column: texts}), made / stage / table.name)
+    return made
+
+
+class TestTexts:
+    def read(self, folder: Path, texts: kept_pairs.Texts) -> dict[str, str]:
+        """Return the caption that a model is given of each pair, by key."""
+        found = kept_pairs.find(str(folder), texts=texts)
+        return {key: caption for key, _, caption in islice(kept_pairs.stream(found, 1, 8), 400)}
+
+    @pytest.mark.parametrize(("kind", "stage"), [("translation", "translate"), ("caption", "caption")])
+    def test_new_texts_stand_in_for_alt_texts_where_there_are_any(
+        self, retold: Path, kind: kept_pairs.TextKind, stage: str
+    ) -> None:
+        alt, new = self.read(retold, kept_pairs.ALT), self.read(retold, kept_pairs.Texts(kind))
+        assert set(alt) == set(new)
+        same = [key for key in alt if alt[key] == new[key]]
+        assert len(same) == 2  # one of each shard has none
+        assert all(new[key].startswith(f"{stage} ") for key in alt if key not in same)
+
+    def test_each_text_is_that_of_its_own_pair(self, retold: Path) -> None:
+        of_key = {
+            row["key"]: row["uid"]
+            for table in (retold / "download").glob("*.parquet")
+            for row in pq.read_table(table, columns=["key", "uid"]).to_pylist()
+        }
+        new = self.read(retold, kept_pairs.Texts("translation"))
+        assert all(text == f"translate {of_key[key]}" for key, text in new.items() if text.startswith("translate"))
+
+    @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.5, 25, 53), (1.0, 78, 78)])
+    def test_a_mix_has_captions_at_its_share_and_alt_texts_for_the_rest(
+        self, retold: Path, share: float, low: int, high: int
+    ) -> None:
+        alt, mixed = self.read(retold, kept_pairs.ALT), self.read(retold, kept_pairs.Texts("mix", share))
+        captions = {key for key in mixed if mixed[key].startswith("caption ")}
+        assert low <= len(captions) <= high
+        assert all(mixed[key] == alt[key] for key in mixed if key not in captions)
+
+    def test_the_uid_alone_decides_what_of_a_mix_has_its_caption(self, retold: Path) -> None:
+        texts = kept_pairs.Texts("mix", 0.5)
+        assert self.read(retold, texts) == self.read(retold, texts)
+        drawn = [texts.read(f"{number:032x}") for number in range(4000)]
+        assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.03)
+        # A larger share adds captions and takes none away.
+        larger = kept_pairs.Texts("mix", 0.8)
+        assert all(larger.read(f"{number:032x}") for number, has in enumerate(drawn) if has)
+
+    @pytest.mark.parametrize(
+        ("kind", "share", "message"),
+        [("captions", 0.5, "no texts 'captions'.*one of alt, translation"), ("mix", 1.5, "1.5 is no share")],
+    )
+    def test_what_cannot_be_is_refused_with_the_remedy(self, kind: str, share: float, message: str) -> None:
+        with pytest.raises(kept_pairs.PairsError, match=f"{message}.*"):
+            kept_pairs.Texts(kind, share)  # type: ignore[arg-type]
+
+    def test_a_version_without_such_texts_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
+        with pytest.raises(kept_pairs.PairsError, match=r"no texts in caption/\. Remedy: a section caption"):
+            kept_pairs.find(str(version(tmp_path)), texts=kept_pairs.Texts("caption"))
+
+    def test_other_texts_are_another_run_and_alt_texts_are_the_run_that_they_were(self, retold: Path) -> None:
+        questions = held_out.HeldOut(None, None, "0")
+        kinds = (kept_pairs.ALT, kept_pairs.Texts("caption"), kept_pairs.Texts("translation"))
+        found = [kept_pairs.find(str(retold), texts=texts) for texts in kinds]
+        digests = [train._digest(one, tiny(), questions, 0) for one in found]  # noqa: SLF001 - names of files
+        assert len(set(digests)) == 3
+        assert [one.name for one in found] == [str(retold), f"{retold}, captions", f"{retold}, translations"]
+
+
+class TestStudy:
+    def test_right_texts_are_counted_by_what_they_name(self) -> None:
+        rows = [
+            ("a", True, "star", "red"),
+            ("b", False, "star", "red"),
+            ("c", False, "boat", "blue"),
+            ("d", True, "key", "red"),
+        ]
+        assert new_texts.share_right(rows, {}) == 0.5
+        new = {"b": "a red star in the snow", "c": "a red boat by the sea", "d": "a small red key"}
+        assert new_texts.share_right(rows, new) == 0.75
+
+    def test_the_answer_compares_each_kind_of_text_with_the_alt_texts_of_its_filter(self, tmp_path: Path) -> None:
+        kept = kept_pairs.find(str(version(tmp_path)))
+        scored = []
+        for name, _ in new_texts.ASKED:
+            for texts, gain in zip(new_texts.TEXTS, (0.0, 0.0, 0.3, -0.05), strict=True):
+                one = dataclasses.replace(kept, name=f"{name}, {texts}")
+                each = {seed: {"acc1": 0.1 + gain + 0.01 * (seed + (seed % 2) * gain)} for seed in SEEDS}
+                scored.append(scores.Scored(one, each))
+        said = new_texts.text(scored, scales.load("demo"))
+        for name, _ in new_texts.ASKED:
+            assert (
+                f"With {name}, beside alt texts: translations: no difference beyond chance; captions: better by acc1"
+                in said
+            )
+            assert f"- {name}, captions against alt texts, acc1: +30." in said
 
 
 class TestHeldOut:

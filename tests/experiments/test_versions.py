@@ -158,11 +158,13 @@ def test_every_rule_of_a_pair_is_found_and_the_first_is_its_verdict(repository: 
     version = versions.read(repository.root, repository.b)
     with pairs.of(repository.root, version) as database:
         rows = database.sql("select verdict, rules, similarity, split, punsafe, expected from pairs").fetchall()
+        named = database.sql("select distinct thing, color from pairs where matching is not null").fetchall()
     downloaded = sum(
         pq.read_table(path, columns=["reason"])["reason"].to_pylist().count("keep")
         for path in (repository.data / "download").glob("*.parquet")
     )
     assert len(rows) == downloaded > 0
+    assert named == [("star", "red")]  # all pictures of the sample
     for verdict, rules, similarity, split, punsafe, expected in rows:
         assert ("unsafe" in rules) == (punsafe > 0.5)
         # The sample's own verdicts were made with 0.5 for every split; this version has it for en alone.

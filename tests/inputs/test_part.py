@@ -17,7 +17,7 @@ from made.places import ROOT
 from made.processes import programs
 
 from laion_dask import params
-from laion_dask.inputs import part
+from laion_dask.inputs import named_files, part
 from laion_dask.inputs.part import Digests, InputsError
 
 
@@ -65,6 +65,13 @@ def test_each_stage_names_what_it_reads_and_no_other_does(defaults: params.Param
                 {"name": "c", "model": "hf-hub:org/name"},
                 {"name": "d", "model": "demo"},
             ],
+            translate__model="local-dir:clip",
+            caption__model="hf-hub:org/name",
+            caption__rank=[
+                {"name": "a", "model": "local-dir:clip", "keep": 2},
+                {"name": "b", "model": "ViT-B-32", "pretrained": "openai", "keep": 1},
+            ],
+            caption__repair={"model": "hf-hub:org/small"},
             filter__text_entities="words.txt",
             report__against="v1",
         )
@@ -89,6 +96,13 @@ def test_each_stage_names_what_it_reads_and_no_other_does(defaults: params.Param
         ],
         "group": [],
         "filter": [ledger, words],
+        "translate": [{"key": "translate.model", "path": "clip", "files": {"c.json": sha256("clip/c.json")}}],
+        "caption": [
+            {"key": "caption.model", "path": "hf-hub:org/name", "digested": False},
+            {"key": "caption.rank.0.model", "path": "clip", "files": {"c.json": sha256("clip/c.json")}},
+            {"key": "caption.rank.1.pretrained", "path": "ViT-B-32/openai", "digested": False},
+            {"key": "caption.repair.model", "path": "hf-hub:org/small", "digested": False},
+        ],
         "release": [ledger],
         "report": [{"key": "report.against", "path": "v1", "digested": False}],
     }
@@ -200,7 +214,7 @@ def test_the_stage_needs_none_of_the_libraries_that_take_long_to_load(here: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert json.loads((here / "metrics" / "inputs.json").read_text()) == {"named": 3, "files": 1, "not_digested": 0}
-    assert len(list((here / "data" / "inputs").iterdir())) == 9
+    assert len(list((here / "data" / "inputs").iterdir())) == len(named_files.STAGES)
     assert str(here) not in "".join(path.read_text() for path in (here / "data" / "inputs").iterdir())
 
 

@@ -10,7 +10,20 @@ from made.places import ROOT
 from made.processes import programs
 from ruamel.yaml import YAML
 
-STAGES = ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
+STAGES = (
+    "inputs",
+    "crawl",
+    "extract",
+    "catalog",
+    "download",
+    "score",
+    "group",
+    "filter",
+    "translate",
+    "caption",
+    "release",
+    "report",
+)
 # The first stage reads what all sections name, each time, and has none of its own.
 SECTIONS = STAGES[1:]
 DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
@@ -43,7 +56,20 @@ FLOORS = (
     ("web", "runner"),
     ("images", "blocklists", "statistics"),
     ("clip",),
-    ("inputs", "crawl", "extract", "catalog", "download", "score", "group", "filter", "release"),
+    ("texts",),
+    (
+        "inputs",
+        "crawl",
+        "extract",
+        "catalog",
+        "download",
+        "score",
+        "group",
+        "filter",
+        "translate",
+        "caption",
+        "release",
+    ),
     ("versions",),
     ("report",),
     ("audit", "removals", "demo"),

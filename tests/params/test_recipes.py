@@ -30,7 +30,8 @@ PUBLISHED = {
     "datacomp-image-and-clip", "datacomp-image-based", "datacomp-laion2b", "datacomp-no-filter", "datacomp-text-based",
     "dfn", "laion-400m", "laion-5b", "laion-5b-as-run", "laion-aesthetics-v1", "laion-aesthetics-v2-4.5",
     "laion-aesthetics-v2-4.75", "laion-aesthetics-v2-5", "laion-aesthetics-v2-6", "laion-aesthetics-v2-6.25",
-    "laion-aesthetics-v2-6.5", "laion-art", "laion-high-resolution", "metaclip-400m", "negcliploss", "normsim",
+    "laion-aesthetics-v2-6.5", "laion-art", "laion-coco", "laion-coco-as-run", "laion-high-resolution",
+    "laion-translated", "laion-translated-as-run", "metaclip-400m", "negcliploss", "normsim",
     "relaion-research", "relaion-research-safe",
 }  # fmt: skip
 
@@ -77,7 +78,9 @@ class TestEveryRecipe:
         assert {key: found[key] for key in wanted} == wanted
         rest = {key: value for key, value in found.items() if key not in wanted}
         # A rule that is off is null there, and a section here.
-        assert rest == {key: base[key] for key in base if not any(f"{one}.".startswith(f"{key}.") for one in wanted)}
+        changed = {key for key in base for one in wanted if f"{one}.".startswith(f"{key}.")}
+        changed |= {key for key in base for one in wanted if wanted[one] is None and key.startswith(f"{one}.")}
+        assert rest == {key: base[key] for key in base if key not in changed}
 
     def test_says_of_every_rule_that_drops_here_what_it_is_there(self, name: str, base: dict[str, Any]) -> None:
         """Else a rule of params.yaml would act in a set that never had it."""
@@ -98,6 +101,7 @@ class TestEveryRecipe:
                 "models:",
                 "heads:",
                 "tags:",
+                "rank:",
             }:
                 continue
             assert re.search(r" # .{8,}", line), f"{line!r} has no source"
@@ -160,6 +164,14 @@ class TestValues:
             ("datacomp-basic", "filter.max_aspect_ratio", 3.0),
             ("relaion-research", "filter.keywords.above_punsafe", 0.95),
             ("metaclip-400m", "filter.balance.t", 20_000),
+            ("laion-5b", "translate", None),
+            ("laion-translated", "translate.source", "column"),
+            ("laion-translated-as-run", "translate.source", "none"),
+            ("laion-translated-as-run", "translate.max_tokens", 30),
+            ("laion-coco", "caption.samples", 40),
+            ("laion-coco", "caption.top_p", 0.2427084604681384),
+            ("laion-coco", "caption.end_above", 0.17937666742679637),
+            ("laion-coco", "caption.max_tokens", [20, 30, 30, 45, 45]),
         ],
     )
     def test_are_the_published_ones(self, name: str, key: str, value: object) -> None:

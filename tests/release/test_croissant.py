@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from made.versions import published
@@ -79,6 +80,8 @@ def test_a_table_comes_back_as_records(built: Path, dataset: Dataset, table: str
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, list | np.ndarray):
+        return [_plain(item) for item in value]
     value = value.decode() if isinstance(value, bytes) else value
     value = value.item() if hasattr(value, "item") else value
     return None if value is None or value != value else round(value, 6) if isinstance(value, float) else value  # noqa: PLR0124 - NaN

@@ -33,6 +33,7 @@ RULES = params.Release(
     high_resolution_px=1024,
     aesthetic=(4.1, 7.0),
 )
+WHOLE = tuple(name for name in layouts.NAMES if name not in layouts.HAVING)
 MODELS = {"l14": {"model": "ViT-L-14-quickgelu"}, "own": {"model": "demo"}}
 
 
@@ -55,7 +56,7 @@ class Version:
         return found
 
     def release(self, out: Path, split: str = "en", rules: params.Release = RULES) -> dict[str, Any]:
-        return part.release(out, split=split, settings=rules, models=MODELS, **self.paths())
+        return part.release(out, split=split, settings=rules, models=MODELS, new_texts={}, **self.paths())
 
 
 def version(folder: Path, *rows: Mapping[str, Any]) -> Version:
@@ -158,7 +159,9 @@ def test_a_split_without_rows_has_no_files_and_counts_zero(tmp_path: Path) -> No
     counts = version(tmp_path, {}).release(tmp_path / "out", "nolang")
     assert counts["pairs"] == {"seen": 0, "kept": 0, "dropped": {}}
     assert not (tmp_path / "out").exists()
-    nothing = part.release(tmp_path / "out", split="en", images=[], scores=[], verdicts=[], settings=RULES, models={})
+    nothing = part.release(
+        tmp_path / "out", split="en", images=[], scores=[], verdicts=[], new_texts={}, settings=RULES, models={}
+    )
     assert nothing["rows.all"] == nothing["rows.en"] == 0
 
 
@@ -212,14 +215,14 @@ def test_a_file_goes_on_from_one_batch_of_the_query_to_the_next(
     names = ("images", "scores", "verdicts")
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in names}
     rules = RULES.model_copy(update={"rows_per_file": 1500})
-    part.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
+    part.release(tmp_path / "out", split="en", settings=rules, models={}, new_texts={}, **paths)
     found = sorted((tmp_path / "out").glob("*.parquet"))
     assert [pq.read_metadata(path).num_rows for path in found] == [1500, 1500, 200]
     assert [row["uid"] for row in read(tmp_path / "out")] == [tables.uid(number) for number in range(3200)]
 
 
 def test_the_same_input_gives_the_same_bytes_whatever_the_shards(tmp_path: Path) -> None:
-    rules = RULES.model_copy(update={"tables": layouts.NAMES})
+    rules = RULES.model_copy(update={"tables": WHOLE})
     rows = [{"uid": tables.uid(97 * number % 50), "aesthetic": number / 6} for number in range(50)]
     once = version(tmp_path / "first", *rows)
     once.release(tmp_path / "out-1", rules=rules)
@@ -291,7 +294,7 @@ def test_row_groups_are_full_also_in_a_subset(tmp_path: Path, monkeypatch: pytes
     built = version(tmp_path, *beauty)
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in built.paths()}
     rules = RULES.model_copy(update={"rows_per_file": 100_000})
-    part.release(tmp_path / "out", split="en", settings=rules, models={}, **paths)
+    part.release(tmp_path / "out", split="en", settings=rules, models={}, new_texts={}, **paths)
     metadata = pq.read_metadata(tmp_path / "out" / "aesthetic_7" / "en-00000.parquet")
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [2048, 2048, 404]
 
@@ -377,12 +380,12 @@ def test_what_was_not_scored_is_null_in_a_layout(tmp_path: Path) -> None:
 
 
 def test_layouts_have_the_rows_of_the_main_table_in_its_order(tmp_path: Path) -> None:
-    rules = RULES.model_copy(update={"rows_per_file": 4, "tables": layouts.NAMES})
+    rules = RULES.model_copy(update={"rows_per_file": 4, "tables": WHOLE})
     version(tmp_path, *({"uid": tables.uid(7 * number % 10)} for number in range(10))).release(
         tmp_path / "out", rules=rules
     )
     main = [row["URL"] for row in read(tmp_path / "out")]
-    for name in layouts.NAMES:
+    for name in WHOLE:
         files = sorted((tmp_path / "out" / name).glob("*.parquet"))
         rows = [row for path in files for row in pq.read_table(path).to_pylist()]
         assert [row.get("URL", row.get("url")) for row in rows] == main

@@ -149,7 +149,7 @@ def test_the_headline_has_rates_intervals_decisions_and_kept_pairs(
     version: tuple[Path, Path], written: tuple[Path, dict[str, dict[str, Any]]]
 ) -> None:
     _, found = written
-    assert set(found) == {"safety", "truth", "kept", "rates", "selection"}
+    assert set(found) == {"safety", "truth", "kept", "texts", "rates", "selection"}
     unsafe = found["safety"]["unsafe_of_scored"]["all"]
     assert unsafe["low"] <= unsafe["rate"] <= unsafe["high"]
     assert set(found["truth"]["low_similarity"]) == {"precision", "recall"}

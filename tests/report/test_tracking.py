@@ -125,12 +125,19 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(identity.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert files == {"report.html", "statistics.json", "rates.json", "truth.json", "figures", "tables", "release"}
+    assert files == {
+        *("report.html", "statistics.json", "new_texts.json", "rates.json", "truth.json"),
+        *("figures", "tables", "release"),
+    }
     described = {item.path for item in client.list_artifacts(run.info.run_id, "release")}
     assert described == {"release/README.md", "release/croissant.json", "release/manifest.json"}
     assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
     assert run.data.tags["laion_dask.name"] == "demo"
     assert run.data.tags["laion_dask.weights_sha256.demo"] == "f" * 64
+    assert run.data.tags["laion_dask.weights_sha256.caption.rank.0"] == "c" * 64
+    assert run.data.tags["laion_dask.licence.translate"] == "mit"
+    assert 0 < found["texts.caption.written"] < found["texts.caption.pairs"] == found["caption.captions.seen"]
+    assert 0 <= found["texts.translate.more_similar"] <= 1
     assert run.data.tags["laion_dask.heads_sha256.aesthetic"] == "e" * 64
 
 

@@ -15,7 +15,7 @@ import pytest
 from made.places import ROOT
 from made.processes import programs
 
-from laion_dask.runner import cluster
+from laion_dask.runner import cluster, fork_server
 from laion_dask.runner.cluster import ClusterError, open_client
 
 
@@ -136,6 +136,8 @@ def parent_command() -> tuple[int, str]:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_workers_are_forked_by_one_process_that_a_sigterm_to_the_whole_run_does_not_end() -> None:
+    # One that another test has started, with other modules, may end of it.
+    fork_server._end()  # noqa: SLF001 - at its end a program does so
     with (
         dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 2}),
         open_client() as client,

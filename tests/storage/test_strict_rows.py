@@ -14,15 +14,16 @@ from laion_dask.audit.labels import LabelsError
 from laion_dask.blocklists import known_lists, removal_ledger
 from laion_dask.blocklists.known_lists import ListError
 from laion_dask.blocklists.removal_ledger import RemovalsError
-from laion_dask.filter import balance, keywords
+from laion_dask.filter import balance
 from laion_dask.filter.balance import EntriesError
-from laion_dask.filter.keywords import KeywordError
 from laion_dask.group import evaluation_sets
 from laion_dask.group.evaluation_sets import EvaluationError
 from laion_dask.removals import removal_requests
 from laion_dask.removals.removal_requests import RequestError
 from laion_dask.storage import strict_rows
 from laion_dask.storage.strict_rows import RowsError
+from laion_dask.texts import keywords
+from laion_dask.texts.keywords import KeywordError
 
 MARK = b"\xef\xbb\xbf"
 ENTRY = "5ec2e7"

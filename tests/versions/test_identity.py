@@ -60,9 +60,9 @@ def test_a_stage_that_read_other_data_than_the_lock_names_is_outdated(project: P
         of["deps"] = [{"path": f"data/{before}", "md5": f"{place:032x}.dir"}, {"path": "workflow/x.py", "md5": "any"}]
     YAML().dump(stages, lock)
     assert identity.outdated(lock) == []
-    # As after `dvc exp run filter`: release and report did not run again.
+    # As after `dvc exp run filter`: the stages behind it did not run again.
     lock.write_text(lock.read_text().replace(f"md5: {6:032x}.dir", "md5: other.dir", 1))
-    assert identity.outdated(lock) == ["release"]
+    assert identity.outdated(lock) == ["translate"]
 
 
 def test_a_lock_that_does_not_fit_the_metrics_names_nothing(project: Path) -> None:

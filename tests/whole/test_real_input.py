@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from made.checkout import SECTIONS as STAGES
 from made.processes.elsewhere import scheduler, worker
-from made.projects.project import STAGES, Project
+from made.projects.project import Project
 
 pytestmark = pytest.mark.slow
 

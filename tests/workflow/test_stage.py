@@ -32,8 +32,6 @@ from workflow import program
 if TYPE_CHECKING:
     from distributed import Client
 
-STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
-
 
 def find(_: Params, __: Resources) -> list[Part]:
     return [Part(name, digest(name), {"name": name}) for name in ("a", "b")]

@@ -251,10 +251,16 @@ LANGUAGES: tuple[str, ...] = tuple(WORDS)
 
 def caption(scene: Scene, language: str, rng: np.random.Generator) -> str:
     """Return a sentence about ``scene`` in ``language``: it names thing and color, mostly also size and setting."""
+    template = int(rng.integers(len(WORDS[language].templates)))
+    return sentence(scene, language, WORDS[language].templates[template], int(rng.integers(2)))
+
+
+def sentence(scene: Scene, language: str, template: str, wording: int) -> str:
+    """Return ``template`` with the words for ``scene`` in ``language``; ``wording``: 0 or 1, that of the setting."""
     words = WORDS[language]
     noun, gender = words.things[scene.thing]
     measure, _, noun = noun.rpartition("|")
-    text = str(rng.choice(words.templates)).format(
+    text = template.format(
         a=words.articles[gender],
         size=words.sizes[scene.size][gender],
         color=words.colors[scene.color][gender],
@@ -262,7 +268,7 @@ def caption(scene: Scene, language: str, rng: np.random.Generator) -> str:
         plain_color=words.colors[scene.color][0],
         thing=noun,
         measure=measure,
-        where=words.settings[scene.setting][int(rng.integers(2))],
+        where=words.settings[scene.setting][wording],
     )
     return text[0].upper() + text[1:]
 

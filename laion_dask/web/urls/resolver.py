@@ -38,7 +38,8 @@ _HOST: Final = "([a-z0-9._-]++)"
 # as %2e, may be a dot segment.
 _SIGNS: Final = r"A-Za-z0-9_~!$&()*+,;=:@/\-"
 _SAFE: Final = f".{_SIGNS}"
-_PATH: Final = rf"[{_SIGNS}']*+(?:(?:(?<!/)\.|%(?!2[eE]))[{_SIGNS}']*+)*+"
+# An atomic group: before Python 3.11.5 a possessive quantifier of a group forgets that the group failed (gh-106052).
+_PATH: Final = rf"[{_SIGNS}']*+(?>(?:(?:(?<!/)\.|%(?!2[eE]))[{_SIGNS}']*+)*)"
 _REST: Final = rf"(?:\?[{_SAFE}%?\[\]]*+)?(?:#[{_SAFE}%?']*+)?\Z"
 # Scheme and host, scheme, path up to its last slash; the rest of a base has no effect on joined addresses.
 _BASE: Final = re.compile(rf"((https?:)//{_HOST})(/(?:[{_SAFE}'%]*/)?)[A-Za-z0-9_.~!$&()*+,;=:@'%-]*(?=[?#]|\Z)")

@@ -19,7 +19,6 @@ from made.places import ROOT
 from made.processes import programs
 from ruamel.yaml import YAML
 
-STAGES = ("crawl", "extract", "catalog", "download", "score", "group", "filter", "release", "report")
 SMALL = {"crawl.demo_pages": 240, "crawl.demo_wats": 4, "catalog.shard_rows": 64, "catalog.buckets": 2}
 
 _STAGE_S = 900.0

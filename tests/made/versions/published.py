@@ -16,7 +16,7 @@ from laion_dask.blocklists import known_lists
 from laion_dask.params.lists import HashList
 from laion_dask.release import part, publication, rate_lines
 from laion_dask.schema.ledger import Ledger
-from laion_dask.schema.reasons import FUNNEL, KEEP
+from laion_dask.schema.reasons import FUNNEL, KEEP, NEW_TEXTS
 
 MODELS = {"b32": {"model": "ViT-B-32", "splits": "en", "weights_sha256": "f" * 64}}
 SPLITS = ("en", "multi", "nolang")
@@ -47,6 +47,11 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
     scored = scored.append_column("similarity_b32", scored["similarity"])
     scores = [tables.write(data / "score" / "00000.parquet", scored)]
     verdicts = [tables.write(data / "filter" / "00000.parquet", tables.verdicts(*parts["verdicts"]))]
+    kept = [{"uid": row["uid"]} for row in made_of if row.get("reason", KEEP) == KEEP]
+    new_texts = {
+        stage: [tables.write(data / stage / "00000.parquet", make(*kept))]
+        for stage, make in (("translate", tables.translations), ("caption", tables.captions))
+    }
     wats = {
         "order": [0, 1],
         "crawl": ["demo"] * 2,
@@ -77,6 +82,7 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
             images=images,
             scores=scores,
             verdicts=verdicts,
+            new_texts=new_texts,
             settings=there.release,
             models=MODELS,
         )
@@ -98,6 +104,8 @@ def counts(made_of: list[Mapping[str, Any]]) -> dict[str, Any]:
     links = {"seen": len(made_of) + 9, "kept": len(made_of), "dropped": {"no_alt": 5, "page_opt_out": 4}}
     found["extract"] = {"links": links}
     kept = {"seen": ledger.kept, "kept": ledger.kept, "dropped": {}}
+    model = {"model": "demo", "weights_sha256": "e" * 64, "licence": "mit"}
+    found |= {stage: {unit: kept, "model": model} for stage, unit in NEW_TEXTS}
     return found | {"crawl": {"wats": 2}, "filter": {"pairs": ledger.as_dict()}, "release": {"pairs": kept}}
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from made.versions import tables
 from PIL import Image, ImageDraw
 
 from laion_dask import schema
 from laion_dask.schema.ledger import Ledger
-from laion_dask.schema.reasons import KEEP, REASON_STAGE, RULE_BITS
+from laion_dask.schema.reasons import KEEP, NEW_TEXTS, REASON_STAGE, RULE_BITS
 
 ENDS = {
     KEEP: 52, "low_similarity": 12, "unsafe": 4, "watermark": 5, "image_too_small": 3, "duplicate_image": 2,
@@ -162,8 +163,26 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
                 tar.addfile(info, io.BytesIO(body))
     _write(data / "download" / f"{number:05}.parquet", schema.IMAGES, images)
     _write(data / "score" / f"{number:05}.parquet", schema.SCORES, scores)
+    _new_texts(data, number, [row for row in rows if row["verdict"] == KEEP])
     # Turned round: who joins by row order between stages gets it wrong.
     _write(data / "filter" / f"{number:05}.parquet", schema.VERDICTS, verdicts[::-1])
+
+
+def _new_texts(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
+    """Write English texts of what is not English, and a caption for each; every ninth pair has none."""
+    translated = [
+        {"uid": row["uid"], "similarity": row["similarity"], "reason": "split_not_asked"}
+        if row["split"] == "en"
+        else {"uid": row["uid"], "similarity": row["similarity"], "english_similarity": row["similarity"] + 0.02}
+        for row in rows
+    ]
+    captioned = [
+        {"uid": row["uid"], "similarity": row["similarity"]}
+        | ({"caption_similarity": 0.7} if place % 9 else {"reason": "empty_caption"})
+        for place, row in enumerate(rows)
+    ]
+    tables.write(data / "translate" / f"{number:05}.parquet", tables.translations(*translated))
+    tables.write(data / "caption" / f"{number:05}.parquet", tables.captions(*captioned))
 
 
 def _picture(row: dict[str, Any]) -> bytes:
@@ -195,16 +214,19 @@ def _metrics(folder: Path, rows: list[dict[str, Any]], work: list[dict[str, Any]
             ledgers["filter"].add([row["verdict"]])
             if row["verdict"] == KEEP:
                 ledgers["release"].keep()
-    names = {"extract": "links", "download": "images", "score": "images", "group": "images"}
+    names = {"extract": "links", "download": "images", "score": "images", "group": "images", **dict(NEW_TEXTS)}
+    ledgers |= dict.fromkeys(dict(NEW_TEXTS), ledgers["release"])
+    model = {"model": "demo", "weights_sha256": "d" * 64, "licence": "mit", "rank": [{"weights_sha256": "c" * 64}]}
+    further: dict[str, dict[str, Any]] = {
+        "extract": {"records": {"seen": 60, "kept": 60, "dropped": {}}},
+        "score": {"weights_sha256": {"demo": "f" * 64}, "heads_sha256": {"aesthetic": "e" * 64}},
+        "filter": {"kept": dict(sorted(Counter(row["split"] for row in work if row["verdict"] == KEEP).items()))},
+        **{stage: {"model": model} for stage, _ in NEW_TEXTS},
+    }
     for stage, ledger in ledgers.items():
         ledger.check(stage)
         values: dict[str, Any] = {names.get(stage, "pairs"): ledger.as_dict()}
-        if stage == "extract":
-            values["records"] = {"seen": 60, "kept": 60, "dropped": {}}
-        if stage == "score":
-            values |= {"weights_sha256": {"demo": "f" * 64}, "heads_sha256": {"aesthetic": "e" * 64}}
-        if stage == "filter":
-            values["kept"] = dict(sorted(Counter(row["split"] for row in work if row["verdict"] == KEEP).items()))
+        values |= further.get(stage, {})
         (folder / f"{stage}.json").write_text(json.dumps(values, indent=2))
     (folder / "crawl.json").write_text(json.dumps({"wats": 1, "pages": 60}))
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from laion_dask import schema
 from laion_dask.schema import groups as group_schema
+from laion_dask.schema.new_texts import KINDS_OF_PERSONAL_DATA
 from laion_dask.schema.reasons import KEEP
 
 Row = Mapping[str, Any]
@@ -45,6 +46,16 @@ def verdicts(*rows: Row) -> pa.Table:
 def groups(*rows: Row) -> pa.Table:
     """Make GROUPS: of images that are near no other."""
     return _table(group_schema.GROUPS, rows, _group)
+
+
+def translations(*rows: Row) -> pa.Table:
+    """Make TRANSLATIONS: each with an English text; `reason` makes one without."""
+    return _table(schema.TRANSLATIONS, rows, _translation)
+
+
+def captions(*rows: Row) -> pa.Table:
+    """Make CAPTIONS: each with a caption out of two samples; `reason` makes one without."""
+    return _table(schema.CAPTIONS, rows, _caption)
 
 
 def write(path: Path, table: pa.Table) -> Path:
@@ -156,3 +167,38 @@ def image_row(place: int, **values: object) -> dict[str, Any]:
     blank = {pa.bool_(): False, pa.int16(): 0, pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.5, pa.string(): "x"}
     plain = {column.name: blank.get(column.type) for column in schema.IMAGES.columns}
     return {**plain, "key": f"00007{place:04d}", "status": "success", "error_message": None, **values}
+
+
+def _translation(number: int, row: Row) -> Row:
+    has = row.get("reason", KEEP) == KEEP
+    return {
+        "uid": uid(number),
+        "reason": KEEP,
+        "english": f"a drawing with the number {number}" if has else None,
+        "source_language": "de" if has else "",
+        "cut": False if has else None,
+        "similarity": 0.25,
+        "english_similarity": 0.375 if has else None,
+        **_new_personal(has),
+    }
+
+
+def _caption(number: int, row: Row) -> Row:
+    has = row.get("reason", KEEP) == KEEP
+    text = f"a red star with the number {number}"
+    return {
+        "uid": uid(number),
+        "reason": KEEP,
+        "top_caption": text if has else None,
+        "similarity": 0.25,
+        "caption_similarity": 0.5 if has else None,
+        "ranked_caption": None,
+        "distinct": 2 if has else 0,
+        "all_captions": [text, "a star"] if has else None,
+        "all_similarities": [0.5, 0.25] if has else None,
+        **_new_personal(has),
+    }
+
+
+def _new_personal(has: bool) -> Row:  # noqa: FBT001 - of two helpers
+    return dict.fromkeys(KINDS_OF_PERSONAL_DATA, 0 if has else None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_dask.extract import personal
+from laion_dask.texts import personal
 
 URL = "https://img.example/a/fox.jpg"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from laion_dask.filter import keywords
-from laion_dask.filter.keywords import KeywordError, Words, fold
+from laion_dask.texts import keywords
+from laion_dask.texts.keywords import KeywordError, Words, fold
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,15 @@ from made.images import small_clips
 from made.processes import programs
 
 from laion_dask import params
-from laion_dask.clip import models
+from laion_dask.clip import models, prefetch
+from laion_dask.clip.prefetch import Prefetcher, Processes, Threads
 from laion_dask.clip.preprocess import Preparation
-from laion_dask.score import prefetch
-from laion_dask.score.prefetch import Prefetcher, Processes, Threads
 
 BODIES = [small_clips.jpeg(1), b"no image", small_clips.jpeg(2, (300, 40)), small_clips.jpeg(3, (20, 20))]
 
 ORPHANS = """
 import os, signal, sys
-from laion_dask.score.prefetch import Processes
+from laion_dask.clip.prefetch import Processes
 
 if __name__ == "__main__":
     decoders = Processes(2)

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from made.images.foreign_tars import picture, run
 
+from laion_dask.images import tar_folders, tar_samples
 from laion_dask.schema.reasons import KEEP, REASONS
-from laion_dask.score import tar_folders, tar_samples
 
 Members = list[tuple[str, bytes]]
 RED, BLUE = picture("JPEG", 1), picture("JPEG", 2)

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from laion_dask import params
 from laion_dask.cli.main import app
 from laion_dask.clip import clip, models, preprocess
-from laion_dask.score import tar_folders
-from laion_dask.score.tar_folders import FolderError
+from laion_dask.images import tar_folders
+from laion_dask.images.tar_folders import FolderError
 from laion_dask.storage import embeddings
 
 

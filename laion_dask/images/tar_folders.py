@@ -1,4 +1,4 @@
-"""Score a folder of tars that others made: img2dataset's and webdataset's layouts.
+"""Read a folder of tars that others made: img2dataset's and webdataset's layouts.
 
 A sample is the members of one key: a picture (jpg, png, webp, or another format that the download stores as received),
 with its caption in `<key>.txt`, or as caption or text of `<key>.json`. The Parquet table that img2dataset writes beside
@@ -7,19 +7,14 @@ a tar is not read: the JSON has the same values.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from laion_dask import params
-from laion_dask.schema.ledger import Ledger
-from laion_dask.schema.reasons import KEEP
-from laion_dask.score import part, tar_samples
+from laion_dask.images import tar_samples
 
 IMAGES: Final = "images"
 """The folder beside the scores, with a table for each tar: row i for row i of the scores."""
@@ -72,45 +67,17 @@ def _headers(tar: Path) -> tar_samples.TarScan:
         raise _unreadable(tar, str(error)) from error
 
 
-def score_tar(out: Path, *, name: str, tar: Path, shard_rows: int, settings: params.Score) -> dict[str, Any]:
-    """Score one tar as `score.score_rows` does, and write `images/<name>.parquet` with its samples.
-
-    The ledger `images` also counts what is not a sample, by reason; `captions` counts scored pictures with and without
-    a caption: without one there is no similarity. `broken_json` counts samples whose JSON cannot be parsed.
-    """
-    scanned = tar_samples.scan(tar)
-    table = pa.Table.from_pylist(scanned.rows, schema=_SCHEMA)
-    (out / IMAGES).mkdir()
-    pq.write_table(table, out / IMAGES / f"{name}.parquet", compression="zstd")
-    result = part.score_rows(
-        out,
-        name=name,
-        table=table,
-        pictures=tar_samples.bodies(tar, scanned.chosen),
-        shard_rows=shard_rows,
-        settings=settings,
-    )
-    images, captions = Ledger.from_dict(result["images"]), Ledger()
-    for reason, rows in sorted(Counter(row["reason"] for row in scanned.rows).items()):
-        if reason != KEEP:
-            images.drop(reason, rows)
-    scored = [row["caption"] for row in scanned.rows if row["reason"] == KEEP]
-    captions.keep(sum(map(bool, scored)))
-    if none := scored.count(""):
-        captions.drop("no_caption", none)
-    return result | {
-        "images": images.as_dict(),
-        "captions": captions.as_dict(),
-        "broken_json": scanned.broken_json,
-    }
-
-
 def samples(tar: Path) -> pa.Table:
     """Return a row for each sample of a tar, in its order, then rows with a reason for what is not a sample.
 
     The uid is the JSON's where it has one, else md5 of caption + url; an unknown split becomes nolang.
     """
-    return pa.Table.from_pylist(tar_samples.scan(tar).rows, schema=_SCHEMA)
+    return table(tar_samples.scan(tar))
+
+
+def table(scanned: tar_samples.TarScan) -> pa.Table:
+    """Return the rows of a tar that was scanned, as `samples` does."""
+    return pa.Table.from_pylist(scanned.rows, schema=_SCHEMA)
 
 
 def pictures(tar: Path) -> Iterator[tuple[str, bytes]]:
