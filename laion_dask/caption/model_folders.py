@@ -90,23 +90,6 @@ def beside(spec: NamedModel) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in {".json", ".txt", ".model"} and path.is_file())
 
 
-def licence(spec: NamedModel) -> str | None:
-    """Return the licence that the model card names in its front matter; None without a card or a licence."""
-    card = find(spec) / "README.md"
-    if not card.is_file():
-        return None
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
-    if lines[:1] != ["---"]:
-        return None
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        if line == "---":
-            break
-        if name == "license" and value.strip():
-            return value.strip().strip("\"'")
-    return None
-
-
 @contextmanager
 def no_bars() -> Iterator[None]:
     """Let transformers show no progress bar while it loads weights."""

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from laion_dask import params
 from laion_dask.caption import model_folders
 from laion_dask.caption.model_folders import NamedModel
+from laion_dask.clip import hub, weights
 from laion_dask.clip import models as clip_models
-from laion_dask.clip import weights
 from laion_dask.clip.clip import ModelError
 
 
@@ -83,6 +83,13 @@ def _find_clip(spec: params.Model) -> None:
 
 def _about(spec: NamedModel | params.Model) -> dict[str, Any]:
     if isinstance(spec, NamedModel):
-        licence = model_folders.licence(spec)
-        return {"model": spec.known_as, "weights_sha256": model_folders.identify(spec), "licence": licence}
-    return {"model": clip_models.known_as(spec), "weights_sha256": weights.identify(spec)}
+        return {
+            "model": spec.known_as,
+            "weights_sha256": model_folders.identify(spec),
+            "licence": hub.licence(model_folders.find(spec)) or "unknown",
+        }
+    return {
+        "model": clip_models.known_as(spec),
+        "weights_sha256": weights.identify(spec),
+        "licence": hub.licence(weights.find(spec).parent) or "unknown",
+    }

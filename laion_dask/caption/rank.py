@@ -12,10 +12,10 @@ from laion_dask import params
 from laion_dask.caption.captioners import Sample
 from laion_dask.clip import models
 from laion_dask.clip.clip import Clip
+from laion_dask.texts import new_texts
 
 # A sample that was cut and ends in so many copies of the same tokens repeats itself.
 _COPIES = 3
-_MAX_PERIOD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,7 @@ def candidates(samples: Sequence[Sample], prompt: str | None) -> Candidates:
 
 def repeats(sample: Sample) -> bool:
     """Say whether a sample repeats itself up to its limit: it was cut, and ends in three copies of 1 to 8 tokens."""
-    tokens = sample.tokens
-    return sample.cut and any(
-        len(tokens) >= _COPIES * period and tokens[-_COPIES * period :] == tokens[-period:] * _COPIES
-        for period in range(1, _MAX_PERIOD + 1)
-    )
+    return sample.cut and new_texts.ends_in_copies(sample.tokens, _COPIES)
 
 
 class Ranking:

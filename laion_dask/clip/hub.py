@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -47,6 +48,22 @@ def cached_or_fetched(make: Callable[[], T], what: str) -> T:
     sys.stderr.write(f"fetching {what} from {constants.ENDPOINT}\n")
     _ask(constants.ENDPOINT, constants.HF_HUB_ETAG_TIMEOUT)
     return make()
+
+
+def licence(folder: Path) -> str | None:
+    """Return the licence that the model card in a folder states (`license` of README.md's front matter), if any."""
+    import yaml  # noqa: PLC0415 - the hub's client reads cards with it
+    from huggingface_hub import ModelCard  # noqa: PLC0415
+
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    try:
+        stated = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    listed = stated if isinstance(stated, list) else [stated]
+    return ", ".join(str(one) for one in listed if one) or None
 
 
 @contextmanager

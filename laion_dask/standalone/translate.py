@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import params
+from laion_dask.clip.decoded import Stopwatch
 from laion_dask.download.url_rows import TableError
 from laion_dask.extract import language
 from laion_dask.runner import part_files
@@ -127,7 +128,7 @@ def translate_piece(
 
     Counts: the ledger `texts`, `cut`, and the times of this run under `seconds`, as the stage.
     """
-    watch = part.Stopwatch()
+    watch = Stopwatch(*part.ACTIVITIES)
     read = tables.read(Piece(table, first, rows))
     texts = read[text].cast(pa.string()).to_pylist()
     with watch.measure("tokenize"):

@@ -21,11 +21,20 @@ from laion_dask.texts import keywords, personal
 ENGLISH: Final = "en"
 # Texts in one forward pass; fixed, so that the sums do not depend on the machine.
 _BATCH: Final = 64
+_LONGEST_PERIOD: Final = 8
 
 
 def reader(score: params.Score) -> params.Model:
     """Return the first CLIP model of the section `score` that reads English texts; every version has one."""
     return next(model for model in score.models if model.reads(ENGLISH))
+
+
+def ends_in_copies(tokens: Sequence[object], copies: int) -> bool:
+    """Say whether a text ends in so many copies of the same 1 to 8 tokens, one behind the other."""
+    return any(
+        len(tokens) >= copies * period and list(tokens[-copies * period :]) == list(tokens[-period:]) * copies
+        for period in range(1, _LONGEST_PERIOD + 1)
+    )
 
 
 def listed(texts: Sequence[str | None], punsafe: npt.ArrayLike, rule: Keywords | None) -> npt.NDArray[np.bool_]:

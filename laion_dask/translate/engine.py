@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from laion_dask import params
 from laion_dask.clip import devices
+from laion_dask.texts import new_texts
 from laion_dask.translate import models
 from laion_dask.translate.models import TranslatorError
 from laion_dask.translate.tokens import END, Tokens
@@ -23,7 +24,6 @@ _loading = threading.Lock()
 # More than any model of the families has; a longer source shows how many a model has.
 _PROBE_TOKENS: Final = 1_025
 _POSITIONS: Final = re.compile(r"No position encodings are defined for positions >= (\d+)")
-_LONGEST_NGRAM: Final = 8
 _REPETITIONS: Final = 4
 
 
@@ -108,14 +108,7 @@ def repeats(written: Written) -> bool:
     The n-gram has 1 to 8 tokens, and the repetitions follow each other up to the last token. A text that came to its
     end may repeat as it likes: alt texts do.
     """
-    if not written.cut:
-        return False
-    tokens = written.tokens
-    for size in range(1, _LONGEST_NGRAM + 1):
-        last = tokens[-size * _REPETITIONS :]
-        if len(last) == size * _REPETITIONS and last == last[:size] * _REPETITIONS:
-            return True
-    return False
+    return written.cut and new_texts.ends_in_copies(written.tokens, _REPETITIONS)
 
 
 def load(settings: params.Translate) -> Engine:

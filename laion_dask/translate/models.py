@@ -7,7 +7,6 @@ SentencePiece models of its tokenizer, which the converter copies where it is to
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -41,7 +40,6 @@ _VOCABULARIES: Final = (
 )
 _FETCHED: Final = (WEIGHTS, _CONFIG, "*vocabulary*", "*.spm", "sentencepiece*.model", TOKENIZER_CONFIG, CARD)
 _LICENCES: Final = {"m2m100": "MIT", "nllb": "CC-BY-NC-4.0"}
-_OF_CARD: Final = re.compile(r"^license:[ \t]*(?:\n?[ \t]*-[ \t]*)?[\"']?([A-Za-z0-9][\w.+-]*)", re.MULTILINE)
 
 
 class TranslatorError(Exception):
@@ -177,13 +175,8 @@ def about(settings: params.Translate) -> dict[str, str]:
 
 def _licence(settings: params.Translate) -> str:
     """Return the licence that the model's card states in its front matter, else that of the family's weights."""
-    card = find(settings) / CARD
-    if card.is_file():
-        _, mark, rest = card.read_text(encoding="utf-8", errors="replace").partition("---\n")
-        front = rest.partition("\n---")[0]
-        if mark and (stated := _OF_CARD.search(f"{front}\n")):
-            return stated[1]
-    return "unknown" if settings.model == "demo" else _LICENCES.get(settings.family, "unknown")
+    stated = hub.licence(find(settings))
+    return stated or ("unknown" if settings.model == "demo" else _LICENCES.get(settings.family, "unknown"))
 
 
 def where(settings: params.Translate) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
+from laion_dask.clip.decoded import Stopwatch
 from laion_dask.params.filters import Keywords
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
@@ -23,24 +22,10 @@ from laion_dask.texts import new_texts
 from laion_dask.translate import engine
 from laion_dask.translate.engine import Engine
 
+ACTIVITIES: Final = ("tokenize", "translate", "write")
+"""What texts without images take time for; a shard takes some for similarities too."""
 LEVEL: Final = 3
 """Of zstd, in the tables."""
-
-
-class Stopwatch:
-    """Seconds of a part by activity (wall clock)."""
-
-    def __init__(self, *further: str) -> None:
-        self.seconds = dict.fromkeys(("tokenize", "translate", *further, "write"), 0.0)
-
-    @contextmanager
-    def measure(self, what: str) -> Iterator[None]:
-        """Add the time of the block."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[what] += time.perf_counter() - began
 
 
 @dataclass(slots=True)
@@ -82,7 +67,7 @@ def translate(
     filter.keywords. Counts: the ledger `texts` of all kept pairs, `cut` of kept texts that end at their limit, and
     under `seconds` the times of this run, which are not part of the version.
     """
-    watch = Stopwatch("similarity")
+    watch = Stopwatch("tokenize", "translate", "similarity", "write")
     pairs = attempts.kept(images, scores, verdicts, ["caption", "language", "split"], ["slot", "similarity", "punsafe"])
     rows = Rows.blank(pairs.num_rows, "split_not_asked")
     asked = [row for row, split in enumerate(pairs["split"].to_pylist()) if split in settings.splits]
@@ -115,7 +100,7 @@ def english(
     which is what transformers' tokenizer does by default. A text without a language is translated only where
     `no_language` is try, and then as if `source` were none. Raises `TranslatorError`.
     """
-    watch = watch or Stopwatch()
+    watch = watch or Stopwatch(*ACTIVITIES)
     rows = Rows.blank(len(texts))
     if not texts:
         return rows

@@ -45,8 +45,8 @@ def test_a_model_is_described_by_name_sha256_licence_and_precision_without_its_p
         "kind": "blip",
         "precision": "bf16",
         "rank": [
-            {"model": "demo", "weights_sha256": demo, "precision": "bf16", "keep": 2},
-            {"model": "local-dir:model", "weights_sha256": demo, "precision": "fp32", "keep": 1},
+            {"model": "demo", "weights_sha256": demo, "licence": "unknown", "precision": "bf16", "keep": 2},
+            {"model": "local-dir:model", "weights_sha256": demo, "licence": "unknown", "precision": "fp32", "keep": 1},
         ],
         "repair": own,
     }
@@ -56,20 +56,27 @@ def test_a_model_is_described_by_name_sha256_licence_and_precision_without_its_p
 @pytest.mark.parametrize(
     ("card", "licence"),
     [
-        (None, None),
-        ("# none\nlicense: mit\n", None),
-        ("---\ntags: []\n---\nlicense: mit\n", None),
+        (None, "unknown"),
+        ("# none\nlicense: mit\n", "unknown"),
+        ("---\ntags: []\n---\nlicense: mit\n", "unknown"),
+        ("---\nlicense: [mit\n---\n", "unknown"),
+        ("---\nlicense:\n- mit\n- cc-by-4.0\n---\n", "mit, cc-by-4.0"),
         ("---\nlicense: 'mit'\n---\n", "mit"),
     ],
 )
 def test_the_licence_is_that_of_the_cards_front_matter(
-    folder: Path, tmp_path: Path, card: str | None, licence: str | None
+    folder: Path, tmp_path: Path, card: str | None, licence: str
 ) -> None:
     copy = shutil.copytree(folder, tmp_path / "c")
     (copy / "README.md").unlink()
     if card is not None:
         (copy / "README.md").write_text(card)
     assert models.about(settings(f"local-dir:{copy}"))["licence"] == licence
+
+
+def test_a_captioner_of_open_clip_has_a_licence_too_as_the_report_asks_for_one() -> None:
+    about = models.about(settings(f"local-dir:{DEMO_MODEL}", kind="coca"))
+    assert (about["model"], about["licence"]) == ("local-dir:model", "unknown")
 
 
 def test_weights_in_several_files_are_identified_by_all_of_them(folder: Path, tmp_path: Path) -> None:

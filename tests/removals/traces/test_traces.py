@@ -114,3 +114,15 @@ def test_values_beside_a_uid_are_found_however_it_is_written(tmp_path: Path, uid
     assert traces.found_in(tmp_path / "a.parquet", GONE) == "rows beside their uid"
     pq.write_table(pa.table({name: uids}), tmp_path / "a.parquet")
     assert traces.found_in(tmp_path / "a.parquet", GONE) == ""
+
+
+@pytest.mark.parametrize("made", [tables.translations, tables.captions], ids=["translations", "captions"])
+def test_texts_that_models_wrote_of_a_removed_pair_are_blanked(made: Any) -> None:  # noqa: ANN401 - a maker of tables
+    table = made({}, {}, {})
+    blank = traces.blanked(table, frozenset({UID}))
+    assert blank is not None
+    assert traces.blanked(blank, frozenset({UID})) is None
+    rows = blank.to_pylist()
+    assert [rows[0], rows[2]] == [table.to_pylist()[0], table.to_pylist()[2]]
+    said = [value for name, value in rows[1].items() if name not in {"uid", "reason"} and isinstance(value, str | list)]
+    assert not any(said)
