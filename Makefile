@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
 unexport CFLAGS CXXFLAGS CPPFLAGS
 
-.PHONY: help setup repro test test-fast lint check docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-release bench-filter bench-group bench-lists bench-removals bench-translate bench-caption fuzz
+.PHONY: help setup repro test test-fast test-hosts lint check docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-scaling bench-release bench-filter bench-group bench-lists bench-removals bench-translate bench-caption fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -51,6 +51,12 @@ test-fast: $(READY)  ## what a change needs while one works: no browser, no clus
 	@mkdir -p $(LOGS)
 	@$(PYTEST) -m 'not slow and not cluster and not browser'
 
+# Its folder is its own: beside other runs, pytest would remove what is three runs old.
+test-hosts: $(READY)  ## whole runs on hosts made of namespaces: power loss, partitions, Slurm; Linux, as root
+	@mkdir -p $(LOGS)
+	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && trap 'exit 130' INT && trap 'exit 143' TERM HUP && \
+		TMPDIR=$$place python -m pytest --hosts --junitxml $(LOGS)/hosts.xml tests/hosts
+
 lint: $(READY)
 	@ruff check .
 	@ruff format --check .
@@ -85,6 +91,9 @@ bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rat
 
 bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
 	@python -m benchmarks.score.bench_gpu
+
+bench-scaling: $(READY)  ## the demo's stages on one worker and on two; parts that wait on pools of 1 to 32
+	@python -m benchmarks.scaling.bench
 
 bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
 	@python -m benchmarks.release.bench

@@ -20,7 +20,7 @@ def peak_mb() -> float:
 
 
 def workers_of(driver: psutil.Process) -> list[psutil.Process]:
-    """List the workers of a run: a process that the driver has started forks them (`laion_dask.runner.cluster`).
+    """List the workers of a run: a process that the driver has started forks them (`laion_dask.cluster`).
 
     Raises `psutil.Error` where one of them ends meanwhile.
     """

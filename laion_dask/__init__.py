@@ -6,7 +6,9 @@ A package imports only from those above it in this list; stages never import eac
 - params: params.yaml as frozen models, and the published recipes.
 - storage: How data lies on disk: shards, embeddings, joined tables, lists and sheets.
 - web: Everything that meets the web: addresses, opt-outs, polite requests, archives.
-- runner: Parts on a cluster: handed out, watched, resumed, checked. The only package with Dask.
+- cluster: The Dask cluster that the machine's settings name.
+- workers: Which workers may work.
+- runner: Parts on a cluster: handed out, watched, resumed, checked.
 - images: From the bytes of a body to a checked picture.
 - blocklists: What is kept out: the ledger of removals and the lists of known content.
 - statistics: Counts of a version as numbers with intervals.
@@ -23,7 +25,7 @@ A package imports only from those above it in this list; stages never import eac
 - cli: The command line, a module for each command.
 """
 
-from laion_dask.runner import interrupts
+from laion_dask.cluster import interrupts
 
 # First of all: what follows imports, and Ctrl-C while a program of ours imports is no traceback.
 interrupts.exit_on_signals_in_programs()

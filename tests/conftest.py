@@ -75,6 +75,10 @@ def dsn() -> Iterator[str]:
         yield dsn
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--hosts", action="store_true", help="run tests/hosts, as `make test-hosts` does")
+
+
 def pytest_configure() -> None:
     """Let programs that tests start hear Ctrl-C and SIGHUP also where a shell or nohup has started the tests."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -110,12 +114,16 @@ BUILDS = "test_dvc.py"
 ONE_BY_ONE = {"tests/benchmarks/test_benchmarks.py", "tests/images/test_decoders.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by their folder and fixtures, and put files into an order in which no process waits for another."""
+    if not config.getoption("hosts"):
+        # They need root, and minutes in which nothing else runs.
+        config.hook.pytest_deselected(items=[item for item in items if item.path.parent.name == "hosts"])
+        items[:] = [item for item in items if item.path.parent.name != "hosts"]
     for item in items:
         folder, fixtures = item.path.parent.name, getattr(item, "fixturenames", ())
         file = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
-        if folder in {"whole", "benchmarks"} or file in SLOW_FILES or "dsn" in fixtures:
+        if folder in {"whole", "benchmarks", "hosts"} or file in SLOW_FILES or "dsn" in fixtures:
             item.add_marker("slow")
         if item.path.stem.endswith("_browser"):
             item.add_marker("browser")

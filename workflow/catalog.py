@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from distributed import Client
 
 from laion_dask.blocklists import known_content, known_lists, removal_ledger
-from laion_dask.catalog import database, publish
+from laion_dask.catalog import database, publish, reach
 from laion_dask.catalog import part as catalog
 from laion_dask.params import Params
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Stage, data, home
 from laion_dask.storage.files import digest
+from laion_dask.workers.pool import Pool
 from workflow.program import main
 
 
 @contextmanager
-def postgresql(_: Params, __: Client) -> Iterator[Resources]:
-    """Open PostgreSQL: the one that LAION_DASK_DSN names, or the embedded one."""
+def postgresql(settings: Params, pool: Pool) -> Iterator[Resources]:
+    """Open PostgreSQL: the one that LAION_DASK_DSN names, or the embedded one. All workers have to reach it."""
+
+    def ask(addresses: list[str], function: Callable[..., object], *args: object) -> Mapping[str, object]:
+        answers: Mapping[str, object] = pool.client.run(function, *args, workers=addresses, on_error="return")
+        return answers
+
     with database.server(os.environ.get("LAION_DASK_DSN"), home() / "postgresql") as dsn:
+        members = pool.settle()  # those that come later tell it with their first task
+        reach.check_connections(dsn, min(pool.threads() if members else 0, settings.catalog.buckets))
+        if members:
+            reach.check_reach(dsn, {address: member.host for address, member in members.items()}, ask)
         yield {"dsn": dsn}
 
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from laion_dask.blocklists import known_content, known_lists
 from laion_dask.download import answers, part, parts, rounds
 from laion_dask.download.rates import DownloadRates
 from laion_dask.params import Params
-from laion_dask.runner import cluster
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Run, Stage, data, home
+from laion_dask.workers.pool import Pool
 from workflow.program import main
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 
 @contextmanager
-def network(settings: Params, client: Client) -> Iterator[Resources]:
+def network(settings: Params, pool: Pool) -> Iterator[Resources]:
     """Open what answers the requests: the live web with its rate limits, a replay server, or an archive."""
-    workers, host = len(cluster.addresses(client)), cluster.driver_host(client)
-    with answers.opened(settings.download, workers, host, home() / "download.cdxj") as resources:
+    workers, host = pool.per_host(), pool.driver_host()
+    opening = answers.opened(settings.download, workers, host, home() / "download.cdxj", encrypted=pool.encrypted)
+    with opening as resources:
         yield resources
 
 

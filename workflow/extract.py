@@ -16,8 +16,12 @@ from workflow.program import main
 
 
 def wats(settings: Params, _: Resources) -> list[Part]:
-    """One part for each WAT of the list; a local WAT is known by its bytes, a remote one by its address."""
-    return parts.of_wats(pq.read_table(data("crawl") / "wats.parquet"), settings.extract, parts.by_bytes)
+    """One part for each WAT of the list.
+
+    A local WAT is known by its bytes, one in a bucket by address, size and ETag, another remote one by its address.
+    """
+    table = pq.read_table(data("crawl") / "wats.parquet")
+    return parts.of_wats(table, settings.extract, parts.by_bytes, parts.listed_objects(data("crawl")))
 
 
 def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from laion_dask import params
+from laion_dask.cluster import interrupts
 from laion_dask.preflight import preflight
-from laion_dask.runner import interrupts
 from laion_dask.runner import stage as frame
 from laion_dask.runner.stage import Stage
 from laion_dask.storage import printable

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from laion_dask.params import Params
-from laion_dask.report import part, reference, tracking
+from laion_dask.report import part, reference, timeline, tracking
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Stage
@@ -15,6 +15,7 @@ from laion_dask.storage.files import digest
 from laion_dask.versions import checkout, identity
 from workflow.program import main
 
+_DATA = Path("data")
 _LOCK = Path("dvc.lock")
 _METRICS = Path("metrics")
 
@@ -27,7 +28,7 @@ def page(settings: Params, _: Resources) -> list[Part]:
     inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
     inputs += sorted(reference.FOLDER.glob("*.csv"))
     args = {
-        "data": Path("data"),
+        "data": _DATA,
         "metrics": _METRICS,
         "settings": settings,
         "digests": digests,
@@ -37,8 +38,9 @@ def page(settings: Params, _: Resources) -> list[Part]:
 
 
 def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Publish the page and record the version in MLflow; the same version is recorded only once."""
+    """Publish the page, draw the timeline that it shows, and record the version in MLflow, once for each version."""
     parts.publish_files(done, out)
+    timeline.write(_DATA, _METRICS, identity.dataset_digests(_LOCK))
     tracking.log_version(
         report=out,
         metrics=_METRICS,
@@ -46,7 +48,8 @@ def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
         lock=_LOCK,
         experiment=settings.report.experiment,
         uri=None,
-        release=Path("data/release"),
+        release=_DATA / "release",
+        data=_DATA,
     )
     return {}
 

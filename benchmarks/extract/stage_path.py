@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.memory import peak_mb
 from laion_dask import params
+from laion_dask.cluster import kinds
 from laion_dask.extract import part
-from laion_dask.runner import cluster, parts, tasks
+from laion_dask.runner import parts, tasks
 from laion_dask.runner.part import Part
 from laion_dask.runner.progress import Progress
 
@@ -48,7 +49,7 @@ def run(wats: Sequence[Path], work: Path, *, workers: int, warm_up: Path) -> Run
     todo = [_part(f"{number:06d}", path, number, rules) for number, path in enumerate(wats)]
     with (
         dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": workers}),
-        cluster.open_client() as client,
+        kinds.open_client() as client,
     ):
         addresses = list(client.scheduler_info(n_workers=-1)["workers"])
         first = _part("warm-up", warm_up, 0, rules)

@@ -200,7 +200,8 @@ def _stage(corpus: Corpus, rules: Any, folder: Path) -> tuple[float, str]:  # no
     """Run the stage's tasks on dask-cuda, one process a GPU; images/s once the workers have loaded the model."""
     import dask  # noqa: PLC0415
 
-    from laion_dask.runner import cluster, parts  # noqa: PLC0415
+    from laion_dask.cluster import kinds  # noqa: PLC0415
+    from laion_dask.runner import parts  # noqa: PLC0415
     from laion_dask.runner.progress import Progress  # noqa: PLC0415
     from laion_dask.score import part as score  # noqa: PLC0415
 
@@ -212,7 +213,7 @@ def _stage(corpus: Corpus, rules: Any, folder: Path) -> tuple[float, str]:  # no
     progress = Progress("score", "images")
     with (
         dask.config.set({"laion-dask.cluster.kind": "cuda" if _gpu() else "local"}),
-        cluster.open_client(gpu=True) as client,
+        kinds.open_client(gpu=True) as client,
     ):
         client.run(score.about, rules)
         parts.run(score.score, [first], folder / "first", client, progress=Progress("score", "images"))

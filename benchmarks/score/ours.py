@@ -43,13 +43,13 @@ def opened(settings: params.Score) -> Iterator[Client]:
     """Yield a local cluster of one process for each core, with the model loaded in each."""
     import dask  # noqa: PLC0415
 
-    from laion_dask.runner import cluster  # noqa: PLC0415
+    from laion_dask.cluster import kinds  # noqa: PLC0415
     from laion_dask.score import part as score  # noqa: PLC0415
 
     workers = len(os.sched_getaffinity(0))
     with (
         dask.config.set({"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": workers}),
-        cluster.open_client(gpu=True) as client,
+        kinds.open_client(gpu=True) as client,
     ):
         each(client, score.about, settings)
         yield client

@@ -1,6 +1,6 @@
-"""Open the catalog's PostgreSQL and its tables; write one bucket in one transaction; explain connection errors.
+"""Open the catalog's PostgreSQL and its tables; write one bucket in one transaction.
 
-The only module that imports a database driver. `laion_dask.pairs` has a row for every extracted pair and a partition
+`laion_dask.pairs` has a row for every extracted pair and a partition
 for every bucket; `loads` has the digest of each loaded bucket; `removals` and `wats` are small tables for all buckets;
 the view `found` has the pairs with all columns of schema.PAIRS. docs/citus.md describes it on several machines.
 """
@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -19,34 +18,10 @@ import pyarrow as pa
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal
-from laion_dask.catalog import copy_binary, postgres, removed_pairs
+from laion_dask.catalog import connections, copy_binary, postgres, removed_pairs
+from laion_dask.catalog.connections import CatalogError
 from laion_dask.storage import files
 
-RIGHTS_NEEDED: Final = (
-    "CONNECT on the database, and CREATE in it (the schema laion_dask is made there) or the schema itself: "
-    "`create schema laion_dask authorization <role>`; its tables have to belong to the same role"
-)
-# SQLSTATE -> what happened, remedy; a longer code comes before its class.
-_REMEDIES: Final = {
-    "08": ("does not answer", "check LAION_DASK_DSN and the server, then run again"),
-    "28": ("refuses this role", "check user and password in LAION_DASK_DSN, and the server's pg_hba.conf"),
-    "3D000": ("has no such database", "create it, or name another one in LAION_DASK_DSN"),
-    "3F000": ("lost its tables", "run again, and let no other run use this database: the tables are created again"),
-    "42P01": ("lost its tables", "run again, and let no other run use this database: the tables are created again"),
-    "42501": ("refuses", f"grant {RIGHTS_NEEDED}"),
-    "25006": ("is read-only", "name the primary in LAION_DASK_DSN, not a standby"),
-    "2BP01": ("cannot drop its tables", "drop the objects that depend on them; the message names them"),
-    "53100": ("has no disk space left", "free space on the database's disk, then run again: loaded buckets are kept"),
-    "53200": ("has no memory left", "use fewer workers or more buckets (catalog.buckets), then run again"),
-    "53300": ("has no connection left", "use fewer workers, or raise the server's max_connections"),
-    "53": ("has reached one of its limits", "raise the limit that the message names, then run again"),
-    "55P03": ("is in use by another run", "wait for it to end, then run again"),
-    "57": ("ended the connection", "check that the server runs, then run again: loaded buckets are kept"),
-    "58": ("cannot use its disk", "see the server's log, then run again: loaded buckets are kept"),
-    "40": ("rolled back the load of a bucket", "run again, and let no other run use this database"),
-}
-# Without keepalives TCP waits for hours for a server that has disappeared.
-_TIMEOUTS: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
 # Buckets run in parallel already: parallel workers for one of them would wait for a core, and their plans sort.
 _PER_TRANSACTION: Final = (
     "set local work_mem = '128MB'",
@@ -69,10 +44,6 @@ _PARTITIONS_AT_ONCE: Final = 100  # each takes three locks of the about 6,400 th
 
 Ints = npt.NDArray[np.int64]
 Item = TypeVar("Item")
-
-
-class CatalogError(Exception):
-    """The database cannot be used; the message has the cause and the remedy."""
 
 
 def _stored() -> list[tuple[str, str]]:
@@ -117,63 +88,13 @@ def server(dsn: str | None, folder: Path) -> Iterator[str]:
         yield embedded
 
 
-@contextlib.contextmanager
-def _errors_explained(dsn: str) -> Iterator[None]:
-    """Turn a driver's error with a known code into a `CatalogError` with the remedy; any other is a bug and passes."""
-    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    try:
-        yield
-    except psycopg.Error as error:
-        code = error.sqlstate or ""
-        # libpq reports a lost or refused connection without a code.
-        if not code and isinstance(error, psycopg.OperationalError):
-            code = "08"
-        code_prefix = next((code_prefix for code_prefix in _REMEDIES if code.startswith(code_prefix)), None)
-        if code_prefix is None:
-            raise
-        what, remedy = _REMEDIES[code_prefix]
-        cause = " ".join(_without_password(str(error), dsn).split())
-        message = f"PostgreSQL {what}: {cause}. Remedy: {remedy}"
-        # Without the driver's error as cause: its message may have the password.
-        raise CatalogError(message) from None
-
-
-def _without_password(text: str, dsn: str) -> str:
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    password = str(conninfo_to_dict(dsn).get("password") or "")
-    for spelled in {password, quote(password, safe="")} - {""}:
-        text = text.replace(spelled, "***")
-    return text
-
-
-def _complete(dsn: str) -> str:
-    """Return the DSN with default timeouts where it has none; `CatalogError`, without the DSN, if it is malformed."""
-    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    try:
-        parameters = psycopg.conninfo.conninfo_to_dict(dsn)
-        for host in str(parameters.get("host", "")).split(","):
-            if not host.startswith(("/", "@")):
-                host.encode("idna")  # as psycopg does, outside its own errors
-        return psycopg.conninfo.make_conninfo(dsn, **{name: _TIMEOUTS[name] for name in _TIMEOUTS.keys() - parameters})
-    except (psycopg.ProgrammingError, UnicodeError):
-        message = "LAION_DASK_DSN cannot be read. Remedy: postgresql://user@host:5432/database, or unset it"
-        # The driver's message quotes the DSN, which may have a password.
-        raise CatalogError(message) from None
-
-
 def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table) -> dict[int, str]:
     """Create the tables, load removals and WATs, and return the digest of each loaded bucket.
 
     `wats` has `order`, `crawl` and `wat` of schema.READS. Tables of another layout or number of buckets are dropped and
     created again, since their rows come from files. Raises `CatalogError`.
     """
-    conninfo = _complete(dsn)
-    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    with _errors_explained(dsn), psycopg.connect(conninfo, autocommit=True) as connection:
+    with connections.connected(dsn, autocommit=True) as connection:
         connection.execute("set client_min_messages = warning")
         if connection.execute("select to_regnamespace('laion_dask')").fetchone() != (None,):
             _drop_other_layout(connection, _layout(buckets))
@@ -248,10 +169,7 @@ def opened(dsn: str, bucket: int) -> Iterator[Any]:
 
     An advisory lock makes a second task for the same bucket wait, in any run. Raises `CatalogError`.
     """
-    conninfo = _complete(dsn)
-    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor(binary=True) as cursor:
+    with connections.connected(dsn) as connection, connection.cursor(binary=True) as cursor:
         for statement in _PER_TRANSACTION:
             cursor.execute(statement)
         # The first key is this project's: "LAIO" in ASCII.
@@ -262,10 +180,7 @@ def opened(dsn: str, bucket: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def transaction(dsn: str) -> Iterator[Any]:
     """Yield a cursor; the block is one transaction. Raises `CatalogError`."""
-    conninfo = _complete(dsn)
-    import psycopg  # noqa: PLC0415 - the driver stays in the process that needs it
-
-    with _errors_explained(dsn), psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
+    with connections.connected(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("set local client_min_messages = warning")
         yield cursor
 

@@ -22,7 +22,7 @@ from laion_dask import schema
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
 from laion_dask.catalog import database, removed_pairs
-from laion_dask.catalog.database import CatalogError
+from laion_dask.catalog.connections import CatalogError
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage.uids import to_bytes
 from laion_dask.web.urls import spacing

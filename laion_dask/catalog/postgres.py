@@ -58,7 +58,7 @@ _children: Final[list[subprocess.Popen[bytes]]] = []  # servers that this proces
 _STATUS_LINE: Final = 7
 _PID_FILE: Final = "postmaster.pid"
 _SOCKET: Final = ".s.PGSQL.5432"
-_SOCKETS: Final = "laion_dask-postgresql-"  # the folder of the socket, in a temporary folder
+SOCKETS: Final = "laion_dask-postgresql-"  # the folder of the socket, in a temporary folder
 _START_S: Final = 600  # a server that was killed replays its log first
 _STOP_S: Final = {signal.SIGINT: 60.0, signal.SIGQUIT: 20.0, signal.SIGKILL: 20.0}
 _QUOTED_LINES: Final = 3  # last lines of a log that an error message quotes
@@ -145,7 +145,7 @@ def _started(folder: Path) -> Path:
     _end(folder)  # the server of a killed run
     account = postgres_account.find(folder)
     with contextlib.ExitStack() as undo:
-        sockets = postgres_account.own_folder(_SOCKETS, len(_SOCKET) + 1, account)
+        sockets = postgres_account.own_folder(SOCKETS, len(_SOCKET) + 1, account)
         undo.callback(shutil.rmtree, sockets, ignore_errors=True)
         programs = postgres_account.programs(account, sockets)
         if not (folder / "PG_VERSION").exists():
@@ -329,5 +329,5 @@ def _reap() -> None:
 
 def _forget(sockets: Path | None) -> None:
     """Remove the folder of a socket if this module created it."""
-    if sockets is not None and sockets.name.startswith(_SOCKETS):
+    if sockets is not None and sockets.name.startswith(SOCKETS):
         shutil.rmtree(sockets, ignore_errors=True)

@@ -13,6 +13,7 @@
 - params: Print the effective parameters, list recipes, apply one to params.yaml.
 - purge: Delete all stored data of removed pairs, and print the result of the scan that proves it.
 - remove: Check a removal request, add it to removals.csv, and print how many pairs it removes.
+- runs: Commands that show how steps were run.
 - score: Score the tars of a folder that the user names, or run the step of the project.
 - steps: The steps of a project: each command runs one stage as `workflow/` of the checkout describes it.
 - verify: Check the folder of a release, and print each file that differs from the manifest.

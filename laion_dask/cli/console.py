@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import typer
 
-from laion_dask.runner import interrupts
+from laion_dask.cluster import interrupts
 from laion_dask.storage import printable
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def crawls(
         if not ids:
             _list(list_url, as_json=as_json)
             return
-        from laion_dask.runner.cluster import cores as cores_here
+        from laion_dask.cluster.settings import cores as cores_here
 
         found = {name: _one(name, base_url.rstrip("/"), wats, sizes, cores or cores_here(), seed) for name in ids}
         if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from laion_dask import params
+    from laion_dask.storage.objects import ListedObject
 
 HELP: Final = """Extract image links with alt text and language from WAT files.
 
@@ -28,7 +30,7 @@ With files, folders, globs or addresses, and --out: read only these; no project 
   laion-dask extract wats/ --out pairs
   laion-dask extract 'wats/*.wat.gz' --out pairs --recipe cc2dataset
   laion-dask extract https://data.commoncrawl.org/PATH.warc.wat.gz --out pairs
-  laion-dask extract s3://commoncrawl/PATH.warc.wat.gz --out pairs --workers 4
+  laion-dask extract 's3://bucket/wats/*.warc.wat.gz' --out pairs --workers 4
 
 A PATH is a line of a crawl's wat.paths.gz (crawl-data/ID/wat.paths.gz); `laion-dask crawls` lists the ids.
 
@@ -73,11 +75,11 @@ def extract(
         from laion_dask.crawl import listing
 
         rules, source = _rules(recipe, params_file, reader)
-        table = listing.at(places)
+        table, in_buckets = listing.at_places(places)
         wats = f"{table.num_rows:,} WAT{'s' * (table.num_rows != 1)}"
         with _into(out, overwrite=overwrite) as resumed:
             console.say(f"extract: {wats} into {out}, rules: {source}{'; resuming' if resumed else ''}", err=True)
-            _run(table, out, rules, workers)
+            _run(table, in_buckets, out, rules, workers)
 
 
 def _rules(recipe: str | None, file: Path | None, reader: str | None) -> tuple[params.Extract, str]:
@@ -103,13 +105,15 @@ def _into(out: Path, *, overwrite: bool) -> AbstractContextManager[bool]:
     return console.into(out, out / WORK, found, command="extract", ours=ours, kind="an extraction", overwrite=overwrite)
 
 
-def _run(table: pa.Table, out: Path, rules: params.Extract, workers: int | None) -> None:
+def _run(
+    table: pa.Table, in_buckets: Mapping[str, ListedObject], out: Path, rules: params.Extract, workers: int | None
+) -> None:
     from laion_dask.extract.rates import ExtractRates
     from laion_dask.runner.progress import Progress
     from laion_dask.standalone.extract import extract_files
 
     rates, began = ExtractRates(), time.monotonic()
-    counts = extract_files(table, out, rules, Progress("extract", "records", rates), workers)
+    counts = extract_files(table, out, rules, Progress("extract", "records", rates), workers, in_buckets)
     ledgers = [(name, counts[name]) for name in ("records", "links")]
     screen = console.console()
     screen.print(console.funnel(f"The funnel of {out}", ledgers))

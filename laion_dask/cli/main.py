@@ -28,7 +28,8 @@ from laion_dask.cli import (
     why,
 )
 from laion_dask.cli.new_texts import caption, translate
-from laion_dask.runner import interrupts
+from laion_dask.cli.runs import cluster, trace
+from laion_dask.cluster import interrupts
 from laion_dask.schema.values import SPLITS
 
 
@@ -108,6 +109,7 @@ def status(
     )
 
 
+app.command("trace", help=trace.HELP, rich_help_panel="Questions")(trace.trace)
 app.command("crawls", help=crawls.HELP, rich_help_panel="Questions")(crawls.crawls)
 app.command("params", cls=params.ExplainsTextSteps, rich_help_panel="Questions")(params.params)
 app.command("recipes", rich_help_panel="Questions")(params.recipes)
@@ -125,9 +127,9 @@ app.command("verify", help=verify.HELP, rich_help_panel="Questions")(verify.veri
 def columns() -> None:
     """Print the data dictionary: every table and array with its columns, types, units and meanings."""
     from laion_dask.release import layouts
-    from laion_dask.schema import ARRAYS, TABLES, groups
+    from laion_dask.schema import ARRAYS, TABLES, groups, traces
 
-    for table in (*TABLES, *groups.TABLES, *layouts.TABLES):
+    for table in (*TABLES, *groups.TABLES, *layouts.TABLES, *traces.TABLES):
         console.say(f"\n{table.name} (written by {table.stage}; a row is {table.row})")
         for column in table.columns:
             unit = f" [{column.unit}]" if column.unit else ""
@@ -146,6 +148,7 @@ def demo_model() -> None:
 
 
 app.command("why", help=why.HELP, rich_help_panel="Questions")(why.why)
+app.command("cluster", help=cluster.HELP, rich_help_panel="Tools")(cluster.cluster)
 app.command("index", help=why.INDEX_HELP, rich_help_panel="Tools")(why.index)
 app.command("remove", help=remove.HELP, rich_help_panel="Removals")(remove.remove)
 app.command("purge", help=purge.HELP, rich_help_panel="Removals")(purge.purge)
@@ -185,6 +188,7 @@ def mlflow() -> None:
         experiment=settings.report.experiment,
         uri=None,
         release=Path("data/release"),
+        data=Path("data"),
     )
     console.say(f"MLflow run {run}")
 

@@ -1,4 +1,4 @@
-"""List the WATs to read: local files, addresses, or a sample of Common Crawl's crawls.
+"""List the WATs to read: local files, objects of buckets, addresses, or a sample of Common Crawl's crawls.
 
 Also Common Crawl's list of its crawls, and the sizes of its WATs. The demo crawl makes its own list
 (`laion_dask.demo.crawl.files.finish`).
@@ -14,7 +14,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -24,29 +24,25 @@ import fsspec.core
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from aiohttp import ClientError, ClientPayloadError, ClientResponseError, ServerDisconnectedError
-from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
 
 from laion_dask import params, schema
+from laion_dask.params.crawl import address_problem
+from laion_dask.storage import objects
+from laion_dask.storage.objects import UNKNOWN_BYTES, ListedObject
 
 FILES: Final = "files"
-UNKNOWN_BYTES: Final = -1
-
 COLLECTIONS_URL: Final = "https://index.commoncrawl.org/collinfo.json"
 """Common Crawl's own list of its crawls."""
 
-# Waits before retries: Common Crawl demands exponential backoff, and answers 403 or 503 otherwise.
-RETRY_WAITS_S: tuple[float, ...] = (1.0, 4.0, 16.0)
-_BUSY: Final = frozenset({403, 429, 500, 502, 503, 504})
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
-_NETWORK_ERRORS: Final = (OSError, ClientError, BotoCoreError)
 
 # A WAT of Common Crawl or of a mirror of its bucket: its path, which its pairs record, and the id of its crawl.
 _IN_CRAWL: Final = re.compile(r"(?:^|/)(crawl-data/([^/]+)/.+)$")
 _WAT_NAMES: Final = ("*.wat.gz", "*.wat.zst", "*.wat")
 
 _Answer = TypeVar("_Answer")
+_Row = dict[str, Any]
+"""A row of schema.WATS without its order; that of an object in a bucket has its `etag` too."""
 
 
 class CrawlError(Exception):
@@ -61,8 +57,12 @@ def list_wats(settings: params.Crawl, project: Path = Path()) -> pa.Table:
     `project`. Raises `CrawlError` if a glob matches nothing, a listing cannot be read, or there are fewer WATs than
     requested.
     """
+    return _numbered(_listed(settings, project))
+
+
+def _listed(settings: params.Crawl, project: Path) -> list[_Row]:
     if settings.source == "files":
-        rows = _local(settings.files, project)
+        rows = _files(settings.files, project)
     elif settings.source == "commoncrawl":
         base = settings.base_url.rstrip("/")
         rows = [row for crawl in settings.crawls for row in listed(base, crawl)]
@@ -70,31 +70,58 @@ def list_wats(settings: params.Crawl, project: Path = Path()) -> pa.Table:
         raise CrawlError(f"source {settings.source!r} has no listing: its WATs are written by laion_dask.demo.crawl")
     if settings.wats is not None:
         rows = sample(rows, settings.wats, settings.seed)
-    return _numbered(rows)
+    return rows
 
 
 def write(out: Path, *, settings: params.Crawl, project: Path) -> dict[str, Any]:
-    """Write the list of WATs of any source but the demo to `wats.parquet`, and return how many there are."""
-    table = list_wats(settings, project)
+    """Write the list of WATs of any source but the demo to `wats.parquet`, and return how many there are.
+
+    Of WATs in buckets, `objects.parquet` has size and ETag (schema.OBJECTS), which the stage extract compares.
+    """
+    rows = _listed(settings, project)
+    table = _numbered(rows)
     pq.write_table(table, out / "wats.parquet")
+    if in_buckets := _in_buckets(rows):
+        listed = [one._asdict() for one in in_buckets.values()]
+        pq.write_table(pa.Table.from_pylist(listed, schema=schema.OBJECTS.schema), out / objects.FILE)
     return {"wats": table.num_rows}
 
 
 def at(places: Sequence[str]) -> pa.Table:
-    """Return the WATs that a user names, in that order without duplicates: `schema.WATS`.
+    """Return the WATs that a user names: the table of `at_places`."""
+    return at_places(places)[0]
 
-    A place is a path, a glob, a folder (all *.wat.gz, *.wat.zst and *.wat below it, sorted) or a URL. WATs under
-    `crawl-data/<id>/`, as in Common Crawl's bucket, get that crawl and path. Raises `CrawlError` for a place without a
-    WAT, or with one that cannot be read.
+
+def at_places(places: Sequence[str]) -> tuple[pa.Table, Mapping[str, ListedObject]]:
+    """Return the WATs that a user names, in that order without duplicates, and those of buckets as they were listed.
+
+    The table is `schema.WATS`. A place is a path, a glob, a folder (all *.wat.gz, *.wat.zst and *.wat below it, sorted)
+    or an address, in a bucket also with a glob, or ending in / for all below it. WATs under `crawl-data/<id>/`, as in
+    Common Crawl's bucket, get that crawl and path. Raises `CrawlError` for a place without a WAT, or with one that
+    cannot be read.
     """
-    found = dict.fromkeys(location for place in places for location in _at(place))
+    rows = {row["location"]: row for place in places for row in _at(place)}
+    return _numbered(rows.values()), _in_buckets(rows.values())
+
+
+def _row(location: str, size: int) -> _Row:
+    inside = _IN_CRAWL.search(location)
+    wat, crawl = inside.groups() if inside else (location, FILES)
+    return {"crawl": crawl, "wat": wat, "location": location, "bytes": size}
+
+
+def _of_objects(found: Iterable[ListedObject]) -> list[_Row]:
+    """Return a row for each address; those of HTTP, for which no server was asked, have no ETag."""
     rows = []
-    for location in found:
-        inside = _IN_CRAWL.search(location)
-        wat, crawl = inside.groups() if inside else (location, FILES)
-        size = UNKNOWN_BYTES if "://" in location else Path(location).stat().st_size
-        rows.append({"crawl": crawl, "wat": wat, "location": location, "bytes": size})
-    return _numbered(rows)
+    for one in found:
+        row = _row(one.location, one.bytes)
+        rows.append(row | {"etag": one.etag} if objects.can_list(one.location) else row)
+    return rows
+
+
+def _in_buckets(rows: Iterable[_Row]) -> dict[str, ListedObject]:
+    """Return the objects in buckets among the rows, by location."""
+    return {row["location"]: ListedObject(row["location"], row["bytes"], row["etag"]) for row in rows if "etag" in row}
 
 
 class Snapshot(NamedTuple):
@@ -148,17 +175,12 @@ def _numbered(rows: Iterable[dict[str, Any]]) -> pa.Table:
     return schema.WATS.check(pa.Table.from_pylist(numbered, schema=schema.WATS.schema))
 
 
-def _at(place: str) -> list[str]:
-    """Return the locations of the WATs at one place."""
-    protocol, _, _ = place.partition("://")
-    if protocol == "file":
+def _at(place: str) -> list[_Row]:
+    """Return the WATs at one place."""
+    if place.startswith("file://"):
         return _at(place.removeprefix("file://"))
-    if protocol != place:
-        try:
-            fsspec.get_filesystem_class(protocol)
-        except (ImportError, ValueError) as error:
-            raise CrawlError(f"{place} cannot be opened ({error}). Remedy: a local path, https:// or s3://") from error
-        return [place]
+    if objects.is_address(place):
+        return _at_address(place)
     path = Path(place)
     if path.is_dir():
         found = sorted(str(file) for name in _WAT_NAMES for file in path.rglob(name) if file.is_file())
@@ -180,26 +202,58 @@ def _at(place: str) -> list[str]:
             raise CrawlError(
                 f"{file} cannot be read ({error.strerror}). Remedy: make it readable for this user, or leave it out"
             ) from error
-    return found
+    return [_row(file, Path(file).stat().st_size) for file in found]
 
 
-def _local(patterns: tuple[str, ...], project: Path) -> list[dict[str, Any]]:
-    """Return the files that the globs match; relative globs and their paths are relative to `project`.
+def _at_address(place: str) -> list[_Row]:
+    """Return the WATs at an address: the one there, the matches of its glob, or all below it if it ends in /."""
+    if problem := address_problem(place):
+        raise CrawlError(problem)
+    below = place.endswith("/") and objects.can_list(place)
+    found: list[ListedObject] = []
+    try:
+        for pattern in [f"{place}**/{name}" for name in _WAT_NAMES] if below else [place]:
+            try:
+                found += objects.find(pattern)
+            except objects.NoObjectError:
+                if not below:
+                    raise
+    except objects.ObjectError as error:
+        raise CrawlError(str(error)) from error
+    if not found:
+        raise CrawlError(
+            f"{place} holds no *.wat.gz. Remedy: give a folder with *.wat.gz files, or the files themselves"
+        )
+    return _of_objects(sorted(found))
 
-    In the order of the globs, files of each glob sorted, without duplicates. A path that exists is never treated as a
-    glob.
+
+def _files(patterns: tuple[str, ...], project: Path) -> list[_Row]:
+    """Return the files and objects that the globs match, in the order of the globs, those of each glob sorted.
+
+    Without duplicates. What exists is never treated as a glob. Relative globs and their paths are relative to
+    `project`.
     """
-    found: dict[str, None] = {}
+    addresses = [pattern for pattern in patterns if objects.is_address(pattern)]
+    try:
+        of_address = dict(zip(addresses, objects.find_all(addresses), strict=True))
+    except objects.ObjectError as error:
+        raise CrawlError(f"crawl.files: {error}") from error
+    found: dict[str, _Row] = {}
     for pattern in patterns:
-        # Path.glob refuses absolute patterns, which users give.
-        exists = (project / pattern).exists()
-        paths = [pattern] if exists else glob.glob(pattern, root_dir=project, recursive=True)  # noqa: PTH207
-        matches = sorted(path for path in paths if (project / path).is_file())
-        if not matches:
-            remedy = "correct the glob, or fetch the WATs"
-            raise CrawlError(f"crawl.files: {pattern!r} matches no file in {project.absolute()}. Remedy: {remedy}")
-        found |= dict.fromkeys(Path(path).as_posix() for path in matches)
-    return [{"crawl": FILES, "wat": path, "location": path, "bytes": (project / path).stat().st_size} for path in found]
+        matches = _of_objects(of_address[pattern]) if pattern in of_address else _local(pattern, project)
+        found |= {row["location"]: row for row in matches if row["location"] not in found}
+    return list(found.values())
+
+
+def _local(pattern: str, project: Path) -> list[_Row]:
+    # Path.glob refuses absolute patterns, which users give.
+    exists = (project / pattern).exists()
+    paths = [pattern] if exists else glob.glob(pattern, root_dir=project, recursive=True)  # noqa: PTH207
+    matches = sorted(path for path in paths if (project / path).is_file())
+    if not matches:
+        remedy = "correct the glob, or fetch the WATs"
+        raise CrawlError(f"crawl.files: {pattern!r} matches no file in {project.absolute()}. Remedy: {remedy}")
+    return [_row(Path(path).as_posix(), (project / path).stat().st_size) for path in matches]
 
 
 def listed(base: str, crawl: str) -> list[dict[str, Any]]:
@@ -236,45 +290,11 @@ def _read_listing(url: str) -> list[str]:
 
 def _with_retries(request: Callable[[], _Answer], url: str, remedy: str) -> _Answer:
     """Send a request, with retries while the host is busy; raises `FileNotFoundError`, else `CrawlError`."""
-    retrying = Retrying(
-        retry=retry_if_exception(_is_busy),
-        wait=wait_chain(*(wait_fixed(seconds) for seconds in RETRY_WAITS_S or (0.0,))),
-        stop=stop_after_attempt(len(RETRY_WAITS_S) + 1),
-        reraise=True,
-    )
-    try:
-        return retrying(request)
-    except FileNotFoundError:
-        raise
-    except _NETWORK_ERRORS as error:
-        attempts = retrying.statistics.get("attempt_number", 1)
-        times = f", {attempts} times in {retrying.statistics.get('idle_for', 0):.0f} s" if attempts > 1 else ""
-        raise CrawlError(f"{url} cannot be read ({_cause(error)}{times}). Remedy: {remedy}") from error
-
-
-def _is_busy(error: BaseException) -> bool:
-    if isinstance(error, ClientResponseError):
-        return error.status in _BUSY
-    # s3fs makes EBUSY out of SlowDown and of 503.
-    return isinstance(error, ClientPayloadError | ServerDisconnectedError | TimeoutError) or (
-        isinstance(error, OSError) and error.errno == errno.EBUSY
-    )
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, ClientResponseError):
-        hint = "; Common Crawl answers so to clients that ask too often" if error.status in {403, 429, 503} else ""
-        return f"status {error.status} {error.message}{hint}"
-    return str(error) or type(error).__name__
-
-
-def _options(url: str) -> dict[str, Any]:
-    # The bucket is public: without this option, s3fs looks for credentials and fails if there are none.
-    return {"anon": True} if url.startswith("s3://commoncrawl/") else {}
+    return objects.with_retries(request, url, remedy, CrawlError)
 
 
 def _read_bytes(url: str) -> bytes:
-    system, path = fsspec.core.url_to_fs(url, **_options(url))
+    system, path = fsspec.core.url_to_fs(url, **objects.options(url))
     # open() would request the size first, and report a lost connection as a missing file.
     data: bytes = system.cat_file(path)
     return data
@@ -283,7 +303,7 @@ def _read_bytes(url: str) -> bytes:
 def _size(url: str) -> int:
     if url.startswith(("http://", "https://")):
         return asyncio.run(_content_length(url))
-    system, path = fsspec.core.url_to_fs(url, **_options(url))
+    system, path = fsspec.core.url_to_fs(url, **objects.options(url))
     return int(system.size(path))
 
 

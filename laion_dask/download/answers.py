@@ -20,12 +20,15 @@ from laion_dask.web.warc.recorded import Survey
 
 
 @contextmanager
-def opened(rules: params.Download, workers: int, host: str, index: Path) -> Iterator[Mapping[str, Any]]:
+def opened(
+    rules: params.Download, workers: int, host: str, index: Path, *, encrypted: bool = False
+) -> Iterator[Mapping[str, Any]]:
     """Yield the arguments of `part.download` for its source and user agent.
 
     For the live web the driver runs the rate limiter of all workers, which reach it at `host`. Recorded responses need
-    no rate limits: a replay server on this machine serves WARC files, or the workers read an archive by the index that
-    is written to `index`. Raises `StageError` if there is no WARC file.
+    no rate limits: a replay server on this machine serves WARC files, at the same address, or the workers read an
+    archive by the index that is written to `index`. If `encrypted`, workers ask these servers by TLS. Raises
+    `StageError` if there is no WARC file.
     """
     agent = f"laion-dask/{__version__} (+{rules.contact or 'replay'})"
     shared = {"user_agent": agent, "workers": max(1, workers)}
@@ -35,11 +38,11 @@ def opened(rules: params.Download, workers: int, host: str, index: Path) -> Iter
         _say(survey)
         yield {**shared, "replay": None, "archive": archive}
     elif rules.source == "replay":
-        with Replay(archives(rules)) as replay:
+        with Replay(archives(rules), host=host, encrypted=encrypted) as replay:
             _say(replay.index.survey)
             yield {**shared, "replay": replay.address}
     else:
-        with LimitServer(rules, host) as limit_server:
+        with LimitServer(rules, host, encrypted=encrypted) as limit_server:
             yield {**shared, "replay": None, "limit_server": limit_server.address}
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from laion_dask.runner.progress import ProgressState
+from laion_dask.runner.progress_line import Field, ProgressState, left_field
 
 _REASONS: Final = 3
 _HOSTS: Final = 2
@@ -50,19 +50,20 @@ class DownloadRates:
         """Return the hosts with the longest mean time of an attempt; empty if none is known."""
         return ", ".join(f"{host} {seconds:.1f} s" for host, seconds in self._slow.items())
 
-    def words(self, state: ProgressState) -> list[str]:
-        """Return the words of the progress line."""
-        words = [f"{state.stage} {state.ready}/{state.parts} parts"]
+    def fields(self, state: ProgressState) -> list[Field]:
+        """Return the fields of the progress line."""
+        done = f"{state.stage} {state.ready}/{state.parts}"
+        fields = [Field.of(0, f"{done} parts", done)]
         if self._tried:
-            rate = self._tried / self._elapsed()
-            words.append(f"{self._tried:,} {state.unit}, {rate:,.0f}/s, {self._kept / self._tried:.0%} good")
-        if state.left_s is not None:
-            words.append(f"{state.left_s:,.0f} s left")
+            rate, good = f"{self._tried / self._elapsed():,.0f}/s", f"{self._kept / self._tried:.0%} good"
+            fields.append(Field.of(2, f"{self._tried:,} {state.unit}, {rate}, {good}", f"{rate}, {good}", rate))
+        fields += left_field(state)
         if self._reasons:
-            words.append(", ".join(f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_REASONS)))
+            top = [f"{reason} {rows:,}" for reason, rows in self._reasons.most_common(_REASONS)]
+            fields.append(Field.of(3, ", ".join(top), top[0]))
         if self._slow:
-            words.append(f"slowest {self.slowest()}")
-        return words
+            fields.append(Field.of(4, f"slowest {self.slowest()}", f"slowest {next(iter(self._slow))}"))
+        return fields
 
     def _elapsed(self) -> float:
         return max(time.monotonic() - self._began, 1e-3)

@@ -16,7 +16,9 @@ from laion_dask import params, schema
 from laion_dask.extract import language
 from laion_dask.extract.judge import Judge, Pair, storable
 from laion_dask.extract.sorted_runs import SortedRuns
+from laion_dask.extract.wat.blocks import FileVersion
 from laion_dask.extract.wat.wat_pages import Page, Tally, pages
+from laion_dask.extract.wat.wat_records import Reading
 from laion_dask.schema.reasons import REASONS
 from laion_dask.texts import personal
 
@@ -44,6 +46,7 @@ def extract(
     wat: str,
     order: int,
     settings: params.Extract,
+    listed: FileVersion | None = None,
 ) -> dict[str, Any]:
     """Extract one WAT into the folder `out` and return its counts.
 
@@ -51,10 +54,11 @@ def extract(
     (a row of schema.READS with the `seconds` and `requests` of schema.TIMES). Counts: `records` and `links` (seen,
     kept, dropped by reason), `mended` by reason, `pages`, `fallback_to_warcio`, `bytes` as stored; `error` where the
     WAT cannot be read. A missing WAT gives empty tables. Memory does not grow with the WAT. Raises if disk or network
-    fail in the middle, `LedgerError` and `wat_pages.WatError` if counts do not add up.
+    fail in the middle, or if an object is no longer the one that was `listed`; `LedgerError` and `wat_pages.WatError`
+    if counts do not add up.
     """
     began = time.perf_counter()
-    tally, judge = Tally(), Judge(settings)
+    tally, judge = Tally(reading=Reading(listed=listed)), Judge(settings)
     with SortedRuns(out / "runs", schema.PAIRS.schema) as runs:
         for chunk in _chunks(pages(location, settings.reader, settings.link_kinds, tally), judge):
             runs.add(_table(*chunk, crawl=crawl, wat_name=wat, order=order, settings=settings))

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from laion_dask import params
+from laion_dask import params, schema
 from laion_dask.extract import language, readings
+from laion_dask.extract.wat.blocks import FileVersion
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import StageError
+from laion_dask.storage import objects
 from laion_dask.storage.files import digest, sha256
+from laion_dask.storage.objects import ListedObject
 
 
-def of_wats(table: pa.Table, rules: params.Extract, identify: Callable[[str], object]) -> list[Part]:
-    """Return a part for each WAT of a list (`schema.WATS`); `identify` returns a location's part of the key."""
+def of_wats(
+    table: pa.Table,
+    rules: params.Extract,
+    identify: Callable[[str], object],
+    listed: Mapping[str, ListedObject],
+) -> list[Part]:
+    """Return a part for each WAT of a list (`schema.WATS`); `identify` returns a location's part of the key.
+
+    Objects that were `listed` with size and ETag are known by these, and must still have them when they are read.
+    """
     rows = table.to_pylist()
     # The model's file may change without its name.
     model = language_model(rules)
@@ -32,9 +44,22 @@ def of_wats(table: pa.Table, rules: params.Extract, identify: Callable[[str], ob
             "order": row["order"],
             "settings": rules,
         }
-        key = digest(identity, row["crawl"], row["wat"], row["order"], rules, model)
+        one = listed.get(row["location"])
+        if one is not None:
+            args["listed"] = FileVersion(one.bytes, one.etag)
+        known = identity if one is None else list(one)
+        key = digest(known, row["crawl"], row["wat"], row["order"], rules, model)
         found.append(Part(args["name"], key, args, weight=max(row["bytes"], 0)))
     return found
+
+
+def listed_objects(crawl: Path) -> dict[str, ListedObject]:
+    """Return the WATs in buckets as the stage crawl listed them, by location; empty where it listed none."""
+    path = crawl / objects.FILE
+    if not path.exists():
+        return {}
+    rows = schema.OBJECTS.check(pq.ParquetFile(path).read()).to_pylist()
+    return {row["location"]: ListedObject(**row) for row in rows}
 
 
 def by_bytes(location: str) -> str:

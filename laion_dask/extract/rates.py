@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from laion_dask.runner.progress import ProgressState
-
-_LONG_S: Final = 60.0
+from laion_dask.runner.progress_line import Field, ProgressState, left_field, oldest_field
 
 
 class ExtractRates:
@@ -31,14 +29,11 @@ class ExtractRates:
         pages, pairs = self._pages / self._seconds, self._pairs / self._seconds
         return f"{pages:,.0f} pages/s, {pairs:,.0f} pairs/s, {self._bytes / self._seconds / 1e6:,.1f} MB/s"
 
-    def words(self, state: ProgressState) -> list[str]:
+    def fields(self, state: ProgressState) -> list[Field]:
         """Return the fields of the line: WATs, rates, time left, and the longest-running WAT."""
-        words = [f"extract  {state.ready}/{state.parts} WATs"]
+        done = f"{state.ready}/{state.parts}"
+        fields = [Field.of(0, f"extract  {done} WATs", f"extract {done}")]
         if self._seconds:
-            words.append(self.rates())
-        if state.left_s is not None:
-            words.append(f"{state.left_s:,.0f} s left")
-        # With the rates the line is too long for a narrow terminal, so only a very slow WAT is shown then.
-        if state.oldest and (not self._seconds or state.oldest[1] > _LONG_S):
-            words.append(f"oldest {state.oldest[0]} {state.oldest[1]:.0f} s")
-        return words
+            rates = self.rates()
+            fields.append(Field.of(2, rates, rates.rpartition(", ")[0], rates.partition(", ")[0]))
+        return [*fields, *left_field(state), *oldest_field(state)]

@@ -12,9 +12,9 @@ from laion_dask.group import part
 from laion_dask.images import pdq_index
 from laion_dask.params import Params
 from laion_dask.runner import parts
+from laion_dask.runner.attempts import PartFunction
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Run
-from laion_dask.runner.tasks import PartFunction
 from laion_dask.schema import groups
 from laion_dask.storage.files import digest, link
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from laion_dask import params
+from laion_dask.storage import objects
 
 STAGES: Final = (
     "crawl",
@@ -41,8 +42,13 @@ class NamedFile(NamedTuple):
     key: str
     """Key of the parameter, e.g. `catalog.lists.0.file`."""
     path: str
-    """As the user wrote it, relative to the project's folder or absolute; a glob where `kind` says so."""
+    """As the user wrote it, relative to the project's folder, absolute or an address; a glob where `kind` says so."""
     kind: Kind = "file"
+
+    @property
+    def is_address(self) -> bool:
+        """Say whether the path is an address, such as s3://bucket/wats/*.warc.wat.gz: only WATs are read from there."""
+        return self.key.startswith("crawl.files.") and objects.is_address(self.path)
 
     def made_by(self) -> str | None:
         """Return the stage that writes this path, if any: the path then need not exist before the first run."""
@@ -51,7 +57,7 @@ class NamedFile(NamedTuple):
         return relative.parts[1] if inside and relative.parts[1] in STAGES else None
 
     def found(self) -> list[Path]:
-        """List the existing paths, sorted: the file or folder itself, or the matches of the glob.
+        """List the existing paths, sorted: the file or folder itself, or the matches of the glob; none for an address.
 
         A path that exists is never treated as a glob.
         """

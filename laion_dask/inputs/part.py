@@ -1,7 +1,7 @@
 """Digest the files that parameters name, for each stage, so that DVC detects a changed file.
 
-Digests are cached until size, times or inode of a file change. Remote files (s3://, https://, models of a hub) are
-listed but not digested.
+Digests are cached until size, times or inode of a file change. Of objects in a bucket, size and ETag stand for the
+digest. Other remote files (https://, models of a hub) are listed but not digested.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 from laion_dask import params
 from laion_dask.inputs import named_files
 from laion_dask.inputs.named_files import STAGES, NamedFile
+from laion_dask.storage import objects
 from laion_dask.storage.files import sha256
 
 CACHE: Final = "inputs.json"
@@ -87,9 +88,10 @@ def describe(settings: params.Params, digests: Digests) -> dict[str, list[dict[s
     missing = [one for one in named if not _is_remote(one.path) and one.made_by() is None and not _files(one)]
     if missing:
         raise InputsError(_message(missing))
+    in_buckets = _in_buckets(named)
     for one in named:
         if one.made_by() is None:
-            found[one.stage].append(_entry(one, digests))
+            found[one.stage].append(in_buckets.get((one.key, one.path)) or _entry(one, digests))
     remote = [("score", *one) for one in _of_hubs("score.models", settings.score.models)]
     remote += [(key.partition(".")[0], key, name) for key, name in _new_text_models(settings)]
     if settings.report.against is not None and not Path(settings.report.against).is_dir():
@@ -105,6 +107,25 @@ def _message(missing: list[NamedFile]) -> str:
         f"missing files: {listed}. Remedy: put the files there, or correct the paths in params.yaml; in `dvc exp "
         "run --temp` and `--queue`, files that Git does not track need an absolute path, or --copy-paths"
     )
+
+
+def _in_buckets(named: list[NamedFile]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the entry of each address in a bucket by key and path: its objects, each with size and ETag."""
+    asked = [one for one in named if one.is_address and objects.can_list(one.path)]
+    places = list(dict.fromkeys(one.path for one in asked))
+    try:
+        found = dict(zip(places, objects.find_all(places), strict=True))
+    except objects.ObjectError as error:
+        keys = ", ".join(dict.fromkeys(one.key for one in asked))
+        raise InputsError(f"{keys}: {error}") from error
+    return {
+        (one.key, one.path): {
+            "key": one.key,
+            "path": one.path,
+            "objects": {listed.location: {"bytes": listed.bytes, "etag": listed.etag} for listed in found[one.path]},
+        }
+        for one in asked
+    }
 
 
 def _entry(one: NamedFile, digests: Digests) -> dict[str, Any]:
@@ -170,6 +191,13 @@ def write(settings: params.Params, digests: Digests, out: Path) -> dict[str, Any
     entries = [entry for listed in described.values() for entry in listed]
     return {
         "named": len(entries),
-        "files": len({(entry["path"], name) for entry in entries for name in entry.get("files", ())}),
+        "files": len(
+            {
+                (entry["path"], name)
+                for entry in entries
+                for kind in ("files", "objects")
+                for name in entry.get(kind, ())
+            }
+        ),
         "not_digested": sum(not entry.get("digested", True) for entry in entries),
     }

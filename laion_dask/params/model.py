@@ -13,7 +13,7 @@ from laion_dask.params import group as group_params
 from laion_dask.params import section
 from laion_dask.params.caption import Caption
 from laion_dask.params.catalog import Catalog
-from laion_dask.params.crawl import Crawl
+from laion_dask.params.crawl import Crawl, masked
 from laion_dask.params.download import Download
 from laion_dask.params.extract import Extract
 from laion_dask.params.filters import Filter
@@ -104,7 +104,7 @@ def parse(values: object, source: str = "parameters") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors(include_url=False)]
+        lines = [masked(_explain(dict(problem))) for problem in error.errors(include_url=False)]
         message = f"{source} is refused:\n" + "\n".join(f"  {line}" for line in lines)
         raise ParamsError(message) from None
 

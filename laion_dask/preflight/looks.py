@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from laion_dask import params
 from laion_dask.blocklists import known_lists
 from laion_dask.filter import balance, clip_losses, uid_sets
 from laion_dask.inputs.named_files import NamedFile
 from laion_dask.release import part
+from laion_dask.storage import objects
+
+_ASKED_FOR: Final = 16
+"""Addresses of HTTP that a preflight asks for, one request each."""
 
 
 def look(one: NamedFile, settings: params.Params) -> None:
@@ -33,6 +38,21 @@ def look(one: NamedFile, settings: params.Params) -> None:
     }
     if (section, name) in ways:
         ways[section, name]()
+
+
+def look_at_address(one: NamedFile) -> None:
+    """List what an address or its glob names, and read the first byte of the first object.
+
+    Of the first addresses of HTTP the size is asked for, since each is a request. Raises the error of the module that
+    reads it.
+    """
+    if objects.can_list(one.path):
+        objects.first_byte(objects.find(one.path)[0])
+        return
+    from laion_dask.crawl import listing  # noqa: PLC0415 - only where there are addresses
+
+    if int(one.key.rpartition(".")[2]) < _ASKED_FOR:
+        listing.sizes([one.path])
 
 
 def _head(rules: params.Score, place: int) -> None:

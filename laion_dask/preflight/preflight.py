@@ -15,6 +15,7 @@ from typing import Final
 import pyarrow as pa
 
 from laion_dask import params, schema
+from laion_dask.cluster import settings as cluster
 from laion_dask.filter import filter_checks
 from laion_dask.inputs import named_files
 from laion_dask.inputs.named_files import STAGES, NamedFile
@@ -44,7 +45,9 @@ def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = Tr
     asked = {(one.key, one.path): one for one in reversed(named)}
     missing, wrong = [], []
     for one in reversed(asked.values()):
-        if (problem := _misplaced(one)) is not None:
+        if one.is_address:
+            wrong += [f"{one.key}: {problem}"] if (problem := _error_of(partial(looks.look_at_address, one))) else []
+        elif (problem := _misplaced(one)) is not None:
             wrong.append(problem)
         elif one.made_by() is None and not (found := _found(one)):
             missing.append(f"{one.key} = {one.path}")
@@ -62,6 +65,8 @@ def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = Tr
         if key not in unread
         if (problem := _error_of(read))
     ]
+    # A stage hours from now would end at its start.
+    wrong += [problem for stage in to_come if (problem := _error_of(partial(cluster.settings, stage)))]
     if missing or wrong:
         by = f" (recipe {', '.join(settings.recipe)})" if settings.recipe else ""
         problems = [f"files are missing{by}: {'; '.join(missing)}. Remedy: {_REMEDY}"] if missing else []

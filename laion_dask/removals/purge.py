@@ -26,6 +26,7 @@ from laion_dask.removals.purge_record import Deleted
 from laion_dask.removals.purge_versions import WEB
 from laion_dask.removals.traces import traces
 from laion_dask.removals.traces.traces import Traces
+from laion_dask.runner import trace_file
 from laion_dask.storage import embeddings, shards
 from laion_dask.storage.files import sha256
 
@@ -61,7 +62,7 @@ class Copies:
     """Files and folders that are deleted whole if they hold a trace: they are copies or can be made again."""
 
     files: frozenset[Path] = frozenset()
-    """Artifacts, leftovers of experiments, objects of DVC's cache."""
+    """Artifacts, leftovers of experiments, objects of DVC's cache, times of runs."""
     folders: tuple[Path, ...] = ()
     """Finished parts: one without some of its files would pass for a complete one."""
 
@@ -82,7 +83,9 @@ def plan(wanted: Traces, data: Path, found: Mapping[Path, str], copies: Copies) 
         if trace and stage in DERIVED:
             message = f"{path} still has a removed pair ({trace}). Remedy: `make repro`, then purge again"
             raise PurgeError(message)
-        if stage != WEB and (trace or (stage == "score" and has_embeddings(path, data, wanted.uids))):
+        if stage not in {WEB, trace_file.FOLDER} and (
+            trace or (stage == "score" and has_embeddings(path, data, wanted.uids))
+        ):
             why[path] = trace or "embeddings"
             (rewrite if _can_be_mended(path, data) else refused).append(path)
     if refused:

@@ -12,6 +12,7 @@ from laion_dask.removals.purge import Copies
 from laion_dask.removals.purge_places import Places
 from laion_dask.removals.purge_versions import WEB, Tables
 from laion_dask.removals.traces.traces import Seen, Traces
+from laion_dask.runner import trace_file
 
 _EXPERIMENTS = Path(".dvc/tmp/exps")
 """DVC's working copies of experiments, which stay there after a failure."""
@@ -69,7 +70,8 @@ class Project:
 
     def copies(self, places: Places) -> Copies:
         """Return the files and folders that may be deleted whole."""
-        folders = [folder.absolute() for folder in (*places.artifacts, self.root / _EXPERIMENTS)]
+        times = self.data / trace_file.FOLDER  # of runs: nothing depends on them
+        folders = [folder.absolute() for folder in (*places.artifacts, self.root / _EXPERIMENTS, times)]
         files = {path for path in places.files if any(folder in path.absolute().parents for folder in folders)}
         objects = (path for path, md5 in self._objects(places).items() if md5 not in self.kept)
         return Copies(frozenset({*files, *objects}), tuple(sorted((self.home / "parts").glob("*/*"))))

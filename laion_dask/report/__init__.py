@@ -9,5 +9,9 @@
 - reference: Read the published numbers that the report and comparisons of versions draw beside a version's own.
 - reference_figures: Draw numbers of a version beside published ones.
 - report_tables: Write the report's numbers as CSV tables for a spreadsheet, a script or MLflow's page.
+- stage_times: Add up the traces of the stages: how long each took, its processor time, its slowest part, its largest
+  memory.
+- timeline: Draw when which worker ran which part, with a table of the stages, as an SVG file beside the version.
+- timeline_layout: Lay out a timeline: which worker ran which part when, on one axis from which pauses are cut.
 - tracking: Log a version as one MLflow run; logging the same version again updates this run.
 """

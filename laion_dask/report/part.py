@@ -1,6 +1,7 @@
 """Numbers and figures of a version in, one self-contained HTML page out, with the numbers beside it as JSON.
 
-The page loads nothing, has no links, and escapes every text from the web.
+The page escapes every text from the web, has no links, and loads one file: the timeline beside the version, which is
+not part of it. Without that file the page says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pyarrow.parquet as pq
 from jinja2 import Environment
 
 from laion_dask import params
-from laion_dask.report import gallery, new_text_gallery, reference, report_tables, tracking
+from laion_dask.report import gallery, new_text_gallery, reference, report_tables, timeline, tracking
+from laion_dask.runner import trace_file
 from laion_dask.schema import comparison
 from laion_dask.schema.reasons import REASON_STAGE, REASONS
 from laion_dask.schema.values import SIGNALS
@@ -94,6 +96,8 @@ def write(
         settings=settings,
         crawl=_crawl(data),
         digests=dict(sorted(digests.items())),
+        traces=trace_file.FOLDER,
+        timeline=timeline.name(digests, metrics),
         steps=steps,
         numbers=numbers,
         rot=rot,

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from laion_dask.report import stage_times
 from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS, REASONS
 from laion_dask.statistics import new_texts, rates
 from laion_dask.versions import identity, linkrot
@@ -59,14 +60,16 @@ def log_version(
     experiment: str,
     uri: str | None,
     release: Path | None = None,
+    data: Path | None = None,
     origin: identity.Origin | None = None,
 ) -> str:
     """Log the version in MLflow and return the run's id; the same version updates the same run.
 
     `report` is the folder with statistics.json, truth.json, report.html, figures/ and tables/, `metrics` that of the
     stages' counts, `values` are parameters by section; those in `lock` take precedence. With `release`, card and
-    manifest are logged too. `origin` is the files' place in Git's history, by default read from Git and DVC. Without
-    `uri` the run goes to MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
+    manifest are logged too; with `data`, the folder of the outs, the times of stages with a trace of this version.
+    `origin` is the files' place in Git's history, by default read from Git and DVC. Without `uri` the run goes to
+    MLFLOW_TRACKING_URI, else to mlflow.db and mlruns/ of the project.
     """
     with quiet():
         from mlflow import MlflowClient  # noqa: PLC0415 - 4 s
@@ -80,7 +83,8 @@ def log_version(
         title = str(parameters["release"]["name"])
         label = origin.experiment or f"{title}-{name[:8]}"
         run = _find_or_create(client, _experiment(client, experiment, place), name, label)
-        _log_values(client, run, flat_metrics(report, metrics), flat_params(parameters))
+        took = stage_times.metrics(data, metrics) if data is not None else {}
+        _log_values(client, run, flat_metrics(report, metrics) | took, flat_params(parameters))
         for key, value in (_tags(name, parameters, origin) | _weights(metrics)).items():
             client.set_tag(run.info.run_id, key, value)
         _log_datasets(client, run, title, digests)

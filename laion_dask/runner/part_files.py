@@ -6,19 +6,18 @@ flipped bit, a truncated, missing or extra file and a half-written `counts.json`
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from laion_dask.storage.files import sha256
+from laion_dask.storage.sync import sync
 
 COUNTS_FILE: Final = "counts.json"
 """Written last in a part's folder: its presence says that the part is complete."""
@@ -28,7 +27,6 @@ Counts = dict[str, Any]
 # NFS clients cache a folder's entries for up to 60 s, but refresh them when the folder is listed.
 _WAIT_S: Final = 10.0
 _POLL_S: Final = 0.5
-_SYNCS: Final = 8
 # An NFS client renames a file so if it is removed while open, and deletes it later.
 _REMOVED_OPEN: Final = ".nfs"
 
@@ -71,36 +69,6 @@ def seal(folder: Path, counts: Mapping[str, Any]) -> Counts:
     (folder / COUNTS_FILE).write_text(json.dumps({**content, "sha256": _digest(content)}))
     sync(folder)
     return plain
-
-
-def sync(folder: Path) -> None:
-    """Flush every file of a folder, and the folders themselves, to disk."""
-    folders, paths = [], []
-    for place, _, names in os.walk(folder):
-        folders.append(Path(place))
-        paths += [Path(place) / name for name in names]
-    # In parallel: a journaling file system then writes its journal once instead of once per file.
-    with ThreadPoolExecutor(_SYNCS) as pool:
-        flushes = [*(pool.submit(_flush, path) for path in paths), *(pool.submit(sync_names, one) for one in folders)]
-        for flush in flushes:
-            flush.result()
-
-
-def sync_names(folder: Path) -> None:
-    """Flush a folder's entries to disk; file systems that do so on their own may refuse, which is ignored."""
-    try:
-        _flush(folder)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(folder: Path) -> Finished | None:

@@ -10,19 +10,22 @@ checked when a run reuses it and before it is published; a damaged part is repor
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laion_dask.runner import part_files, worker_checks
-from laion_dask.runner.absolute import absolute
+from laion_dask.runner import part_files, trace
+from laion_dask.runner.attempts import ATTEMPTS, PartFunction
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.part_files import Counts
 from laion_dask.runner.progress import Progress
-from laion_dask.runner.tasks import ATTEMPTS, Failure, PartFunction, as_finished, check_workers, find_damage
-from laion_dask.storage import printable
+from laion_dask.runner.tasks import Failure, as_finished, find_damage
+from laion_dask.runner.trace_file import Trace
 from laion_dask.storage.files import link
+from laion_dask.workers import checks as worker_checks
+from laion_dask.workers.absolute import absolute
+from laion_dask.workers.pool import Pool, open_pool
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,25 +48,32 @@ def run(
     *,
     shared: Mapping[str, Any] | None = None,
     progress: Progress,
+    record: Trace | None = None,
 ) -> list[Done]:
     """Run every part that is not finished, largest first, and return all parts sorted by name.
 
-    `shared` are arguments of every part that do not affect the result (addresses, connections).
-    Raises `PartsFailedError` when parts raised, and what `as_finished` raises; finished parts stay finished.
+    `shared` are arguments of every part that do not affect the result (addresses, connections). `record` gets what each
+    part took. Raises `PartsFailedError` when parts raised, and what `as_finished` raises; finished parts stay finished.
     """
     work = work.absolute()
-    check_workers(client)
+    record = record or Trace(work.name)
     _clear(work)
     # All parts of a stage have the same parameters.
     named = worker_checks.named_files(absolute(part.args) for part in parts[:1])
-    with worker_checks.issue_ticket(work, named) as ticket:
-        counts = _reused(parts, work, client, ticket, progress)
+    with (
+        open_pool(client, work, progress.stage, progress.say) as pool,
+        worker_checks.issue_ticket(work, named) as ticket,
+    ):
+        counts = _reused(parts, work, pool, ticket, progress)
+        for part in parts:
+            if part.name in counts:
+                record.take_over(part, work / part.key)
         todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))
         ready = [part.weight for part in parts if part.name in counts]
         progress.start(len(parts), ready, [part.weight for part in todo])
         failures: dict[str, str] = {}
         try:
-            for part, result in as_finished(function, todo, work, client, shared or {}, progress, ticket):
+            for part, result in as_finished(function, todo, work, pool, shared or {}, progress, ticket, record):
                 if isinstance(result, Failure):
                     failures[part.name] = _quarantine(work, part, result)
                     if len(failures) == _MAX_FAILED_PARTS:
@@ -84,6 +94,19 @@ def run(
     return [Done(part, work / part.key, counts[part.name]) for part in sorted(parts, key=lambda part: part.name)]
 
 
+@contextmanager
+def _opened(
+    client: Client, work: Path, progress: Progress, files: Mapping[str, str]
+) -> Iterator[tuple[Pool, worker_checks.Ticket]]:
+    """Yield the workers that may work and the ticket of their tasks; `progress` is told when a part begins there."""
+    with (
+        open_pool(client, work, progress.stage, progress.say) as pool,
+        worker_checks.issue_ticket(work, files) as ticket,
+        trace.heard(client, progress.started),
+    ):
+        yield pool, ticket
+
+
 def _clear(work: Path) -> None:
     """Make the folder of parts, and remove from it what a killed run has left."""
     work.mkdir(parents=True, exist_ok=True)
@@ -95,11 +118,11 @@ def _clear(work: Path) -> None:
 
 
 def _reused(
-    parts: Sequence[Part], work: Path, client: Client, ticket: worker_checks.Ticket, progress: Progress
+    parts: Sequence[Part], work: Path, pool: Pool, ticket: worker_checks.Ticket, progress: Progress
 ) -> dict[str, Counts]:
     """Return the counts of the parts that are finished and undamaged, by name; damaged ones are removed."""
     finished = [part for part in parts if not part.redo and (work / part.key).exists()]
-    broken = dict(_damaged([(part, work / part.key) for part in finished], client, ticket, progress))
+    broken = dict(_damaged([(part, work / part.key) for part in finished], pool, ticket, progress))
     return {part.name: _counts(work / part.key) for part in finished if part.name not in broken}
 
 
@@ -113,8 +136,12 @@ def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Prog
         folders = [(part.part, part.folder) for part in done]
         if not folders:
             return done
-        with worker_checks.issue_ticket(folders[0][1].parent, {}) as ticket:
-            broken = dict(_damaged(folders, client, ticket, progress))
+        work = folders[0][1].parent
+        with (
+            open_pool(client, work, progress.stage, progress.say) as pool,
+            worker_checks.issue_ticket(work, {}) as ticket,
+        ):
+            broken = dict(_damaged(folders, pool, ticket, progress))
         if not broken:
             return done
     lines = "\n".join(f"  {name}: {damage}" for name, damage in sorted(broken.items()))
@@ -126,15 +153,15 @@ def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Prog
 
 
 def _damaged(
-    parts: Sequence[tuple[Part, Path]], client: Client, ticket: worker_checks.Ticket, progress: Progress
+    parts: Sequence[tuple[Part, Path]], pool: Pool, ticket: worker_checks.Ticket, progress: Progress
 ) -> Iterator[tuple[str, str]]:
     """Remove each damaged part, report it, and yield its name and its damage."""
     names = {folder: part.name for part, folder in parts}
-    for folder, damage in find_damage([*names], client, ticket):
+    for folder, damage in find_damage([*names], pool, ticket):
         if damage:
             progress.again += 1
-            message = f"{progress.stage}: part {names[folder]} is damaged: {damage}. It is made again."
-            print(printable.line(message), file=sys.stderr, flush=True)  # noqa: T201 - a message to the user
+            message = f"part {names[folder]} is damaged: {damage}. It is made again."
+            progress.say(message)
             part_files.remove(folder)
             yield names[folder], damage
 

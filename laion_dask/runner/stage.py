@@ -8,28 +8,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from laion_dask import params as parameters
+from laion_dask.cluster.kinds import open_client
 from laion_dask.params import Params
-from laion_dask.runner import code_digest, part_files, parts
-from laion_dask.runner.cluster import open_client
+from laion_dask.runner import part_files, parts, performance, trace_file
+from laion_dask.runner.attempts import PartFunction
 from laion_dask.runner.part import Done, Part
-from laion_dask.runner.progress import Progress, ProgressLine, RowLine
-from laion_dask.runner.tasks import PartFunction
+from laion_dask.runner.progress import Progress
+from laion_dask.runner.progress_line import ProgressLine, RowLine
+from laion_dask.runner.trace_file import Trace
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import printable
 from laion_dask.storage.files import digest
-
-if TYPE_CHECKING:
-    from distributed import Client
+from laion_dask.storage.sync import sync
+from laion_dask.storage.work_folder import work_folder
+from laion_dask.workers import code_digest
+from laion_dask.workers.pool import Pool, open_pool
 
 Resources = Mapping[str, Any]
 Run = Callable[[PartFunction, Sequence[Part], Resources], list[Done]]
@@ -46,7 +48,7 @@ def never(_: Params) -> bool:
 
 
 @contextmanager
-def no_resources(_: Params, __: Client) -> Iterator[Resources]:
+def no_resources(_: Params, __: Pool) -> Iterator[Resources]:
     """Open no resources: most stages need only files."""
     yield {}
 
@@ -79,7 +81,7 @@ class Stage:
     """Puts the parts' files into the out; returns further counts for the metrics."""
     check: Callable[[Params], object] = no_check
     """Raises what would make every part fail, before a cluster is started."""
-    resources: Callable[[Params, Client], AbstractContextManager[Resources]] = no_resources
+    resources: Callable[[Params, Pool], AbstractContextManager[Resources]] = no_resources
     """Servers and connections that stay open while the parts run; arguments of every part, in no key."""
     further: Callable[[Params, Resources, Sequence[Done], Run], Sequence[Done]] = no_more
     """Runs parts that depend on the results of the first ones; returns the parts that make up the out."""
@@ -97,7 +99,7 @@ def home() -> Path:
 
     Absolute, as `data` is: workers have other working directories.
     """
-    return Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask").absolute()
+    return work_folder()
 
 
 def data(stage: str) -> Path:
@@ -124,15 +126,28 @@ def run(stage: Stage) -> dict[str, Any]:
     if stage.off(settings):
         return _leave_out(stage, out)
     stage.check(settings)
+    with trace_file.recorded(stage.name) as record:
+        return _run(stage, settings, out, record, began)
+
+
+def _run(stage: Stage, settings: Params, out: Path, record: Trace, began: float) -> dict[str, Any]:
+    page = home() / "performance" / f"{stage.name}.html"
     # Workers must end before the servers they use: they would report a closed server as a host that is down.
-    with stage_lock(home() / "parts", stage.name), ExitStack() as servers, open_client(gpu=stage.gpu) as client:
-        resources = servers.enter_context(stage.resources(settings, client))
-        progress = Progress(stage.name, stage.unit, stage.line())
+    progress = Progress(stage.name, stage.unit, stage.line())
+    with (
+        stage_lock(home() / "parts", stage.name),
+        ExitStack() as servers,
+        open_client(stage.name, gpu=stage.gpu) as client,
+        open_pool(client, home(), progress.stage, progress.say, gpu=stage.gpu) as pool,
+        performance.reported(client, page, pool.settings.performance_report),
+    ):
+        resources = servers.enter_context(stage.resources(settings, pool))
 
         def run_parts(function: PartFunction, todo: Sequence[Part], shared: Resources) -> list[Done]:
             code = code_digest.of_stage(stage.name)
             coded = [replace(part, key=digest(part.key, code)) for part in todo]
-            return parts.run(function, coded, home() / "parts" / stage.name, client, shared=shared, progress=progress)
+            work = home() / "parts" / stage.name
+            return parts.run(function, coded, work, client, shared=shared, progress=progress, record=record)
 
         def make() -> Sequence[Done]:
             first = run_parts(stage.function, stage.find_parts(settings, resources), resources)
@@ -166,7 +181,7 @@ def _replaced(out: Path) -> Iterator[Path]:
     fresh.mkdir(parents=True)
     yield fresh
     parts.protect(fresh)
-    part_files.sync(fresh)
+    sync(fresh)
     part_files.remove(out)
     fresh.rename(out)
 

@@ -7,66 +7,42 @@ finished.
 
 from __future__ import annotations
 
-import faulthandler
-import multiprocessing
-import os
-import shutil
+import asyncio
+import contextlib
 import socket
-import threading
 import time
 import traceback
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from concurrent import futures
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
-from laion_dask.runner import part_files, worker_checks
-from laion_dask.runner.absolute import absolute
-from laion_dask.runner.part_files import COUNTS_FILE, Counts
-from laion_dask.runner.worker_checks import Status, Ticket
+from laion_dask.runner import part_files, trace
+from laion_dask.runner.attempts import PartFunction, deaths, finish_part
+from laion_dask.runner.part_files import Counts
+from laion_dask.workers import checks as worker_checks
+from laion_dask.workers.absolute import absolute
+from laion_dask.workers.checks import Status, Ticket, WorkerRefusedError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
     from laion_dask.runner.part import Part
     from laion_dask.runner.progress import Progress
-
-__all__ = ["ATTEMPTS", "COUNTS_FILE", "Counts", "Failure", "PartFunction", "as_finished", "find_damage", "finish_part"]
-
-ATTEMPTS: Final = "attempts"
-"""Folder beside the parts with a note for each part that is running; separate, since it is listed for each part."""
-
-PartFunction = Callable[..., Counts]
+    from laion_dask.runner.trace_file import Trace
+    from laion_dask.workers.pool import Pool
 
 _TASK_SECONDS = 1.0
-# A worker may die for many reasons; a part whose workers died this often is taken to be the cause.
-_MAX_DEATHS: Final = 3
-# Enough to keep every worker busy between the driver's polls; more would only use memory in the scheduler.
-_WINDOW_PER_WORKER: Final = 4
 # Parts that one task checks for damage: enough for small parts, few enough to spread large ones over the workers.
 _CHECKED_PER_TASK: Final = 16
-_POLL_SECONDS = 5
-# A nanny restarts a worker within some ten seconds; after this time none will come back.
-_GONE_SECONDS = 120
-_STARTUP_SECONDS: Final = 2
-# Any part that a worker's threads ran when it died may be the cause, so these parts run one at a time.
-_SUSPECTS: Final = threading.Lock()
-
-
-class WorkersGoneError(Exception):
-    """Every worker has ended and none has come back."""
+_POLL_SECONDS = 1.0
 
 
 class PartUnseenError(Exception):
     """The driver does not find a part that a worker has finished; the message has host, folder and remedy."""
-
-
-class PartKilledError(Exception):
-    """A part has killed its worker `_MAX_DEATHS` times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +70,9 @@ class Failure:
 
 
 class Call(NamedTuple):
-    """One part of a task: its folder, its function's arguments, and the status of its inputs on the driver."""
+    """One part of a task: its name and folder, its function's arguments, and the status of its inputs on the driver."""
 
+    name: str
     folder: Path
     args: Mapping[str, Any]
     redo: bool
@@ -112,98 +89,210 @@ class Answer:
     outcomes: list[Failure | None]
     seconds: float
     host: str = ""
+    measures: Sequence[trace.Measured] = ()
+    """One for each part, unless the task could not begin."""
 
 
-_checked: weakref.WeakSet[Client] = weakref.WeakSet()
+class _Running:
+    """The tasks that the scheduler has, by key, with what each was made of."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.futures: set[Future[Any]] = set()
+        self._made_of: dict[str, Any] = {}
+        self._ended: list[Future[Any]] = []
+        """Tasks that have ended and are not handed out yet."""
+        self._values: dict[str, Any] = {}
+        """Of those, by key, what they have returned."""
+
+    def __len__(self) -> int:
+        return len(self.futures) + len(self._ended)
+
+    def submit(self, key: str, made_of: Any, function: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        """Submit a task that only workers of the pool may run."""
+        client, resources = self.pool.client, self.pool.resources()
+        self._made_of[key] = made_of
+        self.futures.add(client.submit(function, *args, key=key, pure=False, resources=resources, **options))
+
+    def one_finished(self) -> tuple[Future[Any], Any] | None:
+        """Wait for a task, and return it with what it was made of; None after a second, as the pool may have changed.
+
+        Raises what `Pool.check` raises.
+        """
+        if not self._ended:
+            self._collect()
+        if not self._ended:
+            self.pool.check(len(self.futures))
+            return None
+        future = self._ended.pop(0)
+        if future.status in {"cancelled", "lost"}:
+            raise self.pool.lost()
+        self.pool.look()
+        return future, self._made_of.pop(str(future.key))
+
+    def _collect(self) -> None:
+        """Wait for a task, and fetch what all tasks have returned that have ended by then.
+
+        One by one, each takes two round trips through the scheduler: with 32 workers and tasks of a second, the driver
+        could not keep up.
+        """
+        from distributed import wait  # noqa: PLC0415
+
+        client = self.pool.client
+        try:
+            # Another client of this process may be the current one.
+            with client.as_current():
+                wait(list(self.futures), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            return
+        except (asyncio.CancelledError, futures.CancelledError, OSError) as error:
+            raise self.pool.lost() from error
+        self._ended = [future for future in self.futures if future.status != "pending"]
+        self.futures.difference_update(self._ended)
+        returned = [future for future in self._ended if future.status == "finished"]
+        # Where a worker has left with a result meanwhile, each is fetched on its own, or made again.
+        with contextlib.suppress(Exception):
+            self._values = dict(zip([str(one.key) for one in returned], client.gather(returned), strict=True))
+
+    def value_of(self, future: Future[Any]) -> Any:  # noqa: ANN401 - of any task
+        """Return what a finished task has returned; raises `SchedulerLostError`."""
+        value = self._values.pop(str(future.key), None)
+        return self._asked(future.result) if value is None else value
+
+    def error_of(self, future: Future[Any]) -> BaseException | None:
+        """Return what a finished task has raised; raises `SchedulerLostError`."""
+        if str(future.key) in self._values:
+            return None
+        error: BaseException | None = self._asked(future.exception)
+        return error
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - of any task
+        try:
+            return ask()
+        except (asyncio.CancelledError, futures.CancelledError, OSError) as error:
+            raise self.pool.lost() from error
+
+    def take_back(self, error: WorkerRefusedError) -> list[Any]:
+        """Cancel what a worker still has that is refused, and return what those tasks were made of."""
+        keys = {*self.pool.refuse(error)}
+        taken = [future for future in self.futures if str(future.key) in keys]
+        self.futures.difference_update(taken)
+        self.pool.client.cancel(taken)
+        # Other tasks that have failed the same check there.
+        also = [future for future in self._ended if _refuser(self.error_of(future)) == error.worker]
+        self._ended = [future for future in self._ended if future not in also]
+        taken += also
+        return [self._made_of.pop(str(future.key)) for future in taken]
 
 
-def check_workers(client: Client) -> None:
-    """Raise `WorkerRefusedError` if a current worker has other code; checks once per client."""
-    if client not in _checked:
-        worker_checks.compare(client.run(worker_checks.code_reader(), on_error="return"))
-        _checked.add(client)
+def _refuser(error: BaseException | None) -> str | None:
+    return error.worker if isinstance(error, WorkerRefusedError) else None
+
+
+@dataclass(slots=True)
+class _Stage:
+    """The parts of one run: handed out in batches, largest first, and handed out again where a task failed."""
+
+    function: PartFunction
+    work: Path
+    shared: Mapping[str, Any]
+    progress: Progress
+    ticket: Ticket
+    record: Trace
+    running: _Running
+    waiting: list[Part]
+    size: int = 1
+    """Parts that fill a task, by what the last ones took."""
+    submitted: Iterator[int] = field(default_factory=count)
+
+    def fill(self) -> None:
+        """Submit tasks until the window of the pool is full."""
+        pool = self.running.pool
+        while self.waiting and len(self.running.futures) < pool.window():
+            # The last tasks are small again, so that all workers end at about the same time.
+            limit = min(self.size, -(-len(self.waiting) // (2 * pool.threads())))
+            batch = [self.waiting.pop()]
+            # A part with `redo` runs again even if it finished; alone in its task, it is not repeated for another's
+            # death.
+            while len(batch) < limit and not batch[0].redo and not self.waiting[-1].redo:
+                batch.append(self.waiting.pop())
+            self.submit(batch)
+
+    def submit(self, batch: Sequence[Part]) -> None:
+        """Submit one task."""
+        # The key has a nonce: a part that is submitted again after a failure must not get the old answer. It begins
+        # with the stage, by which Dask learns how long its tasks take, and how many workers it is worth to ask for.
+        key = f"{self.progress.stage}-{batch[0].name}-{batch[0].key[:12]}-{uuid4().hex}"
+        for part in batch:
+            self.progress.begin(part.name)
+            self.record.submit(part)
+        calls = [_call(part, self.work, self.shared) for part in batch]
+        # Submission order is priority order: the driver has sorted the parts already.
+        options = {"ticket": self.ticket, "priority": -next(self.submitted)}
+        self.running.submit(key, list(batch), finish_parts, self.function, calls, **options)
+
+    def results(self, future: Future[Any], batch: Sequence[Part]) -> Iterator[tuple[Part, Counts | Failure]]:
+        """Yield the parts of a finished task; none where its parts have to run again."""
+        from distributed import KilledWorker  # noqa: PLC0415 - with the client, distributed is loaded anyway
+
+        error = self.running.error_of(future)
+        if isinstance(error, WorkerRefusedError):
+            for refused in [batch, *self.running.take_back(error)]:
+                self.submit(refused)
+            return
+        answer = self.running.value_of(future) if error is None else Answer([Failure.of_task(error)], 0.0)
+        future.release()
+        if isinstance(error, KilledWorker) or (error is not None and len(batch) > 1):
+            # The scheduler blames every task that a dead worker had, also those that only waited there; and an error
+            # of a whole task does not tell which part raised it. So each part runs alone.
+            for part in batch:
+                self.submit([part])
+            return
+        if not any(answer.outcomes):
+            # At most twice as many as in the measured task: the next parts may take longer.
+            fits = int(_TASK_SECONDS * len(batch) / max(answer.seconds, 1e-6))
+            self.size = max(1, min(fits, 2 * len(batch)))
+        yield from _results(batch, answer, self.work, self.record)
 
 
 def as_finished(
     function: PartFunction,
     todo: Sequence[Part],
     work: Path,
-    client: Client,
+    pool: Pool,
     shared: Mapping[str, Any],
     progress: Progress,
     ticket: Ticket,
+    record: Trace,
 ) -> Iterator[tuple[Part, Counts | Failure]]:
     """Keep a window of tasks running; yield each part of `todo`, in any order, with its counts or its failure.
 
-    Counts are read from the part's folder. Raises `WorkersGoneError` when no worker is left, `WorkerRefusedError` when
-    a worker's code or files differ, `PartUnseenError` when a finished part is not in its folder.
+    The window grows and shrinks with the pool. Counts are read from the part's folder. Raises what `Pool.check` raises,
+    `WorkerRefusedError` when no worker is left whose code and files are the driver's, and `PartUnseenError` when a
+    finished part is not in its folder.
     """
-    from distributed import KilledWorker  # noqa: PLC0415 - with the client, distributed is loaded anyway
-
-    waiting = list(reversed(todo))
-    running: dict[str, list[Part]] = {}
-    futures: set[Future[Any]] = set()
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    threads = max(1, sum(int(worker["nthreads"]) for worker in workers))
-    window = _WINDOW_PER_WORKER * max(1, len(workers))
-    size, submitted = 1, count()
-
-    def submit(batch: Sequence[Part]) -> None:
-        # The key has a nonce: a part that is submitted again after a failure must not get the old answer.
-        key = f"{batch[0].name}-{batch[0].key}-{uuid4().hex}"
-        running[key] = list(batch)
-        for part in batch:
-            progress.begin(part.name)
-        calls = [_call(work / part.key, {**part.args, **shared}, redo=part.redo) for part in batch]
-        # Submission order is priority order: the driver has sorted the parts already.
-        options = {"key": key, "pure": False, "priority": -next(submitted)}
-        futures.add(client.submit(finish_parts, function, calls, ticket=ticket, **options))
-
-    def next_parts() -> list[Part]:
-        # The last tasks are small again, so that all workers end at about the same time.
-        limit = min(size, -(-len(waiting) // (2 * threads)))
-        batch = [waiting.pop()]
-        # A part with `redo` runs again even if it finished; alone in its task, it is not repeated for another's death.
-        while len(batch) < limit and not batch[0].redo and not waiting[-1].redo:
-            batch.append(waiting.pop())
-        return batch
-
-    while waiting or futures:
-        while waiting and len(futures) < window:
-            submit(next_parts())
-        future = _one_finished(futures, client)
-        batch = running.pop(str(future.key))
-        answer, error = _answer(future)
-        if isinstance(error, KilledWorker) or (error is not None and len(batch) > 1):
-            # The scheduler blames every task that a dead worker had, also those that only waited there; and an error
-            # of a whole task does not tell which part raised it. So each part runs alone.
-            for part in batch:
-                submit([part])
-            continue
-        if not any(answer.outcomes):
-            # At most twice as many as in the measured task: the next parts may take longer.
-            fits = int(_TASK_SECONDS * len(batch) / max(answer.seconds, 1e-6))
-            size = max(1, min(fits, 2 * len(batch)))
-        yield from _results(batch, answer, work)
+    running = _Running(pool)
+    stage = _Stage(function, work, shared, progress, ticket, record, running, list(reversed(todo)))
+    if todo:
+        pool.look()
+    while stage.waiting or len(running):
+        stage.fill()
+        finished = running.one_finished()
+        if finished is not None:
+            yield from stage.results(*finished)
 
 
-def _call(folder: Path, args: Mapping[str, Any], *, redo: bool) -> Call:
-    fixed = absolute(args)
-    return Call(folder.absolute(), fixed, redo, worker_checks.statuses(fixed))
+def _call(part: Part, work: Path, shared: Mapping[str, Any]) -> Call:
+    fixed = absolute({**part.args, **shared})
+    return Call(part.name, (work / part.key).absolute(), fixed, part.redo, worker_checks.statuses(fixed))
 
 
-def _answer(future: Future[Any]) -> tuple[Answer, BaseException | None]:
-    """Return the answer and the error of a finished task, and release it; raises `WorkerRefusedError`."""
-    error = future.exception()
-    if isinstance(error, worker_checks.WorkerRefusedError):
-        raise error
-    answer = future.result() if error is None else Answer([Failure.of_task(error)], 0.0)
-    future.release()
-    return answer, error
-
-
-def _results(batch: Sequence[Part], answer: Answer, work: Path) -> Iterator[tuple[Part, Counts | Failure]]:
-    for part, failure in zip(batch, answer.outcomes, strict=True):
+def _results(
+    batch: Sequence[Part], answer: Answer, work: Path, record: Trace
+) -> Iterator[tuple[Part, Counts | Failure]]:
+    measures: Sequence[trace.Measured | None] = answer.measures or [None] * len(batch)
+    for part, failure, measure in zip(batch, answer.outcomes, measures, strict=True):
+        record.finish(part, measure, failed=failure is not None)
         yield part, failure or _counts(part, work, answer.host)
 
 
@@ -219,22 +308,28 @@ def _counts(part: Part, work: Path, host: str) -> Counts:
         raise PartUnseenError(message) from error
 
 
-def find_damage(folders: Sequence[Path], client: Client, ticket: Ticket) -> Iterator[tuple[Path, str]]:
+def find_damage(folders: Sequence[Path], pool: Pool, ticket: Ticket) -> Iterator[tuple[Path, str]]:
     """Yield each part's folder with its damage ("" for none); the workers read all bytes.
 
-    Raises `WorkersGoneError` and `WorkerRefusedError`.
+    Raises what `Pool.check` raises, and `WorkerRefusedError`.
     """
     waiting = [folders[at : at + _CHECKED_PER_TASK] for at in range(0, len(folders), _CHECKED_PER_TASK)][::-1]
-    window = _WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    running: dict[str, Sequence[Path]] = {}
-    futures: set[Future[Any]] = set()
-    while waiting or futures:
-        while waiting and len(futures) < window:
-            key = f"find-damage-{uuid4().hex}"
-            running[key] = waiting.pop()
-            futures.add(client.submit(damages, [*running[key]], ticket, key=key, pure=False))
-        future = _one_finished(futures, client)
-        yield from zip(running.pop(str(future.key)), future.result(), strict=True)
+    running = _Running(pool)
+    if folders:
+        pool.look()
+    while waiting or len(running):
+        while waiting and len(running.futures) < pool.window():
+            some = waiting.pop()
+            running.submit(f"find-damage-{uuid4().hex}", some, damages, [*some], ticket)
+        finished = running.one_finished()
+        if finished is None:
+            continue
+        future, some = finished
+        error = running.error_of(future)
+        if isinstance(error, WorkerRefusedError):
+            waiting += [some, *running.take_back(error)]
+            continue
+        yield from zip(some, running.value_of(future), strict=True)
         future.release()
 
 
@@ -244,48 +339,6 @@ def damages(folders: Sequence[Path], ticket: Ticket) -> list[str]:
     return [part_files.damage(folder) for folder in folders]
 
 
-def _one_finished(futures: set[Future[Any]], client: Client) -> Future[Any]:
-    """Wait for a future and remove it from the set; raises `WorkersGoneError` when no worker is left."""
-    from distributed import wait  # noqa: PLC0415
-
-    gone_since = None
-    while True:
-        finished = [future for future in futures if future.status != "pending"]
-        if finished:
-            futures.remove(finished[0])
-            return finished[0]
-        with suppress(TimeoutError):
-            wait(list(futures), timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
-            continue
-        if client.scheduler_info(n_workers=-1)["workers"]:
-            gone_since = None
-        elif gone_since is None:
-            gone_since = time.monotonic()
-        elif time.monotonic() - gone_since > _GONE_SECONDS:
-            message = (
-                f"there has been no worker for {_GONE_SECONDS} s, and {len(futures)} tasks wait for one.\n"
-                "Remedy: see in the log above why the workers ended (most often lack of memory), then run again; "
-                "only unfinished parts run."
-            )
-            raise WorkersGoneError(message)
-
-
-def finish_part(function: PartFunction, folder: str | Path, args: Mapping[str, Any], *, redo: bool = False) -> Counts:
-    """Write one part under a temporary name, its counts last, and rename it.
-
-    Raises `PartKilledError` instead of killing one more worker, and what the function raises.
-    """
-    final = Path(folder)
-    found = _finished(final)
-    if found is not None and not redo:
-        return found
-    with _attempt(final):
-        counts = _write(function, final, args, redo=redo)
-    for note in _deaths(final):
-        note.unlink(missing_ok=True)
-    return counts
-
-
 def finish_parts(function: PartFunction, calls: Sequence[Call], ticket: Ticket) -> Answer:
     """Run on a worker: finish the parts in turn; a part that raises does not stop the next ones.
 
@@ -293,83 +346,19 @@ def finish_parts(function: PartFunction, calls: Sequence[Call], ticket: Ticket) 
     """
     began = time.monotonic()
     worker_checks.check(ticket)
+    trace.announce([call.name for call in calls])
     outcomes: list[Failure | None] = []
+    measures: list[trace.Measured] = []
     for call in calls:
         worker_checks.check_paths(call.args)
         worker_checks.check_inputs(call.inputs)
-        try:
-            finish_part(function, call.folder, call.args, redo=call.redo)
-            outcomes.append(None)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - anything a part raises is its failure, also Rust's panics
-            outcomes.append(Failure.of(error))
-    return Answer(outcomes, time.monotonic() - began, socket.gethostname())
-
-
-@contextmanager
-def _attempt(final: Path) -> Iterator[None]:
-    """Keep a note while this process works on the part; a worker that dies leaves it behind."""
-    with _SUSPECTS if _deaths(final) else nullcontext():
-        deaths = _deaths(final)
-        if len(deaths) >= _MAX_DEATHS:
-            records = "\n".join(note.read_text(errors="replace").rstrip() for note in deaths)
-            raise PartKilledError(f"killed its worker {len(deaths)} times\n{records}")
-        if deaths:
-            # distributed's nanny does not restart a worker that dies before it has reported that it is up.
-            time.sleep(_STARTUP_SECONDS)
-        with _noted(final):
-            yield
-
-
-@contextmanager
-def _noted(final: Path) -> Iterator[None]:
-    note = final.parent / ATTEMPTS / f"{final.name}.{uuid4().hex}"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    with note.open("w") as stream:
-        stream.write(f"process {os.getpid()} on {socket.gethostname()} died in this part; its last traceback:\n")
-        stream.flush()
-        # A crash in native code writes the traceback of every thread; a kill from outside writes none.
-        if multiprocessing.parent_process() is not None:
-            faulthandler.enable(stream, all_threads=True)
-        try:
-            yield
-        finally:
-            if multiprocessing.parent_process() is not None:
-                faulthandler.disable()
-            note.unlink(missing_ok=True)
-
-
-def _deaths(final: Path) -> list[Path]:
-    """List the notes of a part, sorted; while no attempt is running, each is of a worker that died in it."""
-    return sorted((final.parent / ATTEMPTS).glob(f"{final.name}.*"))
-
-
-def _write(function: PartFunction, final: Path, args: Mapping[str, Any], *, redo: bool) -> Counts:
-    temporary = final.with_name(f"{final.name}.{uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        counts = part_files.seal(temporary, function(temporary, **args))
-        if redo:
-            part_files.remove(final)
-        try:
-            temporary.rename(final)
-        except OSError:
-            found = _finished(final)
-            if found is not None:
-                return found  # another attempt of the same task was faster
-            # The existing folder is not a finished part.
-            part_files.remove(final)
-            temporary.rename(final)
-        part_files.sync_names(final.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return counts
-
-
-def _finished(folder: Path) -> Counts | None:
-    """Return the counts of a part that is finished and undamaged; None otherwise."""
-    if part_files.damage(folder):
-        return None
-    found = part_files.read(folder)
-    return found.counts if found else None
+        with trace.measured(call.folder, attempt=1 + len(deaths(call.folder))) as measure:
+            measures.append(measure)
+            try:
+                finish_part(function, call.folder, call.args, redo=call.redo)
+                outcomes.append(None)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - anything a part raises is its failure, also Rust's panics
+                outcomes.append(Failure.of(error))
+    return Answer(outcomes, time.monotonic() - began, socket.gethostname(), measures)

@@ -6,6 +6,7 @@
 - groups: The tables of the stage group.
 - new_texts: The tables of the stages translate and caption: texts that models wrote, beside the alt text.
 - faces: The columns that the stage score adds where a detector of faces is named.
+- traces: The trace of a stage: a row for each part with the worker that made it, its times, its memory and its bytes.
 - comparison: What can become of a pair when its address is asked again.
 - reasons: The closed list of reasons for which rows are dropped, and the bits of the filter's rules.
 - ledger: Counts that add up: rows seen, kept, and dropped by reason.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         IMAGES,
         LINKROT,
         LOSSES,
+        OBJECTS,
         PAIRS,
         READS,
         RELEASE,
@@ -46,6 +48,7 @@ __all__ = [
     "IMAGES",
     "LINKROT",
     "LOSSES",
+    "OBJECTS",
     "PAIRS",
     "READS",
     "RELEASE",

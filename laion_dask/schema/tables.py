@@ -51,7 +51,18 @@ WATS: Final = Table(
         Column("crawl", pa.string(), "crawl id, or demo, or files"),
         Column("wat", pa.string(), "path inside the crawl: the WAT's name in provenance"),
         Column("location", pa.string(), "where it is read: local path or URL"),
-        Column("bytes", pa.int64(), "size of a local WAT; -1 where it is not known", "bytes"),
+        Column("bytes", pa.int64(), "size of a local or listed WAT; -1 where it is not known", "bytes"),
+    ),
+)
+
+OBJECTS: Final = Table(
+    "objects",
+    "crawl",
+    "one WAT in a bucket as the stage crawl listed it: a WAT that has changed since is not read; only with such WATs",
+    (
+        Column("location", pa.string(), "its address"),
+        Column("bytes", pa.int64(), "size as listed", "bytes"),
+        Column("etag", pa.string(), "ETag as listed; empty where the server has none"),
     ),
 )
 
@@ -310,6 +321,7 @@ LINKROT: Final = Table(
 
 TABLES: Final = (
     WATS,
+    OBJECTS,
     TRUTH,
     PAIRS,
     READS,

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from laion_dask import params
 from laion_dask.blocklists import known_content, known_lists
 from laion_dask.download import answers, part, parts, worklist
 from laion_dask.download.worklist import TableError, WorkListRules
-from laion_dask.runner import cluster
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
 from laion_dask.runner.stage import Resources, Run
@@ -22,19 +21,18 @@ from laion_dask.standalone import on_files
 from laion_dask.standalone.on_files import FilesRun
 from laion_dask.storage.files import digest
 from laion_dask.storage.shards import SIZES
-
-if TYPE_CHECKING:
-    from distributed import Client
+from laion_dask.workers.pool import Pool
 
 WORK: Final = ".download"
 """Work lists and finished shards of a download of tables that is not complete."""
 
 
 @contextmanager
-def network(rules: params.Download, work: Path, client: Client) -> Iterator[Resources]:
+def network(rules: params.Download, work: Path, pool: Pool) -> Iterator[Resources]:
     """Open what answers the requests of all workers."""
-    workers, host = len(cluster.addresses(client)), cluster.driver_host(client)
-    with answers.opened(rules, workers, host, work / "download.cdxj") as resources:
+    workers, host = pool.per_host(), pool.driver_host()
+    opening = answers.opened(rules, workers, host, work / "download.cdxj", encrypted=pool.encrypted)
+    with opening as resources:
         yield resources
 
 
@@ -46,7 +44,7 @@ def download_tables(
     progress: Progress,
     *,
     workers: int | None = None,
-    reach: Callable[[params.Download, Path, Client], AbstractContextManager[Resources]] = network,
+    reach: Callable[[params.Download, Path, Pool], AbstractContextManager[Resources]] = network,
 ) -> dict[str, Any]:
     """Download tables of URLs into shards in a folder, and return the counts as the stage does.
 
@@ -76,7 +74,7 @@ def download_tables(
         function=part.download,
         publish=publish,
         outs=outs,
-        resources=lambda client: reach(rules, work, client),
+        resources=lambda pool: reach(rules, work, pool),
         further=try_again,
     )
     return on_files.run(described, work, progress, workers)[0]

@@ -14,6 +14,7 @@ from laion_dask.runner.part import Done
 from laion_dask.runner.progress import Progress
 from laion_dask.standalone import on_files
 from laion_dask.standalone.on_files import FilesRun
+from laion_dask.storage.objects import ListedObject
 
 OUTS: Final = ("pairs", "losses.parquet", "times.parquet", "reads.parquet")
 """What `extract_files` leaves in its folder; the last one says that all are there."""
@@ -22,12 +23,18 @@ WORK: Final = ".extract"
 
 
 def extract_files(
-    table: pa.Table, out: Path, settings: params.Extract, progress: Progress, workers: int | None = None
+    table: pa.Table,
+    out: Path,
+    settings: params.Extract,
+    progress: Progress,
+    workers: int | None = None,
+    listed: Mapping[str, ListedObject] | None = None,
 ) -> dict[str, Any]:
     """Extract WATs (`schema.WATS`) into `OUTS` of a folder, and return the counts as the stage does.
 
-    Its `errors` are those WATs that could not be read to their end, by location; remote ones are asked for again by
-    the next run. Raises what `on_files.run` raises, and `StageError` where no WAT can be read.
+    `listed` are those in buckets, as `listing.at_places` gives them: one that has changed since is not read. The
+    `errors` of the counts are those WATs that could not be read to their end, by location; remote ones are asked for
+    again by the next run. Raises what `on_files.run` raises, and `StageError` where no WAT can be read.
     """
 
     def publish(done: Sequence[Done], fresh: Path) -> Mapping[str, Any]:
@@ -39,7 +46,7 @@ def extract_files(
     described = FilesRun(
         stage="extract",
         unit="links",
-        find_parts=lambda: parts.of_wats(table, settings, parts.by_status),
+        find_parts=lambda: parts.of_wats(table, settings, parts.by_status, listed or {}),
         function=part.extract,
         publish=publish,
         outs=outs,

@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from laion_dask.runner import cluster, code_digest, part_files, parts
+from laion_dask.cluster import kinds, settings
+from laion_dask.runner import part_files, parts
+from laion_dask.runner.attempts import PartFunction
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
 from laion_dask.runner.stage import Resources, Run, StageError, add_up
-from laion_dask.runner.tasks import PartFunction
 from laion_dask.storage.files import digest
-
-if TYPE_CHECKING:
-    from distributed import Client
+from laion_dask.workers import code_digest
+from laion_dask.workers.pool import Pool, open_pool
 
 
 @contextmanager
-def no_resources(_: Client) -> Iterator[Resources]:
+def no_resources(_: Pool) -> Iterator[Resources]:
     """Open nothing: most runs need files only."""
     yield {}
 
@@ -49,7 +49,7 @@ class FilesRun:
     """Put the parts' files into a fresh folder; returns further counts. A part that it removes runs again next time."""
     outs: Callable[[Path], list[Path]]
     """List what a run leaves in a folder, in the order in which it is put there; the last marks that all is there."""
-    resources: Callable[[Client], AbstractContextManager[Resources]] = no_resources
+    resources: Callable[[Pool], AbstractContextManager[Resources]] = no_resources
     further: Callable[[Resources, Sequence[Done], Run], Sequence[Done]] = no_more
     """Run parts that depend on the results of the first ones; returns the parts that make up the result."""
     gpu: bool = False
@@ -67,11 +67,12 @@ def run(described: FilesRun, work: Path, progress: Progress, workers: int | None
         todo = [replace(part, key=digest(part.key, code)) for part in described.find_parts()]
         # More processes than parts would only start and end.
         with ExitStack() as opened:
-            opened.enter_context(cluster.at_most(workers, len(todo)))
+            opened.enter_context(settings.at_most(workers, len(todo), described.stage))
             # Workers end before the servers that they talk to.
             servers = opened.enter_context(ExitStack())
-            client = opened.enter_context(cluster.open_client(gpu=described.gpu))
-            done = list(_finished(described, todo, work / "parts", client, servers, progress))
+            client = opened.enter_context(kinds.open_client(described.stage, gpu=described.gpu))
+            pool = opened.enter_context(open_pool(client, work, progress.stage, progress.say, gpu=described.gpu))
+            done = list(_finished(described, todo, work / "parts", pool, servers, progress))
         counts = add_up(described.stage, described.unit, done, {})
         fresh = work / "new"
         part_files.remove(fresh)
@@ -84,10 +85,11 @@ def run(described: FilesRun, work: Path, progress: Progress, workers: int | None
 
 
 def _finished(
-    described: FilesRun, todo: Sequence[Part], folder: Path, client: Client, servers: ExitStack, progress: Progress
+    described: FilesRun, todo: Sequence[Part], folder: Path, pool: Pool, servers: ExitStack, progress: Progress
 ) -> Sequence[Done]:
     """Run all parts, the further ones too, until none is damaged."""
-    resources = servers.enter_context(described.resources(client))
+    resources = servers.enter_context(described.resources(pool))
+    client = pool.client
     # Rows of a further part were counted in the progress of the first ones.
     again = Progress("again", described.unit)
 

@@ -78,8 +78,9 @@ def test_a_dsn_that_cannot_be_read_is_refused_without_its_password(bad: str) -> 
 
 def test_an_unknown_database_is_named(dsn: str) -> None:
     said = refusal(dsn.replace("/postgres?", "/no_such_one?"))
+    assert "PostgreSQL has no such database: " in said
     assert 'database "no_such_one" does not exist' in said
-    assert "Remedy: check LAION_DASK_DSN" in said
+    assert "Remedy: create it, or name another one in LAION_DASK_DSN" in said
 
 
 def test_a_password_that_the_server_repeats_is_left_out(dsn: str) -> None:

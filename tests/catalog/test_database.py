@@ -37,7 +37,7 @@ MISHAPS = {
         "raise exception 'temporary file size exceeds temp_file_limit' using errcode = 'configuration_limit_exceeded'",
         r"has reached one of its limits: .*temp_file_limit.* Remedy: raise the limit that the message names",
     ),
-    "cancelled": ("perform pg_cancel_backend(pg_backend_pid())", r"ended the connection: .*, then run again"),
+    "cancelled": ("perform pg_cancel_backend(pg_backend_pid())", r"cancelled a statement: .*Remedy: run again: loaded"),
 }
 
 

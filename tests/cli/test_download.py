@@ -28,9 +28,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app
+from laion_dask.cluster import kinds, settings
 from laion_dask.download.rates import DownloadRates
 from laion_dask.images.blur import blur
-from laion_dask.runner import cluster
 from laion_dask.runner.progress import Progress
 from laion_dask.standalone.download import WORK
 from laion_dask.storage import shards
@@ -67,12 +67,12 @@ def asked(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
 
     @contextmanager
-    def opened(*, gpu: bool = False) -> Iterator[Client]:
+    def opened(stage: str, *, gpu: bool = False) -> Iterator[Client]:
         assert not gpu
-        found.append(int(cluster.setting("workers")))
+        found.append(settings.settings(stage).workers or 0)
         yield client
 
-    monkeypatch.setattr(cluster, "open_client", opened)
+    monkeypatch.setattr(kinds, "open_client", opened)
     return found
 
 

@@ -30,9 +30,9 @@ from typer.testing import CliRunner
 
 from laion_dask import params, schema
 from laion_dask.cli.main import app
+from laion_dask.cluster import kinds, settings
 from laion_dask.extract.rates import ExtractRates
 from laion_dask.params import recipes
-from laion_dask.runner import cluster
 from laion_dask.runner.progress import Progress
 from laion_dask.standalone.extract import OUTS, WORK
 from laion_dask.storage import packaged
@@ -80,12 +80,12 @@ def asked(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
 
     @contextmanager
-    def opened(*, gpu: bool = False) -> Iterator[Client]:
+    def opened(stage: str, *, gpu: bool = False) -> Iterator[Client]:
         assert not gpu
-        found.append(int(cluster.setting("workers")))
+        found.append(settings.settings(stage).workers or 0)
         yield client
 
-    monkeypatch.setattr(cluster, "open_client", opened)
+    monkeypatch.setattr(kinds, "open_client", opened)
     return found
 
 
@@ -363,6 +363,7 @@ def test_progress_tells_rates_and_the_time_that_is_left() -> None:
     progress = Progress("extract", "records", rates)
     progress.start(3, [], [100, 100, 100])
     progress.begin("000000")
+    progress.started("000000", 0.0)
     assert re.fullmatch(r"extract  0/3 WATs  oldest 000000 \d+ s", progress.line())
     assert rates.rates() == ""
     time.sleep(0.05)

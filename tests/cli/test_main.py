@@ -26,6 +26,7 @@ from laion_dask.cli.main import app
 from laion_dask.crawl import listing
 from laion_dask.crawl.estimate import MEASURED
 from laion_dask.params import recipes
+from laion_dask.storage import objects
 
 CRAWL = "CC-MAIN-2024-22"
 
@@ -110,7 +111,7 @@ def test_sizes_are_of_the_wats_that_the_stage_would_read(host: str, defaults: pa
 def test_sizes_that_cannot_be_had_are_said_and_the_usual_size_stands_in(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "RETRY_WAITS_S", ())
+    monkeypatch.setattr(objects, "RETRY_WAITS_S", ())
     for path in (tmp_path / "bucket").rglob("*.wat.gz"):
         path.unlink()
     status, said, told = run("crawls", CRAWL, "--base-url", host)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from laion_dask import params, schema
 from laion_dask.crawl import listing
+from laion_dask.storage import objects
 
 CRAWL = "CC-MAIN-2018-13"
 PATHS = [f"crawl-data/{CRAWL}/segments/1.{n:02d}/wat/CC-{n:05d}.warc.wat.gz" for n in range(40)]
@@ -76,7 +77,7 @@ def bucket(host: Host) -> tuple[str, Path]:
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "RETRY_WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(objects, "RETRY_WAITS_S", (0.0, 0.0, 0.0))
 
 
 def write_listing(folder: Path, paths: list[str], crawl: str = CRAWL) -> None:
@@ -360,7 +361,7 @@ def test_folders_globs_files_and_addresses_come_in_the_given_order_and_none_twic
     assert table["wat"].to_pylist() == table["location"].to_pylist()
 
 
-@pytest.mark.parametrize("base", ["s3://commoncrawl/", "https://data.example/mirror/", "{here}/", ""])
+@pytest.mark.parametrize("base", ["https://data.example/mirror/", "{here}/", ""])
 def test_a_wat_of_a_crawl_keeps_the_name_that_it_has_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:

@@ -19,9 +19,9 @@ from laion_dask.download import parts as download_parts
 from laion_dask.download import rounds
 from laion_dask.download.part import download
 from laion_dask.runner import parts, tasks
+from laion_dask.runner.attempts import PartFunction
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources
-from laion_dask.runner.tasks import PartFunction
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import shards
 from laion_dask.storage.files import digest

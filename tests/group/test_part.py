@@ -15,8 +15,8 @@ from made.versions import tables
 from laion_dask import params
 from laion_dask.group import clusters
 from laion_dask.runner import tasks
+from laion_dask.runner.attempts import PartFunction
 from laion_dask.runner.part import Done, Part
-from laion_dask.runner.tasks import PartFunction
 from laion_dask.schema import groups
 from laion_dask.schema.reasons import KEEP
 from laion_dask.storage import embeddings

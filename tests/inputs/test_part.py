@@ -57,7 +57,7 @@ def test_each_stage_names_what_it_reads_and_no_other_does(defaults: params.Param
         settings(
             defaults,
             crawl__source="files",
-            crawl__files=["wats/*.gz", "s3://bucket.example/*.gz"],
+            crawl__files=["wats/*.gz", "https://bucket.example/a.gz"],
             download__verify="earlier",
             score__models=[
                 {"name": "a", "model": "local-dir:clip"},
@@ -78,7 +78,7 @@ def test_each_stage_names_what_it_reads_and_no_other_does(defaults: params.Param
     )
     wats = [
         {"key": "crawl.files.0", "path": "wats/*.gz", "files": {n: sha256(n) for n in ("wats/a.gz", "wats/b.gz")}},
-        {"key": "crawl.files.1", "path": "s3://bucket.example/*.gz", "digested": False},
+        {"key": "crawl.files.1", "path": "https://bucket.example/a.gz", "digested": False},
     ]
     ledger = {"key": "catalog.removals", "path": "removals.csv"}
     ledger |= {"files": {"removals.csv": hashlib.sha256(Path("removals.csv").read_bytes()).hexdigest()}}

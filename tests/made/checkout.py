@@ -30,30 +30,21 @@ DVC = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 # These decide how work is run or checked, not which bytes come out; by path, from laion_dask/.
 FRAME = {
     *(f"params/{name}" for name in ("model", "section", "types", "crawl", "extract", "catalog", "download", "score")),
-    *(
-        f"runner/{name}"
-        for name in (
-            "absolute",
-            "cluster",
-            "code_digest",
-            "fork_server",
-            "part",
-            "part_files",
-            "parts",
-            "progress",
-            "stage",
-            "tasks",
-        )
-    ),
-    "runner/worker_checks",
-    *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger", "values")),
+    *(f"cluster/{name}" for name in ("fork_server", "interrupts", "kinds", "local", "settings")),
+    *(f"storage/{name}" for name in ("durations", "sync", "work_folder")),
+    *(f"workers/{name}" for name in ("absolute", "checks", "code_digest", "gpus", "handshake", "patience", "pool")),
+    *(f"runner/{name}" for name in ("attempts", "part", "part_files", "parts", "performance", "probe", "progress")),
+    *(f"runner/{name}" for name in ("progress_line", "stage", "tasks", "trace", "trace_file")),
+    *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger", "traces", "values")),
 }
 # From the ground up: a package imports from floors below and from itself, not from others of its floor.
 FLOORS = (
     ("schema",),
     ("params",),
     ("storage",),
-    ("web", "runner"),
+    ("web", "cluster"),
+    ("workers",),
+    ("runner",),
     ("images", "blocklists", "statistics"),
     ("clip",),
     ("texts",),

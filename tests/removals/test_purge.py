@@ -18,6 +18,7 @@ import pytest
 import zarr
 from made.projects.removed_pairs import GONE, ROWS, build, uid, url
 from made.servers.faulty_hosts import picture
+from made.versions import traces
 from typer.testing import CliRunner
 
 from laion_dask.cli import purge as cli_purge
@@ -177,6 +178,20 @@ def test_what_cannot_be_written_anew_is_named_before_anything_is_touched(
         assert f"data/{name}" in done.output
         assert "Nothing was purged. Remedy: " in done.output
         assert state(project) == before
+
+
+def test_the_trace_of_a_run_stays_and_one_that_has_a_removed_pair_is_deleted(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = shutil.copytree(made, tmp_path / "p")
+    traces.write(project / "data", project / "metrics", "download")
+    traces.write(project / "data", project / "metrics", "score", host=url(0, 1))
+    (project / "data" / "trace" / "timeline-0.svg").write_text("<svg/>")
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(app, ["purge"])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in Path("data/trace").iterdir()) == ["download.parquet", "timeline-0.svg"]
+    assert "data/trace/score.parquet" in Path(RECORD).read_text()
 
 
 def test_a_picture_that_a_pair_of_another_shard_has_too_is_no_trace(made: Path) -> None:

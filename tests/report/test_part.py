@@ -12,7 +12,7 @@ import pytest
 from made.versions import sample_version
 
 from laion_dask.params import Params
-from laion_dask.report import part
+from laion_dask.report import part, timeline
 
 DIGESTS = {"data/crawl": "0123456789abcdef0123456789abcdef.dir", "data/release": "f" * 32 + ".dir"}
 
@@ -57,10 +57,15 @@ def page(written: tuple[Path, dict[str, dict[str, Any]]]) -> Path:
 
 
 @pytest.mark.slow
-def test_the_page_loads_nothing_and_links_nowhere(page: Path) -> None:
+def test_the_page_loads_nothing_but_the_timeline_beside_the_version_and_links_nowhere(
+    page: Path, version: tuple[Path, Path]
+) -> None:
     reader = read(page)
     names = {name for name, _ in reader.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio"}
+    assert not names & {"script", "link", "iframe", "embed", "form", "base", "video", "audio"}
+    shown = [attributes.pop("data") for name, attributes in reader.tags if name == "object"]
+    assert shown == [f"../trace/{timeline.name(DIGESTS, version[1])}"]
+    assert f"There is no timeline beside this page (data/{(shown[0] or '')[3:]})" in reader.text
     for name, attributes in reader.tags:
         for key in ("src", "srcset", "href", "action", "poster", "background", "data"):
             value = attributes.get(key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from made.processes import programs
-from made.versions import sample_version
+from made.versions import sample_version, traces
 from ruamel.yaml import YAML
 
 from laion_dask.params import Params
@@ -76,6 +76,7 @@ def log(project: Path, settings: Params, uri: str | None = None) -> str:
         experiment="test",
         uri=uri,
         release=project / "data" / "release",
+        data=project / "data",
     )
 
 
@@ -157,6 +158,34 @@ def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
     assert len(client.search_runs([run.info.experiment_id])) == 1
     assert len(client.get_metric_history(first, "kept.all")) == 1
     assert len(run.inputs.dataset_inputs) == len(identity.STAGES)
+
+
+def took(run: Any) -> dict[str, float]:  # noqa: ANN401 - a run of MLflow
+    return {name: value for name, value in run.data.metrics.items() if name.startswith("stage.")}
+
+
+@pytest.mark.slow
+def test_what_stages_took_is_filed_where_the_trace_is_of_this_version_and_lasts(
+    project: Path, client: MlflowClient, defaults: Params
+) -> None:
+    data, metrics = project / "data", project / "metrics"
+    first = log(project, defaults)
+    assert took(client.get_run(first)) == {}
+    for stage in ("download", "score", "filter"):
+        traces.write(data, metrics, stage, seconds=7_200)
+    (data / "filter" / "more.txt").write_text("of another version")
+    assert log(project, defaults) == first
+    filed = took(client.get_run(first))
+    assert {name.split(".")[1] for name in filed} == {"download", "score"}
+    assert filed["stage.score.processor_hours"] == 4.0
+    assert filed["stage.score.peak_memory_gb"] == 2.0
+    assert filed["stage.score.seconds"] >= 0
+    # Again, and then without a trace, as where a lost database is rebuilt.
+    assert log(project, defaults) == first
+    assert len(client.get_metric_history(first, "stage.score.processor_hours")) == 1
+    shutil.rmtree(data / "trace")
+    assert log(project, defaults) == first
+    assert took(client.get_run(first)) == filed
 
 
 def test_scores_of_a_model_are_one_run_a_version_that_more_seeds_go_on_with(

@@ -13,11 +13,11 @@ from distributed import Client
 from made.processes.squares import calls, numbers, run, square, tree
 
 from laion_dask.runner import part_files, parts
+from laion_dask.runner.attempts import finish_part
 from laion_dask.runner.part import Done
 from laion_dask.runner.part_files import COUNTS_FILE
 from laion_dask.runner.parts import PartsFailedError
 from laion_dask.runner.progress import Progress
-from laion_dask.runner.tasks import finish_part
 
 FILE = "folder/2.txt"
 

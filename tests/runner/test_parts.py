@@ -16,15 +16,20 @@ from made.processes.squares import calls, numbers, run, square, tree
 
 from laion_dask import params
 from laion_dask.runner import parts
+from laion_dask.runner.attempts import finish_part
+from laion_dask.runner.part_files import COUNTS_FILE
 from laion_dask.runner.parts import PartsFailedError
 from laion_dask.runner.progress import Progress
-from laion_dask.runner.tasks import COUNTS_FILE, finish_part
+from laion_dask.runner.trace import MEASURES
 from laion_dask.storage import files
+from laion_dask.workers import checks as worker_checks
 
 
 @pytest.fixture(autouse=True)
-def no_calls() -> None:
+def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     calls.clear()
+    # A task of a run that has failed waits so long for the file that this run has removed.
+    monkeypatch.setattr(worker_checks, "_WAIT_S", 0.5)
 
 
 def test_results_come_in_the_order_of_names_with_the_counts_of_each(tmp_path: Path, client: Client) -> None:
@@ -105,7 +110,7 @@ def test_a_killed_part_leaves_a_temporary_folder_that_the_next_run_removes(tmp_p
     (part,) = numbers(2)
     code = f"""
 import os, signal
-from laion_dask.runner.tasks import finish_part
+from laion_dask.runner.attempts import finish_part
 
 def killed(out):
     (out / "half.txt").write_text("half")
@@ -119,7 +124,7 @@ finish_part(killed, {str(tmp_path / part.key)!r}, {{}})
     assert leftover.name.startswith(part.key)
     assert leftover.suffix == ".tmp"
     run([part], tmp_path, client)
-    assert [path.name for path in tmp_path.iterdir()] == [part.key]
+    assert {path.name for path in tmp_path.iterdir()} == {part.key, MEASURES}
 
 
 @pytest.mark.slow
@@ -185,6 +190,7 @@ def test_progress_tells_parts_rows_time_left_and_the_oldest_part() -> None:
     progress.start(4, ready=[10], todo=[30, 20, 10])
     progress.begin("000002")
     progress.begin("000003")
+    progress.started("000003", 0.0)
     progress.finish("000002", 30, {"links": {"seen": 1234, "kept": 1234, "dropped": {}}})
     line = progress.line()
     assert line.startswith("extract    2/4 parts  1,234 links, ")
@@ -197,6 +203,7 @@ def test_progress_tells_where_the_time_of_the_parts_went() -> None:
     progress.start(2, ready=[], todo=[1, 1])
     progress.begin("00000")
     progress.begin("00001")
+    progress.started("00001", 0.0)
     ledger = {"seen": 500, "kept": 500, "dropped": {}}
     seconds = {"decode": 1.0, "transfer": 0.0, "forward": 8.0, "write": 1.0}
     progress.finish("00000", 1, {"images": ledger, "seconds": seconds})

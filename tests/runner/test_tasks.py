@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +19,15 @@ from distributed import Client, Future
 from made.processes.dask_clients import threads_of_this_process
 from made.processes.squares import calls, numbers, run, square, tree
 
-from laion_dask.runner import cluster, parts, tasks
+from laion_dask.cluster import kinds
+from laion_dask.runner import parts, tasks
+from laion_dask.runner.attempts import ATTEMPTS, finish_part
+from laion_dask.runner.part_files import COUNTS_FILE
 from laion_dask.runner.parts import PartsFailedError
 from laion_dask.runner.progress import Progress
-from laion_dask.runner.tasks import ATTEMPTS, COUNTS_FILE, finish_part
-from laion_dask.runner.worker_checks import Ticket
+from laion_dask.runner.trace_file import Trace
+from laion_dask.workers.checks import Ticket
+from laion_dask.workers.patience import WorkersGoneError
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +135,7 @@ def kill(out: Path, *, number: int, deadly: int, lives: int, diary: Path) -> dic
 @pytest.fixture(scope="class")
 def mortal() -> Iterator[Client]:
     workers = {"laion-dask.cluster.kind": "local", "laion-dask.cluster.workers": 2}
-    with dask.config.set(workers), cluster.open_client() as client:
+    with dask.config.set(workers), kinds.open_client() as client:
         yield client
 
 
@@ -142,10 +147,12 @@ class TestWorkersThatDie:
     def test_a_worker_that_dies_costs_its_part_once(self, tmp_path: Path, mortal: Client) -> None:
         (diary := tmp_path / "diary").mkdir()
         shared = {"deadly": 3, "lives": 1, "diary": diary}
-        work = tmp_path / "work"
-        done = parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=Progress("square", "numbers"))
+        work, record = tmp_path / "work", Trace("square")
+        progress = Progress("square", "numbers")
+        done = parts.run(kill, numbers(*range(6)), work, mortal, shared=shared, progress=progress, record=record)
         assert [part.counts["sum"] for part in done] == [0, 1, 4, 9, 16, 25]
         assert self.attempts(diary)[3] == 2
+        assert [row["attempt"] for row in record.rows()] == [1, 1, 1, 2, 1, 1]
         assert not (work / ATTEMPTS).exists()
 
     @pytest.mark.slow
@@ -200,10 +207,11 @@ def crash(out: Path) -> dict[str, Any]:
 
 def test_a_run_whose_workers_are_all_gone_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(tasks, "_GONE_SECONDS", 0.3)
+    said = r"no worker for 1 s, and 1 tasks wait for one\..*raise laion-dask\.cluster\.patience \(1 s now\)"
     with (
+        dask.config.set({"laion-dask.cluster.patience": "1 s"}),
         threads_of_this_process(0) as nobody,
-        pytest.raises(tasks.WorkersGoneError, match="and 2 tasks wait for one"),
+        pytest.raises(WorkersGoneError, match=re.compile(said, re.DOTALL)),
     ):
         run(numbers(1, 2), tmp_path, nobody)
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from laion_dask import schema
-from laion_dask.schema import SchemaError, groups
+from laion_dask.schema import SchemaError, groups, traces
 
 EMPTY = schema.VERDICTS.schema.empty_table()
 
@@ -34,7 +34,7 @@ def test_what_differs_is_named(table: pa.Table, named: str) -> None:
         schema.VERDICTS.check(table)
 
 
-@pytest.mark.parametrize("table", [*schema.TABLES, *groups.TABLES], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [*schema.TABLES, *groups.TABLES, *traces.TABLES], ids=lambda table: table.name)
 def test_columns_have_one_name_and_a_meaning(table: schema.Table) -> None:
     assert len(set(table.names)) == len(table.names)
     assert all(column.meaning for column in table.columns)
@@ -43,7 +43,7 @@ def test_columns_have_one_name_and_a_meaning(table: schema.Table) -> None:
 
 def test_a_column_has_the_same_type_in_every_table() -> None:
     types: dict[str, set[str]] = {}
-    for table in (*schema.TABLES, *groups.TABLES):
+    for table in (*schema.TABLES, *groups.TABLES, *traces.TABLES):
         for column in table.columns:
             types.setdefault(column.name, set()).add(str(column.type))
     # LAION's released tables have a double there; the scores are single.

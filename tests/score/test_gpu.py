@@ -125,7 +125,8 @@ def loaded() -> Clip:
 def test_one_process_a_gpu_writes_what_this_process_writes(shard: tuple[Path, Path], tmp_path: Path) -> None:
     import dask
 
-    from laion_dask.runner import cluster, parts
+    from laion_dask.cluster import kinds, local
+    from laion_dask.runner import parts
     from laion_dask.runner.part import Part
     from laion_dask.runner.progress import Progress
 
@@ -134,8 +135,8 @@ def test_one_process_a_gpu_writes_what_this_process_writes(shard: tuple[Path, Pa
         "key",
         {"name": "00000", "images": shard[0], "tar": shard[1], "shard_rows": ROWS, "settings": rules()},
     )
-    with dask.config.set({"laion-dask.cluster.kind": "cuda"}), cluster.open_client(gpu=True) as client:
-        assert len(client.scheduler_info(n_workers=-1)["workers"]) == cluster.visible_gpus()
+    with dask.config.set({"laion-dask.cluster.kind": "cuda"}), kinds.open_client(gpu=True) as client:
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == local.visible_gpus()
         (done,) = parts.run(score.score, [part], tmp_path / "work", client, progress=Progress("score", "images"))
     table = pq.read_table(done.folder / "00000.parquet")["similarity"].to_numpy()
     assert np.allclose(table, similarities(tmp_path / "here", shard, rules()), atol=1e-5, equal_nan=True)

@@ -21,8 +21,8 @@ from made.versions.tables import image_row
 from PIL import Image
 
 from laion_dask import params
+from laion_dask.cluster import kinds
 from laion_dask.download import worklist
-from laion_dask.runner import cluster
 from laion_dask.runner.progress import Progress
 from laion_dask.standalone.download import download_tables
 from laion_dask.storage import packaged, shards
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalog = settings.catalog.model_copy(update={"lists": ()})
     whole = settings.model_copy(update={"download": rules, "catalog": catalog})
     with threads_of_this_process(1) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cluster, "open_client", lambda **_: nullcontext(client))
+        patched.setattr(kinds, "open_client", lambda *_, **__: nullcontext(client))
         download_tables([table], place / "out", whole, cut, Progress("download", "images"))
     return place / "out"
 

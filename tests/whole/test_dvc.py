@@ -25,6 +25,8 @@ from made.processes.elsewhere import scheduler, worker
 from made.projects.built import ENVIRONMENT, call
 from made.projects.project import Project
 
+from laion_dask.versions import identity
+
 pytestmark = pytest.mark.slow
 BEHIND_FILTER = ("filter", "translate", "caption", "release", "report")
 
@@ -72,6 +74,24 @@ def test_a_second_run_looks_for_changed_inputs_and_finds_nothing_to_do(clone: Pa
     assert (clone / "dvc.lock").read_bytes() == before
 
 
+def test_times_lie_beside_the_version_and_are_no_part_of_it(clone: Path, tmp_path: Path) -> None:
+    (run,) = runs(clone)
+    took = {name.split(".")[1] for name in run["latest_metrics"] if name.startswith("stage.")}
+    assert took == set(identity.STAGES)
+    shown = re.findall(
+        r'data="\.\./(trace/timeline-\w+\.svg)"', (clone / "data" / "report" / "report.html").read_text()
+    )
+    assert [path.name for path in (clone / "data" / "trace").glob("*.svg")] == [Path(name).name for name in shown]
+    assert "download" in call(clone, "laion-dask", "trace")
+    lock, status = (clone / "dvc.lock").read_bytes(), call(clone, "dvc", "status")
+    assert "trace" not in status
+    assert call(clone, "git", "status", "--porcelain") == ""
+    traces = shutil.move(clone / "data" / "trace", tmp_path)
+    assert (ran_in(call(clone, "dvc", "repro")), call(clone, "dvc", "status")) == (["inputs"], status)
+    assert (clone / "dvc.lock").read_bytes() == lock
+    shutil.move(traces, clone / "data")
+
+
 def test_another_threshold_runs_filter_and_what_reads_it_only_and_is_another_version(clone: Path) -> None:
     assert len(runs(clone)) == 1
     said = call(clone, "dvc", "exp", "run", "-S", "filter.similarity.en=0.80")
@@ -82,6 +102,8 @@ def test_another_threshold_runs_filter_and_what_reads_it_only_and_is_another_ver
     assert float(low["latest_metrics"][kept]) > float(high["latest_metrics"][kept])
     assert float(low["latest_metrics"][dropped]) < float(high["latest_metrics"][dropped])
     assert low["tags"]["laion_dask.version"] != high["tags"]["laion_dask.version"]
+    assert "stage.filter.seconds" in high["latest_metrics"]
+    assert "filter: its trace" not in call(clone, "laion-dask", "trace")
     changes = json.loads(call(clone, "dvc", "metrics", "diff", "--json"))
     assert changes["metrics/filter.json"]["pairs.kept"]["diff"] < 0
 

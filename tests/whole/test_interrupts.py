@@ -15,7 +15,7 @@ from made.places import ROOT
 from made.processes import programs
 from made.projects.project import SMALL, Project
 
-from laion_dask.runner import interrupts
+from laion_dask.cluster import interrupts
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 

@@ -22,8 +22,9 @@ from made.servers.downloads import JPEG, Response, picture, write_warc, write_wo
 from laion_dask import params, schema
 from laion_dask.download.part import download
 from laion_dask.web.archive.replay import Loopback, Replay
-from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
+from laion_dask.web.fetch.exchange import ReplayGoneError
 from laion_dask.web.fetch.replay_address import MARK, NO_ANSWER
+from laion_dask.web.fetch.retry_after import retry_after_s
 from laion_dask.web.warc import cdxj
 
 ANSWERS: list[Response] = [

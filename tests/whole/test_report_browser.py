@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made.processes import browser
-from made.versions import sample_version
+from made.versions import sample_version, traces
 
 from laion_dask.params import Params
-from laion_dask.report import part
+from laion_dask.report import part, timeline
 
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
 
@@ -51,6 +53,20 @@ FACTS = """(() => {
 })()"""
 
 
+# What is drawn is in another document, which a page opened from the disk may not look into.
+TIMELINE = """(() => {
+  const shown = document.querySelector('object'), sentence = shown.querySelector('p');
+  const main = document.querySelector('main');
+  return {
+    width: shown.clientWidth,
+    text: main.clientWidth - 2 * parseFloat(getComputedStyle(main).paddingLeft),
+    height: shown.clientHeight,
+    sentence: sentence.offsetHeight,
+    said: sentence.innerText,
+  };
+})()"""
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
     """Write a page with all its pictures, that of link rot too."""
@@ -58,8 +74,11 @@ def page(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
     data, metrics = sample_version.write(root, links=120, shards=1, text=WORD)
     download = defaults.download.model_copy(update={"verify": str(data / "download")})
     digests = {"data/crawl": "0123456789abcdef0123456789abcdef.dir", "data/release": "f" * 32 + ".dir"}
-    part.write(root / "out", data, metrics, defaults.model_copy(update={"download": download}), digests)
-    return root / "out" / "report.html"
+    for stage in ("crawl", "download", "score", "release"):
+        traces.write(data, metrics, stage, 40, seconds=30)
+    part.write(data / "report", data, metrics, defaults.model_copy(update={"download": download}), digests)
+    assert timeline.write(data, metrics, digests)
+    return data / "report" / "report.html"
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,7 @@ class Seen:
     """Facts of the page by screen, and what it asked for and complained of on all of them."""
 
     views: dict[str, dict[str, Any]]
+    timelines: dict[str, dict[str, Any]]
     asked: list[str]
     complaints: list[str]
 
@@ -74,14 +94,15 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     async def look() -> Seen:
-        views = {}
+        views, timelines = {}, {}
         async with browser.tab(tmp_path_factory.mktemp("profile"), page.parent) as tab:
             await tab.listen()
             for name, screen in SCREENS.items():
                 await tab.screen(**screen)
                 await tab.open(page.as_uri())
                 views[name] = await tab.value(FACTS)
-            return Seen(views, tab.asked(), tab.complaints())
+                timelines[name] = await tab.value(TIMELINE)
+            return Seen(views, timelines, tab.asked(), tab.complaints())
 
     return asyncio.run(look())
 
@@ -111,6 +132,33 @@ def test_tables_that_are_wider_than_a_phone_scroll_to_their_end_and_on_paper_non
     assert scrolling["A4"] == scrolling["A4 within margins"] == []
 
 
-def test_nothing_is_asked_of_the_network_and_the_console_is_silent(seen: Seen, page: Path) -> None:
-    assert seen.asked == [page.as_uri()] * len(SCREENS)
+def test_nothing_but_the_timeline_beside_the_page_is_loaded_and_the_console_is_silent(seen: Seen, page: Path) -> None:
+    (drawn,) = (page.parents[1] / "trace").glob("*.svg")
+    assert seen.asked == [page.as_uri(), drawn.as_uri()] * len(SCREENS)
     assert seen.complaints == []
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_the_timeline_is_as_wide_as_the_text_and_as_high_as_it_is_drawn(seen: Seen, page: Path, name: str) -> None:
+    (drawn,) = (page.parents[1] / "trace").glob("*.svg")
+    height = re.search(r'height="(\d+)"', drawn.read_text())
+    assert height
+    view = seen.timelines[name]
+    assert (view["height"], view["sentence"]) == (int(height[1]), 0)
+    assert 300 < view["width"] == view["text"]
+
+
+def test_without_its_timeline_the_page_says_so(page: Path, tmp_path: Path) -> None:
+    alone = shutil.copy(page, tmp_path)
+
+    async def look() -> tuple[dict[str, Any], list[str]]:
+        async with browser.tab(tmp_path / "profile", tmp_path) as tab:
+            await tab.listen()
+            await tab.screen(390, 844, phone=True)
+            await tab.open(Path(alone).as_uri())
+            return await tab.value(TIMELINE), tab.complaints()
+
+    view, complaints = asyncio.run(look())
+    assert view["sentence"] > 0
+    assert view["said"].startswith("There is no timeline beside this page (data/trace/timeline-")
+    assert complaints == []

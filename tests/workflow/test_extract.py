@@ -19,11 +19,12 @@ from made.places import ROOT
 from made.processes.dask_clients import threads_of_this_process
 
 from laion_dask import params, schema
+from laion_dask.cluster import kinds
 from laion_dask.crawl import listing
 from laion_dask.extract import part as extract
 from laion_dask.extract import readings
-from laion_dask.runner import cluster, tasks
 from laion_dask.runner import stage as frame
+from laion_dask.runner import tasks
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
 from laion_dask.runner.stage import StageError
@@ -62,12 +63,12 @@ def here(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     list_wats(f"wats/{name}.warc.wat.gz" for name in PAGES)
 
     @contextmanager
-    def opened(*, gpu: bool = False) -> Iterator[Client]:
-        assert not gpu
+    def opened(stage: str, *, gpu: bool = False) -> Iterator[Client]:
+        assert (stage, gpu) == ("extract", False)
         yield client
 
     monkeypatch.setattr(frame, "open_client", opened)
-    monkeypatch.setattr(cluster, "open_client", opened)
+    monkeypatch.setattr(kinds, "open_client", opened)
     return tmp_path
 
 

@@ -22,6 +22,7 @@ from laion_dask.catalog import part
 from laion_dask.clip.clip import ModelError
 from laion_dask.params import Params
 from laion_dask.runner import stage as frame
+from laion_dask.runner import trace_file
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.parts import PartsFailedError
 from laion_dask.runner.stage import Resources, Stage, StageError
@@ -174,7 +175,7 @@ def here(client: Client, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A project folder where stages run on threads of this process."""
 
     @contextmanager
-    def opened(*, gpu: bool = False) -> Iterator[Client]:
+    def opened(_: str, *, gpu: bool = False) -> Iterator[Client]:
         assert not gpu
         yield client
 
@@ -183,7 +184,9 @@ def here(client: Client, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def tree(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    """Return the files of a folder, without the trace of the stages."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_text() for name, path in files.items() if not name.startswith("trace/")}
 
 
 @pytest.mark.usefixtures("here")
@@ -205,6 +208,24 @@ def test_a_second_run_finds_its_parts_finished_and_gives_the_same_files() -> Non
     frame.run(replace(STAGE, function=forbidden))
     assert Path("metrics/filter.json").read_bytes() == metrics
     assert tree(Path("data")) == files
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_parts_took_lies_beside_the_version_and_changes_nothing_of_it(lost: bool) -> None:  # noqa: FBT001 - a case
+    frame.run(STAGE)
+    first = trace_file.read(Path("data/trace/filter.parquet"))
+    assert first
+    assert [row["part"] for row in first.rows] == ["a", "b"]
+    assert first.belongs_to(Path("data"), Path("metrics"))
+    before = tree(Path("data")), tree(Path("metrics"))
+    if lost:
+        shutil.rmtree("data/trace")
+    frame.run(STAGE)
+    second = trace_file.read(Path("data/trace/filter.parquet"))
+    assert second
+    assert (second.rows == first.rows) is not lost
+    assert (second.identity, tree(Path("data")), tree(Path("metrics"))) == (first.identity, *before)
 
 
 def forbidden(out: Path, *, name: str) -> dict[str, Any]:
@@ -269,6 +290,9 @@ def failing(_: Params, __: Client) -> Iterator[Resources]:
 def test_resources_reach_every_part_and_parts_that_fail_fail_the_stage() -> None:
     with pytest.raises(PartsFailedError, match="2 of 2 parts failed"):
         frame.run(replace(STAGE, resources=failing))
+    record = trace_file.read(Path("data/trace/filter.parquet"))
+    assert record
+    assert [(row["part"], row["outcome"]) for row in record.rows] == [("a", "failed"), ("b", "failed")]
     assert not Path("data/filter").exists()
     assert not Path("metrics").exists()
 
@@ -278,7 +302,7 @@ def test_workers_end_before_the_servers_that_they_talk_to(client: Client, monkey
     ended = []
 
     @contextmanager
-    def opened(*, gpu: bool = False) -> Iterator[Client]:
+    def opened(_: str, *, gpu: bool = False) -> Iterator[Client]:
         assert not gpu
         yield client
         ended.append("workers")

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from laion_dask.extract.wat.ranges import AgainError, LocationError, See, first_line, get_http, get_other, get_s3
+from laion_dask.storage import objects
 
 BLOCK_BYTES: Final = 8 * 2**20
 """Bytes of one range request: about 40 requests for a WAT of Common Crawl, whose CDN refuses clients with too
@@ -31,6 +32,12 @@ WAITS_S: Final = (1.0, 4.0, 16.0, 60.0)
 MAX_RETRY_AFTER_S: Final = 120.0
 """A longer Retry-After is cut to this, so that reading a WAT ends."""
 
+_FEWER_WORKERS: Final = (
+    "check network and address, then run again with fewer workers: Common Crawl answers 403 or 503 to clients that ask "
+    "too often"
+)
+_LIST_AGAIN: Final = "run again: the files are listed anew, and nothing of this one is kept"
+
 
 class TransferError(Exception):
     """The host refused, the connection was lost, or the object changed, and no retry is left."""
@@ -41,6 +48,14 @@ class FileVersion(NamedTuple):
 
     size: int
     etag: str
+
+    def is_same(self, other: FileVersion) -> bool:
+        """Compare sizes, and ETags where both servers' answers have one."""
+        return self.size == other.size and (self.etag == other.etag or not self.etag or not other.etag)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.size:,} bytes, ETag {self.etag or 'none'}"
 
 
 class _ByteOrigin(Protocol):
@@ -62,9 +77,12 @@ class StoredFile:
     Every block is hashed when it is first read; `sha256` reads the remaining ones.
     """
 
-    def __init__(self, location: str) -> None:
-        """Open a path or URL and read its first block; raises `LocationError` or `TransferError`."""
-        self._origin = _open(location)
+    def __init__(self, location: str, listed: FileVersion | None = None) -> None:
+        """Open a path or URL and read its first block; raises `LocationError` or `TransferError`.
+
+        `listed` is the version that a listing told of: an object that has changed since is refused.
+        """
+        self._origin = _open(location, listed)
         self._hash = hashlib.sha256()
         self._blocks: dict[int, bytes] = {}
         self._prefetched: tuple[int, Future[bytes]] | None = None
@@ -142,41 +160,20 @@ class StoredFile:
         return self._pool.submit(self._origin.read, index * self._step, (index + 1) * self._step)
 
 
-def _open(location: str) -> _ByteOrigin:
+def _open(location: str, listed: FileVersion | None) -> _ByteOrigin:
     if "://" not in location:
         return _Local(Path(location))
     from fsspec.core import url_to_fs  # noqa: PLC0415 - only remote WATs need it
 
     try:
-        system, path = url_to_fs(location, **_options(location))
+        system, path = url_to_fs(location, **objects.options(location))
     except (ValueError, ImportError) as error:
         raise LocationError(f"{location}: {first_line(error)}. Remedy: use a path, https:// or s3://") from error
     names = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
     if "file" in names:
         return _Local(Path(path))
     get = get_http if "https" in names else get_s3 if "s3" in names else get_other
-    return _Remote(location, functools.partial(get, system, path))
-
-
-def _options(location: str) -> dict[str, Any]:
-    """Return options for fsspec beyond the user's own configuration."""
-    if not location.startswith(("s3://", "s3a://")):
-        return {}
-    from fsspec.config import conf  # noqa: PLC0415
-
-    # Retries are made here, not by botocore. Without credentials, public buckets can still be read.
-    options: dict[str, Any] = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
-    if not conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}:
-        options["anon"] = not _has_credentials()
-    return options
-
-
-@functools.cache
-def _has_credentials() -> bool:
-    """Tell whether botocore finds credentials for S3; outside of Amazon's machines the search takes seconds."""
-    import botocore.session  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    return botocore.session.get_session().get_credentials() is not None
+    return _Remote(location, functools.partial(get, system, path), listed)
 
 
 class _Local:
@@ -212,7 +209,8 @@ class _Local:
 class _Remote:
     """An object at a URL, read by range requests; an interrupted one continues where it ended."""
 
-    def __init__(self, url: str, get: Callable[[int, int, bytearray, See], None]) -> None:
+    def __init__(self, url: str, get: Callable[[int, int, bytearray, See], None], listed: FileVersion | None) -> None:
+        self._listed = listed
         self.block_bytes = BLOCK_BYTES
         self.requests = 0
         self._url = url
@@ -237,6 +235,9 @@ class _Remote:
         try:
             self._get(start, end, data, self._see)
         except LocationError as error:
+            if self._listed is not None and self._version is None:
+                message = f"{self._url} was there when it was listed ({self._listed}), and is not now: {error}"
+                raise TransferError(f"{message}. Remedy: {_LIST_AGAIN}") from error
             # After a successful request, the location is not wrong: this is an error of the transfer.
             raise (TransferError if self._version else LocationError)(f"{self._url}: {error}") from error
         except AgainError as error:
@@ -260,6 +261,9 @@ class _Remote:
         """Compare the first answer's size and ETag with every later one."""
         version = FileVersion(size, etag)
         if self._version is None:
+            if self._listed is not None and not version.is_same(self._listed):
+                message = f"{self._url} has changed since it was listed: it was {self._listed}, and is now {version}"
+                raise TransferError(f"{message}. Remedy: {_LIST_AGAIN}")
             self._version = version
         elif version != self._version:
             raise TransferError(
@@ -270,9 +274,9 @@ class _Remote:
     def _wait(self, error: AgainError, waits: Iterator[float]) -> None:
         wait = next(waits, None)
         if wait is None or self._closing.is_set():
+            remedy = objects.RIGHTS_REMEDY if error.lacks_right else _FEWER_WORKERS
             raise TransferError(
-                f"{self._url}: {error} (after {len(WAITS_S) + 1} requests). Remedy: check network and address, then "
-                "run again with fewer workers: Common Crawl answers 403 or 503 to clients that ask too often"
+                f"{self._url}: {error} (after {len(WAITS_S) + 1} requests). Remedy: {remedy}"
             ) from error
         pause(self._closing, max(wait, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
 

@@ -13,6 +13,10 @@ See = Callable[[int, str], None]
 
 # Not worth retrying. 400: invalid address; 405: not readable; 416: the file ends before this range.
 _GONE: Final = frozenset({400, 404, 405, 410, 416})
+# What S3 answers, with status 403, to a client that it does not know or that lacks the right.
+_NO_RIGHT: Final = frozenset(
+    {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+)
 _MAX_TEXT: Final = 200
 
 
@@ -21,11 +25,15 @@ class LocationError(Exception):
 
 
 class AgainError(Exception):
-    """This request failed, but a retry may succeed; `retry_after_s` is the server's Retry-After, 0 without one."""
+    """This request failed, but a retry may succeed; `retry_after_s` is the server's Retry-After, 0 without one.
 
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+    `lacks_right` says that the server does not know the client, or that the client lacks the right to read.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0, *, lacks_right: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.lacks_right = lacks_right
 
 
 def get_http(system: Any, url: str, start: int, end: int, data: bytearray, see: See) -> None:  # noqa: ANN401
@@ -139,7 +147,8 @@ def _refused(status: int, reason: str, retry_after: str) -> Exception:
     if status in _GONE:
         return LocationError(message)
     # Only seconds: the other form, a date, would depend on the clock.
-    return AgainError(message, float(retry_after) if retry_after.isdecimal() and len(retry_after) < 9 else 0.0)
+    seconds = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 9 else 0.0
+    return AgainError(message, seconds, lacks_right=reason in _NO_RIGHT)
 
 
 def first_line(error: Exception) -> str:

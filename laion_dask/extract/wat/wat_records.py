@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
-from laion_dask.extract.wat.blocks import StoredFile, TransferError
+from laion_dask.extract.wat.blocks import FileVersion, StoredFile, TransferError
 from laion_dask.extract.wat.ranges import LocationError
 from laion_dask.extract.wat.wat_damage import MAX_RECORD_BYTES, CarefulReader, Damage, WatRecord
 
@@ -40,6 +40,8 @@ class UnreadableWatError(Exception):
 class Reading:
     """Statistics of one reading."""
 
+    listed: FileVersion | None = None
+    """Size and ETag of an object as it was listed, which it must still have; None where nothing was listed."""
     fallback: bool = False
     """Whether warcio had to read some part that FastWARC could not."""
     bytes: int = 0
@@ -64,7 +66,7 @@ def records(location: str, reader: str, reading: Reading) -> Iterator[WatRecord 
     as complete. `reading` is filled in as far as reading gets.
     """
     try:
-        stored = StoredFile(location)
+        stored = StoredFile(location, reading.listed)
     except LocationError as error:
         raise UnreadableWatError(str(error)) from error
     reading.size, reading.etag, reading.reader = stored.size, stored.etag, reader

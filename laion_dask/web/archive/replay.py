@@ -30,7 +30,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from laion_dask.storage import printable
-from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
+from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, OWN_NAME, ReplayAddress
 from laion_dask.web.warc.recorded import AnswerRecord, Recorded, RecordPlace, Survey, normal_url, read
 from laion_dask.web.warc.warc_files import WarcFileError, WarcRecord
 
@@ -48,10 +48,19 @@ _LOOP_PASSES: Final = 5  # passes of the event loop: more than it needs to regis
 class Loopback:
     """A context manager that serves a handler over http and https on 127.0.0.1 in a thread of its own.
 
-    It counts `requests`, and by host the `peak` of concurrent ones.
+    It counts `requests`, and by host the `peak` of concurrent ones. If `encrypted`, the http port too speaks TLS; see
+    `replay_address.over_tls`.
     """
 
-    def __init__(self, handler: Handler, *, http_port: int = 0, https_port: int = 0) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        host: str = "127.0.0.1",
+        http_port: int = 0,
+        https_port: int = 0,
+        encrypted: bool = False,
+    ) -> None:
         self._handler = handler
         self._ports = (http_port, https_port)
         self._authority = trustme.CA()
@@ -63,7 +72,7 @@ class Loopback:
         self._open: Counter[str] = Counter()
         self.requests = 0
         self.peak: Counter[str] = Counter()
-        self.address = ReplayAddress("127.0.0.1", 0, 0, self._authority.cert_pem.bytes().decode())
+        self.address = ReplayAddress(host, 0, 0, self._authority.cert_pem.bytes().decode(), encrypted=encrypted)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -85,7 +94,8 @@ class Loopback:
 
     async def _start(self) -> tuple[int, int]:
         ports = []
-        for port, tls in zip(self._ports, (None, self._tls()), strict=True):
+        encryption = self._tls()
+        for port, tls in zip(self._ports, (encryption if self.address.encrypted else None, encryption), strict=True):
             runner = web.ServerRunner(
                 web.Server(self._count, access_log=None), handle_signals=False, shutdown_timeout=0.1
             )
@@ -138,7 +148,7 @@ class Loopback:
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._authority.issue_cert("localhost", self.address.host).configure_cert(context)
+        self._authority.issue_cert(OWN_NAME, self.address.host).configure_cert(context)
         context.sni_callback = self._choose_certificate
         return context
 
@@ -226,13 +236,20 @@ class Replay(Loopback):
     connections for other reasons. `ReplayError` where a file is missing or cannot be read to its end.
 
     Every user of the machine can reach the ports. So a client that does not send the token of `address` as `MARK` gets
-    403 and nothing from the files, unless the server is `for_all`.
+    403 and nothing from the files, unless the server is `for_all`. If `encrypted`, no client can send it in clear.
     """
 
     def __init__(
-        self, paths: Sequence[Path], *, http_port: int = 0, https_port: int = 0, for_all: bool = False
+        self,
+        paths: Sequence[Path],
+        *,
+        host: str = "127.0.0.1",
+        http_port: int = 0,
+        https_port: int = 0,
+        for_all: bool = False,
+        encrypted: bool = False,
     ) -> None:
-        super().__init__(self._authorize, http_port=http_port, https_port=https_port)
+        super().__init__(self._authorize, host=host, http_port=http_port, https_port=https_port, encrypted=encrypted)
         self.address = replace(self.address, marks=True, token="" if for_all else secrets.token_hex(16))
         # The folder is made only when a file has to be unpacked.
         self._scratch = Path(gettempdir()) / f"laion-dask-replay-{uuid4().hex}"
@@ -269,7 +286,7 @@ class Replay(Loopback):
         return await self._answer(request)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        url = normal_url(f"{'https' if request.secure else 'http'}://{request.host}{request.raw_path}")
+        url = normal_url(f"{self._scheme(request)}://{request.host}{request.raw_path}")
         if url is None or _host(url) not in self.index.hosts or self.index.is_named(url):
             return self._hang_up(request)
         place = self.index.find(url)
@@ -288,6 +305,13 @@ class Replay(Loopback):
         elif recorded.cut:
             return await self._break_off(request, recorded, headers)
         return web.Response(status=recorded.status, reason=recorded.reason, headers=headers, body=recorded.body)
+
+    def _scheme(self, request: web.BaseRequest) -> str:
+        """Return the scheme of the URL that is asked for: the port tells it, as both ports may speak TLS."""
+        if not self.address.encrypted or request.transport is None:
+            return "https" if request.secure else "http"
+        port = request.transport.get_extra_info("sockname")[1]
+        return "https" if port == self.address.https_port else "http"
 
     def _hang_up(self, request: web.BaseRequest) -> web.Response:
         if MARK in request.headers:

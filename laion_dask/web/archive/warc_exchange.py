@@ -22,7 +22,8 @@ from warcio.recordloader import ArcWarcRecord
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from laion_dask.web.fetch.exchange import NOT_HTTP, Headers, Reply, retry_after_s
+from laion_dask.web.fetch.exchange import NOT_HTTP, Reply
+from laion_dask.web.fetch.retry_after import Headers, retry_after_s
 from laion_dask.web.warc import codings
 from laion_dask.web.warc.recorded import FIELD, Recorded
 

@@ -12,4 +12,5 @@
 - outcome: The outcome of a URL: keep and the decoded body, or a reason of the closed list; and each attempt at it.
 - replay_address: The address of a replay server, and the headers by which it marks what hosts did not answer.
 - response_head: Accept a repeated Content-Length as browsers do, which aiohttp's parser refuses.
+- retry_after: Read the Retry-After header of an answer.
 """

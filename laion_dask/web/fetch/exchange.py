@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import cache, lru_cache, partial
 from typing import Final, Protocol
 
@@ -24,11 +23,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress
+from laion_dask.web.fetch.replay_address import MARK, MARK_DATE, NO_ANSWER, NO_BODY, ReplayAddress, over_tls
 from laion_dask.web.fetch.response_head import Connector
+from laion_dask.web.fetch.retry_after import Headers, retry_after_s
 from laion_dask.web.warc import codings, http_message
-
-Headers = tuple[tuple[str, str], ...]
 
 _SMALL_BYTES: Final = 64 * 1024
 _KEEPALIVE_S: Final = 4.0  # idle connections to many hosts must not use up the file descriptors
@@ -132,8 +130,8 @@ async def open_session(replay: ReplayAddress | None, *, user_agent: str, connect
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     ) as session:
-        if marked:
-            yield partial(_replayed, session)
+        if replay is not None and marked:
+            yield partial(_replayed, session, encrypted=replay.encrypted)
         else:
             yield partial(exchange, session, refused_is_gone=replay is not None)
 
@@ -180,7 +178,7 @@ async def exchange(
         return _NO_NAME
     try:
         async with asyncio.timeout(limits.timeout_s):
-            return await _get(session, target, limits, wanted)
+            return await _get(session, target.href, limits, wanted)
     except TimeoutError:
         return Reply(failure="timeout", message=f"not finished after {limits.timeout_s:g} s", retry=True)
     except (aiohttp.ClientResponseError, HttpProcessingError):
@@ -201,9 +199,13 @@ async def exchange(
 
 
 async def _get(
-    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession,
+    href: str,
+    limits: ExchangeLimits,
+    wanted: Callable[[Reply], bool],
+    tls_name: str | None = None,
 ) -> Reply:
-    async with session.get(URL(target.href, encoded=True), allow_redirects=False) as response:
+    async with session.get(URL(href, encoded=True), allow_redirects=False, server_hostname=tls_name) as response:
         return await _read(response, limits, wanted)
 
 
@@ -226,7 +228,12 @@ async def _read(response: aiohttp.ClientResponse, limits: ExchangeLimits, wanted
 
 
 async def _replayed(
-    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession,
+    target: guard.Target,
+    limits: ExchangeLimits,
+    wanted: Callable[[Reply], bool],
+    *,
+    encrypted: bool,
 ) -> Reply:
     """GET a target from a replay server that marks its answers, on behalf of all hosts.
 
@@ -235,14 +242,15 @@ async def _replayed(
     """
     if not _is_name(target.host):
         return replace(_NO_NAME, date=_NO_DATE)
+    href, tls_name = over_tls(target.href) if encrypted else (target.href, None)
     for last in (False,) * (_REPLAY_ATTEMPTS - 1) + (True,):
         try:
             async with asyncio.timeout(_REPLAY_S):
-                return await _get_marked(session, target, limits, wanted)
+                return await _get_marked(session, href, limits, wanted, tls_name)
         except TimeoutError as error:
             raise _gone(target, f"has not answered for {_REPLAY_S:g} s") from error
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            if (reply := _of_recording(error)) is not None:
+            if (reply := _of_recording(error, tls_name)) is not None:
                 return replace(reply, date=_NO_DATE)
             if last or isinstance(_cause(error), ConnectionRefusedError):
                 raise _gone(target, f"is gone ({type(_cause(error)).__name__})") from error
@@ -264,7 +272,11 @@ def _is_name(host: str) -> bool:
 
 
 async def _get_marked(
-    session: aiohttp.ClientSession, target: guard.Target, limits: ExchangeLimits, wanted: Callable[[Reply], bool]
+    session: aiohttp.ClientSession,
+    href: str,
+    limits: ExchangeLimits,
+    wanted: Callable[[Reply], bool],
+    tls_name: str | None,
 ) -> Reply:
     marks = dict.fromkeys((MARK, MARK_DATE), "")
     body_is_missing = False
@@ -286,17 +298,19 @@ async def _get_marked(
         body_is_missing = marks[MARK] == NO_BODY
         return not body_is_missing
 
-    reply = unmarked(await _get(session, target, limits, readable))
+    reply = unmarked(await _get(session, href, limits, readable, tls_name))
     return replace(_LOST, date=reply.date) if body_is_missing or marks[MARK] == NO_ANSWER else reply
 
 
-def _of_recording(error: Exception) -> Reply | None:
+def _of_recording(error: Exception, tls_name: str | None) -> Reply | None:
     """Return the reply for an error of the recorded answer or of the address; None where this machine is the cause."""
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return NOT_HTTP
     if isinstance(error, aiohttp.ClientPayloadError):
         return NOT_HTTP if _is_garbage(error) else None
-    of_address = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientSSLError)
+    # A certificate of another authority, or a fault of TLS under the server's own name, is of no host.
+    of_server = tls_name is not None or isinstance(error, aiohttp.ClientConnectorCertificateError)
+    of_address = isinstance(error, aiohttp.InvalidURL) or (isinstance(error, aiohttp.ClientSSLError) and not of_server)
     return _no_connection(error) if of_address or isinstance(_cause(error), guard.NotReplayedError) else None
 
 
@@ -368,33 +382,3 @@ async def _discard(response: aiohttp.ClientResponse) -> None:
         read_bytes += len(chunk)
         if read_bytes > _SMALL_BYTES:
             return
-
-
-def retry_after_s(headers: Headers, came: datetime | None = None) -> float:
-    """Return the seconds of a Retry-After header (RFC 9110 10.2.3); 0 where there is no valid one.
-
-    A date is compared with the response's own Date, so that the clocks of two machines need not agree; without that
-    header, with `came`, the time at which the response arrived (default: now).
-    """
-    value = _last(headers, "retry-after")
-    if value.isdecimal():
-        return float(value)
-    until = _date(value) if value else None
-    if until is None:
-        return 0.0
-    now = _date(_last(headers, "date")) or came or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds())
-
-
-def _last(headers: Headers, wanted: str) -> str:
-    return next((value.strip() for name, value in reversed(headers) if name.lower() == wanted), "")
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(value)
-        found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        # OverflowError: a time zone moves a date of year 1 or 9999 out of the calendar.
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from laion_dask import params
@@ -40,6 +41,8 @@ class LimitServerAddress:
     port: int
     token: str
     lease_s: float = 30.0
+    ca_pem: str = field(default="", repr=False)
+    """The certificate authority of the run, which the server's certificate must be of; empty: without TLS."""
 
 
 class Lines:
@@ -93,6 +96,14 @@ def _gone(address: LimitServerAddress) -> LimitServerGoneError:
     )
 
 
+def _not_of_this_run(address: LimitServerAddress, error: ssl.SSLError) -> LimitServerGoneError:
+    reason = getattr(error, "verify_message", "") or error.reason
+    return LimitServerGoneError(
+        f"{address.host}:{address.port}: what answers there is not the limit server of this run ({reason}). Remedy: "
+        "check that laion-dask.cluster.host is the driver's address, and that nothing on the way opens TLS; run again"
+    )
+
+
 @dataclass(eq=False, slots=True)
 class _Lease:
     """A slot that a task waits for, or holds until the lease ends."""
@@ -139,6 +150,8 @@ class _LimitClient:
                     reader, answer = await self._send_token()
             except ConnectionRefusedError as error:
                 raise _gone(self._address) from error
+            except ssl.SSLError as error:
+                raise _not_of_this_run(self._address, error) from error
             except OSError as error:
                 reset = isinstance(error, ConnectionError)
                 if loop.time() > until or (reset and next(connects) >= _MAX_CONNECTS):
@@ -157,7 +170,8 @@ class _LimitClient:
 
     async def _send_token(self) -> tuple[asyncio.StreamReader, str]:
         address = self._address
-        reader, writer = await asyncio.open_connection(address.host, address.port, limit=LINE_BYTES)
+        tls = ssl.create_default_context(cadata=address.ca_pem) if address.ca_pem else None
+        reader, writer = await asyncio.open_connection(address.host, address.port, limit=LINE_BYTES, ssl=tls)
         self._writer = writer
         writer.write(f"{address.token}\n".encode())
         answer = (await reader.readline()).strip().decode()
@@ -171,6 +185,9 @@ class _LimitClient:
             self._end.cancel()
         if self._writer is not None:
             self._writer.close()
+            if self._address.ca_pem:
+                # The orderly end of TLS would wait for the server, which may be down and needs none.
+                self._writer.transport.abort()
         self._lines = None
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
@@ -193,7 +210,7 @@ class _LimitClient:
     async def _while_connected(self, reader: asyncio.StreamReader) -> None:
         beating = asyncio.ensure_future(self._beat())
         try:
-            with suppress(ConnectionError, ValueError):
+            with suppress(ConnectionError, ValueError, ssl.SSLError):
                 while line := await reader.readline():
                     self._handle(line.decode().split())
         finally:

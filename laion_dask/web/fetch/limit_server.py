@@ -11,6 +11,9 @@ when the client closes its connection, and when it has sent nothing for `lease_s
 down). A client that has had no answer for `lease_s` by its own clock, which started earlier, gives up its slots first:
 it aborts its requests, connects again and asks again. So a client that is cut off never holds a slot that the server
 has granted to another one. A suspended process sends no requests meanwhile, and aborts its old ones when it resumes.
+
+An encrypted server speaks TLS only, with a certificate that is made for it. The address has its certificate authority,
+so a client sends the token to no other server.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ import asyncio
 import hmac
 import secrets
 import socket
+import ssl
 import threading
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from laion_dask import params
 from laion_dask.web.fetch.host_limits import HostLimits
@@ -51,13 +56,20 @@ class LimitServer:
     a heartbeat, which the server sends back.
     """
 
-    def __init__(self, settings: params.Download, host: str = "127.0.0.1", *, lease_s: float = 30.0) -> None:
+    def __init__(
+        self, settings: params.Download, host: str = "127.0.0.1", *, lease_s: float = 30.0, encrypted: bool = False
+    ) -> None:
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: set[_Client] = set()
-        self.address = LimitServerAddress(host, 0, secrets.token_hex(16), lease_s)
+        self._connections: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
+        self._tls: ssl.SSLContext | None = None
+        ca_pem = ""
+        if encrypted:
+            self._tls, ca_pem = _certified(host)
+        self.address = LimitServerAddress(host, 0, secrets.token_hex(16), lease_s, ca_pem)
 
     def __enter__(self) -> Self:
         loop = self._loop = asyncio.new_event_loop()
@@ -79,7 +91,14 @@ class LimitServer:
 
     async def _start(self) -> int:
         self._limits = HostLimits(self._settings)
-        self._server = await asyncio.start_server(self._serve, self.address.host, 0, limit=LINE_BYTES)
+        self._server = await asyncio.start_server(
+            self._serve,
+            self.address.host,
+            0,
+            limit=LINE_BYTES,
+            ssl=self._tls,
+            ssl_handshake_timeout=_HELLO_S if self._tls else None,
+        )
         return int(self._server.sockets[0].getsockname()[1])
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -102,11 +121,19 @@ class LimitServer:
         for listening in server.sockets if server else ():
             loop.remove_reader(listening.fileno())
         idle_passes = 0
+        earlier: set[asyncio.Task[Any]] = set()
         while idle_passes < _LOOP_PASSES:
-            for task in self._tasks:
+            tasks = asyncio.all_tasks()
+            # A client's task is in `_tasks` from its first pass on; cancelled before that, Python 3.11 would log an
+            # error. An older task that is not there is a TLS handshake.
+            for task in self._tasks | ((tasks & earlier) - {asyncio.current_task()}):
                 if not task.cancelling():
                     task.cancel()
+            # The orderly end of TLS waits for the client, which may be silent.
+            for connection in list(self._connections) if self._tls else ():
+                connection.abort()
             await asyncio.sleep(0)
+            earlier = tasks
             idle_passes = idle_passes + 1 if asyncio.all_tasks() == {asyncio.current_task()} else 0
         if server:
             server.close()
@@ -116,9 +143,10 @@ class LimitServer:
         if task is not None:
             self._tasks.add(task)
         client = _Client(Lines(writer))
+        self._connections.add(writer.transport)
         try:
             # A client without the token, or one that does not keep to the protocol, is no worker of this run.
-            with suppress(TimeoutError, ValueError, ConnectionError):
+            with suppress(TimeoutError, ValueError, ConnectionError, ssl.SSLError):
                 if await self._has_token(reader, writer):
                     self._clients.add(client)
                     await self._listen(reader, writer, client)
@@ -186,6 +214,16 @@ class LimitServer:
             client.lines.put(f"grant {number}")
             # The slot is held until this task is cancelled: by the client, or when the client is gone.
             await asyncio.get_running_loop().create_future()
+
+
+def _certified(host: str) -> tuple[ssl.SSLContext, str]:
+    """Make a certificate authority and a certificate of it for an address; return the server's TLS, and the PEM."""
+    import trustme  # noqa: PLC0415 - its cryptography takes a while to load, and local runs need none
+
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(host).configure_cert(context)
+    return context, authority.cert_pem.bytes().decode()
 
 
 def _keep_alive(writer: asyncio.StreamWriter, lease_s: float) -> None:

@@ -24,7 +24,7 @@ from made.texts import translators
 from typer.testing import CliRunner
 
 from laion_dask.cli.main import app
-from laion_dask.runner import cluster
+from laion_dask.cluster import kinds
 from laion_dask.schema.reasons import KEEP
 from laion_dask.standalone import tables
 from laion_dask.standalone import translate as standalone
@@ -53,11 +53,11 @@ def here(tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> Pat
     """An empty folder to stand in; commands run on threads of this process."""
 
     @contextmanager
-    def opened(*, gpu: bool = False) -> Iterator[Client]:
-        assert gpu
+    def opened(stage: str, *, gpu: bool = False) -> Iterator[Client]:
+        assert (stage, gpu) == ("translate", True)
         yield client
 
-    monkeypatch.setattr(cluster, "open_client", opened)
+    monkeypatch.setattr(kinds, "open_client", opened)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

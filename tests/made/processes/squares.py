@@ -10,6 +10,7 @@ from distributed import Client
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
+from laion_dask.runner.trace import MEASURES
 from laion_dask.storage.files import digest
 
 calls: list[int] = []
@@ -34,4 +35,6 @@ def run(todo: list[Part], work: Path, client: Client, **shared: object) -> list[
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the files of a folder, without what the parts there took."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if MEASURES not in path.parts}

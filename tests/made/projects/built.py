@@ -42,21 +42,29 @@ def build(base: Path) -> tuple[Path, Project]:
     test_dvc.py may change the clone; nobody may change the copy.
     """
     base.mkdir(exist_ok=True)
-    clone, copy, done = base / "c", base / "p", base / "done"
+    built, copy, done = base / "c", base / "p", base / "done"
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             # What a build that failed has left.
-            for folder in (clone, copy, base / "params"):
+            for folder in (built, copy, base / "params"):
                 shutil.rmtree(folder, ignore_errors=True)
-            _clone(clone, base / "params")
-            _copy(clone, copy)
+            _build(built, base / "params")
+            _copy(built, copy)
             done.touch()
-    return clone, Project(copy)
+    return built, Project(copy)
 
 
-def _clone(folder: Path, params: Path) -> None:
-    """Copy the working tree as it is into a Git repository of its own, and build the small demo there."""
+def _build(folder: Path, params: Path) -> None:
+    """Build the small demo in a clone, and commit the version."""
+    clone(folder, params)
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "-A")
+    call(folder, "git", "commit", "-qm", "first version")
+
+
+def clone(folder: Path, params: Path) -> None:
+    """Copy the working tree as it is into a Git repository of its own, with the small demo's parameters."""
     listed = call(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in listed:
         if (ROOT / name).is_file():
@@ -67,13 +75,10 @@ def _clone(folder: Path, params: Path) -> None:
     call(folder, "git", "init", "-q")
     call(folder, "git", "add", "-A")
     call(folder, "git", "commit", "-qm", "small demo")
-    call(folder, "dvc", "repro")
-    call(folder, "git", "add", "-A")
-    call(folder, "git", "commit", "-qm", "first version")
 
 
-def _copy(clone: Path, folder: Path) -> None:
+def _copy(built: Path, folder: Path) -> None:
     Project.create(folder, SMALL)
     for name in _LEFT:
-        shutil.copytree(clone / name, folder / name, symlinks=True)
-    shutil.copy(clone / "mlflow.db", folder)
+        shutil.copytree(built / name, folder / name, symlinks=True)
+    shutil.copy(built / "mlflow.db", folder)

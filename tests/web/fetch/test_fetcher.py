@@ -16,9 +16,10 @@ from made.servers.replies import BODY, fetch
 from laion_dask import params
 from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch import guard
-from laion_dask.web.fetch.exchange import ReplayGoneError, retry_after_s
+from laion_dask.web.fetch.exchange import ReplayGoneError
 from laion_dask.web.fetch.fetcher import backoff_s
 from laion_dask.web.fetch.replay_address import ReplayAddress
+from laion_dask.web.fetch.retry_after import retry_after_s
 from laion_dask.web.urls.ip_addresses import is_public_address
 
 BOMB = gzip.compress(bytes(30_000_000), 1)

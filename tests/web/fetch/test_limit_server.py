@@ -21,7 +21,7 @@ from laion_dask import params
 from laion_dask.web.archive.replay import Loopback
 from laion_dask.web.fetch.fetcher import open_fetcher
 from laion_dask.web.fetch.host_limits import HostLimits
-from laion_dask.web.fetch.leases import LimitServerAddress, LimitServerGoneError, open_limits
+from laion_dask.web.fetch.leases import LeaseLostError, LimitServerAddress, LimitServerGoneError, open_limits
 from laion_dask.web.fetch.limit_server import LimitServer
 from laion_dask.web.fetch.replay_address import ReplayAddress
 
@@ -226,7 +226,10 @@ def test_a_client_without_the_token_gets_no_slot(
 
 
 @pytest.mark.slow
-def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(defaults: params.Params) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["in clear", "by TLS"])
+def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(
+    defaults: params.Params, *, encrypted: bool
+) -> None:
     settings = limits(defaults, connections_per_host=1)
     over = threading.Event()
 
@@ -237,12 +240,17 @@ def test_a_server_that_ends_while_workers_come_leaves_nobody_half_served(default
                 connection.sendall(f"{address.token}\ntake 0 a.example 0\ntake 1 a.example 0\n".encode())
                 connection.recv(16)
 
+    def come_by_tls(address: LimitServerAddress) -> None:
+        while not over.is_set():
+            with suppress(LimitServerGoneError, LeaseLostError):
+                asyncio.run(one_slot(settings, address, "a.example"))
+
     for _ in range(40):
         over.clear()
         with ThreadPoolExecutor(4) as workers:
-            with LimitServer(settings) as server:
+            with LimitServer(settings, encrypted=encrypted) as server:
                 for _ in range(4):
-                    workers.submit(come, server.address)
+                    workers.submit(come_by_tls if encrypted else come, server.address)
                 time.sleep(0.01)
             over.set()
     # A task or a connection that was left behind is reported when it is collected, which pytest counts as a failure.

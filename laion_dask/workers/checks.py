@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from laion_dask.runner import absolute, code_digest, part_files
 from laion_dask.storage.files import sha256
+from laion_dask.storage.sync import sync_names
+from laion_dask.workers import absolute, code_digest
 
 SIGN: Final = ".run-"
 """Prefix of the marker file that a driver leaves beside its parts while it runs."""
@@ -39,6 +40,14 @@ _OTHER_CODE: Final = (
 
 class WorkerRefusedError(Exception):
     """A worker's code or files differ from the driver's; the message has host, reason and remedy."""
+
+    def __init__(self, message: str, worker: str = "") -> None:
+        super().__init__(message, worker)  # both, so that it can be unpickled
+        self.worker = worker
+        """Its address."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ def issue_ticket(work: Path, files: Mapping[str, str]) -> Iterator[Ticket]:
     nonce = secrets.token_hex(16)
     sign = work / f"{SIGN}{nonce[:8]}"
     sign.write_text(nonce)
-    part_files.sync_names(work)
+    sync_names(work)
     try:
         yield Ticket(sign, nonce, code_digest.of_process(), files)
     finally:
@@ -97,41 +106,10 @@ def statuses(args: Mapping[str, Any]) -> dict[Path, Status]:
     return found
 
 
-def compare(codes: Mapping[str, Any]) -> None:
-    """Raise `WorkerRefusedError` if a worker has other code; `codes` are results of `code_reader` by address.
-
-    Workers that join later are checked with each task.
-    """
-    for address, found in codes.items():
-        if isinstance(found, OSError):
-            continue  # the worker has left
-        differences = (
-            code_digest.of_process().differences(found)
-            if isinstance(found, code_digest.Code)
-            else [f"it has no laion_dask that can compare itself ({found})"]
-        )
-        if differences:
-            raise WorkerRefusedError(f"the worker {address} is refused: {_OTHER_CODE.format('; '.join(differences))}")
-
-
-def code_reader() -> Callable[[], Any]:
-    """Return a function that returns, on a worker, the code that this worker has."""
-
-    # A nested function is pickled by value, not by name: the worker's code may not have the name.
-    def code_of_worker() -> object:
-        try:
-            from laion_dask.runner import code_digest  # noqa: PLC0415 - on the worker
-        except ImportError as error:
-            return str(error)
-        return code_digest.of_process()
-
-    return code_of_worker
-
-
 def check(ticket: Ticket) -> None:
     """Raise `WorkerRefusedError` unless this process has the driver's code, folder and named files."""
     if differences := code_digest.of_process().differences(ticket.code):
-        raise WorkerRefusedError(f"{_here()} is refused: {_OTHER_CODE.format('; '.join(differences))}")
+        raise _error(_OTHER_CODE.format("; ".join(differences)))
     if not _in_time(lambda: _content(ticket.sign) == ticket.nonce, ticket.sign.parent):
         raise _refused(
             f"it does not see the driver's folder {ticket.sign.parent}",
@@ -160,11 +138,23 @@ def check_paths(args: Mapping[str, Any]) -> None:
 
 
 def _refused(reason: str, remedy: str) -> WorkerRefusedError:
-    return WorkerRefusedError(f"{_here()} is refused: {reason}. Remedy: {remedy}")
+    return _error(f"{reason}. Remedy: {remedy}")
 
 
-def _here() -> str:
-    return f"a worker on {socket.gethostname()} (process {os.getpid()})"
+def _error(what: str) -> WorkerRefusedError:
+    return WorkerRefusedError(
+        f"a worker on {socket.gethostname()} (process {os.getpid()}) is refused: {what}", _address()
+    )
+
+
+def _address() -> str:
+    """Return the address of this worker, "" in a process that is none."""
+    from distributed import get_worker  # noqa: PLC0415 - on a worker it is loaded anyway
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""
 
 
 def _content(path: Path) -> str:

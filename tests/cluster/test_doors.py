@@ -23,7 +23,7 @@ from distributed.protocol.pickle import dumps
 from distributed.security import Security
 from made.processes import programs, users
 
-from laion_dask.runner.cluster import open_client
+from laion_dask.cluster.kinds import open_client
 
 ENOUGH_S = 120.0
 # How the end of each attempt is told: without encryption, and with a certificate of one's own. A timeout is no refusal.

@@ -15,7 +15,7 @@ from made.places import ROOT
 from made.processes import programs
 from ruamel.yaml import YAML
 
-from laion_dask.runner import code_digest
+from laion_dask.workers import code_digest
 
 STAGES = tuple(YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"])
 
@@ -52,6 +52,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("laion_dask/folder/added", True),
         ("workflow/one.py", True),
         ("laion_dask/schema/tables.py", True),
+        ("laion_dask/schema/traces.py", False),
         ("laion_dask/params/one.py", True),
         ("laion_dask/params/two.py", False),
         ("laion_dask/other.py", False),
@@ -103,7 +104,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def asked(folder: Path, what: str) -> str:
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from laion_dask.runner import code_digest; print({what})"
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from laion_dask.workers import code_digest; print({what})"
     done = programs.finished([sys.executable, "-I", "-c", code], check=True, cwd=folder)
     return done.stdout.strip()
 

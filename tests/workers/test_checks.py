@@ -15,10 +15,12 @@ from made.processes.squares import numbers, run
 from laion_dask import params
 from laion_dask.inputs.named_files import named_files
 from laion_dask.params import filters, heads
-from laion_dask.runner import absolute, part_files, tasks, worker_checks
+from laion_dask.runner import part_files, tasks
 from laion_dask.runner.tasks import PartUnseenError
-from laion_dask.runner.worker_checks import Ticket, WorkerRefusedError
 from laion_dask.score import tags
+from laion_dask.workers import absolute
+from laion_dask.workers import checks as worker_checks
+from laion_dask.workers.checks import Ticket, WorkerRefusedError
 
 PROMPTS = "{group: {first: a, second: b}}"
 
