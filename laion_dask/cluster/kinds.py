@@ -108,6 +108,16 @@ def _client(found: Settings, connect: Callable[[], Client]) -> Iterator[Client]:
             "scheduler's address such as tls://host:8786"
         )
         raise ClusterError(message) from error
+    except TypeError as error:
+        # Dask's error where an address asks for TLS and the configuration names no certificate.
+        if "ssl_context" not in str(error):
+            raise
+        message = (
+            f"{found.where['kind']} = {found.kind!r} asks for a certificate, and this machine's Dask configuration "
+            "names none. Remedy: set distributed.comm.tls.ca-file, distributed.comm.tls.client.cert and "
+            "distributed.comm.tls.client.key, as for the scheduler and its workers"
+        )
+        raise ClusterError(message) from error
     except OSError as error:
         message = (
             f"{found.where['kind']} = {found.kind!r} does not answer within {_ANSWERS_S} s ({error}). Remedy: check "

@@ -143,15 +143,18 @@ def silence() -> Iterator[None]:
     """Keep Dask's log from the terminal until the cluster's event loop has ended.
 
     Dask's own `silence_logs` ends while a cluster closes. Connections that break after that, e.g. because a signal has
-    ended the workers too, would be logged with a traceback.
+    ended the workers too, would be logged with a traceback. So would a scheduler that is lost.
     """
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # All of them: Dask's configuration gives some, such as distributed.client, a level of their own.
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    levels = {logger: logger.level for logger in map(logging.getLogger, ["distributed", *names])}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _made(make: Callable[[], Cluster]) -> Cluster:

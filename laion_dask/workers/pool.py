@@ -90,7 +90,9 @@ class Pool:
         self._restarting: set[str] = set()
         self._told: set[tuple[str, str]] = set()
         self._error = ""
-        self._mixed = False
+        self._processor = ""
+        """Of this machine."""
+        self._warned: set[str] = set()
         self._unsaid: list[str] = []
         """Warnings; refusals that are printed when the run goes on without these workers, else they are its error."""
         self._lock = threading.RLock()
@@ -107,6 +109,7 @@ class Pool:
         self.sign.parent.mkdir(parents=True, exist_ok=True)
         self.sign.write_text(self._nonce)
         sync_names(self.sign.parent)
+        self._processor = handshake.processor()
         code = code_digest.of_process()
         content = hashlib.sha256(self._nonce.encode()).hexdigest()
         wanted = handshake.Wanted(
@@ -175,13 +178,24 @@ class Pool:
         )
         self._members[address] = member
         kinds = {one.processor for one in self._members.values()}
-        if len(kinds) > 1 and not self._mixed:
-            self._mixed = True
-            self._unsaid.append(
+        if len(kinds) > 1:
+            self._warn_once(
                 f"workers have processors of several kinds ({', '.join(sorted(kinds))}), whose kernels round "
                 "differently: last digits of scores may differ from those of another run. Remedy: use workers of one "
                 "kind for a version"
             )
+        elif self._processor not in kinds:
+            self._warn_once(
+                f"workers have another processor ({', '.join(kinds)}) than this machine ({self._processor}), whose "
+                "kernels round differently: last digits of scores may differ from those of a run here. Remedy: none is "
+                "needed if all versions are made on these workers"
+            )
+
+    def _warn_once(self, message: str) -> None:
+        kind = message.partition("(")[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._unsaid.append(message)
 
     def _refuse(self, address: str, message: str) -> None:
         if address not in self.refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import resource
@@ -75,6 +76,23 @@ def test_an_address_that_is_none_is_refused_with_the_remedy(kind: str) -> None:
         open_client(),
     ):
         pass
+
+
+def test_an_address_with_tls_where_no_certificate_is_configured_is_refused_with_the_remedy() -> None:
+    with (
+        dask.config.set({"laion-dask.cluster.kind": "tls://127.0.0.1:9", "distributed.comm.tls.ca-file": None}),
+        pytest.raises(ClusterError, match=r"asks for a certificate, .*names none\. Remedy: set distributed\.comm\.tls"),
+        open_client(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["distributed", "distributed.client", "distributed.worker"])
+def test_no_logger_of_dask_prints_an_error_while_a_cluster_is_open_and_each_may_again_afterwards(name: str) -> None:
+    logger = logging.getLogger(name)
+    with local.silence():
+        assert not logger.isEnabledFor(logging.ERROR)
+    assert logger.isEnabledFor(logging.ERROR)
 
 
 @pytest.mark.parametrize("address", [":abc", "99999", "nowhere.invalid:8787", True, "a b:1", ":-1"])

@@ -124,6 +124,16 @@ def test_processors_of_several_kinds_are_told_once(
     assert "Remedy: use workers of one kind for a version" in said
 
 
+def test_a_processor_that_is_not_the_driver_s_is_told_once(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with worker(address, tmp_path / "w", OPENBLAS_CORETYPE="Zen"), connected(address) as client:
+        assert len(run(client, tmp_path / "work", 2)) == 2
+    said = capsys.readouterr().err
+    assert said.count("workers have another processor (") == 1
+    assert "OPENBLAS_CORETYPE=Zen" in said
+
+
 def test_a_worker_whose_code_has_changed_on_disk_since_it_started_is_restarted_once(
     tmp_path: Path, diary: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
