@@ -12,8 +12,6 @@ from made.hosts.lab import Lab
 from made.processes import programs
 from made.projects.project import Project
 
-from laion_dask.runner.attempts import ATTEMPTS
-
 
 @pytest.fixture
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
@@ -51,4 +49,3 @@ def test_a_worker_that_a_batch_system_ends_in_a_part_gives_it_back(hosts: Lab, s
     assert run.returncode == 0, said
     assert project.digests("score") == small.digests("score")
     assert attempts(project, "score") == {1}, "a part is blamed for the end of a worker"
-    assert not [*(lab.parts(project, "score") / ATTEMPTS).iterdir()]
