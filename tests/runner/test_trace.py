@@ -146,11 +146,11 @@ def test_a_worker_says_which_parts_it_begins_with_and_elsewhere_nobody_is_told(c
 
 
 @pytest.mark.slow
-def test_measuring_a_part_takes_less_than_five_milliseconds(tmp_path: Path) -> None:
+def test_measuring_a_part_takes_less_than_five_milliseconds_of_a_processor(tmp_path: Path) -> None:
     times = []
     for number in range(100):
-        began = time.perf_counter()
+        began = time.thread_time()
         with trace.measured(tmp_path / str(number)):
             pass
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
     assert sorted(times)[50] < 0.005
