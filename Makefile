@@ -6,26 +6,46 @@ UV := $(BIN)/uv pip
 UV_VERSION := 0.13.9
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# make 3.81, which macOS brings, looks for programs on its own PATH and would not find what is installed here.
+ifneq (,$(filter 3.%,$(MAKE_VERSION)))
+$(error make $(MAKE_VERSION) is too old, GNU make 4 is needed. Remedy: brew install make, then gmake in place of make \
+  (macOS); apt-get install make (Debian); dnf install make (Fedora))
+endif
+
+# An index of packages that has torch for processors: with it, nothing for GPUs is installed. It is remembered.
+REMEMBERED := $(shell cat $(VENV)/cpu-index 2>/dev/null)
+CPU_INDEX ?= $(REMEMBERED)
+ifneq ($(CPU_INDEX),$(REMEMBERED))
+.PHONY: $(READY)
+endif
+# What an installation with the demo needs, measured; GPU packages are 4 GB of it.
+DISK_GB := $(if $(CPU_INDEX),4,8)
+MEMORY_GB := 3
+
 # Nothing that a user has set elsewhere may leak into the environment.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
 unexport CFLAGS CXXFLAGS CPPFLAGS
 
-.PHONY: help setup repro test test-fast test-hosts lint check docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-scaling bench-release bench-filter bench-group bench-lists bench-removals bench-translate bench-caption fuzz
+.PHONY: help setup repro test test-fast test-hosts lint check claims docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-scaling bench-release bench-filter bench-group bench-lists bench-removals bench-translate bench-caption fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
-setup: $(READY)  ## make .venv out of requirements.lock
+setup: $(READY)  ## make .venv out of requirements.lock; CPU_INDEX=ADDRESS installs nothing for GPUs
 
 $(READY): requirements.lock pyproject.toml Makefile
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
-		f"Python {v[0]}.{v[1]} is not supported. Remedy: make PYTHON=python3.12 repro (3.11 to 3.13)")'
+	@$(if $(UNCHECKED),,sh setup/check_machine.sh "$(PYTHON)" $(VENV) $(DISK_GB) $(MEMORY_GB))
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) sync --quiet --python $(BIN)/python requirements.lock
+	$(if $(CPU_INDEX),,$(if $(REMEMBERED),@$(UV) uninstall --quiet --python $(BIN)/python torch torchvision))
+	$(if $(CPU_INDEX),@$(BIN)/python setup/for_processors.py requirements.lock $(VENV))
+	$(UV) sync --quiet --python $(BIN)/python $(if $(CPU_INDEX),$(VENV)/processors.lock,requirements.lock)
+	@printf '%s' '$(CPU_INDEX)' > $(VENV)/cpu-index
+	$(if $(CPU_INDEX),@$(UV) install --quiet --python $(BIN)/python --no-deps --default-index '$(CPU_INDEX)' -r $(VENV)/torch.txt)
 	@$(UV) install --quiet --python $(BIN)/python --no-deps --editable .
+	$(if $(CPU_INDEX),@$(BIN)/python setup/for_processors.py --installed)
 	@touch $@
 
 repro: $(READY)  ## run what has changed, from crawl to report; RECIPE=laion-5b lays a recipe over params.yaml, ON=demo the demo over that
@@ -63,6 +83,12 @@ lint: $(READY)
 
 check: $(READY) lint  ## lint and types
 	@mypy
+
+claims: $(READY)  ## run every claim of ARTIFACT.md, and print which hold; claim-3 runs the third alone
+	@python -m experiments.artifact all
+
+claim-%: $(READY)
+	@python -m experiments.artifact $*
 
 docs: $(READY)  ## the documentation as a site in site/, with search and reference; needs no network
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict  # not --quiet, which keeps --strict from counting warnings

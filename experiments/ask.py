@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from experiments import results, runs, values, versions
+from experiments import baseline, results, runs, values, versions
 from laion_dask import params
 from laion_dask.params import recipes
 from laion_dask.storage import printable
@@ -61,9 +61,9 @@ def ask(
     (out / "README.md").write_text("\n".join(page), encoding="utf-8")
     if mlflow:
         commits = [(version.rev, trial.name) for version, trial in zip(found, trials, strict=True)]
-        rebuild_mlflow.restore(root, commits, lambda _: None)
-        by_label = {version.name: version.rev for version in found}
-        tracking.log_comparison(root, name, out, by_label, str(found[0].params["report"]["experiment"]))
+        restored = rebuild_mlflow.restore(root, commits, lambda _: None).versions
+        compared = {version.name: (version.rev, restored.get(version.rev, "")) for version in found}
+        tracking.log_comparison(root, name, out, compared, str(found[0].params["report"]["experiment"]))
     return DvcAnswer(found, rows, shared, told)
 
 
@@ -102,6 +102,7 @@ def told(name: str) -> Iterator[None]:
         sys.stderr.write(f"\n{name}: interrupted. What is finished is kept: the same command goes on from here.\n")
         sys.exit(_INTERRUPTED)
     except (
+        baseline.BaselineError,
         values.ValuesError,
         runs.RunError,
         versions.ComparedVersionError,

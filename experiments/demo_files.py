@@ -3,7 +3,8 @@
     python -m experiments.demo_files [FOLDER]
 
 centroids.npy and targets.npy: embeddings of the demo's CLIP, float16 (rows, 128); entries.txt, words.txt and
-keywords.txt: words of its captions. What `recipes/demo.yaml` puts in the place of a user's files.
+keywords.txt: words of its captions; entries: such words of each of its languages; scores.parquet: of no pair of the
+demo. `recipes/demo.yaml` puts them in the place of a user's files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from laion_dask.demo.crawl import captions, scenes
 from laion_dask.demo.training import evaluate
@@ -25,7 +28,7 @@ PICTURES: Final = 4
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write the five files."""
+    """Write the files."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     clip = evaluate.load()
@@ -42,8 +45,21 @@ def main(folder: Path = FOLDER) -> None:
     things = sorted({word for word, _ in english.things.values()})
     colors = sorted({form for forms in english.colors.values() for form in forms})
     _write(folder / "words.txt", things[: len(things) // 2])
-    _write(folder / "entries.txt", [*things, *colors, *(f"{color} {thing}" for color in colors for thing in things)])
+    entries = [*things, *colors, *(f"{color} {thing}" for color in colors for thing in things)]
+    _write(folder / "entries.txt", entries)
+    (folder / "entries").mkdir(exist_ok=True)
+    for language in captions.WORDS:
+        _write(folder / "entries" / f"{language}.txt", entries if language == "en" else _words(language))
     _write(folder / "keywords.txt", things[:2])
+    scores = {"uid": [f"{number:032x}" for number in range(3)], "score": [0.5, 0.25, -0.5]}
+    pq.write_table(pa.table(scores), folder / "scores.parquet")
+
+
+def _words(language: str) -> list[str]:
+    """Return nouns and colours of a language in all their forms; a Chinese noun without its measure word."""
+    words = captions.WORDS[language]
+    things = {word.rpartition("|")[2] for word, _ in words.things.values()}
+    return [*sorted(things), *sorted({form for forms in words.colors.values() for form in forms})]
 
 
 def _write(path: Path, lines: list[str]) -> None:

@@ -171,6 +171,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     sheets.write_flat(path, rows)
 
 
+def write_numbers(folder: Path, numbers: Mapping[str, float]) -> None:
+    """Write numbers.csv: what the prose of a page says beside its tables, so that a test can check it."""
+    rounded = {name: number if isinstance(number, int) else round(number, 6) for name, number in numbers.items()}
+    sheets.write(folder / "numbers.csv", ["name", "value"], rounded.items())
+
+
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return flat rows as a Markdown table; shares in percent."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]

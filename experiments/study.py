@@ -17,13 +17,15 @@ from typing import Annotated, Final
 
 import typer
 
-from experiments import ask, studies
+from experiments import ask, baseline, studies
 
 PAGES: Final = Path("docs") / "studies"
 HELP: Final = """Run a worked study again, and write its page and figures.
 
 Without NAME all studies are listed. Experiments that are there already are not run again, so that a second run takes
 seconds; Ctrl-C keeps what is finished. params.yaml, data/ and `git status` stay as they are, but for the page itself.
+A page that is under Git is refused where params.yaml, removals.csv or code of a stage are not those of HEAD: commit
+them, or give --out.
 
 \b
 python -m experiments.study
@@ -60,8 +62,16 @@ def load(name: str) -> Study:
 
 
 def write(root: Path, study: Study, out: Path) -> Path:
-    """Run a study and write `<out>/<name>.md` and its figures in `<out>/<name>/`; returns the page."""
+    """Run a study and write `<out>/<name>.md`, its figures and tables in `<out>/<name>/`; returns the page.
+
+    The page names the parameters that it started from. Raises `baseline.BaselineError` before anything runs if a page
+    under Git would get numbers of other parameters, removals or code than HEAD's; and before the page is written if
+    they have changed while the study ran.
+    """
+    started = baseline.read(root)
+    baseline.refuse_other_parameters(root, out / f"{study.name}.md", started)
     body = study.answer(root, out / study.name)
+    baseline.refuse_a_change(root, started)
     commands = "\n".join(study.commands)
     for file in (out / study.name).glob("*.svg"):
         file.unlink()  # pages show the PNG; the other is drawn for data/experiments
@@ -72,7 +82,8 @@ def write(root: Path, study: Study, out: Path) -> Path:
     page = out / f"{study.name}.md"
     page.write_text(
         f"# {study.title}\n\n**Question.** {study.question}\n\n```\n{commands}\n```\n\n"
-        f"`python -m experiments.study {study.name}` does all of it and writes this page.\n\n{body.strip()}\n",
+        f"`python -m experiments.study {study.name}` does all of it and writes this page.\n\n"
+        f"{started}\n\n{body.strip()}\n",
         encoding="utf-8",
     )
     return page

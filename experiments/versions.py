@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +62,26 @@ def git(root: Path, *arguments: str) -> bytes:
     if done.returncode:
         raise ComparedVersionError(f"git {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
+
+
+def blobs(root: Path, names: Sequence[str]) -> list[bytes]:
+    """Return the files of Git objects such as `<commit>:dvc.lock`, b"" for one that is not there, in one call."""
+    done = subprocess.run(
+        ["git", "cat-file", "--batch"],  # noqa: S607 - as users do
+        cwd=root,
+        input="".join(f"{name}\n" for name in names).encode(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ComparedVersionError(f"git cat-file: {done.stderr.decode(errors='replace').strip()}")
+    stream, found = io.BytesIO(done.stdout), []
+    for _ in names:
+        head = stream.readline().split()
+        is_file = head[-1:] != [b"missing"]
+        found.append(stream.read(int(head[-1])) if is_file else b"")
+        stream.read(1 if is_file else 0)  # the line end behind a file
+    return found
 
 
 def experiments(root: Path) -> dict[str, str]:
@@ -123,8 +143,13 @@ def cache_folder(root: Path) -> Path:
     return root / done.stdout.strip()
 
 
+def object_path(cache: Path, digest: str) -> Path:
+    """Return where the cache has the content of a hash, whether it is there or not."""
+    return cache / "files" / "md5" / digest[:2] / digest[2:]
+
+
 def _object(cache: Path, digest: str, version: ComparedVersion) -> Path:
-    path = cache / "files" / "md5" / digest[:2] / digest[2:]
+    path = object_path(cache, digest)
     if not path.is_file():
         raise ComparedVersionError(
             f"{version.name}: {digest} is not in the cache {cache}."

@@ -19,6 +19,7 @@ A package imports only from those above it in this list; stages never import eac
 - report: The last stage: figures, one HTML page, and the run in MLflow.
 - audit: People's labels, and what they say about a version.
 - removals: Removal requests, and the purge that proves what is gone.
+- share: A version for others: RO-Crate, hub, summary of training content.
 - demo: The labelled demo crawl and its small models.
 - preflight: Checks that all is there before a stage takes hours.
 - standalone: The runs of extract, download, score, translate and caption on files, without a project.

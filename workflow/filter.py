@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from laion_dask.filter import over_all, part, parts, publish
 from laion_dask.params import Params
@@ -31,13 +32,18 @@ def decide_over_all(settings: Params, _: Resources, judged: Sequence[Done], run:
     return done
 
 
+def publish_all(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
+    """Publish the verdicts, and what the rules over all shards wrote beside them."""
+    return {**publish.publish(settings, done, out), **over_all.publish(settings.filter, plan(), out)}
+
+
 STAGE = Stage(
     name="filter",
     unit="pairs",
     find_parts=shards,
     function=part.judge,
     further=decide_over_all,
-    publish=publish.publish,
+    publish=publish_all,
     follows=("pairs", "group", "images"),
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from laion_dask.params import Params
 from laion_dask.report import part, reference, timeline, tracking
+from laion_dask.report.origin import drawing, headline, parent
 from laion_dask.runner import parts
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Stage
@@ -25,26 +26,35 @@ def page(settings: Params, _: Resources) -> list[Part]:
     digests = identity.dataset_digests(_LOCK)
     # A name may later stand for another commit, and a folder hold another release, so the key has what it means now.
     against = checkout.identity(settings.report.against) if settings.report.against else ""
-    inputs = [path for path in sorted(_METRICS.glob("*.json")) if path.stem != "report"]
+    inputs = part.metrics_files(_METRICS)
     inputs += sorted(reference.FOLDER.glob("*.csv"))
+    values = settings.model_dump(mode="json")
+    version = identity.version(_LOCK, _METRICS, values)
+    recipe = identity.Origin(Path.cwd(), "").recipe(values)
     args = {
         "data": _DATA,
         "metrics": _METRICS,
         "settings": settings,
         "digests": digests,
+        "version": version,
+        "recipe": recipe,
         "project": Path.cwd(),
     }
-    return [Part("report", digest(settings, digests, against, *inputs), args, redo=not digests)]
+    return [Part("report", digest(settings, digests, version, recipe, against, *inputs), args, redo=not digests)]
 
 
 def log(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
-    """Publish the page, draw the timeline that it shows, and record the version in MLflow, once for each version."""
+    """Publish page and metrics, draw the two files that the page shows, and record the version in MLflow once."""
     parts.publish_files(done, out)
-    timeline.write(_DATA, _METRICS, identity.dataset_digests(_LOCK))
+    counts = part.read_metrics(_METRICS) | {"report": done[0].counts}
+    headline.write(_METRICS, counts)
+    digests, values = identity.dataset_digests(_LOCK), settings.model_dump(mode="json")
+    timeline.write(_DATA, _METRICS, digests)
+    drawing.write(_DATA, _METRICS, digests, parent.read(_LOCK, _METRICS, values, _DATA, counts))
     tracking.log_version(
         report=out,
         metrics=_METRICS,
-        values=settings.model_dump(mode="json"),
+        values=values,
         lock=_LOCK,
         experiment=settings.report.experiment,
         uri=None,

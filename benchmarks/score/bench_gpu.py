@@ -159,13 +159,17 @@ def _rules(folder: Path, model: str, precision: str, compiled: str = "none") -> 
 
     if model == "demo":
         spec = params.Model(name="bench", model="demo", precision=precision)
-        return params.Score(models=(spec,), heads=(), tags=(), faces=None, batch=None, decode="full", compile=compiled)
+        return params.Score(
+            models=(spec,), heads=(), tags=(), faces=None, masked_text=None, batch=None, decode="full", compile=compiled
+        )
     weights = folder / f"{model}.pt"
     if not weights.is_file():
         torch.manual_seed(5)
         torch.save(open_clip.create_model(model).state_dict(), weights)
     spec = params.Model(name="bench", model=model, pretrained=str(weights), precision=precision)
-    return params.Score(models=(spec,), heads=(), tags=(), faces=None, batch=None, decode="full", compile=compiled)
+    return params.Score(
+        models=(spec,), heads=(), tags=(), faces=None, masked_text=None, batch=None, decode="full", compile=compiled
+    )
 
 
 def _pure(rules: Any) -> tuple[float, float]:  # noqa: ANN401 - params.Score

@@ -34,7 +34,14 @@ def rules(weights: str, decode: str = "full") -> params.Score:
     )
     heads = (head_params.Head(kind="demo"),) if demo else ()
     return params.Score(
-        models=(params.Model(**model),), heads=heads, tags=(), faces=None, batch=_BATCH, decode=decode, compile="none"
+        models=(params.Model(**model),),
+        heads=heads,
+        tags=(),
+        faces=None,
+        masked_text=None,
+        batch=_BATCH,
+        decode=decode,
+        compile="none",
     )
 
 

@@ -18,6 +18,16 @@ QUESTION: Final = (
 )
 COMMANDS: Final = ("python -m experiments.compare params laion-5b laion-5b-as-run",)
 _RECIPES: Final = ("laion-5b", "laion-5b-as-run")
+TOLD: Final = (
+    ("extract", "relative_url"),
+    ("extract", "url_pattern"),
+    ("extract", "page_opt_out"),
+    ("download", "not_found"),
+    ("download", "unreachable"),
+    ("download", "private_address"),
+    ("download", "robots"),
+)
+"""Stage and reason of the drops that the answer names."""
 
 
 def answer(root: Path, folder: Path) -> str:
@@ -26,11 +36,14 @@ def answer(root: Path, folder: Path) -> str:
     changes = [(name, ask.recipe(name, base, demo=True)) for name in _RECIPES]
     found = ask.ask(root, "laion-5b as run", [("params", {}), *changes], folder)
     _, written, run = found.versions
+    rows = _funnels(written, run)
+    results.write_csv(folder / "funnels.csv", rows)
+    results.write_numbers(folder, _numbers(written, run, found.overlap))
     parts = [
         results.markdown(results.table(found.rows)),
         *(ask.picture(figure, f"{folder.name}/") for figure in found.figures),
         "## The two funnels",
-        _funnels(written, run),
+        results.markdown(rows),
         _text(written, run, found.overlap),
     ]
     return "\n\n".join(parts)
@@ -45,17 +58,32 @@ def _drops(version: ComparedVersion) -> dict[tuple[str, str], int]:
     return rows
 
 
-def _funnels(written: ComparedVersion, run: ComparedVersion) -> str:
+def _funnels(written: ComparedVersion, run: ComparedVersion) -> list[dict[str, Any]]:
     one, other = _drops(written), _drops(run)
     order = {stage: place for place, (stage, _) in enumerate(FUNNEL)}
     names = sorted({*one, *other}, key=lambda name: (order[name[0]], name[1] != "seen", name[1]))
-    lines = ["| stage | rows | as written | as run |", "|---|---|---|---|"]
+    rows = []
     for stage, reason in names:
         counts = [found.get((stage, reason), 0) for found in (one, other)]
         if reason == "seen" or counts[0] != counts[1]:
             word = "seen" if reason == "seen" else f"dropped: {reason.replace('_', ' ')}"
-            lines.append(f"| {stage} | {word} | {counts[0]:,} | {counts[1]:,} |")
-    return "\n".join(lines) + "\n"
+            rows.append({"stage": stage, "rows": word, "as written": counts[0], "as run": counts[1]})
+    return rows
+
+
+def _numbers(written: ComparedVersion, run: ComparedVersion, shared: results.Overlap | None) -> dict[str, float]:
+    """Return what the prose says beside the tables; drops that are equal in both are not in the table of funnels."""
+    numbers: dict[str, float] = {}
+    for name, version in (("as written", written), ("as run", run)):
+        numbers[f"pairs kept {name}"] = int(version.number("release.pairs.kept") or 0)
+        numbers[f"unsafe share of kept pairs {name}"] = version.number("report.safety.unsafe_of_kept.all.rate") or 0.0
+    if shared is not None:
+        numbers["pairs kept by both"] = shared.shared[1][2]
+        numbers["share of pairs kept by both of those kept by either"] = shared.jaccard(1, 2)
+    for stage, reason in TOLD:
+        for name, version in (("as written", written), ("as run", run)):
+            numbers[f"{stage} dropped {reason} {name}"] = _drops(version).get((stage, reason), 0)
+    return numbers
 
 
 def _text(written: ComparedVersion, run: ComparedVersion, shared: results.Overlap | None) -> str:

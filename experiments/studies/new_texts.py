@@ -9,9 +9,9 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments import ask, figures, kept_pairs, pairs, runs, scales, scores, train
+from experiments import ask, figures, kept_pairs, pairs, results, runs, scales, scores, train
 from experiments.kept_pairs import ALT, Kept, Texts
-from experiments.studies.trained_comparison import FILTERS, SEEDS, chance, size_px
+from experiments.studies.trained_comparison import FILTERS, SEEDS, chance, chances, size_px
 from experiments.versions import ComparedVersion
 from laion_dask.demo.training import translations
 from laion_dask.report.figures import DROPPED, INK, KEPT
@@ -50,6 +50,10 @@ def answer(root: Path, folder: Path) -> str:
     }
     shares = [_right(root, version, texts) for version, texts in asked]
     figures.draw(folder / "right", lambda: _figure([str(texts) for _, texts in asked], shares))
+    rows = given(kept, shares)
+    results.write_csv(folder / "given.csv", rows)
+    told = {f"chance of {what}": share for what, share in chances(questions).items()}
+    results.write_numbers(folder, {**told, "side of a picture in pixels": size_px()})
     right = {
         "name": "right",
         "title": "What the models were given",
@@ -58,7 +62,7 @@ def answer(root: Path, folder: Path) -> str:
     parts = [
         ask.picture(figure, f"{folder.name}/"),
         ask.picture(right, f"{folder.name}/"),
-        _table(kept, shares),
+        results.markdown(rows),
         scores.markdown(scored),
         text(scored, scale),
     ]
@@ -103,13 +107,17 @@ def _figure(names: Sequence[str], shares: Sequence[float]) -> Figure:
     return made
 
 
-def _table(kept: Sequence[Kept], shares: Sequence[float]) -> str:
-    lines = ["| model trained on | pairs | of them with a new text | text names thing and color of the picture |"]
-    lines.append("|---|---|---|---|")
-    for one, share in zip(kept, shares, strict=True):
-        new = sum(map(len, one.texts.values()))
-        lines.append(f"| {one.name} | {one.pairs:,} | {new:,} | {share:.1%} |")
-    return "\n".join(lines)
+def given(kept: Sequence[Kept], shares: Sequence[float]) -> list[dict[str, Any]]:
+    """Return a row for each model: pairs, those with a new text, and the share whose text is right."""
+    return [
+        {
+            "model trained on": one.name,
+            "pairs": one.pairs,
+            "of them with a new text": sum(map(len, one.texts.values())),
+            "share of texts that name thing and color of the picture": round(share, 6),
+        }
+        for one, share in zip(kept, shares, strict=True)
+    ]
 
 
 def text(scored: Sequence[scores.Scored], scale: scales.Scale) -> str:

@@ -51,7 +51,14 @@ def answer(root: Path, folder: Path) -> str:
             "caption": "Left: all pairs that a rule would drop. Columns: pairs that exactly the marked rules would"
             " drop; orange where it is one rule alone.",
         }
-        parts += [f"## {version.name}", ask.picture(picture, f"{folder.name}/"), _table(count)]
+        rows = _rows(count)
+        results.write_csv(folder / f"{name}.csv", rows)
+        parts += [f"## {version.name}", ask.picture(picture, f"{folder.name}/"), results.markdown(rows)]
+    results.write_numbers(
+        folder,
+        {f"pairs dropped by {what}, {name}": count[key] for name, count in counts.items()
+         for what, key in (("any rule", "dropped"), ("more than one rule", "several"))},
+    )  # fmt: skip
     return "\n\n".join([*parts, _text(counts)])
 
 
@@ -68,11 +75,9 @@ def _count(root: Path, version: ComparedVersion) -> dict[str, Any]:
     return {"rules": rows, "exactly": exactly, "dropped": dropped, "several": several}
 
 
-def _table(count: Mapping[str, Any]) -> str:
-    lines = ["| rule | would drop | as the first | alone | of them labelled as good |", "|---|---|---|---|---|"]
-    for rule, own, first, alone, good in count["rules"]:
-        lines.append(f"| {rule.replace('_', ' ')} | {own:,} | {first:,} | {alone:,} | {good:,} |")
-    return "\n".join(lines) + "\n"
+def _rows(count: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = ("rule", "would drop", "as the first", "alone", "of them labelled as good")
+    return [dict(zip(names, (rule.replace("_", " "), *counts), strict=True)) for rule, *counts in count["rules"]]
 
 
 def _text(counts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -47,6 +47,14 @@ def answer(root: Path, folder: Path) -> str:
     best = {split: _threshold(rows) for split, rows in scored.items()}
     figures.draw(folder / "by_split", lambda: _figure(curves, best))
     at = {split: {round(x, 2): kept for x, kept, _ in curve} for split, curve in curves.items()}
+    kept = {split: at[split][TRIED[-2]] for split in SPLITS}
+    results.write_numbers(
+        folder,
+        {
+            **{f"good pairs of {split} kept at {TRIED[-2]}": share for split, share in kept.items()},
+            **{f"threshold that keeps {WANTED} of the good pairs of {split}": best[split] for split in SPLITS},
+        },
+    )
     return "\n\n".join(
         [
             ask.picture(
@@ -65,7 +73,7 @@ def answer(root: Path, folder: Path) -> str:
                 for figure in found.figures
                 if figure["name"] in {"curve", "overlap"}
             ),
-            _text(at, best),
+            _text(kept, best),
         ]
     )
 
@@ -109,9 +117,9 @@ def _figure(curves: Mapping[str, Curve], best: Mapping[str, float]) -> Figure:
     return figure
 
 
-def _text(at: Mapping[str, Mapping[float, float]], best: Mapping[str, float]) -> str:
+def _text(shares: Mapping[str, float], best: Mapping[str, float]) -> str:
     strict = TRIED[-2]
-    kept = ", ".join(f"{at[split][strict]:.1%} of {split}" for split in SPLITS)
+    kept = ", ".join(f"{shares[split]:.1%} of {split}" for split in SPLITS)
     chosen = ", ".join(f"{split} {best[split]:.2f}" for split in SPLITS)
     lowest = min(SPLITS, key=lambda split: best[split])
     return f"""## Answer

@@ -10,7 +10,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments import ask, figures, held_out, kept_pairs, pairs, runs, scales, scores, train
+from experiments import ask, figures, held_out, kept_pairs, pairs, results, runs, scales, scores, train
 from experiments.versions import ComparedVersion
 from laion_dask.report.figures import DROPPED, INK, KEPT, QUIET
 
@@ -51,6 +51,7 @@ def answer(root: Path, folder: Path) -> str:
     train.file(scored, scale, questions, folder)
     kinds = {version.name: _kinds(root, version) for version in found}
     figures.draw(folder / "kept", lambda: _figure(kinds))
+    results.write_numbers(folder, numbers(questions, kinds))
     parts = [
         ask.picture(
             {
@@ -76,14 +77,33 @@ def answer(root: Path, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def numbers(questions: held_out.HeldOut, kinds: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+    """Return what the prose says beside the scores."""
+    return {
+        **{f"chance of {what}": share for what, share in chances(questions).items()},
+        **{f"pairs with {kind}, {name}": count for name, counts in kinds.items() for kind, count in counts.items()},
+        **{f"share of pairs with a wrong text, {name}": _wrong(counts) for name, counts in kinds.items()},
+        "side of a picture in pixels": size_px(),
+    }
+
+
+def _wrong(counts: Mapping[str, int]) -> float:
+    return counts.get("wrong text", 0) / sum(counts.values())
+
+
+def chances(questions: held_out.HeldOut) -> dict[str, float]:
+    """Return what scores a model has that knows nothing."""
+    found = {}
+    if questions.classification is not None:
+        found["classification"] = 1 / len(questions.classification.classes)
+    if questions.retrieval is not None:
+        found["retrieval"] = 1 / len(questions.retrieval.pictures)
+    return found
+
+
 def chance(questions: held_out.HeldOut) -> str:
     """Say what scores a model has that knows nothing."""
-    said = []
-    if questions.classification is not None:
-        said.append(f"{1 / len(questions.classification.classes):.1%} of classification")
-    if questions.retrieval is not None:
-        said.append(f"{1 / len(questions.retrieval.pictures):.1%} of retrieval")
-    return " and ".join(said)
+    return " and ".join(f"{share:.1%} of {what}" for what, share in chances(questions).items())
 
 
 def _kinds(root: Path, version: ComparedVersion) -> dict[str, int]:
@@ -132,7 +152,7 @@ def _text(scored: Sequence[scores.Scored], scale: scales.Scale, kinds: Mapping[s
         len(shown): "Yes, by all main scores",
         0: "These seeds do not show it: no main score is higher by more than chance",
     }.get(len(higher), f"Yes by {' and '.join(higher)}, beyond chance; what the other scores say may be chance")
-    wrong = {name: counts.get("wrong text", 0) / sum(counts.values()) for name, counts in kinds.items()}
+    wrong = {name: _wrong(counts) for name, counts in kinds.items()}
     told = "\n".join(f"- {line}" for line in scores.differences(scored))
     passes = " and ".join(f"{scale.steps * scale.batch / one.kept.pairs:.1f}" for one in scored)
     shares = " and ".join(f"{share:.1%} with {name}" for name, share in wrong.items())

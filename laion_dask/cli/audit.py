@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from laion_dask.audit.audit_score import AuditScore
     from laion_dask.statistics.intervals import Estimate
 
-HELP: Final = "Have people label a sample of this version, and estimate from their labels how often each decision errs."
+HELP: Final = """Have people label a sample of this version, and estimate from their labels how often decisions err.
+
+\b
+  laion-dask audit sample --size 200 --out audit    # a page with questions
+  laion-dask audit score anna.csv ben.csv           # from what people saved
+  laion-dask audit score --truth                    # the demo: from its labels
+"""
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 

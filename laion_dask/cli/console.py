@@ -151,6 +151,23 @@ def console() -> Console:
     return Harmless(width=width, highlight=False, markup=False, emoji=False)
 
 
+def cut(line: str) -> str:
+    """Return a line that fits the terminal, with an ellipsis where it was cut; for files and pipes it stays whole."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+
+
+def need(command: str, *paths: Path) -> None:
+    """End with a message unless the version in this folder has these paths, as in a clone where nothing is built."""
+    if missing := [str(path) for path in paths if not path.exists()]:
+        here = "" if Path("params.yaml").is_file() else ", and this is not the folder of a project"
+        fail(
+            f"{command}: nothing is built here: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            f"{here}. Remedy: `make repro` builds the version in the project's folder; `dvc pull` fetches it from a "
+            "remote that has it, and `dvc checkout` restores it from the cache"
+        )
+
+
 def table(title: str, *columns: str, right: Iterable[str] = (), wide: str = "") -> Table:
     """Return an empty table: columns `right` are right-aligned, and only the column `wide` wraps lines."""
     from rich.table import Table

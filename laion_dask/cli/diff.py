@@ -19,8 +19,10 @@ HELP: Final = """Compare two versions: pairs added, removed and why, moved betwe
 
 \b
   laion-dask diff data/release ../copy/release     # folders of releases
-  laion-dask diff v1.0 main                        # Git revisions: their files come out of DVC's cache
-  laion-dask diff main exp-name --out changes      # a DVC experiment; and each pair, as Parquet
+  laion-dask diff v1.0 main                        # Git revisions
+  laion-dask diff main exp-name --out changes      # an experiment; each pair
+
+The files of a Git revision or a DVC experiment come out of DVC's cache. With --out, each pair is in a table (Parquet).
 """
 
 

@@ -13,6 +13,7 @@ import typer
 
 from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
+from laion_dask.storage.durations import elapsed
 
 if TYPE_CHECKING:
     from laion_dask import params
@@ -25,11 +26,18 @@ Without arguments: run the step of the project in this folder, with its params.y
 With tables (Parquet, CSV, TSV, JSON lines, or text with a URL per line) and --out: only these; no project needed.
 
 \b
-  laion-dask download urls.parquet --out images --contact https://your.site/crawler
-  laion-dask download a.csv b.csv --out images --contact you@your.site --url-col link --caption-col alt
+  laion-dask download urls.parquet --out images \\
+      --contact https://your.site/crawler
+  laion-dask download a.csv b.csv --out images --contact you@your.site \\
+      --url-col link --caption-col alt
   laion-dask download urls.txt --out images --replay saved.warc.gz
 
-It writes img2dataset's shards: 00000.tar, 00000.parquet, 00000_stats.json; docs/download.md maps its options to these.
+It writes img2dataset's shards: 00000.tar, 00000.parquet, 00000_stats.json. It takes img2dataset's options, too, and
+prints what they mean here:
+
+\b
+  laion-dask download --url_list=urls.parquet --output_folder=images \\
+      --image_size=256 --thread_count=64 --contact=you@your.site
 
 To resume an interrupted run, give the same command again.
 """
@@ -80,7 +88,11 @@ def download(
     ] = None,
     input_format: Annotated[
         Literal["parquet", "csv", "tsv", "jsonl", "txt"] | None,
-        typer.Option(help="Format of the tables; default: by their file extension.", rich_help_panel=_COLUMNS),
+        typer.Option(
+            metavar="FORMAT",
+            help="parquet, csv, tsv, jsonl or txt; default: by the extension.",
+            rich_help_panel=_COLUMNS,
+        ),
     ] = None,
     url_col: Annotated[
         str | None, typer.Option(metavar="NAME", help="Default: url or URL.", rich_help_panel=_COLUMNS)
@@ -101,7 +113,7 @@ def download(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Boxes to blur, [[x1, y1, x2, y2], ...] as shares of the image, 0..1.",
+            help=r"Boxes to blur, \[\[x1, y1, x2, y2], ...] as shares of the image, 0..1.",
             rich_help_panel=_COLUMNS,
         ),
     ] = None,
@@ -111,30 +123,61 @@ def download(
     ] = None,
     order: Annotated[
         Literal["spread", "given"],
-        typer.Option(help="spread: shuffled, hosts spaced evenly; given: as in the tables.", rich_help_panel=_COLUMNS),
+        typer.Option(
+            metavar="ORDER",
+            help="spread: shuffled, hosts spaced evenly; given: as in the tables.",
+            rich_help_panel=_COLUMNS,
+        ),
     ] = "spread",
-    image_size: Annotated[int | None, typer.Option(min=16, max=8192, metavar="PX", rich_help_panel=_PICTURES)] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=16, max=8192, metavar="PX", help="Side of the images; default: 256.", rich_help_panel=_PICTURES
+        ),
+    ] = None,
     resize_mode: Annotated[
         Literal["no", "keep_ratio", "keep_ratio_largest", "center_crop", "border"] | None,
-        typer.Option(help="keep_ratio: shorter side; keep_ratio_largest: longer side.", rich_help_panel=_PICTURES),
+        typer.Option(
+            metavar="MODE",
+            help="no, keep_ratio (--image-size is the shorter side), keep_ratio_largest (the longer side; default), "
+            "center_crop or border.",
+            rich_help_panel=_PICTURES,
+        ),
     ] = None,
     smaller: Annotated[
         Literal["keep", "enlarge"] | None,
-        typer.Option(help="Images below --image-size stay, or are enlarged.", rich_help_panel=_PICTURES),
+        typer.Option(
+            metavar="WHAT",
+            help="keep (the default) or enlarge images below --image-size.",
+            rich_help_panel=_PICTURES,
+        ),
     ] = None,
     encode_format: Annotated[
         Literal["jpg", "png", "webp", "original"] | None,
-        typer.Option(help="original: the body as received, with --resize-mode no.", rich_help_panel=_PICTURES),
+        typer.Option(
+            metavar="FORMAT",
+            help="jpg, png, webp, or original: the body as received, with --resize-mode no.",
+            rich_help_panel=_PICTURES,
+        ),
     ] = None,
-    encode_quality: Annotated[int | None, typer.Option(min=1, max=100, rich_help_panel=_PICTURES)] = None,
+    encode_quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, metavar="Q", help="Of jpg and webp; default: 95.", rich_help_panel=_PICTURES),
+    ] = None,
     shard_rows: Annotated[
         int, typer.Option(min=1, max=100_000, metavar="N", help="URLs in a shard.", rich_help_panel=_PICTURES)
     ] = 10_000,
     shard_digits: Annotated[
         int, typer.Option(min=1, max=12, metavar="N", help="DataComp's readers: 8.", rich_help_panel=_PICTURES)
     ] = 5,
-    max_bytes: Annotated[int | None, typer.Option(min=1_000, metavar="N", rich_help_panel=_PICTURES)] = None,
-    max_pixels: Annotated[int | None, typer.Option(min=1_000, metavar="N", rich_help_panel=_PICTURES)] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(min=1_000, metavar="N", help="Largest body to read.", rich_help_panel=_PICTURES),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=1_000, metavar="N", help="Largest image to decode.", rich_help_panel=_PICTURES),
+    ] = None,
     contact: Annotated[
         str | None,
         typer.Option(
@@ -162,7 +205,10 @@ def download(
     timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="S", help="For a whole transfer.", rich_help_panel=_MANNERS)
     ] = None,
-    retries: Annotated[int | None, typer.Option(min=0, max=10, metavar="N", rich_help_panel=_MANNERS)] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option(min=0, max=10, metavar="N", help="After failures that may pass.", rich_help_panel=_MANNERS),
+    ] = None,
 ) -> None:
     """Run the step of the project, or download what the arguments name."""
     given = dict(locals())
@@ -271,7 +317,7 @@ def _run(
     images, screen = counts["images"], console.console()
     screen.print(console.funnel(f"The funnel of {out}", [("images", images)]))
     seconds = time.monotonic() - began
-    read = f"read     {console.short(counts['bytes'], 'B')} in {seconds:.1f} s"
+    read = f"read     {console.short(counts['bytes'], 'B')} in {elapsed(seconds)}"
     screen.print(f"{read}: {rates.rates()}" if rates.rates() else f"{read}; all shards were finished before")
     if rates.slowest():
         screen.print(f"slowest  {rates.slowest()}")

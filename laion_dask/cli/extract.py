@@ -13,6 +13,7 @@ import typer
 
 from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
+from laion_dask.storage.durations import elapsed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,7 +122,7 @@ def _run(
         mended = ", ".join(f"{reason} {rows:,}" for reason, rows in counts["mended"].items())
         screen.print(f"read despite a defect: {mended}")
     seconds = time.monotonic() - began
-    read = f"read     {console.short(counts['bytes'], 'B')} in {seconds:.1f} s"
+    read = f"read     {console.short(counts['bytes'], 'B')} in {elapsed(seconds)}"
     screen.print(f"{read}: {rates.rates()}" if rates.rates() else f"{read}; all WATs were finished before")
     files = sorted((out / "pairs").glob("*.parquet"))
     size = console.short(sum(file.stat().st_size for file in files), "B")

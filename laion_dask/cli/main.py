@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from laion_dask import __version__
 from laion_dask.cli import (
     audit,
     console,
@@ -28,9 +31,12 @@ from laion_dask.cli import (
     why,
 )
 from laion_dask.cli.new_texts import caption, translate
-from laion_dask.cli.runs import cluster, trace
+from laion_dask.cli.peers import img2dataset
+from laion_dask.cli.runs import cluster, mlflow_runs, trace
+from laion_dask.cli.sharing import publish
 from laion_dask.cluster import interrupts
 from laion_dask.schema.values import SPLITS
+from laion_dask.storage import packaged
 
 
 class Program(typer.Typer):
@@ -51,10 +57,40 @@ app = Program(
     name="laion-dask",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
+    # --dry_run is read as --dry-run.
+    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
     help="Build image-text datasets from web crawls, so that anyone can rebuild, compare and audit them.\n\n"
     "`make repro` (or `dvc repro`) runs all steps that have changed. Each step below runs one stage, with params.yaml; "
     "the questions are answered from the files of the current version.",
 )
+
+
+def _print_version(shown: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if shown:
+        commit = _commit()
+        console.say(f"laion-dask {__version__}{f' ({commit})' if commit else ''}")
+        raise typer.Exit
+
+
+def _commit() -> str:
+    """Return the commit of the checkout that the package runs from, and whether its files were changed; "" without."""
+    git = shutil.which("git")
+    if git is None or not (packaged.PROJECT / ".git").exists():
+        return ""
+    command = [git, "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=packaged.PROJECT, capture_output=True, text=True, check=False)
+    commit, changed, _ = done.stdout.strip().partition("-dirty")
+    return f"commit {commit}{', files changed' if changed else ''}" if done.returncode == 0 else ""
+
+
+@app.callback()
+def program(
+    version: Annotated[  # noqa: FBT002 - printed by its callback; a flag
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
 
 # In the order in which they run; several also accept files on the command line.
 _STEPS: Mapping[str, tuple[Callable[..., None], str | None]] = {
@@ -74,14 +110,19 @@ _STEPS: Mapping[str, tuple[Callable[..., None], str | None]] = {
 
 for _name, (_function, _help) in _STEPS.items():
     _short = getattr(steps, _name).__doc__ if _help else None
-    app.command(_name, help=_help, short_help=_short, rich_help_panel="Steps, in order")(_function)
+    _class = img2dataset.Download if _name == "download" else None
+    app.command(_name, cls=_class, help=_help, short_help=_short, rich_help_panel="Steps, in order")(_function)
 
 
 @app.command(rich_help_panel="Questions")
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Print the funnel of the current version: rows seen, kept and dropped by reason, for each step."""
+    """Print the funnel of the current version: rows seen, kept and dropped by reason, for each step.
+
+    Says if the version is not built in this folder, and which values of params.yaml have changed since.
+    """
+    from laion_dask.cli.runs import state
     from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS
 
     found = {
@@ -89,8 +130,10 @@ def status(
     }
     if not found:
         console.fail(
-            "there is no version yet: metrics/ is empty. Remedy: run `make repro`, or run this in the project's folder"
+            "status: not built: there is no version, metrics/ is empty. Remedy: `make repro` in the project's folder"
         )
+    for line in state.notes(Path(), tuple(_STEPS), tuple(found)):
+        console.say(line, err=as_json)
     if as_json:
         console.say(json.dumps(found, indent=2))
         return
@@ -104,15 +147,13 @@ def status(
             said = f"{written['kept']:,} {unit} for {written['seen']:,} kept pairs{f' ({without})' if without else ''}"
             console.say(f"{stage}: {said if written['seen'] else f'off ({stage}: null)'}")
     console.say(f"released: {splits}; tombstones {release.get('tombstones', 0):,}")
-    console.say(
-        "report: data/report/report.html; versions side by side: mlflow ui --backend-store-uri sqlite:///mlflow.db"
-    )
+    console.say("report: data/report/report.html; versions side by side: laion-dask mlflow ui")
 
 
 app.command("trace", help=trace.HELP, rich_help_panel="Questions")(trace.trace)
 app.command("crawls", help=crawls.HELP, rich_help_panel="Questions")(crawls.crawls)
-app.command("params", cls=params.ExplainsTextSteps, rich_help_panel="Questions")(params.params)
-app.command("recipes", rich_help_panel="Questions")(params.recipes)
+app.command("params", cls=params.ExplainsTextSteps, help=params.HELP, rich_help_panel="Questions")(params.params)
+app.command("recipes", help=params.RECIPES_HELP, rich_help_panel="Questions")(params.recipes)
 
 
 app.add_typer(audit.app, name="audit", rich_help_panel="Questions")
@@ -153,9 +194,18 @@ app.command("index", help=why.INDEX_HELP, rich_help_panel="Tools")(why.index)
 app.command("remove", help=remove.HELP, rich_help_panel="Removals")(remove.remove)
 app.command("purge", help=purge.HELP, rich_help_panel="Removals")(purge.purge)
 app.command("export", help=export.HELP, rich_help_panel="Tools")(export.export)
+app.add_typer(publish.app, name="publish", rich_help_panel="Tools")
 
 
-@app.command(rich_help_panel="Tools")
+_REPLAY_HELP = """Serve responses for any host from WARC files, on 127.0.0.1, over http and https, until Ctrl-C.
+
+\b
+  laion-dask replay saved.warc.gz --http-port 8080
+  curl --connect-to ::127.0.0.1:8080 http://a.example/1.jpg
+"""
+
+
+@app.command(help=_REPLAY_HELP, rich_help_panel="Tools")
 def replay(
     files: Annotated[
         list[Path], typer.Argument(help="WARC files (.warc, .warc.gz, .warc.zst) that hold the responses.")
@@ -173,24 +223,7 @@ def replay(
         serve(files, http_port, https_port)
 
 
-@app.command(rich_help_panel="Tools")
-def mlflow() -> None:
-    """Log the current version to MLflow again: needed after `dvc checkout`; safe to repeat."""
-    from laion_dask import params as parameters
-    from laion_dask.report.tracking import log_version
-
-    settings = parameters.load()
-    run = log_version(
-        report=Path("data/report"),
-        metrics=Path("metrics"),
-        values=settings.model_dump(mode="json"),
-        lock=Path("dvc.lock"),
-        experiment=settings.report.experiment,
-        uri=None,
-        release=Path("data/release"),
-        data=Path("data"),
-    )
-    console.say(f"MLflow run {run}")
+app.add_typer(mlflow_runs.app, name="mlflow", rich_help_panel="Tools")
 
 
 if __name__ == "__main__":

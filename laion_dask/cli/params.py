@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
@@ -19,6 +19,20 @@ from laion_dask.storage import packaged
 if TYPE_CHECKING:
     from ruamel.yaml import YAML
     from typer._click import Context, HelpFormatter
+
+    from laion_dask.params.recipes import Recipe
+
+
+HELP: Final = """Check params.yaml and print its effective values, alone or with recipes.
+
+\b
+  laion-dask params                       # check the project of this folder
+  laion-dask params --recipe laion-5b     # with a recipe over its params.yaml
+  laion-dask params --recipe laion-5b --recipe demo --write    # and write it
+
+Reports missing files, and rules on columns that no stage writes. --write refuses a recipe whose files are missing
+here: `laion-dask recipes NAME` lists them, and the recipe demo, given behind it, replaces them by the demo's.
+"""
 
 
 class ExplainsTextSteps(TyperCommand):
@@ -48,10 +62,7 @@ def params(
         bool, typer.Option("--write", help="Write the recipe's values into the file; its comments stay.")
     ] = False,
 ) -> None:
-    """Check params.yaml and print its effective values, alone or with recipes.
-
-    Reports missing files, and rules on columns that no stage writes.
-    """
+    """Check params.yaml and print its effective values, or write a recipe into it."""
     with console.report_errors("params"):
         from laion_dask import params as parameters
         from laion_dask.params import recipes
@@ -86,19 +97,56 @@ def params(
             console.say(f"params: {missing}", err=True)
 
 
-def recipes() -> None:
-    """List the recipes: published datasets whose rules can be applied, and rules that cannot."""
+RECIPES_HELP: Final = """List the recipes: the rules of published datasets and studies; with names, all about these.
+
+\b
+  laion-dask recipes                                # one line each
+  laion-dask recipes laion-5b datacomp              # sources, limits, files
+  laion-dask params --recipe laion-5b               # the values that hold
+  laion-dask params --recipe laion-5b --recipe demo --write
+  make repro RECIPE=laion-5b ON=demo                # write them, and build
+
+The recipe demo, over another one, replaces its crawl, models and files by those of the demo.
+"""
+
+
+def recipes(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Recipes to describe in full; default: list all.")
+    ] = None,
+) -> None:
+    """List the recipes in one line each, or describe those that are named."""
     with console.report_errors("recipes"):
         from laion_dask.params import recipes as known
 
-        for name in known.names():
-            recipe = known.describe(name)
-            count = sum(1 if values is None else len(values) for values in recipe.values.values())
-            typer.echo(f"{typer.style(name, bold=True)}: {recipe.title.removeprefix(f'{name}: ')}")
-            for line in recipe.notes.splitlines():
-                console.say(f"  {line}".rstrip())
-            extends = f" with those of {recipe.extends}, which it extends" if recipe.extends else ""
-            console.say(f"  It sets {count} parameters{extends}: laion-dask params --recipe {name}\n")
+        if names:
+            for recipe in [known.describe(name) for name in names]:
+                _describe(recipe)
+            return
+        listed = known.names()
+        width = max(map(len, listed))
+        for name in listed:
+            console.say(console.cut(f"{name:<{width}}  {known.describe(name).title.removeprefix(f'{name}: ')}"))
+        console.say("\nall about one: laion-dask recipes NAME; build it on the demo: make repro RECIPE=NAME ON=demo")
+
+
+def _describe(recipe: Recipe) -> None:
+    from laion_dask.params import recipes as known
+    from laion_dask.preflight import preflight
+
+    name = recipe.name
+    count = sum(1 if values is None else len(values) for values in recipe.values.values())
+    typer.echo(f"{typer.style(name, bold=True)}: {recipe.title.removeprefix(f'{name}: ')}")
+    for line in recipe.notes.splitlines():
+        console.say(f"  {line}".rstrip())
+    extends = f" with those of {recipe.extends}, which it extends" if recipe.extends else ""
+    console.say(f"  It sets {count} parameters{extends}: laion-dask params --recipe {name}")
+    if wanted := preflight.files(known.load(name, packaged.parameters())):
+        console.say("  Files of yours that it reads:")
+        for key, path in wanted:
+            console.say(f"  - {key} = {path}{'' if Path(path).exists() else ' (not in this folder)'}")
+        console.say("  To try its rules without them: make repro RECIPE=" + name + " ON=demo")
+    console.say("")
 
 
 def write_recipes(file: Path, recipe: str) -> list[str]:
@@ -116,7 +164,17 @@ def write_recipes(file: Path, recipe: str) -> list[str]:
     yaml = round_trip()
     values = yaml.load(base)
     wanted = recipes.apply(recipe, parameters.parse(values, str(file)).model_dump(mode="json", exclude_unset=True))
-    preflight.check(parameters.parse(wanted, f"recipe {recipe!r} over {file}"), weights=False)
+    try:
+        preflight.check(parameters.parse(wanted, f"recipe {recipe!r} over {file}"), weights=False)
+    except preflight.FilesMissingError as missing:
+        if "demo" in recipes.named(recipe):
+            raise
+        message = (
+            f"recipe {recipe} reads files that are missing: {'; '.join(missing.missing)}. Nothing was written. Remedy: "
+            "put them there (docs/recipes.md says what they are), or add --recipe demo (ON=demo), which replaces them "
+            "by the demo's"
+        )
+        raise preflight.FilesMissingError(message, missing.missing) from None
     changes: list[str] = []
     for section in [key for key, value in wanted.items() if value is None and values.get(key) is not None]:
         base = _emptied(base, section)

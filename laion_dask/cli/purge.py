@@ -19,9 +19,11 @@ HELP: Final = """Delete all stored data of removed pairs, record it, and prove b
 
 \b
   laion-dask purge --dry-run          # print what would be deleted
-  laion-dask purge                    # from data/, work folders, DVC's cache, MLflow's artifacts
-  laion-dask purge --remote storage   # and from a DVC remote
+  laion-dask purge                    # delete it
+  laion-dask purge --remote storage   # from a DVC remote, too
   laion-dask purge --also ../figures  # and search a folder elsewhere
+
+It searches data/, the work folders, DVC's cache, Git's objects and MLflow's artifacts.
 
 Build the version without the pairs first (`make repro`). Rows keep uid and outcome; images, texts, addresses,
 scores and embeddings are deleted. Older versions lose the files that held the pairs: purges.json lists them
@@ -46,7 +48,14 @@ def purge(
 
     home = Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask")
     with console.report_errors("purge"):
-        project = Project.open(Path(), Path("data"), home, params.load(), tuple(also or ()))
+        settings = params.load()
+        if not Path("data").is_dir():
+            console.say(
+                "purge: nothing is built here (there is no data/), so only DVC's cache, work folders and Git's objects "
+                "can hold removed pairs. To purge a version, restore it first: `dvc pull`, or `make repro`",
+                err=True,
+            )
+        project = Project.open(Path(), Path("data"), home, settings, tuple(also or ()))
         result = purge_run.run(
             project,
             remote or (),
@@ -87,7 +96,10 @@ def _show_preview(preview: PurgePreview, *, dry_run: bool) -> None:
     shown = [*decisions[: _SHOWN // 2], *deletions][:_SHOWN]
     for row in shown:
         rows.add_row(*row)
-    console.console().print(rows)
+    if shown:
+        console.console().print(rows)
+    else:
+        console.say("no file holds them")
     more = len(decisions) + len(deletions) - len(shown)
     if more > 0:
         console.say(f"and {more:,} more; purges.json lists all deletions" if not dry_run else "and more")

@@ -17,11 +17,17 @@ _SHOWN: Final = 20
 HELP: Final = """Remove pairs from every later version: add lines to the removal ledger.
 
 \b
-  laion-dask remove url https://a.example/1.jpg --reason "asked by the photographer" --source "mail of 3 May"
-  laion-dask remove domain takedown.example --reason "asked by the owner" --source "form 17" --yes
-  laion-dask remove url --file urls.txt --reason "court order" --source "file 12/2026"   # one a line
-  laion-dask remove --file requests.csv --reason … --source …                            # columns kind and value
-  laion-dask remove --count                               # how many pairs each line of the ledger removes
+  laion-dask remove url https://a.example/1.jpg \\
+      --reason "asked by the photographer" --source "mail of 3 May"
+  laion-dask remove domain takedown.example --yes \\
+      --reason "asked by the owner" --source "form 17"
+  # many at once: one a line, or a CSV with the columns kind and value
+  laion-dask remove url --file urls.txt \\
+      --reason "court order" --source "file 12/2026"
+  laion-dask remove --file requests.csv \\
+      --reason "asked by their owners" --source "forms of May"
+  # how many pairs each line of the ledger removes
+  laion-dask remove --count
 
 KIND is url, domain (with all its subdomains), sha256, md5, pdq (pictures that look alike) or uid. `dvc repro` then
 leaves the pairs out, without a new download; `laion-dask purge` deletes their stored data (docs/removals.md).

@@ -11,6 +11,7 @@ import typer
 
 from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
+from laion_dask.storage.durations import elapsed
 
 if TYPE_CHECKING:
     from laion_dask import params
@@ -22,9 +23,11 @@ Without arguments: run the step of the project in this folder, with its params.y
 With a folder of tars as img2dataset or webdataset write them, and --out: score only these; no project needed.
 
 \b
-  laion-dask score shards/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --out scored
-  laion-dask score shards/ --model ViT-L-14 --pretrained openai --out scored \\
-      --heads aesthetic_v1=sa_0_4_vit_l_14_linear.pth --heads nsfw_laion=clip_nsfw_vit_l_14.npz
+  laion-dask score shards/ --out scored \\
+      --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  laion-dask score shards/ --out scored --model ViT-L-14 --pretrained openai \\
+      --heads aesthetic_v1=sa_0_4_vit_l_14_linear.pth \\
+      --heads nsfw_laion=clip_nsfw_vit_l_14.npz
   laion-dask score shards/ --params params.yaml --out scored
 
 --heads is KIND=FILE, KIND:COLUMN=FILE for a column of another name, or demo; see docs/heads.md for the kinds.
@@ -136,7 +139,7 @@ def _run(folder: Path, out: Path, rules: params.Score, workers: int | None) -> N
         screen.print(f"the JSON of {counts['broken_json']:,} images cannot be read and is ignored")
     shares = f" ({progress.shares()})" if progress.shares() else ""
     screen.print(
-        f"scored   {images['seen']:,} images in {seconds:.1f} s, {images['seen'] / seconds:,.0f} images/s{shares}"
+        f"scored   {images['seen']:,} images in {elapsed(seconds)}, {images['seen'] / seconds:,.0f} images/s{shares}"
     )
     screen.print(
         f"wrote    {out / 'score'}: embeddings.zarr and scores; {out / 'images'}: their images", soft_wrap=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from laion_dask.cli import console
 
@@ -114,4 +115,20 @@ def report() -> None:
     with _in_checkout("report"):
         from workflow.program import main
         from workflow.report import STAGE
+    out = Path("data") / STAGE.name
+    console.say(f"report: reading metrics/ and data/, drawing figures, writing {out}", err=True)
     main(STAGE)
+    for line in written(out):
+        console.say(line)
+
+
+def written(out: Path) -> Iterator[str]:
+    """Yield what a report consists of, where it is opened, and where it stands beside other versions."""
+    page = out / "report.html"
+    # Each figure is there as PNG and as SVG.
+    figures = len({path.stem for path in (out / "figures").glob("*")})
+    tables = len(list((out / "tables").glob("*")))
+    size = console.short(page.stat().st_size, "B")
+    yield f"wrote     {page} ({size}), {figures} figures and {tables} tables beside it"
+    yield f"open      {page.absolute().as_uri()}"
+    yield "versions  laion-dask mlflow ui"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from laion_dask.cli import console as cli_console
+from laion_dask.cli.runs import against_lock
 from laion_dask.storage import printable
 
 if TYPE_CHECKING:
@@ -18,16 +19,22 @@ HELP: Final = """Check a release, or a copy of it, against its manifest; works o
 
 \b
   laion-dask verify data/release
-  laion-dask verify copy --root 14fbe5e9…     # and that it has this Merkle root
-  laion-dask verify copy --uid 8a1a06af…      # and prove that this pair is in it, or not
-  laion-dask verify data --metadata           # any folder: that no picture has EXIF, GPS, XMP or text
+  # and that it has the Merkle root that its author has published:
+  laion-dask verify copy --root "$ROOT"
+  # and prove that this pair is in it, or not:
+  laion-dask verify copy --uid 8a1a06af6d9cf6dcbe8e4f7f0c0f1d2b
+  # any folder: that no picture has EXIF, GPS, XMP or text:
+  laion-dask verify data --metadata
+  # a project: that each stage wrote what dvc.lock of HEAD says, or why not:
+  laion-dask verify --against-lock
 
-Names each file that differs, is missing or is extra, and ends with status 1.
+Names each file that differs, is missing or is extra, and ends with status 1. With --against-lock: 0 if all stages are
+equal, 1 if one differs, 2 if one was not built here.
 """
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the release.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of the release.")] = None,
     root: Annotated[
         str | None, typer.Option(metavar="HEX", help="Merkle root that the version must have, known from elsewhere.")
     ] = None,
@@ -42,14 +49,37 @@ def verify(
         bool,
         typer.Option("--metadata", help="Search for metadata of pictures instead, also in tars, tables and pages."),
     ] = False,
+    against: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--against-lock", help="Compare the project in this folder with dvc.lock, stage by stage.")
+    ] = False,
+    rev: Annotated[
+        str, typer.Option(metavar="REV", help="With --against-lock: whose dvc.lock; `workspace`: the file as it is.")
+    ] = "HEAD",
+    record: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--record", help="With --against-lock: if equal, add this machine to reproduced.json.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print the differences."""
-    from laion_dask.release import manifest, merkle
-
-    if metadata:
+    if against:
+        if folder is not None:
+            cli_console.fail("verify: --against-lock takes no DIR. Remedy: run it in the project's folder", 2)
+        if root or uid or purges or metadata:
+            cli_console.fail("verify: --root, --uid, --purges, --metadata are for a DIR. Remedy: leave them out", 2)
+        against_lock.verify(rev, record=record, as_json=as_json)
+    elif rev != "HEAD" or record:
+        cli_console.fail("verify: --rev and --record are for --against-lock. Remedy: add it, or leave them out", 2)
+    elif folder is None:
+        cli_console.fail("verify: DIR is missing. Remedy: give the folder of a release, or --against-lock", 2)
+    elif metadata:
         _without_metadata(folder)
-        return
+    else:
+        _release(folder, root, uid, purges, as_json=as_json)
+
+
+def _release(folder: Path, root: str | None, uid: str | None, purges: Path | None, *, as_json: bool) -> None:
+    """Check a release against its manifest."""
+    from laion_dask.release import manifest, merkle
 
     with cli_console.report_errors("verify"):
         known = manifest.read(folder)

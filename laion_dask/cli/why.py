@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -22,7 +22,9 @@ HELP: Final = """Explain why a pair is in the data set or not: where it was foun
 \b
   laion-dask why https://a.example/1.jpg
   laion-dask why 8a1a06af6d9cf6dcbe8e4f7f0c0f1d2b     # a uid
-  laion-dask why picture.jpg                          # by sha256, and by perceptual hash (PDQ)
+  laion-dask why picture.jpg                          # by sha256 and PDQ
+
+PDQ is a perceptual hash, which finds pictures that look alike.
 
 Answers from the catalog, for every version that `laion-dask index` has loaded; the current one is loaded first. Of a
 removed pair it prints the tombstone, never the content.
@@ -31,10 +33,13 @@ INDEX_HELP: Final = """Load versions into the catalog, for `laion-dask why`; saf
 
 \b
   laion-dask index                    # the current version, from data/
-  laion-dask index v1.0 exp-name      # and Git revisions or experiments, from DVC's cache
+  laion-dask index v1.0 exp-name      # Git revisions, experiments
+
+Revisions and experiments come out of DVC's cache.
 
 The catalog mirrors tracked files: if it is lost, the same command restores it.
 """
+_RELEASE: Final = Path("data/release")
 
 
 @contextmanager
@@ -42,12 +47,23 @@ def _catalog() -> Iterator[Any]:
     """Open the catalog in one transaction."""
     from laion_dask.catalog import database
 
-    home = Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask")
     with (
-        database.server(os.environ.get("LAION_DASK_DSN"), home / "postgresql") as dsn,
+        database.server(os.environ.get("LAION_DASK_DSN"), _database()) as dsn,
         database.transaction(dsn) as cursor,
     ):
         yield cursor
+
+
+def _database() -> Path:
+    return Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask") / "postgresql"
+
+
+def _fail_without_versions() -> NoReturn:
+    console.fail(
+        "why: there is no version to ask: data/release is missing, and none is loaded into the catalog. Remedy: `make "
+        "repro` builds the version of this project; `dvc pull` fetches it from a remote that has it; `laion-dask index "
+        "REV` loads one from DVC's cache"
+    )
 
 
 def index(
@@ -56,11 +72,13 @@ def index(
     """Load versions that are not loaded yet."""
     from laion_dask.versions import histories, history_files
 
+    if not revisions:
+        console.need("index", _RELEASE)
     with console.report_errors("index"), _catalog() as cursor:
         for name in revisions or ():
             with history_files.opened(name) as files:
                 _say(files.name, loaded=histories.load(cursor, files))
-        if not revisions or Path("data/release").is_dir():
+        if not revisions or _RELEASE.is_dir():
             _say("data/", loaded=histories.load(cursor, histories.VersionTables("data/", Path("data"))))
 
 
@@ -81,12 +99,16 @@ def why(
     with console.report_errors("why"):
         asked = questions.question(what)
         ledger = removal_ledger.read(Path(params.load().catalog.removals))
+        if not (_RELEASE.is_dir() or _database().is_dir() or os.environ.get("LAION_DASK_DSN")):
+            _fail_without_versions()
         with _catalog() as cursor:
             current = histories.VersionTables("data/", Path("data"))
-            if Path("data/release").is_dir():
+            if _RELEASE.is_dir():
                 histories.load(cursor, current)
             else:
                 histories.make(cursor)
+                if not histories.versions(cursor):
+                    _fail_without_versions()
             answer = questions.answer(cursor, asked, ledger)
     if as_json:
         console.say(json.dumps(answer.as_dict(), indent=2))

@@ -41,11 +41,13 @@ class Preparation:
     std: tuple[float, ...]
     quick: Quick | None = None
     """The same steps in torch's 8-bit arithmetic, off by up to two grey levels; None where torch has no equivalent."""
+    least_px: int = 0
+    """What the steps need before they scale to `side`."""
 
     @property
     def needed_px(self) -> int:
         """The shorter side, in pixels, below which an image would have to be enlarged."""
-        return max(self.side)
+        return max(*self.side, self.least_px)
 
 
 def from_transforms(transforms: Any) -> Preparation:  # noqa: ANN401 - torchvision is imported where it is used

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from laion_dask.filter.balance import mixed
+from laion_dask.filter.sampling.balance import mixed
 
 # Rows of a block of similarities: with batches of 32,768 pairs, 64 MB of float32.
 _BLOCK: Final = 512

@@ -40,6 +40,7 @@ def check(rules: filters.Filter, known: pa.Schema) -> None:
     every = pa.schema([*known, *own])
     named = [(f"filter.thresholds, {rule.name}", rule.column) for rule in rules.thresholds]
     named += [(f"filter.top, {rule.name}", rule.column) for rule in rules.top]
+    named += [("filter.sample", rules.sample.column)] if rules.sample is not None else []
     named += [("filter.laion400m", "laion400m_drop")] if rules.laion400m == "drop" else []
     numbers = [field.name for field in every if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
     for key, column in named:

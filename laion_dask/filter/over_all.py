@@ -1,4 +1,4 @@
-"""Decide the rules that need all shards: later removals, top fractions, duplicates, balancing.
+"""Decide the rules that need all shards: later removals, top fractions, duplicates, balancing, sampling.
 
 Each step reads the verdicts of all shards, and runs a part for each shard in which it changes any.
 """
@@ -6,17 +6,22 @@ Each step reads the verdicts of all shards, and runs a part for each shard in wh
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 from laion_dask.blocklists import removal_ledger
 from laion_dask.filter import duplicates, part, pool, rules, takedown
 from laion_dask.params import Params, filters
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Run, data
-from laion_dask.storage.files import digest
+from laion_dask.schema.values import SAMPLED
+from laion_dask.storage.files import digest, link
 
+_BALANCE: Final = "balance.json"
+_SAMPLE: Final = "sample.json"
 Decisions = Mapping[str, part.Decision]
 """Decisions by the name of the shard."""
 Step = Callable[[Sequence[pool.JudgedShard]], Mapping[str, Decisions]]
@@ -59,6 +64,8 @@ def steps(wanted: filters.Filter, plan: Path) -> Iterator[Step]:
         yield functools.partial(_alike, wanted)
     if wanted.balance is not None:
         yield functools.partial(_unbalanced, wanted.balance, plan)
+    if wanted.sample is not None:
+        yield functools.partial(_not_drawn, wanted.sample, plan)
 
 
 def apply(
@@ -117,8 +124,32 @@ def _alike(wanted: filters.Filter, judged: Sequence[pool.JudgedShard]) -> Mappin
 def _unbalanced(rule: filters.Balance, plan: Path, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
     path = plan / "chances.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pool.write_chances(rule, judged, path)
-    return {"unbalanced": _all(judged, part.Coins(path, rule.seed))}
+    found = pool.write_chances(rule, judged, path)
+    if found.tail is not None:
+        text = json.dumps({"tail": found.tail, "t": found.t}, sort_keys=True)
+        (plan / _BALANCE).write_text(text, encoding="utf-8")
+    return {"unbalanced": _all(judged, part.Coins(path, rule.seed, found.first))}
+
+
+def _not_drawn(rule: filters.Sample, plan: Path, judged: Sequence[pool.JudgedShard]) -> Mapping[str, Decisions]:
+    counts = pool.write_sample(rule, judged, plan)
+    (plan / _SAMPLE).write_text(json.dumps(counts), encoding="utf-8")
+    drawn = plan / pool.DRAWN
+    return {"not_sampled": _all(judged, part.Drawn(drawn, digest(drawn)))}
+
+
+def publish(wanted: filters.Filter, plan: Path, out: Path) -> dict[str, Any]:
+    """Publish what the steps wrote beside the verdicts: the sample of filter.sample; return counts for the metrics.
+
+    These are the sample's, and the tail share and the thresholds of filter.balance.by_language.
+    """
+    counts: dict[str, Any] = {}
+    if wanted.balance is not None and wanted.balance.by_language is not None:
+        counts["balance"] = json.loads((plan / _BALANCE).read_text(encoding="utf-8"))
+    if wanted.sample is not None:
+        link(plan / SAMPLED, out / SAMPLED)
+        counts["sample"] = json.loads((plan / _SAMPLE).read_text(encoding="utf-8"))
+    return counts
 
 
 def _judged(done: Done, first: Mapping[str, Path]) -> pool.JudgedShard:

@@ -8,7 +8,7 @@ reason, and the column `rules` has a bit for every rule that would.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ import zarr
 
 from laion_dask import schema
 from laion_dask.blocklists import known_content
-from laion_dask.filter import balance, clip_losses, rules, uid_sets
+from laion_dask.filter import clip_losses, given_scores, rules, uid_sets
 from laion_dask.filter.rules import Files, Rule
+from laion_dask.filter.sampling import balance, balance_lists
 from laion_dask.params import filters
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASONS
@@ -32,6 +33,8 @@ from laion_dask.storage.uids import rows_of
 PENDING: Final = "pending"
 """Folder of a part with the inputs of rules over all shards: values of filter.top, entries of filter.balance."""
 ENTRIES: Final = "entries"
+LIST: Final = "list"
+"""Column of the pending file: the list that a text was searched with, if there are several."""
 _OURS: Final = pa.array(list(REASONS["filter"]), pa.string())
 
 
@@ -77,9 +80,19 @@ class Coins:
 
     chances: Path
     seed: int
+    first: Mapping[str, int] = field(default_factory=dict)
+    """The place in `chances` of the first entry of each list; empty for one list."""
 
 
-Decision = Cut | Losers | Coins
+@dataclass(frozen=True)
+class Drawn:
+    """FLYT's soft cap sampling: a .npy with the uids that were drawn, sorted, and a digest of its content."""
+
+    uids: Path
+    digest: str
+
+
+Decision = Cut | Losers | Coins | Drawn
 """The decision of a rule over all shards."""
 
 Decided = tuple[tuple[str, str, int], Decision]
@@ -108,7 +121,7 @@ def judge(
     judged = pc.equal(pairs["reason"], KEEP).to_numpy()
     embedded = _embedded(scores.parent / embeddings.STORE, pairs, settings)
     for one in settings.computed:
-        column = _computed(one, embedded, pairs, batches.get(one.column))
+        column = _computed(one, embedded, pairs, batches.get(one.column), files)
         pairs = pairs.append_column(one.column, pa.array(column, pa.float32()))
     images_of = {model: image for (model, kind), image in embedded.items() if kind == "image"}
     listed = known_content.of_rows(files.listed, pairs)
@@ -118,7 +131,7 @@ def judge(
     rows = {"uid": pairs["uid"], "shard": shard, "split": pairs["split"], "reason": verdicts, "rules": mask}
     rows["stays"] = pa.nulls(pairs.num_rows, pa.string())
     write_verdicts(pa.table(rows), out / f"{name}.parquet")
-    if settings.top or settings.balance:
+    if settings.top or settings.balance or settings.sample:
         (out / PENDING).mkdir()
         pending = _pending(pairs, judged, pc.equal(verdicts, KEEP).to_numpy(), settings, files)
         # Uncompressed: temporary, and read several times soon.
@@ -240,9 +253,16 @@ def _drops(decision: Decision, table: pa.Table, keeps: np.ndarray, pending: Path
         judged = keeps | pc.is_in(table["reason"], value_set=_OURS).to_numpy()
         # Negated, so that NaN drops the pair.
         return np.asarray(judged & ~(values >= lowest[splits]))
-    entries = read_file(pending, [ENTRIES])[ENTRIES].combine_chunks()
+    if isinstance(decision, Drawn):
+        return np.asarray(keeps & ~uid_sets.contains(decision.uids, uid_sets.halves(table["uid"]), decision.digest))
+    searched = read_file(pending, [ENTRIES, *([LIST] if decision.first else [])])
+    entries = searched[ENTRIES].combine_chunks()
     lists = entries if isinstance(entries, pa.ListArray) else pa.concat_arrays(entries.chunks)
-    stays = balance.falls(uid_sets.halves(table["uid"]), lists, np.load(decision.chances), decision.seed)
+    first = None
+    if decision.first:
+        # A list that no kept pair was searched with has no place, and its rows have no entries.
+        first = np.array([decision.first.get(name, 0) for name in searched[LIST].to_pylist()], np.int64)
+    stays = balance.falls(uid_sets.halves(table["uid"]), lists, np.load(decision.chances), decision.seed, first)
     return np.asarray(keeps & ~stays)
 
 
@@ -257,14 +277,17 @@ def _pending(
     pairs: pa.Table, judged: np.ndarray, keeps: np.ndarray, settings: filters.Filter, files: Files
 ) -> pa.Table:
     columns: dict[str, Any] = {}
-    for one in settings.top:
+    for name in {one.column: None for one in (*settings.top, settings.sample) if one is not None}:
         # float64 represents every column exactly; rows that are not judged are NaN.
-        values = pc.fill_null(pairs[one.column].cast(pa.float64()), float("nan")).to_numpy()
-        columns[one.column] = np.where(judged, values, np.nan)
+        values = pc.fill_null(pairs[name].cast(pa.float64()), float("nan")).to_numpy()
+        columns[name] = np.where(judged, values, np.nan)
     if settings.balance is not None:
-        matcher = balance.matcher(Path(settings.balance.entries), files.digest)
-        texts = pairs["caption"].to_pylist()
-        columns[ENTRIES] = matcher.find([text if keep else "" for text, keep in zip(texts, keeps, strict=True)])
+        texts = [text if keep else "" for text, keep in zip(pairs["caption"].to_pylist(), keeps, strict=True)]
+        if settings.balance.by_language is not None:
+            folder, languages = Path(settings.balance.by_language), pairs["language"].to_pylist()
+            columns[LIST], columns[ENTRIES] = balance_lists.find(folder, files.digest, texts, languages)
+        else:
+            columns[ENTRIES] = balance.matcher(Path(str(settings.balance.entries)), files.digest).find(texts)
     return pa.table(columns)
 
 
@@ -287,7 +310,7 @@ def arrays(settings: filters.Filter) -> list[str]:
 
 def _read_arrays(settings: filters.Filter) -> list[tuple[str, str]]:
     needed = {(model, "image") for _, model in settings.models()}
-    needed |= {(one.model, "text") for one in settings.computed if one.kind == "negcliploss"}
+    needed |= {(str(one.model), "text") for one in settings.computed if one.kind == "negcliploss"}
     return sorted(needed)
 
 
@@ -311,8 +334,11 @@ def _computed(
     embedded: Mapping[tuple[str, str], np.ndarray],
     pairs: pa.Table,
     batches: Batches | None,
+    files: Files,
 ) -> np.ndarray:
-    images = embedded[one.model, "image"]
+    if one.kind == "scores":
+        return given_scores.of_rows(files.given[one.column], pairs["uid"], files.digest)
+    images = embedded[str(one.model), "image"]
     if not len(images):
         return np.zeros(0, np.float32)
     if one.kind == "normsim":
@@ -320,5 +346,5 @@ def _computed(
     if batches is None:
         message = f"no batches were drawn for {one.column}. Remedy: run the stage filter from its beginning"
         raise ValueError(message)
-    texts, slots = embedded[one.model, "text"], pairs["slot"].to_numpy()
+    texts, slots = embedded[str(one.model), "text"], pairs["slot"].to_numpy()
     return clip_losses.negcliploss(images, texts, slots, batches.read(), float(one.temperature or 1))

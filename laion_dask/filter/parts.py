@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from laion_dask.blocklists import known_lists, removal_ledger
-from laion_dask.filter import filter_checks, part, pool, rules, uid_sets
+from laion_dask.filter import filter_checks, given_scores, part, pool, rules, uid_sets
 from laion_dask.filter.rules import Files
+from laion_dask.filter.sampling import balance_lists
 from laion_dask.params import Params, filters
 from laion_dask.runner.part import Part
 from laion_dask.runner.stage import data, home
@@ -78,7 +79,19 @@ def read_files(settings: Params, plan: Path) -> Files:
         tuple(uid_sets.prepare(Path(path), plan / "uids") for path in paths)
         for paths in (wanted.keep_uids, wanted.drop_uids)
     )
-    others = [Path(path) for key, path, _ in wanted.files() if key.partition(".")[0] not in {"keep_uids", "drop_uids"}]
+    prepared = {"keep_uids", "drop_uids", *(f"computed.{at}.file" for at in range(len(wanted.computed)))}
+    others = [
+        file
+        for key, path, kind in wanted.files()
+        if not {key, key.partition(".")[0]} & prepared
+        for file in (balance_lists.files(Path(path)).values() if kind == "folder" else [Path(path)])
+    ]
+    given = {
+        one.column: given_scores.prepare(Path(one.file), str(one.file_column), plan / "scores" / f"{one.column}.npy")
+        for one in wanted.computed
+        if one.file is not None
+    }
     # Not the whole ledger: removals by address are applied to judged shards (takedown).
     hashed = {kind: sorted(values) for kind, values in digests.items()}
-    return Files(digest(hashed, known_lists.about(listed), *others, *keep, *drop), keep, drop, tuple(removed), listed)
+    content = digest(hashed, known_lists.about(listed), *others, *keep, *drop, *given.values())
+    return Files(content, keep, drop, given, tuple(removed), listed)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from laion_dask.blocklists import known_content, known_lists
 from laion_dask.filter import part as filter_part
 from laion_dask.filter import rules
+from laion_dask.filter.sampling import balance_lists
 from laion_dask.params import Params
 from laion_dask.runner.part import Done
 from laion_dask.runner.stage import data, home, metrics
@@ -71,6 +72,8 @@ def _count_rules(settings: Params, done: Sequence[Done]) -> dict[str, dict[str, 
 
 def _digests(settings: Params) -> dict[str, str]:
     """Return the digest of each file that a rule reads, for the manifest; lists of known content are left out."""
-    paths = sorted({Path(path) for _, path, _ in settings.filter.files()})
+    lists = [Path(path) for _, path, kind in settings.filter.files() if kind == "folder"]
+    paths = sorted({Path(path) for _, path, kind in settings.filter.files() if kind != "folder"})
     files = [file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])]
+    files += [file for folder in lists for file in balance_lists.files(folder).values()]
     return {file.as_posix(): sha256(file) for file in files}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
-from laion_dask.filter import balance, clip_losses, uid_sets, where
+from laion_dask.filter import clip_losses, uid_sets, where
+from laion_dask.filter.sampling import balance
 from laion_dask.params import filters
 from laion_dask.schema import reasons
 from laion_dask.schema.values import SPLITS
@@ -41,6 +42,8 @@ class Files:
     keep_uids: tuple[Path, ...] = ()
     """Sorted subset files from `uid_sets.prepare`."""
     drop_uids: tuple[Path, ...] = ()
+    given: Mapping[str, Path] = field(default_factory=dict)
+    """Prepared files of `given_scores.prepare`, by column of filter.computed."""
     removed: Sequence[Index] = ()
     """Digests of images in removals.csv, an index for each kind with entries (`known_lists.of_digests`)."""
     listed: Sequence[Index] = ()
@@ -71,10 +74,12 @@ def columns(settings: filters.Filter, known: Sequence[str], files: Files) -> lis
     needed |= {"laion400m_drop"} if rules.laion400m == "drop" else set()
     needed |= {"caption"} if rules.min_chars or rules.min_words or rules.keywords or rules.text_entities else set()
     needed |= {"caption"} if rules.balance else set()
+    needed |= {"language"} if rules.balance and rules.balance.by_language else set()
     needed |= {"slot"} if rules.image_based or rules.computed else set()
     needed |= {"evaluation_distance"} if rules.evaluation_max_distance is not None else set()
     needed |= {"evaluation_cosine"} if rules.evaluation_min_cosine is not None else set()
     needed |= {limits.column for limits in rules.thresholds} | {fraction.column for fraction in rules.top}
+    needed |= {rules.sample.column} if rules.sample else set()
     own = [entry.column for entry in rules.computed]
     needed |= {*where.columns(rules.where, [*known, *own])} if rules.where else set()
     return [name for name in known if name in needed]

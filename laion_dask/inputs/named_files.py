@@ -30,7 +30,7 @@ STAGES: Final = (
 )
 """In the order in which they run; `data/<stage>` is the out of each."""
 _LOCAL_DIR: Final = "local-dir:"
-_DEMO: Final = "demo"  # means a file of this package
+_PACKAGED: Final = ("demo", "rapidocr")  # mean a file of this package, and of that one
 
 Kind = Literal["file", "folder", "either", "glob"]
 
@@ -114,8 +114,9 @@ def _score(rules: params.Score) -> Iterator[NamedFile]:
     named = {f"heads.{at}": head.file for at, head in enumerate(rules.heads or ())}
     named |= {f"tags.{at}": tag.file for at, tag in enumerate(rules.tags or ())}
     named |= {"faces": rules.faces.file} if rules.faces is not None else {}
+    named |= {"masked_text": rules.masked_text.file} if rules.masked_text is not None else {}
     for key, path in named.items():
-        if path is not None and path != _DEMO:
+        if path is not None and path not in _PACKAGED:
             yield NamedFile("score", f"score.{key}.file", path)
 
 

@@ -5,7 +5,7 @@
 - types: Types of parameters that several sections share.
 - crawl, extract, catalog, download, score, group, filters, translate, caption, release: One section each (release has
   report's too).
-- heads: Entries of score.heads, score.tags and score.faces.
+- heads: Entries of score.heads, score.tags, score.faces and score.masked_text.
 - lists: Entries of catalog.lists: lists of known content.
 - recipes: Apply the rules of published datasets to params.yaml.
 """

@@ -88,11 +88,23 @@ class ImageBased(Section):
 
 
 class Balance(Section):
-    """MetaCLIP's balancing."""
+    """MetaCLIP's balancing over one list of entries, or MetaCLIP 2's over one for each language."""
 
-    entries: Path
+    entries: Path | None = None
+    """The list for all texts."""
+    by_language: Path | None = None
+    """Folder with a list for each language, `<code>.json` or `<code>.txt`; t is that of English."""
     t: Annotated[int, Field(ge=1)]
     seed: Seed
+
+    @model_validator(mode="after")
+    def _has_entries_once(self) -> Balance:
+        if (self.entries is None) is (self.by_language is None):
+            given = "neither" if self.entries is None else "both"
+            remedy = "entries for one list, by_language for a folder of lists"
+            message = f"balance has {given} of entries and by_language. Remedy: {remedy}"
+            raise ValueError(message)
+        return self
 
 
 class Keywords(Section):
@@ -102,13 +114,30 @@ class Keywords(Section):
     above_punsafe: Fraction
 
 
+class Sample(Section):
+    """FLYT's soft cap sampling: pairs are drawn by their score, again and again, each time with a lower one."""
+
+    column: Column
+    size: Annotated[int, Field(ge=1, le=100_000_000_000)] | None
+    """Draws in all; None: as many as there are pairs to draw from."""
+    batch: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    """Draws at once, of different pairs."""
+    penalty: Annotated[float, Field(ge=0, le=1_000)]
+    """Subtracted from the score of a pair whenever it is drawn."""
+    seed: Seed
+
+
 class Computed(Section):
-    """A column that filter computes from stored embeddings, for thresholds, top and where."""
+    """A column that filter adds, for thresholds, top, sample and where: from stored embeddings or from a file."""
 
     column: Name
-    kind: Literal["negcliploss", "normsim"]
-    model: Name
-    """One of score.models."""
+    kind: Literal["negcliploss", "normsim", "scores"]
+    model: Name | None = None
+    """negcliploss and normsim: one of score.models."""
+    file: Path | None = None
+    """scores: Parquet, or a folder of Parquet, with a column uid and one of numbers."""
+    file_column: Annotated[str, Field(min_length=1)] | None = None
+    """scores: the column of numbers in the file."""
     targets: Path | None = None
     """normsim: embeddings of the target images, .npy (targets, features)."""
     norm: Literal["inf", 2] | None = None
@@ -124,11 +153,15 @@ class Computed(Section):
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Computed:
-        keys = {"negcliploss": ("batch", "batches", "temperature", "seed"), "normsim": ("targets", "norm")}
+        keys = {
+            "negcliploss": ("model", "batch", "batches", "temperature", "seed"),
+            "normsim": ("model", "targets", "norm"),
+            "scores": ("file", "file_column"),
+        }
         for kind, wanted in keys.items():
             for key in wanted:
-                if (getattr(self, key) is None) is (kind == self.kind):
-                    remedy = f"add {key}" if kind == self.kind else f"leave {key} out, it belongs to {kind}"
+                if (getattr(self, key) is None) is (key in keys[self.kind]):
+                    remedy = f"add {key}" if key in keys[self.kind] else f"leave {key} out, it belongs to {kind}"
                     message = f"computed {self.column}, kind {self.kind}. Remedy: {remedy}"
                     raise ValueError(message)
         return self
@@ -164,6 +197,7 @@ class Filter(Section):
     evaluation_max_distance: Distance | None
     evaluation_min_cosine: Cosine | None
     balance: Balance | None
+    sample: Sample | None
 
     @field_validator("computed", "thresholds", "top")
     @classmethod
@@ -174,18 +208,31 @@ class Filter(Section):
             raise ValueError(message)
         return value
 
+    @model_validator(mode="after")
+    def _english_gives_the_thresholds(self) -> Filter:
+        rule = self.balance
+        if rule is not None and rule.by_language is not None and "en" not in (self.languages or ("en",)):
+            message = (
+                f"languages = {', '.join(self.languages or ())} leaves out en, whose tail gives balance.by_language "
+                "its thresholds. Remedy: add en, or balance.entries with a list and t of its own"
+            )
+            raise ValueError(message)
+        return self
+
     def models(self) -> Sequence[tuple[str, str]]:
         """Return (key, name of a model) for each rule that reads stored embeddings."""
         based = [] if self.image_based is None else [("image_based.model", self.image_based.model)]
-        return [*based, *((f"computed.{number}.model", entry.model) for number, entry in enumerate(self.computed))]
+        named = [(f"computed.{number}.model", one.model) for number, one in enumerate(self.computed)]
+        return [*based, *((key, model) for key, model in named if model is not None)]
 
-    def files(self) -> Sequence[tuple[str, str, Literal["file", "either"]]]:
+    def files(self) -> Sequence[tuple[str, str, Literal["file", "folder", "either"]]]:
         """Return (key, path, allowed kind) of each file or folder that a rule reads."""
-        found: list[tuple[str, str, Literal["file", "either"]]] = [
+        found: list[tuple[str, str, Literal["file", "folder", "either"]]] = [
             (f"{key}.{at}", path, "either")
             for key in ("keep_uids", "drop_uids")
             for at, path in enumerate(getattr(self, key))
         ]
+        found += [(f"computed.{at}.file", one.file, "either") for at, one in enumerate(self.computed) if one.file]
         single = {
             "keywords.file": self.keywords and self.keywords.file,
             "text_entities": self.text_entities,
@@ -194,4 +241,7 @@ class Filter(Section):
             "image_based.targets": self.image_based and self.image_based.targets,
             **{f"computed.{number}.targets": one.targets for number, one in enumerate(self.computed)},
         }
-        return [*found, *((key, path, "file") for key, path in single.items() if path)]
+        found += [(key, path, "file") for key, path in single.items() if path]
+        if self.balance is not None and self.balance.by_language is not None:
+            found.append(("balance.by_language", self.balance.by_language, "folder"))
+        return found

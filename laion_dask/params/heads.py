@@ -1,4 +1,4 @@
-"""The parameters `score.heads`, `score.tags` and `score.faces`: their files, models and columns."""
+"""The parameters `score.heads`, `tags`, `faces` and `masked_text`: their files, models and columns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS: Final = {
     "watermark": "pwatermark",
 }
 _COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_TAKEN: Final = re.compile(r"uid|slot|reason|similarity(_.*)?|tag_.*|laion400m_.*|face_.*")
+_TAKEN: Final = re.compile(r"uid|slot|reason|similarity(_.*)?|masked_similarity|tag_.*|laion400m_.*|face_.*")
 
 
 class Head(Section):
@@ -102,6 +102,24 @@ class Faces(Section):
     """Non-maximum suppression: above this intersection over union only the better box stays; insightface: 0.4."""
     side_px: Annotated[int, Field(ge=32, le=2048, multiple_of=32)] = 224
     """Side of the detector's square input; DataComp, appendix G: 224."""
+
+
+class MaskedText(Section):
+    """The detector of text that T-MARS masks out, and how its output becomes regions."""
+
+    file: Name = "rapidocr"
+    """rapidocr: PP-OCRv6 small of that package."""
+    model: Name | None = None
+    """The name of one of `score.models`; None: the first."""
+    expect_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    side_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
+    """Longer side of the image that the detector sees; T-MARS: 512."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Probability above which a pixel belongs to text; PaddleOCR: 0.3."""
+    least_score: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Least mean probability of a region; PaddleOCR's code: 0.7 (rapidocr's 0.5 takes some blank images for text)."""
+    grow: Annotated[float, Field(ge=0, le=10)] = 1.6
+    """How far regions grow, times area over perimeter; rapidocr: 1.6."""
 
 
 def check(heads: Sequence[Head], tags: Sequence[Tag], models: Iterable[str]) -> None:

@@ -46,6 +46,7 @@ class Score(Section):
     heads: Annotated[tuple[head_params.Head, ...], Field(max_length=64)] | None
     tags: Annotated[tuple[head_params.Tag, ...], Field(max_length=16)] | None
     faces: head_params.Faces | None
+    masked_text: head_params.MaskedText | None
     batch: Annotated[int, Field(ge=1, le=4096)] | None
     decode: Literal["full", "reduced"]
     compile: Literal["none", "default", "max-autotune"]
@@ -53,6 +54,14 @@ class Score(Section):
     @model_validator(mode="after")
     def _heads_and_tags_fit(self) -> Score:
         head_params.check(self.heads or (), self.tags or (), [model.name for model in self.models])
+        return self
+
+    @model_validator(mode="after")
+    def _masked_text_has_a_model(self) -> Score:
+        names = [model.name for model in self.models]
+        if self.masked_text is not None and self.masked_text.model not in {None, *names}:
+            message = f"masked_text: there is no model {self.masked_text.model}. Remedy: one of {', '.join(names)}"
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ reported before the first one starts, together with all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from laion_dask.inputs import named_files
 from laion_dask.inputs.named_files import STAGES, NamedFile
 from laion_dask.params import heads
 from laion_dask.preflight import looks
-from laion_dask.schema import faces
+from laion_dask.schema import faces, masked
 
 _REMEDY: Final = "put the files there, or give their paths in params.yaml; docs/recipes.md says what they are"
 
@@ -32,6 +32,11 @@ class PreflightError(Exception):
 
 class FilesMissingError(PreflightError):
     """Files are missing, and nothing else is wrong."""
+
+    def __init__(self, message: str, missing: Sequence[str]) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+        """`key = path` of each."""
 
 
 def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = True) -> None:
@@ -70,8 +75,8 @@ def check(settings: params.Params, first: str = STAGES[0], *, weights: bool = Tr
     if missing or wrong:
         by = f" (recipe {', '.join(settings.recipe)})" if settings.recipe else ""
         problems = [f"files are missing{by}: {'; '.join(missing)}. Remedy: {_REMEDY}"] if missing else []
-        kind = PreflightError if wrong else FilesMissingError
-        raise kind("\n  ".join([*problems, *dict.fromkeys(wrong)]))
+        message = "\n  ".join([*problems, *dict.fromkeys(wrong)])
+        raise PreflightError(message) if wrong else FilesMissingError(message, missing)
 
 
 def files(settings: params.Params) -> list[tuple[str, str]]:
@@ -157,9 +162,27 @@ def _readers(
         yield from _filter(settings)
     if weights:
         yield from _new_texts(settings, to_come)
+    if settings.report.against is not None:
+        against = settings.report.against
+        yield "report.against", lambda: _against(against)
+
+
+def _against(name: str) -> None:
+    """Look for the version that the report compares with: a folder of a release, a revision or an experiment."""
+    from laion_dask.versions import checkout  # noqa: PLC0415
+
+    try:
+        checkout.identity(name)
+    except checkout.VersionError as error:
+        raise PreflightError(f"report.against = {name}: {error}") from error
 
 
 def _score(rules: params.Score) -> Iterator[tuple[str, Callable[[], object]]]:
+    if rules.masked_text is not None:
+        from laion_dask.score import text_mask  # noqa: PLC0415
+
+        mask = rules.masked_text
+        yield "score.masked_text", lambda: text_mask.file(mask)
     from laion_dask.clip import weights  # noqa: PLC0415
 
     for at, model in enumerate(rules.models):
@@ -190,10 +213,14 @@ def _filter(settings: params.Params) -> Iterator[tuple[str, Callable[[], object]
         words = Path(rules.keywords.file)
         yield "filter.keywords.file", lambda: keywords.read(words)
     if rules.balance is not None:
-        from laion_dask.filter import balance  # noqa: PLC0415
+        from laion_dask.filter.sampling import balance, balance_lists  # noqa: PLC0415
 
-        entries = Path(rules.balance.entries)
-        yield "filter.balance.entries", lambda: balance.read_entries(entries)
+        if rules.balance.by_language is not None:
+            folder = Path(rules.balance.by_language)
+            yield "filter.balance.by_language", lambda: balance_lists.look(folder)
+        else:
+            entries = Path(str(rules.balance.entries))
+            yield "filter.balance.entries", lambda: balance.read_entries(entries)
 
 
 def scores(settings: params.Score) -> pa.Schema:
@@ -205,6 +232,8 @@ def scores(settings: params.Score) -> pa.Schema:
         found += _of_tag(tag)
     if settings.faces is not None:
         found += [pa.field(column.name, column.type) for column in faces.COLUMNS]
+    if settings.masked_text is not None:
+        found.append(pa.field(masked.MASKED.name, masked.MASKED.type))
     return pa.schema(found)
 
 

@@ -141,7 +141,7 @@ def _plain(value: object) -> str:
 
 def _rankings(numbers: Mapping[str, Any]) -> list[list[str]]:
     columns = []
-    for name, empty in (("languages", "none"), ("hosts", "none"), ("licenses", "none")):
+    for name, empty in (("languages", "nolang"), ("hosts", "none"), ("licenses", "none")):
         top = numbers[name]["top"][:_RANKED]
         columns += [[_cell(value) or empty for value, _ in top], [f"{pairs:,}" for _, pairs in top]]
     return [list(row) for row in zip_longest(*columns, fillvalue="")]

@@ -25,6 +25,7 @@ from laion_dask.images.blur import blur
 from laion_dask.release import layouts
 from laion_dask.schema import faces
 from laion_dask.schema.reasons import KEEP
+from laion_dask.schema.values import SAMPLED
 from laion_dask.storage import embeddings, shards
 from laion_dask.storage.uids import rows_of, to_bytes
 
@@ -137,9 +138,15 @@ def datacomp(source: DatasetFolders, out: Path, model: str | None) -> int:
 
 
 def subset(source: DatasetFolders, out: Path, _: str | None) -> int:
-    """Write `subset.npy`, the two halves of each uid, sorted, dtype u8,u8; return the number of rows."""
+    """Write `subset.npy`, the two halves of each uid, sorted, dtype u8,u8; return the number of rows.
+
+    Where filter.sample drew the verdicts, a uid is there as often as it was drawn.
+    """
     all_halves = [halves(rows["uid"]) for _, rows in source.rows()]
     joined = np.concatenate(all_halves)
+    if source.verdicts is not None and (source.verdicts / SAMPLED).is_file():
+        sampled = np.load(source.verdicts / SAMPLED, allow_pickle=False)
+        joined = sampled[np.isin(sampled, joined)]
     joined.sort(order=("f0", "f1"))
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / SUBSET, joined)

@@ -159,7 +159,8 @@ def _artifacts(project: Path, places: Places) -> list[Path]:
     for (location,) in sorted(row for row in rows if row[0]):
         parts = urlsplit(location)
         if parts.scheme in {"", "file"}:
-            folders[Path(unquote(parts.path) if parts.scheme else location)] = None
+            # A relative address is read from the folder of the database, as it is written.
+            folders[database.parent / (unquote(parts.path) if parts.scheme else location)] = None
         else:
             places.spared[location] = "artifacts of MLflow elsewhere: not looked into"
     resolved = [folder.resolve() for folder in folders]

@@ -14,6 +14,7 @@ from laion_dask.removals.purge_places import Places
 from laion_dask.removals.purge_versions import Tables
 from laion_dask.removals.traces import traces
 from laion_dask.removals.traces.traces import Seen, Traces
+from laion_dask.storage.durations import duration
 
 _PRINTED_S: Final = 5.0
 METHOD: Final = (
@@ -62,7 +63,8 @@ class ScanProgress:
         rate = self._bytes / max(now - self._began, 1e-3)
         left = (self._size - self._bytes) / max(rate, 1.0)
         print(  # noqa: T201 - reading terabytes takes hours
-            f"{self._what}: {self._done:,} of {self._files:,} files, {rate / 1e6:,.0f} MB/s, about {left:,.0f} s left",
+            f"{self._what}: {self._done:,} of {self._files:,} files, {rate / 1e6:,.0f} MB/s, "
+            f"about {duration(left)} left",
             file=sys.stderr,
         )
 

@@ -15,10 +15,12 @@ from typing import Any, Final
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from laion_dask.report import reference, reference_figures
 from laion_dask.schema.values import SIGNALS, SPLITS
+from laion_dask.statistics.rate_queries import NO_LANGUAGE
 from laion_dask.statistics.summary import ALL, FunnelStep, Histogram, Statistics
 from laion_dask.statistics.truth import DecisionScore
 
@@ -28,15 +30,18 @@ INK: Final = "#22303C"
 QUIET: Final = "#6B7782"
 LINE: Final = "#D5DBE1"
 _SPLIT_STYLE: Final[dict[Any, Any]] = {"en": ("#0072B2", "o"), "multi": ("#D55E00", "s"), "nolang": ("#009E73", "^")}
-# A phone shows it at two thirds of this size, where text must still have 8 px.
 _WIDTH_IN: Final = 5.0
+# A phone of 390 px shows a figure 358 px wide, where no text may be under 11 px: 11 px / 358 px * 5 in * 72 pt/in.
+_TEXT_PT: Final = 11.2
 _LANGUAGES: Final = 15
+_LABEL_BARS: Final = 9
+"""Bars of a histogram over which the text of its first one stretches."""
 STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "laion_dask",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 10,
+    "font.size": _TEXT_PT,
+    "axes.titlesize": 11.6,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": LINE,
@@ -87,7 +92,7 @@ def write(
             "Similarity of image and text",
             (
                 "Scored pairs by cosine. Dashed: the threshold of the split. Orange to its right fell to another rule. "
-                "The first bar also holds all lower values."
+                "Hatched: a bar at the end of the axis, which also holds all values beyond it."
             ),
             lambda: _similarity(statistics),
         ),
@@ -139,7 +144,10 @@ def write(
             bool(sum(statistics.aesthetic.kept) + sum(statistics.aesthetic.dropped)),
             "aesthetics",
             "Aesthetics",
-            "Scored pairs by aesthetics score. Dashed lines: where the aesthetics subsets begin.",
+            (
+                "Scored pairs by aesthetics score. Dashed lines: where the aesthetics subsets begin. "
+                "Hatched: a bar at the end of the axis, which also holds all values beyond it."
+            ),
             lambda: _aesthetics(statistics),
         ),
     ]
@@ -183,6 +191,10 @@ def short_number(value: float, _: object = None) -> str:
     return f"{value:g}"
 
 
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def _plain(reason: str) -> str:
     return reason.replace("_", " ")
 
@@ -201,24 +213,18 @@ def _funnel(steps: Sequence[FunnelStep]) -> Figure:
     if steps[-1].dropped:
         labels.append("kept")
         bars.append((0, steps[-1].kept, True))
-    figure, (axes,) = _frame(0.5 + 0.21 * len(bars))
+    figure, (axes,) = _frame(0.5 + 0.205 * len(bars))
     _rows(axes, labels)
     widest = max((start + length for start, length, _ in bars), default=1) or 1
     for place, (start, length, stage) in enumerate(bars):
         axes.barh(place, length, left=start, height=0.72, color=KEPT if stage else DROPPED)
-        text = f"{length:,.0f}" if stage else f"-{length:,.0f}".replace("-", "\N{MINUS SIGN}")
-        axes.text(
-            start + length + widest * 0.012,
-            place,
-            text,
-            va="center",
-            fontsize=8.5,
-            weight="bold" if stage else "normal",
-        )
+        text = f"{length:,.0f}" if stage else _signed(f"-{length:,.0f}")
+        weight = "bold" if stage else "normal"
+        axes.text(start + length + widest * 0.012, place, text, va="center", weight=weight)
     for label, (_, _, stage) in zip(axes.get_yticklabels(), bars, strict=True):
         label.set_fontweight("bold" if stage else "normal")
         label.set_color(INK if stage else QUIET)
-    axes.set_xlim(0, widest * 1.13)
+    axes.set_xlim(0, widest * 1.2)
     axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
@@ -227,20 +233,45 @@ def _funnel(steps: Sequence[FunnelStep]) -> Figure:
 def _bars(axes: Axes, histogram: Histogram) -> None:
     edges = histogram.edges
     widths = [after - before for before, after in pairwise(edges)]
-    axes.bar(edges[:-1], histogram.kept, widths, align="edge", color=KEPT, label="kept")
-    axes.bar(edges[:-1], histogram.dropped, widths, align="edge", bottom=histogram.kept, color=DROPPED, label="dropped")
+    kept = axes.bar(edges[:-1], histogram.kept, widths, align="edge", color=KEPT)
+    dropped = axes.bar(edges[:-1], histogram.dropped, widths, align="edge", bottom=histogram.kept, color=DROPPED)
+    # The bars at both ends also hold what lies beyond the axis, and must not look like all others.
+    high = [one + other for one, other in zip(histogram.kept, histogram.dropped, strict=True)]
+    for place in (place for place in (0, -1) if high[place]):
+        for bar in (kept[place], dropped[place]):
+            bar.set(hatch="/////", edgecolor="white", linewidth=0)
+    if high[0]:  # above the bars that lie under the text too
+        at = (edges[0], max(high[:_LABEL_BARS]))
+        axes.annotate(_signed(f"\N{LESS-THAN OR EQUAL TO} {edges[1]:g}"), at, (0, 2), textcoords="offset points")
+    if high[-1]:
+        at = (edges[-1], high[-1])
+        axes.annotate(_signed(f"\N{GREATER-THAN OR EQUAL TO} {edges[-2]:g}"), at, (3, 0), textcoords="offset points")
     axes.yaxis.set_major_formatter(FuncFormatter(short_number))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_ylabel("pairs")
     axes.grid(axis="y")
 
 
+def _legend(figure: Figure) -> None:
+    patches = [Patch(color=KEPT, label="kept"), Patch(color=DROPPED, label="dropped")]
+    figure.legend(handles=patches, loc="outside upper right", ncols=2)
+
+
 def _similarity(statistics: Statistics) -> Figure:
-    figure, all_axes = _frame(5.6, len(SPLITS), sharex=True)
+    figure, all_axes = _frame(5.8, len(SPLITS), sharex=True)
     for axes, histogram in zip(all_axes, statistics.similarity, strict=True):
         _bars(axes, histogram)
         axes.axvline(histogram.threshold or 0, color=INK, linestyle="--", linewidth=1.1)
         axes.set_title(f"{histogram.split}: kept from {histogram.threshold:g}")
-    all_axes[0].legend(loc="upper left")
+    edges = statistics.similarity[0].edges
+    bars = [
+        kept + dropped for one in statistics.similarity for kept, dropped in zip(one.kept, one.dropped, strict=True)
+    ]
+    filled = [place % (len(edges) - 1) for place, pairs in enumerate(bars) if pairs]
+    highest = max(one.threshold or 0 for one in statistics.similarity)
+    # Cosines near 1 are rare: the axis ends behind the last bar, or behind the thresholds.
+    axes.set_xlim(edges[0], max(edges[max(filled, default=len(edges) - 2) + 1], highest + 0.05))
+    _legend(figure)
     all_axes[-1].set_xlabel("cosine of image and text embedding")
     return figure
 
@@ -248,14 +279,14 @@ def _similarity(statistics: Statistics) -> Figure:
 def _languages(statistics: Statistics) -> Figure:
     rows = statistics.languages[:_LANGUAGES]
     figure, (axes,) = _frame(0.75 + 0.26 * len(rows))
-    _rows(axes, [row.language or "none" for row in rows])
+    _rows(axes, [row.language or NO_LANGUAGE for row in rows])
     axes.barh(range(len(rows)), [row.scored for row in rows], 0.74, color="#E8EDF2", edgecolor=QUIET, label="scored")
     axes.barh(range(len(rows)), [row.kept for row in rows], 0.46, color=KEPT, label="kept")
     widest = max((row.scored for row in rows), default=1) or 1
     for place, row in enumerate(rows):
         share = f"{100 * row.kept / row.scored:.0f} % kept" if row.scored else ""
-        axes.text(row.scored + widest * 0.012, place, share, va="center", fontsize=8.5, color=QUIET)
-    axes.set_xlim(0, widest * 1.16)
+        axes.text(row.scored + widest * 0.012, place, share, va="center", color=QUIET)
+    axes.set_xlim(0, widest * 1.28)
     axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     axes.set_xlabel("pairs")
     axes.legend(loc="lower right")
@@ -271,7 +302,7 @@ def _rate_label(name: str) -> str:
 def _safety(statistics: Statistics) -> Figure:
     shown = [rate for rate in statistics.safety if rate.count or (rate.total and reference.rates(rate.name))]
     names = list(dict.fromkeys(rate.name for rate in shown))
-    figure, (axes,) = _frame(0.95 + 0.46 * max(1, len(names)))
+    figure, (axes,) = _frame(0.95 + 0.43 * max(1, len(names)))
     _rows(axes, [_rate_label(name) for name in names])
     places = {"en": -0.22, "multi": 0.0, "nolang": 0.22, ALL: 0.0}
     labelled: set[str] = set()
@@ -295,7 +326,7 @@ def _safety(statistics: Statistics) -> Figure:
 
 
 def _truth(decisions: Sequence[DecisionScore]) -> Figure:
-    figure, (axes,) = _frame(0.95 + 0.25 * len(decisions))
+    figure, (axes,) = _frame(0.95 + 0.215 * len(decisions))
     _rows(axes, [_plain(decision.name) for decision in decisions])
     for place, decision in enumerate(decisions):
         for share, interval, color, marker, shift, label in (
@@ -339,10 +370,10 @@ def _sizes(statistics: Statistics) -> Figure:
 
 
 def _aesthetics(statistics: Statistics) -> Figure:
-    figure, (axes,) = _frame(2.5)
+    figure, (axes,) = _frame(2.8)
     _bars(axes, statistics.aesthetic)
     for level in statistics.aesthetic_levels:
         axes.axvline(level, color=INK, linestyle="--", linewidth=1.1)
     axes.set_xlabel("aesthetics score")
-    axes.legend(loc="upper left")
+    _legend(figure)
     return figure

@@ -38,18 +38,19 @@ def write(folder: Path, numbers: Sequence[NewTexts]) -> list[FigureFiles]:
 
 
 def _histograms(rows: Sequence[NewTexts], what: str) -> Figure:
-    figure = Figure(figsize=(_WIDTH_IN, 0.6 + _ROW_IN * len(rows)))
+    figure = Figure(figsize=(_WIDTH_IN, 0.9 + _ROW_IN * len(rows)))
     all_axes = figure.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0]
     for axes, one in zip(all_axes, rows, strict=True):
         widths = [after - before for before, after in pairwise(one.edges)]
         axes.bar(one.edges[:-1], one.new, widths, align="edge", color=figures.KEPT, label=what)
         axes.stairs(one.alt, one.edges, color=figures.INK, linewidth=1.3, label="alt text")
         share = f"{100 * one.wins.rate:.0f} % of {one.wins.total:,}" if one.wins.rate is not None else "none"
-        axes.set_title(f"{one.split}: the {what} is nearer in {share}")
+        axes.set_title(f"{one.split}: {what} nearer in {share}")
         axes.yaxis.set_major_formatter(FuncFormatter(figures.short_number))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylabel("pairs")
         axes.grid(axis="y")
-    all_axes[0].legend(loc="upper left")
+    all_axes[-1].xaxis.set_major_locator(MaxNLocator(6))
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     all_axes[-1].set_xlabel("cosine of image and text embedding")
     return figure

@@ -1,7 +1,7 @@
 """Numbers and figures of a version in, one self-contained HTML page out, with the numbers beside it as JSON.
 
-The page escapes every text from the web, has no links, and loads one file: the timeline beside the version, which is
-not part of it. Without that file the page says so.
+The page escapes every text from the web, has no links, and loads three files beside the version, which are not part
+of it: where it comes from, what changed since its parent, and the timeline. Without a file the page says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from jinja2 import Environment
 
 from laion_dask import params
 from laion_dask.report import gallery, new_text_gallery, reference, report_tables, timeline, tracking
+from laion_dask.report.origin import drawing
+from laion_dask.report.origin import headline as dvc_metrics
 from laion_dask.runner import trace_file
 from laion_dask.schema import comparison
 from laion_dask.schema.reasons import REASON_STAGE, REASONS
@@ -64,14 +66,17 @@ def write(
     settings: params.Params,
     digests: Mapping[str, str],
     project: Path = Path(),
+    version: str = "",
+    recipe: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Write report.html, figures/, tables/ and the numbers as JSON into `out`; return the headline.
 
     The numbers are statistics.json, new_texts.json, rates.json and truth.json. `metrics` is the folder of the stages'
     JSON files, `digests` has the hash of each out by its path; relative paths and revisions in the parameters refer to
-    `project`. With download.verify, linkrot.json and linkrot.parquet are written too, with report.against changes.json.
-    The headline has `safety.<name>.<split>`, `truth.<decision>`,
-    `kept.<split>`, `texts.<stage>`, `rates.<measure>` and `selection.<language>`, without undefined values.
+    `project`. `version` is the version's digest, `recipe` the names of its recipes. With download.verify, linkrot.json
+    and linkrot.parquet are written too, with report.against changes.json. The headline has `safety.<name>.<split>`,
+    `truth.<decision>`, `kept.<split>`, `texts.<stage>`, `rates.<measure>` and `selection.<language>`, without undefined
+    values.
     """
     # matplotlib takes a second to import, and other callers need only numbers.
     from laion_dask.report import figures, linkrot_figure, new_text_figures  # noqa: PLC0415 - see above
@@ -98,6 +103,9 @@ def write(
         digests=dict(sorted(digests.items())),
         traces=trace_file.FOLDER,
         timeline=timeline.name(digests, metrics),
+        beside=drawing.names(digests, metrics),
+        version=version,
+        recipe=recipe,
         steps=steps,
         numbers=numbers,
         rot=rot,
@@ -127,7 +135,7 @@ def write(
     texts = [one.as_dict() for one in written]
     _write_json(out / new_texts.NAME, texts)
     _write_json(out / "truth.json", [asdict(decision) for decision in decisions])
-    report_tables.write(out / "tables", steps, numbers, decisions)
+    report_tables.write(out / "tables", steps, numbers, decisions, grouped.sweeps, settings)
     return headline(numbers, decisions) | {"texts": new_texts.headline(texts)} | rates.headline(grouped)
 
 
@@ -158,8 +166,13 @@ def headline(numbers: summary.Statistics, decisions: list[truth.DecisionScore]) 
 
 
 def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the counts of each stage, without the report's own file."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.stem != "report"}
+    """Return the counts of each stage, without what the report itself writes."""
+    return {path.stem: json.loads(path.read_text()) for path in metrics_files(folder)}
+
+
+def metrics_files(folder: Path) -> list[Path]:
+    """List the files with the counts of the stages before the report."""
+    return [path for path in sorted(folder.glob("*.json")) if path.stem not in {"report", dvc_metrics.NAME}]
 
 
 def _environment() -> Environment:

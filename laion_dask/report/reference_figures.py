@@ -56,9 +56,9 @@ def _bars(axes: Axes, bars: Sequence[tuple[str, float, bool]]) -> None:
         color, face = (OWN, OWN) if ours else (PUBLISHED, "white")
         axes.barh(place, share, height=0.62, color=face, edgecolor=color, linewidth=1.1)
         weight = "bold" if ours else "normal"
-        axes.text(share + 0.012, place, f"{100 * share:.0f} %", va="center", fontsize=8.5, weight=weight)
+        axes.text(share + 0.012, place, f"{100 * share:.0f} %", va="center", weight=weight)
     axes.get_yticklabels()[0].set_fontweight("bold")
-    axes.set_xlim(0, 1.08)
+    axes.set_xlim(0, 1.14)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 

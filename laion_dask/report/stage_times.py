@@ -118,13 +118,15 @@ def read(data: Path, metrics: Path) -> Traces:
 def metrics(data: Path, counts: Path) -> dict[str, float]:
     """Return MLflow's metrics of the stages that have a trace of this version; `counts` is the folder of their JSON."""
     found: dict[str, float] = {}
+    peak = 0
     for trace in read(data, counts).ours:
         one = StageTimes.of(trace)
         if one.stage in identity.STAGES:
-            found[f"stage.{one.stage}.seconds"] = round(one.seconds, 3)
-            found[f"stage.{one.stage}.processor_hours"] = round(one.processor_hours, 6)
-            found[f"stage.{one.stage}.peak_memory_gb"] = round(one.peak_bytes / _GB, 3)
-    return found
+            # MLflow shows what begins so under "System metrics".
+            found[f"system/{one.stage} seconds"] = round(one.seconds, 3)
+            found[f"system/{one.stage} processor hours"] = round(one.processor_hours, 6)
+            peak = max(peak, one.peak_bytes)
+    return found | ({"system/peak memory GB": round(peak / _GB, 3)} if found else {})
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:

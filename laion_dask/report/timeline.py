@@ -53,15 +53,17 @@ _LABEL_PHONE: Final = 22.0
 
 
 def name(digests: Mapping[str, str], metrics: Path) -> str:
-    """Return the name of a version's timeline: it depends on DVC's hashes of its outs, without DVC on its counts."""
-    return f"timeline-{digest(dict(digests) or identity.stage_metrics(metrics))[:_NAME_CHARS]}.svg"
+    """Return the name of a version's timeline."""
+    return f"timeline-{key(digests, metrics)}.svg"
+
+
+def key(digests: Mapping[str, str], metrics: Path) -> str:
+    """Return what names the files beside a version: a digest of DVC's hashes of its outs, without DVC of its counts."""
+    return digest(dict(digests) or identity.stage_metrics(metrics))[:_NAME_CHARS]
 
 
 def write(data: Path, metrics: Path, digests: Mapping[str, str]) -> Path | None:
-    """Draw the stages that have a trace of this version; return the file's path, or None if no stage has one.
-
-    A file that cannot be written is reported on standard error: nothing depends on it.
-    """
+    """Draw the stages that have a trace of this version; return the file's path, or None if no stage has one."""
     traces = stage_times.read(data, metrics)
     # The report's own trace is written after this.
     ours = {trace.stage: trace for trace in traces.ours}
@@ -69,16 +71,22 @@ def write(data: Path, metrics: Path, digests: Mapping[str, str]) -> Path | None:
         [ours[stage] for stage in identity.STAGES if stage in ours],
         [stage for stage in identity.STAGES if stage not in ours],
     )
-    if page is None:
-        return None
-    path = data / trace_file.FOLDER / name(digests, metrics)
+    return place(data, name(digests, metrics), page) if page is not None else None
+
+
+def place(data: Path, file: str, page: str) -> Path | None:
+    """Write a file beside the version, which the report's page shows; return its path, or None where that failed.
+
+    A file that cannot be written is reported on standard error: nothing depends on it.
+    """
+    path = data / trace_file.FOLDER / file
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(page, encoding="utf-8")
         fresh.replace(path)
     except OSError as error:
-        trace_file.warn(f"report: the timeline was not written: {error}")
+        trace_file.warn(f"report: {file} was not written: {error}")
         return None
     finally:
         fresh.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from laion_dask.runner.progress_line import ProgressLine, RowLine
 from laion_dask.runner.trace_file import Trace
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage import printable
+from laion_dask.storage.durations import elapsed
 from laion_dask.storage.files import digest
 from laion_dask.storage.sync import sync
 from laion_dask.storage.work_folder import work_folder
@@ -237,9 +238,9 @@ def _result(stage: Stage, counts: Mapping[str, Any], seconds: float) -> str:
     ledger = counts.get(stage.unit)
     if not isinstance(ledger, Mapping):
         made = f"{ledger:>7,} {stage.unit}" if ledger else f"{'done':>7}"
-        return f"{stage.name:<9} {made} in {seconds:.1f} s"
+        return f"{stage.name:<9} {made} in {elapsed(seconds)}"
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in ledger["dropped"].items())
-    text = f"{stage.name:<9} {ledger['seen']:>7,} {stage.unit} seen, {ledger['kept']:,} kept in {seconds:.1f} s"
+    text = f"{stage.name:<9} {ledger['seen']:>7,} {stage.unit} seen, {ledger['kept']:,} kept in {elapsed(seconds)}"
     return f"{text} (dropped: {reasons})" if reasons else text
 
 

@@ -6,6 +6,7 @@
 - groups: The tables of the stage group.
 - new_texts: The tables of the stages translate and caption: texts that models wrote, beside the alt text.
 - faces: The columns that the stage score adds where a detector of faces is named.
+- masked: The column that the stage score adds where score.masked_text names a detector of text.
 - traces: The trace of a stage: a row for each part with the worker that made it, its times, its memory and its bytes.
 - comparison: What can become of a pair when its address is asked again.
 - reasons: The closed list of reasons for which rows are dropped, and the bits of the filter's rules.

@@ -103,6 +103,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "near_duplicate": "another kept pair has nearly the same image, by filter.near_duplicates",
         "semantic_duplicate": "another kept pair has an image of the same meaning, by filter.semantic_duplicates",
         "unbalanced": "no entry of filter.balance is in the text, or every matching entry was sampled out",
+        "not_sampled": "filter.sample never drew the pair, or it has no score to be drawn by",
     },
     # Of the two below: why a kept pair has no new text. The pair itself stays.
     "translate": {
@@ -151,6 +152,7 @@ RULE_BITS: Final = {
     "near_duplicate": 20,
     "semantic_duplicate": 21,
     "evaluation_set": 22,
+    "not_sampled": 23,
     "removed_later": 39,
 }
 """The bit of each rule in the column `rules` of the verdicts. A bit is never given to another rule, so that versions

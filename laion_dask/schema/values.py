@@ -8,6 +8,9 @@ Split = Literal["en", "multi", "nolang"]
 """Column `split`: English text, text in another language, text in no language that could be told."""
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
+SAMPLED: Final = "sampled.npy"
+"""File of the filter's out where filter.sample draws: uids as a subset file of DataComp, each as often as drawn."""
+
 Signal = Literal[
     "robots",
     "ai_txt",

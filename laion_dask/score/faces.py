@@ -72,7 +72,7 @@ class FaceDetector:
             values[row] = one
         return values
 
-    def columns(self, values: np.ndarray, sizes: Sequence[Size]) -> dict[str, list[Any]]:
+    def columns(self, values: np.ndarray, sizes: Sequence[Size], _: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Return `face_schema.COLUMNS` of all rows; `sizes` are those of their images."""
         boxes: list[Any] = [None] * len(values)
         scores: list[Any] = [None] * len(values)

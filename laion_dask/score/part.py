@@ -14,6 +14,7 @@ from laion_dask import params, schema
 from laion_dask.clip import clip, models, self_check
 from laion_dask.clip.decoded import Stopwatch
 from laion_dask.schema.ledger import Ledger
+from laion_dask.schema.masked import MASKED
 from laion_dask.schema.reasons import KEEP
 from laion_dask.score import faces, score_columns
 from laion_dask.score.batches import Batch, batches
@@ -53,7 +54,7 @@ def score_rows(
     loaded = load(settings)
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
     embedded = {one: _blank(shard_rows, model) for one, model in loaded.items()}
-    detectors = [(one, one.blank(table.num_rows)) for one in score_columns.detectors(settings)]
+    detectors = [(one, one.blank(table.num_rows)) for one in score_columns.detectors(settings, loaded)]
     sizes: dict[str, faces.Size] = {}
     if settings.faces is not None:
         pictures = faces.measured(pictures, sizes)
@@ -69,8 +70,11 @@ def score_rows(
     with watch.measure("forward"):
         columns: dict[str, Any] = {**_columns(table, embedded, reasons, settings)}
         by_row = faces.sizes_of(table["key"].to_pylist(), sizes)
+        texts = {one: rows.text[: table.num_rows] for one, rows in embedded.items()}
         for one, values in detectors:
-            columns |= one.columns(values, by_row)
+            columns |= one.columns(values, by_row, texts)
+        if MASKED.name in columns:
+            columns[MASKED.name][[not caption for caption in table["caption"].to_pylist()]] = np.nan
     with watch.measure("write"):
         arrays = {one: {"image": _half(rows.image), "text": _half(rows.text)} for one, rows in embedded.items()}
         embeddings.write_shard(out / embeddings.STORE, arrays, about(settings))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from laion_dask import params
 from laion_dask.clip import weights
-from laion_dask.score import faces, heads, score_columns
+from laion_dask.score import faces, heads, score_columns, text_mask
 
 
 def find(rules: params.Score) -> None:
-    """Find or fetch the weights and tokenizers of all models; load each head and the face detector.
+    """Find or fetch the weights and tokenizers of all models; load each head and detector.
 
     Called before a cluster starts. Raises the error of the module that reads a file, `ModelError` for a model.
     """
@@ -21,6 +21,8 @@ def find(rules: params.Score) -> None:
         heads.load(head)
     if rules.faces is not None:
         faces.load(rules.faces)
+    if rules.masked_text is not None:
+        text_mask.test(rules.masked_text)
 
 
 def deciding(rules: params.Score) -> list[Path | str]:

@@ -21,10 +21,11 @@ from laion_dask.clip.preprocess import Preparation
 from laion_dask.params import heads as head_params
 from laion_dask.schema import SCORES, Column
 from laion_dask.schema import faces as face_schema
-from laion_dask.score import faces, heads, tags, watermark
+from laion_dask.schema.masked import MASKED
+from laion_dask.score import faces, heads, tags, text_mask, watermark
 from laion_dask.storage.files import sha256
 
-_DIGESTS: Final = ("heads_sha256", "tags_sha256", "faces_sha256")
+DIGESTS: Final = ("heads_sha256", "tags_sha256", "faces_sha256", "masked_text_sha256")
 _MEANINGS: Final = {
     "violence": ("similarity to a violent prompt less that to a peaceful one; above 0 it counts as violent", ""),
     "simulacra": ("aesthetics score of simulacra-aesthetic-models", "about 1..10"),
@@ -56,14 +57,20 @@ class Detector(Protocol):
     def rows(self, found: Any) -> np.ndarray:  # noqa: ANN401 - what `score` returns
         """Fetch the results of `score` from the device, (rows,)."""
 
-    def columns(self, values: np.ndarray, sizes: Sequence[tuple[int, int]]) -> Mapping[str, Any]:
-        """Return its columns, by name, for all rows; `sizes` are those of their images."""
+    def columns(
+        self, values: np.ndarray, sizes: Sequence[tuple[int, int]], texts: Mapping[str, np.ndarray]
+    ) -> Mapping[str, Any]:
+        """Return its columns, by name, for all rows.
+
+        `sizes` are those of their images, `texts` the text embeddings of each model, NaN where it read none.
+        """
 
 
-def detectors(settings: params.Score) -> list[Detector]:
-    """Load the networks of `score.heads` and `score.faces` that read images instead of embeddings."""
+def detectors(settings: params.Score, models: Mapping[str, Clip]) -> list[Detector]:
+    """Load the networks of `score.heads`, `faces` and `masked_text` that read images instead of embeddings."""
     loaded: list[Detector] = [watermark.load(spec) for spec in settings.heads or () if spec.kind == "watermark"]
-    return [*loaded, faces.load(settings.faces)] if settings.faces is not None else loaded
+    loaded += [faces.load(settings.faces)] if settings.faces is not None else []
+    return [*loaded, text_mask.load(settings.masked_text, models)] if settings.masked_text is not None else loaded
 
 
 def measure(
@@ -80,7 +87,7 @@ def measure(
     filled = {
         one.name: np.full(total, blanks[str(one.type)], dtypes[str(one.type)])
         for one in [*SCORES.columns, *columns(settings)]
-        if one.name in head_params.DEMO_COLUMNS or one not in (*SCORES.columns, *face_schema.COLUMNS)
+        if one.name in head_params.DEMO_COLUMNS or one not in (*SCORES.columns, *face_schema.COLUMNS, MASKED)
     }
     for spec in settings.heads or ():
         if spec.kind != "watermark":
@@ -108,21 +115,24 @@ def columns(settings: params.Score) -> list[Column]:
     if twice := sorted({name for name in all_names if all_names.count(name) > 1}):
         message = f"score.tags fills {', '.join(twice)} twice. Remedy: other names for a group or label in their files"
         raise ModelError(message)
-    return [*found, *(face_schema.COLUMNS if settings.faces is not None else ())]
+    found += face_schema.COLUMNS if settings.faces is not None else ()
+    return [*found, *([MASKED] if settings.masked_text is not None else [])]
 
 
 def files(settings: params.Score) -> list[Path]:
     """Return the files that decide the columns; they enter the keys of parts."""
     paths = [*(heads.file(spec) for spec in settings.heads or ()), *(tags.path(spec) for spec in settings.tags or ())]
-    return [*paths, faces.file(settings.faces)] if settings.faces is not None else paths
+    paths += [faces.file(settings.faces)] if settings.faces is not None else []
+    return [*paths, text_mask.file(settings.masked_text)] if settings.masked_text is not None else paths
 
 
 @functools.cache
 def about(settings: params.Score, model: str) -> dict[str, str]:
     """Return the sha256 of the files of a model's heads and tags, as JSON objects for the attributes of its arrays.
 
-    `heads_sha256` by column, `tags_sha256` by `tag_<group>` or `laion400m`, `faces_sha256` by `face_bboxes`; empty ones
-    are left out. Networks that read images instead of embeddings are listed with the first model.
+    `heads_sha256` by column, `tags_sha256` by `tag_<group>` or `laion400m`, `faces_sha256` by `face_bboxes`,
+    `masked_text_sha256` by `masked_similarity`; empty ones are left out. Networks that read images instead of
+    embeddings are listed with the first model.
     """
     first = settings.models[0].name
     heads_ = {
@@ -138,7 +148,9 @@ def about(settings: params.Score, model: str) -> dict[str, str]:
         for name in tags.names(spec)
     }
     faces_ = {face_schema.BOXES.name: sha256(faces.file(settings.faces))} if settings.faces and model == first else {}
-    by_kind = dict(zip(_DIGESTS, (heads_, tags_, faces_), strict=True))
+    mask = settings.masked_text
+    masked = {MASKED.name: sha256(text_mask.file(mask))} if mask and (mask.model or first) == model else {}
+    by_kind = dict(zip(DIGESTS, (heads_, tags_, faces_, masked), strict=True))
     return {name: json.dumps(digests, sort_keys=True) for name, digests in by_kind.items() if digests}
 
 
@@ -146,7 +158,7 @@ def merged(about: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Merge the digests that `about` returned for each model."""
     digests: dict[str, dict[str, str]] = {}
     for attributes in about.values():
-        for name in _DIGESTS:
+        for name in DIGESTS:
             if name in attributes:
                 digests.setdefault(name, {}).update(json.loads(attributes[name]))
     return digests

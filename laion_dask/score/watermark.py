@@ -6,7 +6,7 @@ Architecture and preprocessing after LAION-AI/LAION-5B-WatermarkDetection (examp
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,7 +51,9 @@ class WatermarkDetector:
         """Fetch the results of `score` from the device, (rows,)."""
         return np.asarray(found.cpu().numpy())
 
-    def columns(self, values: np.ndarray, _: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
+    def columns(
+        self, values: np.ndarray, _: Sequence[tuple[int, int]], __: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Return its column, by name."""
         return {self.column: values}
 

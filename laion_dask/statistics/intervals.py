@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
-Z95: Final = 1.959963984540054
 _TAIL: Final = 0.025
 
 
@@ -163,15 +162,13 @@ def _ratio(above: Estimate, below: Estimate) -> tuple[float, float]:
 
 
 def relative(found: int, drawn: int, other_found: int, other_drawn: int) -> Estimate:
-    """Return the ratio of two shares with its interval on the log scale: Katz et al., Biometrics 34 (1978), 469.
+    """Return the ratio of two shares with its interval by MOVER-R on their Wilson limits.
 
-    0.5 is added to every count if one of the shares is 0 (Walter, Biometrika 62 (1975), 371).
+    Donner and Zou, Statistical Methods in Medical Research 21 (2012), 347. Unlike intervals on the log scale, it is
+    wide where all of a few pairs have the property. The upper limit is infinite where the other share may be 0.
     """
-    if not drawn or not other_drawn or not other_found:
+    one, other = Share.of(found, drawn), Share.of(other_found, other_drawn)
+    if not one.total or not other.count or one.rate is None or other.rate is None:
         return Estimate(None, 0.0, math.inf)
-    value = (found / drawn) / (other_found / other_drawn)
-    half = 0.0 if found else 0.5
-    one, size, two, other = found + half, drawn + half, other_found + half, other_drawn + half
-    spread = Z95 * math.sqrt(1 / one - 1 / size + 1 / two - 1 / other)
-    center = (one / size) / (two / other)
-    return Estimate(value, 0.0 if not found else center * math.exp(-spread), center * math.exp(spread))
+    limits = _ratio(Estimate(one.rate, one.low, one.high), Estimate(other.rate, other.low, other.high))
+    return Estimate(one.rate / other.rate, *limits)

@@ -23,7 +23,7 @@ from laion_dask.statistics import domain_classes
 from laion_dask.storage import attempts, duckdb_connection
 
 ALL: Final = "all"
-NO_LANGUAGE: Final = "none"
+NO_LANGUAGE: Final = "nolang"
 PERSONAL: Final = ("emails", "phones", "cards", "accounts", "ips")
 FACES: Final = "faces_of_searched"
 """Images with a box of score.faces, of those that the detector saw."""

@@ -32,6 +32,8 @@ SWEEPS: Final[dict[str, tuple[float, ...]]] = {
     "pwatermark": tuple(round(0.05 * step, 2) for step in range(1, 20)),
 }
 """Thresholds by score: for the first two, pairs at or above one are counted; for the others, pairs above."""
+FEW_PAIRS: Final = 20
+"""Languages with fewer scored pairs share one row of the report: an interval of so few says hardly anything."""
 _AT_LEAST: Final = frozenset({"similarity", "aesthetic"})
 _BY: Final = ("split", "language", "domain_class", "host")
 _HEADLINE: Final = ("personal_", "tag_", "laion400m_", FACES)
@@ -85,6 +87,19 @@ class Rates:
     def of(self, by: str, measure: str) -> list[GroupRate]:
         """Return the groups of one measure, in order."""
         return [one for one in self.groups if one.by == by and one.measure == measure]
+
+    def folded_selection(self) -> list[Selection]:
+        """Return the selection with all languages of fewer than `FEW_PAIRS` pairs as one row behind the others.
+
+        The reference keeps its row, and so does a single such language.
+        """
+        few = [one for one in self.selection if one.total < FEW_PAIRS and one.language != one.reference]
+        if len(few) < 2:
+            return [*self.selection]
+        base = next(one for one in self.selection if one.language == one.reference)
+        count, total = (sum(getattr(one, key) for one in few) for key in ("count", "total"))
+        others = selection_of(f"others, {len(few)} languages", (count, total), base.language, (base.count, base.total))
+        return [*(one for one in self.selection if one not in few), others]
 
 
 def write(
@@ -206,18 +221,21 @@ class _Sweeps:
             return []
         reference = "en" if "en" in totals else order[0]
         base = (self._selected[reference, True], totals[reference])
-        selections = []
-        for language in order:
-            share = Share.of(self._selected[language, True], totals[language])
-            ratio = (1.0, 1.0, 1.0) if language == reference else _ratio(share.count, share.total, *base)
-            numbers = share.count, share.total, share.rate, share.low, share.high
-            selections.append(Selection(language, *numbers, reference, *ratio))
-        return selections
+        return [
+            selection_of(language, (self._selected[language, True], totals[language]), reference, base)
+            for language in order
+        ]
 
 
-def _ratio(*counts: int) -> tuple[float | None, float | None, float | None]:
-    ratio = intervals.relative(*counts)
-    return ratio.value, ratio.low, ratio.high if math.isfinite(ratio.high) else None
+def selection_of(language: str, counts: tuple[int, int], reference: str, base: tuple[int, int]) -> Selection:
+    """Return the selection of a language by how many pairs pass of how many, compared with those of the reference."""
+    share = Share.of(*counts)
+    numbers = share.count, share.total, share.rate, share.low, share.high
+    if language == reference:
+        return Selection(language, *numbers, reference, 1.0, 1.0, 1.0)
+    ratio = intervals.relative(*counts, *base)
+    high = ratio.high if math.isfinite(ratio.high) else None
+    return Selection(language, *numbers, reference, ratio.value, ratio.low, high)
 
 
 def headline(rates: Rates) -> dict[str, dict[str, Any]]:

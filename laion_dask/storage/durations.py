@@ -17,3 +17,8 @@ def duration(seconds: float) -> str:
         return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02} s"
     minutes = round(seconds / _MINUTE_S)
     return f"{minutes // _MINUTE_S:,} h {minutes % _MINUTE_S:02} min"
+
+
+def elapsed(seconds: float) -> str:
+    """Return a measured time: below a minute with a tenth of a second (`8.3 s`), else as `duration` does."""
+    return f"{seconds:.1f} s" if round(seconds, 1) < _MINUTE_S else duration(seconds)

@@ -97,7 +97,9 @@ def _get(project: Path, out: str, commit: str, target: Path, name: str) -> None:
     command = [sys.executable, "-m", "dvc", "get", "--quiet", "--rev", commit, "--out", str(target), ".", out]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not target.is_dir():
-        cause = (done.stderr.strip().splitlines() or ["no message"])[0]
+        # DVC writes an offer of help, and with --quiet nothing else.
+        said = [line for line in done.stderr.strip().splitlines() if "Having any troubles?" not in line]
+        cause = (said or ["files of it are not there"])[0]
         message = (
             f"{out} of {name} ({commit[:10]}) cannot be read from DVC's cache ({cause}). Remedy: fetch it from a "
             "remote (`dvc fetch --all-commits`), or check that revision out elsewhere, run `make repro` there and give "

@@ -119,6 +119,12 @@ def load(cursor: Any, files: VersionTables) -> bool:  # noqa: ANN401 - a driver'
 _FATES_QUERY: Final = "select * from fates"
 
 
+def versions(cursor: Any) -> int:  # noqa: ANN401 - a driver's cursor
+    """Count the versions that are loaded."""
+    (number,) = cursor.execute("select count(*) from laion_dask_history.versions").fetchone()
+    return int(number)
+
+
 def _copy(
     cursor: Any,  # noqa: ANN401 - a driver's cursor
     table: str,

@@ -19,6 +19,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[VersionTables]:
     """Yield the tables of a Git revision or DVC experiment, in a temporary folder. Raises `HistoryError`."""
     from dvc.api import DVCFileSystem  # noqa: PLC0415 - half a second, and only revisions need it
     from dvc.exceptions import DvcException  # noqa: PLC0415
+    from dvc_data.index import DataIndexDirError  # noqa: PLC0415
 
     commit = checkout.find_commit(name, project)
     with tempfile.TemporaryDirectory(prefix="laion-dask-") as folder:
@@ -30,7 +31,7 @@ def opened(name: str, project: Path = Path()) -> Iterator[VersionTables]:
                         target = Path(folder) / path
                         target.parent.mkdir(parents=True, exist_ok=True)
                         system.get_file(path, str(target))
-        except (DvcException, OSError) as error:
+        except (DvcException, DataIndexDirError, OSError) as error:
             message = (
                 f"the tables of {name} ({commit[:10]}) cannot be read from DVC's cache ({error}). Remedy: `dvc fetch "
                 "--all-commits`; purged files cannot be restored"

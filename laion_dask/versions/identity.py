@@ -61,6 +61,10 @@ class Origin:
 
     def parent(self, name: str) -> str:
         """Return the version before `name` in Git's history, or ""."""
+        return self.before(name)[1]
+
+    def before(self, name: str) -> tuple[str, str]:
+        """Return the commit and the digest of the version before `name` in Git's history, or "" twice."""
         for rev in _git(self.root, "log", f"-{_PARENTS}", "--format=%H", self.commit, "--", "dvc.lock").split():
             with tempfile.TemporaryDirectory() as folder:
                 lock, metrics = Path(folder) / "dvc.lock", Path(folder) / "metrics"
@@ -71,8 +75,20 @@ class Origin:
                     (metrics / f"{stage}.json").write_text(counts, encoding="utf-8")
                 previous = version(lock, metrics, {}) if dataset_digests(lock) else ""
             if previous and previous != name:
-                return previous
-        return ""
+                return rev, previous
+        return "", ""
+
+    def date(self, rev: str) -> str:
+        """Return the day of a commit as its author's clock had it, such as 2026-11-30, or ""."""
+        return _git(self.root, "show", "--no-patch", "--format=%cs", rev).strip() if rev else ""
+
+    def file(self, rev: str, path: str) -> str:
+        """Return the text of a file at a commit, or ""."""
+        return _git(self.root, "show", f"{rev}:./{path}")
+
+    def changed(self, *paths: str) -> list[str]:
+        """List the files below these paths that Git tracks and that differ from the last commit."""
+        return _git(self.root, "diff", "--name-only", "HEAD", "--", *paths).split()
 
     def recipe(self, values: Mapping[str, Any]) -> str:
         """Return the recipe that a version was built by, or "".

@@ -17,10 +17,10 @@ from laion_dask.params.section import Section
 
 # The parameters that name files, by the class of their section.
 _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
-    "Balance": ("entries",),
+    "Balance": ("entries", "by_language"),
     "Caption": ("model",),
     "Catalog": ("removals",),
-    "Computed": ("targets",),
+    "Computed": ("targets", "file"),
     "Download": ("warcs", "verify"),
     "Extract": ("language_model",),
     "Faces": ("file",),
@@ -30,6 +30,7 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "Head": ("file",),
     "ImageBased": ("centroids", "targets"),
     "Keywords": ("file",),
+    "MaskedText": ("file",),
     "Model": ("model", "pretrained"),
     "Ranker": ("model", "pretrained"),
     "Release": ("tombstones",),
@@ -40,7 +41,7 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
 LOCATION: Final = "location"
 """Name of the argument with the path or URL of a WAT."""
 _LOCAL_DIR: Final = "local-dir:"
-_DEMO: Final = "demo"  # means a file of this package
+_PACKAGED: Final = ("demo", "rapidocr")  # mean a file of this package, and of that one
 
 
 def absolute(value: Any) -> Any:  # noqa: ANN401 - arguments of any task
@@ -70,7 +71,7 @@ def _changed(section: Section) -> Iterator[tuple[str, Any]]:
         if isinstance(section, Model | Caption | Repair | Translate) and name in named:
             yield name, _of_model(value)
         elif name in named and isinstance(value, str):
-            yield name, value if value == _DEMO else os.path.abspath(value)  # noqa: PTH100 - may be a glob
+            yield name, value if value in _PACKAGED else os.path.abspath(value)  # noqa: PTH100 - may be a glob
         elif name in named and isinstance(value, tuple):
             yield name, tuple(os.path.abspath(path) for path in value)  # noqa: PTH100
         elif isinstance(value, Section | tuple):

@@ -176,15 +176,35 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_the_recipes_are_listed_with_what_their_headers_say() -> None:
+def test_the_recipes_are_listed_in_one_line_each() -> None:
     status, said, _ = run("recipes")
     assert status == 0
-    for name in recipes.names():
-        recipe = recipes.describe(name)
-        assert f"\n{name}: " in f"\n{said}"
-        assert all(line in said for line in recipe.notes.splitlines())
-        assert f"laion-dask params --recipe {name}" in said
+    lines = said.partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == recipes.names()
+    for line, name in zip(lines, recipes.names(), strict=True):
+        assert line.endswith(recipes.describe(name).title.removeprefix(f"{name}: "))
+    assert "laion-dask recipes NAME" in said
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_that_is_named_is_shown_with_what_its_header_says(name: str) -> None:
+    status, said, _ = run("recipes", name)
+    assert status == 0
+    recipe = recipes.describe(name)
+    assert said.startswith(f"{name}: {recipe.title.removeprefix(f'{name}: ')}\n")
+    assert all(line in said for line in recipe.notes.splitlines())
+    assert f"laion-dask params --recipe {name}" in said
+
+
+def test_a_recipe_is_shown_with_the_files_that_it_reads(project: Path) -> None:
+    _, said, _ = run("recipes", "metaclip-400m")
+    assert "- filter.balance.entries = assets/metaclip_metadata.json (not in this folder)\n" in said
+    assert "make repro RECIPE=metaclip-400m ON=demo" in said
+    (project / "assets").mkdir()
+    (project / "assets" / "metaclip_metadata.json").touch()
+    assert "metaclip_metadata.json\n" in run("recipes", "metaclip-400m")[1]
+    status, _, told = run("recipes", "laion-5b", "laion5b")
+    assert (status, "there is no recipe 'laion5b'. Remedy: 'laion-5b', perhaps" in told) == (1, True)
 
 
 @pytest.mark.usefixtures("project")
@@ -227,7 +247,8 @@ def test_a_recipe_whose_files_are_missing_is_refused_before_anything_is_written(
     before = (project / "params.yaml").read_bytes()
     status, _, told = run("params", "--recipe", "metaclip-400m", "--write")
     assert status == 1
-    assert "filter.balance.entries = assets/metaclip_metadata.json. Remedy: put the files there" in told
+    assert "filter.balance.entries = assets/metaclip_metadata.json. Nothing was written. Remedy: put them there" in told
+    assert "or add --recipe demo (ON=demo), which replaces them by the demo's" in told
     assert (project / "params.yaml").read_bytes() == before
     # Who only looks is told, and sees the values.
     status, said, told = run("params", "--recipe", "metaclip-400m")

@@ -229,7 +229,9 @@ def test_a_tokenizer_of_the_hub_that_is_missing_is_told_before_a_cluster_starts(
     wanted = spec("xlm-roberta-base-ViT-B-32", pretrained=str(checkpoint))
     with pytest.raises(ModelError) as refused:
         required_files.find(
-            params.Score(models=[wanted], heads=[], tags=[], faces=None, batch=8, decode="full", compile="none")
+            params.Score(
+                models=[wanted], heads=[], tags=[], faces=None, masked_text=None, batch=8, decode="full", compile="none"
+            )
         )
     message = str(refused.value)
     for words in (

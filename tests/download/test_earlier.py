@@ -21,7 +21,7 @@ from laion_dask import params, schema
 from laion_dask.cli.main import app
 from laion_dask.download import earlier
 from laion_dask.images import hashes
-from laion_dask.report import linkrot_figure, tracking
+from laion_dask.report import linkrot_figure, run_metrics
 from laion_dask.report.part import write as write_report
 from laion_dask.schema import comparison
 from laion_dask.schema.reasons import KEEP
@@ -271,7 +271,7 @@ def test_the_report_shows_link_rot_where_an_earlier_version_was_compared_with(
     assert f"{kept} pairs of the earlier version" in text
     assert "same bytes" in text
     assert (tmp_path / "out" / "figures" / "linkrot.svg").is_file()
-    values = tracking.flat_metrics(tmp_path / "out", metrics)
+    values = run_metrics.every_number(tmp_path / "out", metrics)
     assert (values["linkrot.same_bytes.rate"], values["linkrot.pairs"]) == (1.0, kept)
     assert "linkrot" not in (tmp_path / "out" / "statistics.json").read_text()
 

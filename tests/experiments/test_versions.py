@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from made.places import ROOT
+from made.processes import programs
 from made.versions import history, sample_version
 
 from experiments import pairs, rebuild_mlflow, results, versions
 from laion_dask.params import Params
 from laion_dask.report import part, tracking
+from laion_dask.report.runs import store
 from laion_dask.versions import identity
 
 if TYPE_CHECKING:
@@ -61,7 +66,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Re
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database to copy: the migrations take seconds."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    with tracking.quiet():
+    with store.quiet():
         from mlflow import MlflowClient
 
         MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
@@ -74,7 +79,7 @@ def client(repository: Repository, database: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     shutil.copyfile(database, repository.root / "mlflow.db")
     shutil.rmtree(repository.root / "mlruns", ignore_errors=True)
-    with tracking.quiet():
+    with store.quiet():
         from mlflow import MlflowClient
 
         yield MlflowClient(tracking_uri=f"sqlite:///{repository.root / 'mlflow.db'}")
@@ -177,13 +182,16 @@ def test_every_rule_of_a_pair_is_found_and_the_first_is_its_verdict(repository: 
 
 @pytest.mark.slow
 def test_every_version_of_the_history_gets_its_run_again_and_none_twice(
-    repository: Repository, client: MlflowClient
+    repository: Repository, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
     root = repository.root
-    made = rebuild_mlflow.restore(root, rebuild_mlflow.history(root), told.append)
-    assert [*made] == [repository.a, repository.b, repository.d]
-    assert [line for line in told if "left out" in line and "dvc fetch" in line]
+    monkeypatch.chdir(root)  # addresses of artifacts are relative to it
+    done = rebuild_mlflow.restore(root, rebuild_mlflow.history(root), told.append)
+    made = done.made
+    assert [*made] == [*done.versions] == [repository.a, repository.b, repository.d]
+    assert len(told) == 3
+    assert str(done).startswith("3 runs restored; 1 left out, since their reports are not in the cache. Remedy: `dvc f")
     runs = {commit: client.get_run(run).data for commit, run in made.items()}
     a, b, d = (runs[commit] for commit in (repository.a, repository.b, repository.d))
     assert [run.params["filter.similarity.en"] for run in (a, b, d)] == ["0.25", "0.5", "0.7"]
@@ -199,7 +207,9 @@ def test_every_version_of_the_history_gets_its_run_again_and_none_twice(
     assert d.tags["mlflow.source.git.commit"] == repository.c
     text = client.download_artifacts(made[repository.b], "threshold.txt")
     assert Path(text).read_text() == "0.5"
-    assert rebuild_mlflow.restore(root, rebuild_mlflow.history(root), told.append) == {}
+    again = rebuild_mlflow.restore(root, rebuild_mlflow.history(root), told.append)
+    assert (again.made, again.present, again.versions) == ({}, 3, done.versions)
+    assert len(told) == 3
     assert len(client.search_runs([client.get_run(made[repository.a]).info.experiment_id])) == 3
 
 
@@ -218,6 +228,45 @@ def test_a_run_filed_by_its_report_is_completed_not_doubled(
         **arguments, lock=tmp_path / "dvc.lock", experiment="laion-dask", uri=None, origin=origin
     )
     assert "dvc.rev" not in client.get_run(first).data.tags
-    made = rebuild_mlflow.restore(root, [(repository.b, "")], lambda _: None)
-    assert made == {repository.b: first}
+    done = rebuild_mlflow.restore(root, [(repository.b, "")], lambda _: None)
+    assert done.made == {repository.b: first}
     assert client.get_run(first).data.tags["dvc.rev"] == repository.b
+
+
+@pytest.mark.slow
+def test_the_experiments_of_a_comparison_are_its_child_runs_and_a_version_of_the_history_is_not(
+    repository: Repository, client: MlflowClient, tmp_path: Path
+) -> None:
+    root = repository.root
+    done = rebuild_mlflow.restore(root, [(repository.a, ""), (repository.d, "laion-5b-0a1b2c3d")], lambda _: None)
+    (tmp_path / "README.md").write_text("| version |\n|---|\n| d |\n\n![Sets](sets.png)\n")
+    (tmp_path / "sets.png").write_bytes(b"a figure")
+    compared = {name: (commit, done.versions[commit]) for name, commit in (("a", repository.a), ("d", repository.d))}
+    parents = [
+        tracking.log_comparison(root, name, tmp_path, compared, "laion-dask") for name in ("first", "second", "first")
+    ]
+    assert parents[0] == parents[2] != parents[1]
+    a, d = (client.get_run(done.made[commit]) for commit in (repository.a, repository.d))
+    assert "mlflow.parentRunId" not in a.data.tags
+    assert d.data.tags["mlflow.parentRunId"] == parents[0]  # the one that was logged last
+    parent = client.get_run(parents[0])
+    assert parent.info.run_name == "compared: first"
+    note = parent.data.tags["mlflow.note.content"]
+    assert all(f"runs/{run.info.run_id})" in note for run in (a, d))
+    assert (root / "mlruns" / parents[0] / "artifacts" / "sets.png").read_bytes() == b"a figure"
+
+
+def test_a_clone_without_any_report_in_its_cache_ends_at_once_with_one_line(
+    repository: Repository, tmp_path: Path
+) -> None:
+    history.git(tmp_path, "clone", "-q", str(repository.root), "clone")
+    program = "import sys; from experiments import rebuild_mlflow; sys.argv = ['rebuild_mlflow']; rebuild_mlflow.app()"
+    finish = "finally: print('mlflow' in sys.modules)"
+    code = f"import sys\ntry: exec({program!r})\n{finish}"
+    done = programs.finished(
+        [sys.executable, "-c", code], cwd=tmp_path / "clone", check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    line, imported = done.stdout.splitlines()
+    assert line.startswith("0 runs restored; 3 left out, since their reports are not in the cache.")
+    assert imported == "False"
+    assert not (tmp_path / "clone" / "mlflow.db").exists()

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from laion_dask.filter import balance, uid_sets
-from laion_dask.filter.balance import EntriesError, Matcher, read_entries
+from laion_dask.filter import uid_sets
+from laion_dask.filter.sampling import balance
+from laion_dask.filter.sampling.balance import EntriesError, Matcher, read_entries
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from made.versions import judging, tables
 
 from laion_dask import params, schema
-from laion_dask.filter import balance, duplicates, part, pool, rules, uid_sets
+from laion_dask.filter import duplicates, part, pool, rules, uid_sets
+from laion_dask.filter.sampling import balance
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP
 from laion_dask.schema.values import SPLITS

@@ -63,13 +63,17 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[tuple[str, str, str, str]
                 "text_entities": "n.txt",
                 "balance": {"entries": "b.json", "t": 20, "seed": 1},
                 "image_based": {"model": "demo", "centroids": "c.npy", "targets": "t.npy"},
-                "computed": [{"column": "n", "kind": "normsim", "model": "demo", "targets": "i.npy", "norm": 2}],
+                "computed": [
+                    {"column": "n", "kind": "normsim", "model": "demo", "targets": "i.npy", "norm": 2},
+                    {"column": "s", "kind": "scores", "file": "s.parquet", "file_column": "score"},
+                ],
             },
         },
         [
             ("filter", "filter.keep_uids.0", "k.npy", "either"),
             ("filter", "filter.keep_uids.1", "k/", "either"),
             ("filter", "filter.drop_uids.0", "d.npy", "either"),
+            ("filter", "filter.computed.1.file", "s.parquet", "either"),
             ("filter", "filter.keywords.file", "w.txt", "file"),
             ("filter", "filter.text_entities", "n.txt", "file"),
             ("filter", "filter.balance.entries", "b.json", "file"),
@@ -77,6 +81,10 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[tuple[str, str, str, str]
             ("filter", "filter.image_based.targets", "t.npy", "file"),
             ("filter", "filter.computed.0.targets", "i.npy", "file"),
         ],
+    ),
+    "lists by language": (
+        {"filter": {"balance": {"by_language": "lists", "t": 20, "seed": 1}}},
+        [("filter", "filter.balance.by_language", "lists", "folder")],
     ),
     "tombstones of the version before": (
         {"release": {"tombstones": "t.parquet"}},

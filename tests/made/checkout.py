@@ -63,7 +63,7 @@ FLOORS = (
     ),
     ("versions",),
     ("report",),
-    ("audit", "removals", "demo"),
+    ("audit", "removals", "share", "demo"),
     ("preflight", "standalone"),
     ("cli",),
 )

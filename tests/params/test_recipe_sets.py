@@ -103,6 +103,8 @@ class TestExtending:
             ("datacomp-text-based", "filter.text_entities = assets/imagenet21k_words.txt"),
             ("datacomp-image-based", "filter.image_based.centroids = assets/centroids_l14.npy"),
             ("metaclip-400m", "filter.balance.entries = assets/metaclip_metadata.json"),
+            ("flyt", "filter.computed.0.file = assets/mflyt_scores.parquet"),
+            ("metaclip-2", "filter.balance.by_language = assets/metaclip2_metadata"),
             ("normsim", "filter.computed.1.targets = assets/imagenet1k_l14.npy"),
         ],
     )

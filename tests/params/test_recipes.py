@@ -28,11 +28,11 @@ NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem !=
 PUBLISHED = {
     "cc2dataset", "datacomp", "datacomp-basic", "datacomp-clip-score", "datacomp-clip-score-threshold",
     "datacomp-image-and-clip", "datacomp-image-based", "datacomp-laion2b", "datacomp-no-filter", "datacomp-text-based",
-    "dfn", "laion-400m", "laion-5b", "laion-5b-as-run", "laion-aesthetics-v1", "laion-aesthetics-v2-4.5",
+    "dfn", "flyt", "laion-400m", "laion-5b", "laion-5b-as-run", "laion-aesthetics-v1", "laion-aesthetics-v2-4.5",
     "laion-aesthetics-v2-4.75", "laion-aesthetics-v2-5", "laion-aesthetics-v2-6", "laion-aesthetics-v2-6.25",
     "laion-aesthetics-v2-6.5", "laion-art", "laion-coco", "laion-coco-as-run", "laion-high-resolution",
-    "laion-translated", "laion-translated-as-run", "metaclip-400m", "negcliploss", "normsim",
-    "relaion-research", "relaion-research-safe",
+    "laion-translated", "laion-translated-as-run", "metaclip-2", "metaclip-400m", "negcliploss", "normsim",
+    "relaion-research", "relaion-research-safe", "tmars",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,26 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[str]]] = {
     "no ledger of removals": ({"catalog": {"removals": "gone.csv"}}, ["catalog.removals = gone.csv"]),
     "a ledger that cannot be read": ({"catalog": {"removals": "broken.csv"}}, ["broken.csv", "Remedy: "]),
     "a list that is not there": ({"catalog": {"lists": [LIST]}}, ["catalog.lists.0.file = gone.txt"]),
+    "a model of languages that is none": (
+        {"extract": {"language_model": "some.txt"}},
+        ["extract.language_model: some.txt is not a fastText model"],
+    ),
+    "WARCs that are none": (
+        {"download": {"warcs": ["some.*"]}},
+        ["download.warcs.0: some.npy is not a WARC file"],
+    ),
+    "a gzip file that holds no WARC": (
+        {"download": {"warcs": ["text.gz"]}},
+        ["download.warcs.0: text.gz is not a WARC file"],
+    ),
+    "a version to compare with that is not there": (
+        {"report": {"against": "v0.9"}},
+        ["report.against = v0.9: 'v0.9' is not a folder of a release, a Git revision or a DVC experiment"],
+    ),
+    "a folder that is no version": (
+        {"report": {"against": "folder"}},
+        ["report.against = folder: 'folder' is not a folder of a release"],
+    ),
     "a folder for a file": (
         {"catalog": {"lists": [{**LIST, "file": "folder"}]}},
         ["catalog.lists.0.file = folder: a folder, and a file is wanted"],
@@ -114,6 +135,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("some.txt", "some.npy", "some.pth"):
         (tmp_path / name).write_text("x\n")
     (tmp_path / "empty.txt").touch()
+    (tmp_path / "text.gz").write_bytes(gzip.compress(b"no WARC"))
     (tmp_path / "folder").mkdir()
     return tmp_path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from laion_dask.cli.main import app
 from laion_dask.release import exports
 from laion_dask.release.exports import DatasetFolders, ExportError
+from laion_dask.schema.values import SAMPLED
 from laion_dask.storage import embeddings
 
 ROWS = 16
@@ -122,6 +124,19 @@ def test_a_subset_file_has_sorted_halves_of_the_kept_uids(data: Path, tmp_path: 
     uids = sorted(tables.uid(shard * 100 + 90 - number) for shard in range(2) for number in kept(shard))
     assert [f"{first:016x}{last:016x}" for first, last in found.tolist()] == uids
     assert exports.subset(source(data, verdicts=False), tmp_path / "all", None) == 19
+
+
+def test_a_subset_file_of_a_sample_has_a_uid_as_often_as_it_was_drawn(data: Path, tmp_path: Path) -> None:
+    exports.subset(source(data), tmp_path / "kept", None)
+    kept = np.load(tmp_path / "kept" / exports.SUBSET)
+    verdicts = tmp_path / "filter"
+    shutil.copytree(data / "filter", verdicts)
+    drawn = np.sort(np.concatenate([kept, kept[:3], kept[:1], np.array([(1, 2)], kept.dtype)]), order=("f0", "f1"))
+    np.save(verdicts / SAMPLED, drawn)
+    asked = DatasetFolders(data / "download", data / "score", verdicts)
+    assert exports.subset(asked, tmp_path / "out", None) == len(kept) + 4
+    found = np.load(tmp_path / "out" / exports.SUBSET)
+    assert np.unique(found, return_counts=True)[1].tolist()[:4] == [3, 2, 2, 1]
 
 
 @given(st.lists(st.text("0123456789abcdef", min_size=1, max_size=32), max_size=20))

@@ -52,7 +52,7 @@ def test_languages_and_hosts_are_those_that_most_was_asked_of(version: Path, def
     ]
     found = rate_lines.measure(version, defaults.filter)
     for by in ("language", "host"):
-        counts = Counter(row[by] or "none" for row in asked)
+        counts = Counter(row[by] or "nolang" for row in asked)
         rows = [(row.group, row.attempts) for row in found if row.by == by]
         assert rows == sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:5]
 

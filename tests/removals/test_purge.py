@@ -128,6 +128,8 @@ def test_what_goes_and_what_stays(made: Path, tmp_path: Path, monkeypatch: pytes
 def test_killed_anywhere_and_run_again_it_ends_where_it_would_have_ended(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The first purge of a process opens files of libraries too: it is not the one that is counted.
+    purged(made, tmp_path / "first", monkeypatch)
     changes = purged(made, tmp_path / "whole", monkeypatch)
     wanted, before = state(tmp_path / "whole"), state(made)
     assert changes > 40
@@ -144,8 +146,7 @@ def test_killed_anywhere_and_run_again_it_ends_where_it_would_have_ended(
         assert CliRunner().invoke(app, ["purge"]).exit_code == 0
         assert state(project) == wanted, kill
         shutil.rmtree(project)
-    # The first purge of a process may open a few files more.
-    assert changes - 10 < kill <= changes + 2
+    assert changes <= kill <= changes + 2
 
 
 @pytest.mark.slow

@@ -151,22 +151,32 @@ def test_what_an_experiment_left_behind_is_deleted(made: Path, tmp_path: Path, m
     assert [path.name for path in shard.parent.iterdir()] == ["00001.tar"]
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["an absolute address", "a relative address elsewhere"])
 def test_artifacts_are_looked_for_where_mlflow_has_recorded_them(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    beside: bool,  # noqa: FBT001 - a case
 ) -> None:
     project = shutil.copytree(made, tmp_path / "p")
     elsewhere = tmp_path / "moved" / "mlruns" / "1" / "artifacts"
     elsewhere.mkdir(parents=True)
     (elsewhere / "old.html").write_text(f"<a href={url(*GONE)}>")
     (elsewhere / "new.html").write_text(f"<a href={url(*KEPT)}>")
-    connection = sqlite3.connect(project / "mlflow.db")
+    # A relative address is read from the folder of the database, wherever purge is run.
+    database = tmp_path / "moved" / "mlflow.db" if beside else project / "mlflow.db"
+    connection = sqlite3.connect(database)
     connection.execute("create table experiments (artifact_location text)")
     connection.execute("create table runs (artifact_uri text)")
-    connection.execute("insert into experiments values (?)", [f"file://{elsewhere.parent.parent}"])
+    connection.execute(
+        "insert into experiments values (?)", ["mlruns" if beside else f"file://{tmp_path}/moved/mlruns"]
+    )
     connection.execute("insert into runs values ('s3://bucket/1')")
     connection.commit()
     connection.close()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if beside:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     status, said, _ = purged(project, monkeypatch)
     assert status == 0, said
     assert [path.name for path in elsewhere.iterdir()] == ["new.html"]

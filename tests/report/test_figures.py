@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -14,7 +15,7 @@ from laion_dask.params import Params
 from laion_dask.report import figures
 from laion_dask.report.figures import FigureFiles
 from laion_dask.statistics import summary, truth
-from laion_dask.statistics.summary import FunnelStep, Statistics
+from laion_dask.statistics.summary import FunnelStep, Histogram, Statistics
 from laion_dask.statistics.truth import DecisionScore
 
 NAMES = ["funnel", "similarity", "languages", "safety", "truth", "sizes", "shares", "aesthetics"]
@@ -78,3 +79,40 @@ def test_a_figure_with_nothing_to_show_is_left_out(
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (950, "950"), (1_200, "1.2k"), (5.85e9, "5.85G"), (3e6, "3M")])
 def test_large_numbers_are_short_on_axes(value: float, text: str) -> None:
     assert figures.short_number(value) == text
+
+
+def histogram(split: str, ends: tuple[int, int]) -> Histogram:
+    """Ten bars between 0 and 10, of which the first and the last hold `ends`."""
+    kept = (ends[0], *(3, 9, 27, 81, 81, 27, 9, 3), ends[1])
+    return Histogram(split, tuple(range(11)), kept, (0,) * 10, 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ends", "hatched"), [((0, 0), 0), ((4, 0), 1), ((0, 4), 1), ((4, 4), 2)])
+def test_bars_that_hold_all_values_beyond_the_axis_are_hatched_and_others_are_not(
+    numbers: tuple[list[FunnelStep], Statistics, list[DecisionScore]],
+    tmp_path: Path,
+    ends: tuple[int, int],
+    hatched: int,
+) -> None:
+    made = replace(numbers[1], aesthetic=histogram("aesthetic", ends), splits=(), languages=(), safety=(), sizes=())
+    (picture,) = figures.write(tmp_path, [], made, [])
+    text = picture.svg.read_text()
+    bars = [one for one in re.findall(r"fill: (#0072b2|url\(#\w+\))", text) if one.startswith("url")]
+    assert len(bars) == 2 * hatched  # one of what is kept, one of what is dropped
+    # Each has its limit beside it, as text whose letters are in a comment of the file.
+    assert [sign in text for sign in ("\N{LESS-THAN OR EQUAL TO} 1", "\N{GREATER-THAN OR EQUAL TO} 9")] == [
+        end > 0 for end in ends
+    ]
+    assert "<!-- pairs -->" in text
+
+
+@pytest.mark.slow
+def test_no_text_of_a_figure_is_too_small_for_a_phone(drawn: list[FigureFiles]) -> None:
+    for picture in drawn:
+        text = picture.svg.read_text()
+        width = re.search(r'viewBox="0 0 ([\d.]+)', text)
+        assert width
+        # matplotlib draws letters of 100 units, which a scale brings to their size.
+        sizes = [100 * float(scale) for scale in re.findall(r"scale\(([\d.]+) -[\d.]+\)", text)]
+        assert min(sizes) * 358 / float(width[1]) >= 11, picture.name

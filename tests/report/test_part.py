@@ -13,7 +13,9 @@ from made.versions import sample_version
 
 from laion_dask.params import Params
 from laion_dask.report import part, timeline
+from laion_dask.report.origin import drawing
 
+VERSION = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 DIGESTS = {"data/crawl": "0123456789abcdef0123456789abcdef.dir", "data/release": "f" * 32 + ".dir"}
 
 
@@ -48,7 +50,7 @@ def written(
     version: tuple[Path, Path], defaults: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, dict[str, Any]]]:
     out = tmp_path_factory.mktemp("out") / "report"
-    return out, part.write(out, *version, defaults, DIGESTS)
+    return out, part.write(out, *version, defaults, DIGESTS, version=VERSION, recipe="laion-5b demo")
 
 
 @pytest.fixture
@@ -57,15 +59,26 @@ def page(written: tuple[Path, dict[str, dict[str, Any]]]) -> Path:
 
 
 @pytest.mark.slow
-def test_the_page_loads_nothing_but_the_timeline_beside_the_version_and_links_nowhere(
+def test_the_page_loads_nothing_but_three_files_beside_the_version_and_links_nowhere(
     page: Path, version: tuple[Path, Path]
 ) -> None:
     reader = read(page)
-    names = {name for name, _ in reader.tags}
-    assert not names & {"script", "link", "iframe", "embed", "form", "base", "video", "audio"}
+    assert not {name for name, _ in reader.tags} & {
+        "script",
+        "link",
+        "iframe",
+        "embed",
+        "form",
+        "base",
+        "video",
+        "audio",
+    }
     shown = [attributes.pop("data") for name, attributes in reader.tags if name == "object"]
-    assert shown == [f"../trace/{timeline.name(DIGESTS, version[1])}"]
-    assert f"There is no timeline beside this page (data/{(shown[0] or '')[3:]})" in reader.text
+    beside = drawing.names(DIGESTS, version[1])
+    names = [beside["origin"], beside["parent"], timeline.name(DIGESTS, version[1])]
+    assert shown == [f"../trace/{name}" for name in names]
+    assert f"There is no timeline beside this page (data/trace/{names[2]})" in reader.text
+    assert f"The comparison is not beside this page (data/trace/{names[1]})" in reader.text
     for name, attributes in reader.tags:
         for key in ("src", "srcset", "href", "action", "poster", "background", "data"):
             value = attributes.get(key)
@@ -91,7 +104,8 @@ def test_the_page_has_the_numbers_their_meaning_and_what_they_were_made_of(
     funnel = sample_version.load_metrics(version[1])
     for stage, ledger in (("extract", "links"), ("download", "images"), ("filter", "pairs")):
         assert f"{funnel[stage][ledger]['seen']:,}" in text
-    for expected in ("the shorter side is below filter.min_side_px", "Wilson", *DIGESTS, *DIGESTS.values()):
+    head = ("Version " + VERSION, "Recipe laion-5b demo")
+    for expected in (*head, "the shorter side is below filter.min_side_px", "Wilson", *DIGESTS, *DIGESTS.values()):
         assert expected in text
     assert "similarity.en" in text
     assert "LAION-5B" in text
@@ -130,7 +144,7 @@ def test_a_demo_says_that_it_is_one_and_another_crawl_does_not(
 def test_the_same_version_gives_the_same_bytes(
     page: Path, version: tuple[Path, Path], defaults: Params, tmp_path: Path
 ) -> None:
-    part.write(tmp_path, *version, defaults, dict(reversed(DIGESTS.items())))
+    part.write(tmp_path, *version, defaults, dict(reversed(DIGESTS.items())), version=VERSION, recipe="laion-5b demo")
     files = [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*")) if path.is_file()]
     assert {"report.html", "statistics.json", "truth.json"} <= {str(path) for path in files}
     for path in files:
@@ -170,3 +184,13 @@ def test_the_numbers_beside_the_page_are_strict_json(page: Path) -> None:
 
     for name in ("statistics.json", "truth.json"):
         assert json.loads((page.parent / name).read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_a_text_in_no_language_is_called_as_its_split(page: Path) -> None:
+    for name in ("languages", "kept"):
+        table = (page.parent / "tables" / f"{name}.csv").read_text()
+        assert re.search(r"^nolang,", table, re.MULTILINE), name
+    groups = json.loads((page.parent / "rates.json").read_text())
+    languages = {one["group"] for one in groups["groups"] if one["by"] == "language"}
+    assert {"nolang"} <= languages & {one["language"] for one in groups["selection"]}
+    assert "none" not in languages

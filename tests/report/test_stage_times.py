@@ -89,9 +89,9 @@ def test_mlflow_gets_seconds_processor_hours_and_memory_of_stages_with_a_trace(t
     data, metrics = project(tmp_path, "crawl", "score", "report")
     (metrics / "crawl.json").write_text('{"parts": 1}')
     found = stage_times.metrics(data, metrics)
-    assert set(found) == {"stage.score.seconds", "stage.score.processor_hours", "stage.score.peak_memory_gb"}
-    assert found["stage.score.processor_hours"] == pytest.approx(3 / 3600, abs=1e-6)
-    assert found["stage.score.peak_memory_gb"] == 2.0
+    assert set(found) == {"system/score seconds", "system/score processor hours", "system/peak memory GB"}
+    assert found["system/score processor hours"] == pytest.approx(3 / 3600, abs=1e-6)
+    assert found["system/peak memory GB"] == 2.0
     assert stage_times.metrics(tmp_path / "nothing", metrics) == {}
 
 

@@ -212,4 +212,4 @@ def test_a_timeline_that_cannot_be_written_fails_no_report(tmp_path: Path, capsy
     data, metrics = project(tmp_path)
     (data / "trace" / timeline.name({}, metrics)).mkdir()
     assert timeline.write(data, metrics, {}) is None
-    assert "report: the timeline was not written: " in capsys.readouterr().err
+    assert f"report: {timeline.name({}, metrics)} was not written: " in capsys.readouterr().err

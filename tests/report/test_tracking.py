@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
 import stat
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from made.processes import programs
-from made.versions import sample_version, traces
-from ruamel.yaml import YAML
+from made.versions import logged, sample_version, traces
+from made.versions.logged import log, with_threshold
 
 from laion_dask.params import Params
-from laion_dask.report import part, tracking
+from laion_dask.report import run_metrics, stage_times, tracking
+from laion_dask.report.runs import store
 from laion_dask.versions import identity
 
 if TYPE_CHECKING:
@@ -29,29 +30,13 @@ if TYPE_CHECKING:
 def built(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Path:
     """A version with report, and a lock that fits its metrics."""
     root = tmp_path_factory.mktemp("project")
-    data, metrics = sample_version.write(root, links=60, shards=1)
-    part.write(data / "report", data, metrics, defaults, {})
-    stages: dict[str, Any] = {}
-    for place, stage in enumerate(identity.STAGES):
-        counts = metrics / f"{stage}.json"
-        outs = [
-            {"path": f"data/{stage}", "hash": "md5", "md5": f"{place:032x}.dir"},
-            {"path": f"metrics/{stage}.json", "hash": "md5", "md5": hashlib.md5(counts.read_bytes()).hexdigest()},
-        ]
-        stages[stage] = {"cmd": f"python -m workflow.{stage}", "outs": outs}
-    YAML().dump({"schema": "2.0", "stages": stages}, root / "dvc.lock")
+    logged.write(root, defaults)
     return root
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database to copy: the migrations take seconds."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    with tracking.quiet():
-        from mlflow import MlflowClient
-
-        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+    return logged.database(tmp_path_factory.mktemp("database") / "mlflow.db")
 
 
 @pytest.fixture
@@ -64,33 +49,16 @@ def project(built: Path, database: Path, tmp_path: Path, monkeypatch: pytest.Mon
     shutil.copyfile(database, root / "mlflow.db")
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(root)  # addresses of artifacts are relative to it
     return root
-
-
-def log(project: Path, settings: Params, uri: str | None = None) -> str:
-    return tracking.log_version(
-        report=project / "data" / "report",
-        metrics=project / "metrics",
-        values=settings.model_dump(mode="json"),
-        lock=project / "dvc.lock",
-        experiment="test",
-        uri=uri,
-        release=project / "data" / "release",
-        data=project / "data",
-    )
 
 
 @pytest.fixture
 def client(project: Path) -> Iterator[MlflowClient]:
-    with tracking.quiet():
+    with store.quiet():
         from mlflow import MlflowClient
 
         yield MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
-
-
-def with_threshold(settings: Params, value: float) -> Params:
-    similarity = settings.filter.similarity.model_copy(update={"en": value})
-    return settings.model_copy(update={"filter": settings.filter.model_copy(update={"similarity": similarity})})
 
 
 @pytest.mark.slow
@@ -105,24 +73,25 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     assert len(run.data.params) == len(tracking.flat_params(defaults.model_dump(mode="json")))
     counts = sample_version.load_metrics(project / "metrics")
     found = run.data.metrics
-    assert found["extract.links.seen"] == counts["extract"]["links"]["seen"]
-    assert found["filter.pairs.dropped.low_similarity"] == counts["filter"]["pairs"]["dropped"]["low_similarity"]
-    assert found["filter.pairs.dropped.few_words"] == 0
-    assert (
-        found["safety.unsafe_of_scored.en.low"]
-        <= found["safety.unsafe_of_scored.en.rate"]
-        <= found["safety.unsafe_of_scored.en.high"]
-    )
-    assert found["truth.duplicate_pair.precision"] == 1
-    glance = {name: value for name, value in found.items() if name.startswith("at a glance/")}
-    # MLflow's comparison sorts by name and shows seven rows: these must be them.
-    assert sorted(found)[: len(glance)] == sorted(glance)
-    assert len(glance) == 7
-    # A longer name is cut there.
-    assert max(map(len, glance)) <= 28
-    assert glance["at a glance/3 pairs kept"] == found["kept.all"]
-    assert glance["at a glance/4 unsafe kept"] == found["safety.unsafe_of_kept.all.rate"]
-    assert found["kept.all"] == counts["release"]["pairs"]["kept"]
+    assert len(found) <= run_metrics.MOST
+    assert found["1 links"] == found["funnel/extract seen"] == counts["extract"]["links"]["seen"]
+    assert found["dropped/low_similarity"] == counts["filter"]["pairs"]["dropped"]["low_similarity"]
+    assert "dropped/few_words" not in found
+    assert found["3 kept"] == counts["release"]["pairs"]["kept"]
+    assert found["3 kept"] == found["kept en"] + found["kept multi"] + found["kept nolang"]
+    # MLflow's comparison sorts by name and shows seven rows: these must be them. A longer name is cut there.
+    headline = [*run_metrics.HEADLINE]
+    assert sorted(found)[:7] == headline[:7]
+    assert max(map(len, headline)) <= 16
+    assert found["4 unsafe kept"] == found["safety/unsafe_of_kept"]
+    table = project / "mlruns" / run.info.run_id / "artifacts" / "tables" / "numbers.csv"
+    numbers = dict(line.split(",") for line in table.read_text().splitlines())
+    assert len(numbers) > 500
+    assert float(numbers["kept.all"]) == found["3 kept"]
+    assert float(numbers["filter.pairs.dropped.few_words"]) == 0
+    low, rate, high = (float(numbers[f"safety.unsafe_of_scored.en.{one}"]) for one in ("low", "rate", "high"))
+    assert low <= rate <= high
+    assert float(numbers["truth.duplicate_pair.precision"]) == 1
     inputs = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
     assert inputs == {f"demo/{stage}": f"{place:032x}.dir" for place, stage in enumerate(identity.STAGES)}
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
@@ -132,13 +101,13 @@ def test_a_run_has_parameters_counts_safety_truth_datasets_and_files(
     }
     described = {item.path for item in client.list_artifacts(run.info.run_id, "release")}
     assert described == {"release/README.md", "release/croissant.json", "release/manifest.json"}
-    assert run.info.artifact_uri == (project / "mlruns" / run.info.run_id / "artifacts").as_uri()
+    assert run.info.artifact_uri == f"mlruns/{run.info.run_id}/artifacts"
     assert run.data.tags["laion_dask.name"] == "demo"
     assert run.data.tags["laion_dask.weights_sha256.demo"] == "f" * 64
     assert run.data.tags["laion_dask.weights_sha256.caption.rank.0"] == "c" * 64
     assert run.data.tags["laion_dask.licence.translate"] == "mit"
-    assert 0 < found["texts.caption.written"] < found["texts.caption.pairs"] == found["caption.captions.seen"]
-    assert 0 <= found["texts.translate.more_similar"] <= 1
+    assert 0 < found["texts/caption written"] < found["texts/caption pairs"] == found["funnel/caption seen"]
+    assert 0 <= found["texts/translate more_similar"] <= 1
     assert run.data.tags["laion_dask.heads_sha256.aesthetic"] == "e" * 64
 
 
@@ -156,12 +125,12 @@ def test_the_same_version_again_is_the_same_run_with_nothing_doubled(
     assert log(project, defaults) == first
     run = client.get_run(first)
     assert len(client.search_runs([run.info.experiment_id])) == 1
-    assert len(client.get_metric_history(first, "kept.all")) == 1
+    assert len(client.get_metric_history(first, "3 kept")) == 1
     assert len(run.inputs.dataset_inputs) == len(identity.STAGES)
 
 
 def took(run: Any) -> dict[str, float]:  # noqa: ANN401 - a run of MLflow
-    return {name: value for name, value in run.data.metrics.items() if name.startswith("stage.")}
+    return {name: value for name, value in run.data.metrics.items() if name.startswith("system/")}
 
 
 @pytest.mark.slow
@@ -176,13 +145,13 @@ def test_what_stages_took_is_filed_where_the_trace_is_of_this_version_and_lasts(
     (data / "filter" / "more.txt").write_text("of another version")
     assert log(project, defaults) == first
     filed = took(client.get_run(first))
-    assert {name.split(".")[1] for name in filed} == {"download", "score"}
-    assert filed["stage.score.processor_hours"] == 4.0
-    assert filed["stage.score.peak_memory_gb"] == 2.0
-    assert filed["stage.score.seconds"] >= 0
+    assert {name.removeprefix("system/").split()[0] for name in filed} == {"download", "score", "peak"}
+    assert filed["system/score processor hours"] == 4.0
+    assert filed["system/peak memory GB"] == 2.0
+    assert filed["system/score seconds"] >= 0
     # Again, and then without a trace, as where a lost database is rebuilt.
     assert log(project, defaults) == first
-    assert len(client.get_metric_history(first, "stage.score.processor_hours")) == 1
+    assert len(client.get_metric_history(first, "system/score processor hours")) == 1
     shutil.rmtree(data / "trace")
     assert log(project, defaults) == first
     assert took(client.get_run(first)) == filed
@@ -304,7 +273,73 @@ def test_a_copy_that_dvc_runs_an_experiment_in_belongs_to_the_real_repository(tm
 
 
 def test_names_of_metrics_are_those_that_mlflow_takes(built: Path) -> None:
-    metrics = tracking.flat_metrics(built / "data" / "report", built / "metrics")
-    assert all(set(name) & set("*?\"'") == set() for name in metrics)
-    assert all(isinstance(value, float) for value in metrics.values())
-    assert json.dumps(metrics, allow_nan=False)
+    report, metrics = built / "data" / "report", built / "metrics"
+    for found in (run_metrics.of_version(report, metrics), run_metrics.every_number(report, metrics)):
+        assert all(set(name) & set("*?\"'") == set() for name in found)
+        assert all(isinstance(value, float) for value in found.values())
+        assert json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_run_is_named_and_described_by_what_differs_from_the_version_before_it(
+    project: Path, client: MlflowClient, defaults: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.get_run(log(project, defaults))
+    version = first.data.tags[tracking.VERSION_TAG]
+    assert first.info.run_name == f"demo {version[:8]}"
+    assert "**Compared with**" not in first.data.tags["mlflow.note.content"]
+    assert "| links | 60 |" in first.data.tags["mlflow.note.content"]
+    monkeypatch.setattr(identity.Origin, "parent", lambda *_: version)
+    second = client.get_run(log(project, with_threshold(defaults, 0.35)))
+    assert second.info.run_name == "similarity.en 0.35"
+    note = second.data.tags["mlflow.note.content"]
+    here = f"#/experiments/{first.info.experiment_id}/runs"
+    assert f"**Compared with** [demo {version[:8]}]({here}/{first.info.run_id})" in note
+    assert f"[Report]({here}/{second.info.run_id}/artifacts/report.html)" in note
+    assert "| `filter.similarity.en` | 0.25 | 0.35 |" in note
+    kept = f"{first.data.metrics['3 kept']:,.0f}"
+    assert f"| kept | {kept} | {kept} |" in note
+    assert second.data.tags["mlflow.user"]
+
+
+@pytest.mark.slow
+def test_a_run_lasts_as_long_as_its_version_took_to_build(
+    project: Path, client: MlflowClient, defaults: Params
+) -> None:
+    for stage in ("download", "score"):
+        traces.write(project / "data", project / "metrics", stage, seconds=7_200)
+    run = client.get_run(log(project, defaults))
+    found = stage_times.read(project / "data", project / "metrics").ours
+    assert run.info.start_time == round(min(one.began for one in found) * 1000)
+    assert run.info.end_time == round(max(one.ended for one in found) * 1000)
+
+
+@pytest.mark.slow
+def test_stages_whose_outs_are_those_of_the_version_before_do_not_count_as_its_build(
+    project: Path, client: MlflowClient, defaults: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("download", "filter"):
+        traces.write(project / "data", project / "metrics", stage)
+        time.sleep(0.01)  # so that they began in different milliseconds
+    first = client.get_run(log(project, defaults))
+    version = first.data.tags[tracking.VERSION_TAG]
+    monkeypatch.setattr(identity.Origin, "parent", lambda *_: version)
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().replace(f"{identity.STAGES.index('filter'):032x}.dir", f"{99:032x}.dir"))
+    run = client.get_run(log(project, with_threshold(defaults, 0.35)))
+    (filtered,) = [one for one in stage_times.read(project / "data", project / "metrics").ours if one.stage == "filter"]
+    assert run.info.start_time > first.info.start_time
+    assert (run.info.start_time, run.info.end_time) == (round(filtered.began * 1000), round(filtered.ended * 1000))
+
+
+@pytest.mark.slow
+def test_similarities_are_curves_over_thresholds_once(project: Path, client: MlflowClient, defaults: Params) -> None:
+    run = log(project, defaults)
+    assert log(project, defaults) == run
+    points = client.get_metric_history(run, "curves/en")
+    steps, values = [point.step for point in points], [point.value for point in points]
+    assert steps == sorted({*steps})
+    assert len(steps) > 20
+    assert values == sorted(values, reverse=True)
+    statistics = json.loads((project / "data" / "report" / "statistics.json").read_text())
+    assert values[0] == sum(sum(one[part]) for one in statistics["similarity"][:1] for part in ("kept", "dropped"))

@@ -294,9 +294,9 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rules(**values: Any) -> params.Score:  # noqa: ANN401 - as in params.yaml
-    model = {"name": "demo", "model": "demo"}
-    usual = {"models": [model], "heads": [], "tags": [], "faces": None, "batch": 3, "decode": "full", "compile": "none"}
-    return params.Score(**(usual | values))
+    none = dict.fromkeys(("heads", "tags", "faces", "masked_text"))
+    usual = {"models": [{"name": "demo", "model": "demo"}], "batch": 3, "decode": "full", "compile": "none"}
+    return params.Score(**(none | usual | values))
 
 
 def scored(shard: Path, out: Path, settings: params.Score) -> Any:  # noqa: ANN401 - pyarrow's table

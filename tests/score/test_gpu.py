@@ -41,6 +41,7 @@ def rules(**values: Any) -> params.Score:  # noqa: ANN401 - as in params.yaml
         "heads": [{"kind": "demo"}],
         "tags": None,
         "faces": None,
+        "masked_text": None,
         "batch": None,
         "decode": "full",
         "compile": "none",

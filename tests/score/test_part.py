@@ -47,7 +47,16 @@ def rules(folders: Mapping[str, Path], splits: Mapping[str, Any], **values: Any)
     listed = [{"name": name, "model": f"local-dir:{folders[name]}", "splits": of} for name, of in splits.items()]
     return params.Score(
         models=listed,
-        **{"heads": None, "tags": None, "faces": None, "batch": 8, "decode": "full", "compile": "none"} | values,
+        **{
+            "heads": None,
+            "tags": None,
+            "faces": None,
+            "masked_text": None,
+            "batch": 8,
+            "decode": "full",
+            "compile": "none",
+        }
+        | values,
     )
 
 

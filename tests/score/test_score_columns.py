@@ -27,7 +27,16 @@ SCORED = [row for row in range(ROWS) if row not in {FAILED, BAD}]
 def rules(**values: Any) -> params.Score:  # noqa: ANN401 - as in params.yaml
     model = {"name": "demo", "model": "demo"}
     return params.Score(
-        **{"models": [model], "heads": [], "tags": [], "faces": None, "batch": 3, "decode": "full", "compile": "none"}
+        **{
+            "models": [model],
+            "heads": [],
+            "tags": [],
+            "faces": None,
+            "masked_text": None,
+            "batch": 3,
+            "decode": "full",
+            "compile": "none",
+        }
         | values
     )
 

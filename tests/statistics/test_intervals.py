@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from laion_dask.statistics import intervals
 from laion_dask.statistics.intervals import Estimate, Share, Stratum, names_first
@@ -61,14 +62,57 @@ def test_recall_without_a_miss_is_1_and_its_lower_limit_tells_what_may_have_been
     assert found.low == pytest.approx(1 / (1 + 25 / math.sqrt(90 * 110)))
 
 
-def test_the_ratio_of_two_shares_has_the_published_interval() -> None:
-    # Katz et al. (1978) as in any textbook: 15 of 100 against 30 of 150.
-    found = intervals.relative(15, 100, 30, 150)
-    spread = 1.959964 * math.sqrt(1 / 15 - 1 / 100 + 1 / 30 - 1 / 150)
-    expected = (0.75, 0.75 * math.exp(-spread), 0.75 * math.exp(spread))
-    assert (found.value, found.low, found.high) == pytest.approx(expected, abs=1e-6)
-    assert intervals.relative(0, 20, 10, 20).low == 0
-    assert intervals.relative(3, 20, 0, 20) == Estimate(None, 0.0, math.inf)
+def score_limits(found: int, drawn: int, other_found: int, other_drawn: int) -> tuple[float, float]:
+    """Solve for the limits of the score interval of a ratio: Koopman, Biometrics 40 (1984), 513."""
+    one, other = found / drawn, other_found / other_drawn
+
+    def distance(ratio: float) -> float:
+        # The most likely shares with this ratio: Miettinen and Nurminen, Statistics in Medicine 4 (1985), 213.
+        square, linear = (drawn + other_drawn) * ratio, drawn * ratio + found + other_drawn + other_found * ratio
+        second = (linear - math.sqrt(linear**2 - 4 * square * (found + other_found))) / (2 * square)
+        first = ratio * second
+        variance = first * (1 - first) / drawn + ratio**2 * second * (1 - second) / other_drawn
+        return (one - ratio * other) ** 2 / variance - 3.841458820694124
+
+    value = one / other
+    return (optimize.brentq(distance, 1e-9, value) if found else 0.0), optimize.brentq(distance, value + 1e-9, 1e4)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (15, 100, 30, 150),
+        (1, 1, 1000, 1200),
+        (5, 5, 720, 1200),
+        (0, 5, 720, 1200),
+        (3, 40, 1100, 1200),
+        (59, 60, 9, 90),
+    ],
+)
+def test_the_ratio_of_two_shares_has_nearly_the_limits_of_the_score_interval(counts: tuple[int, int, int, int]) -> None:
+    found = intervals.relative(*counts)
+    assert found.value == pytest.approx(counts[0] / counts[1] * counts[3] / counts[2])
+    assert (found.low, found.high) == pytest.approx(score_limits(*counts), rel=0.06, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        ((1, 1, 1000, 1200), 0.248, 1.233),
+        ((0, 20, 10, 20), 0.0, 0.352),
+        ((3, 3, 10, 10), 0.439, 1.384),
+    ],
+)
+def test_a_ratio_of_few_pairs_of_which_all_or_none_pass_has_a_wide_interval(
+    counts: tuple[int, int, int, int], low: float, high: float
+) -> None:
+    found = intervals.relative(*counts)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
+
+
+@pytest.mark.parametrize("counts", [(3, 20, 0, 20), (0, 0, 3, 20), (3, 20, 0, 0)])
+def test_a_ratio_to_nothing_is_unknown(counts: tuple[int, int, int, int]) -> None:
+    assert intervals.relative(*counts) == Estimate(None, 0.0, math.inf)
 
 
 def test_intervals_of_rare_events_in_strata_cover_the_truth_in_93_of_100_draws() -> None:

@@ -133,6 +133,7 @@ def test_nothing_is_printed_past_the_place_that_makes_it_harmless() -> None:
     allowed = (
         "progress.py: Console(",
         "verify.py: Console(",
+        "against_lock.py: Console(",
         "stage.py: print(summary(",
         "replay.py: print(line",
         "hub.py: sys.stderr.write",

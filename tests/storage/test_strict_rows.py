@@ -14,8 +14,8 @@ from laion_dask.audit.labels import LabelsError
 from laion_dask.blocklists import known_lists, removal_ledger
 from laion_dask.blocklists.known_lists import ListError
 from laion_dask.blocklists.removal_ledger import RemovalsError
-from laion_dask.filter import balance
-from laion_dask.filter.balance import EntriesError
+from laion_dask.filter.sampling import balance
+from laion_dask.filter.sampling.balance import EntriesError
 from laion_dask.group import evaluation_sets
 from laion_dask.group.evaluation_sets import EvaluationError
 from laion_dask.removals import removal_requests

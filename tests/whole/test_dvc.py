@@ -28,6 +28,7 @@ from made.projects.project import Project
 from laion_dask.versions import identity
 
 pytestmark = pytest.mark.slow
+TOOK = ("seconds", "processor hours")
 BEHIND_FILTER = ("filter", "translate", "caption", "release", "report")
 
 
@@ -76,12 +77,12 @@ def test_a_second_run_looks_for_changed_inputs_and_finds_nothing_to_do(clone: Pa
 
 def test_times_lie_beside_the_version_and_are_no_part_of_it(clone: Path, tmp_path: Path) -> None:
     (run,) = runs(clone)
-    took = {name.split(".")[1] for name in run["latest_metrics"] if name.startswith("stage.")}
-    assert took == set(identity.STAGES)
-    shown = re.findall(
-        r'data="\.\./(trace/timeline-\w+\.svg)"', (clone / "data" / "report" / "report.html").read_text()
-    )
-    assert [path.name for path in (clone / "data" / "trace").glob("*.svg")] == [Path(name).name for name in shown]
+    took = {name.split("/")[1] for name in run["latest_metrics"] if name.startswith("system/")}
+    assert took == {*(f"{stage} {what}" for stage in identity.STAGES for what in TOOK), "peak memory GB"}
+    page = (clone / "data" / "report" / "report.html").read_text()
+    shown = re.findall(r'data="\.\./trace/((?:origin|parent|timeline)-\w+\.svg)"', page)
+    assert sorted(path.name for path in (clone / "data" / "trace").glob("*.svg")) == sorted(shown)
+    assert len(shown) == 3
     assert "download" in call(clone, "laion-dask", "trace")
     lock, status = (clone / "dvc.lock").read_bytes(), call(clone, "dvc", "status")
     assert "trace" not in status
@@ -98,14 +99,32 @@ def test_another_threshold_runs_filter_and_what_reads_it_only_and_is_another_ver
     assert ran_in(said) == ["inputs", *BEHIND_FILTER]
     low, high = runs(clone)
     assert (float(low["params"]["filter.similarity.en"]), float(high["params"]["filter.similarity.en"])) == (0.25, 0.8)
-    kept, dropped = "filter.pairs.kept", "filter.pairs.dropped.low_similarity"
+    kept, dropped = "funnel/filter kept", "dropped/low_similarity"
     assert float(low["latest_metrics"][kept]) > float(high["latest_metrics"][kept])
     assert float(low["latest_metrics"][dropped]) < float(high["latest_metrics"][dropped])
     assert low["tags"]["laion_dask.version"] != high["tags"]["laion_dask.version"]
-    assert "stage.filter.seconds" in high["latest_metrics"]
+    assert "system/filter seconds" in high["latest_metrics"]
+    assert high["tags"]["mlflow.runName"].startswith("similarity.en 0.8 (")
     assert "filter: its trace" not in call(clone, "laion-dask", "trace")
     changes = json.loads(call(clone, "dvc", "metrics", "diff", "--json"))
-    assert changes["metrics/filter.json"]["pairs.kept"]["diff"] < 0
+    assert changes["metrics/summary.json"]["kept"]["diff"] < 0
+
+
+def test_the_tables_of_dvc_fit_120_columns_and_its_plots_show_both_versions(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "COLUMNS", "120")
+    shown = call(clone, "dvc", "exp", "show", "--no-pager", "--only-changed", "--drop", ".*/")
+    for name in ("kept", "recall", "filter.similarity.en", "0.25", "0.8"):
+        assert name in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown  # what does not fit is cut so
+    numbers = call(clone, "dvc", "metrics", "show")
+    assert "precision" in numbers
+    assert max(len(line) for line in (shown + numbers).splitlines()) <= 120
+    call(clone, "dvc", "plots", "diff", "HEAD", "workspace", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots" / "index.html").read_text()
+    assert page.count("vegaEmbed(") == 4
+    assert {rev for rev in ("HEAD", "workspace") if f'"rev": "{rev}"' in page} == {"HEAD", "workspace"}
 
 
 def test_a_file_that_changes_under_its_name_runs_what_reads_it_and_nothing_before(clone: Path) -> None:
@@ -131,7 +150,7 @@ def test_filing_the_same_version_again_adds_no_run(clone: Path) -> None:
     assert len(runs(clone)) == before
 
 
-def test_a_sweep_finds_what_was_run_leaves_the_workspace_alone_and_files_what_dvc_restored(clone: Path) -> None:
+def test_a_sweep_leaves_the_workspace_alone_files_each_version_once_and_finds_what_was_run(clone: Path) -> None:
     (clone / "params.yaml").write_bytes(call(clone, "git", "show", "HEAD:params.yaml").encode())
     call(clone, "dvc", "checkout", "--quiet")
     call(clone, "git", "checkout", "--", ".")
@@ -141,9 +160,9 @@ def test_a_sweep_finds_what_was_run_leaves_the_workspace_alone_and_files_what_dv
     said = call(clone, *sweep, "--name", "en")
     assert "2 experiments, 0 of them there already" in said
     ran = [ran_in(path.read_text()) for path in (clone / ".laion_dask" / "experiments").glob("*.log")]
-    # A test before has run 0.80: DVC restores that, and no stage runs that would file it. The other one keeps the same
-    # pairs, so that they need no new texts.
-    assert sorted(ran) == [["inputs"], ["inputs", "filter", "release", "report"]]
+    # One keeps the same pairs as the committed version, so that they need no new texts. A test before has run and filed
+    # the other one.
+    assert sorted(ran) == [["inputs", "filter", "release", "report"], ["inputs", *BEHIND_FILTER]]
     assert {path.name for path in (clone / "answer").iterdir()} >= {
         "curve.png",
         "overlap.png",
@@ -158,6 +177,9 @@ def test_a_sweep_finds_what_was_run_leaves_the_workspace_alone_and_files_what_dv
     assert len(tagged) == 2
     first = runs(clone)[0]["tags"]["laion_dask.version"]
     assert {tags["laion_dask.parent"] for tags in tagged} == {first}
+    # Both are child runs of the comparison, which is no child itself.
+    assert len({tags["mlflow.parentRunId"] for tags in tagged}) == 1
+    assert "mlflow.parentRunId" not in made[1]["tags"]
     again = call(clone, *sweep, "--name", "en")
     assert "2 experiments, 2 of them there already" in again
     assert len(runs(clone)) == filed + 2

@@ -1,33 +1,30 @@
-"""Two versions side by side in MLflow's own page: of the parameters what differs, and the seven numbers first."""
+"""MLflow's own page: the runs table with thresholds and counts, and two versions side by side."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from made.processes import browser, programs
-from made.versions import sample_version
+from made.processes import browser
+from made.versions import logged, sample_version
 
 from laion_dask.params import Params
-from laion_dask.report import part, tracking
+from laion_dask.report import run_metrics
+from laion_dask.report.runs import page, server, view
+from laion_dask.report.runs.server import Server
 
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
 
 # Busy machines need half a minute for what takes seconds on idle ones.
 PATIENCE_S = 120
+TRIES = 3
 SWITCH = "document.querySelector('button[aria-label=\"Parameters - Show diff only\"]')"
 READY = f"{SWITCH} !== null && document.querySelector('[role=rowgroup] a') !== null"
 # Rows of both lists as texts of their cells, where a cell is at its place on the screen and nothing lies over it.
@@ -48,104 +45,106 @@ SHOWN = f"""(() => {{
 }})()"""
 
 
+# Columns of the runs table from left to right, as far as they are on the screen, and the first row's texts in them.
+TABLE = """(() => {
+  const at = cell => cell.getBoundingClientRect().x;
+  const seen = cell => at(cell) > 0 && cell.getBoundingClientRect().right <= innerWidth;
+  const cells = selector => [...document.querySelectorAll(selector)].filter(seen).sort((a, b) => at(a) - at(b));
+  const text = cell => [cell.getAttribute('col-id'), cell.innerText.trim()];
+  const rows = [...document.querySelectorAll('.ag-row[row-index="0"] [col-id]')].filter(seen);
+  return {columns: cells('.ag-header-cell').map(text), first: Object.fromEntries(rows.map(text))};
+})()"""
+COLUMNS = 9
+"""Name, date, and seven of the view, in a window of 1,280 pixels."""
+CHARTS = (
+    "[...document.querySelectorAll('[data-testid=\"experiment-view-compare-runs-card\"] h4')].map(e => e.innerText)"
+)
+FILLED = "document.querySelectorAll('.ag-row[row-index] [col-id^=\"metrics.\"]').length > 0"
+
+
 @dataclass(frozen=True)
-class Server:
-    """MLflow's server as docs/mlflow.md starts it, with the database in `root`."""
+class Filed:
+    """A server with two runs of versions with two thresholds."""
 
-    process: subprocess.Popen[str]
-    port: int
-    log: Path
-
-    def wait(self) -> None:
-        """Return when it answers; fails with its log where it does not."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._answers():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
+    server: Server
+    runs: tuple[str, str]
+    experiment: str
+    counts: dict[str, Any]
 
 
-@contextmanager
-def started(root: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{root / 'mlflow.db'}"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    # Its workers for jobs of language models are not what is looked at here.
-    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    log = root / "server.log"
-    # Its own group is killed at the end, with the process that answers.
-    with (
-        log.open("wb") as out,
-        programs.running(command, cwd=root, env=os.environ | settings, stdout=out, stderr=out) as process,
-    ):
-        yield Server(process, port, log)
+@pytest.fixture(scope="module")
+def filed(tmp_path_factory: pytest.TempPathFactory, defaults: Params) -> Iterator[Filed]:
+    root = tmp_path_factory.mktemp("project")
+    logged.write(root, defaults)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
+            patch.delenv(name, raising=False)
+        low, high = (logged.log(root, logged.with_threshold(defaults, threshold)) for threshold in (0.25, 0.35))
+        found = page.find(root, "test")
+        with server.started(found.folder, found.uri, 0, root / "server.log") as running:
+            running.wait(print)
+            yield Filed(running, (low, high), found.experiment_id, sample_version.load_metrics(root / "metrics"))
 
 
-def file(root: Path, settings: Params, threshold: float) -> str:
-    """File the version in `root` as one that was filtered with this threshold, and return the run."""
-    similarity = settings.filter.similarity.model_copy(update={"en": threshold})
-    changed = settings.model_copy(update={"filter": settings.filter.model_copy(update={"similarity": similarity})})
-    return tracking.log_version(
-        report=root / "data" / "report",
-        metrics=root / "metrics",
-        values=changed.model_dump(mode="json"),
-        lock=root / "dvc.lock",
-        experiment="test",
-        uri=None,
-    )
+async def ready(tab: browser.Tab) -> None:
+    """Wait for MLflow's lists; seldom its page stays without them on a busy machine, until a reader loads it again."""
+    for _ in range(TRIES - 1):
+        with suppress(TimeoutError):
+            await tab.until(READY, PATIENCE_S / TRIES)
+            return
+        await tab.ask("Page.reload")
+    await tab.until(READY, PATIENCE_S)
 
 
-def experiment_of(run: str, root: Path) -> str:
-    with tracking.quiet():
-        from mlflow import MlflowClient
-
-        return str(MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}").get_run(run).info.experiment_id)
-
-
-async def compare(address: str, profile: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+async def compared(address: str, profile: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the page shows before and after the switch for parameters."""
     async with browser.tab(profile, profile) as tab:
         await tab.screen(1280, 960)
         await tab.open(address)
-        await tab.until(READY, PATIENCE_S)
+        await ready(tab)
         before = await tab.value(SHOWN)
         await tab.value(f"{SWITCH}.click()")
         await tab.until(f"{SWITCH}.ariaChecked === 'true'")
         return before, await tab.value(SHOWN)
 
 
+async def listed(address: str, profile: Path) -> dict[str, Any]:
+    """Return what the runs table shows."""
+    async with browser.tab(profile, profile) as tab:
+        await tab.screen(1280, 800)
+        await tab.open(address)
+        await tab.until(FILLED, PATIENCE_S)
+        # A panel at the right, which MLflow opens once for each browser.
+        await tab.value("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()")
+        await tab.until(f"{TABLE}.columns.length >= {COLUMNS}", PATIENCE_S)
+        table = await tab.value(TABLE)
+        await tab.open(f"{address}&compareRunsMode=CHART")
+        await tab.until(f"{CHARTS}.length >= 6", PATIENCE_S)
+        return {**table, "charts": await tab.value(CHARTS)}
+
+
 def test_the_comparison_shows_the_threshold_that_differs_and_the_numbers_at_a_glance(
-    tmp_path: Path, defaults: Params, monkeypatch: pytest.MonkeyPatch
+    filed: Filed, tmp_path: Path
 ) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    # The server makes its database while the report is written.
-    with started(tmp_path) as server:
-        data, metrics = sample_version.write(tmp_path, links=60, shards=1)
-        part.write(data / "report", data, metrics, defaults, {})
-        server.wait()
-        runs = [file(tmp_path, defaults, threshold) for threshold in (0.25, 0.35)]
-        experiments = [experiment_of(runs[0], tmp_path)]
-        query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps(experiments))}"
-        page = f"http://127.0.0.1:{server.port}/#/compare-runs?{query}"
-        before, after = asyncio.run(compare(page, tmp_path / "profile"))
+    query = f"runs={quote(json.dumps(filed.runs))}&experiments={quote(json.dumps([filed.experiment]))}"
+    address = f"{filed.server.address}/#/compare-runs?{query}"
+    before, after = asyncio.run(compared(address, tmp_path / "profile"))
     assert ["filter.max_punsafe", "0.5", "0.5"] in before["parameters"]
     assert after["parameters"] == [["filter.similarity.en", "0.25", "0.35"]]
-    counts = sample_version.load_metrics(metrics)
-    kept, seen = str(counts["release"]["pairs"]["kept"]), str(counts["extract"]["links"]["seen"])
+    kept, seen = str(filed.counts["release"]["pairs"]["kept"]), str(filed.counts["extract"]["links"]["seen"])
     shown = after["metrics"][:7]
-    assert [row[0].partition("/")[0] for row in shown] == ["at a glance"] * 7
-    assert shown[0] == ["at a glance/1 links seen", seen, seen]
-    assert shown[2] == ["at a glance/3 pairs kept", kept, kept]
+    assert [row[0] for row in shown] == [*run_metrics.HEADLINE][:7]
+    assert shown[0] == ["1 links", seen, seen]
+    assert shown[2] == ["3 kept", kept, kept]
+
+
+def test_the_address_of_the_view_shows_thresholds_and_counts_of_each_run(filed: Filed, tmp_path: Path) -> None:
+    shown = asyncio.run(listed(view.address(filed.server.address, filed.experiment), tmp_path / "profile"))
+    columns = [name for name, _ in shown["columns"]]
+    state = json.loads(json.loads(view.value())["state"])
+    wanted = state["selectedColumns"]
+    assert [name for name in columns if name in wanted] == [name for name in wanted if name in columns]
+    assert len(set(columns) & set(wanted)) >= COLUMNS - 2
+    assert shown["first"]["metrics.`3 kept`"] == str(filed.counts["release"]["pairs"]["kept"])
+    assert shown["first"]["params.`filter.similarity.en`"] == "0.35"
+    assert shown["charts"][:6] == [*run_metrics.HEADLINE][:6]

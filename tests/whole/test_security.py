@@ -27,7 +27,14 @@ OWN_PROCESSES = {("prefetch", "pickle.loads")}
 # What may be read of the environment: settings of the machine, and what our programs hand to those that they start.
 ENVIRONMENT = {
     *("LAION_DASK_DSN", "LAION_DASK_HOME", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "PYTHONPATH"),
-    *("MLFLOW_DISABLE_TELEMETRY", "DVC_STAGE", "TORCHINDUCTOR_CACHE_DIR", "PYTHONSAFEPATH"),
+    *(
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "DVC_STAGE",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "PYTHONSAFEPATH",
+    ),
 }
 SECRET = ("password", "secret", "token_", "credential", "api_key", "salt", "dsn")
 

@@ -154,6 +154,12 @@ def _step(value: object, step: str) -> object:
     return value[int(step)] if isinstance(value, tuple) else getattr(value, step)
 
 
+def test_a_folder_of_lists_by_language_is_absolute_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rule = filters.Balance(by_language="lists", t=5, seed=1)
+    assert absolute.absolute(rule).by_language == str(tmp_path / "lists")
+
+
 def test_paths_in_dataclasses_and_sequences_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ticket = Ticket(Path("sign"), "", worker_checks.code_digest.of_process())

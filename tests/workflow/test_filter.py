@@ -90,3 +90,14 @@ def test_a_rule_on_embeddings_makes_another_part_of_other_embeddings(project: Pa
     assert with_one[1] != with_other[1]
     # Without such a rule they are not read.
     assert one == other
+
+
+def test_a_changed_list_of_any_language_makes_every_part_another(project: Path, defaults: params.Params) -> None:
+    lists = project / "lists"
+    lists.mkdir()
+    for name in ("en.txt", "de.txt"):
+        (lists / name).write_text("fox\n")
+    rule = {"by_language": str(lists), "t": 20, "seed": 1}
+    before = keys(defaults, balance=rule)
+    (lists / "de.txt").write_text("fuchs\n")
+    assert not {*before} & {*keys(defaults, balance=rule)}

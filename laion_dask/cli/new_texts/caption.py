@@ -11,6 +11,7 @@ import typer
 
 from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
+from laion_dask.storage.durations import elapsed
 
 if TYPE_CHECKING:
     from laion_dask import params
@@ -171,7 +172,7 @@ def _run(folder: Path, out: Path, rules: params.Caption, workers: int | None) ->
         screen.print(f"the JSON of {counts['broken_json']:,} images cannot be read and is ignored")
     shares = f" ({progress.shares()})" if progress.shares() else ""
     rate = captions["seen"] / seconds
-    screen.print(f"captioned {captions['seen']:,} images in {seconds:.1f} s, {rate:,.1f} images/s{shares}")
+    screen.print(f"captioned {captions['seen']:,} images in {elapsed(seconds)}, {rate:,.1f} images/s{shares}")
     screen.print(
         f"wrote     {out / 'caption'}: the captions and models.json; {out / 'images'}: their images", soft_wrap=True
     )

@@ -12,6 +12,7 @@ import typer
 
 from laion_dask.cli import console, steps
 from laion_dask.storage import packaged
+from laion_dask.storage.durations import elapsed
 
 if TYPE_CHECKING:
     from laion_dask import params
@@ -149,7 +150,9 @@ def _run(place: Path, out: Path, rules: params.Translate, columns: Any, detector
     if counts["cut"]:
         screen.print(f"cut      {counts['cut']:,} English texts end at their limit of tokens")
     shares = f" ({progress.shares()})" if progress.shares() else ""
-    screen.print(f"read     {texts['seen']:,} texts in {seconds:.1f} s, {texts['seen'] / seconds:,.0f} texts/s{shares}")
+    screen.print(
+        f"read     {texts['seen']:,} texts in {elapsed(seconds)}, {texts['seen'] / seconds:,.0f} texts/s{shares}"
+    )
     about = counts["model"]
     screen.print(f"model    {about['model']}, licence of its weights: {about['licence']}", soft_wrap=True)
     screen.print(f"wrote    {out / OUTS[0]}: {texts['kept']:,} English texts", soft_wrap=True)

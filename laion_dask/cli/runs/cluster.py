@@ -24,13 +24,18 @@ HELP: Final = """Show which Dask cluster each stage gets, open that of one stage
 The first thing to run on a new site. Each worker has to pass the handshake: it sees the folder of work, has this
 project's code and libraries, and is told what it must not do. Ends with status 1 where a worker is refused.
 
-\b
 The settings are Dask configuration, in ~/.config/dask/laion-dask.yaml or the environment:
-  DASK_LAION_DASK__CLUSTER__KIND=tcp://scheduler:8786        all stages: a scheduler that runs
-  DASK_LAION_DASK__CLUSTER__KIND=scheduler.json              … found by its file
-  DASK_LAION_DASK__CLUSTER__KIND=dask_jobqueue.SLURMCluster  … jobs of Slurm (PBS, SGE, LSF, OAR, HTCondor alike)
-  DASK_LAION_DASK__CLUSTER__WORKERS=20                       how many workers to start
-  DASK_LAION_DASK__CLUSTER__DOWNLOAD__WORKERS=4              … for one stage
+
+\b
+  # a scheduler that runs, by its address or its file:
+  DASK_LAION_DASK__CLUSTER__KIND=tcp://scheduler:8786
+  DASK_LAION_DASK__CLUSTER__KIND=scheduler.json
+  # jobs of Slurm (PBS, SGE, LSF, OAR and HTCondor alike):
+  DASK_LAION_DASK__CLUSTER__KIND=dask_jobqueue.SLURMCluster
+  # how many workers to start, for all stages and for one:
+  DASK_LAION_DASK__CLUSTER__WORKERS=20
+  DASK_LAION_DASK__CLUSTER__DOWNLOAD__WORKERS=4
+
 docs/cluster.md has complete examples.
 """
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 HELP: Final = """Print where the time went: for each stage its time, processor time, parts, memory and bytes written.
 
 \b
-  laion-dask trace                            # every stage that has a trace of this version
-  laion-dask trace --parts 10                 # and its ten slowest parts
-  laion-dask trace --timeline timeline.svg    # which worker ran which part when; the report shows it too
+  laion-dask trace                          # every stage of this version
+  laion-dask trace --parts 10               # and the ten slowest parts
+  laion-dask trace --timeline timeline.svg  # which worker ran what when
+
+The report shows the timeline, too.
 
 The numbers come from data/trace, which lies beside the version: `dvc checkout` and `dvc pull` bring none. Time is that
 of the stage's last run, and of the parts that it took over from earlier runs. CPU is the processor time of the parts on

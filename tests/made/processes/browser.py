@@ -59,11 +59,14 @@ class Tab:
                 raise TimeoutError(f"not true within {within_s} s: {script}")
             await asyncio.sleep(0.05)
 
-    async def screen(self, width: int, height: int, *, phone: bool = False, paper: bool = False) -> None:
-        """Lay pages out for a screen of this size in CSS pixels, or for paper that is as wide."""
+    async def screen(
+        self, width: int, height: int, *, phone: bool = False, paper: bool = False, dark: bool = False
+    ) -> None:
+        """Lay pages out for a screen of this size in CSS pixels, or for paper that is as wide, light or dark."""
         values = {"width": width, "height": height, "deviceScaleFactor": 0, "mobile": phone}
         await self.ask("Emulation.setDeviceMetricsOverride", **values)
-        await self.ask("Emulation.setEmulatedMedia", media="print" if paper else "")
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        await self.ask("Emulation.setEmulatedMedia", media="print" if paper else "", features=scheme)
         await self.ask("Emulation.setScrollbarsHidden", hidden=phone or paper)
 
     async def listen(self) -> None:

@@ -44,6 +44,7 @@ RULES = params.Filter(
     evaluation_max_distance=None,
     evaluation_min_cosine=None,
     balance=None,
+    sample=None,
 )
 """Each rule of the first version, at the values of a paper; all later ones are off."""
 

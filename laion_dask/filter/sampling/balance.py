@@ -58,6 +58,13 @@ class Matcher:
     def __init__(self, entries: Sequence[str]) -> None:
         self._entries = ahocorasick_rs.AhoCorasick([f" {self._spaced(entry).strip()} " for entry in entries])
 
+    @classmethod
+    def of_patterns(cls, patterns: Sequence[str]) -> Matcher:
+        """Return a matcher that finds these strings as they are, in texts with spaces around marks."""
+        matcher = cls(())
+        matcher._entries = ahocorasick_rs.AhoCorasick(list(patterns))
+        return matcher
+
     @staticmethod
     def _spaced(text: str) -> str:
         return f" {text} ".translate(_SPACED)
@@ -76,14 +83,17 @@ def matcher(path: Path, digest: str) -> Matcher:  # noqa: ARG001 - a changed fil
 
 
 def chances(counts: np.ndarray, t: int) -> np.ndarray:
-    """Return t / max(n, t) for the number of pairs of each entry: float64 (entries,)."""
-    return np.asarray(t / np.maximum(counts, t), np.float64)
+    """Return t / max(n, t) for the number of pairs of each entry, 1 for one without pairs: float64 (entries,)."""
+    return np.asarray(np.where(counts > t, t / np.maximum(counts, 1), 1), np.float64)
 
 
-def falls(uids: np.ndarray, found: pa.ListArray, probabilities: np.ndarray, seed: int) -> np.ndarray:
+def falls(
+    uids: np.ndarray, found: pa.ListArray, probabilities: np.ndarray, seed: int, first: np.ndarray | None = None
+) -> np.ndarray:
     """Return bool (rows,): whether at least one entry of the pair is sampled, so that the pair stays.
 
-    `uids` (rows,) come from `uid_sets.halves`, `found` from `Matcher.find`.
+    `uids` (rows,) come from `uid_sets.halves`, `found` from `Matcher.find`. `first` (rows,) is the place in
+    `probabilities` of the first entry of the list that a row was searched with; None: of one list.
     """
     lengths = np.diff(found.offsets.to_numpy())
     rows = np.repeat(np.arange(len(uids)), lengths)
@@ -91,7 +101,8 @@ def falls(uids: np.ndarray, found: pa.ListArray, probabilities: np.ndarray, seed
     start = np.uint64((seed * _MIX[0]) & _UINT64)
     draws = mixed(mixed(mixed(uids["f0"][rows] ^ start) ^ uids["f1"][rows]) ^ entries.astype(np.uint64))
     keep = np.zeros(len(uids), bool)
-    keep[rows[(draws >> np.uint64(11)) / _TWO_53 < probabilities[entries]]] = True
+    places = entries if first is None else entries + first[rows]
+    keep[rows[(draws >> np.uint64(11)) / _TWO_53 < probabilities[places]]] = True
     return keep
 
 
