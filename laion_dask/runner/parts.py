@@ -60,10 +60,7 @@ def run(
     _clear(work)
     # All parts of a stage have the same parameters.
     named = worker_checks.named_files(absolute(part.args) for part in parts[:1])
-    with (
-        open_pool(client, work, progress.stage, progress.say) as pool,
-        worker_checks.issue_ticket(work, named) as ticket,
-    ):
+    with _opened(client, work, progress, named) as (pool, ticket):
         counts = _reused(parts, work, pool, ticket, progress)
         for part in parts:
             if part.name in counts:
@@ -102,7 +99,7 @@ def _opened(
     with (
         open_pool(client, work, progress.stage, progress.say) as pool,
         worker_checks.issue_ticket(work, files) as ticket,
-        trace.heard(client, progress.started),
+        trace.heard(client, ticket.nonce, progress.started),
     ):
         yield pool, ticket
 
@@ -137,10 +134,7 @@ def undamaged(make: Callable[[], Sequence[Done]], client: Client, progress: Prog
         if not folders:
             return done
         work = folders[0][1].parent
-        with (
-            open_pool(client, work, progress.stage, progress.say) as pool,
-            worker_checks.issue_ticket(work, {}) as ticket,
-        ):
+        with _opened(client, work, progress, {}) as (pool, ticket):
             broken = dict(_damaged(folders, pool, ticket, progress))
         if not broken:
             return done

@@ -64,7 +64,7 @@ class Progress:
         self._submitted.add(name)
         self._started.pop(name, None)
 
-    def started(self, name: str, seconds_ago: float) -> None:
+    def started(self, name: str, seconds_ago: float = 0.0) -> None:
         """Record that a worker has begun with a part; what is heard of a part that has finished is ignored."""
         if name in self._submitted:
             self._started[name] = time.monotonic() - max(seconds_ago, 0.0)
@@ -123,7 +123,8 @@ class Progress:
             # From the time of the last finished part: the estimate must not grow while no part finishes.
             remaining = (self._last - self._began) * (self._weight_todo - self._weight_done) / self._weight_done
             left = max(remaining - (now - self._last), 0.0)
-        name, since = min(self._started.items(), key=lambda item: item[1], default=("", now))
+        # A copy: the thread that hears of parts may add one meanwhile.
+        name, since = min([*self._started.items()], key=lambda item: item[1], default=("", now))
         return ProgressState(
             stage=self.stage,
             unit=self.unit,

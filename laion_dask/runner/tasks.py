@@ -346,10 +346,10 @@ def finish_parts(function: PartFunction, calls: Sequence[Call], ticket: Ticket) 
     """
     began = time.monotonic()
     worker_checks.check(ticket)
-    trace.announce([call.name for call in calls])
     outcomes: list[Failure | None] = []
     measures: list[trace.Measured] = []
     for call in calls:
+        trace.announce(call.name, ticket.nonce)
         worker_checks.check_paths(call.args)
         worker_checks.check_inputs(call.inputs)
         with trace.measured(call.folder, attempt=1 + len(deaths(call.folder))) as measure:

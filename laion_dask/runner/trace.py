@@ -13,11 +13,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
@@ -26,8 +26,8 @@ from laion_dask.runner import part_files
 if TYPE_CHECKING:
     from distributed import Client
 
-STARTED: Final = "laion-dask-started"
-"""Topic of the events by which workers say which parts they begin with."""
+STARTED: Final = "laion-dask-started-"
+"""Prefix of a run's topic, under which workers say which parts they begin with: runs may share a scheduler."""
 
 MEASURES: Final = "measures"
 """Folder beside the parts with a file for each of them: what it took."""
@@ -135,32 +135,26 @@ def measured(folder: Path, attempt: int = 1) -> Iterator[Measured]:
             _write(part, folder)
 
 
-def announce(names: Sequence[str]) -> None:
-    """Tell the driver that this worker begins with these parts, by an event; does nothing outside of a worker."""
+def announce(name: str, run: str) -> None:
+    """Tell the driver of a run that this worker begins with a part, by an event; does nothing outside of a worker."""
     from distributed import get_worker  # noqa: PLC0415 - on a worker, distributed is loaded anyway
 
     try:
         worker = get_worker()
     except ValueError:  # distributed's answer where there is none
         return
-    worker.log_event(STARTED, {"parts": [*names], "at": time.time()})
+    worker.log_event(f"{STARTED}{run}", {"part": name})
 
 
 @contextmanager
-def heard(client: Client, started: Callable[[str, float], None]) -> Iterator[None]:
-    """Call `started` with the name of each part that a worker begins with, and the seconds since then."""
-
-    def hear(event: tuple[float, Mapping[str, Any]]) -> None:
-        # The first time is the scheduler's clock: the worker's may differ.
-        if event[1]["parts"]:
-            started(str(event[1]["parts"][0]), 0.0)
-
-    client.subscribe_topic(STARTED, hear)
+def heard(client: Client, run: str, started: Callable[[str], None]) -> Iterator[None]:
+    """Call `started` with the name of each part that a worker begins with, as soon as the driver hears of it."""
+    client.subscribe_topic(f"{STARTED}{run}", lambda event: started(str(event[1]["part"])))
     try:
         yield
     finally:
         with suppress(Exception):  # the scheduler may be gone
-            client.unsubscribe_topic(STARTED)
+            client.unsubscribe_topic(f"{STARTED}{run}")
 
 
 def _address() -> str:

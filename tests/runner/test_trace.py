@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from distributed import Client
 from made.processes import programs
-from made.processes.squares import square
+from made.processes.squares import numbers, square
 
-from laion_dask.runner import tasks, trace
+from laion_dask.runner import parts, tasks, trace
+from laion_dask.runner.progress import Progress
 from laion_dask.runner.trace import Measured
 
 BURN = "import time\nwhile time.process_time() < {}: pass"
@@ -124,25 +124,40 @@ def test_a_part_that_raises_is_measured_too(tmp_path: Path) -> None:
     assert (part.bytes, part.attempt, part.worker) == (0, 3, "")
 
 
-def begin(names: list[str]) -> str:
-    trace.announce(names)
+class Heard(Progress):
+    """The progress of a stage, and which parts its workers have begun with."""
+
+    def __init__(self) -> None:
+        super().__init__("squares", "numbers")
+        self.begun: list[str] = []
+
+    def started(self, name: str, seconds_ago: float = 0.0) -> None:
+        self.begun.append(name)
+        super().started(name, seconds_ago)
+
+
+def begin(name: str, run: str) -> str:
+    trace.announce(name, run)
     with trace.measured(Path("nowhere")) as part:
         return part.worker
 
 
 def test_a_worker_says_which_parts_it_begins_with_and_elsewhere_nobody_is_told(client: Client) -> None:
-    before = time.time()
-    address = client.submit(begin, ["00001", "00002"], pure=False).result()
+    told: list[str] = []
+    with trace.heard(client, "one", told.append):
+        address = client.submit(begin, "00002", "another", pure=False).result()
+        client.submit(begin, "00001", "one", pure=False).result()
+        programs.until(lambda: bool(told), "the event arrives")
     assert address in client.scheduler_info(n_workers=-1)["workers"]
-    heard: list[dict[str, Any]] = []
+    assert told == ["00001"], "that of another run on the same scheduler is not heard"
+    trace.announce("00003", "one")
 
-    def arrived() -> bool:
-        heard[:] = [event for _, event in client.get_events(trace.STARTED) if event["parts"] == ["00001", "00002"]]
-        return bool(heard)
 
-    programs.until(arrived, "the event arrives")
-    assert before <= heard[0]["at"] <= time.time()
-    trace.announce(["00003"])
+def test_a_run_hears_which_parts_its_workers_begin_with(client: Client, tmp_path: Path) -> None:
+    progress = Heard()
+    parts.run(square, numbers(*range(5)), tmp_path, client, progress=progress)
+    # A worker says so before it says that the part is finished, on the same connection.
+    assert sorted(progress.begun) == [part.name for part in numbers(*range(5))]
 
 
 @pytest.mark.slow
