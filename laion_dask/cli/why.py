@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from laion_dask.cli import console
-from laion_dask.storage import printable
+from laion_dask.storage import printable, work_folder
 
 if TYPE_CHECKING:
     from laion_dask.versions.why import Explanation, PairHistory
@@ -55,7 +55,7 @@ def _catalog() -> Iterator[Any]:
 
 
 def _database() -> Path:
-    return Path(os.environ.get("LAION_DASK_HOME") or ".laion_dask") / "postgresql"
+    return work_folder.work_folder() / "postgresql"
 
 
 def _fail_without_versions() -> NoReturn:

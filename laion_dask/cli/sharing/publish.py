@@ -104,8 +104,9 @@ def _made() -> Made:
     """Collect what the release was made of."""
     from laion_dask import params
     from laion_dask.release import publication
+    from laion_dask.report import part
 
-    counts = {path.stem: json.loads(path.read_text()) for path in sorted(_METRICS.glob("*.json"))}
+    counts = part.read_metrics(_METRICS)
     if "release" not in counts or not (_RELEASE / "manifest.json").is_file():
         console.fail(f"publish: {_RELEASE} has no release. Remedy: `make repro`, or `dvc checkout` the version")
     return publication.gather(Path("data"), params.load(), counts)
