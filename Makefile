@@ -27,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # fastText is compiled here: flags of another project, such as -march=native, would change its results in the last digits.
 unexport CFLAGS CXXFLAGS CPPFLAGS
 
-.PHONY: help setup repro test test-fast test-hosts lint check claims docs lock clean status bench-extract bench-catalog bench-download bench-score bench-score-gpu bench-scaling bench-release bench-filter bench-group bench-lists bench-removals bench-translate bench-caption fuzz
+.PHONY: help setup repro test test-fast test-hosts lint check claims docs lock clean status bench-extract bench-catalog bench-catalog-buckets bench-download bench-score bench-score-gpu bench-scale bench-scaling bench-release bench-release-tables bench-filter bench-group bench-group-memory bench-lists bench-removals bench-translate bench-caption fuzz
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -109,6 +109,9 @@ bench-lists: $(READY)  ## a list of 20 million hashes compiled and searched
 bench-catalog: $(READY)  ## 10 million pairs through the catalog, beside a bare COPY
 	@python -m benchmarks.catalog.bench
 
+bench-catalog-buckets: $(READY)  ## 10,000 WATs by bucket, merged, beside opening every file for every bucket
+	@python -m benchmarks.catalog.bench_buckets
+
 bench-download: $(READY)  ## download side by side with img2dataset, from a server on loopback
 	@python -m benchmarks.download.bench
 
@@ -118,17 +121,26 @@ bench-score: $(READY)  ## scoring beside the pure forward pass, the decoding rat
 bench-score-gpu: $(READY)  ## scoring on a GPU beside its forward pass and the decoding rate
 	@python -m benchmarks.score.bench_gpu
 
+bench-scale: $(READY)  ## the demo crawl at 3,000, 30,000 and 100,000 pages through all stages: hours
+	@python -m benchmarks.scale.bench
+
 bench-scaling: $(READY)  ## the demo's stages on one worker and on two; parts that wait on pools of 1 to 32
 	@python -m benchmarks.scaling.bench
 
 bench-release: $(READY)  ## two versions of 10 million pairs compared, verified, and their Merkle root
 	@python -m benchmarks.release.bench
 
+bench-release-tables: $(READY)  ## the files of a million and of 4 million pairs written by ranges of uids, beside all at once
+	@python -m benchmarks.release.bench_tables
+
 bench-filter: $(READY)  ## 10 million scored pairs through the filter, beside a bare reading of the same columns
 	@python -m benchmarks.filter.bench
 
 bench-group: $(READY)  ## near-duplicates among a million images, beside all with all
 	@python -m benchmarks.group.bench
+
+bench-group-memory: $(READY)  ## memory and processor time of each step of group, at one and three million images
+	@python -m benchmarks.group.bench_memory
 
 bench-translate: $(READY)  ## translations beside CTranslate2 alone, transformers and EasyNMT's way
 	@python -m benchmarks.translate.bench

@@ -25,12 +25,12 @@ def make(
     *,
     data: Mapping[str, Path],
     metrics: Mapping[str, Mapping[str, Any]],
-    values: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, Any] | None],
 ) -> None:
     """Make a project folder: links to outs of earlier stages, their metrics, params.yaml, an empty ledger of removals.
 
-    `values` changes parameters by section. The demo's list of known content is left out unless they name one: it is
-    made by `make repro`, which a benchmark does not ask for.
+    `values` changes parameters by section; a section that is None is switched off. The demo's list of known content is
+    left out unless they name one: it is made by `make repro`, which a benchmark does not ask for.
     """
     (folder / "data").mkdir(parents=True)
     (folder / "metrics").mkdir()
@@ -43,7 +43,10 @@ def make(
     params = yaml.load(ROOT / "params.yaml")
     params["catalog"]["lists"] = []
     for section, changes in values.items():
-        params[section] |= dict(changes)
+        if changes is None:
+            params[section] = None
+        else:
+            params[section] |= dict(changes)
     yaml.dump(params, folder / "params.yaml")
 
 
@@ -53,6 +56,8 @@ def start(stage: str, folder: Path, workers: int, log: IO[str]) -> psutil.Popen:
         "DASK_LAION_DASK__CLUSTER__KIND": "local",
         "DASK_LAION_DASK__CLUSTER__WORKERS": str(workers),
         "LAION_DASK_HOME": ".laion_dask",
+        # Whatever server the environment names: a run of a benchmark is no version of anybody's data set.
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder.resolve() / 'mlflow.db'}",
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
     }
@@ -68,6 +73,11 @@ def start(stage: str, folder: Path, workers: int, log: IO[str]) -> psutil.Popen:
     )
 
 
+def counts(folder: Path, stage: str) -> dict[str, Any]:
+    """Read the metrics of a stage that has run in a project folder."""
+    return dict(json.loads((folder / "metrics" / f"{stage}.json").read_text()))
+
+
 def run(stage: str, folder: Path, workers: int, look: Callable[[psutil.Popen], object]) -> float:
     """Run a stage to its end, call `look` twenty times a second meanwhile, and return its seconds.
 
@@ -76,9 +86,15 @@ def run(stage: str, folder: Path, workers: int, look: Callable[[psutil.Popen], o
     began = time.monotonic()
     with (folder / "log").open("w+") as log:
         driver = start(stage, folder, workers, log)
-        while driver.poll() is None:
-            look(driver)
-            time.sleep(_EVERY_S)
+        try:
+            while driver.poll() is None:
+                look(driver)
+                time.sleep(_EVERY_S)
+        finally:
+            # It has a session of its own, so that Ctrl-C does not reach it.
+            if driver.poll() is None:
+                driver.terminate()
+                driver.wait()
         seconds = time.monotonic() - began
         if driver.returncode:
             log.seek(0)

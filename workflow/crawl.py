@@ -45,7 +45,7 @@ def complete(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, 
     rules = settings.crawl
     if rules.source == "demo":
         home = Path("data") / STAGE.name
-        demo.finish(out, seed=rules.seed, pages=rules.demo_pages, wats=rules.demo_wats, home=home)
+        demo.finish(out, pages=rules.demo_pages, wats=rules.demo_wats, home=home)
     return {"wats": pq.read_metadata(out / "wats.parquet").num_rows}
 
 

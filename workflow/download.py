@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from laion_dask.blocklists import known_content, known_lists
 from laion_dask.download import answers, part, parts, rounds
 from laion_dask.download.rates import DownloadRates
 from laion_dask.params import Params
+from laion_dask.runner.ahead import Following
 from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Run, Stage, data, home
+from laion_dask.storage.numbered import tables
 from laion_dask.workers.pool import Pool
 from workflow.program import main
 
@@ -30,13 +33,20 @@ def shards(settings: Params, resources: Resources) -> list[Part]:
     """One part for each shard of the work list."""
     rules = settings.download
     lists = known_lists.compiled(settings.catalog.lists, home() / "lists")
-    paths = sorted((data("catalog") / "shards").glob("*.parquet"))
-    return parts.of_work_lists(paths, rules, settings.catalog.shard_rows, answers.identity(rules, resources), lists)
+    paths = tables(data("catalog") / "shards")
+    answered = answers.identity(rules, resources)
+    return parts.with_earlier(parts.of_work_lists(paths, rules, settings.catalog.shard_rows, answered, lists))
 
 
 def try_again(settings: Params, resources: Resources, first: Sequence[Done], run: Run) -> Sequence[Done]:
     """Run the further rounds of what failed for now."""
     return parts.try_again(settings.download, resources, first, run)
+
+
+def score_next(_: Params) -> Following:
+    """Name the stage score; by its module's name, so that its code is not in the keys of this stage."""
+    following: Following = import_module("workflow.score").AHEAD
+    return following
 
 
 def publish(settings: Params, done: Sequence[Done], out: Path) -> Mapping[str, Any]:
@@ -61,6 +71,7 @@ STAGE = Stage(
     resources=network,
     further=try_again,
     line=DownloadRates,
+    then=score_next,
     follows=("images", "catalog", "pairs"),
 )
 

@@ -24,7 +24,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
 
 
 def decide_over_all(settings: Params, _: Resources, judged: Sequence[Done], run: Run) -> Sequence[Done]:
-    """Take out later removals, then add the rules that need all shards: each sees what those before it have kept."""
+    """Take out removals by perceptual hash, then add the rules that need all shards: each sees what is kept so far."""
     first = {done.part.name: done.folder for done in judged}
     done = over_all.take_out(settings, judged, run)
     for step in over_all.steps(settings.filter, plan()):

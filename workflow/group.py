@@ -13,6 +13,7 @@ from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Run, Stage, data
 from laion_dask.storage import embeddings
 from laion_dask.storage.files import digest
+from laion_dask.storage.numbered import tables
 from workflow.program import main
 
 
@@ -27,7 +28,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     model = rules.model or settings.score.models[0].name
     store = data("score") / embeddings.STORE
     todo = []
-    for place, images in enumerate(sorted(data("download").glob("*.parquet"))):
+    for place, images in enumerate(tables(data("download"))):
         scores = data("score") / images.name
         array = embeddings.shard_file(store, f"{model}/image", place)
         # Zarr writes no file for a shard without any image.

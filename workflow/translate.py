@@ -12,6 +12,7 @@ from laion_dask.runner.part import Done, Part
 from laion_dask.runner.stage import Resources, Stage, data
 from laion_dask.storage import attempts, embeddings
 from laion_dask.storage.files import digest
+from laion_dask.storage.numbered import tables
 from laion_dask.texts import new_texts
 from laion_dask.translate import models, part
 from workflow.program import main
@@ -35,7 +36,7 @@ def shards(settings: Params, _: Resources) -> list[Part]:
     # Read here, by the driver: a model that is refused ends the run once, not in every worker.
     deciding = [rules, rules and models.deciding(rules), words, reader, embeddings.about(store).get(reader.name)]
     todo = []
-    for place, images in enumerate(sorted(data("download").glob("*.parquet"))):
+    for place, images in enumerate(tables(data("download"))):
         scores, verdicts = (data(stage) / images.name for stage in ("score", "filter"))
         seen = embeddings.shard_file(store, f"{reader.name}/image", place)
         read = [images, scores, *([seen] if seen.exists() else [])]

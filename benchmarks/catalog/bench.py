@@ -39,7 +39,8 @@ from benchmarks.bars import Bar, BenchError, report
 from benchmarks.catalog import pairs as synthetic
 from benchmarks.environments import BENCH
 from benchmarks.memory import workers_of
-from laion_dask.catalog import copy_binary, database, part
+from laion_dask.catalog import copy_binary, database, pair_manifest, part
+from laion_dask.catalog.pair_manifest import Listed
 
 WORKERS: Final = 2
 SHARD_ROWS: Final = 10_000
@@ -210,6 +211,7 @@ def server(folder: Path) -> Iterator[str]:
 def profile(folder: Path, buckets: int) -> None:
     """Print where one bucket's time goes, in one process."""
     files = sorted((folder / "data" / "extract" / "pairs").glob("*.parquet"))
+    pairs = pair_manifest.write(folder / "manifests", [Listed.of(path, merged=False) for path in files])
     wats = pq.read_table(folder / "data" / "extract" / "reads.parquet")
     with server(folder / "pg") as dsn:
         database.prepare(dsn, buckets, [], wats)
@@ -219,7 +221,7 @@ def profile(folder: Path, buckets: int) -> None:
             out.mkdir(parents=True)
             rules: dict[str, Any] = {"buckets": buckets, "shard_rows": SHARD_ROWS, "seed": 7}
             with profiler if bucket else tempfile.TemporaryFile():
-                part.catalog(out, bucket=bucket, pairs=files, load_digest="profile", dsn=dsn, **rules)
+                part.catalog(out, bucket=bucket, waves=[pairs], load_digests=["profile"], dsn=dsn, **rules)
     pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(15)
 
 

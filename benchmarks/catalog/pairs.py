@@ -53,14 +53,15 @@ def make(kept: Path, pairs: int, wats: int, processes: int) -> tuple[Path, int]:
 
 def _write(folder: Path, wat: int, rows: int) -> str:
     """Write the pairs of one WAT as the stage extract does, and return the WAT's name."""
-    table = _pairs_of(wat, rows)
+    table = pairs_of(wat, rows)
     with runs.SortedRuns(folder / f"{wat:06d}.runs", schema.PAIRS.schema) as sorted_runs:
         sorted_runs.add(table)
         sorted_runs.write(folder / f"{wat:06d}.parquet")
     return str(table["wat"][0].as_py())
 
 
-def _pairs_of(wat: int, rows: int) -> pa.Table:
+def pairs_of(wat: int, rows: int) -> pa.Table:
+    """Return the pairs of one WAT, sorted by uid."""
     numbers = np.uint64(wat * rows) + np.arange(rows, dtype=np.uint64)
     copies = int(COPIES * rows) if wat else 0
     # The first of them were in the WAT before, where no copies stand.
@@ -80,7 +81,7 @@ def _pairs_of(wat: int, rows: int) -> pa.Table:
         "license": pa.repeat("?", rows),
         **{name: np.zeros(rows, np.int16) for name in ("emails", "phones", "cards", "accounts", "ips")},
         "crawl": pa.repeat("CC-MAIN-2024-22", rows),
-        "wat": pa.repeat(f"crawl-data/CC-MAIN-2024-22/segments/1715971057216.39/wat/{_name(wat)}", rows),
+        "wat": pa.repeat(f"crawl-data/CC-MAIN-2024-22/segments/1715971057216.39/wat/{name(wat)}", rows),
         "wat_order": np.full(rows, wat, np.int32),
         "record_offset": place // _LINKS_OF_PAGE * 40_000,
         "link_index": (place % _LINKS_OF_PAGE).astype(np.int32),
@@ -92,7 +93,8 @@ def _pairs_of(wat: int, rows: int) -> pa.Table:
     return schema.PAIRS.check(table.sort_by([("uid", "ascending"), ("record_offset", "ascending")]))
 
 
-def _name(wat: int) -> str:
+def name(wat: int) -> str:
+    """Return the name of a WAT, as Common Crawl gives it."""
     return f"CC-MAIN-20240517233122-20240518023122-{wat:05d}.warc.wat.gz"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -85,20 +85,6 @@ def _is_day(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def until(removals: Iterable[Removal], day: date | None) -> list[Removal]:
-    """Return the removals up to and including a day; all for None."""
-    return [removal for removal in removals if day is None or removal.date <= day.isoformat()]
-
-
-def after(removals: Iterable[Removal], day: date | None) -> list[Removal]:
-    """Return removals after a day, and all by hash of a picture, which is not known before the download."""
-    return [
-        removal
-        for removal in removals
-        if removal.kind in OF_PICTURES or (day is not None and removal.date > day.isoformat())
-    ]
 
 
 def remedy(kind: str, value: str) -> str:

@@ -1,20 +1,23 @@
 """Open the catalog's PostgreSQL and its tables; write one bucket in one transaction.
 
-`laion_dask.pairs` has a row for every extracted pair and a partition
-for every bucket; `loads` has the digest of each loaded bucket; `removals` and `wats` are small tables for all buckets;
-the view `found` has the pairs with all columns of schema.PAIRS. docs/citus.md describes it on several machines.
+`laion_dask.pairs` has a row for every extracted pair and a partition for every bucket, whose rows are numbered in the
+order of the crawls; `loads` has the digest of each loaded wave of a bucket, the pairs of one crawl. `removals` and
+`wats` are small tables for all buckets; the view `found` has the pairs with all columns of schema.PAIRS.
+docs/citus.md describes it on several machines.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal
@@ -37,6 +40,7 @@ _SQL_TYPES: Final = {
     pa.int64(): "bigint",
     pa.float32(): "real",
 }
+_LOADS: Final = "bucket integer, wave integer, digest text not null, pairs bigint not null"
 # Columns kept in `wats`: names of 100 bytes and more, which 100,000 rows share.
 _OF_WAT: Final = ("crawl", "wat")
 _PARTITIONS_AT_ONCE: Final = 100  # each takes three locks of the about 6,400 that a server has by default
@@ -66,7 +70,7 @@ def _statements() -> list[str]:
     joined = 'left join laion_dask.wats on wats."order" = pairs.wat_order'
     return [
         "create table laion_dask.layout (digest text not null)",
-        "create table laion_dask.loads (bucket integer primary key, digest text not null, pairs bigint not null)",
+        f"create table laion_dask.loads ({_LOADS}, primary key (bucket, wave))",
         removed_pairs.TABLE,
         'create table laion_dask.wats ("order" integer primary key, crawl text not null, wat text not null)',
         f"create table laion_dask.pairs ({columns}) partition by list (bucket)",
@@ -88,11 +92,14 @@ def server(dsn: str | None, folder: Path) -> Iterator[str]:
         yield embedded
 
 
-def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table) -> dict[int, str]:
-    """Create the tables, load removals and WATs, and return the digest of each loaded bucket.
+def prepare(
+    dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table, waves: int = 1
+) -> dict[tuple[int, int], str]:
+    """Create the tables, load removals and WATs, and return the digest of each loaded wave of a bucket.
 
     `wats` has `order`, `crawl` and `wat` of schema.READS. Tables of another layout or number of buckets are dropped and
-    created again, since their rows come from files. Raises `CatalogError`.
+    created again, since their rows come from files; so are the rows of all but the first `waves` waves. Keys of the
+    result: bucket and wave. Raises `CatalogError`.
     """
     with connections.connected(dsn, autocommit=True) as connection:
         connection.execute("set client_min_messages = warning")
@@ -108,7 +115,12 @@ def prepare(dsn: str, buckets: int, removals: Sequence[Removal], wats: pa.Table)
                 for row in zip(*(wats[name].to_pylist() for name in ("order", *_OF_WAT)), strict=True):
                     copy.write_row(row)
         connection.execute("analyze laion_dask.removals")
-        return dict(connection.execute("select bucket, digest from laion_dask.loads").fetchall())
+        further = "select distinct bucket from laion_dask.loads where wave >= %s"
+        for (bucket,) in connection.execute(further, (waves,)).fetchall():
+            with connection.transaction(), connection.cursor() as cursor:
+                _keep_waves(cursor, bucket, waves)
+        loads = connection.execute("select bucket, wave, digest from laion_dask.loads").fetchall()
+        return {(bucket, wave): digest for bucket, wave, digest in loads}
 
 
 def _layout(buckets: int) -> str:
@@ -149,7 +161,7 @@ def _make_missing(connection: Any, buckets: int) -> None:  # noqa: ANN401 - a dr
 def _partitions(connection: Any) -> list[str]:  # noqa: ANN401 - a driver's connection
     rows = connection.execute(
         "select relname from pg_class where relnamespace = 'laion_dask'::regnamespace"
-        " and relname ~ '^pairs_[0-9]{4}$' order by relname"
+        " and relname ~ '^pairs_[0-9]{4,}$' order by relname"
     ).fetchall()
     return [name for (name,) in rows]
 
@@ -185,41 +197,83 @@ def transaction(dsn: str) -> Iterator[Any]:
         yield cursor
 
 
-def load(cursor: Any, bucket: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
-    """Load the rows of a bucket, unless the same digest is loaded already.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The numbers of the rows of one wave of a bucket: `first` up to `first + rows`."""
 
-    `rows` has the columns of schema.PAIRS, with `uid` as 16 bytes, and `number`: their place in the fixed order.
+    first: int
+    rows: int
+
+    def of(self, table: str) -> str:
+        """Return the rows of the wave as a subquery of a bucket's table."""
+        return f"(select * from {table} where number >= {self.first} and number < {self.first + self.rows}) of_wave"
+
+
+def is_loaded(cursor: Any, bucket: int, wave: int, digest: str) -> bool:  # noqa: ANN401 - a driver's cursor
+    """Say whether a wave of a bucket is loaded from the pairs with this digest."""
+    query = "select digest from laion_dask.loads where bucket = %s and wave = %s"
+    return bool(cursor.execute(query, (bucket, wave)).fetchone() == (digest,))
+
+
+def load(cursor: Any, bucket: int, wave: int, rows: pa.Table, digest: str) -> None:  # noqa: ANN401 - a driver's cursor
+    """Load the rows of a wave of a bucket, after those of the waves before; what was loaded after these is removed.
+
+    `rows` has the columns of schema.PAIRS, with `uid` as 16 bytes, and `number`: their place in the fixed order of the
+    wave, from 0. The database counts on from the waves before.
     """
-    if cursor.execute("select digest from laion_dask.loads where bucket = %s", (bucket,)).fetchone() == (digest,):
-        return
-    cursor.execute(f"truncate laion_dask.{_table(bucket)}")
-    numbered = rows.append_column("bucket", pa.repeat(pa.scalar(bucket, pa.int32()), rows.num_rows))
+    first = _keep_waves(cursor, bucket, wave)
+    numbered = rows.set_column(
+        rows.column_names.index("number"), "number", pc.add(rows["number"], pa.scalar(first, pa.int32()))
+    )
+    numbered = numbered.append_column("bucket", pa.repeat(pa.scalar(bucket, pa.int32()), rows.num_rows))
     names = [name for name, _ in _stored()]
     chosen = ", ".join(f'"{name}"' for name in names)
     with cursor.copy(f"copy laion_dask.{_table(bucket)} ({chosen}) from stdin (format binary)") as copy:
         for block in copy_binary.blocks(numbered.select(names)):
             copy.write(block)
-    cursor.execute("delete from laion_dask.loads where bucket = %s", (bucket,))
-    cursor.execute("insert into laion_dask.loads values (%s, %s, %s)", (bucket, digest, rows.num_rows))
+    cursor.execute("insert into laion_dask.loads values (%s, %s, %s, %s)", (bucket, wave, digest, rows.num_rows))
 
 
-def held(cursor: Any, bucket: int) -> int:  # noqa: ANN401 - a driver's cursor
-    """Count the pairs of a bucket."""
-    (rows,) = cursor.execute(f"select count(*) from laion_dask.{_table(bucket)}").fetchone()
+def _keep_waves(cursor: Any, bucket: int, waves: int) -> int:  # noqa: ANN401 - a driver's cursor
+    """Remove the rows of a bucket that belong to none of its first waves, and return how many rows stay."""
+    table = f"laion_dask.{_table(bucket)}"
+    query = "select coalesce(sum(pairs), 0)::bigint from laion_dask.loads where bucket = %s and wave < %s"
+    (first,) = cursor.execute(query, (bucket, waves)).fetchone()
+    if first:
+        cursor.execute(f"delete from {table} where number >= %s", (first,))
+    else:
+        cursor.execute(f"truncate {table}")
+    cursor.execute("delete from laion_dask.loads where bucket = %s and wave >= %s", (bucket, waves))
+    return int(first)
+
+
+def span(cursor: Any, bucket: int, wave: int) -> Span:  # noqa: ANN401 - a driver's cursor
+    """Return the numbers of the rows of a loaded wave."""
+    query = "select wave, pairs from laion_dask.loads where bucket = %s and wave <= %s"
+    pairs = dict(cursor.execute(query, (bucket, wave)).fetchall())
+    own = int(pairs.pop(wave))
+    return Span(int(sum(pairs.values())), own)
+
+
+def held(cursor: Any, bucket: int, of: Span) -> int:  # noqa: ANN401 - a driver's cursor
+    """Count the rows of a wave of a bucket."""
+    (rows,) = cursor.execute(f"select count(*) from {of.of(f'laion_dask.{_table(bucket)}')}").fetchone()
     return int(rows)
 
 
-def copies(cursor: Any, bucket: int) -> Ints:  # noqa: ANN401 - a driver's cursor
-    """Return `number` of each repeated pair, and that of the first one with its uid: (copies, 2)."""
-    # Most pairs of a crawl occur once; only the others are sent.
+def copies(cursor: Any, bucket: int, of: Span) -> Ints:  # noqa: ANN401 - a driver's cursor
+    """Return `number` of each pair of a wave that repeats one, and that of the first one with its uid: (copies, 2)."""
+    # Most pairs of a crawl occur once; only the others are sent. Later waves may be loaded already.
     table = f"laion_dask.{_table(bucket)}"
-    again = f"select uid, min(number) as first from {table} group by uid having count(*) > 1"
+    until = f"number < {of.first + of.rows}"
+    again = f"select uid, min(number) as first from {table} where {until} group by uid having count(*) > 1"
     rows = cursor.execute(
-        f"select number, first from {table} join ({again}) again using (uid) where number > first"
+        f"select number, first from {table} join ({again}) again using (uid)"
+        f" where number > first and number >= {of.first} and {until}"
     ).fetchall()
     return np.array(rows, np.int64).reshape(-1, 2)
 
 
-def removed(cursor: Any, bucket: int, kinds: Sequence[str]) -> Ints:  # noqa: ANN401 - a driver's cursor
-    """Return `removed_pairs.named` of a bucket."""
-    return removed_pairs.named(cursor, f"laion_dask.{_table(bucket)}", kinds)
+def removed(cursor: Any, bucket: int, kinds: Sequence[str], of: Span) -> Ints:  # noqa: ANN401 - a driver's cursor
+    """Return `removed_pairs.named` of a wave of a bucket."""
+    return removed_pairs.named(cursor, of.of(f"laion_dask.{_table(bucket)}"), kinds)

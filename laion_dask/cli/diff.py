@@ -11,11 +11,15 @@ import typer
 from laion_dask.cli import console as cli_console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from rich.table import Table
 
     from laion_dask.versions.diff import Diff
 
 HELP: Final = """Compare two versions: pairs added, removed and why, moved between splits; how scores changed.
+
+Of versions with several crawls: what each crawl brought, and which links are newly dead.
 
 \b
   laion-dask diff data/release ../copy/release     # folders of releases
@@ -48,6 +52,7 @@ def diff(
 
 def _print(found: Diff) -> None:
     from laion_dask.versions.diff import side_by_side
+    from laion_dask.versions.waves import are_worth_a_table
 
     console = cli_console.console()
     cli_console.say(
@@ -64,6 +69,9 @@ def _print(found: Diff) -> None:
             rows = cli_console.table(title, name, "pairs", right=("pairs",))
             for reason, pairs in counts.items():
                 rows.add_row(reason, f"{pairs:,}")
+            console.print(rows)
+    if are_worth_a_table(found.waves):
+        for rows in by_crawl(found):
             console.print(rows)
     numbers = ("pairs", "changed", "appeared", "vanished", "5 %", "median", "95 %", "largest")
     rows = cli_console.table("Scores of pairs in both: new minus old", "score", *numbers, right=numbers)
@@ -84,3 +92,26 @@ def _print(found: Diff) -> None:
         for one in found.parameters:
             rows.add_row(one.name, json.dumps(one.old), json.dumps(one.new))
         console.print(rows)
+
+
+def by_crawl(found: Diff) -> Iterator[Table]:
+    """Yield tables of what each crawl brought and which links are newly dead, each within 80 columns.
+
+    A crawl that only the new version has is marked with a +.
+    """
+    names = {one.crawl: f"{one.crawl} +" if one.only_new else one.crawl for one in found.waves}
+    numbers: tuple[str, ...] = ("new", "repeated", "kept", "added")
+    rows = cli_console.table(f"By crawl of {found.new}; +: not in {found.old}", "crawl", *numbers, right=numbers)
+    for one in found.waves:
+        rows.add_row(names[one.crawl], *(f"{getattr(one, name):,}" for name in numbers))
+    yield rows
+    links = [one for one in found.waves if one.asked_in_both]
+    if links:
+        dead = [*(links[0].newly_dead or {})]
+        rows = cli_console.table(
+            "Links with an image before, that are newly dead", "crawl", "before", *dead, right=("before", *dead)
+        )
+        for one in links:
+            counts = (one.asked_in_both or 0, *(one.newly_dead or {}).values())
+            rows.add_row(names[one.crawl], *(f"{count:,}" for count in counts))
+        yield rows

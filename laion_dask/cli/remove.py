@@ -114,8 +114,9 @@ def _count(lines: list[Removal]) -> dict[str, Any] | None:
     import pyarrow.parquet as pq
 
     from laion_dask.filter import takedown
+    from laion_dask.storage import numbered
 
-    found = sorted(Path("data/download").glob("*.parquet")) or sorted(Path("data/catalog/shards").glob("*.parquet"))
+    found = numbered.tables(Path("data/download")) or numbered.tables(Path("data/catalog/shards"))
     if not found:
         return None
     matches = takedown.matched(lines, found)

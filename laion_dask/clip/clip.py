@@ -53,6 +53,12 @@ class Clip:
         """Tokenize texts for the text tower: (rows, context), or fewer positions where all texts are short."""
         return self.cut(self.tokenizer(list(texts)))
 
+    def lengths(self, tokens: Any) -> np.ndarray:  # noqa: ANN401 - a torch tensor
+        """Return where tokens (rows, context) can be cut, (rows,): at the end of each text, or nowhere."""
+        if not self.cut_texts:
+            return np.full(len(tokens), tokens.shape[1])
+        return text_tower.lengths(tokens)
+
     def cut(self, tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
         """Cut tokens (rows, context) at the end of the longest text, where the text tower allows that."""
         return text_tower.cut(tokens) if self.cut_texts else tokens

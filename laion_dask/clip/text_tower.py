@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+
 # Lengths are rounded up to multiples of this, for fewer different shapes.
 _STEP: Final = 8
 _PROBES: Final = ("", "a", "a photo of a small red house", "one two three four five six seven eight nine ten " * 9)
@@ -20,8 +22,13 @@ def cut(tokens: Any) -> Any:  # noqa: ANN401 - torch tensors
 
     CLIP finds the end of a text the same way: the end-of-text token has the highest id of the vocabulary.
     """
-    longest = int(tokens.argmax(dim=-1).max()) + 1
-    return tokens[:, : min(tokens.shape[1], -(-longest // _STEP) * _STEP)]
+    return tokens[:, : int(lengths(tokens).max())]
+
+
+def lengths(tokens: Any) -> np.ndarray:  # noqa: ANN401 - a torch tensor
+    """Return where each text of tokens (rows, context) can be cut: its length, rounded up to a multiple of 8."""
+    ends = tokens.argmax(dim=-1).cpu().numpy() + 1
+    return np.asarray(np.minimum(tokens.shape[1], -(-ends // _STEP) * _STEP))
 
 
 def encode_text(network: Any, tokens: Any) -> Any:  # noqa: ANN401 - torch modules and tensors

@@ -13,6 +13,7 @@ Settings of the machine are Dask configuration, never parameters. In ~/.config/d
         host: null          # this machine's address at which workers reach its servers; null: found out
         dashboard: null     # address of the dashboard of a local cluster, such as :8787; null: none
         performance-report: auto  # Dask's own report of each stage: auto (after a minute), true or false
+        overlap: false      # score each shard as soon as download has finished it, on workers of score's settings
         score:              # the same settings again, for one stage only; a stage with a kind of its own inherits none
           kind: cuda        # of options, workers, adapt, patience and resources
 
@@ -34,7 +35,7 @@ import dask
 _SECTION: Final = "laion-dask.cluster"
 _KEYS: Final = (
     *("kind", "options", "workers", "adapt", "patience", "resources", "host", "dashboard"),
-    "performance-report",
+    *("performance-report", "overlap"),
 )
 STAGES: Final = (
     *("crawl", "extract", "catalog", "download", "score", "group", "filter", "translate", "caption", "release"),
@@ -73,6 +74,8 @@ class Settings:
     dashboard: str | None
     performance_report: bool | None
     """None: for stages that take a minute or longer."""
+    overlap: bool = False
+    """Run parts of the next stage, on workers of its own, while this stage runs."""
     where: Mapping[str, str] = field(default_factory=dict)
     """The full key under which each setting was found, for messages."""
 
@@ -138,6 +141,7 @@ def _checked(found: Mapping[str, tuple[Any, str]]) -> Settings:
         host=_text(*of("host")),
         dashboard=of("dashboard")[0] or None,
         performance_report=_report(*of("performance-report", "auto")),
+        overlap=_switch(*of("overlap", False)),
         where={name: of(name)[1] for name in _KEYS},
     )
 
@@ -210,6 +214,12 @@ def _report(value: Any, key: str) -> bool | None:  # noqa: ANN401 - as configure
     if isinstance(value, bool):
         return value
     raise _refused(key, value, "auto, true or false")
+
+
+def _switch(value: Any, key: str) -> bool:  # noqa: ANN401 - as configured
+    if isinstance(value, bool):
+        return value
+    raise _refused(key, value, "true or false")
 
 
 def _refused(key: str, value: object, remedy: str) -> ClusterError:

@@ -34,6 +34,9 @@ FILES: Final = "files"
 COLLECTIONS_URL: Final = "https://index.commoncrawl.org/collinfo.json"
 """Common Crawl's own list of its crawls."""
 
+WATS_OF_A_CRAWL: Final = 1_000_000
+"""Numbers that are left for the WATs of each crawl; Common Crawl's have 90,000."""
+
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 
 # A WAT of Common Crawl or of a mirror of its bucket: its path, which its pairs record, and the id of its crawl.
@@ -52,10 +55,10 @@ class CrawlError(Exception):
 def list_wats(settings: params.Crawl, project: Path = Path()) -> pa.Table:
     """Return the WATs of the sources `files` and `commoncrawl` in reading order: `schema.WATS`.
 
-    With `wats` set, a seeded sample without replacement, in the order of the draw: the sample of n is the beginning of
-    the sample of n + 1, so that a larger dataset contains the smaller one. Relative globs are relative to the folder
-    `project`. Raises `CrawlError` if a glob matches nothing, a listing cannot be read, or there are fewer WATs than
-    requested.
+    With `wats` set, a seeded sample without replacement of each crawl, in the order of the draw: the sample of n is the
+    beginning of the sample of n + 1, so that a larger dataset contains the smaller one. Relative globs are relative to
+    the folder `project`. Raises `CrawlError` if a glob matches nothing, a listing cannot be read, or there are fewer
+    WATs than requested.
     """
     return _numbered(_listed(settings, project))
 
@@ -68,9 +71,18 @@ def _listed(settings: params.Crawl, project: Path) -> list[_Row]:
         rows = [row for crawl in settings.crawls for row in listed(base, crawl)]
     else:
         raise CrawlError(f"source {settings.source!r} has no listing: its WATs are written by laion_dask.demo.crawl")
-    if settings.wats is not None:
-        rows = sample(rows, settings.wats, settings.seed)
-    return rows
+    if settings.wats is None:
+        return rows
+    # Of each crawl by itself: a further crawl does not change the samples of those before.
+    return [row for of_crawl in _by_crawl(rows).values() for row in sample(of_crawl, settings.wats, settings.seed)]
+
+
+def _by_crawl(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
+    """Return the rows by crawl, crawls in the order of their first row."""
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row["crawl"], []).append(row)
+    return found
 
 
 def write(out: Path, *, settings: params.Crawl, project: Path) -> dict[str, Any]:
@@ -171,7 +183,12 @@ def sizes(locations: Sequence[str]) -> list[int]:
 
 
 def _numbered(rows: Iterable[dict[str, Any]]) -> pa.Table:
-    numbered = [{"order": order} | row for order, row in enumerate(rows)]
+    """Give the WATs of each crawl their own numbers, so that a further crawl leaves those of earlier ones."""
+    numbered = [
+        {"order": crawl * WATS_OF_A_CRAWL + place} | row
+        for crawl, of_crawl in enumerate(_by_crawl(rows).values())
+        for place, row in enumerate(of_crawl)
+    ]
     return schema.WATS.check(pa.Table.from_pylist(numbered, schema=schema.WATS.schema))
 
 
@@ -324,8 +341,9 @@ async def _content_length(url: str) -> int:
 def sample(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
     """Return the first `count` of a seeded permutation: the sample of n begins that of n + 1."""
     if count > len(rows):
+        of = f" of {rows[0]['crawl']}" if rows else ""
         raise CrawlError(
-            f"crawl.wats = {count}, but there are {len(rows)} WATs. Remedy: lower it, or null for all of them"
+            f"crawl.wats = {count}, but there are {len(rows)} WATs{of}. Remedy: lower it, or null for all of them"
         )
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows))
     return [rows[int(place)] for place in order[:count]]

@@ -12,6 +12,8 @@
 - rates: The progress line of a download: images a second, the share of successes, the top reasons, the slowest hosts.
 - reorder_buffer: Restore the order of rows that end in any order, in memory while they are few, else on disk.
 - rounds: Join the rounds of one shard: each row from the last round that tried it.
+- takeover: Take over rows of a download from earlier parts, asking for nothing: attempts, pictures, recorded
+  exchanges.
 - url_json: Read a table of URLs in JSON lines: each line is an object and is parsed on its own.
 - url_rows: Common parts of the readers of URL tables: rows, faults, and numbered lines.
 - url_tables: Read tables of URLs that are text (CSV, TSV, JSON lines, a URL a line) strictly, line by line, into text

@@ -71,6 +71,7 @@ class Attempt:
             "compared": self.compared,
             "http_status": fetched.status,
             "server_date": fetched.server_date,
+            "fetched": fetched.asked,
             "final_url": fetched.final_url,
             "content_type": fetched.content_type,
             "rights": fetched.decision.rights,

@@ -20,7 +20,7 @@ from laion_dask.images import hashes
 from laion_dask.schema.comparison import CHANGED, GONE, REFUSED, SAME_BYTES, SAME_PICTURE, UNREACHABLE
 from laion_dask.schema.reasons import KEEP
 from laion_dask.schema.values import PDQ_DISTANCE
-from laion_dask.storage import shards
+from laion_dask.storage import numbered, shards
 
 CHANGED_BYTES: Final = "changed_bytes"
 _UNDECIDED: Final = frozenset(
@@ -55,7 +55,7 @@ class Before:
 
 def shard_files(folder: Path) -> list[Path]:
     """List the tables of an earlier download; `EarlierError` if the folder has none."""
-    paths = shards.tables(folder)
+    paths = numbered.tables(folder)
     if not paths:
         message = (
             f"{folder} has no tables of an earlier download. Remedy: `dvc get . data/download --rev REVISION --out "

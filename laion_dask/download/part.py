@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +19,8 @@ import uvloop
 from laion_dask import params
 from laion_dask.blocklists import known_content
 from laion_dask.blocklists.known_index import Index
-from laion_dask.download import earlier, known_gate, rounds, worklist
+from laion_dask.download import earlier as compare
+from laion_dask.download import known_gate, rounds, takeover, worklist
 from laion_dask.download.attempt import Attempt
 from laion_dask.download.body_checks import BodyChecks
 from laion_dask.download.host_queue import HostQueue
@@ -55,6 +57,8 @@ def download(
     before: Path | None = None,
     round_number: int = 1,
     lists: Sequence[Index] = (),
+    rules: str = "",
+    earlier: Path | None = None,
 ) -> dict[str, Any]:
     """Download one work list (Parquet) into `out`: `<name>.tar`, `<name>_stats.json`, `<name>.parquet`.
 
@@ -66,17 +70,25 @@ def download(
     `round_number`; `rounds.settle` joins them. Addresses on one of `lists` are not requested, other listed images
     neither decoded nor written; their rows have the names of the lists and nothing of the image.
 
-    `tries/` and `later/` beside the shard are not part of a version, see `rounds`. Returns the images' ledger, the
-    bytes received, the number of hosts, how many rows failed for now, and the slowest hosts.
+    Rows that `earlier`, an index of `runner.takeover`, has are taken over and not requested; `rules` says by which
+    rules later versions may take over the rows of this shard (`takeover.rules`).
+
+    `tries/`, `later/` and `pictures/` beside the shard are not part of a version, see `rounds` and `ShardWriter`.
+    Returns the images' ledger, the bytes received, the number of hosts, how many rows failed for now, the slowest
+    hosts, and what was taken over.
     """
     table = pq.read_table(work)
     columns = worklist.image_columns(table.schema)
     places = rounds.read_later(before, name) if before is not None else range(table.num_rows)
     rows = table.take(pa.array(places, pa.int64())).to_pylist()
-    compared: Mapping[str, earlier.Before] = {}
+    in_shard = worklist.places(table)
+    compared: Mapping[str, compare.Before] = {}
     if settings.verify is not None:
-        compared = earlier.with_pictures(earlier.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
+        compared = compare.with_pictures(compare.earlier(Path(settings.verify), name, {row["uid"] for row in rows}))
     gate = known_gate.KnownContentGate(lists)
+    taken = takeover.find(
+        earlier if before is None else None, name, rows, settings, gate.of_urls([row["url"] for row in rows])
+    )
     with (
         shard_archive.open_archive(
             out,
@@ -88,11 +100,11 @@ def download(
             keep_body=gate.may_keep if lists else keep_all,
         ) as recording,
         ReorderBuffer(out) as reorder_buffer,
-        shards.ShardWriter(out, name, columns) as writer,
+        shards.ShardWriter(out, name, columns, index=True) as writer,
     ):
         shard = _Shard(
             settings,
-            _Rows(name, rows, places, shard_rows, round_number, compared),
+            _Rows(name, rows, places, in_shard, shard_rows, round_number, compared, taken),
             gate,
             recording,
             reorder_buffer,
@@ -103,7 +115,8 @@ def download(
             settings, replay=replay, user_agent=user_agent, workers=workers, limit_server=limit_server, through=through
         )
         try:
-            uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
+            if shard.has_work:
+                uvloop.run(shard.run(opening, cores=max(1, (os.cpu_count() or 1) // workers)))
         except BaseExceptionGroup as group:
             # Rows run in parallel; a full disk or a bug fails many of them, and the first error is enough.
             raise group.exceptions[0] from None
@@ -111,7 +124,10 @@ def download(
     rounds.write_later(out, name, shard.later)
     counts = rounds.count(shard.ended, shard.later)
     Ledger.from_dict(counts["images"]).check(f"download {name}", expected=len(rows))
-    return counts | {"slow": rounds.slowest(tries)}
+    beside = {takeover.TAKEN: shard.taken_over()}
+    if before is None:
+        beside[takeover.OFFERS] = takeover.offer(rules)
+    return counts | {"slow": rounds.slowest(tries)} | beside
 
 
 @dataclass(frozen=True)
@@ -122,13 +138,16 @@ class _Rows:
     rows: list[dict[str, Any]]
     places: Sequence[int]
     """Where each row stands in the work list of the shard."""
+    in_shard: Sequence[int]
+    """The place in the shard of each row of the work list: removals leave gaps."""
     shard_rows: int
     round_number: int
-    before: Mapping[str, earlier.Before]
+    before: Mapping[str, compare.Before]
     """What the version of download.verify has of them, by uid."""
+    taken: takeover.Takeover
 
     def key(self, row: int) -> str:
-        return shards.key(self.shard, self.places[row], self.shard_rows)
+        return shards.key(self.shard, self.in_shard[self.places[row]], self.shard_rows)
 
 
 class _Shard:
@@ -151,8 +170,6 @@ class _Shard:
         self._buffer = reorder_buffer
         self._writer = writer
         self._listed = gate.of_urls([row["url"] for row in work.rows])
-        # Each row without a valid address gets its own host, so that its failures do not affect others.
-        self._queue = HostQueue([row["host"] or f"? {place}" for place, row in enumerate(work.rows)], settings)
         self._active = 0
         self._body_bytes = 0
         self._changed = asyncio.Event()
@@ -161,6 +178,32 @@ class _Shard:
         self.later: list[int] = []
         self.tries: list[dict[str, Any]] = []
         self.ended: list[dict[str, Any]] = []
+        taken = self._take_over()
+        self._todo = [place for place in range(len(work.rows)) if place not in taken]
+        # Each row without a valid address gets its own host, so that its failures do not affect others.
+        self._queue = HostQueue([work.rows[place]["host"] or f"? {place}" for place in self._todo], settings)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any row is not taken over."""
+        return bool(self._todo)
+
+    def _take_over(self) -> set[int]:
+        """Write the rows that are taken over, with their pictures and recorded exchanges; return their indices."""
+        self._archive.adopt(self._work.taken.recorded() if self._settings.archive else [])
+        taken = set()
+        for place, row, picture, extension in self._work.taken.attempts(self._rows, self._work.key):
+            self._put(place, row, picture, extension)
+            taken.add(place)
+        return taken
+
+    def taken_over(self) -> dict[str, int]:
+        """Count the rows that were requested and taken over, and what became of those that were requested again."""
+        due = {self._work.key(place): reason for place, reason in self._work.taken.due.items()}
+        again = Counter(
+            takeover.outcome(due[row["key"]], row["reason"], KEEP) for row in self.ended if row["key"] in due
+        )
+        return takeover.counted(len(self._todo), len(self._rows) - len(self._todo)) | dict(sorted(again.items()))
 
     async def run(self, opening: AbstractAsyncContextManager[Fetcher], cores: int) -> None:
         """Fetch all rows; a row that may not begin yet does not delay others."""
@@ -173,9 +216,9 @@ class _Shard:
                     self._changed.clear()
                     while (given_up := self._queue.give_up()) is not None:
                         self._give_up(given_up)
-                    while self._has_room() and (row := self._queue.start()) is not None:
+                    while self._has_room() and (queued := self._queue.start()) is not None:
                         self._active += 1
-                        tasks.create_task(self._fetch(row, fetcher, pool, checks))
+                        tasks.create_task(self._fetch(queued, fetcher, pool, checks))
                     if self._active:
                         await self._changed.wait()
 
@@ -189,7 +232,8 @@ class _Shard:
         fetcher.end_waits()
         self._changed.set()
 
-    def _give_up(self, row: int) -> None:
+    def _give_up(self, queued: int) -> None:
+        row = self._todo[queued]
         work = self._rows[row]
         asks_for("row", work["uid"], self._work.round_number)
         reason = SHARD if self._over else self._left.get(work["host"], "host_failing")
@@ -197,13 +241,14 @@ class _Shard:
         self._archive.record_outcome(work["url"], fetched.reason, fetched.message)
         self._end(row, Attempt.undecoded(fetched))
 
-    async def _fetch(self, row: int, fetcher: Fetcher, pool: ThreadPoolExecutor, checks: BodyChecks) -> None:
+    async def _fetch(self, queued: int, fetcher: Fetcher, pool: ThreadPoolExecutor, checks: BodyChecks) -> None:
+        row = self._todo[queued]
         work = self._rows[row]
         asks_for("row", work["uid"], self._work.round_number)
         fetched = await self._outcome(row, fetcher)
         if fetched.left:
             self._left[work["host"]] = fetched.left
-        self._queue.end(row, failed=fetched.host_failed, paused=fetched.host_paused or bool(fetched.left))
+        self._queue.end(queued, failed=fetched.host_failed, paused=fetched.host_paused or bool(fetched.left))
         self._changed.set()
         attempt = Attempt.undecoded(fetched, self._lists_of(row, fetched))
         if fetched.reason == KEEP:
@@ -248,7 +293,10 @@ class _Shard:
                 self.tries.append({**tried, "attempt": number, **ended})
         if fetched.later:
             self.later.append(self._work.places[row])
-        self._buffer.put(row, attempt.row(key, work), attempt.prepared.picture, attempt.prepared.extension)
-        for done, picture, extension in self._buffer.ready():
-            self._writer.add(done, picture, extension)
+        self._put(row, attempt.row(key, work), attempt.prepared.picture, attempt.prepared.extension)
+
+    def _put(self, place: int, row: dict[str, Any], picture: bytes, extension: str) -> None:
+        self._buffer.put(place, row, picture, extension)
+        for done, picture_, extension_ in self._buffer.ready():
+            self._writer.add(done, picture_, extension_)
             self.ended.append(done)

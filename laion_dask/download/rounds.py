@@ -25,19 +25,22 @@ from laion_dask.web.archive.writer import join as join_archives
 _SLOWEST: Final = 5
 
 
-def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
+def settle(out: Path, *, name: str, rounds: Sequence[Path], beside: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write one shard (see `part.download`) from the folders of its rounds, the first of which has all rows.
 
-    Returns the same counts as `download`. Raises `shards.ShardError` if the rounds do not fit together.
+    Returns the same counts as `download`, with those of `beside`. Raises `shards.ShardError` if the rounds do not fit
+    together.
     """
     rows: dict[str, dict[str, Any]] = {}
-    columns = pq.read_schema(rounds[0] / f"{name}.parquet")
+    # Parquet names the items of lists in its own way: as read, a shard of one round would have other bytes.
+    ours = {field.name: field for field in schema.IMAGES.schema}
+    columns = pa.schema([ours.get(field.name, field) for field in pq.read_schema(rounds[0] / f"{name}.parquet")])
     for folder in rounds:
         rows |= {row["key"]: row for row in pq.read_table(folder / f"{name}.parquet").to_pylist()}
     tars = [shards.read_members(folder / f"{name}.tar") for folder in rounds]
     images = heapq.merge(*tars, key=lambda image: image[0])
     image = next(images, None)
-    with shards.ShardWriter(out, name, columns) as writer:
+    with shards.ShardWriter(out, name, columns, index=True) as writer:
         for key, row in rows.items():
             members: list[tuple[str, bytes]] = []
             if image is not None and image[0] == key:
@@ -49,7 +52,7 @@ def settle(out: Path, *, name: str, rounds: Sequence[Path]) -> dict[str, Any]:
     write_tries(out, name, [row for folder in rounds for row in pq.read_table(tries_file(folder, name)).to_pylist()])
     later = read_later(rounds[-1], name)
     write_later(out, name, later)
-    return count(rows.values(), later)
+    return count(rows.values(), later) | dict(beside or {})
 
 
 def count(rows: Iterable[Mapping[str, Any]], later: Sequence[int]) -> dict[str, Any]:

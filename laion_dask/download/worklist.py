@@ -136,6 +136,12 @@ def cut(paths: Sequence[Path], out: Path, rules: WorkListRules) -> int:
     return rows
 
 
+def places(work: pa.Table) -> Sequence[int]:
+    """Return the place in the shard of each row of a work list; without a column of the catalog, its own place."""
+    found: list[int] = work["place"].to_pylist() if work.schema.names == schema.WORK.names else [*range(work.num_rows)]
+    return found
+
+
 def image_columns(work: pa.Schema) -> pa.Schema:
     """Return the columns of a shard's table, for a work list of the catalog or one that `cut` wrote."""
     if work.names == schema.WORK.names:

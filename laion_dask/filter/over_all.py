@@ -1,4 +1,4 @@
-"""Decide the rules that need all shards: later removals, top fractions, duplicates, balancing, sampling.
+"""Decide the rules that need all shards: removals by picture, top fractions, duplicates, balancing, sampling.
 
 Each step reads the verdicts of all shards, and runs a part for each shard in which it changes any.
 """
@@ -29,13 +29,11 @@ Step = Callable[[Sequence[pool.JudgedShard]], Mapping[str, Decisions]]
 
 
 def take_out(settings: Params, done: Sequence[Done], run: Run) -> Sequence[Done]:
-    """Drop the pairs that later removals name; only shards with such a pair are written again."""
-    catalog = settings.catalog
-    # Pairs of earlier removals are not in the work list, and so in no shard.
-    later = removal_ledger.after(removal_ledger.read(Path(catalog.removals)), catalog.removals_until)
+    """Drop the pairs whose picture a removal names; only shards with such a pair are written again."""
+    ledger = removal_ledger.read(Path(settings.catalog.removals))
     uids = takedown.by_shard(
         takedown.matched(
-            [line for line in later if line.kind in takedown.LATER],
+            [line for line in ledger if line.kind in takedown.OF_THE_PICTURE],
             [data("download") / f"{one.part.name}.parquet" for one in done],
         )
     )

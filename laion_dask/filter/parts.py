@@ -15,14 +15,14 @@ from laion_dask.filter.sampling import balance_lists
 from laion_dask.params import Params, filters
 from laion_dask.runner.part import Part
 from laion_dask.runner.stage import data, home
-from laion_dask.storage import embeddings
+from laion_dask.storage import embeddings, numbered
 from laion_dask.storage.files import digest
 
 
 def of_shards(settings: Params, plan: Path) -> list[Part]:
     """Return a part for each shard; prepares files and draws random batches in the folder `plan`."""
     wanted = settings.filter
-    images = sorted(data("download").glob("*.parquet"))
+    images = numbered.tables(data("download"))
     scores, groups = ([data(stage) / path.name for path in images] for stage in ("score", "group"))
     columns = filter_checks.joined(pq.read_schema(scores[0])) if scores else None
     if columns is not None:

@@ -1,7 +1,7 @@
-"""Find the pairs that later removals name, and change their verdicts without running the stage again.
+"""Find the pairs that removals name in tables, and change verdicts without running the stage filter again.
 
-Removals that are newer than the work list are matched here, over all shards at once and without a new download:
-addresses, hosts and uids by DuckDB, perceptual hashes by their distance.
+Addresses, hosts and uids are matched by DuckDB, perceptual hashes by their distance. The stage filter matches the kinds
+that only a picture tells (`OF_THE_PICTURE`), over all shards at once; the stage catalog has applied the others.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from laion_dask.schema.values import PDQ_DISTANCE, PDQ_QUALITY
 from laion_dask.storage import duckdb_connection
 from laion_dask.web.urls import address_key
 
-LATER: Final = ("url", "domain", "uid", "pdq")
-"""Kinds that `take_out` handles; md5 and sha256 are checked by filter's rules."""
+OF_THE_PICTURE: Final = ("pdq",)
+"""Kinds that are known after the download only, and not checked by filter's rules as md5 and sha256 are."""
 REASON: Final = "removed_later"
 MATCHES: Final = pa.schema(
     [("table", pa.string()), ("uid", pa.string()), ("kind", pa.string()), ("value", pa.string())]

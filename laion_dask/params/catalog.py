@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -14,11 +13,10 @@ from laion_dask.params.section import Section, Seed
 class Catalog(Section):
     """Deduplication, removals and shuffling of pairs."""
 
-    buckets: Annotated[int, Field(ge=1, le=4096)]
+    buckets: Annotated[int, Field(ge=1, le=65_536)]
     shard_rows: Annotated[int, Field(ge=16, le=10_000)]
     seed: Seed
     removals: str
-    removals_until: date | None
     lists: tuple[list_params.HashList, ...]
 
     @field_validator("lists")

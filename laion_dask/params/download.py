@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +19,36 @@ _CONTACT = re.compile(
 )
 
 
+PACING: Final = frozenset(
+    {
+        *("connections_per_host", "connections_per_domain", "host_interval_s", "domain_interval_s", "host_failures"),
+        *("host_budget_s", "host_budget_rows", "shard_budget_s", "connections", "timeout_s", "retries"),
+        *("max_retry_after_s", "contact"),
+    }
+)
+"""Parameters of when and how patiently is asked, not of what may be asked for or of what a picture becomes."""
+
+
+class Recheck(Section):
+    """Which rows of earlier versions are asked for again: those asked before a day, or a share of all each month."""
+
+    older_than: date | None = None
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    month: Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> Recheck:
+        named = [self.older_than is not None, self.share is not None, self.month is not None]
+        if named not in ([True, False, False], [False, True, True]):
+            given = self.model_dump(mode="json", exclude_none=True)
+            message = (
+                f"{given} is no rule of recheck. "
+                'Remedy: older_than: "2025-01-01" alone, or share: 0.1 with month: "2025-06"'
+            )
+            raise ValueError(message)
+        return self
+
+
 class Download(Section):
     """How images are requested, checked and stored."""
 
@@ -26,6 +57,7 @@ class Download(Section):
     archive: bool
     verify: str | None
     changed: Literal["drop", "strict", "keep"]
+    recheck: Recheck | None
     contact: str | None
     robots_tokens: tuple[Token, ...]
     ai_tokens: tuple[Token, ...]

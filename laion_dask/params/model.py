@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -24,6 +24,11 @@ from laion_dask.params.section import Section
 from laion_dask.params.translate import Translate
 
 PARAMS_FILE = Path("params.yaml")
+
+_GONE: Final = {
+    "catalog.removals_until": "every removal takes effect in the stage catalog now, and nothing is downloaded again"
+}
+"""Parameters of earlier releases, and why they are not needed."""
 
 
 class ParamsError(Exception):
@@ -111,6 +116,8 @@ def parse(values: object, source: str = "parameters") -> Params:
 
 def _explain(problem: dict[str, Any]) -> str:
     key = ".".join(str(step) for step in problem["loc"]) or "the file"
+    if key in _GONE:
+        return f"{key} = {problem['input']!r}: no longer a parameter: {_GONE[key]}. Remedy: remove its line"
     if problem["type"] == "extra_forbidden":
         return f"{key} = {problem['input']!r}: no such parameter. Remedy: remove it, or see the keys in params.yaml"
     if problem["type"] == "missing":

@@ -16,5 +16,6 @@
 - part: Verdicts in, the released tables out: ours by split, subsets, the columns of other data sets, tombstones.
 - publication: Write the description of a release, in this order: card, Croissant, manifest.
 - rate_lines: Count the rates for the card: by split, and for the languages and hosts with most attempts.
+- tables: The tables of a release: which pairs stand in which, and how parts of a bounded size write their files.
 - webdataset: Export the kept pairs as shards for training, with one of the texts of each pair as its caption.
 """

@@ -20,7 +20,7 @@ from laion_dask.params import recipes
 from laion_dask.release import composition, limitations, rate_lines
 from laion_dask.release.croissant import MAIN, released
 from laion_dask.release.manifest import Made
-from laion_dask.release.part import SUBSET_HIGH_RESOLUTION
+from laion_dask.release.tables.kinds import SUBSET_HIGH_RESOLUTION
 from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS, REASON_STAGE, REASONS
 from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.storage import templates

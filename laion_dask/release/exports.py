@@ -26,7 +26,7 @@ from laion_dask.release import layouts
 from laion_dask.schema import faces
 from laion_dask.schema.reasons import KEEP
 from laion_dask.schema.values import SAMPLED
-from laion_dask.storage import embeddings, shards
+from laion_dask.storage import embeddings, numbered, shards
 from laion_dask.storage.uids import rows_of, to_bytes
 
 SUBSET: Final = "subset.npy"
@@ -63,7 +63,7 @@ class DatasetFolders:
 
     def tables(self) -> list[Path]:
         """Return the tables of scores; `ExportError` if there is none."""
-        paths = sorted(self.score.glob("*.parquet"))
+        paths = numbered.tables(self.score)
         if not paths:
             message = f"{self.score} has no scores. Remedy: run score first, or give its output folder"
             raise ExportError(message)

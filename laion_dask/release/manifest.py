@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import pyarrow.parquet as pq
@@ -103,15 +104,19 @@ class Made:
         }
 
 
-def describe(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return bytes and sha256 of every file but the manifest, by path, and the number of rows of tables."""
+def describe(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[str, Any]]:
+    """Return bytes and sha256 of every file but the manifest, by path, and the number of rows of tables.
+
+    `known` has the sha256 of files that need not be read.
+    """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
+    names = [path.relative_to(folder).as_posix() for path in paths]
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(sha256, paths))
+        digests = list(pool.map(lambda name: known.get(name) or sha256(folder / name), names))
     files = {}
-    for path, digest in zip(paths, digests, strict=True):
+    for name, path, digest in zip(names, paths, digests, strict=True):
         rows = {"rows": pq.read_metadata(path).num_rows} if path.suffix == ".parquet" else {}
-        files[path.relative_to(folder).as_posix()] = {**rows, "bytes": path.stat().st_size, "sha256": digest}
+        files[name] = {**rows, "bytes": path.stat().st_size, "sha256": digest}
     return files
 
 

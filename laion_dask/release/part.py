@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import mmh3
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask import params, schema
 from laion_dask.release import layouts
+from laion_dask.release.tables import files, kept, kinds, runs
+from laion_dask.release.tables.places import Place
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, WITHHELD
-from laion_dask.storage import attempts, duckdb_connection
+from laion_dask.schema.values import SPLITS
+from laion_dask.storage import duckdb_connection
 
-SUBSET_HIGH_RESOLUTION: Final = "high_resolution"
-MAIN: Final = ""
-"""Folder of the main table in a release."""
-MAX_FILES: Final = 128
-"""Most files of one split of a table, as in LAION-5B."""
-_ROW_GROUP: Final = 50_000
-_ZSTD_LEVEL: Final = 3  # fixed, since a changed default of the library would change the files' bytes
-
-# Sorted by uid: a random but fixed order, independent of shards.
-_KEPT: Final = """
-select images.url as "URL", images.caption as "TEXT", images.original_width as "WIDTH",
-    images.original_height as "HEIGHT", images.language as "LANGUAGE", images.license as "LICENSE",
-    scores.similarity::double as similarity, scores.punsafe, scores.pwatermark, scores.aesthetic, images.uid,
-    images.key, images.md5, images.sha256, images.page_url, images.crawl, images.wat, images.record_offset{further}
-from {joined}
-where verdicts.reason = 'keep' and verdicts.split = $split
-order by images.uid
-"""
+Models = Mapping[str, Mapping[str, str]]
 
 
 class TombstonesError(Exception):
@@ -50,47 +35,94 @@ def release(
     verdicts: Sequence[Path],
     new_texts: Mapping[str, Sequence[Path]],
     settings: params.Release,
-    models: Mapping[str, Mapping[str, str]],
+    models: Models,
 ) -> dict[str, Any]:
     """Write the kept pairs of one split as Parquet, sorted by uid: schema RELEASE, its subsets, and `release.tables`.
 
     `models` come from `embeddings.about`; `new_texts` are the tables of translate and caption by stage, none where it
-    is off. Files have `rows_per_file` rows, or more if there would be more than MAX_FILES files.
+    is off. Files have `rows_per_file` rows, or more if there would be more than MAX_FILES files. All pairs of the
+    split are sorted at once: `write_run` and `write_files` do the same for many pairs.
     """
-    rows = _count(split, verdicts)
-    limit = max(settings.rows_per_file, -(-rows // MAX_FILES))
-    subsets_ = _subset_rules(settings)
-    own = {name: _WrittenFiles(out / name, split, limit, schema.RELEASE.schema) for name in (MAIN, *subsets_)}
-    views = {name: layouts.layout(name, models) for name in settings.tables}
-    others = {name: _WrittenFiles(out / name, split, limit, view.table.schema) for name, view in views.items()}
+    limit = files.limit(_count(split, verdicts), settings.rows_per_file)
+    written = [_Tables(out, kind, split, limit, models) for kind in kinds.kinds(settings)]
+    for pairs in kept.read(kept.Shards(images, scores, verdicts, new_texts), [split]):
+        for tables in written:
+            tables.write(tables.kind.rows(pairs))
+    return _counts(settings, split, written)
+
+
+def write_run(
+    out: Path,
+    *,
+    images: Sequence[Path],
+    scores: Sequence[Path],
+    verdicts: Sequence[Path],
+    new_texts: Mapping[str, Sequence[Path]],
+    settings: params.Release,
+    ranges: int,
+) -> dict[str, Any]:
+    """Write the kept pairs of some shards, of all splits, as a run sorted by uid and cut into ranges of uids."""
+    pairs = kept.read(kept.Shards(images, scores, verdicts, new_texts))
+    return {"run": runs.write(out, pairs, kinds.kinds(settings), ranges)}
+
+
+def write_files(
+    out: Path, *, place: Place, sources: Sequence[Path], settings: params.Release, models: Models
+) -> dict[str, Any]:
+    """Write some files of each table that has these pairs, out of the runs of all shards (`sources`).
+
+    Their bytes are those that `release` would write.
+    """
+    (kind,) = (one for one in kinds.kinds(settings) if one.name == place.kind)
+    tables = _Tables(out, kind, place.split, place.limit, models, place.number)
+    skip, left = place.skip, place.rows
+    for number in range(place.first, place.last + 1):
+        for pairs in runs.merged(sources, kind, place.split, number, skip, skip + left):
+            tables.write(pairs)
+            left -= pairs.num_rows
+        skip = 0
+    return _counts(settings, place.split, [tables])
+
+
+class _Tables:
+    """Writes the tables of one kind in one split; `first` is the number of their first file."""
+
+    def __init__(self, out: Path, kind: kinds.Kind, split: str, limit: int, models: Models, first: int = 0) -> None:
+        self.kind = kind
+        columns = schema.RELEASE.schema
+        self._own = {name: files.WrittenFiles(out / name, split, limit, columns, first) for name in kind.own}
+        self._views = {name: layouts.layout(name, models) for name in kind.layouts}
+        self._others = {
+            name: files.WrittenFiles(out / name, split, limit, view.table.schema, first)
+            for name, view in self._views.items()
+        }
+
+    def write(self, pairs: pa.Table) -> None:
+        """Append pairs to each table in its columns."""
+        for written in self._own.values():
+            written.write(schema.RELEASE.check(pairs.select(schema.RELEASE.names)))
+        for name, written in self._others.items():
+            written.write(self._views[name].rows(pairs))
+
+    def close(self) -> dict[str, int]:
+        """Finish the files and return the rows of each table."""
+        return {name: written.close() for name, written in (*self._own.items(), *self._others.items())}
+
+
+def _counts(settings: params.Release, split: str, written: Sequence[_Tables]) -> dict[str, Any]:
+    """Finish the tables, and count the rows of those whose number is not that of another; 0 of those not written."""
+    rows = {name: count for tables in written for name, count in tables.close().items()}
+    pairs = rows.get(kinds.MAIN, 0)
     ledger = Ledger()
-    for batch in _kept(split, images, scores, verdicts, new_texts):
-        further = _with_hash(batch)
-        table = schema.RELEASE.check(further.select(schema.RELEASE.names))
-        ledger.keep(table.num_rows)
-        own[MAIN].write(table)
-        for name, rule in subsets_.items():
-            own[name].write(table.filter(rule))
-        for name, view in views.items():
-            others[name].write(view.rows(further))
-    counts = {f"rows.{name or 'all'}": files.close() for name, files in own.items()}
-    written = {name: files.close() for name, files in others.items()}
-    counts |= {f"rows.{name}": rows for name, rows in written.items() if name in layouts.HAVING}
-    return {"pairs": ledger.as_dict(), f"rows.{split}": ledger.kept, **counts}
-
-
-def subsets(settings: params.Release) -> list[str]:
-    """Name the subsets in order."""
-    return list(_subset_rules(settings))
-
-
-def _subset_rules(settings: params.Release) -> dict[str, pc.Expression]:
-    side = settings.high_resolution_px
-    rules = {SUBSET_HIGH_RESOLUTION: (pc.field("WIDTH") >= side) & (pc.field("HEIGHT") >= side)}
-    for level in settings.aesthetic:
-        # In the column's precision, as in the filter, so that a score of 4.1 is at least 4.1.
-        rules[f"aesthetic_{level:g}"] = pc.field("aesthetic") >= pa.scalar(level, pa.float32())
-    return rules
+    ledger.keep(pairs)
+    counted = [name for kind in kinds.kinds(settings) for name in kind.tables if kind.rule is not None]
+    of_splits = {f"rows.{one}": pairs if one == split else 0 for one in SPLITS}
+    return {
+        "pairs": ledger.as_dict(),
+        **of_splits,
+        f"rows.{kinds.ALL}": pairs,
+        **{f"rows.{name}": rows.get(name, 0) for name in counted},
+    }
 
 
 def _count(split: str, verdicts: Sequence[Path]) -> int:
@@ -100,91 +132,6 @@ def _count(split: str, verdicts: Sequence[Path]) -> int:
         is_kept = pc.and_(pc.equal(table["split"], split), pc.equal(table["reason"], KEEP))
         total += pc.sum(is_kept).as_py() or 0
     return total
-
-
-def _kept(
-    split: str,
-    images: Sequence[Path],
-    scores: Sequence[Path],
-    verdicts: Sequence[Path],
-    new_texts: Mapping[str, Sequence[Path]],
-) -> Iterator[pa.RecordBatch]:
-    if not images:
-        return
-    # The similarity of each model, and LAION-400M's tag if there is one.
-    stored = pq.read_schema(scores[0]).names
-    wanted = [name for name in stored if name.startswith(layouts.OWN) or name == layouts.NSFW]
-    further = [f'scores."{name}"' for name in wanted]
-    joined, values = attempts.joined(whole=False), attempts.bound(images, scores, verdicts) | {"split": split}
-    for stage, paths in new_texts.items():
-        if paths:
-            joined += f" left join read_parquet(${stage}, hive_partitioning = false) {stage} using (uid)"
-            values[stage] = duckdb_connection.names(paths)
-            further += [f'{stage}."{name}"' for name in layouts.NEW[stage]]
-    query = _KEPT.format(joined=joined, further="".join(f", {column}" for column in further))
-    with duckdb_connection.connect() as connection:
-        reader = connection.sql(query, params=values).to_arrow_reader(_ROW_GROUP)
-        yield from reader
-
-
-def _with_hash(batch: pa.RecordBatch) -> pa.Table:
-    """Add LAION's integer hash, mmh3 of URL + TEXT, and cast the columns to the types of schema.RELEASE."""
-    urls, texts = batch.column("URL").to_pylist(), batch.column("TEXT").to_pylist()
-    hashes = [mmh3.hash64(url + text, seed=0, signed=True)[0] for url, text in zip(urls, texts, strict=True)]
-    table = pa.Table.from_batches([batch]).append_column("hash", pa.array(hashes, pa.int64()))
-    further = [name for name in table.column_names if name not in schema.RELEASE.names]
-    columns = schema.RELEASE.schema
-    for name in further:
-        columns = columns.append(table.schema.field(name))
-    return table.select(columns.names).cast(columns)
-
-
-class _WrittenFiles:
-    """Writes rows of one table into files of equal length named `<folder>/<split>-<number>.parquet`.
-
-    Rows are buffered into full row groups, since batches of a subset are small.
-    """
-
-    def __init__(self, folder: Path, split: str, rows_per_file: int, columns: pa.Schema) -> None:
-        self._folder, self._split, self._limit, self._columns = folder, split, rows_per_file, columns
-        self._rows = self._in_file = 0
-        self._writer: pq.ParquetWriter | None = None
-        self._buffered: list[pa.Table] = []
-        self._buffered_rows = 0
-
-    def write(self, table: pa.Table) -> None:
-        """Append rows."""
-        if table.num_rows:
-            self._buffered.append(table)
-        self._buffered_rows += table.num_rows
-        while self._buffered_rows >= (rows := min(_ROW_GROUP, self._limit - self._in_file)):
-            self._write_group(rows)
-
-    def _write_group(self, rows: int) -> None:
-        """Write buffered rows as one row group, and open the next file when the current one is full."""
-        whole = pa.concat_tables(self._buffered)
-        self._buffered, self._buffered_rows = [whole.slice(rows)], self._buffered_rows - rows
-        if self._writer is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{self._split}-{self._rows // self._limit:05d}.parquet"
-            self._writer = pq.ParquetWriter(path, self._columns, compression="zstd", compression_level=_ZSTD_LEVEL)
-        self._writer.write_table(whole.slice(0, rows).combine_chunks(), row_group_size=_ROW_GROUP)
-        self._rows += rows
-        self._in_file += rows
-        if self._in_file == self._limit:
-            self._next()
-
-    def _next(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self._in_file = None, 0
-
-    def close(self) -> int:
-        """Write the buffered rows, finish the last file and return the number of rows."""
-        if self._buffered_rows:
-            self._write_group(self._buffered_rows)
-        self._next()
-        return self._rows
 
 
 def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier: Path | None = None) -> int:
@@ -204,7 +151,7 @@ def write_tombstones(out: Path, verdicts: Sequence[Path], version: str, earlier:
             params=[duckdb_connection.names(verdicts), list(WITHHELD), version],
         ).to_arrow_table()
     table = schema.TOMBSTONES.check(rows.cast(schema.TOMBSTONES.schema))
-    pq.write_table(table, out / "tombstones.parquet", compression="zstd", compression_level=_ZSTD_LEVEL)
+    pq.write_table(table, out / "tombstones.parquet", compression="zstd", compression_level=files.ZSTD_LEVEL)
     return int(rows.num_rows)
 
 

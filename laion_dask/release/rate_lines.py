@@ -16,7 +16,7 @@ from laion_dask.schema.values import SIGNALS, SPLITS
 from laion_dask.statistics import rate_queries
 from laion_dask.statistics.intervals import Share
 from laion_dask.statistics.rate_queries import ALL, Counted
-from laion_dask.storage import shards
+from laion_dask.storage import numbered
 
 _TOP: Final = 5
 """Languages and hosts that are shown."""
@@ -50,7 +50,7 @@ MEASURES: Final = {
 
 def measure(data: Path, settings: params.Filter) -> list[RateRow]:
     """Count every measure by split, and by the languages and hosts with most attempts; [] without shards."""
-    if not shards.tables(data / "download"):
+    if not numbered.tables(data / "download"):
         return []
     return list(_rows(rate_queries.of_version(data, settings)))
 

@@ -27,7 +27,7 @@ from laion_dask.removals.purge_versions import WEB
 from laion_dask.removals.traces import traces
 from laion_dask.removals.traces.traces import Traces
 from laion_dask.runner import trace_file
-from laion_dask.storage import embeddings, shards
+from laion_dask.storage import embeddings, numbered, shards
 from laion_dask.storage.files import sha256
 
 DERIVED: Final = ("release", "report")
@@ -156,7 +156,7 @@ def has_embeddings(path: Path, data: Path, uids: frozenset[str]) -> bool:
     if store not in path.parents or path.parent.parent.name != "c":
         return False
     number, array = int(path.parent.name), path.relative_to(store).parts[:2]
-    table = next(iter(sorted((data / "score").glob(f"{number:0>5}.parquet"))), None)
+    table = numbered.table(data / "score", number)
     if table is None:
         return False
     slots = _slots(table, uids)
@@ -238,7 +238,10 @@ def _rewrite(path: Path, data: Path, wanted: Traces) -> None:
         store = data / "score" / embeddings.STORE
         number = int(path.parent.name)
         values = embeddings.array(zarr.open_group(store, mode="r"), "/".join(path.relative_to(store).parts[:2]))
-        table = min((data / "score").glob(f"{number:0>5}.parquet"))
+        table = numbered.table(data / "score", number)
+        if table is None:
+            message = f"{data / 'score'} has embeddings of shard {number} without its table"
+            raise FileNotFoundError(message)
         rows = values.shards[0] if values.shards else values.chunks[0]
         whole = np.asarray(values[number * rows : (number + 1) * rows])
         whole[[slot - number * rows for slot in _slots(table, wanted.uids)]] = np.nan

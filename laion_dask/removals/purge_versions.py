@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from laion_dask.storage.numbered import tables
+
 WEB: Final = "crawl"
 """The stage whose files are inputs from the web, which a purge does not delete."""
 STAGES: Final = ("extract", "download", "filter")
@@ -40,7 +42,7 @@ class Tables:
 
 def current(data: Path) -> Tables:
     """Return the tables of the version in the project's folder."""
-    shards = sorted(data.glob("download/*.parquet"))
+    shards = tables(data / "download")
     return Tables(
         pairs=(*sorted(data.glob("extract/pairs/*.parquet")), *shards),
         shards=tuple((table, tar) for table in shards if (tar := table.with_suffix(".tar")).is_file()),

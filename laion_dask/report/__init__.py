@@ -18,4 +18,5 @@
 - timeline: Draw when which worker ran which part, with a table of the stages, as an SVG file beside the version.
 - timeline_layout: Lay out a timeline: which worker ran which part when, on one axis from which pauses are cut.
 - tracking: Log a version as one MLflow run; logging the same version again updates this run.
+- wave_figure: Draw by crawl what became of its new pairs: kept, dropped by the filter, or without an image.
 """

@@ -24,7 +24,7 @@ from laion_dask.runner import trace_file
 from laion_dask.schema import comparison
 from laion_dask.schema.reasons import REASON_STAGE, REASONS
 from laion_dask.schema.values import SIGNALS
-from laion_dask.statistics import domain_classes, new_text_truth, new_texts, rates, summary, truth
+from laion_dask.statistics import domain_classes, new_text_truth, new_texts, rates, summary, truth, waves
 from laion_dask.statistics.summary import ALL
 from laion_dask.storage import templates
 from laion_dask.versions import checkout, diff, linkrot
@@ -74,12 +74,12 @@ def write(
     The numbers are statistics.json, new_texts.json, rates.json and truth.json. `metrics` is the folder of the stages'
     JSON files, `digests` has the hash of each out by its path; relative paths and revisions in the parameters refer to
     `project`. `version` is the version's digest, `recipe` the names of its recipes. With download.verify, linkrot.json
-    and linkrot.parquet are written too, with report.against changes.json. The headline has `safety.<name>.<split>`,
-    `truth.<decision>`, `kept.<split>`, `texts.<stage>`, `rates.<measure>` and `selection.<language>`, without undefined
-    values.
+    and linkrot.parquet are written too, with report.against changes.json, with several crawls waves.json. The headline
+    has `safety.<name>.<split>`, `truth.<decision>`, `kept.<split>`, `texts.<stage>`, `rates.<measure>` and
+    `selection.<language>`, without undefined values.
     """
     # matplotlib takes a second to import, and other callers need only numbers.
-    from laion_dask.report import figures, linkrot_figure, new_text_figures  # noqa: PLC0415 - see above
+    from laion_dask.report import figures, linkrot_figure, new_text_figures, wave_figure  # noqa: PLC0415 - see above
 
     counts = read_metrics(metrics)
     steps = summary.funnel(counts)
@@ -93,6 +93,10 @@ def write(
         rot = linkrot.write(out, data / "download", before, top_hosts=settings.report.top_hosts)
         drawn = linkrot_figure.write(out / "figures", rot)
         pictures += [drawn] if drawn is not None else []
+    crawls = waves.collect(data, counts)
+    if len(crawls) > 1:
+        pictures.append(wave_figure.write(out / "figures", crawls))
+        waves.write(out / waves.NAME, crawls)
     changes = _changes(out, data, settings.report.against, project)
     written = new_texts.collect(data)
     pictures += new_text_figures.write(out / "figures", written)
@@ -111,6 +115,8 @@ def write(
         rot=rot,
         rot_classes=comparison.CLASSES,
         changes=changes,
+        waves=crawls if len(crawls) > 1 else (),
+        dead=waves.DEAD,
         all_pairs=next(split for split in numbers.splits if split.split == ALL),
         safety=_by_name(numbers.safety),
         rate_names=RATE_NAMES,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from laion_dask.schema.reasons import FUNNEL, NEW_TEXTS, REASONS
-from laion_dask.statistics import new_texts, rates
+from laion_dask.statistics import new_texts, rates, waves
 from laion_dask.versions import identity, linkrot
 
 MOST: Final = 150
@@ -23,6 +23,8 @@ _OF_TIMES: Final = 30
 """Of these, what curves and the times of the stages may take."""
 NUMBERS: Final = "numbers.csv"
 """The artifact below `tables/` with every number of the version by its name."""
+_CRAWLS: Final = 6
+"""The latest crawls, whose counts a run has as metrics."""
 # MLflow's comparison shows seven metrics without scrolling, sorted by name: these come first, in pipeline order.
 HEADLINE: Final[Mapping[str, str]] = {
     "1 links": "extract.links.seen",
@@ -46,9 +48,9 @@ _DIGITS: Final = 4
 def of_version(report: Path, metrics: Path) -> dict[str, float]:
     """Return the metrics of a run: the headline, and sections that MLflow folds.
 
-    `funnel/<stage> seen|kept`, `dropped/<reason>`, `safety/<name>`, `texts/<stage> …` and `linkrot/<class>`. The names
-    are the same in every version; a reason that did not occur is absent. Where there are more than `MOST`, the rarest
-    reasons are left out.
+    `funnel/<stage> seen|kept`, `dropped/<reason>`, `safety/<name>`, `texts/<stage> …`, `linkrot/<class>` and, of the
+    latest crawls, `waves/<crawl> pairs|new|repeated|kept`. The names are the same in every version; a reason that did
+    not occur is absent. Where there are more than `MOST`, the rarest reasons are left out.
     """
     numbers = every_number(report, metrics)
     found = {name: numbers[key] for name, key in HEADLINE.items() if key in numbers}
@@ -63,6 +65,9 @@ def of_version(report: Path, metrics: Path) -> dict[str, float]:
             found[f"linkrot/{name.split('.')[1]}"] = value
         elif name.startswith("texts."):
             found[f"texts/{name.removeprefix('texts.').replace('.', ' ')}"] = value
+    if (report / waves.NAME).is_file():
+        for wave in waves.read(report / waves.NAME)[-_CRAWLS:]:
+            found |= {name_of(f"waves/{wave.crawl} {name}"): float(getattr(wave, name)) for name in waves.METRICS}
     dropped = {
         f"dropped/{reason}": numbers[f"{stage}.{ledger}.dropped.{reason}"]  # a reason belongs to one stage
         for stage, ledger in (*FUNNEL, *NEW_TEXTS)
@@ -96,8 +101,8 @@ def every_number(report: Path, metrics: Path) -> dict[str, float]:
 
     `<stage>.<ledger>.seen|kept|dropped.<reason>` with zeros for reasons that did not occur, other counts of the stages,
     `safety.<name>.<split>.rate|low|high`, `truth.<decision>.precision|recall`, `kept.<split>`, the names of
-    `rates.metrics` and `new_texts.metrics`, and after a comparison with an earlier download
-    `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`.
+    `rates.metrics` and `new_texts.metrics`, of a version with several crawls those of `waves.metrics`, and after a
+    comparison with an earlier download `linkrot.<class>.rate|low|high` and `linkrot.<year>.<class>.rate`.
     """
     values: dict[str, Any] = {
         f"{stage}.{ledger}.dropped.{reason}": 0
@@ -113,6 +118,8 @@ def every_number(report: Path, metrics: Path) -> dict[str, float]:
     values |= rates.metrics(report)
     if (report / new_texts.NAME).is_file():  # versions of earlier code have none
         values |= new_texts.metrics(report)
+    if (report / waves.NAME).is_file():
+        values |= waves.metrics(waves.read(report / waves.NAME))
     if (report / "linkrot.json").is_file():
         values |= linkrot.metrics(linkrot.read(report / "linkrot.json"))
     for decision in json.loads((report / "truth.json").read_text(encoding="utf-8")):

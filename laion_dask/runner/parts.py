@@ -49,11 +49,14 @@ def run(
     shared: Mapping[str, Any] | None = None,
     progress: Progress,
     record: Trace | None = None,
+    finished: Callable[[Done], object] | None = None,
 ) -> list[Done]:
     """Run every part that is not finished, largest first, and return all parts sorted by name.
 
     `shared` are arguments of every part that do not affect the result (addresses, connections). `record` gets what each
-    part took. Raises `PartsFailedError` when parts raised, and what `as_finished` raises; finished parts stay finished.
+    part took. `finished` is called with each part as it ends; where any part is left to run, first with those that were
+    finished before. Raises `PartsFailedError` when parts raised, and what `as_finished` raises; finished parts stay
+    finished.
     """
     work = work.absolute()
     record = record or Trace(work.name)
@@ -68,6 +71,9 @@ def run(
         todo = sorted((part for part in parts if part.name not in counts), key=lambda part: (-part.weight, part.name))
         ready = [part.weight for part in parts if part.name in counts]
         progress.start(len(parts), ready, [part.weight for part in todo])
+        if finished is not None and todo:
+            for part in (part for part in parts if part.name in counts):
+                finished(Done(part, work / part.key, counts[part.name], reused=True))
         failures: dict[str, str] = {}
         try:
             for part, result in as_finished(function, todo, work, pool, shared or {}, progress, ticket, record):
@@ -78,6 +84,8 @@ def run(
                 else:
                     counts[part.name] = result
                     progress.finish(part.name, part.weight, result)
+                    if finished is not None:
+                        finished(Done(part, work / part.key, result))
         finally:
             progress.stop()  # after Ctrl-C too: the bar hides the terminal's cursor
     if failures:
@@ -88,7 +96,11 @@ def run(
         )
         raise PartsFailedError(message)
     shutil.rmtree(work / ATTEMPTS, ignore_errors=True)
-    return [Done(part, work / part.key, counts[part.name]) for part in sorted(parts, key=lambda part: part.name)]
+    reused = {part.name for part in parts} - {part.name for part in todo}
+    return [
+        Done(part, work / part.key, counts[part.name], part.name in reused)
+        for part in sorted(parts, key=lambda part: part.name)
+    ]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from laion_dask.runner.progress_line import ProgressLine, ProgressState, RowLine, fit
+from laion_dask.runner.progress_line import Field, ProgressLine, ProgressState, RowLine, fit
 from laion_dask.storage import printable
 
 # Without a terminal, seconds between two lines in the log.
@@ -19,10 +19,11 @@ _SHORTEST_S: Final = 1e-3
 class Progress:
     """Progress of one stage on standard error: a bar on a terminal, elsewhere a line every 15 s."""
 
-    def __init__(self, stage: str, unit: str, line: ProgressLine | None = None) -> None:
+    def __init__(self, stage: str, unit: str, line: ProgressLine | None = None, *, shown: bool = True) -> None:
         self.stage = stage
         self.unit = unit
         self._line = line or RowLine()
+        self._shown = shown
         self._submitted: set[str] = set()
         self._started: dict[str, float] = {}
         self._began = self._logged = self._last = time.monotonic()
@@ -30,6 +31,8 @@ class Progress:
         self._weight_todo = self._weight_done = 0.0
         self._seconds: dict[str, float] = {}
         self._bar: Any = None
+        self.ahead: Callable[[], str] = str
+        """Says what of the next stage is done; "" for nothing."""
         self.again = 0
         """How many finished parts were damaged and are made again."""
 
@@ -43,7 +46,7 @@ class Progress:
         self._started.clear()
         self._weight_todo, self._weight_done = float(sum(todo) or len(todo)), 0.0
         self._began = self._logged = self._last = time.monotonic()
-        if sys.stderr.isatty():
+        if self._shown and sys.stderr.isatty():
             from rich.cells import cell_len  # noqa: PLC0415 - only on a terminal
             from rich.console import Console  # noqa: PLC0415
             from rich.live import Live  # noqa: PLC0415
@@ -82,7 +85,7 @@ class Progress:
         for what, spent in seconds.items() if isinstance(seconds, Mapping) else ():
             self._seconds[what] = self._seconds.get(what, 0.0) + spent
         self._line.add(counts, max(self._last - self._began, _SHORTEST_S))
-        if self._bar is None and time.monotonic() - self._logged > _LOG_EVERY_S:
+        if self._shown and self._bar is None and time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
             print(printable.line(self.line()), file=sys.stderr, flush=True)  # noqa: T201 - a message to the user
 
@@ -113,6 +116,8 @@ class Progress:
         It has no characters that could control the terminal.
         """
         fields = self._line.fields(self._state())
+        if beside := self.ahead():
+            fields.append(Field.of(2, beside))
         safe = [replace(one, forms=[printable.line(form) for form in one.forms]) for one in fields]
         return fit(safe, width, size)
 

@@ -78,7 +78,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
     },
     "filter": {
         "removed_hash": "the image's hash stands in removals.csv",
-        "removed_later": "url, domain, uid or perceptual hash stand in removals.csv since the work list was made",
+        "removed_later": "its perceptual hash is near one in removals.csv, which only the downloaded picture tells",
         "listed_later": "the image's hash stands on a list of known content that came after the download",
         "in_excluded_set": "the uid stands in a set of filter.drop_uids",
         "not_in_set": "the uid is missing in a set of filter.keep_uids",

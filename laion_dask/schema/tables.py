@@ -32,9 +32,9 @@ _PERSONAL = (
     Column("ips", pa.int16(), "public IP addresses in the text", "count"),
 )
 _PROVENANCE = (
-    Column("crawl", pa.string(), "crawl id, CC-MAIN-… or demo"),
+    Column("crawl", pa.string(), "crawl id, CC-MAIN-… or demo; the first of crawl.crawls that has the pair"),
     Column("wat", pa.string(), "path of the WAT inside the crawl"),
-    Column("wat_order", pa.int32(), "place of the WAT in the crawl's list"),
+    Column("wat_order", pa.int32(), "number of the crawl x 1,000,000 + place of the WAT in its list"),
     Column("record_offset", pa.int64(), "offset of the record in the WAT as stored", "bytes"),
     Column("link_index", pa.int32(), "place of the link among the image links of its page (extract.link_kinds)"),
     Column("page_url", pa.string(), "address of the page"),
@@ -47,7 +47,9 @@ WATS: Final = Table(
     "crawl",
     "one WAT to read",
     (
-        Column("order", pa.int32(), "place in the sampled list; earlier wins among equal pairs"),
+        Column(
+            "order", pa.int32(), "number of the crawl x 1,000,000 + place in its list: of equal pairs, the first wins"
+        ),
         Column("crawl", pa.string(), "crawl id, or demo, or files"),
         Column("wat", pa.string(), "path inside the crawl: the WAT's name in provenance"),
         Column("location", pa.string(), "where it is read: local path or URL"),
@@ -73,7 +75,7 @@ READS: Final = Table(
     "extract",
     "one WAT and what reading it gave: the provenance of the version",
     (
-        Column("order", pa.int32(), "place in the sampled list"),
+        Column("order", pa.int32(), "number of the crawl x 1,000,000 + place in its list"),
         Column("crawl", pa.string(), "crawl id, or demo, or files"),
         Column("wat", pa.string(), "path inside the crawl"),
         Column("bytes", pa.int64(), "size as stored", "bytes"),
@@ -119,7 +121,13 @@ WORK: Final = Table(
     "work",
     "catalog",
     "one pair to download",
-    (*_PAIR, *_PERSONAL, Column("seen", pa.int32(), "how often the pair was found", "times"), *_PROVENANCE),
+    (
+        Column("place", pa.int32(), "place in the shard, from 0; a pair that is taken out leaves a gap"),
+        *_PAIR,
+        *_PERSONAL,
+        Column("seen", pa.int32(), "how often the pair was found in the crawl that has it first", "times"),
+        *_PROVENANCE,
+    ),
 )
 
 REMOVED: Final = Table(
@@ -136,7 +144,7 @@ REMOVED: Final = Table(
 IMAGES: Final = Table(
     "images",
     "download",
-    "one attempt to download a pair, successful or not; row i of a shard's score arrays is row i here",
+    "one attempt to download a pair, successful or not; its place in the shard is its slot in the shard's score arrays",
     (
         Column("key", pa.string(), "shard number and row, as in the tar: position, not content"),
         Column("uid", pa.string(), "identity of the pair"),
@@ -159,6 +167,13 @@ IMAGES: Final = Table(
         Column(
             "server_date", pa.string(), "Date header of the last response; null where none is valid", "ISO 8601, UTC"
         ),
+        Column(
+            "fetched",
+            pa.string(),
+            "day of the last request, for this version or an earlier one whose row it is; of a recorded answer, that "
+            "of the recording; null where none was sent",
+            "ISO 8601, UTC",
+        ),
         Column("final_url", pa.string(), "address after redirects"),
         Column("content_type", pa.string(), "Content-Type of the response"),
         Column("rights", pa.string(), "allowed, refused or unknown"),
@@ -179,7 +194,7 @@ IMAGES: Final = Table(
         Column("width", pa.int32(), "width as stored in the tar", "px"),
         Column("height", pa.int32(), "height as stored in the tar", "px"),
         *_PAIR[3:],
-        Column("seen", pa.int32(), "how often the pair was found", "times"),
+        Column("seen", pa.int32(), "how often the pair was found in the crawl that has it first", "times"),
         *_PROVENANCE,
     ),
 )

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from laion_dask import params
-from laion_dask.clip import decoded, devices
+from laion_dask.clip import decoded
 from laion_dask.clip.clip import Clip
-from laion_dask.clip.decoded import Decoded, Decoding, Stopwatch
+from laion_dask.clip.decoded import Decoding, Stopwatch
 from laion_dask.clip.prefetch import Prefetcher
 from laion_dask.clip.preprocess import Preparation
 
@@ -31,6 +31,8 @@ class Batch:
     pixels: Mapping[str, Any]
     """uint8 (rows, height, width, 3) for each preparation."""
     texts: _Texts
+    size: int
+    """Images of a full batch."""
 
 
 def batches(
@@ -63,25 +65,14 @@ def batches(
             text_rows = rows[wanted_rows[rows]]
             texts = [captions[row] for row in text_rows]
             submitted.append((text_rows, ahead.read(model.tokenizer, texts) if texts else None))
-        return lambda: [
-            (text_rows, model.cut(future.result()) if future else None)
-            for model, (text_rows, future) in zip(models.values(), submitted, strict=True)
-        ]
+        return lambda: [(text_rows, future.result() if future else None) for text_rows, future in submitted]
 
     source = ((row_of[key], body) for key, body in images)
     for batch in decoded.batches(source, how, watch, tokens):
-        with watch.measure("transfer"):
-            ready = _with_texts(batch, device)
-        yield ready
-
-
-def _with_texts(batch: Decoded[_Texts], device: str) -> Batch:
-    """Copy the tokens to the device, without those of images that could not be decoded."""
-    texts = batch.beside
-    if len(batch.unreadable):
-        texts = [_without(batch.unreadable, rows, tokens) for rows, tokens in texts]
-    uploaded = [(rows, tokens if tokens is None else devices.upload(tokens, device)) for rows, tokens in texts]
-    return Batch(batch.rows, batch.unreadable, batch.pixels, uploaded)
+        texts = batch.beside
+        if len(batch.unreadable):
+            texts = [_without(batch.unreadable, rows, tokens) for rows, tokens in texts]
+        yield Batch(batch.rows, batch.unreadable, batch.pixels, texts, how.size)
 
 
 def _without(bad: np.ndarray, rows: np.ndarray, tokens: Any) -> tuple[np.ndarray, Any]:  # noqa: ANN401 - torch tensors

@@ -15,7 +15,7 @@ import duckdb
 
 from laion_dask.release import composition, manifest
 from laion_dask.statistics.domain_classes import domain_class
-from laion_dask.storage import duckdb_connection
+from laion_dask.storage import duckdb_connection, numbered
 from laion_dask.web.urls.hostnames import registrable_domain
 
 _PAIRS: Final = """
@@ -71,7 +71,7 @@ def measure(data: Path) -> Figures:
     """Return the figures of the version whose stages' outs are in `data`; raises `SummaryError`."""
     release = data / "release"
     about = manifest.read(release)
-    kept, images = composition.files(release), sorted((data / "download").glob("*.parquet"))
+    kept, images = composition.files(release), numbered.tables(data / "download")
     if not kept or not images:
         missing = release if not kept else data / "download"
         raise SummaryError(f"{missing} has no tables. Remedy: `make repro`, or `dvc checkout` the whole version")

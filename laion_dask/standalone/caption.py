@@ -14,6 +14,7 @@ from laion_dask.runner.part import Done, Part
 from laion_dask.runner.progress import Progress
 from laion_dask.standalone import on_files
 from laion_dask.standalone.on_files import FilesRun
+from laion_dask.storage import numbered
 from laion_dask.storage.files import digest, link
 
 OUTS: Final = (tar_folders.IMAGES, "caption")
@@ -42,7 +43,7 @@ def caption_folder(
         for place, tar in enumerate(tars):
             # Path, size and time stand for a tar: reading its bytes first would take longer than a look.
             identity = [str(tar.resolve()), tar.stat().st_size, tar.stat().st_mtime_ns]
-            name = f"{place:05d}"
+            name = numbered.name(place, len(tars))
             args = {"name": name, "tar": tar, "settings": rules}
             todo.append(Part(name, digest(identity, name, rules, deciding), args, weight=tar.stat().st_size))
         return todo

@@ -9,17 +9,16 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from laion_dask.cluster import kinds, settings
 from laion_dask.runner import part_files, parts
 from laion_dask.runner.attempts import PartFunction
-from laion_dask.runner.part import Done, Part
+from laion_dask.runner.part import Done, Part, with_code
 from laion_dask.runner.progress import Progress
 from laion_dask.runner.stage import Resources, Run, StageError, add_up
-from laion_dask.storage.files import digest
 from laion_dask.workers import code_digest
 from laion_dask.workers.pool import Pool, open_pool
 
@@ -64,7 +63,7 @@ def run(described: FilesRun, work: Path, progress: Progress, workers: int | None
     work.mkdir(parents=True, exist_ok=True)
     with _only_run(work):
         code = code_digest.of_command(described.stage)
-        todo = [replace(part, key=digest(part.key, code)) for part in described.find_parts()]
+        todo = with_code(described.find_parts(), code)
         # More processes than parts would only start and end.
         with ExitStack() as opened:
             opened.enter_context(settings.at_most(workers, len(todo), described.stage))

@@ -13,6 +13,7 @@ from laion_dask.runner.progress import Progress
 from laion_dask.score import foreign_tar, join, required_files
 from laion_dask.standalone import on_files
 from laion_dask.standalone.on_files import FilesRun
+from laion_dask.storage import numbered
 from laion_dask.storage.files import digest, link
 
 OUTS: Final = (tar_folders.IMAGES, "score")
@@ -39,7 +40,7 @@ def score_folder(
         for place, tar in enumerate(tars):
             # Path, size and time stand for a tar: reading its bytes first would double the time to the first image.
             identity = [str(tar.resolve()), tar.stat().st_size, tar.stat().st_mtime_ns]
-            name = f"{place:05d}"
+            name = numbered.name(place, len(tars))
             args = {"name": name, "tar": tar, "shard_rows": rows, "settings": rules}
             key = digest(identity, name, rows, rules, deciding)
             todo.append(Part(name, key, args, weight=tar.stat().st_size))

@@ -21,6 +21,7 @@ from laion_dask.runner.progress import Progress
 from laion_dask.standalone import on_files, tables
 from laion_dask.standalone.on_files import FilesRun
 from laion_dask.standalone.tables import Piece
+from laion_dask.storage import numbered
 from laion_dask.storage.files import digest, sha256
 from laion_dask.translate import models, part
 
@@ -83,7 +84,7 @@ def translate_tables(
             parquet = _as_parquet(table, out / WORK / "tables" / digest(status), columns)
             text = _checked(table, parquet, columns)
             for piece in tables.pieces(parquet, _PIECE_ROWS):
-                named = f"{number:05d}-{piece.first:010d}"
+                named = f"{numbered.name(number, len(found))}-{piece.first:010d}"
                 args = {"name": named, "table": parquet, "first": piece.first, "rows": piece.rows, "text": text}
                 args |= {"language": columns.language, "detector": detector, "settings": rules}
                 key = digest(status, named, piece.rows, text, columns.language, asdict(detector), rules, deciding)

@@ -11,4 +11,5 @@
 - summary: Summarise a version in numbers: funnel, histograms, languages, hosts, sizes, and safety rates with
   intervals.
 - truth: Judge every decision of a demo version by the demo's truth labels: precision and recall with intervals.
+- waves: Count what each crawl brought, in the order of the crawls: new and repeated pairs, dead links, kept pairs.
 """

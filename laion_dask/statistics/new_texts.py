@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from laion_dask.schema.reasons import KEEP
 from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.intervals import Share
-from laion_dask.storage import shards
+from laion_dask.storage import numbered
 from laion_dask.storage.uids import rows_of
 
 ALL: Final = "all"
@@ -127,7 +127,7 @@ def headline(numbers: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def tables(data: Path, stage: str, columns: tuple[str, ...] = ()) -> Iterator[pa.Table]:
     """Yield the table of each shard of a stage, with `split` and other columns of the shard's images table."""
-    for path in shards.tables(data / stage):
+    for path in numbered.tables(data / stage):
         table = pq.read_table(path)
         images = pq.read_table(data / "download" / path.name, columns=[*dict.fromkeys(("uid", "split", *columns))])
         rows = rows_of(table["uid"], images)

@@ -6,6 +6,7 @@
 - embeddings: Write and read embeddings as Zarr arrays: one Zarr shard per shard of images, so that writers never share
   one.
 - files: Digest values and files, and hard-link files.
+- numbered: Name the tables of shards by their numbers, and find them in the order of these.
 - objects: Find objects of a bucket by name or glob, with size and ETag: on S3, and on other file systems that fsspec
   can list.
 - packaged: Find the data files of the package: models, templates, tables, defaults.
@@ -15,6 +16,6 @@
 - strict_rows: Read hand-written lists, CSV or one value per line, strictly and with line numbers.
 - templates: Open the Jinja templates of a package, with the same options for card, report and audit page.
 - sync: Flush files and folders to the disk, so that a power cut loses nothing that was said to be finished.
-- uids: Convert hex digits of uids and hashes in Arrow columns to bytes, and find the rows of a table by uid.
+- uids: Convert hex digits of uids and hashes in Arrow columns to bytes and back, and find the rows of a table by uid.
 - work_folder: Where unfinished work lies: parts, the embedded database, files of the cluster.
 """

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from laion_dask.schema.reasons import KEEP
-from laion_dask.storage import duckdb_connection, shards
+from laion_dask.storage import duckdb_connection, numbered
 from laion_dask.storage.uids import rows_of
 
 _JOINED: Final = """read_parquet($images, hive_partitioning = false) images
@@ -37,11 +37,11 @@ class JoinedShard:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Return the tables of a stage's shards, as `shards.tables`; raises `MissingStageError` if it has not run."""
+    """Return the tables of a stage's shards, as `numbered.tables`; raises `MissingStageError` if it has not run."""
     if not folder.is_dir():
         message = f"{folder} is missing: run the stage {folder.name}, or restore it with `dvc pull` or `dvc checkout`"
         raise MissingStageError(message)
-    return shards.tables(folder)
+    return numbered.tables(folder)
 
 
 def attempts(data: Path, images: Sequence[str], scores: Sequence[str] = ()) -> Iterator[JoinedShard]:

@@ -29,6 +29,8 @@ def connect(memory: str = _MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
         tempfile.TemporaryDirectory(prefix="laion-dask-") as spill,
         duckdb.connect(config={"memory_limit": memory, "temp_directory": spill}) as connection,
     ):
+        # A program without a file is taken for an interactive one, and so are workers: long queries would print a bar.
+        connection.execute("set enable_progress_bar = false")
         yield connection
 
 

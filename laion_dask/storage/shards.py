@@ -7,6 +7,7 @@ JSON keys sorted.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -30,6 +31,15 @@ FAILED_TO_RESIZE: Final = "failed_to_resize"
 SIZES: Final = "sizes.json"
 
 _ROW_GROUP_ROWS: Final = 1_000
+_INDEX: Final = pa.schema(
+    [
+        ("key", pa.string()),
+        ("extension", pa.string()),
+        ("offset", pa.int64()),
+        ("bytes", pa.int64()),
+        ("digest", pa.string()),
+    ]
+)
 _TEXTS: Final = frozenset({"txt", "json"})  # every other member is a picture
 
 
@@ -41,11 +51,13 @@ class ShardWriter:
     """A context manager that writes one shard: `<name>.tar` row by row, then `<name>_stats.json` and `<name>.parquet`.
 
     The table is written last, if the block ends without an error: a folder without it has no complete shard. Its
-    columns are those of `schema.IMAGES` by default.
+    columns are those of `schema.IMAGES` by default. With `index`, the places of the pictures in the tar are written
+    beside it (`picture_index`), so that a picture can be read without the others.
     """
 
-    def __init__(self, out: Path, name: str, columns: pa.Schema | None = None) -> None:
+    def __init__(self, out: Path, name: str, columns: pa.Schema | None = None, *, index: bool = False) -> None:
         self._out = out
+        self._index: list[dict[str, Any]] | None = [] if index else None
         self._name = name
         self._columns = columns or schema.IMAGES.schema
         self._rows: list[Mapping[str, Any]] = []
@@ -89,11 +101,21 @@ class ShardWriter:
             # A fresh TarInfo has time, uid and gid zero, no names, and mode 0644.
             member = tarfile.TarInfo(name)
             member.size = len(content)
-            pieces += member.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE)
+            head = member.tobuf(tarfile.USTAR_FORMAT)
+            key, _, extension = name.rpartition(".")
+            if self._index is not None and extension not in _TEXTS:
+                at = self._tar.tell() + sum(map(len, pieces)) + len(head)
+                about = {"key": key, "extension": extension, "offset": at, "bytes": len(content)}
+                self._index.append({**about, "digest": picture_digest(content)})
+            pieces += head, content, bytes(-len(content) % tarfile.BLOCKSIZE)
         # TarFile.addfile would write each piece separately, and keep all members in memory.
         self._tar.write(b"".join(pieces))
 
     def _finish(self) -> None:
+        if self._index is not None:
+            path = picture_index(self._out / f"{self._name}.parquet")
+            path.parent.mkdir()
+            pq.write_table(pa.Table.from_pylist(self._index, schema=_INDEX), path, compression="zstd")
         stats = json.dumps(counts(self._rows), indent=2, sort_keys=True)
         (self._out / f"{self._name}_stats.json").write_text(f"{stats}\n", encoding="utf-8")
         table = pa.Table.from_pylist(self._rows, schema=self._columns)
@@ -111,9 +133,14 @@ def _json(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
-def tables(folder: Path) -> list[Path]:
-    """Return the `<shard>.parquet` files of a folder in the order of the shards, without other tables."""
-    return sorted((path for path in folder.glob("*.parquet") if path.stem.isdigit()), key=lambda path: int(path.stem))
+def picture_index(table: Path) -> Path:
+    """Return the path of the index of a shard's pictures, by the path of its table; see `ShardWriter`."""
+    return table.parent / "pictures" / table.name
+
+
+def picture_digest(content: bytes) -> str:
+    """Return the digest of a stored picture, as the index has it: BLAKE2b of 16 bytes, hex."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def key(name: str, place: int, shard_rows: int) -> str:
@@ -123,6 +150,11 @@ def key(name: str, place: int, shard_rows: int) -> str:
     """
     digits = math.ceil(math.log10(shard_rows)) if shard_rows > 1 else 0
     return f"{int(name) * 10**digits + place:0{len(name) + digits}d}"
+
+
+def place(name: str, key: str) -> int:
+    """Return the place in the shard that a key of it has."""
+    return int(key[len(name) :] or 0)
 
 
 def write_sizes(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Convert hex digits of uids and hashes in Arrow columns to bytes, and find the rows of a table by uid."""
+"""Convert hex digits of uids and hashes in Arrow columns to bytes and back, and find the rows of a table by uid."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 UID_BYTES: Final = 16
+_HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 _NIBBLE: Final = np.full(256, 255, np.uint8)
-_NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_NIBBLE[_HEX] = np.arange(16)
 
 
 def to_bytes(texts: pa.Array | pa.ChunkedArray, width: int = UID_BYTES) -> npt.NDArray[np.uint8]:
@@ -30,6 +31,13 @@ def to_bytes(texts: pa.Array | pa.ChunkedArray, width: int = UID_BYTES) -> npt.N
         message = "a uid or hash is not in hex digits. Remedy: digits 0 to f, in lower case"
         raise ValueError(message)
     return np.asarray(nibbles[:, ::2] << 4 | nibbles[:, 1::2], np.uint8)
+
+
+def hex_texts(raw: npt.NDArray[np.uint8]) -> pa.StringArray:
+    """Return bytes (rows, width) as texts of lower-case hex digits."""
+    digits = np.stack([_HEX[raw >> 4], _HEX[raw & 15]], axis=2)
+    offsets = np.arange(len(raw) + 1, dtype=np.int32) * np.int32(2 * raw.shape[1])
+    return pa.StringArray.from_buffers(len(raw), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
 def rows_of(uids: pa.Array | pa.ChunkedArray, table: pa.Table) -> pa.Array | pa.ChunkedArray:

@@ -9,5 +9,6 @@
 - linkrot: Report link rot: what an earlier download's addresses return now, by year and by host.
 - machines: What a version was built with: processor, GPUs, Python, packages; and which machines have reproduced it.
 - outs: Digests of files and folders as DVC computes them, without DVC and without its cache.
+- waves: Count by crawl what a newer version brings: new pairs, repeated pairs, newly dead links.
 - why: Explain a URL, a uid or an image: where it was found, what each stage decided, in which versions.
 """

@@ -19,6 +19,7 @@ from laion_dask.schema.reasons import REASON_STAGE
 from laion_dask.schema.values import SPLITS
 from laion_dask.statistics.summary import PERCENTILES, percentiles
 from laion_dask.storage import duckdb_connection
+from laion_dask.versions import waves
 
 NOT_SEEN: Final = "not_seen"
 """The other version has no verdict on this pair: its crawls did not have it, or extraction dropped it."""
@@ -81,6 +82,8 @@ class Diff:
     parameters: tuple[Parameter, ...]
     statistics: tuple[Mapping[str, Any], Mapping[str, Any]]
     """`composition.measure` of both."""
+    waves: tuple[waves.CrawlChanges, ...] = ()
+    """By crawl of the new version; () if its catalog has not counted by crawl."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -112,6 +115,7 @@ def compare(old: ReleaseFolder, new: ReleaseFolder, lists: Path | None = None) -
             "select old_split || ' ' || new_split, count(*) from moved group by 1 order by 1"
         ).fetchall()
         scores = tuple(_moves(connection, name) for name in SCORES)
+        by_crawl = waves.changes(connection, manifests, (_tables(old.verdicts), _tables(new.verdicts)))
         if lists is not None:
             lists.mkdir(parents=True, exist_ok=True)
             for name in LISTS:
@@ -130,6 +134,7 @@ def compare(old: ReleaseFolder, new: ReleaseFolder, lists: Path | None = None) -
         scores=scores,
         parameters=tuple(_parameters(*manifests)),
         statistics=(composition.measure(old.release), composition.measure(new.release)),
+        waves=by_crawl,
     )
 
 
@@ -139,8 +144,8 @@ def _join(connection: duckdb.DuckDBPyConnection, old: ReleaseFolder, new: Releas
     both = ", ".join(f"a.{name} as old_{name}, b.{name} as new_{name}" for name in SCORES)
     connection.execute("set preserve_insertion_order = false")
     connection.execute(
-        f"create temp table joined as select coalesce(a.uid, b.uid) as uid, a.split as was, b.split as now, {both}"
-        " from a full join b on a.uid = b.uid"
+        f"create temp table joined as select coalesce(a.uid, b.uid) as uid, a.split as was, b.split as now, b.crawl,"
+        f" {both} from a full join b on a.uid = b.uid"
     )
 
 
@@ -149,19 +154,20 @@ def _select(version: ReleaseFolder) -> str:
     tables = composition.files(version.release)
     if not tables:
         nothing = ", ".join(f"null::float as {name}" for name in SCORES)
-        return f"select null::varchar as uid, null::varchar as split, {nothing} where false"
+        return f"select null::varchar as uid, null::varchar as split, null::varchar as crawl, {nothing} where false"
     columns = pq.read_schema(tables[0]).names
     scores = ", ".join(f"{name}::float as {name}" if name in columns else f"null::float as {name}" for name in SCORES)
     split = composition.split_of("filename")
+    crawl = "crawl" if "crawl" in columns else "null::varchar as crawl"
     rows = f"read_parquet({composition.listed(tables)}, filename = true, hive_partitioning = false)"
-    return f"select uid, {split} as split, {scores} from {rows}"
+    return f"select uid, {split} as split, {crawl}, {scores} from {rows}"
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, name: str, verdicts: Path | None, tombstones: Path) -> None:
     """Create the table of pairs that one version lacks, with the reason that this version has for each."""
     split, lacks = ("now", "was") if name == "added" else ("was", "now")
     connection.execute(f"create temp table lacking as select uid, {split} as split from joined where {lacks} is null")
-    tables = sorted(verdicts.glob("*.parquet")) if verdicts else []
+    tables = _tables(verdicts)
     rows = f"read_parquet({composition.listed(tables)}, hive_partitioning = false)"
     says = f"select uid, reason from {rows}" if tables else _NO_VERDICT
     buried = (
@@ -178,6 +184,10 @@ def _explain(connection: duckdb.DuckDBPyConnection, name: str, verdicts: Path | 
         f" left join ({buried}) buried on sha256(lacking.uid) = buried.uid_sha256"
     )
     connection.execute("drop table lacking")
+
+
+def _tables(verdicts: Path | None) -> list[Path]:
+    return sorted(verdicts.glob("*.parquet")) if verdicts else []
 
 
 _NO_VERDICT: Final = "select null::varchar as uid, null::varchar as reason where false"
@@ -224,8 +234,9 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def for_page(diff: Diff) -> dict[str, Any]:
-    """Return the values for the report page: the fields of Diff, and its statistics as `rows` of text."""
-    return {**diff.as_dict(), "rows": side_by_side(diff.statistics)}
+    """Return the values for the report page: the fields of Diff, its statistics as `rows`, and if crawls are shown."""
+    shown = waves.are_worth_a_table(diff.waves)
+    return {**diff.as_dict(), "rows": side_by_side(diff.statistics), "waves_shown": shown}
 
 
 def side_by_side(statistics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -20,7 +20,7 @@ from laion_dask.download import earlier as verify
 from laion_dask.schema import comparison
 from laion_dask.schema.reasons import KEEP
 from laion_dask.statistics.intervals import Share, names_first, wilson
-from laion_dask.storage import shards
+from laion_dask.storage import numbered
 
 ALL: Final = "all"
 
@@ -76,7 +76,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
     `EarlierError` if a folder has no download, before anything is written.
     """
     verify.shard_files(before)
-    if not shards.tables(now):
+    if not numbered.tables(now):
         raise verify.EarlierError(f"{now} has no tables of a download. Remedy: give the folder with 00000.parquet")
     out.mkdir(parents=True, exist_ok=True)
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -96,7 +96,7 @@ def write(out: Path, now: Path, before: Path, *, top_hosts: int) -> LinkRot:
 
 def _shards(now: Path, before: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the compared pairs of each shard, with their class."""
-    for path in shards.tables(now):
+    for path in numbered.tables(now):
         names = set(pq.read_schema(path).names)
         rows = pq.read_table(path, columns=[name for name in _COLUMNS if name in names]).to_pylist()
         earlier = verify.earlier(before, path.stem, {row["uid"] for row in rows})

@@ -13,7 +13,7 @@ from made.texts.listing import index, stored
 from made.versions import catalogs, tables
 
 from laion_dask import params
-from laion_dask.catalog import database, part
+from laion_dask.catalog import database
 from laion_dask.storage import files, shards
 from laion_dask.web.archive.replay import Replay
 
@@ -39,20 +39,9 @@ def test_a_listed_address_reaches_neither_the_database_nor_the_work_list(tmp_pat
     # A Unix socket has a short path.
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        out.mkdir()
         with database.server(None, Path(folder) / "pg") as dsn:
             database.prepare(dsn, 1, [], catalogs.wats(tables.pairs(*rows)))
-            counts = part.catalog(
-                out,
-                bucket=0,
-                buckets=1,
-                pairs=[pairs],
-                shard_rows=10,
-                seed=1,
-                load_digest=files.digest(pairs),
-                dsn=dsn,
-                lists=lists,
-            )
+            counts = catalogs.run(dsn, out, [pairs], files.digest(pairs), lists=lists)
         written, database_alone = everything(Path(folder)), everything(Path(folder) / "pg")
     assert counts["listed"] == {"addresses": 1}
     assert counts["pairs"]["dropped"] == {"listed_url": 1}

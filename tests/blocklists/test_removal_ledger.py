@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pytest
 
-from laion_dask.blocklists.removal_ledger import KINDS, OF_PICTURES, Removal, RemovalsError, after, read, until
+from laion_dask.blocklists.removal_ledger import Removal, RemovalsError, read
 
 HEADER = "kind,value,reason,date,source\n"
 
@@ -138,22 +137,6 @@ def test_the_ledgers_that_ended_wrongly_end_well(name: str, right: str | None, s
     else:
         with pytest.raises(RemovalsError, match=rf"{name}:2: .* Remedy: "):
             read(path)
-
-
-def test_removals_until_a_day_have_that_day_and_those_without_one() -> None:
-    ledger = [Removal("domain", f"{day or 'no'}.example", "", day) for day in ("2025-01-02", "", "2025-01-03")]
-    assert until(ledger, date(2025, 1, 2)) == ledger[:2]
-    assert until(ledger, None) == ledger
-
-
-def test_each_removal_is_applied_before_the_download_or_after_it_and_those_of_pictures_after_it_only() -> None:
-    days = ("2025-01-02", "", "2025-01-03", "2026-01-01")
-    ledger = [Removal(kind, f"{kind}{day}", "", day) for kind in KINDS for day in days]
-    for day in (date(2025, 1, 2), date(2024, 1, 1), None):
-        later, before = after(ledger, day), [line for line in until(ledger, day) if line.kind not in OF_PICTURES]
-        assert sorted(map(str, [*before, *later])) == sorted(map(str, ledger))
-    assert after(ledger[:4], date(2025, 1, 2)) == ledger[2:4]
-    assert after(ledger[:4], None) == []
 
 
 @pytest.mark.parametrize("text", ["", "kind,value\nurl,https://a.example/\n", HEADER.replace(",", ";"), HEADER.title()])

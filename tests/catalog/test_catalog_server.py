@@ -112,7 +112,7 @@ def test_the_rights_that_are_named_are_enough(dsn: str, tmp_path: Path, right: s
     with role(dsn, right) as narrow:
         assert database.prepare(narrow, 1, [], WATS) == {}
         run(narrow, tmp_path / "narrow", files, "abc")
-        assert database.prepare(narrow, 1, [], WATS) == {0: "abc"}
+        assert database.prepare(narrow, 1, [], WATS) == {(0, 0): "abc"}
     database.prepare(dsn, 1, [], WATS)
     run(dsn, tmp_path / "super", files, "abc")
     assert digests(tmp_path / "narrow") == digests(tmp_path / "super") != {}

@@ -210,7 +210,7 @@ def test_a_server_that_goes_in_the_middle_of_a_load_leaves_no_half_bucket(
     with pytest.raises(CatalogError, match="does not answer"):
         run(dsn, tmp_path / "down", files, "abc")
     server.start()
-    assert database.prepare(dsn, 1, [], wats(rows)) == {0: "expected"}
+    assert database.prepare(dsn, 1, [], wats(rows)) == {(0, 0): "expected"}
     run(dsn, tmp_path / "again", files, "abc")
     assert digests(tmp_path / "again") == digests(tmp_path / "expected") != {}
 

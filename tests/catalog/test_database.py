@@ -56,7 +56,7 @@ def fresh(dsn: str) -> Iterator[str]:
     empty(dsn)
 
 
-def prepare(dsn: str, buckets: int = 1, removals: tuple[Removal, ...] = ()) -> dict[int, str]:
+def prepare(dsn: str, buckets: int = 1, removals: tuple[Removal, ...] = ()) -> dict[tuple[int, int], str]:
     return database.prepare(dsn, buckets, removals, wats(tables.pairs({})))
 
 
@@ -71,11 +71,11 @@ def ask(dsn: str, query: str) -> list[tuple[object, ...]]:
 def test_a_dropped_database_is_filled_again_with_the_same_result(fresh: str, tmp_path: Path, files: list[Path]) -> None:
     assert prepare(fresh) == {}
     run(fresh, tmp_path / "first", files, "abc")
-    assert prepare(fresh) == {0: "abc"}
+    assert prepare(fresh) == {(0, 0): "abc"}
     empty(fresh)
     assert prepare(fresh) == {}
     run(fresh, tmp_path / "second", files, "abc")
-    assert prepare(fresh) == {0: "abc"}
+    assert prepare(fresh) == {(0, 0): "abc"}
     assert digests(tmp_path / "first") == digests(tmp_path / "second") != {}
 
 
@@ -83,7 +83,7 @@ def test_what_was_loaded_before_leaves_no_trace(fresh: str, tmp_path: Path, file
     prepare(fresh)
     run(fresh, tmp_path / "first", files, "abc")
     run(fresh, tmp_path / "other", files[:1], "def")
-    assert prepare(fresh) == {0: "def"}
+    assert prepare(fresh) == {(0, 0): "def"}
     run(fresh, tmp_path / "second", files, "abc")
     assert digests(tmp_path / "first") == digests(tmp_path / "second") != digests(tmp_path / "other")
 
@@ -156,11 +156,11 @@ def test_an_interrupted_load_leaves_no_half_bucket_and_running_again_resumes(
     assert failed.value.__suppress_context__
     assert not list((tmp_path / "broken").iterdir())
     assert ask(fresh, "select uid, number from laion_dask.pairs order by uid") == held
-    assert prepare(fresh, 2) == {0: "abc"}
+    assert prepare(fresh, 2) == {(0, 0): "abc"}
     with psycopg.connect(fresh) as connection:
         connection.execute("drop trigger mishap on laion_dask.pairs_0000")
     run(fresh, tmp_path / "again", files, "def", buckets=2)
-    assert prepare(fresh, 2) == {0: "def"}
+    assert prepare(fresh, 2) == {(0, 0): "def"}
     assert digests(tmp_path / "again") == digests(tmp_path / "expected")
 
 
@@ -172,7 +172,7 @@ def test_files_that_cannot_be_read_change_nothing(fresh: str, tmp_path: Path, fi
     files[1].write_bytes(body)
     with pytest.raises((OSError, pa.ArrowInvalid)):
         run(fresh, tmp_path / "broken", files, "def")
-    assert prepare(fresh) == {0: "abc"}
+    assert prepare(fresh) == {(0, 0): "abc"}
     assert ask(fresh, "select count(*) from laion_dask.pairs") == [(800,)]
 
 
@@ -192,7 +192,7 @@ def test_tables_of_another_layout_or_number_of_buckets_are_made_anew(
     assert ask(fresh, "select count(*) from pg_inherits where inhparent = 'laion_dask.pairs'::regclass") == [(1,)]
     assert ask(fresh, "select to_regclass('laion_dask.of_the_user') is not null") == [(True,)]
     run(fresh, tmp_path / "first", files, "abc")
-    assert prepare(fresh, 1) == {0: "abc"}
+    assert prepare(fresh, 1) == {(0, 0): "abc"}
     assert prepare(fresh, 2) == {}
 
 
@@ -223,8 +223,8 @@ def test_tables_that_an_interruption_left_half_are_made_anew(fresh: str) -> None
     prepare(fresh, 2)
     with psycopg.connect(fresh) as connection:
         connection.execute("drop table laion_dask.pairs_0001")
-        connection.execute("insert into laion_dask.loads values (0, 'abc', 0), (1, 'abc', 0)")
-    assert prepare(fresh, 2) == {0: "abc"}
+        connection.execute("insert into laion_dask.loads values (0, 0, 'abc', 0), (1, 0, 'abc', 0)")
+    assert prepare(fresh, 2) == {(0, 0): "abc"}
     with psycopg.connect(fresh) as connection:
         connection.execute("truncate laion_dask.layout")
     assert prepare(fresh, 2) == {}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import psycopg
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,9 +19,8 @@ from made.versions.catalogs import build, of_host
 
 from laion_dask import schema
 from laion_dask.blocklists.removal_ledger import Removal
-from laion_dask.catalog import part
+from laion_dask.catalog import pair_files, part
 from laion_dask.catalog.database import CatalogError
-from laion_dask.catalog.part import uid_range
 from laion_dask.web.urls import spacing
 
 # A server for each test would cost seconds; each build begins with an empty database instead.
@@ -176,7 +174,7 @@ def test_what_is_removed_is_written_once_and_its_copies_count_as_duplicates(dsn:
     built = build(dsn, tables.pairs(*rows), removals=REMOVALS)
     assert built.removed["uid"].to_pylist() == [tables.uid(number) for number in (7, 8, 9)]
     assert built.ledger.as_dict() == {"seen": 6, "kept": 0, "dropped": {"duplicate_pair": 3, "removed_domain": 3}}
-    assert built.work == [[]]
+    assert built.rows == []
 
 
 def test_a_removal_that_is_taken_back_brings_the_pair_back(dsn: str) -> None:
@@ -268,7 +266,10 @@ def test_the_work_list_is_cut_into_shards(dsn: str) -> None:
     found = tables.pairs(*of_host("a.example", 50))
     (shards,) = build(dsn, found, shard_rows=16).work
     assert [shard.num_rows for shard in shards] == [16, 16, 16, 2]
-    assert [row for shard in shards for row in shard.to_pylist()] == build(dsn, found).rows
+    assert [row["uid"] for shard in shards for row in shard.to_pylist()] == [
+        row["uid"] for row in build(dsn, found).rows
+    ]
+    assert [shard["place"].to_pylist() for shard in shards] == [[*range(16)], [*range(16)], [*range(16)], [0, 1]]
 
 
 # Counts, over random inputs
@@ -306,44 +307,11 @@ def test_nothing_vanishes(dsn: str, found: list[dict[str, Any]], buckets: int, f
         assert row["seen"] == sum((row["url"], row["text"]) == (other["url"], other["text"]) for other in rows)
 
 
-# Buckets
-
-
-@given(st.integers(0, 2**128 - 1), st.integers(0, 12))
-def test_every_uid_falls_into_the_bucket_of_its_first_bits_and_no_other(number: int, bits: int) -> None:
-    uid, buckets = f"{number:032x}", 1 << bits
-    bucket = number >> (128 - bits)
-    first, after = uid_range(bucket, buckets)
-    assert first <= uid < after
-    if bucket + 1 < buckets:
-        assert after == uid_range(bucket + 1, buckets)[0]
-
-
-@few
-@given(st.lists(st.integers(0, 2**128 - 1), max_size=60, unique=True), st.integers(1, 7), st.sampled_from([1, 2, 8]))
-def test_reading_all_buckets_gives_every_row_once(
-    tmp_path_factory: pytest.TempPathFactory, uids: list[int], group: int, buckets: int
-) -> None:
-    found = tables.pairs(*({"uid": f"{uid:032x}"} for uid in uids))
-    path = tmp_path_factory.mktemp("pairs") / "0.parquet"
-    pq.write_table(found, path, row_group_size=group)
-    read = [part.read([path], bucket, buckets)["uid"].to_pylist() for bucket in range(buckets)]
-    assert [uid for some in read for uid in some] == found["uid"].to_pylist()
-    width = 2**128 // buckets
-    assert all(int(uid, 16) // width == bucket for bucket, some in enumerate(read) for uid in some)
-
-
 @pytest.mark.parametrize("uid", ["0" * 31, "0" * 33, "G" * 32, "A" * 32])
 def test_a_uid_that_is_none_is_refused(tmp_path: Path, uid: str) -> None:
     path = tables.write(tmp_path / "0.parquet", tables.pairs({"uid": uid}))
     with pytest.raises(CatalogError, match=r"a uid is not 32 hex digits\. Remedy: run the stage extract again"):
-        part.uid_bytes(part.read([path], 0, 1)["uid"])
-
-
-def test_files_of_another_layout_are_refused(tmp_path: Path) -> None:
-    path = tables.write(tmp_path / "0.parquet", tables.pairs({}).drop_columns(["ips"]))
-    with pytest.raises(schema.SchemaError, match=r"missing \['ips'\]"):
-        part.read([path], 0, 1)
+        part.uid_bytes(pair_files.read([path], 0, 1)["uid"])
 
 
 def test_a_character_that_text_in_the_database_cannot_hold_stays_in_the_work_list(dsn: str) -> None:
@@ -367,7 +335,7 @@ def test_another_number_of_buckets_gives_the_same_pairs(dsn: str) -> None:
 
 def test_no_pairs_at_all_give_an_empty_work_list(dsn: str) -> None:
     built = build(dsn, buckets=2)
-    assert (built.ledger.as_dict(), built.work) == ({"seen": 0, "kept": 0, "dropped": {}}, [[], []])
+    assert (built.ledger.as_dict(), built.work) == ({"seen": 0, "kept": 0, "dropped": {}}, [])
 
 
 def test_pairs_of_several_crawls_are_one_list_and_the_earlier_crawl_wins(dsn: str) -> None:
@@ -376,5 +344,5 @@ def test_pairs_of_several_crawls_are_one_list_and_the_earlier_crawl_wins(dsn: st
     new = tables.pairs({**same, "crawl": "CC-MAIN-2024-22", "wat": "new.wat.gz", "wat_order": 1, "record_offset": 100})
     for found in ([old, new], [new, old]):
         (row,) = build(dsn, *found).rows
-        assert (row["crawl"], row["wat"], row["seen"]) == ("CC-MAIN-2014-35", "old.wat.gz", 2)
+        assert (row["crawl"], row["wat"], row["seen"]) == ("CC-MAIN-2014-35", "old.wat.gz", 1)
         assert sorted(in_database(dsn)["crawl"].to_pylist()) == ["CC-MAIN-2014-35", "CC-MAIN-2024-22"]

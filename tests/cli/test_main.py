@@ -128,7 +128,10 @@ def test_sizes_that_cannot_be_had_are_said_and_the_usual_size_stands_in(
             ["CC-MAIN-2031-01", "--base-url", "{host}"],
             "CC-MAIN-2031-01/wat.paths.gz does not exist. Remedy: check the id",
         ),
-        ([CRAWL, "--base-url", "{host}", "--wats", "11"], "= 11, but there are 10 WATs. Remedy: lower it"),
+        (
+            [CRAWL, "--base-url", "{host}", "--wats", "11"],
+            "= 11, but there are 10 WATs of CC-MAIN-2024-22. Remedy: lower it",
+        ),
         ([CRAWL, "--base-url", "http://127.0.0.1:9"], "cannot be read (Cannot connect to host 127.0.0.1:9"),
         (["--list-url", "http://127.0.0.1:9/x"], "Remedy: check the address and the network"),
     ],

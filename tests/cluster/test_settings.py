@@ -90,6 +90,7 @@ def test_the_environment_sets_single_stages_too(monkeypatch: pytest.MonkeyPatch)
         ({"resources": {"GPU": 0}}, "laion-dask.cluster.resources.GPU = 0 is refused. Remedy: a positive number"),
         ({"resources": "GPU"}, "laion-dask.cluster.resources = 'GPU' is refused"),
         ({"host": 5}, "laion-dask.cluster.host = 5 is refused. Remedy: an address"),
+        ({"overlap": "score"}, "laion-dask.cluster.overlap = 'score' is refused. Remedy: true or false"),
         ({"performance-report": "daily"}, "laion-dask.cluster.performance-report = 'daily' is refused. Remedy: auto"),
     ],
 )

@@ -191,7 +191,7 @@ def test_an_unknown_protocol_is_refused_with_the_remedy(defaults: params.Params)
 
 def test_more_wats_than_there_are_is_refused(defaults: params.Params, bucket: tuple[str, Path]) -> None:
     base, _ = bucket
-    with pytest.raises(listing.CrawlError, match=r"crawl\.wats = 41, but there are 40 WATs"):
+    with pytest.raises(listing.CrawlError, match=r"crawl\.wats = 41, but there are 40 WATs of CC-"):
         listing.list_wats(remote(defaults, base, wats=41))
 
 

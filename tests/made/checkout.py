@@ -33,8 +33,8 @@ FRAME = {
     *(f"cluster/{name}" for name in ("fork_server", "interrupts", "kinds", "local", "settings")),
     *(f"storage/{name}" for name in ("durations", "sync", "work_folder")),
     *(f"workers/{name}" for name in ("absolute", "checks", "code_digest", "gpus", "handshake", "patience", "pool")),
-    *(f"runner/{name}" for name in ("attempts", "part", "part_files", "parts", "performance", "probe", "progress")),
-    *(f"runner/{name}" for name in ("progress_line", "stage", "tasks", "trace", "trace_file")),
+    *(f"runner/{name}" for name in ("ahead", "attempts", "part", "part_files", "parts", "performance")),
+    *(f"runner/{name}" for name in ("probe", "progress", "progress_line", "stage", "tasks", "trace", "trace_file")),
     *(f"schema/{name}" for name in ("columns", "tables", "reasons", "ledger", "traces", "values")),
 }
 # From the ground up: a package imports from floors below and from itself, not from others of its floor.

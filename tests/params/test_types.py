@@ -27,7 +27,6 @@ MISLEADING: dict[str, list[Any]] = {
     "extract.language_model": ["", " "],
     "extract.min_chars": ["5", "1_000"],
     "catalog.removals": ["", "removals\0.csv"],
-    "catalog.removals_until": [86400, 0, True],
     "download.ports": [["80", 443], [True, 443], [80, 80]],
     "download.timeout_s": ["10", float("inf"), float("nan")],
     "download.host_interval_s": [float("inf"), True],

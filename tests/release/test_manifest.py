@@ -58,6 +58,14 @@ def test_every_file_stands_in_the_manifest_with_its_digest(built: Path) -> None:
         assert file.get("rows") == (pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None)
 
 
+def test_a_digest_that_is_known_is_taken_over_and_only_other_files_are_read(copy: Path) -> None:
+    known = {"en-00000.parquet": "0" * 64}
+    found = manifest.describe(copy, known)
+    whole = manifest.describe(copy)
+    assert {name for name, file in found.items() if file != whole[name]} == {"en-00000.parquet"}
+    assert found["en-00000.parquet"] == whole["en-00000.parquet"] | {"sha256": "0" * 64}
+
+
 def test_what_made_it_stands_in_the_manifest(built: Path, defaults: params.Params) -> None:
     found = json.loads((built / "manifest.json").read_text())
     assert found["merkle"]["root"] == merkle.root(sorted(map(tables.uid, range(30))))[0]

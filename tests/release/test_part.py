@@ -16,6 +16,7 @@ from made.versions import tables
 
 from laion_dask import params, schema
 from laion_dask.release import layouts, part
+from laion_dask.release.tables import files, kinds
 from laion_dask.schema.ledger import Ledger
 from laion_dask.schema.reasons import KEEP, REASON_STAGE, WITHHELD
 from laion_dask.schema.values import SPLITS
@@ -186,8 +187,8 @@ def test_a_split_without_rows_has_no_files_and_counts_zero(tmp_path: Path) -> No
 def test_a_row_is_in_the_subsets_whose_rule_it_meets(tmp_path: Path, row: dict[str, Any], subsets: set[str]) -> None:
     counts = version(tmp_path, row).release(tmp_path / "out")
     assert {path.parent.name for path in (tmp_path / "out").glob("*/en-00000.parquet")} == subsets
-    assert part.subsets(RULES) == ["high_resolution", "aesthetic_4.1", "aesthetic_7"]
-    assert {name for name in part.subsets(RULES) if counts[f"rows.{name}"]} == subsets
+    assert kinds.subsets(RULES) == ["high_resolution", "aesthetic_4.1", "aesthetic_7"]
+    assert {name for name in kinds.subsets(RULES) if counts[f"rows.{name}"]} == subsets
     assert counts["rows.all"] == 1
     whole = read(tmp_path / "out")
     for name in subsets:
@@ -210,7 +211,7 @@ def test_files_are_cut_at_their_number_of_rows(tmp_path: Path, rows: int, limit:
 def test_a_file_goes_on_from_one_batch_of_the_query_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part, "_ROW_GROUP", 2048)  # of DuckDB's vectors the smallest
+    monkeypatch.setattr(files, "ROW_GROUP", 2048)  # of DuckDB's vectors the smallest
     built = version(tmp_path, *({} for _ in range(3200)))
     names = ("images", "scores", "verdicts")
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in names}
@@ -279,7 +280,7 @@ def test_earlier_tombstones_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "MAX_FILES", 4)
+    monkeypatch.setattr(files, "MAX_FILES", 4)
     rules = RULES.model_copy(update={"rows_per_file": 2, "tables": ("datacomp",)})
     version(tmp_path, *({"aesthetic": 5.0} for _ in range(11))).release(tmp_path / "out", rules=rules)
     for folder in ("", "aesthetic_4.1", "datacomp"):
@@ -289,7 +290,7 @@ def test_no_split_of_a_table_has_more_files_than_laion_has(tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_row_groups_are_full_also_in_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "_ROW_GROUP", 2048)
+    monkeypatch.setattr(files, "ROW_GROUP", 2048)
     beauty = [{"aesthetic": 9.0 if number % 2 else 1.0} for number in range(9000)]
     built = version(tmp_path, *beauty)
     paths = {name: [tables.write(tmp_path / f"{name}.parquet", getattr(built, name))] for name in built.paths()}

@@ -1,19 +1,19 @@
-"""Names of files as DuckDB's readers take them."""
+"""Names of files as DuckDB's readers take them, and what a connection prints: nothing."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made.places import ROOT
+from made.processes import programs
 
 from laion_dask.blocklists import removal_ledger
 from laion_dask.filter import takedown
-from laion_dask.group import part
 from laion_dask.release import composition
 from laion_dask.storage import duckdb_connection
 
@@ -57,11 +57,19 @@ def test_the_path_of_a_project_decides_nothing_of_what_its_files_say(tmp_path: P
         pq.write_table(pa.table(rows), shards / "00000.parquet")
         gone = removal_ledger.Removal("domain", "gone.example", "2026-11-01", "", "asked")
         found = takedown.matched([gone], [shards / "00000.parquet"])
-        kept = pa.table({"uid": ["a", "b"], "sha256": ["1", "2"], "pdq": pa.array([None, None], pa.binary())})
-        pq.write_table(kept, shards / part.ROWS)
-        (shards / "out").mkdir()
-        counts = part.unite(shards / "out", parts=[shards])
-        numbers = np.load(shards / "out" / "images.npz")
-        said[place] = [takedown.by_shard(found), counts, numbers["shard"].tolist(), numbers["place"].tolist()]
+        said[place] = takedown.by_shard(found)
     assert said[folder] == said["plain"]
-    assert said["plain"][0] == {"00000": ["a"]}
+    assert said["plain"] == {"00000": ["a"]}
+
+
+def test_a_long_query_prints_no_bar_where_the_program_has_no_file_as_in_workers() -> None:
+    asked = "select current_setting('enable_progress_bar')"
+    code = f"""
+import duckdb
+from laion_dask.storage import duckdb_connection
+print(duckdb.connect().sql("{asked}").fetchall())
+with duckdb_connection.connect() as connection:
+    print(connection.sql("{asked}").fetchall())
+"""
+    done = programs.finished([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["[(True,)]", "[(False,)]"]

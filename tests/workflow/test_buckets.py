@@ -149,7 +149,7 @@ def test_pairs_from_buckets_have_the_bytes_of_those_from_files(here: Buckets) ->
 def test_a_sample_of_objects_is_that_of_files_and_other_sources_have_no_table_of_objects() -> None:
     orders = []
     for files in (ADDRESSES, FILES):
-        write(files, wats=2)
+        write(files, wats=1)
         frame.run(crawl.STAGE)
         orders.append([Path(row["wat"]).name for row in rows("data/crawl/wats.parquet")])
     assert orders[0] == orders[1]

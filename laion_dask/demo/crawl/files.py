@@ -6,7 +6,8 @@ gzip member for each record and without timestamps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +27,7 @@ from laion_dask.demo.crawl.plan import NON_HTML, PlannedPage
 
 CRAWL: Final = "demo"
 _STAMP: Final = "DEMO-20250315060000-20250315120000"
+_GROUP_ROWS: Final = 1 << 14  # of truth.parquet in one row group: what is in memory while it is joined
 _KNOWN_NOTE: Final = "# sha256 of pictures of the demo crawl that stand for known content; nothing real is listed here"
 
 
@@ -52,11 +54,12 @@ def write_part(out: Path, *, name: str, seed: int, pages: int, wats: int) -> dic
     return _write_warc(out, name, crawl.warcs[int(number)])
 
 
-def finish(folder: Path, *, seed: int, pages: int, wats: int, home: Path | None = None) -> None:
+def finish(folder: Path, *, pages: int, wats: int, home: Path | None = None) -> None:
     """Write truth.parquet, known.txt and wats.parquet into the folder with all parts.
 
-    `location` in wats.parquet is a path below `home`, the folder's path after publication (default: `folder`). Raises
-    `DemoError` if a part is missing.
+    The truth of each WAT, which its part has written, is joined and removed: the crawl is not planned again, so that
+    memory does not grow with it. `location` in wats.parquet is a path below `home`, the folder's path after publication
+    (default: `folder`). Raises `DemoError` if a part is missing.
     """
     names = {"wat": _wat_file, "warc": _warc_file}
     for part in part_names(pages, wats):
@@ -68,24 +71,39 @@ def finish(folder: Path, *, seed: int, pages: int, wats: int, home: Path | None 
     for path in sorted((folder / "known").glob("warc-*.txt")):
         digests |= set(path.read_text().split())
     (folder / "known.txt").write_text("\n".join([_KNOWN_NOTE, *sorted(digests), ""]))
-    _write_table(folder / "truth.parquet", truth(seed, pages, wats))
+    join_truth([_truth_file(folder, number) for number in range(wats)], folder / "truth.parquet")
+    shutil.rmtree(folder / "truth")
     _write_table(folder / "wats.parquet", _wat_list(folder, home or folder, wats))
 
 
-def truth(seed: int, pages: int, wats: int) -> pa.Table:
-    """Return the truth of every image link on undamaged pages, in the order of the crawl: `schema.TRUTH`."""
+def join_truth(files: Sequence[Path], out: Path) -> None:
+    """Join tables in row groups of `_GROUP_ROWS`, of which one is in memory: the bytes of one table."""
+    with pq.ParquetWriter(out, schema.TRUTH.schema, compression="zstd") as writer:
+        waiting = schema.TRUTH.schema.empty_table()
+        for file in files:
+            waiting = pa.concat_tables([waiting, pq.ParquetFile(file).read(use_threads=False)])
+            while waiting.num_rows >= _GROUP_ROWS:
+                writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks())
+                waiting = waiting.slice(_GROUP_ROWS)
+        if waiting.num_rows:
+            writer.write_table(waiting.combine_chunks())
+
+
+def _truth(number: int, pages: Iterable[PlannedPage]) -> pa.Table:
+    """Return the truth of every image link on undamaged pages of a WAT, in the order of the crawl: `schema.TRUTH`."""
     rows = []
-    for number, in_wat in enumerate(plan(seed, pages, wats).wats):
-        for page in in_wat:
-            place = {"page_url": page.url, "wat": _wat_path(number)}
-            images = [link for link in page.links if ("path", IMAGE) in link.fields]
-            for index, link in enumerate(images):
-                if link.truth is not None:
-                    columns = {
-                        name: getattr(link.truth, name) for name in schema.TRUTH.names if hasattr(link.truth, name)
-                    }
-                    rows.append(place | {"link_index": index} | columns)
+    for page in pages:
+        place = {"page_url": page.url, "wat": _wat_path(number)}
+        images = [link for link in page.links if ("path", IMAGE) in link.fields]
+        for index, link in enumerate(images):
+            if link.truth is not None:
+                columns = {name: getattr(link.truth, name) for name in schema.TRUTH.names if hasattr(link.truth, name)}
+                rows.append(place | {"link_index": index} | columns)
     return schema.TRUTH.check(pa.Table.from_pylist(rows, schema=schema.TRUTH.schema))
+
+
+def _truth_file(folder: Path, number: int) -> Path:
+    return folder / "truth" / f"{number:05d}.parquet"
 
 
 def _wat_file(number: int) -> str:
@@ -113,8 +131,8 @@ def _write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _write_wat(out: Path, number: int, pages: Iterable[PlannedPage]) -> dict[str, Any]:
-    """Write a WAT: warcinfo, the record about the crawl's own warcinfo, then three records for each page."""
+def _write_wat(out: Path, number: int, pages: Sequence[PlannedPage]) -> dict[str, Any]:
+    """Write a WAT (warcinfo, the record about the crawl's own warcinfo, three records for each page) and its truth."""
     name, warc = _wat_file(number), _wat_file(number).replace(".warc.wat.gz", ".warc.gz")
     path = out / "wat" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +151,9 @@ def _write_wat(out: Path, number: int, pages: Iterable[PlannedPage]) -> dict[str
             counts["pages"] += 1
             if page.kind not in NON_HTML:
                 counts["links"] += sum(("path", IMAGE) in link.fields for link in page.links)
+    truth = _truth_file(out, number)
+    truth.parent.mkdir(exist_ok=True)
+    _write_table(truth, _truth(number, pages))
     return counts
 
 

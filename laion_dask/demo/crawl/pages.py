@@ -28,8 +28,8 @@ ENGLISH: Final = 0.5
 
 
 def warc_count(pages: int) -> int:
-    """Return the number of WARC files for a crawl of so many pages."""
-    return 8 if pages >= 1_000 else 2
+    """Return the number of WARC files for a crawl of so many pages: each is a part, so that many workers can draw."""
+    return max(8, pages // 1_000) if pages >= 1_000 else 2
 
 
 @lru_cache(maxsize=2)

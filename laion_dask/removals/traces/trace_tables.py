@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,10 +47,11 @@ def _statistics(group: Any) -> Iterator[bytes]:  # noqa: ANN401 - pyarrow has no
 
 
 def of_arrow(file: IO[bytes], *, stream: bool) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of an Arrow IPC file (Feather) or stream."""
+    """Yield the rows of an Arrow IPC file (Feather), or of streams that follow each other."""
     if stream:
-        with pa.ipc.open_stream(file) as batches:
-            yield from batches
+        peekable = file if hasattr(file, "peek") else io.BufferedReader(cast("io.RawIOBase", file))
+        while peekable.peek(1):
+            yield from pa.ipc.open_stream(peekable)
         return
     with pa.ipc.open_file(file) as batches:
         for place in range(batches.num_record_batches):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -54,7 +54,11 @@ class ArchiveReader:
         self._requests[asker, target.href] += 1
         entry = entries[min(place, len(entries) - 1)]
         self._use(asker, entry)
-        return answer(read(entry, limits.max_bytes), limits, wanted)
+        recorded = read(entry, limits.max_bytes)
+        return replace(answer(recorded, limits, wanted), date=recorded.date)
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Do nothing: a download from an archive asks the archive for every row."""
 
     def record_outcome(self, url: str, reason: str, message: str | None) -> None:
         """Do nothing: the archive has the outcome already."""

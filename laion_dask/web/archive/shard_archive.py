@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -12,6 +12,7 @@ from laion_dask.web.archive.reader import ArchiveReader
 from laion_dask.web.archive.writer import ArchiveWriter, KeepBody, keep_all, write
 from laion_dask.web.fetch.exchange import Ask, Reply
 from laion_dask.web.warc import cdxj
+from laion_dask.web.warc.cdxj import Entry
 
 
 class Archive(Protocol):
@@ -20,6 +21,10 @@ class Archive(Protocol):
     @property
     def wrap(self) -> Callable[[Ask], Ask] | None:
         """Wrap the requests to the web, to record their answers or to answer in its place; None leaves them alone."""
+        ...
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Add the exchanges of rows that are taken over from earlier archives."""
         ...
 
     def record_outcome(self, url: str, reason: str, message: str | None) -> None:
@@ -39,6 +44,9 @@ class NoArchive:
     """Records nothing, and has no answers."""
 
     wrap: Final = None
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Do nothing."""
 
     def record_outcome(self, url: str, reason: str, message: str | None) -> None:
         """Do nothing."""

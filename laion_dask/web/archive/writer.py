@@ -74,6 +74,13 @@ class ArchiveWriter:
             write(self._out, self._name, self._entries)
         self._unsorted.unlink()
 
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Add exchanges of other archives, whose records are copied at the end."""
+        for entry in entries:
+            self._entries.append(entry)
+            following = max(self._places[entry.asker, entry.url], entry.place + 1)
+            self._places[entry.asker, entry.url] = following
+
     def wrap(self, ask: Ask) -> Ask:
         """Return `ask` with each exchange recorded."""
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from typing import Final, Protocol
 
@@ -52,7 +52,7 @@ class Reply:
     retry: bool = False
     retry_after_s: float = 0.0
     date: str = ""
-    """WARC-Date of a replayed answer."""
+    """When it was asked for, ISO 8601 in UTC: of a replayed answer its WARC-Date; empty where nothing was asked."""
 
     def header(self, name: str) -> str | None:
         """Return the first header of a lower-case name."""
@@ -176,6 +176,18 @@ async def exchange(
     """
     if not _is_name(target.host):
         return _NO_NAME
+    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return replace(await _exchange(session, target, limits, wanted, refused_is_gone=refused_is_gone), date=date)
+
+
+async def _exchange(
+    session: aiohttp.ClientSession,
+    target: guard.Target,
+    limits: ExchangeLimits,
+    wanted: Callable[[Reply], bool],
+    *,
+    refused_is_gone: bool,
+) -> Reply:
     try:
         async with asyncio.timeout(limits.timeout_s):
             return await _get(session, target.href, limits, wanted)

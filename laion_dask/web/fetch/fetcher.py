@@ -20,7 +20,7 @@ from laion_dask.web.fetch.exchange import Ask, ExchangeLimits, Reply, asks_for, 
 from laion_dask.web.fetch.host_limits import RateLimiter
 from laion_dask.web.fetch.host_rules import HostRules
 from laion_dask.web.fetch.leases import LeaseLostError, LimitServerAddress, open_limits
-from laion_dask.web.fetch.outcome import Fetched, Try, not_asked
+from laion_dask.web.fetch.outcome import Fetched, Try, day, not_asked
 from laion_dask.web.fetch.replay_address import ReplayAddress
 from laion_dask.web.rights import ai_txt, headers, robots, rsl, tdmrep
 from laion_dask.web.rights.decision import SILENT, Decision, Policy, utc
@@ -153,6 +153,7 @@ class Fetcher:
                 decision,
                 status=reply.status,
                 server_date=utc(reply.header("date")),
+                asked=day(reply.date),
             )
             if following is None:
                 return ended
@@ -293,6 +294,7 @@ class Fetcher:
             host_failed=is_host and reply.retry and not reply.status and not self._policy.binds(decision),
             host_paused=is_host and reply.retry and reply.retry_after_s > self._settings.max_retry_after_s,
             server_date=utc(reply.header("date")),
+            asked=day(reply.date),
         )
         if reason:
             return fetched

@@ -47,6 +47,8 @@ class Fetched:
     left: str = ""
     """The reason why this shard requests no further row of the host; else empty."""
     server_date: str | None = None
+    asked: str | None = None
+    """Day of the last request, UTC; of a recorded answer, that of the recording; None where none was sent."""
     tries: tuple[Try, ...] = ()
 
     @property
@@ -58,6 +60,11 @@ class Fetched:
     def seconds(self) -> tuple[float, ...]:
         """Seconds of each attempt."""
         return tuple(tried.seconds for tried in self.tries)
+
+
+def day(date: str) -> str | None:
+    """Return the day of a reply's date; None where nothing was asked, or where a recording does not say when."""
+    return None if not date or date.startswith("1970-01-01") else date[:10]
 
 
 def not_asked(url: str, reason: str) -> Fetched:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections import Counter
 from hashlib import sha256
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from laion_dask import schema
 from laion_dask.demo.crawl import answers
 from laion_dask.demo.crawl import files as crawl
 from laion_dask.demo.crawl.answers import DrawnPicture, HostAnswer
-from laion_dask.demo.crawl.pages import plan
+from laion_dask.demo.crawl.pages import plan, warc_count
 from laion_dask.demo.crawl.scenes import Scene, draw
 
 SIZE: dict[str, Any] = {"seed": 1, "pages": 240, "wats": 4}
+PARTS: dict[str, int] = {"pages": 240, "wats": 4}
 SCENE = Scene("star", "red", "large", "snow", 7.0, seed=3)
 
 
@@ -39,7 +42,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crawl")
     for name in crawl.part_names(SIZE["pages"], SIZE["wats"]):
         crawl.write_part(folder, name=name, **SIZE)
-    crawl.finish(folder, **SIZE)
+    crawl.finish(folder, **PARTS)
     return folder
 
 
@@ -70,9 +73,13 @@ def test_parts_in_another_order_and_without_a_kept_plan_give_the_same_bytes(demo
     for name in reversed(crawl.part_names(SIZE["pages"], SIZE["wats"])):
         plan.cache_clear()
         crawl.write_part(tmp_path, name=name, **SIZE)
-    crawl.finish(tmp_path, **SIZE)
+    crawl.finish(tmp_path, **PARTS)
     assert files(tmp_path) == files(demo)
     assert (demo / "wats.parquet").stat().st_size
+
+
+def test_a_larger_crawl_has_more_warcs_so_that_more_workers_can_draw() -> None:
+    assert [warc_count(pages) for pages in (240, 1_000, 3_000, 8_999, 30_000, 100_000)] == [2, 8, 8, 8, 30, 100]
 
 
 def test_the_default_crawl_is_spread_over_24_wats_and_8_warcs() -> None:
@@ -199,12 +206,29 @@ def test_the_list_of_wats_has_their_place_and_size(demo: Path) -> None:
         assert row["bytes"] == Path(row["location"]).stat().st_size
 
 
-def test_the_list_of_wats_says_where_the_crawl_will_be_published(demo: Path) -> None:
-    kept = (demo / "wats.parquet").read_bytes()
-    crawl.finish(demo, **SIZE, home=Path("data/crawl"))
-    locations = pq.read_table(demo / "wats.parquet")["location"].to_pylist()
-    (demo / "wats.parquet").write_bytes(kept)
+def test_the_list_of_wats_says_where_the_crawl_will_be_published(demo: Path, tmp_path: Path) -> None:
+    for name in crawl.part_names(**PARTS)[: PARTS["wats"]]:
+        crawl.write_part(tmp_path, name=name, **SIZE)
+    shutil.copytree(demo / "warc", tmp_path / "warc")
+    crawl.finish(tmp_path, **PARTS, home=Path("data/crawl"))
+    locations = pq.read_table(tmp_path / "wats.parquet")["location"].to_pylist()
     assert all(str(location).startswith("data/crawl/wat/DEMO-") for location in locations)
+
+
+def test_the_truth_joined_by_row_groups_has_the_bytes_of_a_table_written_at_once(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = pq.read_table(demo / "truth.parquet")
+    assert not (demo / "truth").exists()
+    cuts = [0, 100, 100, 350, truth.num_rows]
+    pieces = [tmp_path / f"{at}.parquet" for at in range(4)]
+    for piece, (start, stop) in zip(pieces, pairwise(cuts), strict=True):
+        pq.write_table(truth.slice(start, stop - start), piece)
+    for rows in (64, 1 << 20):
+        monkeypatch.setattr(crawl, "_GROUP_ROWS", rows)
+        crawl.join_truth(pieces, tmp_path / "joined.parquet")
+        pq.write_table(truth, tmp_path / "at-once.parquet", compression="zstd", row_group_size=rows)
+        assert (tmp_path / "joined.parquet").read_bytes() == (tmp_path / "at-once.parquet").read_bytes()
 
 
 def test_known_content_is_listed_by_the_digest_of_its_bytes(demo: Path) -> None:
@@ -272,4 +296,4 @@ def test_an_unknown_part_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_an_unfinished_crawl_is_refused_with_the_missing_part(tmp_path: Path) -> None:
     crawl.write_part(tmp_path, name="wat-00000", **SIZE)
     with pytest.raises(crawl.DemoError, match="write the part 'wat-00001'"):
-        crawl.finish(tmp_path, **SIZE)
+        crawl.finish(tmp_path, **PARTS)

@@ -75,11 +75,12 @@ class Project:
             assert process.returncode == 0, said
         return output
 
-    def run_in_one_process(self, *stages: str, workers: int = 1, **environment: str) -> None:
+    def run_in_one_process(self, *stages: str, workers: int = 1, **environment: str) -> str:
         """Run stages where it is of no matter that each is a program: their imports take seconds."""
         process = self.start(*stages, workers=workers, **environment)
         said = programs.ended(process, _STAGE_S)
         assert process.returncode == 0, said
+        return said
 
     def interrupt(self, stage: str, how: signal.Signals, *, workers: int = 2) -> tuple[int, str]:
         """Start a stage, stop it when its first part is finished, and return its status and output."""

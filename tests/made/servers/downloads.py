@@ -52,7 +52,13 @@ def write_work(path: Path, urls: Sequence[str]) -> Path:
             column.name: 0 if pa.types.is_integer(column.type) else 0.5 if pa.types.is_floating(column.type) else ""
             for column in schema.WORK.columns
         }
-        row |= {"uid": f"{place:032x}", "url": url, "text": f"caption {place}", "host": urlsplit(url).hostname}
+        row |= {
+            "place": place,
+            "uid": f"{place:032x}",
+            "url": url,
+            "text": f"caption {place}",
+            "host": urlsplit(url).hostname,
+        }
         rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema.WORK.schema), path)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ import pyarrow.parquet as pq
 from made.versions import tables
 
 from laion_dask import schema
+from laion_dask.blocklists.known_index import Index
 from laion_dask.blocklists.removal_ledger import Removal
-from laion_dask.catalog import database, part
+from laion_dask.catalog import database, pair_manifest, part, publish
+from laion_dask.catalog.pair_manifest import Listed
 from laion_dask.schema.ledger import Ledger
 from laion_dask.storage.files import digest
 
 
 @dataclass(frozen=True)
 class Built:
-    """What the catalog made of all buckets, in their order."""
+    """What the catalog made of all waves and buckets, in their order."""
 
     counts: list[dict[str, Any]]
     work: list[list[pa.Table]]
@@ -56,25 +59,33 @@ def build(
     shard_rows: int = 10_000,
     seed: int = 7,
     removals: Sequence[Removal] = (),
+    lists: Sequence[Index] = (),
     fresh: bool = True,
 ) -> Built:
-    """Write the tables as extraction does, a file each, and run every bucket."""
+    """Write the tables as extraction does, a file each, and run every bucket of every crawl that they have.
+
+    Each table is of one crawl; crawls come in the order of their WATs.
+    """
     if fresh:
         empty(dsn)
     with tempfile.TemporaryDirectory() as folder:
         paths = [tables.write(Path(folder) / f"{place}.parquet", table) for place, table in enumerate(found)]
-        inputs = digest(*paths, buckets)
-        database.prepare(dsn, buckets, removals, wats(*found))
+        waves: dict[str, list[Path]] = {}
+        first = [table["wat_order"][0].as_py() if table.num_rows else 0 for table in found]
+        for _, path, table in sorted(zip(first, paths, found, strict=True), key=lambda one: (one[0], one[1].name)):
+            waves.setdefault(table["crawl"][0].as_py() if table.num_rows else "", []).append(path)
+        digests_ = publish.load_digests([digest(*files) for files in waves.values()], buckets)
+        database.prepare(dsn, buckets, removals, wats(*found), len(waves))
         counts, work, removed = [], [], []
-        for bucket in range(buckets):
-            out = Path(folder) / f"bucket-{bucket}"
-            counts.append(
-                run(dsn, out, paths, inputs, bucket=bucket, buckets=buckets, shard_rows=shard_rows, seed=seed)
-            )
+        for wave, bucket in itertools.product(range(len(waves)), range(buckets)):
+            out = Path(folder) / f"{wave}-{bucket}"
+            before = [*zip(waves.values(), digests_, strict=True)][:wave]
+            shape = {"bucket": bucket, "buckets": buckets, "shard_rows": shard_rows, "seed": seed, "lists": lists}
+            counts.append(run(dsn, out, [*waves.values()][wave], digests_[wave], before=before, **shape))
             shards = [pq.read_table(path) for path in sorted((out / "shards").iterdir())]
             work.append([schema.WORK.check(table) for table in shards])
             removed.append(schema.REMOVED.check(pq.read_table(out / "removed.parquet")))
-    return Built(counts, work, pa.concat_tables(removed))
+    return Built(counts, work, pa.concat_tables([schema.REMOVED.schema.empty_table(), *removed]))
 
 
 def run(
@@ -83,23 +94,31 @@ def run(
     files: Sequence[Path],
     digest: str,
     *,
+    before: Sequence[tuple[Sequence[Path], str]] = (),
     bucket: int = 0,
     buckets: int = 1,
     shard_rows: int = 100,
     seed: int = 7,
+    lists: Sequence[Index] = (),
 ) -> dict[str, Any]:
-    """Run one bucket into a new folder and return its counts."""
+    """Run one bucket of a wave into a new folder and return its counts; `before` has the waves before it."""
     out.mkdir(parents=True)
     return part.catalog(
         out,
         bucket=bucket,
         buckets=buckets,
-        pairs=files,
+        waves=[manifest(out.parent, one) for one in (*(earlier for earlier, _ in before), files)],
         shard_rows=shard_rows,
         seed=seed,
-        load_digest=digest,
+        load_digests=[*(loaded for _, loaded in before), digest],
         dsn=dsn,
+        lists=lists,
     )
+
+
+def manifest(folder: Path, files: Sequence[Path]) -> Path:
+    """List files of pairs as the stage does when there are few, and return the manifest."""
+    return pair_manifest.write(folder / "manifests", [Listed.of(path, merged=False) for path in files])
 
 
 def wats(*found: pa.Table) -> pa.Table:

@@ -33,10 +33,16 @@ def rows(count: int, **values: object) -> list[dict[str, Any]]:
     return made
 
 
-def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Params) -> Path:
+def build(
+    folder: Path,
+    made_of: list[Mapping[str, Any]],
+    settings: params.Params,
+    waves: Mapping[str, Mapping[str, int]] | None = None,
+) -> Path:
     """Write `folder/data` with a release of these rows, and return `folder/data/release`.
 
-    Keys are of IMAGES, SCORES and VERDICTS; `reason` is the verdict. As data of the stages before, only what is read.
+    Keys are of IMAGES, SCORES and VERDICTS; `reason` is the verdict. `waves` is what the catalog counted by crawl; the
+    crawls are then those. As data of the stages before, only what is read.
     """
     data = folder / "data"
     kinds = {"images": schema.IMAGES, "scores": schema.SCORES, "verdicts": schema.VERDICTS}
@@ -52,12 +58,13 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
         stage: [tables.write(data / stage / "00000.parquet", make(*kept))]
         for stage, make in (("translate", tables.translations), ("caption", tables.captions))
     }
+    crawls = [*waves] if waves else ["demo"] * 2
     wats = {
-        "order": [0, 1],
-        "crawl": ["demo"] * 2,
-        "wat": ["a.wat.gz", "b.wat.gz"],
-        "location": [""] * 2,
-        "bytes": [1, 2],
+        "order": range(len(crawls)),
+        "crawl": crawls,
+        "wat": [f"{chr(ord('a') + place)}.wat.gz" for place in range(len(crawls))],
+        "location": [""] * len(crawls),
+        "bytes": range(1, len(crawls) + 1),
     }
     tables.write(data / "crawl" / "wats.parquet", pa.table(wats, schema=schema.WATS.schema))
     (folder / "removals.csv").write_text(
@@ -88,6 +95,8 @@ def build(folder: Path, made_of: list[Mapping[str, Any]], settings: params.Param
         )
     tombstones = part.write_tombstones(out, verdicts, settings.release.version)
     counted = counts(made_of)
+    if waves:
+        counted["catalog"]["waves"] = waves
     counted["filter"]["lists"] = known_lists.about(known_lists.compiled([entry], folder / "lists"))
     made = publication.gather(data, there, counted)
     rates = rate_lines.measure(data, there.filter)

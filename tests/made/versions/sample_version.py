@@ -56,7 +56,8 @@ def write(
     )
     for shard in range(shards):
         _shard(data, shard, work[shard::shards])
-        _write(data / "catalog" / "shards" / f"{shard:05}.parquet", schema.WORK, work[shard::shards])
+        listed = [row | {"place": place} for place, row in enumerate(work[shard::shards])]
+        _write(data / "catalog" / "shards" / f"{shard:05}.parquet", schema.WORK, listed)
     _metrics(metrics, rows, work)
     (data / "release").mkdir()
     (data / "release" / "manifest.json").write_text("{}")
@@ -145,7 +146,7 @@ def _shard(data: Path, number: int, rows: list[dict[str, Any]]) -> None:
                 row | (blank or {}) | {
                     "key": key, "status": "success" if got else "failed_to_download", "reason": reason,
                     "error_message": None if got else reason, "http_status": 200,
-                    "listed_by": None, "compared": None, "server_date": None,
+                    "listed_by": None, "compared": None, "server_date": None, "fetched": None,
                     "final_url": row["url"], "content_type": "image/jpeg", "rights": "refused" if signal else "allowed",
                     "rights_signal": signal, "rights_evidence": "", "rights_source": "", "rights_time": None,
                     "format": "JPEG", "bytes": 1000, "md5": "", "width": 96, "height": 96, "animated": False,
@@ -247,3 +248,19 @@ def change(path: Path, uid: str, values: dict[str, Any]) -> None:
 def load_metrics(folder: Path) -> dict[str, Any]:
     """Read the stages' counts by stage."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def name_crawls(data: Path, metrics: Path, *crawls: str) -> None:
+    """Give each shard its crawl, and add what the catalog counts by crawl: each crawl has a pair of each before it."""
+    waves: dict[str, dict[str, int]] = {}
+    for shard, crawl in zip(sorted((data / "download").glob("*.parquet")), crawls, strict=True):
+        table = pq.read_table(shard)
+        place = table.column_names.index("crawl")
+        column = pa.array([crawl] * table.num_rows, table.schema.field(place).type)
+        pq.write_table(table.set_column(place, table.schema.field(place), column), shard)
+        counts = waves.setdefault(crawl, {"pairs": 0, "new": 0, "repeated": len(waves), "shards": 0})
+        counts["new"] += table.num_rows
+        counts["pairs"] = counts["new"] + counts["repeated"]
+        counts["shards"] += 1
+    path = metrics / "catalog.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"waves": waves}, indent=2))

@@ -117,6 +117,7 @@ def _image(number: int, row: Row) -> Row:
         "compared": None,
         "http_status": 200,
         "server_date": None,
+        "fetched": None,
         "final_url": pair["url"],
         "content_type": "image/jpeg",
         "rights": "allowed",
